@@ -1,0 +1,158 @@
+//! Kubernetes objects, only the fields that weft reads; all others are ignored, as every client of Kubernetes does.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+/// `v1` Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Service {
+    /// What is wanted.
+    pub spec: ServiceSpec,
+}
+
+/// What is wanted of a [`Service`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// Its virtual address; `None` (the word) makes it headless.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<String>,
+    /// Its virtual addresses, one per family.
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Vec<String>,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
+    #[serde(rename = "type")]
+    pub service_type: Option<String>,
+    /// What an `ExternalName` service stands for.
+    pub external_name: Option<String>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Labels of its pods.
+    pub selector: BTreeMap<String, String>,
+    /// Whether endpoints that are not ready are used too.
+    pub publish_not_ready_addresses: bool,
+}
+
+/// One port of a [`Service`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServicePort {
+    /// Its name; Istio reads the protocol from its prefix.
+    pub name: Option<String>,
+    /// 1 to 65535.
+    pub port: u16,
+    /// `TCP`, `UDP` or `SCTP`; TCP when not given.
+    pub protocol: Option<String>,
+    /// Protocol of the application; it wins over the name.
+    pub app_protocol: Option<String>,
+}
+
+/// `discovery.k8s.io/v1` EndpointSlice. Its label `kubernetes.io/service-name` tells the service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSlice {
+    /// `IPv4`, `IPv6` or `FQDN`.
+    pub address_type: Option<String>,
+    /// The endpoints.
+    pub endpoints: Vec<SliceEndpoint>,
+    /// Ports that all of them serve.
+    pub ports: Vec<SlicePort>,
+}
+
+/// One endpoint of an [`EndpointSlice`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SliceEndpoint {
+    /// Its addresses; the first counts.
+    pub addresses: Vec<String>,
+    /// How it is.
+    pub conditions: EndpointConditions,
+    /// Node it runs on.
+    pub node_name: Option<String>,
+    /// Zone it runs in.
+    pub zone: Option<String>,
+    /// The pod behind it.
+    pub target_ref: Option<TargetRef>,
+}
+
+/// How an endpoint is; `None` counts as ready, not serving apart from that, not terminating.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointConditions {
+    /// It may get new requests.
+    pub ready: Option<bool>,
+    /// It answers, though it may be terminating.
+    pub serving: Option<bool>,
+    /// It is going away.
+    pub terminating: Option<bool>,
+}
+
+/// The object behind an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetRef {
+    /// `Pod`.
+    pub kind: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its namespace; the slice's when not given.
+    pub namespace: Option<String>,
+}
+
+/// One port of an [`EndpointSlice`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SlicePort {
+    /// Name of the service's port.
+    pub name: Option<String>,
+    /// Port of the endpoints.
+    pub port: Option<u16>,
+    /// `TCP`, `UDP` or `SCTP`; TCP when not given.
+    pub protocol: Option<String>,
+}
+
+/// `v1` Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pod {
+    /// What is wanted.
+    pub spec: PodSpec,
+    /// How it is.
+    pub status: PodStatus,
+}
+
+/// What is wanted of a [`Pod`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// Its service account; `default` when not given.
+    pub service_account_name: Option<String>,
+    /// Node it runs on.
+    pub node_name: Option<String>,
+}
+
+/// How a [`Pod`] is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// Its address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<IpAddr>,
+    /// Its addresses, one per family.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// One address of a [`Pod`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PodIp {
+    /// The address.
+    pub ip: IpAddr,
+}
+
+/// `v1` Node and `v1` Namespace: only their labels count, which are in the metadata.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct LabelsOnly {}

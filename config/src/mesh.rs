@@ -1,0 +1,74 @@
+//! Istio's MeshConfig: what holds for the whole mesh.
+//!
+//! It has no kind of its own: it is `mesh.yaml` in the configuration directory or the file given as
+//! `--mesh-config`. It is strict like Istio's kinds. Fields that weft does not honour yet are kept in
+//! [`MeshConfig::not_honoured`] by name, so that they are warned about and not lost.
+
+use std::collections::BTreeMap;
+
+use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
+
+/// `istio.mesh.v1alpha1.MeshConfig`, the fields that weft honours.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MeshConfig {
+    /// File of access logs; empty turns them off.
+    pub access_log_file: Option<String>,
+    /// Format of access logs; Istio's default when not given.
+    pub access_log_format: Option<String>,
+    /// Whether requests are traced; true when not given.
+    pub enable_tracing: Option<bool>,
+    /// What happens to requests for hosts that no service has.
+    pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+    /// What happens to paths before anything looks at them.
+    pub path_normalization: Option<Normalization>,
+    /// Bound on connecting where no DestinationRule says one; 10 s when not given.
+    pub connect_timeout: Option<GoDuration>,
+    /// Keep-alive probes where no DestinationRule says them.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Retries where no VirtualService says them.
+    pub default_http_retry_policy: Option<HttpRetry>,
+    /// How localities share where no DestinationRule says it.
+    pub locality_lb_setting: Option<LocalityLbSetting>,
+    /// Namespace whose objects hold for the whole mesh; `istio-system` when not given.
+    pub root_namespace: Option<String>,
+    /// Who sees services that do not say it.
+    pub default_service_export_to: Vec<String>,
+    /// Who sees virtual services that do not say it.
+    pub default_virtual_service_export_to: Vec<String>,
+    /// Who sees destination rules that do not say it.
+    pub default_destination_rule_export_to: Vec<String>,
+    /// Settings of proxies.
+    pub default_config: ProxyConfig,
+    /// Fields of Istio's that weft does not honour yet, by path, as written.
+    pub not_honoured: BTreeMap<String, ()>,
+}
+
+/// `istio.mesh.v1alpha1.ProxyConfig`, the fields that weft honours.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProxyConfig {
+    /// Metadata added to the node's, such as `ISTIO_META_HTTP10`.
+    pub proxy_metadata: BTreeMap<String, String>,
+}
+
+/// What happens to requests for hosts that no service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboundTrafficPolicy {
+    /// They are answered 502.
+    RegistryOnly,
+    /// They go where the client wanted to go. Istio's default.
+    AllowAny,
+}
+
+/// What happens to paths before anything looks at them. `DEFAULT` is `BASE`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Normalization {
+    /// Nothing.
+    None,
+    /// RFC 3986.
+    #[default]
+    Base,
+    /// RFC 3986, and several slashes in a row become one.
+    MergeSlashes,
+    /// `%2F` and `%5C` become slashes, then as `MergeSlashes`.
+    DecodeAndMergeSlashes,
+}

@@ -1,0 +1,171 @@
+//! Clusters: Envoy's `config.cluster.v3.Cluster`, as istiod fills it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::origin::Origin;
+
+/// A group of endpoints that serve the same thing, and how to reach them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// istiod's name: `outbound|8000|v1|catalog.shop.svc.cluster.local`, `BlackHoleCluster`, `PassthroughCluster`.
+    pub name: Arc<str>,
+    /// How its endpoints are found.
+    pub discovery: DiscoveryType,
+    /// How one of them is chosen.
+    pub load_balancing: LoadBalancingPolicy,
+    /// Whether a locality is drawn by its weight before a host of it (`locality_weighted_lb_config`).
+    pub locality_weighted: bool,
+    /// Bound on connecting. Envoy and Istio: 10 s.
+    pub connect_timeout: Duration,
+    /// Bounds on what is open at once.
+    pub circuit_breakers: CircuitBreakers,
+    /// The protocol spoken to endpoints.
+    pub protocol: HttpProtocol,
+    /// How long a connection without requests is kept. Envoy: `common_http_protocol_options.idle_timeout`, 1 h.
+    pub idle_timeout: Duration,
+    /// Requests after which a connection is replaced; `None` for no bound.
+    pub max_requests_per_connection: Option<u32>,
+    /// TCP keep-alive probes; `None` leaves them off.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Transport by the endpoint's TLS mode, the first that matches; auto-mTLS is written this way.
+    pub transport_socket_matches: Vec<TransportSocketMatch>,
+    /// Transport when none of those matches.
+    pub transport_socket: TransportSocket,
+    /// What telemetry says about it.
+    pub metadata: ClusterMetadata,
+}
+
+/// How endpoints are found. Envoy: `Cluster.DiscoveryType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiscoveryType {
+    /// From the [`ClusterLoadAssignment`](crate::resource::ClusterLoadAssignment) of the same name.
+    Eds,
+    /// Where the client wanted to go, as the kernel tells it.
+    OriginalDst,
+    /// Written into the cluster; only used without endpoints, for `BlackHoleCluster`.
+    Static,
+}
+
+/// How an endpoint is chosen. Envoy: `Cluster.LbPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadBalancingPolicy {
+    /// In turn.
+    RoundRobin,
+    /// The one with fewer requests in flight of two drawn at random. Istio's default; `LEAST_CONN` is its old name.
+    LeastRequest,
+    /// At random.
+    Random,
+    /// Not chosen: the discovery type gives the address (`CLUSTER_PROVIDED`).
+    ClusterProvided,
+}
+
+/// Envoy's `CircuitBreakers.Thresholds` of the default priority. Istio's default for each is 2³²-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreakers {
+    /// Connections to all endpoints of the cluster.
+    pub max_connections: u32,
+    /// Requests waiting for a connection.
+    pub max_pending_requests: u32,
+    /// Requests in flight.
+    pub max_requests: u32,
+    /// Retries in flight.
+    pub max_retries: u32,
+}
+
+impl Default for CircuitBreakers {
+    fn default() -> Self {
+        CircuitBreakers {
+            max_connections: u32::MAX,
+            max_pending_requests: u32::MAX,
+            max_requests: u32::MAX,
+            max_retries: u32::MAX,
+        }
+    }
+}
+
+/// Which HTTP an endpoint is spoken to. Envoy: `HttpProtocolOptions.upstream_protocol_options`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// What the client spoke (`use_downstream_protocol_config`); istiod's choice for ports whose protocol is detected.
+    Downstream,
+}
+
+/// Envoy's `TcpKeepalive`; what is `None` is left to the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// Probes without an answer before the connection is given up.
+    pub probes: Option<u32>,
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+}
+
+/// A transport for endpoints of one TLS mode. Envoy: `Cluster.TransportSocketMatch`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportSocketMatch {
+    /// istiod's name: `tlsMode-istio`, `tlsMode-disabled`.
+    pub name: Arc<str>,
+    /// The endpoint's TLS mode; `None` matches every endpoint.
+    pub tls_mode: Option<Arc<str>>,
+    /// What then carries the bytes.
+    pub transport_socket: TransportSocket,
+}
+
+/// What carries the bytes of a connection. Envoy: `config.core.v3.TransportSocket`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportSocket {
+    /// TCP as it is.
+    RawBuffer,
+    /// TLS.
+    Tls(UpstreamTls),
+}
+
+/// What is known of the TLS that an upstream must be spoken to with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Which kind of TLS, in Istio's words.
+    pub mode: UpstreamTlsMode,
+    /// Server name to ask for; empty for none.
+    pub sni: Arc<str>,
+    /// The object that asks for it; `None` for auto-mTLS.
+    pub origin: Option<Origin>,
+}
+
+/// Istio's `ClientTLSSettings.TLSmode`, without DISABLE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamTlsMode {
+    /// The server shows a certificate.
+    Simple,
+    /// Both sides show certificates the user provides.
+    Mutual,
+    /// Both sides show their workload certificates.
+    IstioMutual,
+}
+
+/// What telemetry says about a cluster: istiod's `filter_metadata.istio` and where it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterMetadata {
+    /// The services it stands for; the first names the destination in metrics.
+    pub services: Vec<ServiceRef>,
+    /// Its subset; empty for none.
+    pub subset: Arc<str>,
+    /// The DestinationRule that shaped it.
+    pub origin: Option<Origin>,
+}
+
+/// A service, as istiod writes it into cluster metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRef {
+    /// Fully qualified host.
+    pub host: Arc<str>,
+    /// Short name.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+}

@@ -1,0 +1,36 @@
+//! The declared model: what we were told.
+//!
+//! It is Envoy's vocabulary (listener, route configuration, cluster, endpoint), because that is what istiod sends
+//! over xDS and what the YAML source compiles to. Only what weft runs is here: a field is added together with the
+//! code that honours it. Nothing here is resolved: references are names, regular expressions are text.
+//!
+//! In `proxy` these types are written with their qualifier (`config::Cluster`), which names the layer.
+
+mod cluster;
+mod endpoint;
+pub mod format;
+mod listener;
+mod matcher;
+mod resources;
+mod route;
+
+pub use cluster::{
+    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, HttpProtocol, LoadBalancingPolicy, ServiceRef,
+    TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
+};
+pub use endpoint::{
+    ClusterLoadAssignment, Endpoint, EndpointMetadata, Locality, LocalityEndpoints, Workload,
+};
+pub use listener::{
+    AccessLog, EscapedSlashes, HttpConnectionManager, Listener, PathNormalization, RouteSource,
+    TrafficDirection,
+};
+pub use matcher::{
+    HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, QueryParameterMatcher, RouteMatch, StringMatch,
+};
+pub use resources::{Changed, Resources, Update};
+pub use route::{
+    Destinations, DirectResponse, Forward, HeaderAppendAction, HeaderMutations, HeaderToAdd, HostRewrite,
+    PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition, RetryConditions,
+    RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
+};

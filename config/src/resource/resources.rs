@@ -1,0 +1,93 @@
+//! Everything declared, and how it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
+
+/// All that a source declares, as of one moment (state of the world).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Update {
+    /// All listeners.
+    pub listeners: Vec<Listener>,
+    /// All route configurations that listeners name.
+    pub routes: Vec<RouteConfiguration>,
+    /// All clusters.
+    pub clusters: Vec<Cluster>,
+    /// Endpoints of clusters whose discovery type is EDS.
+    pub endpoints: Vec<ClusterLoadAssignment>,
+}
+
+/// Names of what an [`Update`] added, changed or removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Of listeners.
+    pub listeners: BTreeSet<Arc<str>>,
+    /// Of route configurations.
+    pub routes: BTreeSet<Arc<str>>,
+    /// Of clusters.
+    pub clusters: BTreeSet<Arc<str>>,
+    /// Of clusters whose endpoints changed.
+    pub endpoints: BTreeSet<Arc<str>>,
+}
+
+impl Changed {
+    /// Whether nothing did.
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+            && self.routes.is_empty()
+            && self.clusters.is_empty()
+            && self.endpoints.is_empty()
+    }
+}
+
+/// What is declared now, by name. What an update leaves as it was keeps its `Arc`, so that everything built from it
+/// can be kept too.
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// Listeners.
+    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    /// Route configurations.
+    pub routes: BTreeMap<Arc<str>, Arc<RouteConfiguration>>,
+    /// Clusters.
+    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// Endpoints by cluster name.
+    pub endpoints: BTreeMap<Arc<str>, Arc<ClusterLoadAssignment>>,
+}
+
+impl Resources {
+    /// Takes over `update` and says what that changed.
+    pub fn apply(&mut self, update: Update) -> Changed {
+        let Update { listeners, routes, clusters, endpoints } = update;
+        Changed {
+            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
+            routes: replace(&mut self.routes, routes, |routes| routes.name.clone()),
+            clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
+            endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
+        }
+    }
+}
+
+/// Makes `held` hold exactly `told`, keeping the `Arc` of what is equal, and returns the names that differ.
+fn replace<T: PartialEq>(
+    held: &mut BTreeMap<Arc<str>, Arc<T>>,
+    told: Vec<T>,
+    name: impl Fn(&T) -> Arc<str>,
+) -> BTreeSet<Arc<str>> {
+    let mut changed = BTreeSet::new();
+    let mut gone: BTreeSet<Arc<str>> = held.keys().cloned().collect();
+    for resource in told {
+        let key = name(&resource);
+        gone.remove(&key);
+        if held.get(&key).is_some_and(|old| **old == resource) {
+            continue;
+        }
+        changed.insert(key.clone());
+        held.insert(key, Arc::new(resource));
+    }
+    for key in gone {
+        held.remove(&key);
+        changed.insert(key);
+    }
+    changed
+}
