@@ -18,6 +18,7 @@ pub mod kubernetes;
 pub mod mesh;
 pub mod objects;
 pub mod origin;
+pub mod pattern;
 pub mod resource;
 pub mod store;
 pub mod validate;

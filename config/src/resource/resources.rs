@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration};
+use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, VirtualHost};
 
 /// All that a source declares, as of one moment (state of the world).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,12 +58,30 @@ pub struct Resources {
 impl Resources {
     /// Takes over `update` and says what that changed.
     pub fn apply(&mut self, update: Update) -> Changed {
-        let Update { listeners, routes, clusters, endpoints } = update;
+        let Update { listeners, mut routes, clusters, endpoints } = update;
+        for table in &mut routes {
+            if let Some(held) = self.routes.get(&table.name) {
+                keep_virtual_hosts(table, held);
+            }
+        }
         Changed {
             listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
             routes: replace(&mut self.routes, routes, |routes| routes.name.clone()),
             clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
             endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
+        }
+    }
+}
+
+/// Gives virtual hosts that did not change the `Arc` they have in `held`.
+fn keep_virtual_hosts(told: &mut RouteConfiguration, held: &RouteConfiguration) {
+    let known: BTreeMap<&str, &Arc<VirtualHost>> =
+        held.virtual_hosts.iter().map(|host| (&*host.name, host)).collect();
+    for host in &mut told.virtual_hosts {
+        if let Some(known) = known.get(&*host.name)
+            && **known == *host
+        {
+            *host = Arc::clone(known);
         }
     }
 }

@@ -1,0 +1,121 @@
+//! Regular expressions as Istio and Envoy mean them: RE2 syntax.
+//!
+//! The library used here is close to RE2 and, like it, takes time linear in the text. Patterns work on bytes, as
+//! headers and paths are bytes. Validation and the proxy compile patterns here and nowhere else, so that what was
+//! accepted always compiles.
+
+use std::fmt;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Largest compiled program of one pattern.
+pub const PROGRAM_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a pattern is not one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternError {
+    /// What is wrong with it, in one line.
+    pub what: String,
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+/// A pattern that must match the whole text, as Istio's `regex` does.
+///
+/// # Errors
+///
+/// When it is malformed or its program is larger than [`PROGRAM_BYTES_MAX`].
+pub fn full_match(pattern: &str) -> Result<Regex, PatternError> {
+    // Compiled alone first: `a)(b` is only well-formed within the anchors.
+    compile(pattern)?;
+    compile(&format!(r"\A(?:{pattern})\z"))
+}
+
+/// A pattern that may match anywhere, as Istio's `uriRegexRewrite` does.
+///
+/// # Errors
+///
+/// As [`full_match`].
+pub fn search(pattern: &str) -> Result<Regex, PatternError> {
+    compile(pattern)
+}
+
+/// Character classes are ASCII as in RE2; a pattern that names Unicode classes or characters gets them.
+fn compile(pattern: &str) -> Result<Regex, PatternError> {
+    let build = |unicode| RegexBuilder::new(pattern).unicode(unicode).size_limit(PROGRAM_BYTES_MAX).build();
+    build(false).or_else(|_| build(true)).map_err(|error| {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        PatternError { what: last.strip_prefix("error: ").unwrap_or(last).to_owned() }
+    })
+}
+
+/// The library's form of an RE2 substitution: `\1` becomes `${1}`, `\\` a backslash, and `$` stays a dollar.
+pub fn substitution(re2: &str) -> String {
+    let mut text = String::with_capacity(re2.len() + 8);
+    let mut characters = re2.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '$' => text.push_str("$$"),
+            '\\' => match characters.next() {
+                Some(group) if group.is_ascii_digit() => {
+                    text.push_str("${");
+                    text.push(group);
+                    text.push('}');
+                }
+                Some(other) => text.push(other),
+                None => text.push('\\'),
+            },
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_text_must_match() {
+        let regex = full_match("/v[0-9]+/items/.*").unwrap();
+        assert!(regex.is_match(b"/v1/items/7"));
+        assert!(!regex.is_match(b"x/v1/items/7"));
+        assert!(full_match("a|b").unwrap().is_match(b"b"));
+        assert!(!full_match("a|b").unwrap().is_match(b"ab"));
+    }
+
+    #[test]
+    fn what_does_not_compile() {
+        for pattern in ["(", "a)(b", "[z-a]", "(?=look)", "((((a{100}){100}){100}){100})"] {
+            assert!(full_match(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn classes_are_ascii() {
+        assert!(!full_match(r"\d").unwrap().is_match("٣".as_bytes()));
+        assert!(full_match("é+").unwrap().is_match("éé".as_bytes()));
+        assert!(full_match("[éè]").unwrap().is_match("è".as_bytes()));
+    }
+
+    #[test]
+    fn substitutions() {
+        let check = |re2: &str, expected: &str| assert_eq!(substitution(re2), expected, "{re2}");
+        check(r"\1", "${1}");
+        check(r"/a\1b", "/a${1}b");
+        check("$5", "$$5");
+        check(r"\\", r"\");
+        let replaced = search("^/v[0-9]+(/.*)$")
+            .unwrap()
+            .replace_all(b"/v1/items", substitution(r"\1").as_bytes())
+            .into_owned();
+        assert_eq!(replaced, b"/items");
+    }
+}

@@ -1,0 +1,197 @@
+//! The admin console: what an operator may ask a running proxy. Paths and forms are Envoy's where Envoy has them.
+
+mod clusters;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::control::Status;
+use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, h1_server};
+use crate::snapshot::Reader;
+use crate::telemetry::Registry;
+
+/// Connections of operators at once.
+const CONNECTIONS_MAX: usize = 64;
+
+/// What the console shows.
+pub(crate) struct Console {
+    /// What the control thread knows.
+    pub(crate) status: Rc<Status>,
+    /// What is served.
+    pub(crate) reader: Reader,
+    /// All numbers.
+    pub(crate) registry: Arc<Registry>,
+}
+
+/// A page and what it tells, for `/help`.
+const PAGES: [(&str, &str); 6] = [
+    ("/clusters", "clusters and their endpoints with live figures; ?format=json"),
+    ("/config_dump", "the declared configuration, as Envoy's config_dump, with its origins"),
+    ("/findings", "what is wrong or not honoured in the configuration; ?format=json"),
+    ("/help", "this list"),
+    ("/ready", "200 when a configuration is served, 503 and the reason otherwise"),
+    ("/stats/prometheus", "metrics in Prometheus' text format"),
+];
+
+/// An answer.
+struct Page {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Page {
+    fn text(status: StatusCode, body: String) -> Page {
+        Page { status, content_type: "text/plain; charset=UTF-8", body: body.into_bytes() }
+    }
+
+    fn json(value: &serde_json::Value) -> Page {
+        match serde_json::to_vec_pretty(value) {
+            Ok(body) => Page { status: StatusCode::OK, content_type: "application/json", body },
+            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+/// Serves the console for ever.
+pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -> io::Result<std::convert::Infallible> {
+    let socket = TcpListener::from_std(socket)?;
+    let permits = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = semaphore(&permits).await else { return Err(io::Error::other("the console was closed")) };
+        let Ok((stream, remote)) = socket.accept().await else { continue };
+        let console = console.clone();
+        tokio::task::spawn_local(async move {
+            let _permit = permit;
+            let handler = |head, body| {
+                let console = console.clone();
+                async move { console.answer(&head, body, remote) }
+            };
+            // An operator who leaves in the middle of an answer is no one's concern.
+            drop(h1_server::serve(stream, handler, std::future::pending()).await);
+        });
+    }
+}
+
+/// A place for one more connection.
+async fn semaphore(permits: &Rc<Semaphore>) -> Result<impl Sized + use<>, tokio::sync::AcquireError> {
+    /// Gives the place back.
+    struct Permit(Rc<Semaphore>);
+    impl Drop for Permit {
+        fn drop(&mut self) {
+            self.0.add_permits(1);
+        }
+    }
+    permits.acquire().await?.forget();
+    Ok(Permit(permits.clone()))
+}
+
+impl Console {
+    fn answer(&self, head: &RequestHead, _: RecvBody, _: SocketAddr) -> (ResponseHead, FullBody) {
+        let page = match head.method {
+            Method::GET | Method::HEAD => self.page(head),
+            _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET; nothing here changes anything\n".to_owned()),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
+        let body = if head.method == Method::HEAD { Vec::new() } else { page.body };
+        (ResponseHead { status: page.status, headers }, FullBody(Some(body.into())))
+    }
+
+    fn page(&self, head: &RequestHead) -> Page {
+        let path = head.path.as_ref().map_or("/", |path| path.path());
+        let query = head.path.as_ref().and_then(|path| path.query()).unwrap_or("");
+        let json = query.split('&').any(|parameter| parameter == "format=json");
+        match path {
+            "/" | "/help" => Page::text(StatusCode::OK, help()),
+            "/ready" => self.ready(),
+            "/stats/prometheus" => self.stats(),
+            "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
+            "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
+            "/config_dump" => self.config_dump(),
+            "/findings" if json => self.findings_json(),
+            "/findings" => self.findings(),
+            _ => Page::text(StatusCode::NOT_FOUND, format!("there is no `{path}` here\n\n{}", help())),
+        }
+    }
+
+    /// Envoy's `/ready`: `LIVE` when ready. What an operator must know besides follows it.
+    fn ready(&self) -> Page {
+        match self.status.not_ready() {
+            Some(why) => Page::text(StatusCode::SERVICE_UNAVAILABLE, format!("PRE_INITIALIZING\nnot ready: {why}\n")),
+            None if self.status.allow_unenforced_security => Page::text(
+                StatusCode::OK,
+                "LIVE\nunenforced security: --allow-unenforced-security sends in plain text what asks for TLS\n".to_owned(),
+            ),
+            None => Page::text(StatusCode::OK, "LIVE\n".to_owned()),
+        }
+    }
+
+    fn stats(&self) -> Page {
+        self.status.refresh_metrics();
+        match self.registry.encode() {
+            Ok(text) => Page { status: StatusCode::OK, content_type: "text/plain; version=0.0.4", body: text.into_bytes() },
+            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    fn config_dump(&self) -> Page {
+        let Some(published) = self.status.last_published() else {
+            return Page::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration is served yet; see /ready\n".to_owned());
+        };
+        let version = self.status.generation().to_string();
+        Page::json(&config::envoy_json::config_dump(&published.resources, &version))
+    }
+
+    fn findings(&self) -> Page {
+        let findings = self.status.all_findings();
+        if findings.is_empty() {
+            return Page::text(StatusCode::OK, "nothing to say: everything is honoured as it is written\n".to_owned());
+        }
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        Page::text(StatusCode::OK, format!("{}\n", lines.join("\n")))
+    }
+
+    fn findings_json(&self) -> Page {
+        match serde_json::to_value(self.status.all_findings()) {
+            Ok(findings) => Page::json(&findings),
+            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("weft admin console\n\n");
+    for (path, what) in PAGES {
+        text.push_str(&format!("  {path:<20} {what}\n"));
+    }
+    text
+}
+
+/// A body that is known in full.
+pub(crate) struct FullBody(pub(crate) Option<Bytes>);
+
+impl Body for FullBody {
+    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        Poll::Ready(self.0.take().map(|body| Ok(Frame::Data(body))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn exact_length(&self) -> Option<u64> {
+        Some(self.0.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}

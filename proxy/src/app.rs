@@ -1,0 +1,298 @@
+//! Wiring: what a proxy is made of, and how it starts and ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use config::compile::ExplicitListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::admin::{self, Console};
+use crate::control::{self, Control, Place, Status};
+pub use crate::control::Workload;
+use crate::http::engine::Telemetry;
+use crate::http::labels::Identity;
+use crate::listener::{Handover, Loads, Socket};
+use crate::snapshot::Publisher;
+use crate::telemetry::access_log::Writer;
+use crate::telemetry::metrics::Family;
+use crate::telemetry::Registry;
+use crate::worker::{self, Phase};
+use crate::{listener, net, time};
+
+/// How long a proxy that drains waits for its requests (Istio's `terminationDrainDuration`).
+pub const DRAIN_DURATION: Duration = Duration::from_secs(5);
+
+/// How often a proxy that drains looks whether it is idle.
+const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What a proxy is told at its start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directories whose YAML and JSON files are the configuration.
+    pub config_directories: Vec<PathBuf>,
+    /// Further files with objects.
+    pub config_files: Vec<PathBuf>,
+    /// The MeshConfig, when it is not `mesh.yaml` in a directory.
+    pub mesh_config: Option<PathBuf>,
+    /// Which workload this proxy stands beside.
+    pub workload: Workload,
+    /// Listeners to have.
+    pub listeners: Vec<ExplicitListener>,
+    /// Where the admin console listens.
+    pub admin: SocketAddr,
+    /// Number of workers; at least one is made.
+    pub workers: usize,
+    /// Whether what guards access or trust and is not enforced is let through.
+    pub allow_unenforced_security: bool,
+}
+
+/// What a proxy listens on once it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The admin console.
+    pub admin: SocketAddr,
+    /// The listeners, in the order they were asked for.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// A proxy that was started. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Running {
+    admin: SocketAddr,
+    commands: mpsc::UnboundedSender<Command>,
+    ready: watch::Receiver<Option<Bound>>,
+    ended: Option<oneshot::Receiver<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Drain,
+    End,
+}
+
+/// Starts a proxy on threads of its own. It is ready when its configuration could be read.
+///
+/// # Errors
+///
+/// When an address cannot be bound or the system gives no thread.
+pub fn start(settings: Settings) -> io::Result<Running> {
+    let bind = |address| {
+        net::listen(address).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    };
+    let console = bind(settings.admin)?;
+    let admin = console.local_addr()?;
+    let sockets = settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
+    let (commands, received) = mpsc::unbounded_channel();
+    let (tell_ready, ready) = watch::channel(None);
+    let (tell_ended, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let logs = Writer::start()?;
+    let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+        let app = App { settings, admin, sockets, console, logs, tell_ready, commands: received };
+        LocalSet::new().block_on(&runtime, app.run());
+        // Nobody may be waiting.
+        let _ = tell_ended.send(());
+    })?;
+    Ok(Running { admin, commands, ready, ended: Some(ended), thread: Some(thread) })
+}
+
+impl Running {
+    /// Where the admin console listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Waits until it is ready; `None` when it ended before.
+    pub async fn ready(&mut self) -> Option<Bound> {
+        self.ready.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Says `Connection: close`, answers what is in flight, then ends.
+    pub fn drain(&self) {
+        // It may have ended already.
+        let _ = self.commands.send(Command::Drain);
+    }
+
+    /// Ends at once.
+    pub fn end(&self) {
+        let _ = self.commands.send(Command::End);
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) {
+        if let Some(ended) = &mut self.ended {
+            // Either way it has ended.
+            let _ = ended.await;
+            self.ended = None;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+        if let Some(thread) = self.thread.take() {
+            // Only a panic of the thread is an error, and it has been reported then.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The control thread's part of a proxy.
+struct App {
+    settings: Settings,
+    admin: SocketAddr,
+    sockets: Vec<std::net::TcpListener>,
+    console: std::net::TcpListener,
+    logs: Writer,
+    tell_ready: watch::Sender<Option<Bound>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// The workers, once there are any.
+struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    loads: Loads,
+}
+
+impl App {
+    async fn run(mut self) {
+        let registry = Registry::new();
+        let publisher = Publisher::new();
+        let reader = publisher.reader();
+        let status = Rc::new(Status::new(&registry, self.settings.allow_unenforced_security));
+        let mut control = Control::new(self.control_settings(), publisher, status.clone());
+        let console = Rc::new(Console { status: status.clone(), reader: reader.clone(), registry: registry.clone() });
+        if let Ok(socket) = self.console.try_clone() {
+            tokio::task::spawn_local(async move {
+                if let Err(error) = admin::serve(socket, console).await {
+                    tracing::error!(%error, "the admin console ended");
+                }
+            });
+        }
+        control.look();
+        let mut workers = None;
+        loop {
+            if workers.is_none() && status.is_published() {
+                match self.start_workers(&reader, &registry, &status) {
+                    Ok(started) => workers = Some(started),
+                    Err(error) => {
+                        tracing::error!(%error, "workers cannot be started");
+                        return;
+                    }
+                }
+            }
+            tokio::select! {
+                () = control.next() => {}
+                command = self.commands.recv() => {
+                    if let (Some(Command::Drain), Some(workers)) = (command, &workers) {
+                        status.drain();
+                        self.drain(workers, &mut control).await;
+                    }
+                    break;
+                }
+            }
+        }
+        if let Some(workers) = workers {
+            workers.end();
+        }
+    }
+
+    fn control_settings(&self) -> control::Settings {
+        let directories = self.settings.config_directories.iter().cloned().map(Place::Directory);
+        let files = self.settings.config_files.iter().cloned().map(Place::File);
+        let mesh = self.settings.mesh_config.iter().cloned().map(Place::MeshConfig);
+        control::Settings {
+            places: directories.chain(files).chain(mesh).collect(),
+            workload: self.settings.workload.clone(),
+            listeners: self.settings.listeners.clone(),
+            allow_unenforced_security: self.settings.allow_unenforced_security,
+        }
+    }
+
+    /// Starts the workers and says what they listen on.
+    fn start_workers(
+        &mut self,
+        reader: &crate::snapshot::Reader,
+        registry: &Arc<Registry>,
+        status: &Status,
+    ) -> io::Result<Workers> {
+        let count = self.settings.workers.max(1);
+        let loads = Loads::new(count);
+        let (queues, mut received): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(listener::HANDED_OVER_MAX)).unzip();
+        let queues: Arc<[_]> = queues.into();
+        let (phase, phase_of_workers) = watch::channel(Phase::Serving);
+        let identity = Arc::new(status.last_published().map(|published| Identity::of(&published.proxy)).unwrap_or_default());
+        let mut sockets: Vec<Vec<Socket>> = (0..count).map(|_| Vec::new()).collect();
+        let mut bound = Vec::new();
+        for (index, (socket, listener)) in self.sockets.drain(..).zip(self.listener_names(reader)).enumerate() {
+            let address = socket.local_addr()?;
+            bound.push(address);
+            if let Some(sockets) = sockets.get_mut(index % count) {
+                sockets.push(Socket { listener, address, socket });
+            }
+        }
+        let mut threads = Vec::new();
+        for (index, (sockets, handed_over)) in sockets.into_iter().zip(received.drain(..)).enumerate() {
+            let Some(logs) = self.logs.buffers() else { continue };
+            threads.push(worker::start(worker::Settings {
+                index,
+                sockets,
+                handover: Handover::new(loads.clone(), index, queues.clone()),
+                handed_over,
+                reader: reader.clone(),
+                telemetry: Telemetry {
+                    shard: registry.shard(),
+                    registry: registry.clone(),
+                    logs,
+                    logs_dropped: registry.series(Family::AccessLogDropped, &[]),
+                    identity: identity.clone(),
+                },
+                phase: phase_of_workers.clone(),
+            })?);
+        }
+        self.tell_ready.send_replace(Some(Bound { admin: self.admin, listeners: bound }));
+        Ok(Workers { threads, phase, loads })
+    }
+}
+
+impl App {
+    /// Answers what is in flight, but for no longer than the drain lasts. Configuration is still followed meanwhile.
+    async fn drain(&mut self, workers: &Workers, control: &mut Control) {
+        tracing::info!(connections = workers.loads.total(), "draining");
+        workers.phase.send_replace(Phase::Draining);
+        let latest = time::now() + DRAIN_DURATION;
+        loop {
+            let look = (time::now() + DRAIN_LOOK_INTERVAL).min(latest);
+            tokio::select! {
+                () = control.next() => {}
+                () = tokio::time::sleep_until(look.into()) => {}
+                command = self.commands.recv() => if command != Some(Command::Drain) { return },
+            }
+            let left = workers.loads.total();
+            if left == 0 || time::now() >= latest {
+                tracing::info!(connections = left, "drained");
+                return;
+            }
+        }
+    }
+}
+
+impl Workers {
+    fn end(self) {
+        self.phase.send_replace(Phase::Ended);
+        for thread in self.threads {
+            // Only a panic of the thread is an error, and it has been reported then.
+            let _ = thread.join();
+        }
+    }
+}

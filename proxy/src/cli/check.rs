@@ -1,0 +1,92 @@
+//! `weft check`: what is wrong or not honoured in a configuration, for people and pipelines.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use config::finding::{Finding, Severity};
+
+use crate::control;
+
+/// Say what is wrong or not honoured in a configuration.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Directories or files to check.
+    #[arg(required = true, value_name = "DIR|FILE")]
+    config: Vec<PathBuf>,
+
+    /// MeshConfig, when it is not `mesh.yaml` in a directory.
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+
+    /// How findings are shown.
+    #[arg(long, default_value = "human", value_name = "FORM")]
+    output: Output,
+
+    /// What makes the check fail: the exit status is 1 when there is a finding this bad or worse.
+    #[arg(long, default_value = "error", value_name = "SEVERITY")]
+    fail_on: FailOn,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weft check config/
+  weft check config/ --output json --fail-on warning
+
+Exit status: 0 nothing that bad, 1 findings that bad, 2 the configuration cannot be looked at.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// A line or two for each.
+    Human,
+    /// One JSON array.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// Objects that are refused.
+    Error,
+    /// Also what does not act as written.
+    Warning,
+    /// Nothing.
+    Never,
+}
+
+/// Checks a configuration and prints what there is to say.
+pub(super) fn check(arguments: &Arguments) -> ExitCode {
+    let findings = match control::check(&arguments.config, arguments.mesh_config.as_deref()) {
+        Ok(findings) => findings,
+        Err(what) => {
+            eprintln!("weft: {what}");
+            return ExitCode::from(2);
+        }
+    };
+    match arguments.output {
+        Output::Human => human(&findings),
+        Output::Json => match serde_json::to_string_pretty(&findings) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return super::fail(&error),
+        },
+    }
+    let worst = findings.iter().map(|finding| finding.severity).max();
+    let fails = match arguments.fail_on {
+        FailOn::Error => worst == Some(Severity::Error),
+        FailOn::Warning => worst >= Some(Severity::Warning),
+        FailOn::Never => false,
+    };
+    if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn human(findings: &[Finding]) {
+    for finding in findings {
+        println!("{finding}");
+    }
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    println!(
+        "{} errors, {} warnings, {} notes",
+        count(Severity::Error),
+        count(Severity::Warning),
+        count(Severity::Note)
+    );
+}

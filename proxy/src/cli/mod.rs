@@ -1,0 +1,52 @@
+//! The command line: one file a command.
+
+mod check;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// An L7 sidecar data-plane proxy for Istio meshes that can say why it did what it did.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as `info,weft=debug`.
+    #[arg(long, global = true, env = "WEFT_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a proxy on a directory of Istio and Kubernetes YAML.
+    Run(Box<run::Arguments>),
+    /// Say what is wrong or not honoured in a configuration.
+    Check(check::Arguments),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weft demo                                    see it work: backends, a proxy, YAML to edit
+  weft check config/                           what is wrong with this configuration?
+  weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000";
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match arguments.command {
+        Command::Run(arguments) => run::run(*arguments),
+        Command::Check(arguments) => check::check(&arguments),
+    }
+}
+
+/// Says what went wrong and ends the process with a failure.
+fn fail(what: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("weft: {what}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,243 @@
+//! `weft run`: one proxy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use config::compile::{ExplicitListener, ListenTarget};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{self, Bound, Running, Settings, Workload};
+
+/// Run a proxy on a directory of Istio and Kubernetes YAML.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Directory whose YAML and JSON files are the configuration, or one such file; may be given several times. Files
+    /// are watched, changes go live by themselves.
+    #[arg(long, required = true, value_name = "DIR|FILE")]
+    config: Vec<PathBuf>,
+
+    /// MeshConfig, when it is not `mesh.yaml` in a configuration directory.
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+
+    /// The workload this proxy stands beside, as POD.NAMESPACE: namespace, labels, service account and address come
+    /// from that Pod.
+    #[arg(long = "as", value_name = "POD.NAMESPACE", conflicts_with_all = ["namespace", "labels", "service_account", "ip"])]
+    pod: Option<String>,
+
+    /// The workload's namespace.
+    #[arg(long, default_value = "default")]
+    namespace: String,
+
+    /// The workload's labels, as KEY=VALUE, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+
+    /// The workload's service account.
+    #[arg(long, default_value = "default")]
+    service_account: String,
+
+    /// The workload's address.
+    #[arg(long)]
+    ip: Option<IpAddr>,
+
+    /// A listener, as ADDRESS=SERVICE:PORT for one service whatever the Host, or ADDRESS=outbound:PORT for all HTTP
+    /// services of that port, chosen by Host; may be given several times. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS=TARGET", value_parser = parse_listener)]
+    listen: Vec<ExplicitListener>,
+
+    /// Where the admin console listens.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
+    admin: SocketAddr,
+
+    /// Number of workers, each a thread; two, or one per core if there are fewer, when not given.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// File that is written, as JSON, with the addresses that were bound once the proxy is ready.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+
+    /// Send in plain text what asks for TLS, instead of answering 503.
+    #[arg(long)]
+    allow_unenforced_security: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  one service on a port of your laptop, as the workload web-1 of namespace shop sees it:
+    weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000
+  all HTTP services of port 8000, chosen by Host:
+    weft run --config config/ --namespace shop --listen 127.0.0.1:8081=outbound:8000
+    curl -H 'Host: catalog' http://127.0.0.1:8081/items
+  what is it doing?
+    curl http://127.0.0.1:15000/help";
+
+/// Parses `ADDRESS=TARGET`.
+fn parse_listener(text: &str) -> Result<ExplicitListener, String> {
+    const FORM: &str = "write it like 127.0.0.1:8080=catalog.shop:8000 or 127.0.0.1:8081=outbound:8000";
+    let (address, target) = text.split_once('=').ok_or_else(|| format!("there is no `=` in it; {FORM}"))?;
+    let address =
+        address.parse().map_err(|_| format!("`{address}` is not an IP address and port; {FORM}"))?;
+    let (host, port) = target.rsplit_once(':').ok_or_else(|| format!("`{target}` has no port; {FORM}"))?;
+    let port = port.parse().ok().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| format!("the port in `{target}` is not one from 1 to 65535; {FORM}"))?;
+    let target = match host {
+        "" => return Err(format!("`{target}` has no service; {FORM}")),
+        "outbound" => ListenTarget::Outbound { port },
+        host => ListenTarget::Service { host: host.into(), port },
+    };
+    Ok(ExplicitListener { address, target })
+}
+
+/// Node metadata from the environment, as the Istio agent takes it: `ISTIO_META_X` becomes `X`.
+fn metadata() -> BTreeMap<String, String> {
+    std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value))).collect()
+}
+
+impl Arguments {
+    fn settings(&self) -> Result<Settings, String> {
+        let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
+        for path in &self.config {
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.is_dir() => config_directories.push(path.clone()),
+                Ok(_) => config_files.push(path.clone()),
+                Err(error) => return Err(format!("--config {}: {error}", path.display())),
+            }
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Settings {
+            config_directories,
+            config_files,
+            mesh_config: self.mesh_config.clone(),
+            workload: self.workload()?,
+            listeners: self.listen.clone(),
+            admin: self.admin,
+            workers: self.workers.unwrap_or(cores.min(2)),
+            allow_unenforced_security: self.allow_unenforced_security,
+        })
+    }
+
+    fn workload(&self) -> Result<Workload, String> {
+        let pod = self.pod.as_ref().map(|pod| {
+            pod.split_once('.')
+                .map(|(name, namespace)| (name.to_owned(), namespace.to_owned()))
+                .ok_or_else(|| format!("--as {pod}: write it as POD.NAMESPACE, like web-1.shop"))
+        });
+        let labels = self.labels.iter().map(|label| {
+            label
+                .split_once('=')
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .ok_or_else(|| format!("--labels {label}: write it as KEY=VALUE, like app=web"))
+        });
+        Ok(Workload {
+            pod: pod.transpose()?,
+            namespace: self.namespace.clone(),
+            labels: labels.collect::<Result<_, _>>()?,
+            service_account: self.service_account.clone(),
+            ip: self.ip,
+            metadata: metadata(),
+        })
+    }
+}
+
+/// Runs the proxy until it is told to end.
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let settings = match arguments.settings() {
+        Ok(settings) => settings,
+        Err(what) => return super::fail(&what),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::fail(&error),
+    };
+    let targets: Vec<ListenTarget> = settings.listeners.iter().map(|listener| listener.target.clone()).collect();
+    let outcome = runtime.block_on(async {
+        let mut running = app::start(settings)?;
+        tracing::info!(admin = %running.admin(), "started");
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        if let Some(bound) = ready_or_signal(&mut running, &mut terminate, &mut interrupt).await {
+            announce(&bound, &targets, arguments.ready_file.as_deref())?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = running.ended() => return Ok(false),
+            }
+        }
+        running.drain();
+        tokio::select! {
+            _ = terminate.recv() => running.end(),
+            _ = interrupt.recv() => running.end(),
+            () = running.ended() => {}
+        }
+        running.ended().await;
+        Ok::<bool, io::Error>(true)
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => super::fail(&"the proxy ended by itself"),
+        Err(error) => super::fail(&error),
+    }
+}
+
+/// What was bound, or `None` when a signal came before the proxy was ready.
+async fn ready_or_signal(
+    running: &mut Running,
+    terminate: &mut tokio::signal::unix::Signal,
+    interrupt: &mut tokio::signal::unix::Signal,
+) -> Option<Bound> {
+    tokio::select! {
+        bound = running.ready() => bound,
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    }
+}
+
+/// Says where the proxy listens, on stderr and in the ready file.
+fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) -> io::Result<()> {
+    let name = |target: &ListenTarget| match target {
+        ListenTarget::Service { host, port } => format!("{host}:{port}"),
+        ListenTarget::Outbound { port } => format!("outbound:{port}"),
+    };
+    let listeners: Vec<(String, SocketAddr)> = targets.iter().map(name).zip(bound.listeners.iter().copied()).collect();
+    for (target, address) in &listeners {
+        tracing::info!(%address, target, "listening");
+    }
+    tracing::info!(admin = %bound.admin, "ready");
+    let Some(file) = ready_file else { return Ok(()) };
+    let listeners: Vec<_> = listeners
+        .iter()
+        .map(|(target, address)| json!({ "target": target, "address": address.to_string() }))
+        .collect();
+    let text = json!({ "admin": bound.admin.to_string(), "listeners": listeners }).to_string();
+    // Whoever waits for the file sees it whole or not at all.
+    let draft = file.with_extension("tmp");
+    fs::write(&draft, text)?;
+    fs::rename(&draft, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners() {
+        let service = |host: &str, port| ListenTarget::Service { host: host.into(), port };
+        let check = |text: &str, address: &str, target| {
+            assert_eq!(parse_listener(text), Ok(ExplicitListener { address: address.parse().unwrap(), target }), "{text}");
+        };
+        check("127.0.0.1:8080=catalog.shop:8000", "127.0.0.1:8080", service("catalog.shop", 8000));
+        check("[::1]:0=web:80", "[::1]:0", service("web", 80));
+        check("127.0.0.1:8081=outbound:8000", "127.0.0.1:8081", ListenTarget::Outbound { port: 8000 });
+        for bad in ["", "8080=catalog:80", "127.0.0.1:1=catalog", "127.0.0.1:1=catalog:0", "127.0.0.1:1=:80", "127.0.0.1:1=catalog:x"] {
+            assert!(parse_listener(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Which workload this proxy stands beside: told as a pod to look up, or part by part.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use config::compile::Proxy;
+use config::finding::{Finding, Severity};
+use config::objects::Objects;
+
+/// How the command line names the workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// The pod to take everything else from, as name and namespace.
+    pub pod: Option<(String, String)>,
+    /// Its namespace, when there is no pod.
+    pub namespace: String,
+    /// Its labels, when there is no pod.
+    pub labels: BTreeMap<String, String>,
+    /// Its service account, when there is no pod.
+    pub service_account: String,
+    /// Its address, when there is no pod.
+    pub ip: Option<IpAddr>,
+    /// Node metadata, such as `HTTP10`, from the environment.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// The workload as compile takes it, or why it is not known.
+    pub(super) fn resolve(&self, objects: &Objects) -> Result<Proxy, Finding> {
+        let mut metadata = objects.mesh.proxy_metadata();
+        metadata.extend(self.metadata.clone());
+        let Some((name, namespace)) = &self.pod else {
+            return Ok(Proxy {
+                name: "".into(),
+                namespace: self.namespace.as_str().into(),
+                labels: self.labels.clone(),
+                service_account: self.service_account.as_str().into(),
+                ips: self.ip.into_iter().collect(),
+                metadata,
+                ..Proxy::unknown()
+            });
+        };
+        Proxy::of_pod(objects, namespace, name, metadata).ok_or_else(|| self.missing(name, namespace, objects))
+    }
+
+    fn missing(&self, name: &str, namespace: &str, objects: &Objects) -> Finding {
+        let mut known: Vec<String> =
+            objects.pods.keys().map(|(namespace, name)| format!("{name}.{namespace}")).take(20).collect();
+        known.sort();
+        Finding {
+            place: None,
+            severity: Severity::Error,
+            code: "unknown-workload",
+            object: None,
+            path: String::new(),
+            what: format!("the configuration has no Pod `{name}` in namespace `{namespace}`"),
+            remedy: if known.is_empty() {
+                "add the Pod, or say --namespace, --labels, --service-account and --ip instead of --as".to_owned()
+            } else {
+                format!("add it, or choose one of {}", known.join(", "))
+            },
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One try to get an answer from an endpoint.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::codec::{RecvBody, RequestHead, ResponseHead, StreamError, Version};
+use super::timeout::{Deadline, poll_passed};
+use crate::upstream::pool::{H1, H2Guard, Pool};
+use crate::upstream::request_body::AttemptBody;
+use crate::upstream::retry::Reset;
+use crate::upstream::{ConnectError, EndpointState};
+
+/// The head of an answer, its body to come, and the connection it comes on.
+pub(super) struct Answered {
+    pub(super) head: ResponseHead,
+    pub(super) body: RecvBody,
+    pub(super) lease: Lease,
+    pub(super) local_address: Option<SocketAddr>,
+}
+
+/// The use of a connection. Dropping it before the response has ended closes an HTTP/1 connection.
+pub(crate) enum Lease {
+    /// All of an HTTP/1 connection.
+    H1(Rc<Pool>, H1),
+    /// A stream of an HTTP/2 connection.
+    H2(#[expect(dead_code, reason = "held until it is dropped")] H2Guard),
+}
+
+/// How an attempt ended without an answer.
+pub(super) enum Failed {
+    /// The upstream failed.
+    Reset(Reset, Option<String>),
+    /// The route's deadline passed.
+    RouteTimeout,
+}
+
+impl Lease {
+    /// The response has ended.
+    pub(crate) fn give_back(self) {
+        match self {
+            Lease::H1(pool, connection) => pool.give_back(connection),
+            Lease::H2(guard) => drop(guard),
+        }
+    }
+}
+
+/// Sends a request to `endpoint` and waits for the head of its answer, but not beyond the deadlines.
+pub(super) async fn run(
+    endpoint: &Rc<EndpointState>,
+    protocol: config::HttpProtocol,
+    head: Box<RequestHead>,
+    body: AttemptBody,
+    route: &mut Option<Deadline>,
+    mut per_try: Option<Deadline>,
+) -> Result<Answered, Failed> {
+    let http2 = match protocol {
+        config::HttpProtocol::Http1 => false,
+        config::HttpProtocol::Http2 => true,
+        config::HttpProtocol::Downstream => head.version == Version::Http2,
+    };
+    let sending = async {
+        if http2 {
+            send_h2(&endpoint.pool, head, body).await
+        } else {
+            send_h1(&endpoint.pool, head, body).await
+        }
+    };
+    let mut sending = pin!(sending);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
+            return Poll::Ready(answer.map_err(|(reset, reason)| Failed::Reset(reset, reason)));
+        }
+        if poll_passed(route, cx).is_ready() {
+            return Poll::Ready(Err(Failed::RouteTimeout));
+        }
+        if poll_passed(&mut per_try, cx).is_ready() {
+            return Poll::Ready(Err(Failed::Reset(Reset::PerTryTimeout, None)));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn send_h1(
+    pool: &Rc<Pool>,
+    mut head: Box<RequestHead>,
+    mut body: AttemptBody,
+) -> Result<Answered, (Reset, Option<String>)> {
+    loop {
+        let mut connection = pool.h1().await.map_err(connect_failed)?;
+        match connection.client.send(head, body).await {
+            Ok((head, body)) => {
+                let local_address = connection.local_address;
+                return Ok(Answered {
+                    head,
+                    body,
+                    lease: Lease::H1(pool.clone(), connection),
+                    local_address,
+                });
+            }
+            Err(failed) => match failed.unsent {
+                // The upstream had closed an idle connection and nothing was sent on it: another one serves as well.
+                Some((unsent, unsent_body)) if connection.was_used() => {
+                    head = unsent;
+                    body = unsent_body;
+                }
+                _ => return Err(stream_failed(&failed.error)),
+            },
+        }
+    }
+}
+
+async fn send_h2(
+    pool: &Rc<Pool>,
+    head: Box<RequestHead>,
+    body: AttemptBody,
+) -> Result<Answered, (Reset, Option<String>)> {
+    loop {
+        let mut guard = pool.h2().await.map_err(connect_failed)?;
+        let used = guard.was_used();
+        let connection = guard.connection();
+        if let Err(error) = connection.client.ready().await {
+            guard.retire();
+            if used {
+                continue;
+            }
+            return Err(stream_failed(&error));
+        }
+        let local_address = connection.local_address;
+        return match connection.client.send(*head, body).await {
+            Ok((head, body)) => Ok(Answered { head, body, lease: Lease::H2(guard), local_address }),
+            Err(error) => Err(stream_failed(&error)),
+        };
+    }
+}
+
+fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
+    match error {
+        ConnectError::Timeout => (Reset::ConnectTimeout, None),
+        ConnectError::Failed(reason) => (Reset::ConnectFailure, Some(reason)),
+    }
+}
+
+fn stream_failed(error: &StreamError) -> (Reset, Option<String>) {
+    let reset = match error {
+        StreamError::ConnectionClosed | StreamError::BodyAborted => Reset::ConnectionTermination,
+        StreamError::Reset(_) => Reset::Remote,
+        StreamError::Refused => Reset::RemoteRefused,
+        StreamError::Protocol(_) => Reset::Protocol,
+    };
+    let reason = match error {
+        StreamError::Protocol(what) => Some(what.clone()),
+        _ => None,
+    };
+    (reset, reason)
+}

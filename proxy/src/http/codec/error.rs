@@ -1,0 +1,88 @@
+//! What can go wrong on the wire, without saying whose fault it is: that depends on which side the codec serves.
+
+use std::fmt;
+
+/// Why a message could not be sent or received to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StreamError {
+    /// The connection ended, orderly or not.
+    ConnectionClosed,
+    /// The peer reset the stream with this HTTP/2 error code (RFC 9113 section 7).
+    Reset(u32),
+    /// The peer promised not to have processed the stream (HTTP/2 REFUSED_STREAM).
+    Refused,
+    /// The peer broke the protocol; what it did, in the words of the library.
+    Protocol(String),
+    /// The body we were to send failed on its own way in.
+    BodyAborted,
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamError::ConnectionClosed => f.write_str("connection closed"),
+            StreamError::Reset(code) => write!(f, "stream reset with error code {code}"),
+            StreamError::Refused => f.write_str("stream refused"),
+            StreamError::Protocol(what) => write!(f, "protocol error: {what}"),
+            StreamError::BodyAborted => f.write_str("body aborted"),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {}
+
+impl From<&hyper::Error> for StreamError {
+    fn from(error: &hyper::Error) -> StreamError {
+        if error.is_parse() || error.is_parse_too_large() {
+            StreamError::Protocol(describe(error))
+        } else if error.is_user() || error.is_body_write_aborted() {
+            StreamError::BodyAborted
+        } else {
+            StreamError::ConnectionClosed
+        }
+    }
+}
+
+impl From<&h2::Error> for StreamError {
+    fn from(error: &h2::Error) -> StreamError {
+        match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) => StreamError::Refused,
+            Some(reason) if error.is_reset() && error.is_remote() => StreamError::Reset(reason.into()),
+            Some(_) if error.is_library() => StreamError::Protocol(describe(error)),
+            _ => StreamError::ConnectionClosed,
+        }
+    }
+}
+
+/// Why a connection ended other than by its peer leaving or by being drained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ConnectionError {
+    /// The peer did not speak HTTP, or broke a limit; what it did, in the words of the library.
+    Protocol(String),
+    /// Reading or writing failed.
+    Io,
+}
+
+impl From<&hyper::Error> for ConnectionError {
+    fn from(error: &hyper::Error) -> ConnectionError {
+        if error.is_parse() { ConnectionError::Protocol(describe(error)) } else { ConnectionError::Io }
+    }
+}
+
+impl From<&h2::Error> for ConnectionError {
+    fn from(error: &h2::Error) -> ConnectionError {
+        if error.is_library() { ConnectionError::Protocol(describe(error)) } else { ConnectionError::Io }
+    }
+}
+
+/// An error and its causes in one line.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,95 @@
+//! HTTP/2 towards upstreams, by h2.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Uri};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::AbortOnDrop;
+use super::h2_server::send_body;
+use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, h2_settings};
+
+/// Streams we reset that h2 counts against an upstream connection before it gives the connection up. A proxy resets
+/// a stream whenever a client leaves, which says nothing about the upstream, so there is no bound.
+const LOCAL_RESETS_MAX: Option<usize> = None;
+
+/// One connection that takes many requests at once. Clones are handles of the same connection.
+#[derive(Clone)]
+pub(crate) struct Client {
+    sender: SendRequest<Bytes>,
+}
+
+/// Takes over a connected socket. The second value must be polled for anything to happen; it resolves when the
+/// connection has ended.
+pub(crate) async fn connect<T>(io: T) -> Result<(Client, impl Future<Output = ()>), StreamError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (sender, connection) = Builder::new()
+        .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(h2_settings::CONNECTION_WINDOW_BYTES)
+        .max_frame_size(h2_settings::FRAME_BYTES_MAX)
+        .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
+        .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .enable_push(false)
+        .handshake(io)
+        .await
+        .map_err(|error| StreamError::from(&error))?;
+    // Whoever has a stream on the connection is told what went wrong; nobody else needs to know.
+    let connection = async { drop(connection.await) };
+    Ok((Client { sender }, connection))
+}
+
+impl Client {
+    /// Streams the upstream allows at once, as it last said.
+    pub(crate) fn streams_max(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
+
+    /// Waits until a stream can be opened; fails when the connection is ending.
+    pub(crate) async fn ready(&mut self) -> Result<(), StreamError> {
+        std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| StreamError::from(&error))
+    }
+
+    /// Sends a request and waits for the head of the answer. The body goes on being sent while the answer comes;
+    /// dropping the future, or the answer's body before its end, resets the stream.
+    pub(crate) async fn send<B: Body>(
+        &mut self,
+        head: RequestHead,
+        body: B,
+    ) -> Result<(ResponseHead, RecvBody), StreamError> {
+        let ended = body.is_end_stream();
+        let (response, stream) =
+            self.sender.send_request(encode(head)?, ended).map_err(|error| StreamError::from(&error))?;
+        let sender = (!ended).then(|| {
+            AbortOnDrop(tokio::task::spawn_local(async move { drop(send_body(stream, body).await) }))
+        });
+        let (parts, stream) = response.await.map_err(|error| StreamError::from(&error))?.into_parts();
+        let head = ResponseHead { status: parts.status, headers: parts.headers };
+        Ok((head, RecvBody::from_h2(stream, sender)))
+    }
+}
+
+/// Writes the head with pseudo-headers; the Host header becomes `:authority`.
+fn encode(head: RequestHead) -> Result<Request<()>, StreamError> {
+    let mut headers = head.headers;
+    let host = headers.remove(HOST);
+    let authority = head.authority.or(host).unwrap_or(HeaderValue::from_static(""));
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(head.scheme.unwrap_or(Scheme::HTTP));
+    uri.authority = Authority::try_from(authority.as_bytes()).ok();
+    uri.path_and_query = head.path;
+    let uri = Uri::from_parts(uri).map_err(|error| {
+        StreamError::Protocol(format!("authority or path cannot be sent over HTTP/2: {error}"))
+    })?;
+    let mut request = Request::new(());
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}

@@ -1,0 +1,187 @@
+//! HTTP/2 towards clients, by h2.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, SendStream};
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Version, h2_settings,
+};
+
+/// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
+/// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
+/// the client resets the stream or leaves before it is ready.
+pub(crate) async fn serve<T, H, F, B>(
+    io: T,
+    handler: Rc<H>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ConnectionError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(RequestHead, RecvBody) -> F + 'static,
+    F: Future<Output = (ResponseHead, B)> + 'static,
+    B: Body,
+{
+    let mut connection = Builder::new()
+        .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(h2_settings::CONNECTION_WINDOW_BYTES)
+        .max_frame_size(h2_settings::FRAME_BYTES_MAX)
+        .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(h2_settings::CONCURRENT_STREAMS_MAX)
+        .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
+        .handshake::<_, Bytes>(io)
+        .await
+        .map_err(|error| ConnectionError::from(&error))?;
+    let mut shutdown = pin!(shutdown);
+    let mut draining = false;
+    loop {
+        let accepted = poll_fn(|cx| {
+            if !draining && shutdown.as_mut().poll(cx).is_ready() {
+                draining = true;
+                // Announces the end first and refuses new streams a round trip later, so that none is lost.
+                connection.graceful_shutdown();
+            }
+            connection.poll_accept(cx)
+        })
+        .await;
+        match accepted {
+            Some(Ok((request, respond))) => {
+                let handler = handler.clone();
+                tokio::task::spawn_local(async move { exchange(request, respond, &*handler).await });
+            }
+            Some(Err(error)) => return Err(ConnectionError::from(&error)),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One stream: its request to the handler, the answer back.
+async fn exchange<H, F, B>(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>, handler: &H)
+where
+    H: Fn(RequestHead, RecvBody) -> F,
+    F: Future<Output = (ResponseHead, B)>,
+    B: Body,
+{
+    let (head, body) = decode(request);
+    let mut answer = pin!(handler(head, body));
+    let answer = poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        // The client gave the stream up, or the connection is gone.
+        if respond.poll_reset(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await;
+    let Some((head, body)) = answer else { return };
+    let ended = body.is_end_stream();
+    match respond.send_response(encode(head), ended) {
+        Ok(stream) if !ended => drop(send_body(stream, body).await),
+        // Sent in full, or the stream is gone: in both cases there is nothing left to do for it.
+        Ok(_) | Err(_) => {}
+    }
+}
+
+fn decode(request: Request<h2::RecvStream>) -> (RequestHead, RecvBody) {
+    let (parts, stream) = request.into_parts();
+    let uri = parts.uri.into_parts();
+    let authority = match &uri.authority {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => parts.headers.get(HOST).cloned(),
+    };
+    let head = RequestHead {
+        method: parts.method,
+        version: Version::Http2,
+        authority,
+        scheme: uri.scheme,
+        path: uri.path_and_query,
+        headers: parts.headers,
+    };
+    (head, RecvBody::from_h2(stream, None))
+}
+
+fn encode(head: ResponseHead) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+/// Sends a body as fast as flow control allows, holding one frame of it at a time. An error resets the stream; the
+/// returned error is the one that ended it.
+pub(super) async fn send_body<B: Body>(
+    mut stream: SendStream<Bytes>,
+    mut body: B,
+) -> Result<(), StreamError> {
+    loop {
+        wait_for_capacity(&mut stream).await?;
+        match poll_fn(|cx| poll_next(&mut stream, &mut body, cx)).await? {
+            Some(Frame::Data(data)) => {
+                let ended = body.is_end_stream();
+                if data.is_empty() && !ended {
+                    continue;
+                }
+                stream.send_data(data, ended).map_err(|error| StreamError::from(&error))?;
+                if ended {
+                    return Ok(());
+                }
+            }
+            Some(Frame::Trailers(trailers)) => {
+                return stream.send_trailers(trailers).map_err(|error| StreamError::from(&error));
+            }
+            None => return stream.send_data(Bytes::new(), true).map_err(|error| StreamError::from(&error)),
+        }
+    }
+}
+
+/// Waits until the peer would take at least one byte. A frame is then sent whole: h2 keeps what does not fit.
+async fn wait_for_capacity(stream: &mut SendStream<Bytes>) -> Result<(), StreamError> {
+    stream.reserve_capacity(1);
+    while stream.capacity() == 0 {
+        match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(StreamError::from(&error)),
+            None => return Err(StreamError::ConnectionClosed),
+        }
+    }
+    Ok(())
+}
+
+/// The next piece of the body, unless the peer resets the stream before it comes.
+fn poll_next<B: Body>(
+    stream: &mut SendStream<Bytes>,
+    body: &mut B,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Frame>, StreamError>> {
+    match body.poll_frame(cx) {
+        Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
+        Poll::Ready(Some(Err(error))) => {
+            stream.send_reset(reset_reason(&error));
+            Poll::Ready(Err(error))
+        }
+        Poll::Ready(None) => Poll::Ready(Ok(None)),
+        Poll::Pending => match stream.poll_reset(cx) {
+            Poll::Ready(Ok(Reason::REFUSED_STREAM)) => Poll::Ready(Err(StreamError::Refused)),
+            Poll::Ready(Ok(reason)) => Poll::Ready(Err(StreamError::Reset(reason.into()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(StreamError::from(&error))),
+            Poll::Pending => Poll::Pending,
+        },
+    }
+}
+
+/// What a peer is told when the other side of the exchange failed.
+fn reset_reason(error: &StreamError) -> Reason {
+    match error {
+        StreamError::Reset(code) => Reason::from(*code),
+        StreamError::Refused => Reason::REFUSED_STREAM,
+        StreamError::ConnectionClosed | StreamError::Protocol(_) => Reason::INTERNAL_ERROR,
+        StreamError::BodyAborted => Reason::CANCEL,
+    }
+}

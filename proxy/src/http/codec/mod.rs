@@ -1,0 +1,106 @@
+//! HTTP on the wire, both versions and both directions, as weft sees it.
+//!
+//! The types of this module (heads, bodies, frames, errors) are all that the rest of the proxy knows of HTTP's wire:
+//! the four codecs below are the only files that know hyper and h2, so that either can be replaced behind them.
+//! A codec decides nothing: it turns bytes into heads and frames, and failures into [`StreamError`]s.
+
+mod body;
+mod error;
+pub(crate) mod h1_client;
+pub(crate) mod h1_server;
+pub(crate) mod h2_client;
+pub(crate) mod h2_server;
+
+pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
+pub(crate) use error::{ConnectionError, StreamError};
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+/// Version of HTTP that a message came or goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Version {
+    /// As access logs write it (Envoy's `%PROTOCOL%`).
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// The head of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestHead {
+    /// The method.
+    pub(crate) method: Method,
+    /// Version it came in.
+    pub(crate) version: Version,
+    /// `:authority`, or for HTTP/1 the authority of an absolute target, or else the Host header.
+    pub(crate) authority: Option<HeaderValue>,
+    /// `:scheme`, or the scheme of an absolute target; `None` for the usual HTTP/1 request.
+    pub(crate) scheme: Option<http::uri::Scheme>,
+    /// Path and query; `None` for CONNECT.
+    pub(crate) path: Option<PathAndQuery>,
+    /// The headers. A Host header stays where it stood; `authority` is what counts, and what is written.
+    pub(crate) headers: HeaderMap,
+}
+
+impl RequestHead {
+    /// Takes everything out, for a last use.
+    pub(crate) fn take(&mut self) -> RequestHead {
+        RequestHead {
+            method: std::mem::take(&mut self.method),
+            version: self.version,
+            authority: self.authority.take(),
+            scheme: self.scheme.take(),
+            path: self.path.take(),
+            headers: std::mem::take(&mut self.headers),
+        }
+    }
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+}
+
+/// Settings of HTTP/2 connections, both directions. Stream windows stay below the connection window, so that one
+/// stream that nobody reads cannot stop the others.
+pub(crate) mod h2_settings {
+    /// Bytes a peer may send on one stream before we have read them.
+    pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+    /// Bytes a peer may send on one connection before we have read them. h2 allows small DATA frames that were not
+    /// read yet a budget of half of it; a chatty gRPC stream needs that budget to be large.
+    pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+    /// Bytes one stream may have waiting to be written.
+    pub(crate) const SEND_BUFFER_BYTES: usize = 256 * 1024;
+    /// Largest frame we accept.
+    pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
+    /// Largest header block we accept; Envoy's default.
+    pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 60 * 1024;
+    /// Streams a client may have open at once. Envoy's edge profile allows 100; a sidecar's client is its own pod.
+    pub(crate) const CONCURRENT_STREAMS_MAX: u32 = 1024;
+}
+
+/// Limits of HTTP/1 heads, both directions.
+pub(crate) mod h1_settings {
+    /// Largest head we accept; Envoy's default.
+    pub(crate) const HEADER_BYTES_MAX: usize = 60 * 1024;
+    /// Most headers we accept; Envoy's default.
+    pub(crate) const HEADERS_MAX: usize = 100;
+}

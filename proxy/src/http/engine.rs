@@ -1,0 +1,180 @@
+//! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::labels::Identity;
+use crate::snapshot::{Action, Found, Listener, Reader, Route, Snapshot};
+use crate::telemetry::access_log::Buffers;
+use crate::telemetry::{Cell as Series, Registry, Shard};
+use crate::upstream::Upstream;
+
+/// What the connections of one worker share. It belongs to one thread.
+pub(crate) struct Engine {
+    reader: Reader,
+    current: RefCell<Rc<Generation>>,
+    upstreams: RefCell<HashMap<Arc<str>, Rc<Upstream>>>,
+    random: Cell<u64>,
+    /// Where its numbers go.
+    pub(crate) telemetry: Telemetry,
+}
+
+/// Where the numbers and lines of one worker go.
+pub(crate) struct Telemetry {
+    /// Its cells.
+    pub(crate) shard: Arc<Shard>,
+    /// Which cell is which series.
+    pub(crate) registry: Arc<Registry>,
+    /// Its access logs.
+    pub(crate) logs: Buffers,
+    /// Lines of them that were lost.
+    pub(crate) logs_dropped: Series,
+    /// Who this proxy is, in metrics.
+    pub(crate) identity: Arc<Identity>,
+}
+
+/// One generation as this worker sees it. Requests hold it by a count of their own thread, and only until they are
+/// routed.
+pub(crate) struct Generation {
+    snapshot: Arc<Snapshot>,
+    listeners: RefCell<HashMap<Arc<str>, Rc<ListenerView>>>,
+}
+
+/// A listener, with what this worker keeps for its rules.
+pub(crate) struct ListenerView {
+    /// Number of the generation.
+    pub(crate) generation: u64,
+    /// The listener.
+    pub(crate) listener: Arc<Listener>,
+    handles: Box<[OnceCell<Box<[OnceCell<Rc<RouteHandle>>]>>]>,
+}
+
+/// A rule, with the upstreams it forwards to. A request holds it for as long as it lasts; it holds no generation.
+pub(crate) struct RouteHandle {
+    /// The rule.
+    pub(crate) route: Arc<Route>,
+    /// By the index of the destination; `None` where the cluster does not exist.
+    pub(crate) upstreams: Box<[Option<Rc<Upstream>>]>,
+}
+
+impl Engine {
+    /// For one worker. `seed` should differ between workers and runs.
+    pub(crate) fn new(reader: Reader, telemetry: Telemetry, seed: u64) -> Rc<Engine> {
+        let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
+        Rc::new(Engine {
+            reader,
+            current: RefCell::new(Rc::new(generation)),
+            upstreams: RefCell::default(),
+            random: Cell::new(seed),
+            telemetry,
+        })
+    }
+
+    /// The generation of now. Everything one request decides, it decides by one call of this.
+    pub(crate) fn generation(&self) -> Rc<Generation> {
+        let current = self.current.borrow().clone();
+        if self.reader.is_newer_than(current.snapshot.generation) { self.adopt() } else { current }
+    }
+
+    /// Takes over what is published: upstreams that changed learn it, those that are gone are let go.
+    pub(crate) fn adopt(&self) -> Rc<Generation> {
+        let snapshot = self.reader.load();
+        self.upstreams.borrow_mut().retain(|name, upstream| match snapshot.clusters.get(name) {
+            Some(cluster) => {
+                upstream.update(cluster);
+                true
+            }
+            None => {
+                upstream.close();
+                false
+            }
+        });
+        let generation = Rc::new(Generation { snapshot, listeners: RefCell::default() });
+        *self.current.borrow_mut() = generation.clone();
+        generation
+    }
+
+    /// The cluster of that name, made ready for this worker.
+    fn upstream(&self, snapshot: &Snapshot, name: &Arc<str>) -> Option<Rc<Upstream>> {
+        if let Some(upstream) = self.upstreams.borrow().get(name) {
+            return Some(upstream.clone());
+        }
+        let cluster = snapshot.clusters.get(name)?;
+        let telemetry = &self.telemetry;
+        let upstream = Upstream::new(cluster.clone(), &telemetry.registry, &telemetry.shard, self.random());
+        self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
+        Some(upstream)
+    }
+
+    /// The rule that was found, with its upstreams.
+    pub(crate) fn route(
+        &self,
+        view: &ListenerView,
+        generation: &Generation,
+        found: Found<'_>,
+    ) -> Rc<RouteHandle> {
+        let make = || {
+            let upstreams = match &found.route.action {
+                Action::Forward(forward) => {
+                    let names = forward.destinations.iter().map(|destination| &destination.cluster);
+                    names.map(|name| self.upstream(&generation.snapshot, name)).collect()
+                }
+                Action::Redirect(_) | Action::DirectResponse(_) => Box::default(),
+            };
+            Rc::new(RouteHandle { route: found.route.clone(), upstreams })
+        };
+        let slot = view.slot(found);
+        slot.map_or_else(make, |slot| slot.get_or_init(make).clone())
+    }
+
+    /// Closes upstream connections that were idle for too long, and hands over log lines.
+    pub(crate) fn sweep(&self, now: Instant) {
+        for upstream in self.upstreams.borrow().values() {
+            upstream.sweep(now);
+        }
+        let dropped = self.telemetry.logs.flush();
+        self.telemetry.shard.increase(self.telemetry.logs_dropped, dropped);
+    }
+
+    /// A random number; not for secrets (splitmix64).
+    pub(crate) fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Generation {
+    /// Its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    /// The listener of that name, if this generation has it.
+    pub(crate) fn listener(&self, name: &Arc<str>) -> Option<Rc<ListenerView>> {
+        if let Some(view) = self.listeners.borrow().get(name) {
+            return Some(view.clone());
+        }
+        let listener = self.snapshot.listeners.get(name)?.clone();
+        let hosts = listener.manager.routes.as_ref().map_or(0, |routes| routes.virtual_hosts().len());
+        let handles = (0..hosts).map(|_| OnceCell::new()).collect();
+        let view = Rc::new(ListenerView { generation: self.number(), listener, handles });
+        self.listeners.borrow_mut().insert(name.clone(), view.clone());
+        Some(view)
+    }
+}
+
+impl ListenerView {
+    /// Where the handle of a rule is kept.
+    fn slot(&self, found: Found<'_>) -> Option<&OnceCell<Rc<RouteHandle>>> {
+        let routes = self.listener.manager.routes.as_ref()?;
+        let count = routes.virtual_hosts().get(found.virtual_host)?.routes().len();
+        let host = self.handles.get(found.virtual_host)?;
+        host.get_or_init(|| (0..count).map(|_| OnceCell::new()).collect()).get(found.index)
+    }
+}

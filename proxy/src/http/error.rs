@@ -1,0 +1,156 @@
+//! Failures and what the client is told of them: one place that turns a reason into status, response flag, details
+//! and text. Words and codes are Envoy's, so that dashboards and habits keep working.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::telemetry::flags::Flag;
+use crate::upstream::retry::Reset;
+
+/// Why weft answers by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// HTTP/1.0, which is not accepted here.
+    LowVersion,
+    /// HTTP/1.1 without a Host.
+    MissingHost,
+    /// A path that cannot be forwarded.
+    BadPath,
+    /// A protocol upgrade that is not done here.
+    UpgradeRefused,
+    /// No rule matches.
+    NoRoute,
+    /// The rule's cluster does not exist.
+    NoCluster,
+    /// The cluster has no endpoint.
+    NoHealthyUpstream,
+    /// The cluster's endpoint is where the client wanted to go, and nothing says where that is.
+    NoOriginalDestination,
+    /// The endpoint asks for TLS, which is not enforced yet.
+    TlsNotEnforced(config::UpstreamTlsMode),
+    /// The upstream did not answer.
+    Reset {
+        /// How it failed.
+        reset: Reset,
+        /// The system's words, if it had any.
+        reason: Option<String>,
+        /// Whether this was not the first attempt.
+        retried: bool,
+    },
+    /// The upstream took longer than the route allows.
+    RouteTimeout,
+    /// The last attempt took longer than one attempt may.
+    PerTryTimeout,
+}
+
+/// What the client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// The flag, where Envoy has one.
+    pub(crate) flag: Option<Flag>,
+    /// Envoy's response code details.
+    pub(crate) details: Cow<'static, str>,
+    /// The body.
+    pub(crate) body: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// What the client is told.
+    pub(crate) fn answer(&self) -> Answer {
+        let of = |status, flag, details: &'static str, body: &'static str| Answer {
+            status,
+            flag,
+            details: details.into(),
+            body: body.into(),
+        };
+        match self {
+            Refusal::LowVersion => of(StatusCode::UPGRADE_REQUIRED, None, "low_version", "Upgrade Required"),
+            Refusal::MissingHost => of(StatusCode::BAD_REQUEST, None, "missing_host_header", ""),
+            Refusal::BadPath => of(StatusCode::BAD_REQUEST, None, "path_normalization_failed", ""),
+            Refusal::UpgradeRefused => of(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),
+            Refusal::NoRoute => of(StatusCode::NOT_FOUND, Some(Flag::NoRouteFound), "route_not_found", ""),
+            Refusal::NoCluster => {
+                of(StatusCode::SERVICE_UNAVAILABLE, Some(Flag::NoClusterFound), "cluster_not_found", "")
+            }
+            Refusal::NoHealthyUpstream => no_healthy("no_healthy_upstream", "no healthy upstream"),
+            Refusal::NoOriginalDestination => no_healthy(
+                "no_healthy_upstream{no_original_destination}",
+                "no healthy upstream: this listener does not know where the client wanted to go",
+            ),
+            Refusal::TlsNotEnforced(mode) => tls_not_enforced(*mode),
+            Refusal::Reset { reset, reason, retried } => reset_answer(*reset, reason.as_deref(), *retried),
+            Refusal::RouteTimeout => timeout("upstream_response_timeout"),
+            Refusal::PerTryTimeout => timeout("upstream_per_try_timeout"),
+        }
+    }
+}
+
+fn no_healthy(details: &'static str, body: &'static str) -> Answer {
+    Answer {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        flag: Some(Flag::NoHealthyUpstream),
+        details: details.into(),
+        body: body.into(),
+    }
+}
+
+fn timeout(details: &'static str) -> Answer {
+    Answer {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        flag: Some(Flag::UpstreamRequestTimeout),
+        details: details.into(),
+        body: "upstream request timeout".into(),
+    }
+}
+
+fn tls_not_enforced(mode: config::UpstreamTlsMode) -> Answer {
+    let mode = match mode {
+        config::UpstreamTlsMode::Simple => "SIMPLE TLS",
+        config::UpstreamTlsMode::Mutual => "MUTUAL TLS",
+        config::UpstreamTlsMode::IstioMutual => "Istio mutual TLS",
+    };
+    Answer {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        flag: Some(Flag::UpstreamConnectionFailure),
+        details: "upstream_tls_not_enforced".into(),
+        body: format!(
+            "upstream asks for {mode}, which this weft cannot speak yet; \
+             --allow-unenforced-security sends in plain text instead"
+        )
+        .into(),
+    }
+}
+
+fn reset_answer(reset: Reset, reason: Option<&str>, retried: bool) -> Answer {
+    let name = reset.name();
+    let (status, flag) = match reset {
+        Reset::ConnectFailure | Reset::ConnectTimeout => {
+            (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamConnectionFailure)
+        }
+        Reset::ConnectionTermination => {
+            (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamConnectionTermination)
+        }
+        Reset::Remote | Reset::RemoteRefused => (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamRemoteReset),
+        Reset::Protocol => (StatusCode::BAD_GATEWAY, Flag::UpstreamProtocolError),
+        Reset::PerTryTimeout => return timeout("upstream_per_try_timeout"),
+    };
+    let mut details = format!("upstream_reset_before_response_started{{{name}");
+    if let Some(reason) = reason {
+        details.push('|');
+        details.push_str(reason);
+    }
+    details.push('}');
+    let latest = if retried { "retried and the latest " } else { "" };
+    Answer {
+        status,
+        flag: Some(flag),
+        details: details.replace(' ', "_").into(),
+        body: format!(
+            "upstream connect error or disconnect/reset before headers. {latest}reset reason: {name}"
+        )
+        .into(),
+    }
+}

@@ -1,0 +1,324 @@
+//! One request, from its head to its answer: route, pick, send, respond, record.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode};
+use smallvec::SmallVec;
+
+use super::attempt::{self, Answered, Failed};
+use super::codec::{RecvBody, RequestHead, ResponseHead, Version};
+use super::connection::Downstream;
+use super::engine::{ListenerView, RouteHandle};
+use super::error::Refusal;
+use super::headers::{ATTEMPT_COUNT, DECORATOR_OPERATION, UPSTREAM_SERVICE_TIME};
+use super::record::Record;
+use super::response_body::ResponseBody;
+use super::timeout::{self, Deadline, Timeouts};
+use super::{headers, local_reply, path, rewrite};
+use crate::snapshot::{Action, Destination, Forward, NoTrace, Transport};
+use crate::telemetry::flags::Flag;
+use crate::time;
+use crate::upstream::request_body::RequestBody;
+use crate::upstream::retry::{self, Verdict};
+use crate::upstream::{ActiveRequest, EndpointState, Upstream};
+
+/// What the client gets.
+pub(crate) type Response = (ResponseHead, ResponseBody);
+
+/// Answers one request. Everything is decided by the generation of its beginning, except that retries see the
+/// endpoints of their own time.
+pub(crate) async fn exchange(downstream: Rc<Downstream>, mut head: RequestHead, body: RecvBody) -> Response {
+    let engine = &downstream.engine;
+    let generation = engine.generation();
+    let listener = downstream.listener(&generation);
+    let mut record = Record::begin(&downstream, &listener, &head);
+    let admitted = admit(&mut head, &listener, &downstream);
+    record.capture_request(&head);
+    if let Err(refusal) = admitted {
+        return refuse(record, &listener, &head.method, &refusal);
+    }
+    let routes = listener.listener.manager.routes.as_ref();
+    let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
+        return refuse(record, &listener, &head.method, &Refusal::NoRoute);
+    };
+    let handle = engine.route(&listener, &generation, found);
+    drop(generation);
+    record.route = Some(handle.clone());
+    match &handle.route.action {
+        Action::Forward(rule) => forward(&downstream, &listener, &handle, rule, record, (head, body)).await,
+        Action::Redirect(redirect) => {
+            record.direct_response();
+            let answer = (local_reply::redirect(redirect, &handle.route, &head), Bytes::new());
+            respond_locally(record, &listener, Some(&handle), &head.method, answer)
+        }
+        Action::DirectResponse(response) => {
+            record.direct_response();
+            let answer = local_reply::direct(response, &head, record.grpc);
+            respond_locally(record, &listener, Some(&handle), &head.method, answer)
+        }
+    }
+}
+
+/// Checks and completes a head before anything is decided by it.
+fn admit(head: &mut RequestHead, listener: &ListenerView, downstream: &Downstream) -> Result<(), Refusal> {
+    let settings = &listener.listener.declared.http;
+    if head.version == Version::Http10 && !settings.accept_http_10 {
+        return Err(Refusal::LowVersion);
+    }
+    if head.authority.is_none() {
+        return Err(Refusal::MissingHost);
+    }
+    headers::sanitize_request(head).map_err(|_| Refusal::UpgradeRefused)?;
+    let engine = &downstream.engine;
+    headers::identify_request(head, || u128::from(engine.random()) << 64 | u128::from(engine.random()));
+    if let Some(path) = &head.path {
+        let normalized = path::normalize(path, settings.path_normalization).map_err(|_| Refusal::BadPath)?;
+        if let Some(normalized) = normalized {
+            head.path = Some(normalized);
+        }
+    }
+    Ok(())
+}
+
+/// Answers by ourselves, and says why.
+fn refuse(mut record: Box<Record>, listener: &ListenerView, method: &Method, refusal: &Refusal) -> Response {
+    let answer = refusal.answer();
+    record.refused(&answer);
+    let reply = local_reply::text(answer.status, &answer.body, record.grpc);
+    respond_locally(record, listener, None, method, reply)
+}
+
+/// Sends an answer that no upstream gave.
+fn respond_locally(
+    mut record: Box<Record>,
+    listener: &ListenerView,
+    handle: Option<&RouteHandle>,
+    method: &Method,
+    (mut head, mut body): (ResponseHead, Bytes),
+) -> Response {
+    let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !bodiless {
+        head.headers.insert(CONTENT_LENGTH, headers::number(body.len() as u64));
+    }
+    if bodiless || method == Method::HEAD {
+        body = Bytes::new();
+    }
+    record.status(head.status);
+    if let Some(handle) = handle {
+        rewrite::response_headers(&mut head, &handle.route.mutations, &record);
+    }
+    finish_head(&mut record, listener, &mut head);
+    (head, ResponseBody::local(body, record))
+}
+
+/// The last changes of a response's head, which every response gets.
+fn finish_head(record: &mut Record, listener: &ListenerView, head: &mut ResponseHead) {
+    let tracing = listener.listener.declared.http.tracing;
+    headers::finish_response(&mut head.headers, &listener.listener.manager.server_name, tracing);
+    record.response(head);
+}
+
+/// A request that is forwarded, and what was decided about it.
+struct Forwarding<'a> {
+    listener: &'a ListenerView,
+    downstream: &'a Downstream,
+    handle: &'a RouteHandle,
+    forward: &'a Forward,
+    /// Drawn once and kept across retries.
+    destination: usize,
+    policy: Option<&'a config::RetryPolicy>,
+    timeouts: Timeouts,
+    body: RequestBody,
+}
+
+/// An answer from an upstream that goes to the client.
+struct Success {
+    answered: Answered,
+    active: ActiveRequest,
+    deadline: Option<Deadline>,
+}
+
+/// Forwards a request until there is an answer for the client.
+async fn forward(
+    downstream: &Downstream,
+    listener: &ListenerView,
+    handle: &RouteHandle,
+    forward: &Forward,
+    mut record: Box<Record>,
+    (head, body): (RequestHead, RecvBody),
+) -> Response {
+    let policy = forward.retry_policy.as_ref().filter(|policy| policy.num_retries > 0);
+    let body = RequestBody::new(body, policy.is_some());
+    record.request_body = Some(body.clone());
+    let method = head.method.clone();
+    let forwarding = Forwarding {
+        listener,
+        downstream,
+        handle,
+        forward,
+        destination: forward.draw(downstream.engine.random()),
+        policy,
+        timeouts: Timeouts::of(forward, &head, record.grpc),
+        body,
+    };
+    match forwarding.run(&mut record, head).await {
+        Ok(success) => forwarding.respond(record, success),
+        Err(refusal) => refuse(record, listener, &method, &refusal),
+    }
+}
+
+impl Forwarding<'_> {
+    /// Tries until there is an answer, or a reason why there is none.
+    async fn run(&self, record: &mut Record, mut head: RequestHead) -> Result<Success, Refusal> {
+        let route_timeout = self.timeouts.route;
+        let mut deadline = route_timeout.map(|limit| Deadline::new(&self.body, record.started, limit));
+        let mut tried = SmallVec::<[(SocketAddr, u32); 4]>::new();
+        loop {
+            let (destination, upstream) = self.upstream()?;
+            let (endpoint, protocol) = self.pick(record, upstream, &tried)?;
+            let retries = record.attempts;
+            record.attempts += 1;
+            self.prepare(record, &mut head, destination);
+            let last = self.policy.is_none_or(|policy| retries >= policy.num_retries);
+            if last {
+                self.body.stop_keeping();
+            }
+            let sent = Box::new(if last { head.take() } else { head.clone() });
+            let per_try = self.timeouts.per_try.map(|limit| Deadline::new(&self.body, time::now(), limit));
+            let active = endpoint.begin();
+            let outcome =
+                attempt::run(&endpoint, protocol, sent, self.body.attempt(), &mut deadline, per_try).await;
+            match self.verdict(&outcome, retries) {
+                Verdict::Retry => {}
+                Verdict::Answer => return self.conclude(record, outcome, active, deadline),
+                Verdict::LimitExceeded => {
+                    record.flag(Flag::UpstreamRetryLimitExceeded);
+                    return self.conclude(record, outcome, active, deadline);
+                }
+            }
+            drop((outcome, active));
+            tried.push((endpoint.address, endpoint.priority));
+            upstream.retried();
+            self.pause(record.attempts, &mut deadline).await?;
+        }
+    }
+
+    /// The cluster that was drawn, if it still exists.
+    fn upstream(&self) -> Result<(&Destination, &Upstream), Refusal> {
+        let destination = self.forward.destinations.get(self.destination);
+        let upstream = self.handle.upstreams.get(self.destination).and_then(Option::as_ref);
+        match (destination, upstream) {
+            (Some(destination), Some(upstream)) if !upstream.is_closed() => Ok((destination, upstream)),
+            _ => Err(Refusal::NoCluster),
+        }
+    }
+
+    /// The endpoint for the next attempt, and what is spoken to it.
+    fn pick(
+        &self,
+        record: &mut Record,
+        upstream: &Upstream,
+        tried: &[(SocketAddr, u32)],
+    ) -> Result<(Rc<EndpointState>, config::HttpProtocol), Refusal> {
+        let view = upstream.view();
+        record.upstream = Some(view.clone());
+        let retry = self.policy.filter(|_| !tried.is_empty());
+        record.endpoint = upstream.pick(&view, self.downstream.engine.random(), tried, retry, &mut NoTrace);
+        let declared = &view.cluster.declared;
+        let Some(endpoint) = record.endpoint.clone() else {
+            return Err(match declared.discovery {
+                config::DiscoveryType::OriginalDst => Refusal::NoOriginalDestination,
+                config::DiscoveryType::Eds | config::DiscoveryType::Static => Refusal::NoHealthyUpstream,
+            });
+        };
+        match endpoint.transport {
+            Transport::Plain => Ok((endpoint, declared.protocol)),
+            Transport::TlsNotEnforced(mode) => Err(Refusal::TlsNotEnforced(mode)),
+        }
+    }
+
+    /// Makes the head what the upstream is to see. Later attempts differ only in their number.
+    fn prepare(&self, record: &mut Record, head: &mut RequestHead, destination: &Destination) {
+        if record.attempts == 1 {
+            if self.listener.listener.declared.http.tracing
+                && let Some(operation) = &self.handle.route.operation
+            {
+                head.headers.insert(DECORATOR_OPERATION, operation.clone());
+            }
+            let elapsed = time::now().saturating_duration_since(record.started);
+            self.timeouts.announce(head, elapsed, record.grpc, self.forward);
+        }
+        if self.handle.route.virtual_host().include_request_attempt_count {
+            head.headers.insert(ATTEMPT_COUNT, headers::number(record.attempts.into()));
+        }
+        if record.attempts == 1 {
+            rewrite::request_headers(head, &destination.mutations, record);
+            rewrite::request_headers(head, &self.handle.route.mutations, record);
+            rewrite::target(head, &self.handle.route, self.forward, destination);
+            record.forwarded(head);
+        }
+    }
+
+    /// Whether there is another attempt.
+    fn verdict(&self, outcome: &Result<Answered, Failed>, retries: u32) -> Verdict {
+        let Some(policy) = self.policy else { return Verdict::Answer };
+        let verdict = match outcome {
+            Ok(answered) => {
+                retry::after_response(policy, answered.head.status, &answered.head.headers, retries)
+            }
+            Err(Failed::Reset(reset, _)) => retry::after_reset(policy, *reset, retries),
+            Err(Failed::RouteTimeout) => Verdict::Answer,
+        };
+        if verdict == Verdict::Retry && !self.body.is_replayable() { Verdict::Answer } else { verdict }
+    }
+
+    /// The last attempt's outcome, for the client.
+    fn conclude(
+        &self,
+        record: &mut Record,
+        outcome: Result<Answered, Failed>,
+        active: ActiveRequest,
+        deadline: Option<Deadline>,
+    ) -> Result<Success, Refusal> {
+        match outcome {
+            Ok(answered) => Ok(Success { answered, active, deadline }),
+            Err(Failed::RouteTimeout) => Err(Refusal::RouteTimeout),
+            Err(Failed::Reset(reset, reason)) => {
+                if let Some(reason) = &reason {
+                    record.transport_failure(reason.clone());
+                }
+                Err(Refusal::Reset { reset, reason, retried: record.attempts > 1 })
+            }
+        }
+    }
+
+    /// Waits before the next attempt, but not beyond the deadline.
+    async fn pause(&self, retry: u32, deadline: &mut Option<Deadline>) -> Result<(), Refusal> {
+        let Some(policy) = self.policy else { return Ok(()) };
+        let pause = retry::back_off(policy, retry, self.downstream.engine.random());
+        if timeout::sleep(pause, deadline).await { Ok(()) } else { Err(Refusal::RouteTimeout) }
+    }
+
+    /// Gives the upstream's answer to the client.
+    fn respond(&self, mut record: Box<Record>, success: Success) -> Response {
+        let Success { answered: Answered { mut head, body, lease, local_address }, active, deadline } =
+            success;
+        record.upstream_local_address = local_address;
+        record.via_upstream();
+        record.status(head.status);
+        if let Some(ended) = self.body.ended(record.started) {
+            let milliseconds = time::now().saturating_duration_since(ended).as_millis();
+            let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+            head.headers.insert(UPSTREAM_SERVICE_TIME, headers::number(milliseconds));
+        }
+        if let Some(destination) = self.forward.destinations.get(self.destination) {
+            rewrite::response_headers(&mut head, &destination.mutations, &record);
+        }
+        rewrite::response_headers(&mut head, &self.handle.route.mutations, &record);
+        finish_head(&mut record, self.listener, &mut head);
+        (head, ResponseBody::upstream(body, lease, active, deadline, record))
+    }
+}

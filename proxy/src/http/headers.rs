@@ -1,0 +1,238 @@
+//! Headers that the connection manager and the router change on every request and response. Semantics: Envoy's
+//! `ConnectionManagerUtility::mutateRequestHeaders`, its router, and RFC 9110 section 7.6.1 for hop-by-hop fields.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_TYPE, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::codec::RequestHead;
+
+/// `x-request-id`.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `x-forwarded-proto`.
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `x-envoy-attempt-count`.
+pub(crate) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+/// `x-envoy-decorator-operation`.
+pub(crate) const DECORATOR_OPERATION: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
+/// `x-envoy-expected-rq-timeout-ms`.
+pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// `x-envoy-original-host`.
+pub(crate) const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+/// `x-envoy-original-path`.
+pub(crate) const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+/// `x-envoy-upstream-service-time`.
+pub(crate) const UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+/// `grpc-timeout`.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// `grpc-status`.
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// `grpc-message`.
+pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const EXPECT: HeaderName = http::header::EXPECT;
+
+/// Envoy's `x-envoy-*` request headers that steer a router. Only a caller known to be internal may use them, and
+/// without `internal_address_config`, which Istio does not set for sidecars, nobody is.
+const INTERNAL_ONLY: [&str; 15] = [
+    "x-envoy-internal",
+    "x-envoy-force-trace",
+    "x-envoy-ip-tags",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-original-url",
+];
+
+/// Most headers of one message that are removed here; a head has no more than that many.
+const REMOVED_MAX: usize = 128;
+
+/// A protocol upgrade the client asks for and weft does not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UpgradeRefused;
+
+/// Takes off what was meant for this hop only, and what nobody outside may say.
+pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), UpgradeRefused> {
+    // An offer to speak HTTP/2 may be ignored (RFC 9113 section 3.1); any other upgrade changes what the request means.
+    if let Some(upgrade) = head.headers.get(UPGRADE)
+        && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")
+        && nominates(&head.headers, b"upgrade")
+    {
+        return Err(UpgradeRefused);
+    }
+    remove_hop_by_hop(&mut head.headers);
+    // The codec has answered the expectation; the upstream gets the body as it comes.
+    head.headers.remove(EXPECT);
+    keep_only_te_trailers(&mut head.headers);
+    let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
+    for name in head.headers.keys() {
+        if name.as_str().starts_with("x-envoy-") {
+            found.extend(INTERNAL_ONLY.into_iter().find(|known| *known == name.as_str()));
+        }
+    }
+    for name in found {
+        head.headers.remove(name);
+    }
+    Ok(())
+}
+
+/// Whether a Connection header names `option`.
+fn nominates(headers: &HeaderMap, option: &[u8]) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option))
+    })
+}
+
+/// Takes off the hop-by-hop fields of RFC 9110 section 7.6.1, those that Connection names among them.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    let mut found = smallvec::SmallVec::<[HeaderName; 2]>::new();
+    for name in headers.keys() {
+        if *name == TRANSFER_ENCODING || *name == KEEP_ALIVE || *name == PROXY_CONNECTION || *name == UPGRADE
+        {
+            found.push(name.clone());
+        }
+    }
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// The fields that Connection names, without those that a message cannot do without.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok());
+    let kept = [http::header::HOST, http::header::CONTENT_LENGTH, TE];
+    names.filter(|name| !kept.contains(name)).take(REMOVED_MAX).collect()
+}
+
+/// Of `te`, only `trailers` has a meaning beyond this hop, and gRPC asks for it.
+fn keep_only_te_trailers(headers: &mut HeaderMap) {
+    let Some(te) = headers.get(TE) else { return };
+    if te.as_bytes() == b"trailers" {
+        return;
+    }
+    let trailers = te.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii() == b"trailers");
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(TE);
+    }
+}
+
+/// Adds what every request carries: the scheme the client used, and an ID to find it by.
+pub(crate) fn identify_request(head: &mut RequestHead, random: impl FnOnce() -> u128) {
+    if !head.headers.contains_key(FORWARDED_PROTO) {
+        head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !head.headers.contains_key(REQUEST_ID) {
+        head.headers.insert(REQUEST_ID, request_id(random()));
+    }
+}
+
+/// A random UUID (RFC 9562 version 4) in its text form.
+fn request_id(random: u128) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let mut text = [b'-'; 36];
+    let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+    for (shift, place) in places.enumerate() {
+        // The mask leaves four bits, so the cast loses nothing and the index is below 16.
+        let digit = usize::try_from((bits >> (124 - 4 * shift)) & 0xf).unwrap_or(0);
+        if let (Some(to), Some(digit)) = (text.get_mut(place), DIGITS.get(digit)) {
+            *to = *digit;
+        }
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// Takes off what was meant for this hop only, and writes who answers.
+pub(crate) fn finish_response(headers: &mut HeaderMap, server: &HeaderValue, tracing: bool) {
+    remove_hop_by_hop(headers);
+    if tracing {
+        headers.remove(DECORATOR_OPERATION);
+    }
+    headers.insert(SERVER, server.clone());
+}
+
+/// A number as a header value; small ones are made beforehand.
+pub(crate) fn number(value: u64) -> HeaderValue {
+    const SMALL: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match usize::try_from(value).ok().and_then(|index| SMALL.get(index)) {
+        Some(text) => HeaderValue::from_static(text),
+        None => HeaderValue::from(value),
+    }
+}
+
+/// Whether a request is gRPC, by its content type (Envoy's `isGrpcRequestHeaders`).
+pub(crate) fn is_grpc(head: &RequestHead) -> bool {
+    has_grpc_content_type(&head.headers)
+}
+
+/// Whether the content type is `application/grpc` or `application/grpc+something`.
+pub(crate) fn has_grpc_content_type(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };
+    match content_type.as_bytes().strip_prefix(b"application/grpc") {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"+"),
+        None => false,
+    }
+}
+
+/// The deadline of a `grpc-timeout` header: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let (amount, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if amount.len() > 8 || !amount.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = amount.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+/// A `grpc-timeout` of so many milliseconds, in the finest unit that holds it in eight digits.
+pub(crate) fn write_grpc_timeout(milliseconds: u64, headers: &mut HeaderMap) {
+    let units = [(1, 'm'), (1000, 'S'), (60_000, 'M'), (3_600_000, 'H')];
+    let fitting =
+        units.into_iter().map(|(scale, unit)| (milliseconds / scale, unit)).find(|(n, _)| *n < 100_000_000);
+    let (amount, unit) = fitting.unwrap_or((99_999_999, 'H'));
+    if let Ok(value) = HeaderValue::try_from(format!("{amount}{unit}")) {
+        headers.insert(GRPC_TIMEOUT, value);
+    }
+}
+
+/// The number in a `grpc-status` header or trailer.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "headers/tests.rs"]
+mod tests;

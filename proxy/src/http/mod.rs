@@ -1,0 +1,19 @@
+//! HTTP: connections, exchanges, and what they share on one worker.
+//!
+//! Reading order: [`connection`] decodes heads and starts an exchange for each; [`exchange`] is the story of one
+//! request; [`attempt`] is one try to get an answer from an upstream; everything else is a step of these.
+
+mod attempt;
+pub(crate) mod codec;
+pub(crate) mod connection;
+pub(crate) mod engine;
+mod error;
+mod exchange;
+mod headers;
+mod labels;
+mod local_reply;
+mod path;
+mod record;
+mod response_body;
+mod rewrite;
+mod timeout;

@@ -1,0 +1,351 @@
+//! The record of one exchange: what happened, from the first byte of the request to the last of the response.
+//!
+//! It begins with the request and moves into the response's body. When it is dropped, and not before, it counts the
+//! request and writes the access log; so a client that vanishes at any await is counted too, once.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use config::format::{FormatHeader, Operator};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::codec::{RequestHead, ResponseHead, Version};
+use super::connection::Downstream;
+use super::engine::{ListenerView, RouteHandle};
+use super::error::Answer;
+use super::headers;
+use super::labels::Subject;
+use crate::snapshot::LogSink;
+use crate::telemetry::flags::{Flag, Flags};
+use crate::telemetry::format::{self, Message, Values};
+use crate::time;
+use crate::upstream::request_body::RequestBody;
+use crate::upstream::{EndpointState, Outcome, View};
+
+/// Everything about one exchange that somebody may ask afterwards.
+pub(crate) struct Record {
+    downstream: Rc<Downstream>,
+    listener: Rc<ListenerView>,
+    /// When it began.
+    pub(crate) started: Instant,
+    version: Version,
+    /// Whether the request was gRPC.
+    pub(crate) grpc: bool,
+    grpc_status: Option<u8>,
+    status: Option<StatusCode>,
+    flags: Flags,
+    details: Cow<'static, str>,
+    transport_failure: Option<String>,
+    /// The rule.
+    pub(crate) route: Option<Rc<RouteHandle>>,
+    /// The cluster.
+    pub(crate) upstream: Option<Rc<View>>,
+    /// The endpoint of the last attempt.
+    pub(crate) endpoint: Option<Rc<EndpointState>>,
+    /// Our end of the connection to it.
+    pub(crate) upstream_local_address: Option<SocketAddr>,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// The request's body, for its length.
+    pub(crate) request_body: Option<RequestBody>,
+    /// Bytes of the response's body that were handed to the client's connection.
+    pub(crate) bytes_sent: u64,
+    /// Nothing more is owed to the client.
+    finished: bool,
+    authority: Option<HeaderValue>,
+    captured: Option<Box<Captured>>,
+}
+
+/// What only access logs ask for.
+struct Captured {
+    wall: SystemTime,
+    method: Method,
+    path: Option<PathAndQuery>,
+    original_path: Option<HeaderValue>,
+    request: Vec<(HeaderName, HeaderValue)>,
+    response: Vec<(HeaderName, HeaderValue)>,
+    trailers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Record {
+    /// Of a request that has just begun.
+    pub(crate) fn begin(
+        downstream: &Rc<Downstream>,
+        listener: &Rc<ListenerView>,
+        head: &RequestHead,
+    ) -> Box<Record> {
+        Box::new(Record {
+            downstream: downstream.clone(),
+            listener: listener.clone(),
+            started: time::now(),
+            version: head.version,
+            grpc: headers::is_grpc(head),
+            grpc_status: None,
+            status: None,
+            flags: Flags::default(),
+            details: Cow::Borrowed(""),
+            transport_failure: None,
+            route: None,
+            upstream: None,
+            endpoint: None,
+            upstream_local_address: None,
+            attempts: 0,
+            request_body: None,
+            bytes_sent: 0,
+            finished: false,
+            authority: head.authority.clone(),
+            captured: None,
+        })
+    }
+
+    /// Number of the generation it was decided by.
+    pub(crate) fn generation(&self) -> u64 {
+        self.listener.generation
+    }
+
+    /// Keeps what access logs will ask for; nothing when there are none.
+    pub(crate) fn capture_request(&mut self, head: &RequestHead) {
+        let manager = &self.listener.listener.manager;
+        if manager.access_log.is_empty() {
+            return;
+        }
+        self.captured = Some(Box::new(Captured {
+            wall: time::wall(),
+            method: head.method.clone(),
+            path: head.path.clone(),
+            original_path: None,
+            request: pick(&head.headers, &manager.logged.request),
+            response: Vec::new(),
+            trailers: Vec::new(),
+        }));
+    }
+
+    /// Notes what the upstream sees as path and authority.
+    pub(crate) fn forwarded(&mut self, head: &RequestHead) {
+        if let Some(captured) = &mut self.captured {
+            captured.path = head.path.clone();
+            captured.original_path = head.headers.get(headers::ORIGINAL_PATH).cloned();
+            self.authority = head.authority.clone();
+        }
+    }
+
+    /// Notes the head of the response.
+    pub(crate) fn response(&mut self, head: &ResponseHead) {
+        self.status = Some(head.status);
+        if self.grpc {
+            self.grpc_status = headers::grpc_status(&head.headers);
+        }
+        if let Some(captured) = &mut self.captured {
+            captured.response = pick(&head.headers, &self.listener.listener.manager.logged.response);
+        }
+    }
+
+    /// Notes the status, before the head is complete.
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Notes that the upstream answered.
+    pub(crate) fn via_upstream(&mut self) {
+        self.details = Cow::Borrowed("via_upstream");
+    }
+
+    /// Notes an answer that was a rule's own.
+    pub(crate) fn direct_response(&mut self) {
+        self.details = Cow::Borrowed("direct_response");
+    }
+
+    /// Notes why weft answers by itself.
+    pub(crate) fn refused(&mut self, answer: &Answer) {
+        if let Some(flag) = answer.flag {
+            self.flags.insert(flag);
+        }
+        self.details = answer.details.clone();
+    }
+
+    /// Notes a flag.
+    pub(crate) fn flag(&mut self, flag: Flag) {
+        self.flags.insert(flag);
+    }
+
+    /// Notes why no connection could be made, in the system's words.
+    pub(crate) fn transport_failure(&mut self, reason: String) {
+        self.transport_failure = Some(reason);
+    }
+
+    /// Notes the trailers of the response.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if self.grpc {
+            self.grpc_status = headers::grpc_status(trailers).or(self.grpc_status);
+        }
+        if let Some(captured) = &mut self.captured {
+            captured.trailers = pick(trailers, &self.listener.listener.manager.logged.trailers);
+        }
+    }
+
+    /// Notes that the response was given to the client's connection in full.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Notes that the response ended before its time.
+    pub(crate) fn fail(&mut self, flag: Flag, details: &'static str) {
+        self.finished = true;
+        self.flags.insert(flag);
+        self.details = Cow::Borrowed(details);
+    }
+
+    fn count(&self) {
+        let telemetry = &self.downstream.engine.telemetry;
+        let subject = Subject {
+            cluster: self.upstream.as_ref().map(|view| &*view.cluster),
+            endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
+            route: self.route.as_ref().map_or("", |handle| handle.route.name()),
+            authority: self.authority.as_ref(),
+            grpc: self.grpc,
+            status: self.status.map_or(0, |status| status.as_u16()),
+            grpc_status: self.grpc_status,
+            flags: self.flags,
+        };
+        let outcome = self.outcome(&subject);
+        telemetry.shard.increment(outcome.requests);
+        telemetry.shard.observe(outcome.duration, time::now().saturating_duration_since(self.started));
+    }
+
+    /// The series of this outcome: kept with the endpoint, found anew for answers without one.
+    fn outcome(&self, subject: &Subject<'_>) -> Outcome {
+        let telemetry = &self.downstream.engine.telemetry;
+        let resolve = || subject.resolve(&telemetry.identity, &telemetry.registry);
+        let Some(endpoint) = &self.endpoint else { return resolve() };
+        let key = subject.key();
+        let mut outcomes = endpoint.outcomes.borrow_mut();
+        if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == key) {
+            return *outcome;
+        }
+        let outcome = resolve();
+        outcomes.push((key, outcome));
+        outcome
+    }
+
+    fn log(&self) {
+        let telemetry = &self.downstream.engine.telemetry;
+        for LogSink { path, format } in &self.listener.listener.manager.access_log {
+            let dropped = telemetry.logs.line(path, |out| format::write(format, self, out));
+            telemetry.shard.increase(telemetry.logs_dropped, dropped);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.flags.insert(Flag::DownstreamConnectionTermination);
+            self.details = Cow::Borrowed("downstream_remote_disconnect");
+        }
+        self.count();
+        if self.captured.is_some() {
+            self.log();
+        }
+    }
+}
+
+/// The headers of these names that are there.
+fn pick(headers: &HeaderMap, names: &[HeaderName]) -> Vec<(HeaderName, HeaderValue)> {
+    names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
+}
+
+fn find<'a>(headers: &'a [(HeaderName, HeaderValue)], name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| Cow::Borrowed(value.as_bytes()))
+}
+
+impl Values for Record {
+    fn header(&self, message: Message, name: &FormatHeader) -> Option<Cow<'_, [u8]>> {
+        let captured = self.captured.as_ref()?;
+        match (message, name) {
+            (Message::Request, FormatHeader::Method) => {
+                Some(Cow::Borrowed(captured.method.as_str().as_bytes()))
+            }
+            (Message::Request, FormatHeader::Path) => {
+                captured.path.as_ref().map(|path| Cow::Borrowed(path.as_str().as_bytes()))
+            }
+            (Message::Request, FormatHeader::Authority) => {
+                self.authority.as_ref().map(|authority| Cow::Borrowed(authority.as_bytes()))
+            }
+            (Message::Request, FormatHeader::Scheme) => find(&captured.request, &headers::FORWARDED_PROTO),
+            (Message::Request, FormatHeader::Header(name)) if *name == headers::ORIGINAL_PATH => {
+                captured.original_path.as_ref().map(|path| Cow::Borrowed(path.as_bytes()))
+            }
+            (Message::Request, FormatHeader::Header(name)) => find(&captured.request, name),
+            (Message::Response, FormatHeader::Header(name)) => find(&captured.response, name),
+            (Message::Response, FormatHeader::Status) => {
+                self.status.map(|status| Cow::Owned(status.as_str().as_bytes().to_vec()))
+            }
+            (Message::Trailers, FormatHeader::Header(name)) => find(&captured.trailers, name),
+            _ => None,
+        }
+    }
+
+    fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
+        match operator {
+            Operator::StartTime => match &self.captured {
+                Some(captured) => format::timestamp(captured.wall, out),
+                None => format::timestamp(time::wall(), out),
+            },
+            Operator::Protocol => out.extend_from_slice(self.version.name().as_bytes()),
+            Operator::ResponseCode => {
+                format::number(self.status.map_or(0, |status| status.as_u16().into()), out)
+            }
+            Operator::ResponseCodeDetails if !self.details.is_empty() => {
+                out.extend_from_slice(self.details.as_bytes());
+            }
+            Operator::ResponseFlags => out.extend_from_slice(self.flags.text().as_bytes()),
+            Operator::UpstreamTransportFailureReason => return text(self.transport_failure.as_deref(), out),
+            Operator::BytesReceived => {
+                format::number(self.request_body.as_ref().map_or(0, RequestBody::received), out)
+            }
+            Operator::BytesSent => format::number(self.bytes_sent, out),
+            Operator::Duration => {
+                let milliseconds = time::now().saturating_duration_since(self.started).as_millis();
+                format::number(u64::try_from(milliseconds).unwrap_or(u64::MAX), out);
+            }
+            Operator::UpstreamHost => {
+                return address(self.endpoint.as_ref().map(|endpoint| endpoint.address), out);
+            }
+            Operator::UpstreamCluster => {
+                return text(self.upstream.as_ref().map(|view| &**view.cluster.name()), out);
+            }
+            Operator::UpstreamLocalAddress => return address(self.upstream_local_address, out),
+            Operator::UpstreamRequestAttemptCount => format::number(self.attempts.into(), out),
+            Operator::DownstreamLocalAddress => return address(Some(self.downstream.local_address), out),
+            Operator::DownstreamRemoteAddress => return address(Some(self.downstream.remote_address), out),
+            Operator::DownstreamRemoteIp => {
+                out.extend_from_slice(self.downstream.remote_address.ip().to_string().as_bytes());
+            }
+            Operator::RouteName => {
+                let name = self.route.as_ref().map(|handle| handle.route.name());
+                return text(name.filter(|name| !name.is_empty()), out);
+            }
+            Operator::VirtualHostName => {
+                return text(self.route.as_ref().map(|handle| &*handle.route.virtual_host().name), out);
+            }
+            // Headers and literals are not asked for here; the others have no value without TLS.
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(value.unwrap_or_default().as_bytes());
+    value.is_some()
+}
+
+fn address(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
+    if let Some(value) = value {
+        out.extend_from_slice(value.to_string().as_bytes());
+    }
+    value.is_some()
+}

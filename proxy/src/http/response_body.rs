@@ -1,0 +1,139 @@
+//! The body of a response on its way to the client. It carries the record of the exchange to its end.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::attempt::Lease;
+use super::codec::{Body, Frame, RecvBody, StreamError};
+use super::record::Record;
+use super::timeout::{Deadline, poll_passed};
+use crate::telemetry::flags::Flag;
+use crate::upstream::ActiveRequest;
+
+/// HTTP/2's CANCEL (RFC 9113 section 7): what the client is told when the upstream took too long.
+const CANCEL: u32 = 8;
+
+/// What the client gets.
+pub(crate) struct ResponseBody {
+    source: Source,
+    record: Box<Record>,
+}
+
+enum Source {
+    /// Made here; `None` once it was given away.
+    Local(Option<Bytes>),
+    /// From an upstream.
+    Upstream(Box<Upstream>),
+}
+
+struct Upstream {
+    body: RecvBody,
+    deadline: Option<Deadline>,
+    /// Given back at the end; dropped, and the connection with it, before.
+    lease: Option<Lease>,
+    active: Option<ActiveRequest>,
+}
+
+impl ResponseBody {
+    /// A body made here.
+    pub(crate) fn local(body: Bytes, mut record: Box<Record>) -> ResponseBody {
+        let body = Some(body).filter(|body| !body.is_empty());
+        if body.is_none() {
+            record.finish();
+        }
+        ResponseBody { source: Source::Local(body), record }
+    }
+
+    /// A body from an upstream; the whole response must have come when the deadline passes.
+    pub(crate) fn upstream(
+        body: RecvBody,
+        lease: Lease,
+        active: ActiveRequest,
+        deadline: Option<Deadline>,
+        record: Box<Record>,
+    ) -> ResponseBody {
+        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active) };
+        let mut body = ResponseBody { source: Source::Upstream(Box::new(upstream)), record };
+        if body.is_end_stream() {
+            body.complete();
+        }
+        body
+    }
+
+    /// The response has come in full: its connection serves the next request.
+    fn complete(&mut self) {
+        self.record.finish();
+        if let Source::Upstream(upstream) = &mut self.source {
+            upstream.active = None;
+            upstream.deadline = None;
+            if let Some(lease) = upstream.lease.take() {
+                lease.give_back();
+            }
+        }
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        let Source::Upstream(upstream) = &mut self.source else { return Poll::Ready(None) };
+        let frame = match upstream.body.poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending if poll_passed(&mut upstream.deadline, cx).is_ready() => {
+                self.record.fail(Flag::UpstreamRequestTimeout, "response_timeout");
+                return Poll::Ready(Some(Err(StreamError::Reset(CANCEL))));
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        match &frame {
+            Some(Ok(Frame::Data(data))) => {
+                self.record.bytes_sent += data.len() as u64;
+                if upstream.body.is_end_stream() {
+                    self.complete();
+                }
+            }
+            Some(Ok(Frame::Trailers(trailers))) => {
+                self.record.trailers(trailers);
+                self.complete();
+            }
+            Some(Err(error)) => {
+                let flag = match error {
+                    StreamError::Reset(_) | StreamError::Refused => Flag::UpstreamRemoteReset,
+                    StreamError::Protocol(_) => Flag::UpstreamProtocolError,
+                    StreamError::ConnectionClosed | StreamError::BodyAborted => {
+                        Flag::UpstreamConnectionTermination
+                    }
+                };
+                self.record.fail(flag, "upstream_reset_after_response_started");
+            }
+            None => self.complete(),
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl Body for ResponseBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        match &mut self.source {
+            Source::Local(body) => {
+                let body = body.take();
+                self.record.bytes_sent += body.as_ref().map_or(0, |body| body.len() as u64);
+                self.record.finish();
+                Poll::Ready(body.map(|body| Ok(Frame::Data(body))))
+            }
+            Source::Upstream(_) => self.poll_upstream(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Local(body) => body.is_none(),
+            Source::Upstream(upstream) => upstream.body.is_end_stream(),
+        }
+    }
+
+    fn exact_length(&self) -> Option<u64> {
+        match &self.source {
+            Source::Local(body) => Some(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Source::Upstream(upstream) => upstream.body.exact_length(),
+        }
+    }
+}

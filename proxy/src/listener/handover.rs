@@ -1,0 +1,122 @@
+//! Which worker gets a new connection, and how it gets there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::mpsc;
+
+use super::Accepted;
+
+/// Connections that may be on their way to one worker.
+pub(crate) const HANDED_OVER_MAX: usize = 1024;
+
+/// How many connections each worker holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Loads(Arc<[CachePadded<AtomicUsize>]>);
+
+/// One connection of a worker; counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Load {
+    loads: Loads,
+    worker: usize,
+}
+
+/// The way from one worker to all.
+#[derive(Debug, Clone)]
+pub(crate) struct Handover {
+    loads: Loads,
+    own: usize,
+    queues: Arc<[mpsc::Sender<Accepted>]>,
+}
+
+impl Loads {
+    /// Of so many workers without connections.
+    pub(crate) fn new(workers: usize) -> Loads {
+        Loads((0..workers).map(|_| CachePadded::default()).collect())
+    }
+
+    /// Connections of all workers together.
+    pub(crate) fn total(&self) -> usize {
+        self.0.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    fn count(&self, worker: usize) -> Load {
+        if let Some(load) = self.0.get(worker) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+        Load { loads: self.clone(), worker }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(load) = self.loads.0.get(self.worker) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Handover {
+    /// From worker number `own` to those behind `queues`.
+    pub(crate) fn new(loads: Loads, own: usize, queues: Arc<[mpsc::Sender<Accepted>]>) -> Handover {
+        Handover { loads, own, queues }
+    }
+
+    /// Gives a connection to the worker that should have it; returns it when that is this one, or when the other
+    /// cannot take it.
+    pub(crate) fn place(&self, accepted: impl FnOnce(Load) -> Accepted) -> Option<Accepted> {
+        let loads = self.loads.0.iter().map(|load| load.load(Ordering::Relaxed));
+        let worker = choose(loads, self.own);
+        let accepted = accepted(self.loads.count(worker));
+        if worker == self.own {
+            return Some(accepted);
+        }
+        let Some(queue) = self.queues.get(worker) else { return Some(accepted) };
+        match queue.try_send(accepted) {
+            Ok(()) => None,
+            Err(
+                mpsc::error::TrySendError::Full(mut accepted)
+                | mpsc::error::TrySendError::Closed(mut accepted),
+            ) => {
+                accepted.load = self.loads.count(self.own);
+                Some(accepted)
+            }
+        }
+    }
+}
+
+/// The worker for a new connection: the one that accepted it, unless it would then hold more than the fewest plus one.
+fn choose(loads: impl Iterator<Item = usize> + Clone, own: usize) -> usize {
+    let Some((fewest, load)) = loads.clone().enumerate().min_by_key(|(_, load)| *load) else { return own };
+    let held = loads.clone().nth(own).unwrap_or(0);
+    if held + 1 > load + 1 { fewest } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_a_connection() {
+        let check = |loads: &[usize], own, expected| {
+            assert_eq!(choose(loads.iter().copied(), own), expected, "{loads:?} {own}");
+        };
+        check(&[0], 0, 0);
+        check(&[0, 0], 0, 0);
+        check(&[1, 0], 0, 1);
+        check(&[1, 1], 0, 0);
+        check(&[2, 1], 1, 1);
+        check(&[5, 3, 4], 0, 1);
+        check(&[], 0, 0);
+    }
+
+    #[test]
+    fn four_connections_on_two_workers_end_two_and_two() {
+        let mut loads = [0, 0];
+        for _ in 0..4 {
+            loads[choose(loads.iter().copied(), 0)] += 1;
+        }
+        assert_eq!(loads, [2, 2]);
+    }
+}

@@ -1,0 +1,92 @@
+//! Accepting connections, and giving each to the worker that has the fewest.
+
+mod drain;
+mod handover;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use tokio::io::unix::AsyncFd;
+
+pub(crate) use drain::Drain;
+pub(crate) use handover::{Handover, Load, Loads};
+
+use crate::time;
+
+/// How long accepting pauses after a failure that is not the client's, such as too many open files.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// A listening socket of one listener.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    /// Name of the listener.
+    pub(crate) listener: Arc<str>,
+    /// Where it listens; the port is the one the kernel chose.
+    pub(crate) address: SocketAddr,
+    /// The socket.
+    pub(crate) socket: TcpListener,
+}
+
+/// A connection on its way to a worker. It is in no event loop yet.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// Name of the listener that accepted it.
+    pub(crate) listener: Arc<str>,
+    /// The connection.
+    pub(crate) stream: TcpStream,
+    /// Our end.
+    pub(crate) local_address: SocketAddr,
+    /// The client's end.
+    pub(crate) remote_address: SocketAddr,
+    /// Counts it for its worker.
+    pub(crate) load: Load,
+}
+
+/// Accepts connections for ever and gives each to a worker: to this one by `serve`, to others by their queue.
+pub(crate) async fn accept(
+    socket: Socket,
+    handover: Handover,
+    serve: impl Fn(Accepted),
+) -> io::Result<std::convert::Infallible> {
+    let Socket { listener, address, socket } = socket;
+    let socket = AsyncFd::new(socket)?;
+    loop {
+        let mut ready = socket.readable().await?;
+        let (stream, remote_address) = match ready.try_io(|socket| socket.get_ref().accept()) {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(error)) if is_the_clients(&error) => continue,
+            Ok(Err(error)) => {
+                tracing::warn!(%listener, %error, "cannot accept connections now");
+                tokio::time::sleep_until((time::now() + ACCEPT_PAUSE).into()).await;
+                continue;
+            }
+            // Somebody else took it.
+            Err(_) => continue,
+        };
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%listener, %error, "a connection was gone before it was served");
+            continue;
+        }
+        let local_address = stream.local_addr().unwrap_or(address);
+        let accepted =
+            |load| Accepted { listener: listener.clone(), stream, local_address, remote_address, load };
+        if let Some(own) = handover.place(accepted) {
+            serve(own);
+        }
+    }
+}
+
+/// Small writes are sent at once.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)
+}
+
+/// Whether accepting failed because the client had already left.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

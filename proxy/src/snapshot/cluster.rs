@@ -1,0 +1,168 @@
+//! Clusters and endpoints, resolved: priorities x localities x weighted hosts, each with its transport.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// A resolved [`config::Cluster`] with its endpoints.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// What it was resolved from.
+    pub(crate) declared: Arc<config::Cluster>,
+    /// What its endpoints were resolved from; `None` when it has none.
+    pub(super) assignment: Option<Arc<config::ClusterLoadAssignment>>,
+    /// All endpoints, by priority, then by locality.
+    pub(crate) endpoints: Box<[Endpoint]>,
+    /// The priorities, 0 first.
+    pub(crate) priorities: Box<[Priority]>,
+}
+
+/// Endpoints that are used together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Priority {
+    /// Which of the cluster's endpoints.
+    pub(crate) range: Range<usize>,
+    /// Its localities.
+    pub(crate) localities: Box<[Locality]>,
+}
+
+/// Endpoints of one locality within a priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Locality {
+    /// Which of the cluster's endpoints.
+    pub(crate) range: Range<usize>,
+    /// Its share, where the cluster weighs localities.
+    pub(crate) weight: u32,
+}
+
+/// A resolved [`config::Endpoint`].
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Where it is.
+    pub(crate) locality: config::Locality,
+    /// Which priority it belongs to.
+    pub(crate) priority: u32,
+    /// Its share among the endpoints of its locality.
+    pub(crate) weight: u32,
+    /// Who it is.
+    pub(crate) metadata: Arc<config::EndpointMetadata>,
+    /// What carries the bytes.
+    pub(crate) transport: Transport,
+    /// Its counts, for the whole process.
+    pub(crate) shared: Arc<EndpointShared>,
+}
+
+/// What carries the bytes to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// TCP as it is.
+    Plain,
+    /// TLS is asked for, and weft cannot speak it yet: requests are answered 503 and say so.
+    TlsNotEnforced(config::UpstreamTlsMode),
+}
+
+/// Counts of one endpoint for the whole process. It is found again by address when a cluster changes, so that counts
+/// outlive generations.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointShared {
+    /// Requests in flight, all workers together.
+    active_requests: CachePadded<AtomicU32>,
+}
+
+impl EndpointShared {
+    /// Requests in flight.
+    pub(crate) fn active_requests(&self) -> u32 {
+        self.active_requests.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    pub(crate) fn request_begins(&self) {
+        self.active_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub(crate) fn request_ends(&self) {
+        self.active_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Cluster {
+    /// Resolves a cluster; endpoints that `previous` has too keep their counts.
+    pub(crate) fn resolve(
+        declared: &Arc<config::Cluster>,
+        assignment: Option<&Arc<config::ClusterLoadAssignment>>,
+        previous: Option<&Cluster>,
+        allow_unenforced_security: bool,
+    ) -> Cluster {
+        let known: HashMap<SocketAddr, &Arc<EndpointShared>> = previous
+            .map(|cluster| {
+                cluster.endpoints.iter().map(|endpoint| (endpoint.address, &endpoint.shared)).collect()
+            })
+            .unwrap_or_default();
+        let mut groups: Vec<&config::LocalityEndpoints> =
+            assignment.map(|assignment| assignment.localities.iter().collect()).unwrap_or_default();
+        groups.sort_by_key(|group| group.priority);
+        let mut endpoints = Vec::new();
+        let mut priorities: Vec<(u32, Vec<Locality>)> = Vec::new();
+        for group in groups {
+            let start = endpoints.len();
+            endpoints.extend(group.endpoints.iter().map(|endpoint| Endpoint {
+                address: endpoint.address,
+                locality: group.locality.clone(),
+                priority: group.priority,
+                weight: endpoint.weight,
+                metadata: endpoint.metadata.clone(),
+                transport: transport(declared, &endpoint.metadata, allow_unenforced_security),
+                shared: known.get(&endpoint.address).map(|shared| Arc::clone(shared)).unwrap_or_default(),
+            }));
+            let locality = Locality { range: start..endpoints.len(), weight: group.weight };
+            match priorities.last_mut() {
+                Some((priority, localities)) if *priority == group.priority => localities.push(locality),
+                _ => priorities.push((group.priority, vec![locality])),
+            }
+        }
+        Cluster {
+            declared: declared.clone(),
+            assignment: assignment.cloned(),
+            endpoints: endpoints.into(),
+            priorities: priorities.into_iter().map(|(_, localities)| Priority::of(localities)).collect(),
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.declared.name
+    }
+}
+
+impl Priority {
+    fn of(localities: Vec<Locality>) -> Priority {
+        let start = localities.first().map_or(0, |locality| locality.range.start);
+        let end = localities.last().map_or(0, |locality| locality.range.end);
+        Priority { range: start..end, localities: localities.into() }
+    }
+}
+
+/// The transport for an endpoint: the first match by its TLS mode, or else the cluster's own.
+fn transport(
+    cluster: &config::Cluster,
+    endpoint: &config::EndpointMetadata,
+    allow_unenforced_security: bool,
+) -> Transport {
+    let socket = cluster
+        .transport_socket_matches
+        .iter()
+        .find(|candidate| candidate.tls_mode.is_none() || candidate.tls_mode == endpoint.tls_mode)
+        .map_or(&cluster.transport_socket, |candidate| &candidate.transport_socket);
+    match socket {
+        config::TransportSocket::RawBuffer => Transport::Plain,
+        config::TransportSocket::Tls(_) if allow_unenforced_security => Transport::Plain,
+        config::TransportSocket::Tls(tls) => Transport::TlsNotEnforced(tls.mode),
+    }
+}

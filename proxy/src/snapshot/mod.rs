@@ -1,0 +1,41 @@
+//! What we run: one immutable generation, resolved from the declared resources.
+//!
+//! References are resolved, regular expressions compiled, tables built. Nobody writes a [`Snapshot`] after
+//! [`build`](mod@build); what lives (connections, cursors, counts) is elsewhere, except for [`EndpointShared`], which
+//! carries an endpoint's counts for the whole process through all generations it lives in. Snapshots share what did
+//! not change. A reference to nothing is not an error here: the request that meets it is answered with a reason.
+
+mod build;
+mod cluster;
+mod listener;
+mod matchers;
+mod publish;
+mod route;
+mod route_table;
+mod trace;
+
+pub(crate) use build::Builder;
+pub(crate) use cluster::{Cluster, Endpoint, EndpointShared, Priority, Transport};
+pub(crate) use listener::{Listener, LogSink, Manager};
+pub(crate) use publish::{Publisher, Reader};
+pub(crate) use route::{
+    Action, Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
+};
+pub(crate) use route_table::{Found, RouteTable, VirtualHost};
+pub(crate) use trace::{Mismatch, NoTrace, Trace};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One generation of everything the data path decides by.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Counts up by one for each that is published; 0 is the empty one before the first.
+    pub(crate) generation: u64,
+    /// Listeners by name.
+    pub(crate) listeners: HashMap<Arc<str>, Arc<Listener>>,
+    /// Clusters by name.
+    pub(crate) clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// Route tables by name.
+    pub(crate) route_tables: HashMap<Arc<str>, Arc<RouteTable>>,
+}

@@ -1,0 +1,197 @@
+//! From authority, path and headers to a rule: Envoy's `RouteConfiguration`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use super::matchers::Subject;
+use super::{Route, Trace};
+use crate::http::codec::RequestHead;
+
+/// A resolved [`config::RouteConfiguration`].
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    declared: Arc<config::RouteConfiguration>,
+    virtual_hosts: Box<[VirtualHost]>,
+    exact: HashMap<Arc<str>, u32>,
+    /// Suffixes of `*.suffix` domains, longest first.
+    wildcards: Vec<(usize, HashMap<Arc<str>, u32>)>,
+    /// The virtual host of `*`.
+    catch_all: Option<u32>,
+}
+
+/// A resolved [`config::VirtualHost`].
+#[derive(Debug)]
+pub(crate) struct VirtualHost {
+    declared: Arc<config::VirtualHost>,
+    /// Built when the first request comes for it, so that a large mesh costs what is used of it.
+    routes: OnceLock<Box<[Arc<Route>]>>,
+}
+
+/// The rule for a request, by index, so that a worker finds what it keeps for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// Index of the virtual host.
+    pub(crate) virtual_host: usize,
+    /// Index of the rule in it.
+    pub(crate) index: usize,
+    /// The rule.
+    pub(crate) route: &'a Arc<Route>,
+}
+
+impl RouteTable {
+    /// Resolves `declared`, taking over virtual hosts of `previous` that did not change.
+    pub(super) fn resolve(
+        declared: &Arc<config::RouteConfiguration>,
+        previous: Option<&RouteTable>,
+    ) -> RouteTable {
+        let known: HashMap<*const config::VirtualHost, &VirtualHost> = previous
+            .map(|table| table.virtual_hosts.iter().map(|host| (Arc::as_ptr(&host.declared), host)).collect())
+            .unwrap_or_default();
+        let mut table = RouteTable {
+            declared: declared.clone(),
+            virtual_hosts: declared
+                .virtual_hosts
+                .iter()
+                .map(|host| VirtualHost {
+                    declared: host.clone(),
+                    routes: known.get(&Arc::as_ptr(host)).map(|host| host.routes.clone()).unwrap_or_default(),
+                })
+                .collect(),
+            exact: HashMap::new(),
+            wildcards: Vec::new(),
+            catch_all: None,
+        };
+        for (index, host) in declared.virtual_hosts.iter().enumerate() {
+            // A table of 2³² virtual hosts does not fit into memory.
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            for domain in &host.domains {
+                table.insert(domain, index);
+            }
+        }
+        table.wildcards.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        table
+    }
+
+    /// Enters a domain; of two virtual hosts with the same domain the first keeps it.
+    fn insert(&mut self, domain: &Arc<str>, index: u32) {
+        match domain.strip_prefix('*') {
+            None => {
+                self.exact.entry(domain.clone()).or_insert(index);
+            }
+            Some("") => {
+                self.catch_all.get_or_insert(index);
+            }
+            Some(suffix) => {
+                let known = self.wildcards.iter().position(|(length, _)| *length == suffix.len());
+                let at = known.unwrap_or_else(|| {
+                    self.wildcards.push((suffix.len(), HashMap::new()));
+                    self.wildcards.len() - 1
+                });
+                if let Some((_, suffixes)) = self.wildcards.get_mut(at) {
+                    suffixes.entry(suffix.into()).or_insert(index);
+                }
+            }
+        }
+    }
+
+    /// What it was resolved from.
+    pub(crate) fn declared(&self) -> &Arc<config::RouteConfiguration> {
+        &self.declared
+    }
+
+    /// All virtual hosts, in order.
+    pub(crate) fn virtual_hosts(&self) -> &[VirtualHost] {
+        &self.virtual_hosts
+    }
+
+    /// The first rule of the request's virtual host that applies to it.
+    pub(crate) fn route<'a>(&'a self, head: &RequestHead, trace: &mut impl Trace) -> Option<Found<'a>> {
+        let Some(virtual_host) = self.virtual_host(head, trace) else {
+            trace.no_virtual_host();
+            return None;
+        };
+        let mut subject = Subject::new(head);
+        for (index, route) in self.virtual_hosts.get(virtual_host)?.routes().iter().enumerate() {
+            match route.matches(&mut subject) {
+                Ok(()) => {
+                    trace.rule_match(index);
+                    return Some(Found { virtual_host, index, route });
+                }
+                Err(why) => trace.rule_mismatch(index, why),
+            }
+        }
+        None
+    }
+
+    /// Exact before the longest wildcard before `*`; case and, if so declared, the port do not matter.
+    fn virtual_host(&self, head: &RequestHead, trace: &mut impl Trace) -> Option<usize> {
+        let authority = head.authority.as_ref().map_or(&b""[..], |authority| authority.as_bytes());
+        let host =
+            if self.declared.ignore_port_in_host_matching { without_port(authority) } else { authority };
+        if self.exact.is_empty() && self.wildcards.is_empty() {
+            return self.catch_all(trace);
+        }
+        let mut buffer = [0u8; HOST_BYTES_MAX];
+        let Some(lower) = buffer.get_mut(..host.len()) else { return self.catch_all(trace) };
+        for (to, from) in lower.iter_mut().zip(host) {
+            *to = from.to_ascii_lowercase();
+        }
+        let Ok(host) = std::str::from_utf8(lower) else { return self.catch_all(trace) };
+        if let Some(index) = self.exact.get(host) {
+            trace.virtual_host(*index as usize, host);
+            return Some(*index as usize);
+        }
+        for (length, suffixes) in &self.wildcards {
+            // The wildcard stands for at least one character.
+            if host.len() <= *length {
+                continue;
+            }
+            let suffix = host.get(host.len() - length..);
+            if let Some((suffix, index)) = suffix.and_then(|suffix| suffixes.get_key_value(suffix)) {
+                trace.virtual_host(*index as usize, suffix);
+                return Some(*index as usize);
+            }
+        }
+        self.catch_all(trace)
+    }
+
+    fn catch_all(&self, trace: &mut impl Trace) -> Option<usize> {
+        let index = self.catch_all? as usize;
+        trace.virtual_host(index, "*");
+        Some(index)
+    }
+}
+
+/// Longest host that is looked up (RFC 1035 allows 255 bytes); a longer one is nobody's.
+const HOST_BYTES_MAX: usize = 256;
+
+/// The host of an authority. An IPv6 address keeps its brackets.
+fn without_port(authority: &[u8]) -> &[u8] {
+    let colon = authority.iter().rposition(|byte| *byte == b':');
+    let bracket = authority.iter().rposition(|byte| *byte == b']');
+    match (colon, bracket) {
+        (Some(colon), Some(bracket)) if colon < bracket => authority,
+        (Some(colon), _) => authority.get(..colon).unwrap_or(authority),
+        (None, _) => authority,
+    }
+}
+
+impl VirtualHost {
+    /// Its rules, in order.
+    pub(crate) fn routes(&self) -> &[Arc<Route>] {
+        self.routes.get_or_init(|| {
+            (0..self.declared.routes.len())
+                .filter_map(|index| Route::resolve(&self.declared, index))
+                .collect()
+        })
+    }
+
+    /// What it was resolved from.
+    pub(crate) fn declared(&self) -> &Arc<config::VirtualHost> {
+        &self.declared
+    }
+}
+
+#[cfg(test)]
+#[path = "route_table/tests.rs"]
+mod tests;

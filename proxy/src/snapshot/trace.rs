@@ -1,0 +1,48 @@
+//! How a decision tells its reasons.
+//!
+//! Decision functions take a `&mut impl Trace`. Traffic passes [`NoTrace`], which costs nothing; explanations and
+//! tests pass something that remembers. So there is one implementation of every decision.
+
+/// Why a rule does not apply to a request: the first condition that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    /// The path.
+    Path,
+    /// The header matcher with this index.
+    Header(usize),
+    /// The query parameter matcher with this index.
+    QueryParameter(usize),
+    /// CONNECT, which only a rule made for it may take.
+    Connect,
+}
+
+/// Is told the steps of a decision as they are made.
+pub(crate) trait Trace {
+    /// The virtual host with this index was chosen, because of this domain.
+    fn virtual_host(&mut self, index: usize, domain: &str) {
+        let _ = (index, domain);
+    }
+
+    /// No virtual host has the request's host.
+    fn no_virtual_host(&mut self) {}
+
+    /// The rule with this index of the chosen virtual host does not apply.
+    fn rule_mismatch(&mut self, index: usize, why: Mismatch) {
+        let _ = (index, why);
+    }
+
+    /// This endpoint of the cluster was drawn; a retry may draw again.
+    fn endpoint_drawn(&mut self, index: usize) {
+        let _ = index;
+    }
+
+    /// The rule with this index applies.
+    fn rule_match(&mut self, index: usize) {
+        let _ = index;
+    }
+}
+
+/// Remembers nothing.
+pub(crate) struct NoTrace;
+
+impl Trace for NoTrace {}

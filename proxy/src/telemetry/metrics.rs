@@ -1,0 +1,238 @@
+//! Every metric weft has, in one list.
+//!
+//! To add one: a variant of [`Family`], its [`Declaration`], and a call where it happens. Names are Istio's where
+//! Istio has one (`istio_*`), Envoy's where Envoy has one with the same meaning (`envoy_*`), `weft_*` otherwise.
+
+/// A metric with all its label values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    /// Requests by outcome.
+    Requests,
+    /// How long requests took.
+    RequestDuration,
+    /// Client connections accepted.
+    DownstreamConnections,
+    /// Client connections open.
+    DownstreamConnectionsActive,
+    /// Client connections that did not speak HTTP.
+    DownstreamProtocolErrors,
+    /// Upstream connections made.
+    UpstreamConnections,
+    /// Upstream connections open.
+    UpstreamConnectionsActive,
+    /// Upstream connections that could not be made.
+    UpstreamConnectFailures,
+    /// Attempts after the first.
+    UpstreamRetries,
+    /// Access log lines that were lost because the writer could not keep up.
+    AccessLogDropped,
+    /// The build.
+    Build,
+    /// Number of the generation that is served.
+    ConfigGeneration,
+    /// Objects that are refused now.
+    ConfigRefused,
+    /// Findings now, by severity.
+    ConfigFindings,
+    /// When the generation that is served was published.
+    ConfigPublished,
+    /// Replaced generations that are still held.
+    ConfigGenerationsHeld,
+    /// Whether what guards access or trust and is not enforced is let through.
+    UnenforcedSecurity,
+    /// Label sets that were folded into `overflow`.
+    SeriesOverflow,
+}
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets; in milliseconds.
+    Histogram,
+}
+
+/// How a metric is shown.
+#[derive(Debug)]
+pub(crate) struct Declaration {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it counts.
+    pub(crate) help: &'static str,
+    /// What kind it is.
+    pub(crate) kind: Kind,
+    /// Names of its labels, in order.
+    pub(crate) labels: &'static [&'static str],
+}
+
+/// Upper bounds of the buckets in milliseconds: those of Envoy, which Istio's dashboards expect.
+pub(crate) const BUCKETS_MS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1_000.0,
+    2_500.0,
+    5_000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+/// Labels of Istio's standard HTTP metrics, in Istio's order.
+pub(crate) const REQUEST_LABELS: [&str; 25] = [
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+];
+
+impl Family {
+    /// All of them, in the order they are shown.
+    pub(crate) const ALL: [Family; 18] = [
+        Family::Requests,
+        Family::RequestDuration,
+        Family::DownstreamConnections,
+        Family::DownstreamConnectionsActive,
+        Family::DownstreamProtocolErrors,
+        Family::UpstreamConnections,
+        Family::UpstreamConnectionsActive,
+        Family::UpstreamConnectFailures,
+        Family::UpstreamRetries,
+        Family::AccessLogDropped,
+        Family::Build,
+        Family::ConfigGeneration,
+        Family::ConfigRefused,
+        Family::ConfigFindings,
+        Family::ConfigPublished,
+        Family::ConfigGenerationsHeld,
+        Family::UnenforcedSecurity,
+        Family::SeriesOverflow,
+    ];
+
+    /// How it is shown.
+    pub(crate) fn declaration(self) -> Declaration {
+        let of = |name, help, kind, labels| Declaration { name, help, kind, labels };
+        match self {
+            Family::Requests => of("istio_requests_total", "Requests.", Kind::Counter, &REQUEST_LABELS),
+            Family::RequestDuration => of(
+                "istio_request_duration_milliseconds",
+                "Time from the first byte of a request to the last of its response.",
+                Kind::Histogram,
+                &REQUEST_LABELS,
+            ),
+            Family::DownstreamConnections => of(
+                "envoy_http_downstream_cx_total",
+                "Client connections accepted.",
+                Kind::Counter,
+                &[MANAGER],
+            ),
+            Family::DownstreamConnectionsActive => {
+                of("envoy_http_downstream_cx_active", "Client connections open.", Kind::Gauge, &[MANAGER])
+            }
+            Family::DownstreamProtocolErrors => of(
+                "envoy_http_downstream_cx_protocol_error",
+                "Client connections closed because they did not speak HTTP.",
+                Kind::Counter,
+                &[MANAGER],
+            ),
+            Family::UpstreamConnections => {
+                of("envoy_cluster_upstream_cx_total", "Upstream connections made.", Kind::Counter, &[CLUSTER])
+            }
+            Family::UpstreamConnectionsActive => {
+                of("envoy_cluster_upstream_cx_active", "Upstream connections open.", Kind::Gauge, &[CLUSTER])
+            }
+            Family::UpstreamConnectFailures => of(
+                "envoy_cluster_upstream_cx_connect_fail",
+                "Upstream connections that could not be made.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamRetries => {
+                of("envoy_cluster_upstream_rq_retry", "Attempts after the first.", Kind::Counter, &[CLUSTER])
+            }
+            Family::AccessLogDropped => of(
+                "weft_access_log_dropped_lines_total",
+                "Access log lines lost because the writer could not keep up.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::Build => of("istio_build", "The build.", Kind::Gauge, &["component", "tag"]),
+            Family::ConfigGeneration => of(
+                "weft_config_generation",
+                "Number of the configuration generation that is served.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::ConfigRefused => {
+                of("weft_config_refused_objects", "Objects that are refused now.", Kind::Gauge, &[])
+            }
+            Family::ConfigFindings => of(
+                "weft_config_findings",
+                "Findings about the configuration now.",
+                Kind::Gauge,
+                &["severity"],
+            ),
+            Family::ConfigPublished => of(
+                "weft_config_published_timestamp_seconds",
+                "When the generation that is served was published; its age is time() minus this.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::ConfigGenerationsHeld => of(
+                "weft_config_generations_held",
+                "Replaced generations that something still holds.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::UnenforcedSecurity => of(
+                "weft_unenforced_security",
+                "1 when --allow-unenforced-security lets through what guards access or trust.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::SeriesOverflow => of(
+                "weft_metrics_series_overflow_total",
+                "Label sets folded into `overflow` because there are too many.",
+                Kind::Counter,
+                &[],
+            ),
+        }
+    }
+}
+
+const MANAGER: &str = "http_conn_manager_prefix";
+const CLUSTER: &str = "cluster_name";

@@ -1,0 +1,14 @@
+//! What weft says about itself: metrics, access logs.
+//!
+//! A leaf: it knows no request and no upstream, only names, numbers and text. A worker writes its own shard and its
+//! own log buffers; nothing here makes one worker wait for another.
+
+pub(crate) mod access_log;
+pub(crate) mod flags;
+pub(crate) mod format;
+pub(crate) mod metrics;
+mod registry;
+mod shard;
+
+pub(crate) use registry::{Cell, Registry};
+pub(crate) use shard::Shard;

@@ -1,0 +1,314 @@
+//! Which cells belong to which series, and how the sum of all shards is shown to Prometheus.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::metrics::{BUCKETS_MS, Declaration, Family, Kind};
+use super::shard::{CELLS_MAX, CHUNK_CELLS, Shard};
+
+/// Series of the whole process. One more is counted under labels that all say `overflow`.
+const SERIES_MAX: usize = 40_000;
+
+/// Value of every label of the series that stands for those there is no room for.
+const OVERFLOW: &str = "overflow";
+
+/// Cells of a histogram: one a bucket, one for what is above them all, one for the sum in microseconds.
+const HISTOGRAM_CELLS: usize = BUCKETS_MS.len() + 2;
+
+/// A series, to be written in a shard. Finding it costs a lock; writing it does not, so it is found once and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell(u32);
+
+/// All series and shards.
+pub(crate) struct Registry {
+    shards: Mutex<Vec<Arc<Shard>>>,
+    series: Mutex<Series>,
+}
+
+#[derive(Default)]
+struct Series {
+    cells: HashMap<(Family, Box<[Arc<str>]>), Cell>,
+    /// In the order they were made, for the same output at every scrape.
+    order: Vec<(Family, Box<[Arc<str>]>, Cell)>,
+    /// Label values, each kept once.
+    strings: HashMap<Arc<str>, ()>,
+    next: usize,
+    overflowed: u64,
+}
+
+impl Registry {
+    /// Without series.
+    pub(crate) fn new() -> Arc<Registry> {
+        Arc::new(Registry { shards: Mutex::new(Vec::new()), series: Mutex::new(Series::default()) })
+    }
+
+    /// A shard for one more writer.
+    pub(crate) fn shard(&self) -> Arc<Shard> {
+        let shard = Arc::new(Shard::new());
+        self.shards.lock().push(shard.clone());
+        shard
+    }
+
+    /// The series with these label values, made if it is new. As many values as the family has labels.
+    pub(crate) fn series(&self, family: Family, labels: &[&str]) -> Cell {
+        self.series.lock().find(family, labels)
+    }
+
+    /// All series as Prometheus shows them, in its text format.
+    pub(crate) fn encode(&self) -> Result<String, prometheus::Error> {
+        prometheus::TextEncoder::new().encode_to_string(&self.gather())
+    }
+
+    /// The sum over all shards of one series; for tests and the console.
+    pub(crate) fn total(&self, cell: Cell) -> u64 {
+        sum(&self.shards.lock(), cell.0)
+    }
+
+    /// Label values and totals of all series of a family that is not a histogram.
+    pub(crate) fn totals(&self, family: Family) -> Vec<(Box<[Arc<str>]>, u64)> {
+        let shards = self.shards.lock();
+        let series = self.series.lock();
+        let of_family = series.order.iter().filter(|(of, _, _)| *of == family);
+        of_family.map(|(_, labels, cell)| (labels.clone(), sum(&shards, cell.0))).collect()
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        let shards = self.shards.lock();
+        let series = self.series.lock();
+        let mut families: HashMap<Family, Vec<Metric>> = HashMap::new();
+        for (family, labels, cell) in &series.order {
+            families.entry(*family).or_default().push(metric(*family, labels, *cell, &shards));
+        }
+        if series.overflowed > 0 {
+            let mut counter = Counter::default();
+            counter.set_value(as_f64(series.overflowed));
+            let mut metric = Metric::default();
+            metric.set_counter(counter);
+            families.insert(Family::SeriesOverflow, vec![metric]);
+        }
+        let ordered = Family::ALL.into_iter().filter_map(|family| Some((family, families.remove(&family)?)));
+        ordered.map(|(family, metrics)| metric_family(&family.declaration(), metrics)).collect()
+    }
+}
+
+impl Series {
+    fn find(&mut self, family: Family, labels: &[&str]) -> Cell {
+        let key = (family, labels.iter().map(|value| self.intern(value)).collect::<Box<[_]>>());
+        if let Some(cell) = self.cells.get(&key) {
+            return *cell;
+        }
+        let width = match family.declaration().kind {
+            Kind::Counter | Kind::Gauge => 1,
+            Kind::Histogram => HISTOGRAM_CELLS,
+        };
+        // A series does not cross from one chunk into the next.
+        let start = if self.next % CHUNK_CELLS + width > CHUNK_CELLS {
+            self.next.next_multiple_of(CHUNK_CELLS)
+        } else {
+            self.next
+        };
+        // Room for the overflow series of every family is kept back.
+        let reserved = Family::ALL.len() * HISTOGRAM_CELLS * 2;
+        let full = self.order.len() >= SERIES_MAX || start + width + reserved > CELLS_MAX;
+        if full && labels.iter().any(|value| *value != OVERFLOW) {
+            self.overflowed += 1;
+            return self.find(family, &vec![OVERFLOW; labels.len()]);
+        }
+        self.next = start + width;
+        let cell = Cell(u32::try_from(start).unwrap_or(u32::MAX));
+        self.order.push((family, key.1.clone(), cell));
+        self.cells.insert(key, cell);
+        cell
+    }
+
+    fn intern(&mut self, text: &str) -> Arc<str> {
+        if let Some((known, ())) = self.strings.get_key_value(text) {
+            return known.clone();
+        }
+        let text: Arc<str> = text.into();
+        if self.order.len() < SERIES_MAX {
+            self.strings.insert(text.clone(), ());
+        }
+        text
+    }
+}
+
+impl Shard {
+    /// Counts one more.
+    pub(crate) fn increment(&self, counter: Cell) {
+        self.add(counter.0, 1);
+    }
+
+    /// Counts one less; only for gauges. The sum over the shards is right though one shard's cell may wrap.
+    pub(crate) fn decrement(&self, gauge: Cell) {
+        self.add(gauge.0, u64::MAX);
+    }
+
+    /// Counts this many more.
+    pub(crate) fn increase(&self, counter: Cell, by: u64) {
+        self.add(counter.0, by);
+    }
+
+    /// Sets a gauge that only this shard's writer has.
+    pub(crate) fn set_gauge(&self, gauge: Cell, value: u64) {
+        self.set(gauge.0, value);
+    }
+
+    /// Enters a duration into a histogram.
+    pub(crate) fn observe(&self, histogram: Cell, duration: Duration) {
+        let milliseconds = duration.as_secs_f64() * 1000.0;
+        let bucket = BUCKETS_MS.iter().position(|bound| milliseconds <= *bound).unwrap_or(BUCKETS_MS.len());
+        // Bucket indices are below HISTOGRAM_CELLS, so the casts lose nothing.
+        self.add(histogram.0 + u32::try_from(bucket).unwrap_or(0), 1);
+        let sum = histogram.0 + u32::try_from(HISTOGRAM_CELLS - 1).unwrap_or(0);
+        self.add(sum, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+fn sum(shards: &[Arc<Shard>], index: u32) -> u64 {
+    shards.iter().fold(0, |total, shard| total.wrapping_add(shard.read(index)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floating point")]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "a gauge's shards wrap, their sum does not"
+)]
+fn signed(value: u64) -> f64 {
+    value as i64 as f64
+}
+
+fn metric(family: Family, labels: &[Arc<str>], cell: Cell, shards: &[Arc<Shard>]) -> Metric {
+    let declaration = family.declaration();
+    let mut metric = Metric::default();
+    let pairs = declaration.labels.iter().zip(labels).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value.to_string());
+        pair
+    });
+    metric.set_label(pairs.collect());
+    match declaration.kind {
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(as_f64(sum(shards, cell.0)));
+            metric.set_counter(counter);
+        }
+        Kind::Gauge => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(signed(sum(shards, cell.0)));
+            metric.set_gauge(gauge);
+        }
+        Kind::Histogram => metric.set_histogram(histogram(cell, shards)),
+    }
+    metric
+}
+
+fn histogram(cell: Cell, shards: &[Arc<Shard>]) -> Histogram {
+    let mut histogram = Histogram::default();
+    let mut cumulative = 0;
+    let mut index = cell.0;
+    let mut buckets = Vec::with_capacity(BUCKETS_MS.len());
+    for bound in BUCKETS_MS {
+        cumulative += sum(shards, index);
+        index += 1;
+        let mut bucket = Bucket::default();
+        bucket.set_cumulative_count(cumulative);
+        bucket.set_upper_bound(bound);
+        buckets.push(bucket);
+    }
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(cumulative + sum(shards, index));
+    histogram.set_sample_sum(as_f64(sum(shards, index + 1)) / 1000.0);
+    histogram
+}
+
+fn metric_family(declaration: &Declaration, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(declaration.name.to_owned());
+    family.set_help(declaration.help.to_owned());
+    family.set_field_type(match declaration.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Histogram => MetricType::HISTOGRAM,
+    });
+    family.set_metric(metrics);
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_over_shards_is_shown() {
+        let registry = Registry::new();
+        let (one, two) = (registry.shard(), registry.shard());
+        let connections = registry.series(Family::DownstreamConnections, &["outbound_0.0.0.0_80"]);
+        one.increment(connections);
+        two.increase(connections, 2);
+        let active = registry.series(Family::DownstreamConnectionsActive, &["outbound_0.0.0.0_80"]);
+        one.increment(active);
+        one.increment(active);
+        two.decrement(active);
+        let text = registry.encode().unwrap();
+        assert!(
+            text.contains(
+                "envoy_http_downstream_cx_total{http_conn_manager_prefix=\"outbound_0.0.0.0_80\"} 3\n"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "envoy_http_downstream_cx_active{http_conn_manager_prefix=\"outbound_0.0.0.0_80\"} 1\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn durations_fall_into_buckets() {
+        let registry = Registry::new();
+        let shard = registry.shard();
+        let series = registry.series(Family::RequestDuration, &["x"; 25]);
+        shard.observe(series, Duration::from_micros(700));
+        shard.observe(series, Duration::from_secs(7200));
+        let text = registry.encode().unwrap();
+        for (bound, count) in [("0.5", 0), ("1", 1), ("3600000", 1), ("+Inf", 2)] {
+            assert!(text.contains(&format!("le=\"{bound}\"}} {count}\n")), "{bound} {count}\n{text}");
+        }
+        assert!(text.contains("} 7200000.7\n"), "{text}");
+    }
+
+    #[test]
+    fn the_same_labels_are_the_same_series() {
+        let registry = Registry::new();
+        let a = registry.series(Family::UpstreamConnections, &["a"]);
+        assert_eq!(registry.series(Family::UpstreamConnections, &["a"]), a);
+        assert_ne!(registry.series(Family::UpstreamConnections, &["b"]), a);
+        assert_ne!(registry.series(Family::UpstreamConnectionsActive, &["a"]), a);
+    }
+
+    #[test]
+    fn too_many_series_become_one() {
+        let registry = Registry::new();
+        let shard = registry.shard();
+        for number in 0..SERIES_MAX + 100 {
+            shard.increment(registry.series(Family::UpstreamConnections, &[&number.to_string()]));
+        }
+        let totals = registry.totals(Family::UpstreamConnections);
+        let overflow = totals.iter().find(|(labels, _)| &*labels[0] == OVERFLOW).unwrap();
+        assert_eq!(overflow.1, 100);
+        assert_eq!(totals.iter().map(|(_, total)| total).sum::<u64>(), SERIES_MAX as u64 + 100);
+        assert!(registry.encode().unwrap().contains("weft_metrics_series_overflow_total 100\n"));
+    }
+}

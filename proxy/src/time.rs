@@ -1,0 +1,15 @@
+//! The one clock. Nothing else asks the time, so that simulations and tests can say what time it is.
+
+use std::time::{Instant, SystemTime};
+
+/// The monotonic time.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// The time of day, for logs.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}

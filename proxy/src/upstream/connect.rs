@@ -1,0 +1,55 @@
+//! Opens connections to endpoints.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ConnectError {
+    /// It took too long.
+    Timeout,
+    /// The system or the other side refused, in the system's words.
+    Failed(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> ConnectError {
+        ConnectError::Failed(error.to_string())
+    }
+}
+
+/// Connects within `timeout`. Small writes are sent at once; keep-alive probes are sent if asked for.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    timeout: Duration,
+    keepalive: Option<config::TcpKeepalive>,
+) -> Result<TcpStream, ConnectError> {
+    let stream = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+        Ok(connected) => connected?,
+        Err(_) => return Err(ConnectError::Timeout),
+    };
+    stream.set_nodelay(true)?;
+    if let Some(keepalive) = keepalive {
+        set_keepalive(&stream, keepalive)?;
+    }
+    Ok(stream)
+}
+
+/// What is not given is left to the kernel.
+fn set_keepalive(stream: &TcpStream, declared: config::TcpKeepalive) -> io::Result<()> {
+    let mut keepalive = socket2::TcpKeepalive::new();
+    if let Some(time) = declared.time {
+        keepalive = keepalive.with_time(time);
+    }
+    if let Some(interval) = declared.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(probes) = declared.probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,248 @@
+//! Upstreams: one cluster as one worker sees it. Chooses an endpoint, keeps its connections, decides on retries.
+
+pub(crate) mod balancer;
+mod connect;
+pub(crate) mod pool;
+pub(crate) mod request_body;
+pub(crate) mod retry;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) use connect::ConnectError;
+
+use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
+use crate::telemetry::metrics::Family;
+use crate::telemetry::{Cell as Series, Registry, Shard};
+use balancer::Conditions;
+use pool::{Pool, Settings};
+
+/// A cluster as one worker sees it. It outlives generations while the cluster exists.
+pub(crate) struct Upstream {
+    current: RefCell<Rc<View>>,
+    cursor: Cell<u64>,
+    closed: Cell<bool>,
+    metrics: Rc<Metrics>,
+}
+
+/// One generation of a cluster. Requests hold it by a count of their own thread.
+pub(crate) struct View {
+    /// The cluster, which is shared by all threads.
+    pub(crate) cluster: Arc<Cluster>,
+    /// The endpoints this worker has used, by their index in the cluster.
+    endpoints: Box<[OnceCell<Rc<EndpointState>>]>,
+}
+
+/// An endpoint as one worker sees it.
+pub(crate) struct EndpointState {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Which priority it belongs to.
+    pub(crate) priority: u32,
+    /// Who it is.
+    pub(crate) metadata: Arc<config::EndpointMetadata>,
+    /// What carries the bytes.
+    pub(crate) transport: Transport,
+    /// Its counts, for the whole process.
+    shared: Arc<EndpointShared>,
+    /// Its connections.
+    pub(crate) pool: Rc<Pool>,
+    /// The series of requests it has answered, by outcome.
+    pub(crate) outcomes: RefCell<Vec<(u64, Outcome)>>,
+}
+
+/// The series one request is counted in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    /// Its count.
+    pub(crate) requests: Series,
+    /// Its duration.
+    pub(crate) duration: Series,
+}
+
+/// A request in flight to an endpoint; counted until it is dropped.
+pub(crate) struct ActiveRequest(Rc<EndpointState>);
+
+/// Series of one cluster, and where to write them.
+pub(crate) struct Metrics {
+    shard: Arc<Shard>,
+    connections: Series,
+    connections_active: Series,
+    connect_failures: Series,
+    retries: Series,
+}
+
+/// A connection that is open; counted until it is dropped.
+pub(crate) struct OpenConnection(Rc<Metrics>);
+
+impl Upstream {
+    /// Of a cluster that a request has come to for the first time.
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        registry: &Registry,
+        shard: &Arc<Shard>,
+        cursor: u64,
+    ) -> Rc<Upstream> {
+        let series = |family| registry.series(family, &[cluster.name()]);
+        let metrics = Rc::new(Metrics {
+            shard: shard.clone(),
+            connections: series(Family::UpstreamConnections),
+            connections_active: series(Family::UpstreamConnectionsActive),
+            connect_failures: series(Family::UpstreamConnectFailures),
+            retries: series(Family::UpstreamRetries),
+        });
+        let view = View::new(cluster, |_| None);
+        Rc::new(Upstream {
+            current: RefCell::new(Rc::new(view)),
+            cursor: Cell::new(cursor),
+            closed: Cell::new(false),
+            metrics,
+        })
+    }
+
+    /// The generation of now.
+    pub(crate) fn view(&self) -> Rc<View> {
+        self.current.borrow().clone()
+    }
+
+    /// Takes over a new generation of the cluster: endpoints that it keeps keep their connections, those it drops
+    /// are closed when their requests end.
+    pub(crate) fn update(&self, cluster: &Arc<Cluster>) {
+        let old = self.view();
+        if Arc::ptr_eq(&old.cluster, cluster) {
+            return;
+        }
+        let mut known: HashMap<SocketAddr, &Rc<EndpointState>> =
+            old.endpoints.iter().filter_map(OnceCell::get).map(|state| (state.address, state)).collect();
+        let settings = Settings::of(&cluster.declared);
+        let view = View::new(cluster.clone(), |endpoint| {
+            let state = *known.get(&endpoint.address)?;
+            let same = Arc::ptr_eq(&state.shared, &endpoint.shared)
+                && state.transport == endpoint.transport
+                && state.metadata == endpoint.metadata
+                && state.priority == endpoint.priority;
+            if !same {
+                return None;
+            }
+            known.remove(&endpoint.address);
+            state.pool.update(settings);
+            Some(state.clone())
+        });
+        for gone in known.values() {
+            gone.pool.close();
+        }
+        *self.current.borrow_mut() = Rc::new(view);
+    }
+
+    /// Whether the cluster is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// The cluster is gone.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        for state in self.view().endpoints.iter().filter_map(OnceCell::get) {
+            state.pool.close();
+        }
+    }
+
+    /// Chooses an endpoint; `None` when there is none.
+    pub(crate) fn pick(
+        &self,
+        view: &View,
+        random: u64,
+        tried: &[(SocketAddr, u32)],
+        retry: Option<&config::RetryPolicy>,
+        trace: &mut impl Trace,
+    ) -> Option<Rc<EndpointState>> {
+        let cursor = self.cursor.get();
+        let choice = balancer::choose(&view.cluster, &Conditions { cursor, random, tried, retry }, trace)?;
+        self.cursor.set(cursor.wrapping_add(choice.draws));
+        view.endpoint(choice.endpoint, &self.metrics)
+    }
+
+    /// Counts a retry.
+    pub(crate) fn retried(&self) {
+        self.metrics.shard.increment(self.metrics.retries);
+    }
+
+    /// Closes connections that were idle for too long.
+    pub(crate) fn sweep(&self, now: Instant) {
+        for state in self.view().endpoints.iter().filter_map(OnceCell::get) {
+            state.pool.sweep(now);
+        }
+    }
+}
+
+impl View {
+    fn new(
+        cluster: Arc<Cluster>,
+        mut known: impl FnMut(&crate::snapshot::Endpoint) -> Option<Rc<EndpointState>>,
+    ) -> View {
+        let endpoints =
+            cluster.endpoints.iter().map(|endpoint| known(endpoint).map(OnceCell::from).unwrap_or_default());
+        View { endpoints: endpoints.collect(), cluster }
+    }
+
+    fn endpoint(&self, index: usize, metrics: &Rc<Metrics>) -> Option<Rc<EndpointState>> {
+        let endpoint = self.cluster.endpoints.get(index)?;
+        let state = self.endpoints.get(index)?.get_or_init(|| {
+            Rc::new(EndpointState {
+                address: endpoint.address,
+                priority: endpoint.priority,
+                metadata: endpoint.metadata.clone(),
+                transport: endpoint.transport,
+                shared: endpoint.shared.clone(),
+                pool: Pool::new(endpoint.address, Settings::of(&self.cluster.declared), metrics.clone()),
+                outcomes: RefCell::default(),
+            })
+        });
+        Some(state.clone())
+    }
+}
+
+impl EndpointState {
+    /// Counts a request as in flight until the result is dropped.
+    pub(crate) fn begin(self: &Rc<Self>) -> ActiveRequest {
+        self.shared.request_begins();
+        ActiveRequest(self.clone())
+    }
+}
+
+impl ActiveRequest {
+    /// Where it goes.
+    pub(crate) fn endpoint(&self) -> &Rc<EndpointState> {
+        &self.0
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.shared.request_ends();
+    }
+}
+
+impl Metrics {
+    /// Counts a connection as open until the result is dropped.
+    pub(crate) fn connection_opened(self: &Rc<Self>) -> OpenConnection {
+        self.shard.increment(self.connections);
+        self.shard.increment(self.connections_active);
+        OpenConnection(self.clone())
+    }
+
+    /// Counts a connection that could not be opened.
+    pub(crate) fn connect_failed(&self) {
+        self.shard.increment(self.connect_failures);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.shard.decrement(self.0.connections_active);
+    }
+}

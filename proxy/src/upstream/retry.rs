@@ -1,0 +1,216 @@
+//! Whether a failed attempt is repeated: a pure function of the policy and the failure. Semantics: Envoy's
+//! `RetryStateImpl`.
+
+use std::time::Duration;
+
+use config::{RetryCondition, RetryPolicy};
+use http::{HeaderMap, StatusCode};
+
+/// How an attempt failed without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// No connection could be made.
+    ConnectFailure,
+    /// No connection could be made in time.
+    ConnectTimeout,
+    /// The connection ended before the answer.
+    ConnectionTermination,
+    /// The upstream reset the stream.
+    Remote,
+    /// The upstream refused the stream, which it did not process.
+    RemoteRefused,
+    /// The upstream's answer was not HTTP.
+    Protocol,
+    /// The attempt took too long.
+    PerTryTimeout,
+}
+
+impl Reset {
+    /// Envoy's words for it, in answers and details.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reset::ConnectFailure => "remote connection failure",
+            Reset::ConnectTimeout => "connection timeout",
+            Reset::ConnectionTermination => "connection termination",
+            Reset::Remote => "remote reset",
+            Reset::RemoteRefused => "remote refused stream reset",
+            Reset::Protocol => "protocol error",
+            Reset::PerTryTimeout => "local reset",
+        }
+    }
+}
+
+/// What comes after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The outcome stands.
+    Answer,
+    /// It would be repeated, but it was repeated as often as allowed.
+    LimitExceeded,
+    /// It is repeated.
+    Retry,
+}
+
+/// What comes after an attempt that got no answer. `retries` is the number made so far.
+pub(crate) fn after_reset(policy: &RetryPolicy, reset: Reset, retries: u32) -> Verdict {
+    let on = |condition| policy.retry_on.contains(condition);
+    let retriable = on(RetryCondition::FiveXx)
+        || on(RetryCondition::GatewayError)
+        || on(RetryCondition::Reset)
+        || match reset {
+            Reset::ConnectFailure | Reset::ConnectTimeout => {
+                on(RetryCondition::ConnectFailure) || on(RetryCondition::ResetBeforeRequest)
+            }
+            Reset::RemoteRefused => on(RetryCondition::RefusedStream),
+            Reset::ConnectionTermination | Reset::Remote | Reset::Protocol | Reset::PerTryTimeout => false,
+        };
+    verdict(policy, retriable, retries)
+}
+
+/// What comes after an attempt that got an answer. `retries` is the number made so far.
+pub(crate) fn after_response(
+    policy: &RetryPolicy,
+    status: StatusCode,
+    headers: &HeaderMap,
+    retries: u32,
+) -> Verdict {
+    verdict(policy, retriable_response(policy, status, headers), retries)
+}
+
+fn retriable_response(policy: &RetryPolicy, status: StatusCode, headers: &HeaderMap) -> bool {
+    let on = |condition| policy.retry_on.contains(condition);
+    // An upstream that says it has too much to do is not asked again, whatever else the policy says.
+    if headers.contains_key("x-envoy-overloaded") {
+        return false;
+    }
+    if headers.contains_key("x-envoy-ratelimited") {
+        return on(RetryCondition::EnvoyRatelimited);
+    }
+    let grpc_condition = || match headers.get("grpc-status")?.as_bytes() {
+        b"1" => Some(RetryCondition::GrpcCancelled),
+        b"4" => Some(RetryCondition::GrpcDeadlineExceeded),
+        b"8" => Some(RetryCondition::GrpcResourceExhausted),
+        b"13" => Some(RetryCondition::GrpcInternal),
+        b"14" => Some(RetryCondition::GrpcUnavailable),
+        _ => None,
+    };
+    (on(RetryCondition::FiveXx) && status.is_server_error())
+        || (on(RetryCondition::GatewayError) && matches!(status.as_u16(), 502..=504))
+        || (on(RetryCondition::Retriable4xx) && status == StatusCode::CONFLICT)
+        || (on(RetryCondition::RetriableStatusCodes) && policy.retriable_status_codes.contains(&status))
+        || grpc_condition().is_some_and(on)
+}
+
+fn verdict(policy: &RetryPolicy, retriable: bool, retries: u32) -> Verdict {
+    match (retriable, retries < policy.num_retries) {
+        (false, _) => Verdict::Answer,
+        (true, false) => Verdict::LimitExceeded,
+        (true, true) => Verdict::Retry,
+    }
+}
+
+/// The pause before retry number `retry` (1 is the first): exponential with full jitter.
+pub(crate) fn back_off(policy: &RetryPolicy, retry: u32, random: u64) -> Duration {
+    let base = u64::try_from(policy.back_off.base_interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let max = u64::try_from(policy.back_off.max_interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let bound = base.saturating_mul(1u64.checked_shl(retry.saturating_sub(1)).unwrap_or(u64::MAX)).min(max);
+    Duration::from_millis(random % bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::{RetryBackOff, RetryConditions};
+
+    fn policy(conditions: &[RetryCondition]) -> RetryPolicy {
+        RetryPolicy {
+            retry_on: RetryConditions::from_iter(conditions.iter().copied()),
+            retriable_status_codes: vec![StatusCode::IM_A_TEAPOT],
+            num_retries: 2,
+            per_try_timeout: Duration::ZERO,
+            back_off: RetryBackOff {
+                base_interval: Duration::from_millis(25),
+                max_interval: Duration::from_millis(250),
+            },
+            avoid_previous_hosts: true,
+            host_selection_retry_max_attempts: 5,
+            avoid_previous_priorities: false,
+        }
+    }
+
+    #[test]
+    fn resets() {
+        use RetryCondition as C;
+        let check = |conditions: &[C], reset, expected| {
+            let verdict = after_reset(&policy(conditions), reset, 0);
+            assert_eq!(verdict == Verdict::Retry, expected, "{conditions:?} {reset:?}");
+        };
+        let istio = [
+            C::ConnectFailure,
+            C::RefusedStream,
+            C::GrpcUnavailable,
+            C::GrpcCancelled,
+            C::RetriableStatusCodes,
+        ];
+        check(&istio, Reset::ConnectFailure, true);
+        check(&istio, Reset::ConnectTimeout, true);
+        check(&istio, Reset::RemoteRefused, true);
+        check(&istio, Reset::ConnectionTermination, false);
+        check(&istio, Reset::Remote, false);
+        check(&istio, Reset::PerTryTimeout, false);
+        for condition in [C::FiveXx, C::GatewayError, C::Reset] {
+            check(&[condition], Reset::ConnectionTermination, true);
+            check(&[condition], Reset::PerTryTimeout, true);
+        }
+        check(&[C::ResetBeforeRequest], Reset::ConnectFailure, true);
+        check(&[C::ResetBeforeRequest], Reset::Remote, false);
+        check(&[], Reset::ConnectFailure, false);
+    }
+
+    #[test]
+    fn responses() {
+        use RetryCondition as C;
+        let check = |condition: C, status: u16, headers: &[(&'static str, &'static str)], expected| {
+            let headers =
+                headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            let status = StatusCode::from_u16(status).unwrap();
+            let verdict = after_response(&policy(&[condition]), status, &headers, 0);
+            assert_eq!(verdict == Verdict::Retry, expected, "{condition:?} {status} {headers:?}");
+        };
+        check(C::FiveXx, 500, &[], true);
+        check(C::FiveXx, 599, &[], true);
+        check(C::FiveXx, 404, &[], false);
+        check(C::FiveXx, 503, &[("x-envoy-overloaded", "true")], false);
+        check(C::FiveXx, 503, &[("x-envoy-ratelimited", "true")], false);
+        check(C::EnvoyRatelimited, 429, &[("x-envoy-ratelimited", "true")], true);
+        check(C::GatewayError, 500, &[], false);
+        check(C::GatewayError, 502, &[], true);
+        check(C::GatewayError, 504, &[], true);
+        check(C::Retriable4xx, 409, &[], true);
+        check(C::Retriable4xx, 404, &[], false);
+        check(C::RetriableStatusCodes, 418, &[], true);
+        check(C::RetriableStatusCodes, 503, &[], false);
+        check(C::GrpcUnavailable, 200, &[("grpc-status", "14")], true);
+        check(C::GrpcUnavailable, 200, &[("grpc-status", "13")], false);
+        check(C::GrpcCancelled, 200, &[("grpc-status", "1")], true);
+        check(C::GrpcDeadlineExceeded, 200, &[("grpc-status", "4")], true);
+        check(C::GrpcResourceExhausted, 200, &[("grpc-status", "8")], true);
+        check(C::GrpcInternal, 200, &[("grpc-status", "13")], true);
+    }
+
+    #[test]
+    fn as_often_as_allowed() {
+        let policy = policy(&[RetryCondition::Reset]);
+        assert_eq!(after_reset(&policy, Reset::Remote, 1), Verdict::Retry);
+        assert_eq!(after_reset(&policy, Reset::Remote, 2), Verdict::LimitExceeded);
+    }
+
+    #[test]
+    fn pauses_grow_up_to_their_bound() {
+        let policy = policy(&[]);
+        for (retry, bound) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (64, 250), (u32::MAX, 250)] {
+            assert_eq!(back_off(&policy, retry, bound - 1), Duration::from_millis(bound - 1));
+            assert_eq!(back_off(&policy, retry, bound), Duration::ZERO);
+        }
+    }
+}
