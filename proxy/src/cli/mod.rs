@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
+mod demo;
 mod run;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Say what is wrong or not honoured in a configuration.
     Check(check::Arguments),
+    /// See it work: echo backends, a proxy before them, YAML to edit, a live table.
+    Demo(demo::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
     }
 }
 

@@ -1,0 +1,105 @@
+//! The YAML of the demo.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::backends::{Backend, Backends};
+
+/// The file to edit.
+pub(super) const CATALOG_FILE: &str = "catalog.yaml";
+
+/// Writes all files.
+pub(super) fn write(directory: &Path, backends: &Backends) -> io::Result<()> {
+    fs::write(directory.join("kubernetes.yaml"), kubernetes(&backends.all))?;
+    fs::write(directory.join("mesh.yaml"), MESH)?;
+    replace(directory, &catalog(90))
+}
+
+/// Puts another text in place of the file to edit, at once.
+pub(super) fn replace(directory: &Path, text: &str) -> io::Result<()> {
+    let draft = directory.join(".catalog.draft");
+    fs::write(&draft, text)?;
+    fs::rename(draft, directory.join(CATALOG_FILE))
+}
+
+const MESH: &str = "\
+# Istio's MeshConfig. With REGISTRY_ONLY, a host that no service has is answered 502.
+outboundTrafficPolicy:
+  mode: REGISTRY_ONLY
+";
+
+/// The file to edit, with so many percent for v1.
+pub(super) fn catalog(v1: u32) -> String {
+    format!(
+        "\
+# Edit me: weft follows as soon as the file is saved.
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: catalog, namespace: shop}}
+spec:
+  hosts: [catalog]
+  http:
+  - name: testers
+    match:
+    - headers: {{x-user: {{exact: tester}}}}
+    route:
+    - destination: {{host: catalog, subset: v2}}
+  - name: moved
+    match:
+    - uri: {{exact: /shop}}
+    redirect: {{uri: /items, redirectCode: 308}}
+  - name: split
+    retries: {{attempts: 3, retryOn: \"connect-failure,refused-stream,reset\"}}
+    route:
+    - destination: {{host: catalog, subset: v1}}
+      weight: {v1}
+    - destination: {{host: catalog, subset: v2}}
+      weight: {v2}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: catalog, namespace: shop}}
+spec:
+  host: catalog
+  trafficPolicy:
+    loadBalancer: {{simple: LEAST_REQUEST}}
+    connectionPool:
+      tcp: {{connectTimeout: 2s}}
+  subsets:
+  - name: v1
+    labels: {{version: v1}}
+  - name: v2
+    labels: {{version: v2}}
+",
+        v2 = 100u32.saturating_sub(v1)
+    )
+}
+
+/// What Kubernetes knows: a service, its pods, and where each of them is.
+fn kubernetes(backends: &[Backend]) -> String {
+    let mut text = String::from("# What Kubernetes would say of this mesh.\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
+    for (number, service) in (1..).zip(["web", "catalog", "reviews"]) {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {service}, namespace: shop}}\n\
+             spec:\n  clusterIP: 10.96.0.{number}\n  selector: {{app: {service}}}\n  ports:\n  - {{name: http, port: 8000}}\n"
+        );
+    }
+    for Backend { pod, service, version, address } in backends {
+        let (ip, port) = (address.ip(), address.port());
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod}\n  namespace: shop\n\
+             \x20 labels: {{app: {service}, version: {version}}}\n\
+             spec: {{serviceAccountName: {service}}}\nstatus: {{podIP: {ip}, podIPs: [{{ip: {ip}}}]}}\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {pod}\n  namespace: shop\n\
+             \x20 labels: {{kubernetes.io/service-name: {service}}}\naddressType: IPv4\nendpoints:\n\
+             - addresses: [{ip}]\n  conditions: {{ready: true}}\n  targetRef: {{kind: Pod, name: {pod}, namespace: shop}}\n\
+             ports:\n- {{name: http, port: {port}}}\n"
+        );
+    }
+    text
+}

@@ -1,0 +1,166 @@
+//! `weft demo`: backends, a proxy before them and some load, in one process on loopback, without root.
+//!
+//! Everything is real: sockets, YAML files on disk that can be edited, the proxy that `weft run` runs.
+
+mod backends;
+mod client;
+mod mesh;
+mod table;
+mod tour;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use config::compile::{ExplicitListener, ListenTarget};
+use tokio::task::LocalSet;
+
+use crate::app::{self, Running, Settings, Workload};
+use backends::Backends;
+use client::Load;
+
+/// Requests a second that the demo sends by itself.
+const RATE: u32 = 200;
+
+/// See it work: echo backends, a proxy before them, YAML to edit, a live table.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Run the tour unattended: weighted split, header route, an endpoint killed, hot swap under load, a bad file
+    /// refused. Prints each step with its figures; the exit status is 0 only if all of them held.
+    #[arg(long)]
+    once: bool,
+
+    /// Directory to write the YAML into; a new one under the system's temporary directory when not given.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    /// Where the proxy listens for catalog; another free port is taken when this one is in use.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    /// Where the admin console listens; another free port is taken when this one is in use.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
+    admin: SocketAddr,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weft demo                  a proxy to play with; edit the YAML it names and watch the table
+  weft demo --once           the tour, unattended";
+
+/// A demo that runs.
+struct Demo {
+    directory: PathBuf,
+    backends: Backends,
+    proxy: Running,
+    catalog: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// Runs the demo, or the tour.
+pub(super) fn demo(arguments: &Arguments) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::fail(&error),
+    };
+    let outcome = LocalSet::new().block_on(&runtime, async {
+        let (directory, ours) = directory(arguments)?;
+        let outcome = async {
+            let mut demo = Demo::start(arguments, directory.clone()).await?;
+            if arguments.once { tour::run(&mut demo).await } else { demo.show().await }
+        }
+        .await;
+        if ours && arguments.once {
+            // Left behind only when somebody may want to look at it.
+            let _ = fs::remove_dir_all(&directory);
+        }
+        outcome
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => super::fail(&error),
+    }
+}
+
+/// Where the YAML goes, and whether that was made for it.
+fn directory(arguments: &Arguments) -> io::Result<(PathBuf, bool)> {
+    let (directory, ours) = match &arguments.dir {
+        Some(directory) => (directory.clone(), false),
+        None => (std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())), true),
+    };
+    fs::create_dir_all(&directory)?;
+    Ok((directory, ours))
+}
+
+/// An address of which the port is free: the one asked for, or one that the kernel chooses.
+fn free(wanted: SocketAddr, once: bool) -> SocketAddr {
+    let any = SocketAddr::new(wanted.ip(), 0);
+    if once || std::net::TcpListener::bind(wanted).is_err() { any } else { wanted }
+}
+
+impl Demo {
+    async fn start(arguments: &Arguments, directory: PathBuf) -> io::Result<Demo> {
+        let backends = Backends::start()?;
+        mesh::write(&directory, &backends)?;
+        let listen = |address, target| ExplicitListener { address: free(address, arguments.once), target };
+        let next_port = SocketAddr::new(arguments.listen.ip(), arguments.listen.port().saturating_add(1));
+        let settings = Settings {
+            config_directories: vec![directory.clone()],
+            config_files: Vec::new(),
+            mesh_config: None,
+            workload: Workload {
+                pod: Some(("web-1".to_owned(), "shop".to_owned())),
+                namespace: String::new(),
+                labels: BTreeMap::new(),
+                service_account: String::new(),
+                ip: None,
+                metadata: BTreeMap::new(),
+            },
+            listeners: vec![
+                listen(arguments.listen, ListenTarget::Service { host: "catalog.shop".into(), port: 8000 }),
+                listen(next_port, ListenTarget::Outbound { port: 8000 }),
+            ],
+            admin: free(arguments.admin, arguments.once),
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2),
+            allow_unenforced_security: false,
+        };
+        let mut proxy = app::start(settings)?;
+        let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;
+        let bound = ready.ok().flatten().ok_or_else(|| io::Error::other("the proxy did not become ready"))?;
+        let catalog = bound.listeners.first().copied().ok_or_else(|| io::Error::other("no listener was bound"))?;
+        if !arguments.once {
+            introduce(&directory, catalog, bound.listeners.get(1).copied(), bound.admin);
+        }
+        Ok(Demo { directory, backends, proxy, catalog, admin: bound.admin })
+    }
+
+    /// Shows the live table until Ctrl-C.
+    async fn show(&mut self) -> io::Result<bool> {
+        let load = Rc::new(Load::start(self.catalog, RATE));
+        tokio::select! {
+            () = table::show(&load) => {}
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+        }
+        println!("\nthe YAML stays in {}", self.directory.display());
+        self.proxy.drain();
+        self.proxy.ended().await;
+        Ok(true)
+    }
+}
+
+fn introduce(directory: &Path, catalog: SocketAddr, outbound: Option<SocketAddr>, admin: SocketAddr) {
+    println!("weft serves catalog on http://{catalog}; try:\n  curl http://{catalog}/items");
+    println!("  curl -H 'x-user: tester' http://{catalog}/items      goes to v2 by its header");
+    if let Some(outbound) = outbound {
+        println!("  curl -H 'Host: reviews' http://{outbound}/          any service, chosen by Host");
+    }
+    println!("  curl http://{admin}/clusters                          what it knows and does");
+    println!("edit {} and watch the table follow; Ctrl-C ends\n", directory.join(mesh::CATALOG_FILE).display());
+}
