@@ -1,0 +1,8 @@
+//! Tests of compile as a whole: [`shop`] against what a real istiod says, the others by small meshes of their own.
+
+mod clusters;
+mod listeners;
+mod mesh;
+mod routes;
+mod scale;
+mod shop;
