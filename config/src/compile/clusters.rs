@@ -243,9 +243,11 @@ fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtoc
     }
 }
 
+/// The rule's bound, or else the mesh's; zero is no bound to either.
 fn connect_timeout(scope: &Scope<'_>, pool: Option<&ConnectionPoolSettings>) -> Duration {
-    let tcp = pool.and_then(|pool| pool.tcp.as_ref());
-    tcp.and_then(|tcp| tcp.connect_timeout).or(scope.mesh.connect_timeout).map_or(CONNECT_TIMEOUT, |it| it.0)
+    let rule = pool.and_then(|pool| pool.tcp.as_ref()?.connect_timeout);
+    let told = [rule, scope.mesh.connect_timeout].into_iter().flatten().map(|timeout| timeout.0);
+    told.into_iter().find(|timeout| !timeout.is_zero()).unwrap_or(CONNECT_TIMEOUT)
 }
 
 fn idle_timeout(pool: Option<&ConnectionPoolSettings>) -> Duration {

@@ -5,7 +5,7 @@
 //! them: the oldest says the policy, all of them add subsets.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Scope;
 use super::host::{HostMap, complete};
@@ -33,6 +33,7 @@ pub(super) struct Merged<'a> {
     export_to: BTreeSet<&'a str>,
     pub(super) traffic_policy: Option<&'a TrafficPolicy>,
     pub(super) subsets: Vec<RuleSubset<'a>>,
+    subset_names: HashSet<&'a str>,
     origin: OnceCell<Origin>,
 }
 
@@ -59,16 +60,17 @@ impl<'a> Merged<'a> {
             export_to,
             traffic_policy: object.spec.traffic_policy.as_ref(),
             subsets: Vec::new(),
+            subset_names: HashSet::new(),
             origin: OnceCell::new(),
         };
         merged.add_subsets(object);
         merged
     }
 
-    /// Adds the subsets of `object` whose names are new.
+    /// Adds the subsets of `object` whose names are new. One without a name would be the service itself.
     fn add_subsets(&mut self, object: &'a Object<DestinationRule>) {
         for (index, subset) in object.spec.subsets.iter().enumerate() {
-            if self.subsets.iter().all(|known| known.subset.name != subset.name) {
+            if !subset.name.is_empty() && self.subset_names.insert(&subset.name) {
                 self.subsets.push(RuleSubset { subset, object, index, origin: OnceCell::new() });
             }
         }

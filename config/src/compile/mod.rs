@@ -2,13 +2,13 @@
 //!
 //! One file a concern, in the order of the work:
 //!
-//! 1. [`registry`] (with [`host`] and [`protocol`]): the services that the proxy sees;
-//! 2. [`destination_rules`] and [`traffic_policy`]: which settings hold for a service, port and subset;
-//! 3. [`workload`], [`endpoints`] and [`locality`]: who serves it, and in which order of preference;
-//! 4. [`clusters`] and [`transport`]: those three become clusters and load assignments;
-//! 5. [`virtual_services`] and [`delegates`]: which rules the proxy sees, [`visibility`] says why;
-//! 6. [`virtual_hosts`], [`routes`] (with [`matchers`], [`headers`], [`retry`] and [`actions`]): rules become routes;
-//! 7. [`listeners`]: what the command line asks for, served by those routes.
+//! 1. `registry` (with `host` and `protocol`): the services that the proxy sees;
+//! 2. `destination_rules` and `traffic_policy`: which settings hold for a service, port and subset;
+//! 3. `workload`, `endpoints` and `locality`: who serves it, and in which order of preference;
+//! 4. `clusters` and `transport`: those three become clusters and load assignments;
+//! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
+//! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
+//! 7. `listeners`: what the command line asks for, served by those routes.
 //!
 //! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said

@@ -26,7 +26,7 @@ pub(super) fn policy(told: Option<&HttpRetry>) -> Option<RetryPolicy> {
         retriable_status_codes,
         num_retries,
         per_try_timeout: told.per_try_timeout.map_or(Duration::ZERO, |timeout| timeout.0),
-        back_off: told.backoff.map_or(default.back_off, |backoff| back_off(backoff.0)),
+        back_off: told.backoff.filter(|it| !it.0.is_zero()).map_or(default.back_off, |it| back_off(it.0)),
         avoid_previous_hosts: told.retry_ignore_previous_hosts.unwrap_or(true),
         avoid_previous_priorities: told.retry_remote_localities == Some(true),
         ..default

@@ -78,7 +78,8 @@ impl<'g> Group<'g> {
         let mut with_port: Vec<&'g Service<'g>> = Vec::new();
         for host in &virtual_service.hosts {
             if is_wildcard(host) {
-                if !known.matched.contains(host.get(1..).unwrap_or_default()) {
+                // Everything is what the last virtual host is for; no other one may claim it.
+                if &**host != "*" && !known.matched.contains(host.get(1..).unwrap_or_default()) {
                     group.foreign.push(host.clone());
                 }
                 let matching = all.by_wildcard(place).iter().filter(|service| matches(service, host));
@@ -180,7 +181,7 @@ impl Known {
         let Domains { mut domains, short } = domains;
         domains.retain(|domain| {
             let gives_way = short.contains(domain) && self.services.contains(domain);
-            !gives_way && self.domains.insert(domain.clone())
+            !domain.is_empty() && !gives_way && self.domains.insert(domain.clone())
         });
         if domains.is_empty() {
             return Claim::Same;

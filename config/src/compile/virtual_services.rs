@@ -83,7 +83,7 @@ impl<'a> VirtualServices<'a> {
             .collect();
         seen.sort_by_key(|(sight, object)| (*sight, super::age(&object.metadata)));
         let in_order = seen.into_iter().map(|(_, object)| {
-            let hosts = object.spec.hosts.iter().map(|host| {
+            let hosts = object.spec.hosts.iter().filter(|host| !host.is_empty()).map(|host| {
                 complete(host, object.namespace(), &scope.proxy.dns_domain).to_lowercase().into()
             });
             MeshVirtualService { object, hosts: hosts.collect(), rules: merged_rules(object, scope) }

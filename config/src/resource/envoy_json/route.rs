@@ -9,7 +9,7 @@ use super::proto;
 use crate::resource::{
     Destinations, DirectResponse, Forward, HeaderAppendAction, HeaderMatch, HeaderMatcher, HeaderMutations,
     HeaderToAdd, MatchedHeader, PathMatch, PathRewrite, QueryParameterMatcher, Redirect, RedirectPath,
-    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, StringMatch, VirtualHost,
+    RetryBackOff, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, StringMatch, VirtualHost,
     WeightedCluster,
 };
 
@@ -17,6 +17,8 @@ use crate::resource::{
 const DIRECT_RESPONSE_BODY_BYTES_MAX: u32 = 1024 * 1024;
 /// Envoy's default of `retry_back_off.base_interval`.
 const RETRY_BASE_INTERVAL: Duration = Duration::from_millis(25);
+/// Envoy's default of `retry_back_off.max_interval`, as a multiple of the base.
+const RETRY_MAX_INTERVAL_FACTOR: u32 = 10;
 
 /// A route configuration in Envoy's JSON.
 pub fn route_configuration(routes: &RouteConfiguration) -> Value {
@@ -179,14 +181,8 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
     if !policy.per_try_timeout.is_zero() {
         set("per_try_timeout", proto::duration(policy.per_try_timeout));
     }
-    if policy.back_off.base_interval != RETRY_BASE_INTERVAL {
-        set(
-            "retry_back_off",
-            json!({
-                "base_interval": proto::duration(policy.back_off.base_interval),
-                "max_interval": proto::duration(policy.back_off.max_interval),
-            }),
-        );
+    if let Some(back_off) = retry_back_off(policy.back_off) {
+        set("retry_back_off", back_off);
     }
     if policy.avoid_previous_hosts {
         set(
@@ -212,6 +208,20 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
         );
     }
     Value::Object(fields)
+}
+
+/// `None` for Envoy's default.
+fn retry_back_off(back_off: RetryBackOff) -> Option<Value> {
+    let RetryBackOff { base_interval, max_interval } = back_off;
+    let is_default_max = max_interval == base_interval.saturating_mul(RETRY_MAX_INTERVAL_FACTOR);
+    match (base_interval == RETRY_BASE_INTERVAL, is_default_max) {
+        (true, true) => None,
+        (false, true) => Some(json!({ "base_interval": proto::duration(base_interval) })),
+        (_, false) => Some(json!({
+            "base_interval": proto::duration(base_interval),
+            "max_interval": proto::duration(max_interval),
+        })),
+    }
 }
 
 fn redirect(action: &Redirect) -> Value {
