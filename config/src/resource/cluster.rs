@@ -22,7 +22,8 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// The protocol spoken to endpoints.
     pub protocol: HttpProtocol,
-    /// How long a connection without requests is kept. Envoy: `common_http_protocol_options.idle_timeout`, 1 h.
+    /// How long a connection without requests is kept; zero means for ever. Envoy:
+    /// `common_http_protocol_options.idle_timeout`, 1 h.
     pub idle_timeout: Duration,
     /// Requests after which a connection is replaced; `None` for no bound.
     pub max_requests_per_connection: Option<u32>,

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod endpoint;
+pub mod envoy_json;
 pub mod format;
 mod listener;
 mod matcher;

@@ -1,0 +1,329 @@
+//! Clusters of the services that the proxy sees, one per port and subset, and their endpoints.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Scope;
+use super::destination_rules::{DestinationRules, Merged, RuleSubset};
+use super::endpoints::{Assignment, Endpoints, Member};
+use super::locality;
+use super::protocol::Protocol;
+use super::registry::{Port, Registry, Resolution, Service};
+use super::traffic_policy::{Policy, is_passthrough, tls_mode};
+use super::transport::{Transport, sni};
+use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb, TcpKeepalive as KeepaliveSettings};
+use crate::origin::Origin;
+use crate::resource::{
+    CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, HttpProtocol,
+    LoadBalancingPolicy, ServiceRef, TcpKeepalive,
+};
+
+/// Name of the cluster without endpoints.
+pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// Name of the cluster that goes where the client wanted to go.
+pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Envoy's `common_http_protocol_options.idle_timeout` when it is not given.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Envoy's thresholds for a cluster that says none, as istiod leaves `BlackHoleCluster`.
+const ENVOY_CIRCUIT_BREAKERS: CircuitBreakers =
+    CircuitBreakers { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 };
+
+/// The name of the cluster of a service, port and subset; the subset may be empty.
+pub(super) fn cluster_name(subset: &str, host: &str, port: u32) -> String {
+    format!("outbound|{port}|{subset}|{host}")
+}
+
+/// Clusters and endpoints as they are made.
+#[derive(Default)]
+pub(super) struct Clusters {
+    pub(super) clusters: Vec<Cluster>,
+    pub(super) endpoints: Vec<ClusterLoadAssignment>,
+    names: HashSet<Arc<str>>,
+}
+
+impl Clusters {
+    /// All clusters of `registry`, and the two that every proxy has.
+    pub(super) fn new(
+        scope: &Scope<'_>,
+        registry: &Registry<'_>,
+        rules: &DestinationRules<'_>,
+        endpoints: &Endpoints<'_>,
+    ) -> Clusters {
+        let mut made = Clusters::default();
+        for service in registry.services() {
+            if matches!(service.resolution, Resolution::Alias(_)) {
+                continue;
+            }
+            let rule = rules.of(service, scope);
+            for port in service.distinct_ports() {
+                let members = endpoints.members(service, port, scope);
+                let place = Place { scope, service, port, members: &members, endpoints, rule };
+                made.add(&place);
+            }
+        }
+        made.push(black_hole(scope));
+        made.push(passthrough(scope));
+        made
+    }
+
+    /// The name as its cluster holds it, or a new string when there is no such cluster.
+    pub(super) fn name(&self, name: String) -> Arc<str> {
+        self.names.get(name.as_str()).cloned().unwrap_or_else(|| name.into())
+    }
+
+    fn push(&mut self, cluster: Cluster) {
+        self.names.insert(cluster.name.clone());
+        self.clusters.push(cluster);
+    }
+
+    /// The clusters of one port of a service.
+    fn add(&mut self, place: &Place<'_>) {
+        let whole = place.cluster(None, place.discovery());
+        let discovery = whole.discovery;
+        self.push_with_endpoints(place, whole, None);
+        for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
+            let of_subset = is_passthrough(subset.subset.traffic_policy.as_ref());
+            let discovery = if of_subset { DiscoveryType::OriginalDst } else { discovery };
+            let cluster = place.cluster(Some(subset), discovery);
+            self.push_with_endpoints(place, cluster, Some(subset));
+        }
+    }
+
+    fn push_with_endpoints(&mut self, place: &Place<'_>, cluster: Cluster, subset: Option<&RuleSubset<'_>>) {
+        if cluster.discovery == DiscoveryType::Eds {
+            self.endpoints.push(place.assignment(cluster.name.clone(), subset));
+        }
+        self.push(cluster);
+    }
+}
+
+/// One port of a service, and what decides over its clusters.
+struct Place<'p> {
+    scope: &'p Scope<'p>,
+    service: &'p Service<'p>,
+    port: &'p Port<'p>,
+    members: &'p [Member<'p>],
+    endpoints: &'p Endpoints<'p>,
+    rule: Option<&'p Merged<'p>>,
+}
+
+impl<'p> Place<'p> {
+    fn discovery(&self) -> DiscoveryType {
+        match self.service.resolution {
+            Resolution::Passthrough => DiscoveryType::OriginalDst,
+            Resolution::ClientSide | Resolution::Alias(_) => DiscoveryType::Eds,
+        }
+    }
+
+    fn policy(&self, subset: Option<&RuleSubset<'p>>) -> Policy<'p> {
+        let service = self.rule.and_then(|rule| rule.traffic_policy);
+        match subset {
+            None => Policy::of(service, self.port.number),
+            Some(subset) => {
+                Policy::of_subset(service, subset.subset.traffic_policy.as_ref(), self.port.number)
+            }
+        }
+    }
+
+    fn cluster(&self, subset: Option<&RuleSubset<'p>>, discovery: DiscoveryType) -> Cluster {
+        let policy = self.policy(subset);
+        let setting = locality::setting(self.scope, &policy);
+        let locality_weighted = locality::is_weighted(setting.as_deref(), &policy);
+        let (discovery, load_balancing) = balancing(discovery, &policy);
+        let pool = policy.connection_pool;
+        let subset_name = subset.map_or("", |subset| &subset.subset.name);
+        let number = u32::from(self.port.number);
+        let transport = self.transport(&policy, subset, discovery);
+        Cluster {
+            name: cluster_name(subset_name, &self.service.host, number).into(),
+            discovery,
+            load_balancing,
+            locality_weighted,
+            connect_timeout: connect_timeout(self.scope, pool),
+            circuit_breakers: circuit_breakers(pool),
+            protocol: protocol(self.port.protocol, pool),
+            idle_timeout: idle_timeout(pool),
+            max_requests_per_connection: max_requests_per_connection(pool),
+            tcp_keepalive: tcp_keepalive(self.scope, pool),
+            transport_socket_matches: transport.matches,
+            transport_socket: transport.socket,
+            metadata: ClusterMetadata {
+                services: vec![ServiceRef {
+                    host: self.service.host.clone(),
+                    name: self.service.object.name().clone(),
+                    namespace: self.service.namespace().clone(),
+                }],
+                subset: subset_name.into(),
+                origin: self.origin(subset),
+            },
+        }
+    }
+
+    fn transport(
+        &self,
+        policy: &Policy<'p>,
+        subset: Option<&RuleSubset<'p>>,
+        discovery: DiscoveryType,
+    ) -> Transport {
+        let subset_name = subset.map_or("", |subset| &subset.subset.name);
+        let sni = sni(subset_name, &self.service.host, u32::from(self.port.number));
+        if let Some(tls) = policy.tls {
+            return Transport::told(tls, &sni, self.origin(subset));
+        }
+        let traffic_policy = match subset {
+            None => self.rule.and_then(|rule| rule.traffic_policy),
+            Some(subset) => subset.subset.traffic_policy.as_ref(),
+        };
+        // To an endpoint that the client chose, TLS is either always spoken or never.
+        let chosen_by_client =
+            self.service.resolution == Resolution::Passthrough || is_passthrough(traffic_policy);
+        if chosen_by_client && (self.members.is_empty() || self.members.iter().any(Member::is_without_tls)) {
+            return Transport::plain();
+        }
+        Transport::automatic(&sni, discovery)
+    }
+
+    fn origin(&self, subset: Option<&RuleSubset<'p>>) -> Option<Origin> {
+        match subset {
+            Some(subset) => Some(subset.origin().clone()),
+            None => self.rule.map(|rule| rule.origin().clone()),
+        }
+    }
+
+    fn assignment(&self, cluster_name: Arc<str>, subset: Option<&RuleSubset<'p>>) -> ClusterLoadAssignment {
+        let everything = BTreeMap::new();
+        let policy = self.policy(subset);
+        let traffic_policy = match subset {
+            None => self.rule.and_then(|rule| rule.traffic_policy),
+            Some(subset) => subset.subset.traffic_policy.as_ref(),
+        };
+        let assignment = Assignment {
+            cluster_name,
+            subset: subset.map_or(&everything, |subset| &subset.subset.labels),
+            tls_mode: tls_mode(traffic_policy, self.port.number),
+            locality: locality::setting(self.scope, &policy),
+            fails_over: policy.outlier_detection.is_some(),
+        };
+        self.endpoints.assign(self.members, assignment, self.scope)
+    }
+}
+
+/// How endpoints are found and chosen. What weft does not balance by yet, `consistentHash` that is, falls back to
+/// Istio's default.
+fn balancing(discovery: DiscoveryType, policy: &Policy<'_>) -> (DiscoveryType, LoadBalancingPolicy) {
+    if discovery == DiscoveryType::OriginalDst {
+        return (discovery, LoadBalancingPolicy::ClusterProvided);
+    }
+    match policy.load_balancer.and_then(|balancer| balancer.simple) {
+        Some(SimpleLb::Passthrough) => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided),
+        Some(SimpleLb::Random) => (discovery, LoadBalancingPolicy::Random),
+        Some(SimpleLb::RoundRobin) => (discovery, LoadBalancingPolicy::RoundRobin),
+        Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest) | None => {
+            (discovery, LoadBalancingPolicy::LeastRequest)
+        }
+    }
+}
+
+fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtocol {
+    let http = pool.and_then(|pool| pool.http.as_ref());
+    if http.and_then(|http| http.use_client_protocol) == Some(true) {
+        return HttpProtocol::Downstream;
+    }
+    if http.and_then(|http| http.h2_upgrade_policy) == Some(H2UpgradePolicy::Upgrade) {
+        return HttpProtocol::Http2;
+    }
+    match port {
+        Protocol::Http2 => HttpProtocol::Http2,
+        Protocol::Detected => HttpProtocol::Downstream,
+        Protocol::Http1 | Protocol::Tcp | Protocol::Udp => HttpProtocol::Http1,
+    }
+}
+
+/// The rule's bound, or else the mesh's; zero is no bound to either.
+fn connect_timeout(scope: &Scope<'_>, pool: Option<&ConnectionPoolSettings>) -> Duration {
+    let rule = pool.and_then(|pool| pool.tcp.as_ref()?.connect_timeout);
+    let told = [rule, scope.mesh.connect_timeout].into_iter().flatten().map(|timeout| timeout.0);
+    told.into_iter().find(|timeout| !timeout.is_zero()).unwrap_or(CONNECT_TIMEOUT)
+}
+
+fn idle_timeout(pool: Option<&ConnectionPoolSettings>) -> Duration {
+    let http = pool.and_then(|pool| pool.http.as_ref()?.idle_timeout);
+    let tcp = pool.and_then(|pool| pool.tcp.as_ref()?.idle_timeout);
+    http.or(tcp).map_or(IDLE_TIMEOUT, |timeout| timeout.0)
+}
+
+fn max_requests_per_connection(pool: Option<&ConnectionPoolSettings>) -> Option<u32> {
+    pool.and_then(|pool| positive(pool.http.as_ref()?.max_requests_per_connection))
+}
+
+/// Zero and negative numbers mean the default.
+fn positive(number: Option<i32>) -> Option<u32> {
+    u32::try_from(number?).ok().filter(|number| *number > 0)
+}
+
+fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
+    let tcp = pool.and_then(|pool| pool.tcp.as_ref());
+    let http = pool.and_then(|pool| pool.http.as_ref());
+    let or_default = |told: Option<i32>| positive(told).unwrap_or(u32::MAX);
+    CircuitBreakers {
+        max_connections: or_default(tcp.and_then(|tcp| tcp.max_connections)),
+        max_pending_requests: or_default(http.and_then(|http| http.http1_max_pending_requests)),
+        max_requests: or_default(http.and_then(|http| http.http2_max_requests)),
+        max_retries: or_default(http.and_then(|http| http.max_retries)),
+    }
+}
+
+/// The mesh's keep-alive, field by field overridden by the rule's.
+fn tcp_keepalive(scope: &Scope<'_>, pool: Option<&ConnectionPoolSettings>) -> Option<TcpKeepalive> {
+    let told = |settings: &KeepaliveSettings| TcpKeepalive {
+        probes: settings.probes.filter(|probes| *probes > 0),
+        time: settings.time.map(|time| time.0),
+        interval: settings.interval.map(|interval| interval.0),
+    };
+    let mesh = scope.mesh.tcp_keepalive.as_ref().map(told);
+    let rule = pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive.as_ref()).map(told);
+    match (mesh, rule) {
+        (Some(mesh), Some(rule)) => Some(TcpKeepalive {
+            probes: rule.probes.or(mesh.probes),
+            time: rule.time.or(mesh.time),
+            interval: rule.interval.or(mesh.interval),
+        }),
+        (mesh, rule) => rule.or(mesh),
+    }
+}
+
+fn black_hole(scope: &Scope<'_>) -> Cluster {
+    let transport = Transport::plain();
+    Cluster {
+        name: BLACK_HOLE.into(),
+        discovery: DiscoveryType::Static,
+        load_balancing: LoadBalancingPolicy::RoundRobin,
+        locality_weighted: false,
+        connect_timeout: connect_timeout(scope, None),
+        circuit_breakers: ENVOY_CIRCUIT_BREAKERS,
+        protocol: HttpProtocol::Http1,
+        idle_timeout: IDLE_TIMEOUT,
+        max_requests_per_connection: None,
+        tcp_keepalive: None,
+        transport_socket_matches: transport.matches,
+        transport_socket: transport.socket,
+        metadata: ClusterMetadata::default(),
+    }
+}
+
+fn passthrough(scope: &Scope<'_>) -> Cluster {
+    Cluster {
+        name: PASSTHROUGH.into(),
+        discovery: DiscoveryType::OriginalDst,
+        load_balancing: LoadBalancingPolicy::ClusterProvided,
+        circuit_breakers: CircuitBreakers::default(),
+        protocol: HttpProtocol::Downstream,
+        idle_timeout: PASSTHROUGH_IDLE_TIMEOUT,
+        tcp_keepalive: tcp_keepalive(scope, None),
+        ..black_hole(scope)
+    }
+}

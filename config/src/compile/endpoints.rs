@@ -1,0 +1,226 @@
+//! Endpoints: from endpoint slices and pods to load assignments.
+//!
+//! Only endpoints that may get requests are declared. Istio also declares those that are not ready, marked
+//! unhealthy; Envoy sends them nothing, but counts them when it spills from one priority to the next.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::Scope;
+use super::findings::Findings;
+use super::locality::{self, Group};
+use super::registry::{Port, Service};
+use super::workload::{Instance, Instances};
+use crate::finding::Severity;
+use crate::istio::{ClientTlsMode, LocalityLbSetting};
+use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
+use crate::objects::Object;
+use crate::resource::{
+    ClusterLoadAssignment, Endpoint, EndpointMetadata, Locality, LocalityEndpoints, Workload,
+};
+
+/// Label of an endpoint slice that names its service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The endpoints of all services.
+pub(super) struct Endpoints<'a> {
+    /// By namespace and name of the service; IPv4 before IPv6, then by name.
+    slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
+    instances: Instances<'a>,
+    /// Metadata of endpoints without a pod.
+    unknown: Arc<EndpointMetadata>,
+}
+
+/// An endpoint of one port of a service.
+#[derive(Clone, Copy)]
+pub(super) struct Member<'e> {
+    address: SocketAddr,
+    is_ready: bool,
+    pod: Option<&'e Instance<'e>>,
+}
+
+impl<'e> Member<'e> {
+    /// The value of a label of its pod; empty when it has none.
+    pub(super) fn label(&self, label: &str) -> &'e str {
+        self.pod.and_then(|pod| pod.labels().get(label)).unwrap_or_default()
+    }
+
+    /// Whether its pod carries `labels`.
+    fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.is_empty() || self.pod.is_some_and(|pod| pod.labels().carries(labels))
+    }
+
+    /// Whether nothing says that it accepts TLS.
+    pub(super) fn is_without_tls(&self) -> bool {
+        self.pod.is_none_or(Instance::is_without_tls)
+    }
+}
+
+/// What decides over the load assignment of one cluster, beside its endpoints.
+pub(super) struct Assignment<'s> {
+    pub(super) cluster_name: Arc<str>,
+    /// Labels of its subset; empty for all endpoints.
+    pub(super) subset: &'s BTreeMap<String, String>,
+    /// TLS mode that a DestinationRule says.
+    pub(super) tls_mode: Option<ClientTlsMode>,
+    /// How localities share.
+    pub(super) locality: Option<Cow<'s, LocalityLbSetting>>,
+    /// Whether endpoints that fail are left out, so that other priorities take over.
+    pub(super) fails_over: bool,
+}
+
+impl<'a> Endpoints<'a> {
+    /// The endpoints of `scope`. A slice that names a pod which is not there is found: the endpoint is left out, as
+    /// nothing is known of it, not even whether it accepts TLS.
+    pub(super) fn new(scope: &Scope<'a>, findings: &mut Findings) -> Endpoints<'a> {
+        let instances = Instances::new(scope);
+        let mut slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>> = HashMap::new();
+        for slice in scope.objects.endpoint_slices.values() {
+            let Some(service) = slice.metadata.labels.get(SERVICE_NAME) else { continue };
+            slices.entry((slice.namespace(), service)).or_default().push(slice);
+            find_missing_pods(slice, &instances, findings);
+        }
+        for slices in slices.values_mut() {
+            slices.sort_by_key(|slice| slice.spec.address_type.as_deref() == Some("IPv6"));
+        }
+        let workload = Workload {
+            name: Arc::default(),
+            namespace: Arc::default(),
+            canonical_name: Arc::default(),
+            canonical_revision: Arc::default(),
+            cluster_id: scope.proxy.cluster_id.clone(),
+        };
+        let unknown = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
+        Endpoints { slices, instances, unknown }
+    }
+
+    /// All endpoints of `port` of `service`, also those that are not ready.
+    pub(super) fn members(
+        &self,
+        service: &Service<'a>,
+        port: &Port<'_>,
+        scope: &Scope<'_>,
+    ) -> Vec<Member<'_>> {
+        let publishes_not_ready = service.object.spec.spec.publish_not_ready_addresses;
+        let key = (&**service.namespace(), &**service.object.name());
+        let mut members = Vec::new();
+        let mut addresses = HashSet::new();
+        let mut families: HashMap<(&str, &str), bool> = HashMap::new();
+        for slice in self.slices.get(&key).into_iter().flatten() {
+            let Some(number) = number(&slice.spec.ports, port.name) else { continue };
+            for endpoint in &slice.spec.endpoints {
+                let ip = endpoint.addresses.first().and_then(|address| address.parse::<IpAddr>().ok());
+                let Some(ip) = ip else { continue };
+                let pod = match target(slice, endpoint) {
+                    None => None,
+                    Some((namespace, name)) => {
+                        let Some(instance) = self.instances.get(namespace, name) else { continue };
+                        // A pod with both families is one endpoint.
+                        if *families.entry((namespace, name)).or_insert(ip.is_ipv4()) != ip.is_ipv4() {
+                            continue;
+                        }
+                        Some(instance)
+                    }
+                };
+                if is_reachable(ip, &scope.proxy.ips) && addresses.insert(ip) {
+                    let is_ready = publishes_not_ready || endpoint.conditions.ready != Some(false);
+                    members.push(Member { address: SocketAddr::new(ip, number), is_ready, pod });
+                }
+            }
+        }
+        members
+    }
+
+    /// The load assignment of a cluster whose port has `members`.
+    pub(super) fn assign(
+        &self,
+        members: &[Member<'_>],
+        assignment: Assignment<'_>,
+        scope: &Scope<'_>,
+    ) -> ClusterLoadAssignment {
+        let mut groups =
+            by_locality(members.iter().filter(|member| member.is_ready && member.carries(assignment.subset)));
+        if let Some(setting) = &assignment.locality {
+            groups = locality::apply(groups, scope, setting, assignment.fails_over);
+        }
+        let localities = groups.into_iter().map(|group| LocalityEndpoints {
+            locality: group.locality,
+            priority: group.priority,
+            weight: group.weight,
+            endpoints: group.members.iter().map(|member| self.declare(member, assignment.tls_mode)).collect(),
+        });
+        ClusterLoadAssignment { localities: localities.collect(), cluster_name: assignment.cluster_name }
+    }
+
+    fn declare(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>) -> Endpoint {
+        let metadata = match member.pod {
+            None => &self.unknown,
+            Some(pod) => pod.metadata(match tls_mode {
+                Some(mode) => mode == ClientTlsMode::IstioMutual,
+                None => pod.accepts_mutual_tls(),
+            }),
+        };
+        Endpoint { address: member.address, weight: 1, metadata: metadata.clone() }
+    }
+}
+
+/// The port of that name in a slice.
+fn number(ports: &[SlicePort], name: &str) -> Option<u16> {
+    let port = ports.iter().find(|port| port.name.as_deref().unwrap_or_default() == name)?;
+    port.port.filter(|number| *number > 0)
+}
+
+/// The pod that `endpoint` of `slice` says is behind it.
+fn target<'s>(slice: &'s Object<EndpointSlice>, endpoint: &'s SliceEndpoint) -> Option<(&'s str, &'s str)> {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    Some((target.namespace.as_deref().unwrap_or(slice.namespace()), target.name.as_deref()?))
+}
+
+/// Whether a proxy with these addresses has one of the family of `ip`.
+fn is_reachable(ip: IpAddr, proxy_ips: &[IpAddr]) -> bool {
+    proxy_ips.is_empty() || proxy_ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4())
+}
+
+/// Groups of equal locality, ordered as istiod orders them: by `region/zone/subzone` as one string.
+fn by_locality<'m, 'e: 'm>(members: impl Iterator<Item = &'m Member<'e>>) -> Vec<Group<'e>> {
+    let nowhere = Locality::default();
+    let mut by_locality: BTreeMap<&Locality, Vec<Member<'e>>> = BTreeMap::new();
+    for member in members {
+        let locality = member.pod.map_or(&nowhere, |pod| &pod.locality);
+        by_locality.entry(locality).or_default().push(*member);
+    }
+    let groups = by_locality.into_iter().map(|(locality, members)| Group {
+        locality: locality.clone(),
+        priority: 0,
+        weight: u32::try_from(members.len()).unwrap_or(u32::MAX),
+        members,
+    });
+    let mut groups: Vec<Group<'e>> = groups.collect();
+    groups.sort_by_cached_key(|group| group.locality.to_string());
+    groups
+}
+
+fn find_missing_pods(slice: &Object<EndpointSlice>, instances: &Instances<'_>, findings: &mut Findings) {
+    let missing = |endpoint: &&SliceEndpoint| {
+        target(slice, endpoint).is_some_and(|(namespace, name)| instances.get(namespace, name).is_none())
+    };
+    let count = slice.spec.endpoints.iter().filter(missing).count();
+    let Some((namespace, name)) = slice.spec.endpoints.iter().find(missing).and_then(|e| target(slice, e))
+    else {
+        return;
+    };
+    let what = match count {
+        1 => format!("Pod {namespace}/{name}, which it names as an endpoint, is not there"),
+        _ => format!("{count} pods that it names as endpoints are not there, among them {namespace}/{name}"),
+    };
+    findings.add(
+        slice,
+        "endpoints",
+        Severity::Warning,
+        "endpoint-without-pod",
+        what,
+        "Add the Pod, or leave out `targetRef`; until then the endpoint is not used.",
+    );
+}

@@ -1,0 +1,52 @@
+//! What compile has to say: a collector of [`Finding`]s.
+
+use std::collections::BTreeSet;
+
+use crate::finding::{Finding, Severity};
+use crate::objects::Object;
+
+/// Findings in their own order, each once, however often it was added.
+#[derive(Default)]
+pub(super) struct Findings(BTreeSet<Finding>);
+
+impl Findings {
+    /// Adds a finding about the field at `path` of `object`.
+    pub(super) fn add<T>(
+        &mut self,
+        object: &Object<T>,
+        path: &str,
+        severity: Severity,
+        code: &'static str,
+        what: String,
+        remedy: &str,
+    ) {
+        let origin = object.origin_at(path);
+        self.0.insert(Finding {
+            place: origin.place,
+            severity,
+            code,
+            object: Some(origin.object),
+            path: path.to_owned(),
+            what,
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    /// Adds a finding about no object: what the command line or the mesh configuration asks for.
+    pub(super) fn add_general(&mut self, severity: Severity, code: &'static str, what: String, remedy: &str) {
+        self.0.insert(Finding {
+            place: None,
+            severity,
+            code,
+            object: None,
+            path: String::new(),
+            what,
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    /// All of them, in their order.
+    pub(super) fn into_vec(self) -> Vec<Finding> {
+        self.0.into_iter().collect()
+    }
+}

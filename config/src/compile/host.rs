@@ -1,0 +1,103 @@
+//! Host names as Istio reads them: short names, wildcards, and which of several wildcards matches best.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The cluster-local host of a Kubernetes service.
+pub(super) fn service_host(name: &str, namespace: &str, dns_domain: &str) -> Arc<str> {
+    format!("{name}.{namespace}.svc.{dns_domain}").into()
+}
+
+/// `host` as an Istio object of `namespace` means it: a name without a dot is a service of that namespace; anything
+/// else, an address and `*` included, already says all.
+pub(super) fn complete<'h>(host: &'h str, namespace: &str, dns_domain: &str) -> Cow<'h, str> {
+    if host.is_empty() || host == "*" || host.contains('.') || host.parse::<IpAddr>().is_ok() {
+        return Cow::Borrowed(host);
+    }
+    Cow::Owned(format!("{host}.{namespace}.svc.{dns_domain}"))
+}
+
+/// Whether `host` stands for many: `*` or `*.suffix`.
+pub(super) fn is_wildcard(host: &str) -> bool {
+    host.starts_with('*')
+}
+
+/// `host` in square brackets when it is an IPv6 address, as it stands in a Host header.
+pub(super) fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') { Cow::Owned(format!("[{host}]")) } else { Cow::Borrowed(host) }
+}
+
+/// Values by host, of which the most specific one is taken: the exact host, or else the longest wildcard.
+#[derive(Debug)]
+pub(super) struct HostMap<V> {
+    exact: HashMap<Arc<str>, V>,
+    /// By what follows the `*`.
+    wildcards: HashMap<Arc<str>, V>,
+}
+
+impl<V> Default for HostMap<V> {
+    fn default() -> Self {
+        HostMap { exact: HashMap::new(), wildcards: HashMap::new() }
+    }
+}
+
+impl<V> HostMap<V> {
+    /// The value of exactly this host or wildcard, made when there is none.
+    pub(super) fn entry(&mut self, host: &str, make: impl FnOnce() -> V) -> &mut V {
+        match host.strip_prefix('*') {
+            Some(suffix) => self.wildcards.entry(suffix.into()).or_insert_with(make),
+            None => self.exact.entry(host.into()).or_insert_with(make),
+        }
+    }
+
+    /// The value of the host or wildcard that matches `host` best. `host` is not a wildcard itself.
+    pub(super) fn most_specific(&self, host: &str) -> Option<&V> {
+        if let Some(value) = self.exact.get(host) {
+            return Some(value);
+        }
+        if self.wildcards.is_empty() {
+            return None;
+        }
+        suffixes(host).find_map(|suffix| self.wildcards.get(suffix))
+    }
+}
+
+/// All ends of `host`, the longest first, the empty one last.
+pub(super) fn suffixes(host: &str) -> impl Iterator<Item = &str> {
+    host.char_indices().map(|(at, _)| host.get(at..).unwrap_or_default()).chain([""])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_completed() {
+        let check = |host, full| assert_eq!(complete(host, "shop", "cluster.local"), full, "{host}");
+        check("catalog", "catalog.shop.svc.cluster.local");
+        check("catalog.ops", "catalog.ops");
+        check("catalog.ops.svc.cluster.local", "catalog.ops.svc.cluster.local");
+        check("*", "*");
+        check("*.example.com", "*.example.com");
+        check("::1", "::1");
+        check("", "");
+    }
+
+    #[test]
+    fn exact_before_longest_wildcard() {
+        let mut map = HostMap::default();
+        for host in ["*", "*.shop", "*.com", "*.shop.com", "a.shop.com"] {
+            map.entry(host, || host);
+        }
+        let check = |host, best| assert_eq!(map.most_specific(host), Some(&best), "{host}");
+        check("a.shop.com", "a.shop.com");
+        check("b.shop.com", "*.shop.com");
+        check("b.c.shop.com", "*.shop.com");
+        check("shop.com", "*.com");
+        check("x.org", "*");
+        check("", "*");
+        assert_eq!(HostMap::<()>::default().most_specific("a"), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Listeners that the command line asks for, and the route configurations they need.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::clusters::Clusters;
+use super::findings::Findings;
+use super::registry::{Registry, Resolution};
+use super::routes::{Routes, catch_all};
+use super::virtual_hosts;
+use super::virtual_services::VirtualServices;
+use super::{ExplicitListener, ListenTarget, Scope};
+use crate::finding::Severity;
+use crate::mesh::{MeshConfig, Normalization};
+use crate::resource::format::Format;
+use crate::resource::{
+    AccessLog, EscapedSlashes, HttpConnectionManager, Listener, PathNormalization, RouteConfiguration,
+    RouteSource, TrafficDirection, VirtualHost,
+};
+
+/// What outbound connection managers say they are: Envoy's own name, as Istio leaves it.
+const SERVER_NAME: &str = "envoy";
+
+/// Istio's access log line when the mesh does not say another.
+const ACCESS_LOG_FORMAT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% ",
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% ",
+    "\"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ",
+    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" ",
+    "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% ",
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% ",
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+);
+
+/// What listeners are made from.
+pub(super) struct Listeners<'l> {
+    pub(super) scope: &'l Scope<'l>,
+    pub(super) registry: &'l Registry<'l>,
+    pub(super) clusters: &'l Clusters,
+    pub(super) virtual_services: &'l VirtualServices<'l>,
+}
+
+impl Listeners<'_> {
+    /// The listeners, in the order they were asked for, and their route configurations by name.
+    pub(super) fn make(
+        &self,
+        asked: &[ExplicitListener],
+        findings: &mut Findings,
+    ) -> (Vec<Listener>, Vec<RouteConfiguration>) {
+        let mut names = HashSet::new();
+        let mut by_port: HashMap<u16, Vec<Arc<VirtualHost>>> = HashMap::new();
+        let mut configurations: BTreeMap<Arc<str>, RouteConfiguration> = BTreeMap::new();
+        let access_log = access_log(self.scope.mesh, findings);
+        let mut listeners = Vec::with_capacity(asked.len());
+        for asked in asked {
+            let routes = self.route_configuration(&asked.target, &mut by_port, findings);
+            let name = name(asked, &mut names);
+            listeners.push(Listener {
+                address: asked.address,
+                traffic_direction: TrafficDirection::Outbound,
+                http: HttpConnectionManager {
+                    stat_prefix: format!("outbound_{name}").into(),
+                    routes: RouteSource::Rds(routes.name.clone()),
+                    server_name: SERVER_NAME.into(),
+                    path_normalization: path_normalization(self.scope.mesh),
+                    accept_http_10: accepts_http_10(self.scope),
+                    access_log: access_log.clone(),
+                    tracing: self.scope.mesh.enable_tracing != Some(false),
+                },
+                name,
+            });
+            configurations.entry(routes.name.clone()).or_insert(routes);
+        }
+        (listeners, configurations.into_values().collect())
+    }
+
+    fn route_configuration(
+        &self,
+        target: &ListenTarget,
+        by_port: &mut HashMap<u16, Vec<Arc<VirtualHost>>>,
+        findings: &mut Findings,
+    ) -> RouteConfiguration {
+        let (name, virtual_hosts) = match target {
+            ListenTarget::Outbound { port } => {
+                let mut hosts = self.virtual_hosts(*port, by_port, findings).to_vec();
+                hosts.push(Arc::new(catch_all(self.scope, self.clusters)));
+                (port.to_string(), hosts)
+            }
+            ListenTarget::Service { host, port } => {
+                let host = self.complete(host);
+                self.find_unusable(&host, *port, findings);
+                let name = format!("{host}:{port}");
+                let hosts = self.virtual_hosts(*port, by_port, findings);
+                let routes = hosts.iter().find(|known| *known.name == name).map(|known| known.routes.clone());
+                let host = VirtualHost {
+                    name: name.as_str().into(),
+                    domains: vec!["*".into()],
+                    // Without routes every request is answered 404, until the service is there.
+                    routes: routes.unwrap_or_default(),
+                    include_request_attempt_count: true,
+                };
+                (name, vec![Arc::new(host)])
+            }
+        };
+        RouteConfiguration { name: name.into(), virtual_hosts, ignore_port_in_host_matching: true }
+    }
+
+    fn virtual_hosts<'m>(
+        &self,
+        port: u16,
+        by_port: &'m mut HashMap<u16, Vec<Arc<VirtualHost>>>,
+        findings: &mut Findings,
+    ) -> &'m [Arc<VirtualHost>] {
+        by_port.entry(port).or_insert_with(|| {
+            let routes = Routes { scope: self.scope, registry: self.registry, clusters: self.clusters, port };
+            let hosts = virtual_hosts::of_port(&routes, self.virtual_services, findings);
+            hosts.into_iter().map(Arc::new).collect()
+        })
+    }
+
+    /// The host of a service as the command line may write it: `name`, `name.namespace`, `name.namespace.svc`, or
+    /// whole.
+    fn complete(&self, host: &str) -> Arc<str> {
+        let proxy = self.scope.proxy;
+        let host = host.strip_suffix('.').unwrap_or(host).to_lowercase();
+        let candidates = [
+            host.clone(),
+            format!("{host}.{}", proxy.dns_domain),
+            format!("{host}.svc.{}", proxy.dns_domain),
+            format!("{host}.{}.svc.{}", proxy.namespace, proxy.dns_domain),
+        ];
+        if let Some(known) = candidates.iter().find_map(|host| self.registry.service(host)) {
+            return known.host.clone();
+        }
+        let [_, with_domain, with_svc, with_namespace] = candidates;
+        match host.split('.').collect::<Vec<_>>()[..] {
+            [_] => with_namespace.into(),
+            [_, _] => with_svc.into(),
+            [_, _, "svc"] => with_domain.into(),
+            _ => host.into(),
+        }
+    }
+
+    fn find_unusable(&self, host: &str, port: u16, findings: &mut Findings) {
+        let mut find = |code, what, remedy| findings.add_general(Severity::Warning, code, what, remedy);
+        let Some(service) = self.registry.service(host) else {
+            let what = format!("a listener serves `{host}`, which no service is called; it answers 404");
+            find(
+                "unknown-listen-service",
+                what,
+                "Correct the name, or add the Service; it is then served at once.",
+            );
+            return;
+        };
+        match service.port(port) {
+            _ if matches!(service.resolution, Resolution::Alias(_)) => {
+                let what = format!("a listener serves `{host}`, which is only another name; it answers 404");
+                find("unknown-listen-service", what, "Listen for the service that `externalName` names.");
+            }
+            None => {
+                let what = format!(
+                    "a listener serves port {port} of `{host}`, which it does not have; it answers 404"
+                );
+                find("unknown-listen-port", what, "Use one of the ports of the Service.");
+            }
+            Some(told) if !told.protocol.may_be_http() => {
+                let what =
+                    format!("a listener serves port {port} of `{host}`, which is not HTTP; it answers 404");
+                let remedy = "Use a port of HTTP, or say so by its name (`http-...`) or `appProtocol`.";
+                find("unknown-listen-port", what, remedy);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// istiod's form, `127.0.0.1_8080`, numbered where several listeners share an address (port 0 does).
+fn name(asked: &ExplicitListener, names: &mut HashSet<Arc<str>>) -> Arc<str> {
+    let base = match asked.address.ip() {
+        IpAddr::V4(ip) => format!("{ip}_{}", asked.address.port()),
+        IpAddr::V6(ip) => format!("[{ip}]_{}", asked.address.port()),
+    };
+    let numbered = (2_usize..).map(|number| format!("{base}_{number}"));
+    let free = std::iter::once(base.clone()).chain(numbered).find(|name| !names.contains(name.as_str()));
+    let name: Arc<str> = free.unwrap_or(base).into();
+    names.insert(name.clone());
+    name
+}
+
+fn accepts_http_10(scope: &Scope<'_>) -> bool {
+    let own = scope.proxy.metadata.get("HTTP10");
+    own.or_else(|| scope.mesh.default_config.proxy_metadata.get("ISTIO_META_HTTP10"))
+        .is_some_and(|it| it == "1")
+}
+
+fn path_normalization(mesh: &MeshConfig) -> PathNormalization {
+    let normalization = mesh.path_normalization.unwrap_or_default();
+    PathNormalization {
+        normalize_path: normalization != Normalization::None,
+        merge_slashes: matches!(
+            normalization,
+            Normalization::MergeSlashes | Normalization::DecodeAndMergeSlashes
+        ),
+        escaped_slashes: match normalization {
+            Normalization::DecodeAndMergeSlashes => EscapedSlashes::UnescapeAndForward,
+            Normalization::None | Normalization::Base | Normalization::MergeSlashes => {
+                EscapedSlashes::KeepUnchanged
+            }
+        },
+    }
+}
+
+fn access_log(mesh: &MeshConfig, findings: &mut Findings) -> Vec<AccessLog> {
+    let Some(path) = mesh.access_log_file.as_deref().filter(|path| !path.is_empty()) else {
+        return Vec::new();
+    };
+    let told = mesh.access_log_format.as_deref().filter(|format| !format.is_empty());
+    let told = told.map(|text| Format::parse(&format!("{}\n", text.strip_suffix('\n').unwrap_or(text))));
+    let format = match told {
+        Some(Ok(format)) => format,
+        Some(Err(error)) => {
+            let what = format!("accessLogFormat of the mesh configuration cannot be written: {error}");
+            let remedy = "Correct it; until then lines have Istio's default format.";
+            findings.add_general(Severity::Warning, "access-log-format", what, remedy);
+            default_format()
+        }
+        None => default_format(),
+    };
+    vec![AccessLog { path: path.into(), format }]
+}
+
+fn default_format() -> Format {
+    Format::parse(ACCESS_LOG_FORMAT).unwrap_or_else(|_| Format::literal("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_format_is_one() {
+        assert_eq!(default_format().text(), ACCESS_LOG_FORMAT);
+    }
+}

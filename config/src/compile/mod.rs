@@ -1,0 +1,150 @@
+//! Objects and "which proxy am I" to declared resources: istiod's job.
+//!
+//! One file a concern, in the order of the work:
+//!
+//! 1. `registry` (with `host` and `protocol`): the services that the proxy sees;
+//! 2. `destination_rules` and `traffic_policy`: which settings hold for a service, port and subset;
+//! 3. `workload`, `endpoints` and `locality`: who serves it, and in which order of preference;
+//! 4. `clusters` and `transport`: those three become clusters and load assignments;
+//! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
+//! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
+//! 7. `listeners`: what the command line asks for, served by those routes.
+//!
+//! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
+//! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
+//! by [`validate`](crate::validate), not here.
+
+mod actions;
+mod clusters;
+mod delegates;
+mod destination_rules;
+mod endpoints;
+mod findings;
+mod headers;
+mod host;
+mod listeners;
+mod locality;
+mod matchers;
+mod protocol;
+mod registry;
+mod retry;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod traffic_policy;
+mod transport;
+mod virtual_hosts;
+mod virtual_services;
+mod visibility;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::finding::Finding;
+use crate::mesh::MeshConfig;
+use crate::objects::{Metadata, Objects};
+use crate::resource::{Locality, Update};
+
+/// Istio's root namespace when the mesh does not say another.
+const ROOT_NAMESPACE: &str = "istio-system";
+
+/// The workload this proxy stands beside: what istiod learns from a node's identity and metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Name of the pod or workload; may be empty.
+    pub name: Arc<str>,
+    /// Its namespace: what short host names are completed with, and what visibility is judged by.
+    pub namespace: Arc<str>,
+    /// Its labels: what selectors and `sourceLabels` are compared with.
+    pub labels: BTreeMap<String, String>,
+    /// Its service account.
+    pub service_account: Arc<str>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Where it runs: what localities of endpoints are compared with.
+    pub locality: Locality,
+    /// Domain of cluster-local names; `cluster.local`.
+    pub dns_domain: Arc<str>,
+    /// ID of its cluster; `Kubernetes`.
+    pub cluster_id: Arc<str>,
+    /// Node metadata, such as `HTTP10`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A listener that the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplicitListener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it serves.
+    pub target: ListenTarget,
+}
+
+/// What an [`ExplicitListener`] serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenTarget {
+    /// The virtual host of one service, for every Host.
+    Service {
+        /// The service, `catalog.shop` or any longer form; `catalog` in the proxy's own namespace.
+        host: Arc<str>,
+        /// Its port.
+        port: u16,
+    },
+    /// All HTTP services of one port, chosen by Host.
+    Outbound {
+        /// The port.
+        port: u16,
+    },
+}
+
+/// What [`compile`] makes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Compiled {
+    /// The declared resources: listeners in the order they were asked for, all else by name.
+    pub update: Update,
+    /// What it noticed that only shows when all objects are seen together for this proxy.
+    pub findings: Vec<Finding>,
+}
+
+/// What every step needs.
+struct Scope<'a> {
+    objects: &'a Objects,
+    proxy: &'a Proxy,
+    mesh: &'a MeshConfig,
+    root_namespace: &'a str,
+}
+
+/// Compiles `objects` for `proxy` and the listeners it is to have. It never fails: what cannot be compiled is left
+/// out and found.
+pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener]) -> Compiled {
+    let mesh = &*objects.mesh;
+    let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
+    let scope = Scope { objects, proxy, mesh, root_namespace };
+    let mut findings = findings::Findings::default();
+
+    let registry = registry::Registry::new(&scope);
+    let rules = destination_rules::DestinationRules::new(&scope);
+    let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
+    let clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
+    let virtual_services = virtual_services::VirtualServices::new(&scope, &registry);
+    let maker = listeners::Listeners {
+        scope: &scope,
+        registry: &registry,
+        clusters: &clusters,
+        virtual_services: &virtual_services,
+    };
+    let (listeners, routes) = maker.make(listeners, &mut findings);
+
+    let clusters::Clusters { mut clusters, mut endpoints, .. } = clusters;
+    clusters.sort_by(|one, other| one.name.cmp(&other.name));
+    endpoints.sort_by(|one, other| one.cluster_name.cmp(&other.cluster_name));
+    Compiled { update: Update { listeners, routes, clusters, endpoints }, findings: findings.into_vec() }
+}
+
+/// Sorts the oldest object first; those that do not say when they were made come last, by name.
+fn age(metadata: &Metadata) -> (bool, &str, &str, &str) {
+    let made = metadata.creation_timestamp.as_deref();
+    (made.is_none(), made.unwrap_or_default(), &metadata.object.name, &metadata.object.namespace)
+}

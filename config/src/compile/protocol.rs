@@ -1,0 +1,95 @@
+//! The protocol of a service port, as Istio takes it from `appProtocol` or from the port's name.
+
+use crate::kubernetes::ServicePort;
+
+/// What a port speaks, as far as routing distinguishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: `http2`, `grpc`, `grpc-web`.
+    Http2,
+    /// TCP as far as the proxy is concerned: also TLS, HTTPS and databases.
+    Tcp,
+    /// UDP; the proxy has nothing to do with it.
+    Udp,
+    /// Not told; found out from the first bytes of each connection.
+    Detected,
+}
+
+/// Ports on which the server speaks first, so that waiting for the client's first bytes would wait forever.
+const SERVER_SPEAKS_FIRST: [u16; 4] = [25, 53, 3306, 27017];
+
+impl Protocol {
+    /// The protocol of `port`. `appProtocol` wins over the name; of the name, what stands before the first `-` counts.
+    pub(super) fn of(port: &ServicePort) -> Protocol {
+        if port.protocol.as_deref() == Some("UDP") {
+            return Protocol::Udp;
+        }
+        let told = match port.app_protocol.as_deref() {
+            Some("kubernetes.io/h2c") => return Protocol::Http2,
+            Some("kubernetes.io/ws") => return Protocol::Http1,
+            Some("kubernetes.io/wss") => return Protocol::Tcp,
+            Some(protocol) => protocol,
+            None => port.name.as_deref().unwrap_or_default(),
+        };
+        match Protocol::by_name(told) {
+            Protocol::Detected if SERVER_SPEAKS_FIRST.contains(&port.port) => Protocol::Tcp,
+            protocol => protocol,
+        }
+    }
+
+    fn by_name(name: &str) -> Protocol {
+        let name = name.to_ascii_lowercase();
+        if name.starts_with("grpc-web") {
+            return Protocol::Http2;
+        }
+        match name.split('-').next().unwrap_or_default() {
+            "http" | "http_proxy" => Protocol::Http1,
+            "http2" | "grpc" => Protocol::Http2,
+            "tcp" | "tls" | "https" | "mongo" | "redis" | "mysql" | "hbone" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => Protocol::Detected,
+        }
+    }
+
+    /// Whether HTTP routing applies: it is HTTP, or may turn out to be.
+    pub(super) fn may_be_http(self) -> bool {
+        matches!(self, Protocol::Http1 | Protocol::Http2 | Protocol::Detected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_name_and_app_protocol() {
+        let check = |name: &str, app: Option<&str>, transport: &str, number, expected| {
+            let port = ServicePort {
+                name: Some(name.to_owned()),
+                port: number,
+                protocol: Some(transport.to_owned()),
+                app_protocol: app.map(str::to_owned),
+            };
+            assert_eq!(Protocol::of(&port), expected, "{name} {app:?} {transport} {number}");
+        };
+        check("http", None, "TCP", 80, Protocol::Http1);
+        check("HTTP-api", None, "TCP", 80, Protocol::Http1);
+        check("http2", None, "TCP", 80, Protocol::Http2);
+        check("grpc-web-x", None, "TCP", 80, Protocol::Http2);
+        check("grpc-otlp", None, "TCP", 4317, Protocol::Http2);
+        check("https", None, "TCP", 443, Protocol::Tcp);
+        check("tcp-ledger", None, "TCP", 3307, Protocol::Tcp);
+        check("metrics", None, "TCP", 9100, Protocol::Detected);
+        check("httpx", None, "TCP", 80, Protocol::Detected);
+        check("", None, "TCP", 3306, Protocol::Tcp);
+        check("http", None, "TCP", 3306, Protocol::Http1);
+        check("http", None, "UDP", 80, Protocol::Udp);
+        check("http", Some("tcp"), "TCP", 80, Protocol::Tcp);
+        check("web", Some("kubernetes.io/h2c"), "TCP", 80, Protocol::Http2);
+        check("web", Some("kubernetes.io/ws"), "TCP", 80, Protocol::Http1);
+        check("web", Some("kubernetes.io/wss"), "TCP", 443, Protocol::Tcp);
+        check("web", Some("example.com/own"), "TCP", 443, Protocol::Detected);
+    }
+}

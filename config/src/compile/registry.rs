@@ -1,0 +1,196 @@
+//! Services as istiod's registry sees them: host, ports with their protocols, addresses, aliases.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Scope;
+use super::host::service_host;
+use super::protocol::Protocol;
+use super::visibility::by_default;
+use crate::kubernetes;
+use crate::objects::Object;
+
+/// The services that the proxy sees, by host.
+pub(super) struct Registry<'a> {
+    services: Vec<Service<'a>>,
+    by_host: HashMap<Arc<str>, usize>,
+    by_port: HashMap<u16, Vec<usize>>,
+}
+
+/// A service.
+pub(super) struct Service<'a> {
+    pub(super) object: &'a Object<kubernetes::Service>,
+    pub(super) host: Arc<str>,
+    pub(super) resolution: Resolution,
+    /// Without those of UDP.
+    pub(super) ports: Vec<Port<'a>>,
+    /// Virtual addresses that the proxy can reach.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Hosts of `ExternalName` services that stand for this one.
+    pub(super) aliases: Vec<Arc<str>>,
+}
+
+/// Where the endpoints of a service are found. Istio: `Resolution`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Resolution {
+    /// Known to the proxy, which balances.
+    ClientSide,
+    /// Headless: the client chooses the endpoint by its address.
+    Passthrough,
+    /// Nowhere: the service is another name of this host.
+    Alias(Arc<str>),
+}
+
+/// A port of a [`Service`].
+pub(super) struct Port<'a> {
+    pub(super) number: u16,
+    /// What endpoint slices call it; may be empty.
+    pub(super) name: &'a str,
+    pub(super) protocol: Protocol,
+}
+
+impl<'a> Registry<'a> {
+    /// The services of `scope` that its proxy sees.
+    pub(super) fn new(scope: &Scope<'a>) -> Registry<'a> {
+        let mut aliases = aliases(scope);
+        let mut services: Vec<Service<'a>> = scope
+            .objects
+            .services
+            .values()
+            .filter(|service| {
+                let default = &scope.mesh.default_service_export_to;
+                by_default(default, service.namespace(), &scope.proxy.namespace).is_some()
+            })
+            .map(|service| Service::new(service, scope, &mut aliases))
+            .collect();
+        services.sort_by(|one, other| one.host.cmp(&other.host));
+
+        let mut by_host = HashMap::with_capacity(services.len());
+        let mut by_port: HashMap<u16, Vec<usize>> = HashMap::new();
+        for (index, service) in services.iter().enumerate() {
+            by_host.insert(service.host.clone(), index);
+            for port in service.distinct_ports() {
+                by_port.entry(port.number).or_default().push(index);
+            }
+        }
+        Registry { services, by_host, by_port }
+    }
+
+    /// All services, by host.
+    pub(super) fn services(&self) -> &[Service<'a>] {
+        &self.services
+    }
+
+    /// The service of that host.
+    pub(super) fn service(&self, host: &str) -> Option<&Service<'a>> {
+        self.by_host.get(host).and_then(|index| self.services.get(*index))
+    }
+
+    /// The services that have that port, by host.
+    pub(super) fn with_port(&self, number: u16) -> impl Iterator<Item = (&Service<'a>, &Port<'a>)> {
+        self.by_port
+            .get(&number)
+            .into_iter()
+            .flatten()
+            .filter_map(|index| self.services.get(*index))
+            .filter_map(move |service| Some((service, service.port(number)?)))
+    }
+}
+
+impl<'a> Service<'a> {
+    fn new(
+        object: &'a Object<kubernetes::Service>,
+        scope: &Scope<'a>,
+        aliases: &mut HashMap<Arc<str>, Vec<Arc<str>>>,
+    ) -> Service<'a> {
+        let spec = &object.spec.spec;
+        let host = service_host(object.name(), object.namespace(), &scope.proxy.dns_domain);
+        let ports = spec.ports.iter().map(|port| Port {
+            number: port.port,
+            name: port.name.as_deref().unwrap_or_default(),
+            protocol: Protocol::of(port),
+        });
+        Service {
+            object,
+            resolution: resolution(spec),
+            ports: ports.filter(|port| port.protocol != Protocol::Udp).collect(),
+            addresses: addresses(spec, &scope.proxy.ips),
+            aliases: aliases.remove(&host).unwrap_or_default(),
+            host,
+        }
+    }
+
+    /// The first port of that number.
+    pub(super) fn port(&self, number: u16) -> Option<&Port<'a>> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// Its ports, of several with the same number the first.
+    pub(super) fn distinct_ports(&self) -> impl Iterator<Item = &Port<'a>> {
+        let mut seen = HashSet::new();
+        self.ports.iter().filter(move |port| seen.insert(port.number))
+    }
+
+    pub(super) fn namespace(&self) -> &'a Arc<str> {
+        self.object.namespace()
+    }
+}
+
+/// A service without `clusterIP` is not headless: the API server would have given it an address.
+fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
+    match &spec.external_name {
+        Some(name) if spec.service_type.as_deref() == Some("ExternalName") && !name.is_empty() => {
+            Resolution::Alias(name.as_str().into())
+        }
+        _ if spec.cluster_ip.as_deref() == Some("None") => Resolution::Passthrough,
+        _ => Resolution::ClientSide,
+    }
+}
+
+/// The addresses of the families that the proxy has, IPv4 alone when it has both.
+fn addresses(spec: &kubernetes::ServiceSpec, proxy_ips: &[IpAddr]) -> Vec<IpAddr> {
+    let told: Vec<IpAddr> = if spec.cluster_ips.is_empty() {
+        spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
+    } else {
+        spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect()
+    };
+    let of = |wanted: fn(&IpAddr) -> bool| -> Vec<IpAddr> {
+        if !proxy_ips.is_empty() && !proxy_ips.iter().any(wanted) {
+            return Vec::new();
+        }
+        told.iter().copied().filter(wanted).collect()
+    };
+    for family in [of(IpAddr::is_ipv4), of(IpAddr::is_ipv6)] {
+        if !family.is_empty() {
+            return family;
+        }
+    }
+    told
+}
+
+/// The `ExternalName` services by the host they finally stand for. One that stands for itself, perhaps by way of
+/// others, stands for nothing.
+fn aliases(scope: &Scope<'_>) -> HashMap<Arc<str>, Vec<Arc<str>>> {
+    let pairs = scope.objects.services.values().filter_map(|service| {
+        let Resolution::Alias(target) = resolution(&service.spec.spec) else { return None };
+        Some((service_host(service.name(), service.namespace(), &scope.proxy.dns_domain), target))
+    });
+    let pairs: Vec<(Arc<str>, Arc<str>)> = pairs.collect();
+    let next: HashMap<&Arc<str>, &Arc<str>> = pairs.iter().map(|(alias, target)| (alias, target)).collect();
+    let mut aliases: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+    for (alias, target) in &pairs {
+        let mut target = target;
+        let mut seen = HashSet::from([alias]);
+        while let Some(further) = next.get(target) {
+            if !seen.insert(target) {
+                break;
+            }
+            target = further;
+        }
+        if !next.contains_key(target) {
+            aliases.entry(target.clone()).or_default().push(alias.clone());
+        }
+    }
+    aliases
+}

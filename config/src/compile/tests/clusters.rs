@@ -1,0 +1,228 @@
+//! Which rules shape clusters, and how.
+
+use std::time::Duration;
+
+use super::mesh::{Mesh, Output, service, service_in};
+use crate::resource::{
+    CircuitBreakers, DiscoveryType, HttpProtocol, LoadBalancingPolicy, TcpKeepalive, TransportSocket,
+    UpstreamTlsMode,
+};
+
+pub(super) const WEB: &str = "outbound|80||web.shop.svc.cluster.local";
+
+pub(super) fn rule(name: &str, namespace: &str, metadata: &str, spec: &str) -> String {
+    format!(
+        "kind: DestinationRule\nmetadata: {{name: {name}, namespace: {namespace}{metadata}}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+pub(super) fn with_policy(policy: &str) -> Output {
+    Mesh::new(&(service("web") + &rule("r", "shop", "", &format!("host: web, trafficPolicy: {{{policy}}}"))))
+        .compile()
+}
+
+#[test]
+fn balancers() {
+    let check = |policy: &str, discovery, balancing| {
+        let output = with_policy(policy);
+        let cluster = output.cluster(WEB);
+        assert_eq!((cluster.discovery, cluster.load_balancing), (discovery, balancing), "{policy}");
+        assert_eq!(output.resources.endpoints.contains_key(WEB), discovery == Eds);
+    };
+    let simple = |name: &str| format!("loadBalancer: {{simple: {name}}}");
+    use DiscoveryType::{Eds, OriginalDst};
+    check("", Eds, LoadBalancingPolicy::LeastRequest);
+    check(&simple("UNSPECIFIED"), Eds, LoadBalancingPolicy::LeastRequest);
+    check(&simple("LEAST_CONN"), Eds, LoadBalancingPolicy::LeastRequest);
+    check(&simple("LEAST_REQUEST"), Eds, LoadBalancingPolicy::LeastRequest);
+    check(&simple("ROUND_ROBIN"), Eds, LoadBalancingPolicy::RoundRobin);
+    check(&simple("RANDOM"), Eds, LoadBalancingPolicy::Random);
+    check(&simple("PASSTHROUGH"), OriginalDst, LoadBalancingPolicy::ClusterProvided);
+    check("loadBalancer: {consistentHash: {useSourceIp: true}}", Eds, LoadBalancingPolicy::LeastRequest);
+}
+
+#[test]
+fn connection_pools() {
+    let output = with_policy(
+        "connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s, idleTimeout: 5s, tcpKeepalive: {time: 9s}}, \
+         http: {http1MaxPendingRequests: 0, http2MaxRequests: 8, maxRetries: -1, maxRequestsPerConnection: 2}}",
+    );
+    let cluster = output.cluster(WEB);
+    let breakers = CircuitBreakers { max_connections: 7, max_requests: 8, ..CircuitBreakers::default() };
+    assert_eq!(cluster.circuit_breakers, breakers);
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(3));
+    assert_eq!(cluster.idle_timeout, Duration::from_secs(5));
+    assert_eq!(cluster.max_requests_per_connection, Some(2));
+    let time = Some(Duration::from_secs(9));
+    assert_eq!(cluster.tcp_keepalive, Some(TcpKeepalive { time, ..TcpKeepalive::default() }));
+
+    let output = with_policy("connectionPool: {tcp: {idleTimeout: 5s}, http: {idleTimeout: 6s}}");
+    assert_eq!(output.cluster(WEB).idle_timeout, Duration::from_secs(6));
+    let output = with_policy("");
+    let cluster = output.cluster(WEB);
+    assert_eq!(cluster.idle_timeout, Duration::from_secs(3600));
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
+    assert_eq!((cluster.tcp_keepalive, cluster.max_requests_per_connection), (None, None));
+}
+
+#[test]
+fn mesh_defaults_hold_where_rules_are_silent() {
+    let text = service("web")
+        + &rule(
+            "r",
+            "shop",
+            "",
+            "host: web, trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {probes: 3}}}}",
+        );
+    let output = Mesh::new(&text)
+        .configure(|mesh| {
+            mesh.connect_timeout = Some(crate::istio::GoDuration(Duration::from_secs(4)));
+            mesh.tcp_keepalive = Some(serde_saphyr::from_str("{probes: 9, interval: 7s}").unwrap());
+        })
+        .compile();
+    let interval = Some(Duration::from_secs(7));
+    let merged = TcpKeepalive { probes: Some(3), time: None, interval };
+    let cluster = output.cluster(WEB);
+    assert_eq!((cluster.connect_timeout.as_secs(), cluster.tcp_keepalive), (4, Some(merged)));
+    assert_eq!(
+        output.cluster("PassthroughCluster").tcp_keepalive,
+        Some(TcpKeepalive { probes: Some(9), ..merged })
+    );
+}
+
+#[test]
+fn protocols() {
+    let check = |port: &str, http: &str, expected| {
+        let policy = format!("host: web, trafficPolicy: {{connectionPool: {{http: {{{http}}}}}}}");
+        let output =
+            Mesh::new(&(service_in("web", "shop", port) + &rule("r", "shop", "", &policy))).compile();
+        assert_eq!(output.cluster(WEB).protocol, expected, "{port} {http}");
+    };
+    check("http", "", HttpProtocol::Http1);
+    check("tcp", "", HttpProtocol::Http1);
+    check("grpc", "", HttpProtocol::Http2);
+    check("x", "", HttpProtocol::Downstream);
+    check("http", "useClientProtocol: true", HttpProtocol::Downstream);
+    check("grpc", "useClientProtocol: true, h2UpgradePolicy: UPGRADE", HttpProtocol::Downstream);
+    check("http", "h2UpgradePolicy: UPGRADE", HttpProtocol::Http2);
+    check("x", "h2UpgradePolicy: UPGRADE", HttpProtocol::Http2);
+    check("grpc", "h2UpgradePolicy: DO_NOT_UPGRADE", HttpProtocol::Http2);
+}
+
+#[test]
+fn explicit_tls() {
+    let check = |tls: &str, mode: UpstreamTlsMode, sni: &str| {
+        let output = with_policy(&format!("tls: {{{tls}}}"));
+        let cluster = output.cluster(WEB);
+        assert!(cluster.transport_socket_matches.is_empty(), "{tls}");
+        let TransportSocket::Tls(told) = &cluster.transport_socket else { panic!("{tls}") };
+        assert_eq!((told.mode, &*told.sni), (mode, sni), "{tls}");
+        assert_eq!(told.origin.as_ref().unwrap().object.to_string(), "DestinationRule shop/r");
+    };
+    check("mode: SIMPLE", UpstreamTlsMode::Simple, "");
+    check("mode: SIMPLE, sni: a.b", UpstreamTlsMode::Simple, "a.b");
+    check("mode: SIMPLE, credentialName: secret", UpstreamTlsMode::Simple, "");
+    check("mode: MUTUAL, sni: a.b", UpstreamTlsMode::Mutual, "a.b");
+    check("mode: ISTIO_MUTUAL", UpstreamTlsMode::IstioMutual, "outbound_.80_._.web.shop.svc.cluster.local");
+    check("mode: ISTIO_MUTUAL, sni: a.b", UpstreamTlsMode::IstioMutual, "a.b");
+    for tls in ["mode: DISABLE", ""] {
+        let output = with_policy(&format!("tls: {{{tls}}}"));
+        let cluster = output.cluster(WEB);
+        assert_eq!(cluster.transport_socket, TransportSocket::RawBuffer);
+        assert!(cluster.transport_socket_matches.is_empty());
+    }
+}
+
+/// Which rule shapes `web.ops`, by the subset it brings; `rules` are name, namespace, metadata, spec.
+#[track_caller]
+fn check_rule(rules: &[(&str, &str, &str, &str)], expected: &[&str]) {
+    let mut text = service_in("web", "ops", "http");
+    for (name, namespace, metadata, spec) in rules {
+        let subset = format!("subsets: [{{name: {name}}}], host: web.ops.svc.cluster.local, {spec}");
+        text += &rule(name, namespace, metadata, &subset);
+    }
+    let output = Mesh::new(&text).seen_by(|proxy| {
+        proxy.labels.insert("app".to_owned(), "client".to_owned());
+    });
+    let output = output.compile();
+    let names = output.resources.clusters.keys().filter_map(|name| name.strip_prefix("outbound|80|"));
+    let subsets = names.filter_map(|rest| rest.strip_suffix("|web.ops.svc.cluster.local"));
+    assert_eq!(subsets.filter(|subset| !subset.is_empty()).collect::<Vec<_>>(), expected, "{rules:?}");
+}
+
+#[test]
+fn which_rule_holds() {
+    check_rule(&[], &[]);
+    check_rule(&[("a", "other", "", "")], &[]);
+    check_rule(&[("a", "istio-system", "", "")], &["a"]);
+    check_rule(&[("a", "istio-system", "", ""), ("b", "ops", "", "")], &["b"]);
+    check_rule(&[("a", "istio-system", "", ""), ("b", "ops", "", ""), ("c", "shop", "", "")], &["c"]);
+    check_rule(&[("a", "istio-system", "", ""), ("b", "ops", "", "exportTo: [.]")], &["a"]);
+    check_rule(&[("a", "ops", "", "exportTo: [other]")], &[]);
+    check_rule(&[("a", "ops", "", "exportTo: [other, shop]")], &["a"]);
+    check_rule(&[("a", "istio-system", "", "exportTo: [.]")], &[]);
+    check_rule(&[("a", "shop", "", "exportTo: [ops]")], &[]);
+}
+
+#[test]
+fn rules_of_one_host_are_merged() {
+    check_rule(&[("a", "ops", "", ""), ("b", "ops", "", "")], &["a", "b"]);
+    // Those that other namespaces see are not; of these, the last in order counts.
+    check_rule(&[("a", "ops", "", "exportTo: [shop]"), ("b", "ops", "", "")], &["b"]);
+    // A rule for some workloads counts only for those, and only in its namespace.
+    let client = "workloadSelector: {matchLabels: {app: client}}";
+    let server = "workloadSelector: {matchLabels: {app: server}}";
+    check_rule(&[("a", "shop", "", ""), ("b", "shop", "", client)], &["b"]);
+    check_rule(&[("a", "shop", "", ""), ("b", "shop", "", server)], &["a"]);
+    check_rule(&[("b", "shop", "", server)], &[]);
+    check_rule(&[("b", "ops", "", client)], &[]);
+}
+
+#[test]
+fn of_merged_rules_the_oldest_says_the_policy() {
+    let policy =
+        |balancer: &str| format!("host: web, trafficPolicy: {{loadBalancer: {{simple: {balancer}}}}}");
+    let text = service("web")
+        + &rule("a", "shop", ", creationTimestamp: '2021-01-01T00:00:00Z'", &policy("RANDOM"))
+        + &rule("b", "shop", ", creationTimestamp: '2020-01-01T00:00:00Z'", &policy("ROUND_ROBIN"))
+        + &rule(
+            "c",
+            "shop",
+            ", creationTimestamp: '2019-01-01T00:00:00Z'",
+            "host: web, subsets: [{name: v1}]",
+        );
+    let output = Mesh::new(&text).compile();
+    let cluster = output.cluster(WEB);
+    assert_eq!(cluster.load_balancing, LoadBalancingPolicy::RoundRobin);
+    assert_eq!(&*cluster.metadata.origin.as_ref().unwrap().object.name, "c");
+}
+
+#[test]
+fn exact_rules_before_wildcards() {
+    let text = service("web")
+        + &rule("w", "shop", "", "host: '*.cluster.local', trafficPolicy: {loadBalancer: {simple: RANDOM}}")
+        + &rule(
+            "e",
+            "shop",
+            "",
+            "host: web, subsets: [{name: v1, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}]",
+        )
+        + &service("other");
+    let output = Mesh::new(&text).compile();
+    let balancing = |name: &str| output.cluster(name).load_balancing;
+    assert_eq!(balancing(WEB), LoadBalancingPolicy::LeastRequest);
+    assert_eq!(balancing("outbound|80|v1|web.shop.svc.cluster.local"), LoadBalancingPolicy::RoundRobin);
+    assert_eq!(balancing("outbound|80||other.shop.svc.cluster.local"), LoadBalancingPolicy::Random);
+    let origin = output.cluster("outbound|80|v1|web.shop.svc.cluster.local").metadata.origin.clone().unwrap();
+    assert_eq!(&*origin.object.name, "e");
+}
+
+#[test]
+fn services_that_the_proxy_does_not_see_have_no_clusters() {
+    let text = service("web") + &service_in("far", "ops", "http");
+    let output =
+        Mesh::new(&text).configure(|mesh| mesh.default_service_export_to = vec![".".to_owned()]).compile();
+    assert!(output.has_cluster(WEB));
+    assert!(!output.has_cluster("outbound|80||far.ops.svc.cluster.local"));
+    assert_eq!(output.hosts(), ["web.shop.svc.cluster.local:80"]);
+}

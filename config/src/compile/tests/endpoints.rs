@@ -1,0 +1,192 @@
+//! Who the endpoints of clusters are, in which order of preference, and what is known of them.
+
+use super::clusters::{WEB, rule, with_policy};
+use super::mesh::{Mesh, Output, service};
+use crate::compile::Proxy;
+use crate::resource::{DiscoveryType, TransportSocket};
+
+/// Endpoints of `web` (`pods` are name, node and further fields of the endpoint, and labels), as
+/// `priority region/zone/subzone*weight: addresses`.
+fn groups(pods: &[(&str, &str, &str, &str)], rest: &str, proxy: impl FnOnce(&mut Proxy)) -> Vec<String> {
+    let node = |name: &str, region: &str, zone: &str| {
+        format!(
+            "kind: Node\nmetadata: {{name: {name}, labels: {{topology.kubernetes.io/region: {region}, topology.kubernetes.io/zone: {zone}}}}}\n---\n"
+        )
+    };
+    let mut text =
+        service("web") + &node("n1", "r1", "r1-a") + &node("n2", "r1", "r1-b") + &node("n3", "r2", "r2-a");
+    let mut endpoints = String::new();
+    for (at, (name, node, endpoint, labels)) in pods.iter().enumerate() {
+        text += &format!(
+            "kind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\nspec: {{nodeName: {node}}}\n---\n"
+        );
+        let address = at + 1;
+        endpoints += &format!(
+            "{{addresses: [10.0.0.{address}], targetRef: {{kind: Pod, name: {name}}}, {endpoint}}}, "
+        );
+    }
+    text += &format!(
+        "kind: EndpointSlice\nmetadata: {{name: web-x, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
+         endpoints: [{endpoints}]\nports: [{{name: http, port: 8080}}]\n---\n{rest}"
+    );
+    let output = Mesh::new(&text).seen_by(proxy).compile();
+    let groups = output.endpoints(WEB).localities.iter().map(|group| {
+        let addresses: Vec<String> = group.endpoints.iter().map(|it| it.address.ip().to_string()).collect();
+        let addresses = addresses.join(" ").replace("10.0.0.", "");
+        format!("{} {}*{}: {addresses}", group.priority, group.locality, group.weight)
+    });
+    groups.collect()
+}
+
+const PODS: [(&str, &str, &str, &str); 4] = [
+    ("a", "n3", "", "v: '1'"),
+    ("b", "n1", "", "v: '2'"),
+    ("c", "n2", "", "v: '1'"),
+    ("d", "n1", "", "v: '1'"),
+];
+
+#[track_caller]
+fn check_groups(policy: &str, expected: &[&str]) {
+    let rule = rule("r", "shop", "", &format!("host: web, trafficPolicy: {{{policy}}}"));
+    let made = groups(&PODS, &rule, |proxy| {
+        proxy.labels.insert("v".to_owned(), "1".to_owned());
+    });
+    assert_eq!(made, expected, "{policy}");
+}
+
+#[test]
+fn localities() {
+    let flat = ["0 r1/r1-a/*2: 2 4", "0 r1/r1-b/*1: 3", "0 r2/r2-a/*1: 1"];
+    check_groups("", &flat);
+    // Outlier detection turns on failover from the proxy's zone to its region to the rest.
+    let by_distance = ["0 r1/r1-a/*2: 2 4", "1 r1/r1-b/*1: 3", "2 r2/r2-a/*1: 1"];
+    check_groups("outlierDetection: {}", &by_distance);
+    check_groups("outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: false}}", &flat);
+    check_groups("loadBalancer: {localityLbSetting: {failover: [{from: r1, to: r2}]}}", &flat);
+    let failover = "outlierDetection: {}, loadBalancer: {localityLbSetting: ";
+    check_groups(&format!("{failover}{{failover: [{{from: r1, to: r3}}]}}}}"), &by_distance);
+    check_groups(
+        &format!("{failover}{{failoverPriority: [v]}}}}"),
+        &["0 r1/r1-a/*1: 4", "1 r1/r1-a/*1: 2", "0 r1/r1-b/*1: 3", "0 r2/r2-a/*1: 1"],
+    );
+    check_groups(
+        &format!("{failover}{{failoverPriority: [v=2, topology.kubernetes.io/region]}}}}"),
+        &["0 r1/r1-a/*1: 2", "1 r1/r1-a/*1: 4", "1 r1/r1-b/*1: 3", "1 r2/r2-a/*1: 1"],
+    );
+    check_groups(
+        "loadBalancer: {localityLbSetting: {distribute: [{from: 'r1/*', to: {'r1/*': 80, 'r2/*': 20}}]}}",
+        &["0 r1/r1-a/*54: 2 4", "0 r1/r1-b/*27: 3", "0 r2/r2-a/*20: 1"],
+    );
+    check_groups(
+        "loadBalancer: {localityLbSetting: {distribute: [{from: r1/r1-a, to: {r1/r1-a: 100}}]}}",
+        &["0 r1/r1-a/*100: 2 4"],
+    );
+    check_groups("loadBalancer: {localityLbSetting: {distribute: [{from: r9, to: {r1/r1-a: 100}}]}}", &flat);
+}
+
+#[test]
+fn priorities_have_no_gaps() {
+    let pods = [("a", "n3", "", ""), ("b", "n2", "", "")];
+    let rule = rule("r", "shop", "", "host: web, trafficPolicy: {outlierDetection: {}}");
+    assert_eq!(groups(&pods, &rule, |_| {}), ["0 r1/r1-b/*1: 2", "1 r2/r2-a/*1: 1"]);
+}
+
+#[test]
+fn localities_are_weighted_where_istiod_says_so() {
+    let check = |policy: &str, expected| {
+        assert_eq!(with_policy(policy).cluster(WEB).locality_weighted, expected, "{policy}");
+    };
+    check("outlierDetection: {}", false);
+    check("loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}", false);
+    check("outlierDetection: {}, loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}]}}", true);
+    check("outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [a]}}", true);
+    check("loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 100}}]}}", true);
+    check(
+        "loadBalancer: {localityLbSetting: {enabled: false, distribute: [{from: a, to: {b: 100}}]}}",
+        false,
+    );
+}
+
+#[test]
+fn which_endpoints_are_used() {
+    let check = |endpoint: &str, labels: &str, rest: &str, expected: &[&str]| {
+        assert_eq!(groups(&[("a", "n1", endpoint, labels)], rest, |_| {}), expected, "{endpoint}");
+    };
+    let used = ["0 r1/r1-a/*1: 1"];
+    check("", "", "", &used);
+    check("conditions: {ready: true}", "", "", &used);
+    check("conditions: {ready: false}", "", "", &[]);
+    let publish = service("web").replace("clusterIP", "publishNotReadyAddresses: true, clusterIP");
+    check("conditions: {ready: false}", "", &publish, &used);
+    check("", "istio-locality: r7.z8.s9", "", &["0 r7/z8/s9*1: 1"]);
+}
+
+#[test]
+fn an_endpoint_whose_pod_is_missing_is_left_out_and_found() {
+    let text = service("web")
+        + "kind: EndpointSlice\nmetadata: {name: web-x, namespace: shop, labels: {kubernetes.io/service-name: web}}\n\
+           endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: gone}}, {addresses: [10.0.0.2]}]\n\
+           ports: [{name: http, port: 8080}]\n";
+    let output = Mesh::new(&text).compile();
+    assert_eq!(output.codes(), ["endpoint-without-pod"]);
+    let [group] = &output.endpoints(WEB).localities[..] else { panic!() };
+    let [endpoint] = &group.endpoints[..] else { panic!() };
+    assert_eq!(endpoint.address.to_string(), "10.0.0.2:8080");
+    assert_eq!(endpoint.metadata.tls_mode, None);
+}
+
+/// Clusters of a service with two pods, one with a sidecar.
+fn two_pods(cluster_ip: &str, policy: &str, second: &str) -> Output {
+    let pod = |name: &str, labels: &str| {
+        format!("kind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\n---\n")
+    };
+    let text = service("web").replace("10.0.0.1", cluster_ip)
+        + &pod("a", "security.istio.io/tlsMode: istio, version: v1")
+        + &pod("b", second)
+        + "kind: EndpointSlice\nmetadata: {name: web-x, namespace: shop, labels: {kubernetes.io/service-name: web}}\n\
+           endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: a}}, {addresses: [10.0.0.2], targetRef: {kind: Pod, name: b}}]\n\
+           ports: [{name: http, port: 8080}]\n---\n"
+        + &rule(
+            "r",
+            "shop",
+            "",
+            &format!(
+                "host: web, trafficPolicy: {{{policy}}}, subsets: [{{name: v1, labels: {{version: v1}}}}]"
+            ),
+        );
+    Mesh::new(&text).compile()
+}
+
+#[test]
+fn endpoints_say_whether_they_accept_mutual_tls() {
+    let check = |policy: &str, expected: &[Option<&str>]| {
+        let output = two_pods("10.0.0.9", policy, "");
+        let modes =
+            output.endpoints(WEB).localities[0].endpoints.iter().map(|it| it.metadata.tls_mode.as_deref());
+        assert_eq!(modes.collect::<Vec<_>>(), expected, "{policy}");
+        let subset = output.endpoints("outbound|80|v1|web.shop.svc.cluster.local");
+        assert_eq!(subset.localities[0].endpoints.len(), 1);
+    };
+    check("", &[Some("istio"), None]);
+    check("tls: {mode: ISTIO_MUTUAL}", &[Some("istio"), None]);
+    check("tls: {mode: DISABLE}", &[None, None]);
+    check("tls: {mode: SIMPLE}", &[None, None]);
+}
+
+#[test]
+fn to_endpoints_that_clients_choose_tls_is_spoken_by_all_or_none() {
+    let check = |policy: &str, second: &str, cluster_ip: &str, expected: bool| {
+        let output = two_pods(cluster_ip, policy, second);
+        let cluster = output.cluster(WEB);
+        assert_eq!(cluster.discovery, DiscoveryType::OriginalDst, "{policy} {second}");
+        assert!(cluster.transport_socket_matches.is_empty());
+        let is_tls = matches!(&cluster.transport_socket, TransportSocket::Tls(tls) if tls.origin.is_none());
+        assert_eq!(is_tls, expected, "{policy} {second} {cluster_ip}");
+    };
+    let with_sidecar = "security.istio.io/tlsMode: istio";
+    check("", with_sidecar, "None", true);
+    check("", "", "None", false);
+    check("", "security.istio.io/tlsMode: disabled", "None", false);
+    check("loadBalancer: {simple: PASSTHROUGH}", with_sidecar, "10.0.0.9", true);
+    check("loadBalancer: {simple: PASSTHROUGH}", "", "10.0.0.9", false);
+}

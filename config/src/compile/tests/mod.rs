@@ -1,0 +1,11 @@
+//! Tests of compile as a whole: [`shop`] against what a real istiod says, the others by small meshes of their own.
+
+mod clusters;
+mod endpoints;
+mod envoy;
+mod listeners;
+mod mesh;
+mod routes;
+mod scale;
+mod shop;
+mod virtual_services;

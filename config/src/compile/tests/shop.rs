@@ -1,0 +1,275 @@
+//! The shop, compared with what a real istiod 1.32 sends its proxies.
+//!
+//! Both sides are compared as Envoy's JSON, so this also tests [`envoy_json`](crate::resource::envoy_json). What
+//! istiod sends and compile does not make yet is taken out of istiod's side by [`expected`] and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::mesh::{Mesh, load, proxy};
+use crate::objects::Objects;
+use crate::resource::envoy_json;
+
+/// Ports of the shop whose hosts share a route configuration.
+const HTTP_PORTS: [u16; 5] = [80, 4317, 8000, 9090, 9200];
+/// Services with a port whose protocol is detected, which have a route configuration of their own.
+const DETECTED: [(&str, u16); 2] = [("catalog.shop", 9100), ("legacy.ops", 7777)];
+
+/// Hosts of kinds that are not read yet: ServiceEntry.
+const FOREIGN_HOSTS: [&str; 2] = ["payments.example.com", "warehouse.internal"];
+
+/// Fields of clusters that are not compiled yet, and why.
+const CLUSTER_FIELDS: [&str; 5] = [
+    "alt_stat_name",         // the name and `;`: says nothing that the name does not
+    "filters",               // metadata exchange over TCP
+    "outlier_detection",     // compiled only as far as it turns on priorities
+    "round_robin_lb_config", // slow start
+    "maglev_lb_config",      // consistent hashing
+];
+/// Fields of routes that are not compiled yet.
+const ROUTE_FIELDS: [&str; 2] = [
+    "request_mirror_policies", // mirroring
+    "hash_policy",             // consistent hashing
+];
+/// Fields of connection managers that are not compiled yet, or named otherwise here.
+const CONNECTION_MANAGER_FIELDS: [&str; 6] = [
+    "stat_prefix",          // by the listener's address, which is another one
+    "tracing",              // sampling and tags
+    "proxy_100_continue",   // always so
+    "upgrade_configs",      // websockets
+    "request_id_extension", // always so
+    "http_filters",         // all but the router
+];
+
+/// Where the recorded streams are, or `None` with a loud word.
+pub(super) fn shared() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let shared = std::env::var_os("WEFT_SHARED").map_or_else(beside, PathBuf::from);
+    if shared.join("xds/web/stream.json").is_file() {
+        return Some(shared);
+    }
+    println!("SKIP: no recorded streams in {}; set WEFT_SHARED", shared.display());
+    None
+}
+
+/// The shop as `name` of `node.json` sees it.
+pub(super) fn shop(shared: &Path, name: &str) -> Mesh {
+    let read = |path: &str| std::fs::read_to_string(shared.join(path)).unwrap();
+    let mut objects = Objects::default();
+    for file in ["k8s.yaml", "istio.yaml", "pods.yaml"] {
+        load(&mut objects, file, &read(&format!("mesh/shop/{file}")));
+    }
+    let node: Value = serde_json::from_str(&read(&format!("xds/{name}/node.json"))).unwrap();
+    let metadata = &node["metadata"];
+    let mut own = proxy(metadata["NAME"].as_str().unwrap(), metadata["NAMESPACE"].as_str().unwrap());
+    own.labels = serde_json::from_value(metadata["LABELS"].clone()).unwrap();
+    own.ips = vec![metadata["INSTANCE_IPS"].as_str().unwrap().parse().unwrap()];
+    let mut mesh = Mesh { objects, proxy: own, listeners: Vec::new() };
+    mesh = mesh.configure(|mesh| {
+        mesh.access_log_file = Some("/dev/stdout".to_owned());
+        mesh.enable_tracing = Some(true);
+    });
+    HTTP_PORTS.into_iter().for_each(|port| mesh.listen_outbound(port));
+    DETECTED.into_iter().for_each(|(host, port)| mesh.listen_service(host, port));
+    mesh
+}
+
+#[test]
+fn web() {
+    check("web");
+}
+
+#[test]
+fn catalog() {
+    check("catalog");
+}
+
+#[test]
+fn reviews() {
+    check("reviews");
+}
+
+#[test]
+fn cart() {
+    check("cart");
+}
+
+#[test]
+fn ledger() {
+    check("ledger");
+}
+
+fn check(name: &str) {
+    let Some(shared) = shared() else { return };
+    let stream = std::fs::read_to_string(shared.join(format!("xds/{name}/stream.json"))).unwrap();
+    let stream: Vec<Value> = serde_json::from_str(&stream).unwrap();
+    let output = shop(&shared, name).compile();
+    assert_eq!(output.codes(), Vec::<&str>::new());
+    let resources = output.resources;
+
+    let clusters = resources.clusters.values().map(|it| (it.name.to_string(), envoy_json::cluster(it)));
+    compare(sent(&stream, "Cluster"), clusters.collect(), cluster);
+    let endpoints =
+        resources.endpoints.values().map(|it| (it.cluster_name.to_string(), envoy_json::load_assignment(it)));
+    compare(sent(&stream, "ClusterLoadAssignment"), endpoints.collect(), |_| {});
+    let routes =
+        resources.routes.values().map(|it| (it.name.to_string(), envoy_json::route_configuration(it)));
+    compare(sent(&stream, "RouteConfiguration"), routes.collect(), routes_of);
+    compare_connection_managers(&stream, &resources);
+}
+
+/// What istiod sent of one type, by name, without what compile does not make.
+fn sent(stream: &[Value], kind: &str) -> BTreeMap<String, Value> {
+    let of_kind = |message: &&Value| message["type_url"].as_str().unwrap().ends_with(&format!(".{kind}"));
+    let resources =
+        stream.iter().filter(of_kind).flat_map(|message| message["resources"].as_array().unwrap());
+    let resources = resources.map(|it| (it["name"].as_str().unwrap().to_owned(), it["resource"].clone()));
+    resources
+        .filter(|(name, _)| !name.contains("nbound|") || name.starts_with("outbound|"))
+        .filter(|(name, _)| {
+            !FOREIGN_HOSTS.iter().any(|host| name.ends_with(host)) && name != "InboundPassthroughCluster"
+        })
+        .collect()
+}
+
+fn compare(
+    mut expected: BTreeMap<String, Value>,
+    mut made: BTreeMap<String, Value>,
+    normalize: fn(&mut Value),
+) {
+    assert!(!expected.is_empty());
+    let names = |resources: &BTreeMap<String, Value>| resources.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&made), names(&expected));
+    for (name, value) in &mut expected {
+        let made = made.get_mut(name).unwrap();
+        for side in [&mut *value, &mut *made] {
+            side.as_object_mut().unwrap().remove("@type");
+            normalize(side);
+            without_places(side);
+        }
+        if let Some(difference) = difference(value, made, name) {
+            panic!("{difference}");
+        }
+    }
+}
+
+/// The first difference, by path.
+fn difference(expected: &Value, made: &Value, path: &str) -> Option<String> {
+    match (expected, made) {
+        (Value::Object(one), Value::Object(other)) => {
+            let mut keys: Vec<&String> = one.keys().chain(other.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            keys.into_iter().find_map(|key| {
+                let value =
+                    |side: &serde_json::Map<String, Value>| side.get(key).cloned().unwrap_or(Value::Null);
+                difference(&value(one), &value(other), &format!("{path}.{key}"))
+            })
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let pairs = one.iter().zip(other).enumerate();
+            pairs.into_iter().find_map(|(at, (one, other))| difference(one, other, &format!("{path}[{at}]")))
+        }
+        _ if is_same(expected, made) => None,
+        _ => Some(format!("{path}\n  istiod: {expected}\n  weft:   {made}")),
+    }
+}
+
+fn is_same(expected: &Value, made: &Value) -> bool {
+    match (expected.as_f64(), made.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => expected == made,
+    }
+}
+
+/// Takes out what only weft says: file and line.
+fn without_places(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("weft");
+            fields.values_mut().for_each(without_places);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_places),
+        _ => {}
+    }
+}
+
+fn cluster(cluster: &mut Value) {
+    let fields = cluster.as_object_mut().unwrap();
+    CLUSTER_FIELDS.iter().for_each(|name| drop(fields.remove(*name)));
+    // Not compiled yet: consistent hashing. It falls back to Istio's default.
+    if fields.get("lb_policy") == Some(&json!("MAGLEV")) {
+        fields.insert("lb_policy".to_owned(), json!("LEAST_REQUEST"));
+    }
+    // Envoy's defaults where istiod says nothing.
+    fields.entry("circuit_breakers").or_insert_with(|| {
+        json!({ "thresholds": [{
+            "max_connections": 1024, "max_pending_requests": 1024, "max_requests": 1024, "max_retries": 3
+        }] })
+    });
+    // Not compiled yet: certificates, trust and ALPN of TLS.
+    let of_matches = fields.get_mut("transport_socket_matches").and_then(Value::as_array_mut);
+    let mut sockets: Vec<&mut Value> =
+        of_matches.into_iter().flatten().map(|matched| &mut matched["transport_socket"]).collect();
+    let mut own = Value::Null;
+    sockets.push(&mut own);
+    for socket in sockets {
+        if let Some(config) = socket.get_mut("typed_config").and_then(Value::as_object_mut) {
+            config.remove("common_tls_context");
+        }
+    }
+    if let Some(config) = fields.get_mut("transport_socket").and_then(|socket| socket.get_mut("typed_config"))
+    {
+        config.as_object_mut().unwrap().remove("common_tls_context");
+    }
+}
+
+fn routes_of(routes: &mut Value) {
+    let hosts = routes["virtual_hosts"].as_array_mut().unwrap();
+    hosts.retain(|host| {
+        !FOREIGN_HOSTS.iter().any(|foreign| host["name"].as_str().unwrap().starts_with(foreign))
+    });
+    for route in hosts.iter_mut().flat_map(|host| host["routes"].as_array_mut().unwrap()) {
+        let fields = route.as_object_mut().unwrap();
+        // Not compiled yet: fault injection and CORS.
+        fields.remove("typed_per_filter_config");
+        // Said or not, it means the same.
+        let matches = fields.get_mut("match").and_then(Value::as_object_mut).unwrap();
+        if matches.get("case_sensitive") == Some(&json!(true)) {
+            matches.remove("case_sensitive");
+        }
+        let Some(action) = fields.get_mut("route").and_then(Value::as_object_mut) else { continue };
+        ROUTE_FIELDS.iter().for_each(|name| drop(action.remove(*name)));
+        if let Some(retry_on) = action.get_mut("retry_policy").map(|policy| &mut policy["retry_on"]) {
+            let mut conditions: Vec<String> =
+                retry_on.as_str().unwrap().split(',').map(str::to_owned).collect();
+            conditions.sort();
+            *retry_on = json!(conditions);
+        }
+    }
+}
+
+fn compare_connection_managers(stream: &[Value], resources: &crate::resource::Resources) {
+    let sent = sent(stream, "Listener");
+    let manager = |listener: &Value| {
+        let mut manager = listener["filter_chains"][0]["filters"][0]["typed_config"].clone();
+        let fields = manager.as_object_mut().unwrap();
+        let filters = fields["http_filters"].as_array().unwrap();
+        assert_eq!(filters.last().unwrap()["name"], "envoy.filters.http.router");
+        CONNECTION_MANAGER_FIELDS.iter().for_each(|name| drop(fields.remove(*name)));
+        manager
+    };
+    let mut compared = 0;
+    for listener in resources.listeners.values() {
+        let made = manager(&envoy_json::listener(listener));
+        let routes = made["rds"]["route_config_name"].as_str().unwrap();
+        let Some(expected) = sent.get(&format!("0.0.0.0_{routes}")) else { continue };
+        if let Some(difference) = difference(&manager(expected), &made, routes) {
+            panic!("{difference}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, HTTP_PORTS.len());
+}

@@ -1,0 +1,260 @@
+//! Virtual hosts of one port: which hosts there are, under which names clients know them, and who routes them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::findings::Findings;
+use super::host::{bracketed, is_wildcard, suffixes};
+use super::registry::{Registry, Resolution, Service};
+use super::routes::Routes;
+use super::virtual_services::{MeshVirtualService, VirtualServices};
+use crate::finding::Severity;
+use crate::resource::{Route, VirtualHost};
+
+/// On this port virtual services also speak for hosts that no service has.
+const PORT_OF_FOREIGN_HOSTS: u16 = 80;
+
+/// The virtual hosts of the port of `routes`, by name, without the one that catches what is left.
+pub(super) fn of_port(
+    routes: &Routes<'_>,
+    virtual_services: &VirtualServices<'_>,
+    findings: &mut Findings,
+) -> Vec<VirtualHost> {
+    let registry = routes.registry;
+    let mut known = Known::new(routes, virtual_services);
+    let mut hosts = Vec::new();
+    let mut routed: HashSet<&Arc<str>> = HashSet::new();
+    for (place, virtual_service) in virtual_services.iter() {
+        let group = Group::of(place, virtual_service, virtual_services, registry, &known, routes.port);
+        if group.services.is_empty() && routes.port != PORT_OF_FOREIGN_HOSTS {
+            continue;
+        }
+        let made = routes.of_virtual_service(virtual_service, findings);
+        if made.is_empty() {
+            continue;
+        }
+        routed.extend(group.services.iter().map(|service| &service.host));
+        for (host, domains) in group.hosts(routes) {
+            match known.claim(&host, domains, Some(place), &made, routes.port) {
+                Claim::Made(host) => hosts.push(host),
+                Claim::Taken => find_shadowed(virtual_service, &host, findings),
+                Claim::Same => {}
+            }
+        }
+    }
+    for (service, port) in registry.with_port(routes.port) {
+        let is_alias = matches!(service.resolution, Resolution::Alias(_));
+        if is_alias || !port.protocol.may_be_http() || routed.contains(&service.host) {
+            continue;
+        }
+        let made = [routes.of_service(service)];
+        if let Claim::Made(host) =
+            known.claim(&service.host, domains(service, routes), None, &made, routes.port)
+        {
+            hosts.push(host);
+        }
+    }
+    hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    hosts
+}
+
+/// What one virtual service speaks for on a port.
+struct Group<'g> {
+    /// Its hosts that no service of this port has.
+    foreign: Vec<Arc<str>>,
+    services: Vec<&'g Service<'g>>,
+}
+
+impl<'g> Group<'g> {
+    fn of(
+        place: usize,
+        virtual_service: &MeshVirtualService<'_>,
+        all: &VirtualServices<'_>,
+        registry: &'g Registry<'g>,
+        known: &Known,
+        port: u16,
+    ) -> Group<'g> {
+        let mut group = Group { foreign: Vec::new(), services: Vec::new() };
+        let mut with_port: Vec<&'g Service<'g>> = Vec::new();
+        for host in &virtual_service.hosts {
+            if is_wildcard(host) {
+                // Everything is what the last virtual host is for; no other one may claim it.
+                if &**host != "*" && !known.matched.contains(host.get(1..).unwrap_or_default()) {
+                    group.foreign.push(host.clone());
+                }
+                let matching = all.by_wildcard(place).iter().filter(|service| matches(service, host));
+                with_port.extend(matching.filter_map(|host| registry.service(host)));
+            } else {
+                match registry.service(host).filter(|service| service.port(port).is_some()) {
+                    Some(service) => with_port.push(service),
+                    None => group.foreign.push(host.clone()),
+                }
+            }
+        }
+        let may_be_http =
+            |service: &&'g Service<'g>| service.port(port).is_some_and(|port| port.protocol.may_be_http());
+        group.services.extend(with_port.into_iter().filter(may_be_http));
+        group
+    }
+
+    /// Each host with the domains it is known by.
+    fn hosts(&self, routes: &Routes<'_>) -> Vec<(Arc<str>, Domains)> {
+        let foreign = self.foreign.iter().map(|host| {
+            let domains = Domains { domains: vec![bracketed(host).as_ref().into()], short: HashSet::new() };
+            (host.clone(), domains)
+        });
+        let services = self.services.iter().map(|service| (service.host.clone(), domains(service, routes)));
+        foreign.chain(services).collect()
+    }
+}
+
+fn matches(host: &str, wildcard: &str) -> bool {
+    wildcard.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix))
+}
+
+/// The names of one host.
+struct Domains {
+    domains: Vec<Arc<str>>,
+    /// Those that are shortened, and give way to a service that is really called so.
+    short: HashSet<Arc<str>>,
+}
+
+/// What is spoken for on a port.
+struct Known {
+    /// Names of virtual hosts, and the virtual service that made them.
+    names: HashMap<Arc<str>, Option<usize>>,
+    domains: HashSet<Arc<str>>,
+    /// Hosts of the services of this port.
+    services: HashSet<Arc<str>>,
+    /// What follows the `*` of wildcards that match a service of this port.
+    matched: HashSet<String>,
+}
+
+/// What became of a virtual host.
+enum Claim {
+    /// It is there.
+    Made(VirtualHost),
+    /// Another virtual service was there first.
+    Taken,
+    /// It is there already, or nothing is left that it could be known by.
+    Same,
+}
+
+impl Known {
+    fn new(routes: &Routes<'_>, virtual_services: &VirtualServices<'_>) -> Known {
+        let wildcards: HashSet<&str> = virtual_services
+            .iter()
+            .flat_map(|(_, service)| &service.hosts)
+            .filter_map(|host| host.strip_prefix('*'))
+            .collect();
+        let mut known = Known {
+            names: HashMap::new(),
+            domains: HashSet::new(),
+            services: HashSet::new(),
+            matched: HashSet::new(),
+        };
+        for (service, port) in routes.registry.with_port(routes.port) {
+            if port.protocol.may_be_http() {
+                known.services.insert(service.host.clone());
+            }
+            if !wildcards.is_empty() {
+                let matched = suffixes(&service.host).filter(|suffix| wildcards.contains(suffix));
+                known.matched.extend(matched.map(str::to_owned));
+            }
+        }
+        known
+    }
+
+    fn claim(
+        &mut self,
+        host: &Arc<str>,
+        domains: Domains,
+        place: Option<usize>,
+        routes: &[Route],
+        port: u16,
+    ) -> Claim {
+        let name: Arc<str> = format!("{}:{port}", bracketed(host)).into();
+        if let Some(owner) = self.names.get(&name) {
+            return if *owner == place { Claim::Same } else { Claim::Taken };
+        }
+        self.names.insert(name.clone(), place);
+        let Domains { mut domains, short } = domains;
+        domains.retain(|domain| {
+            let gives_way = short.contains(domain) && self.services.contains(domain);
+            !domain.is_empty() && !gives_way && self.domains.insert(domain.clone())
+        });
+        if domains.is_empty() {
+            return Claim::Same;
+        }
+        Claim::Made(VirtualHost {
+            name,
+            domains,
+            routes: routes.to_vec(),
+            include_request_attempt_count: true,
+        })
+    }
+}
+
+/// Every name by which a client may know `service`: its full host with and without a dot at the end, the shorter
+/// forms that the client's resolver would complete, the same of its aliases, and its addresses. A headless service
+/// has each name also with `*.` before it, for its pods.
+fn domains(service: &Service<'_>, routes: &Routes<'_>) -> Domains {
+    let proxy = routes.scope.proxy;
+    let mut domains: Vec<Arc<str>> = Vec::new();
+    let mut short = HashSet::new();
+    for host in std::iter::once(&service.host).chain(&service.aliases) {
+        domains.push(host.clone());
+        domains.push(format!("{host}.").into());
+        let shorter = shorter(host, &proxy.namespace, &proxy.dns_domain);
+        short.extend(shorter.iter().cloned());
+        domains.extend(shorter);
+    }
+    if service.resolution == Resolution::Passthrough {
+        let of_pods: Vec<Arc<str>> = domains.iter().map(|domain| format!("*.{domain}").into()).collect();
+        domains.extend(of_pods);
+    }
+    domains.extend(service.addresses.iter().map(|ip| bracketed(&ip.to_string()).as_ref().into()));
+    Domains { domains, short }
+}
+
+/// The forms of a cluster-local `host` that a client in `namespace` may leave the end off.
+fn shorter(host: &str, namespace: &str, dns_domain: &str) -> Vec<Arc<str>> {
+    let Some(local) = host.strip_suffix(dns_domain).and_then(|rest| rest.strip_suffix(".svc.")) else {
+        return Vec::new();
+    };
+    let with_svc: Arc<str> = format!("{local}.svc").into();
+    match local.split_once('.') {
+        Some((name, own)) if own == namespace => vec![name.into(), with_svc, local.into()],
+        Some(_) => vec![local.into(), with_svc],
+        None => Vec::new(),
+    }
+}
+
+fn find_shadowed(virtual_service: &MeshVirtualService<'_>, host: &str, findings: &mut Findings) {
+    findings.add(
+        virtual_service.object,
+        "spec.hosts",
+        Severity::Warning,
+        "shadowed-host",
+        format!("another VirtualService routes `{host}` already, so these rules are not used for it"),
+        "Put all rules of a host into one VirtualService, or delegate to others from it; of several, those of the \
+         client's own namespace win, then the oldest.",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shorter_forms() {
+        let check = |host, expected: &[&str]| {
+            let forms = shorter(host, "shop", "cluster.local");
+            assert_eq!(forms.iter().map(|form| &**form).collect::<Vec<_>>(), expected, "{host}");
+        };
+        check("web.shop.svc.cluster.local", &["web", "web.shop.svc", "web.shop"]);
+        check("web.ops.svc.cluster.local", &["web.ops", "web.ops.svc"]);
+        check("web.example.com", &[]);
+        check("shop.svc.cluster.local", &[]);
+    }
+}

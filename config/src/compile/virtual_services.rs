@@ -1,0 +1,133 @@
+//! Which virtual services speak for sidecars and are seen by this proxy, with their delegates taken in.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Scope;
+use super::delegates::merged_rules;
+use super::host::{HostMap, complete, is_wildcard};
+use super::registry::Registry;
+use super::visibility::sight;
+use crate::istio::{HttpRoute, VirtualService};
+use crate::objects::Object;
+use crate::origin::Origin;
+
+/// The gateway name that means sidecars.
+pub(super) const MESH: &str = "mesh";
+
+/// The virtual services for this proxy, those first that win a host which several claim: its own namespace's, then
+/// those exported to it by name, then public ones; the oldest first in each.
+pub(super) struct VirtualServices<'a> {
+    in_order: Vec<MeshVirtualService<'a>>,
+    /// The services that the virtual service at a place in that order speaks for because none names them more
+    /// exactly. Empty when no virtual service has a wildcard.
+    spoken_for: HashMap<usize, Vec<Arc<str>>>,
+}
+
+/// A virtual service for sidecars.
+pub(super) struct MeshVirtualService<'a> {
+    pub(super) object: &'a Object<VirtualService>,
+    /// Complete hosts and wildcards, lower case.
+    pub(super) hosts: Vec<Arc<str>>,
+    pub(super) rules: Vec<Rule<'a>>,
+}
+
+/// One HTTP rule, perhaps a delegate's.
+pub(super) struct Rule<'a> {
+    pub(super) http: Cow<'a, HttpRoute>,
+    /// The object it is written in.
+    pub(super) object: &'a Object<VirtualService>,
+    index: usize,
+    origin: OnceCell<Origin>,
+}
+
+impl MeshVirtualService<'_> {
+    fn has_wildcards(&self) -> bool {
+        self.hosts.iter().any(|host| is_wildcard(host))
+    }
+}
+
+impl<'a> Rule<'a> {
+    /// Rule `index` of `object`, as it is written or as a delegate's became.
+    pub(super) fn new(
+        http: Cow<'a, HttpRoute>,
+        object: &'a Object<VirtualService>,
+        index: usize,
+    ) -> Rule<'a> {
+        Rule { http, object, index, origin: OnceCell::new() }
+    }
+
+    /// Its path in its object.
+    pub(super) fn path(&self) -> String {
+        format!("spec.http[{}]", self.index)
+    }
+
+    /// Where it is written.
+    pub(super) fn origin(&self) -> &Origin {
+        self.origin.get_or_init(|| self.object.origin_at(&self.path()))
+    }
+}
+
+impl<'a> VirtualServices<'a> {
+    /// The virtual services of `scope` that its proxy sees.
+    pub(super) fn new(scope: &Scope<'a>, registry: &Registry<'_>) -> VirtualServices<'a> {
+        let mut seen: Vec<_> = scope
+            .objects
+            .virtual_services
+            .values()
+            .map(|object| &**object)
+            .filter(|object| !object.spec.hosts.is_empty() && is_for_sidecars(&object.spec))
+            .filter_map(|object| Some((sight_of(object, scope)?, object)))
+            .collect();
+        seen.sort_by_key(|(sight, object)| (*sight, super::age(&object.metadata)));
+        let in_order = seen.into_iter().map(|(_, object)| {
+            let hosts = object.spec.hosts.iter().filter(|host| !host.is_empty()).map(|host| {
+                complete(host, object.namespace(), &scope.proxy.dns_domain).to_lowercase().into()
+            });
+            MeshVirtualService { object, hosts: hosts.collect(), rules: merged_rules(object, scope) }
+        });
+        let in_order: Vec<MeshVirtualService<'a>> = in_order.collect();
+        VirtualServices { spoken_for: spoken_for(&in_order, registry), in_order }
+    }
+
+    /// All of them, with their places in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &MeshVirtualService<'a>)> {
+        self.in_order.iter().enumerate()
+    }
+
+    /// The services that the virtual service at `place` speaks for by one of its wildcards: those that no other one
+    /// names more exactly.
+    pub(super) fn by_wildcard(&self, place: usize) -> &[Arc<str>] {
+        self.spoken_for.get(&place).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn spoken_for(services: &[MeshVirtualService<'_>], registry: &Registry<'_>) -> HashMap<usize, Vec<Arc<str>>> {
+    let mut spoken_for: HashMap<usize, Vec<Arc<str>>> = HashMap::new();
+    if !services.iter().any(MeshVirtualService::has_wildcards) {
+        return spoken_for;
+    }
+    let mut owners: HostMap<usize> = HostMap::default();
+    for (place, service) in services.iter().enumerate() {
+        for host in &service.hosts {
+            owners.entry(host, || place);
+        }
+    }
+    for service in registry.services() {
+        if let Some(owner) = owners.most_specific(&service.host) {
+            spoken_for.entry(*owner).or_default().push(service.host.clone());
+        }
+    }
+    spoken_for
+}
+
+fn is_for_sidecars(spec: &VirtualService) -> bool {
+    spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == MESH)
+}
+
+fn sight_of(object: &Object<VirtualService>, scope: &Scope<'_>) -> Option<super::visibility::Sight> {
+    let default = &scope.mesh.default_virtual_service_export_to;
+    sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace)
+}

@@ -1,0 +1,276 @@
+//! The workload behind an endpoint: what istiod derives from a pod and its node.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::Scope;
+use crate::kubernetes::{LabelsOnly, Pod};
+use crate::objects::{Metadata, Object};
+use crate::resource::{EndpointMetadata, Locality, Workload};
+
+/// Label of a pod that says whether its sidecar accepts mutual TLS.
+const TLS_MODE: &str = "security.istio.io/tlsMode";
+/// Label of a pod that overrides the workload name.
+const WORKLOAD_NAME: &str = "service.istio.io/workload-name";
+const NAME_LABELS: [&str; 3] = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+const REVISION_LABELS: [&str; 3] =
+    ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+/// Label of a pod that overrides the locality of its node.
+const LOCALITY: &str = "istio-locality";
+const REGION_LABELS: [&str; 2] =
+    ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
+const ZONE_LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
+const SUB_ZONE_LABELS: [&str; 1] = ["topology.istio.io/subzone"];
+
+/// Labels together with those that Istio adds to every workload from where it runs.
+pub(super) struct WorkloadLabels<'a> {
+    labels: &'a BTreeMap<String, String>,
+    locality: &'a Locality,
+    cluster_id: &'a str,
+    node: &'a str,
+}
+
+impl<'a> WorkloadLabels<'a> {
+    /// Labels of the workload that the proxy stands beside.
+    pub(super) fn of_proxy(scope: &Scope<'a>) -> WorkloadLabels<'a> {
+        let proxy = scope.proxy;
+        WorkloadLabels {
+            labels: &proxy.labels,
+            locality: &proxy.locality,
+            cluster_id: &proxy.cluster_id,
+            node: proxy.metadata.get("NODE_NAME").map_or("", String::as_str),
+        }
+    }
+
+    /// The value of a label.
+    pub(super) fn get(&self, label: &str) -> Option<&'a str> {
+        let added: &'a str = match label {
+            "topology.kubernetes.io/region" => &self.locality.region,
+            "topology.kubernetes.io/zone" => &self.locality.zone,
+            "topology.istio.io/subzone" => &self.locality.sub_zone,
+            "topology.istio.io/cluster" => self.cluster_id,
+            "kubernetes.io/hostname" => self.node,
+            _ => "",
+        };
+        if added.is_empty() { self.labels.get(label).map(String::as_str) } else { Some(added) }
+    }
+
+    /// Whether it carries all of `wanted`.
+    pub(super) fn carries(&self, wanted: &BTreeMap<String, String>) -> bool {
+        wanted.iter().all(|(label, value)| self.get(label) == Some(value))
+    }
+}
+
+/// A pod as the registry sees it.
+pub(super) struct Instance<'a> {
+    pod: &'a Object<Pod>,
+    cluster_id: &'a str,
+    pub(super) locality: Locality,
+    /// With the TLS mode that its label says, whatever it is.
+    labelled: Arc<EndpointMetadata>,
+    /// Without TLS mode.
+    plain: Arc<EndpointMetadata>,
+}
+
+impl<'a> Instance<'a> {
+    fn new(pod: &'a Object<Pod>, locality: Locality, cluster_id: &'a str) -> Instance<'a> {
+        let labels = &pod.metadata.labels;
+        let workload = workload(&pod.metadata, cluster_id);
+        let tls_mode = labels.get(TLS_MODE).filter(|mode| !mode.is_empty() && *mode != "disabled");
+        let plain = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
+        let labelled = match tls_mode {
+            None => plain.clone(),
+            Some(mode) => Arc::new(EndpointMetadata {
+                tls_mode: Some(mode.as_str().into()),
+                workload: plain.workload.clone(),
+            }),
+        };
+        Instance { pod, cluster_id, locality, labelled, plain }
+    }
+
+    /// Its labels, and those that Istio adds.
+    pub(super) fn labels(&self) -> WorkloadLabels<'_> {
+        WorkloadLabels {
+            labels: &self.pod.metadata.labels,
+            locality: &self.locality,
+            cluster_id: self.cluster_id,
+            node: self.pod.spec.spec.node_name.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// Whether it has a sidecar that accepts mutual TLS.
+    pub(super) fn accepts_mutual_tls(&self) -> bool {
+        self.labelled.tls_mode.as_deref() == Some("istio")
+    }
+
+    /// Whether its label says nothing of TLS, or that there is none.
+    pub(super) fn is_without_tls(&self) -> bool {
+        self.labelled.tls_mode.is_none()
+    }
+
+    /// Its metadata with the TLS mode of its label, or without.
+    pub(super) fn metadata(&self, with_tls_mode: bool) -> &Arc<EndpointMetadata> {
+        if with_tls_mode { &self.labelled } else { &self.plain }
+    }
+}
+
+/// All pods, by namespace and name.
+pub(super) struct Instances<'a> {
+    by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>>,
+}
+
+impl<'a> Instances<'a> {
+    /// The pods of `scope`.
+    pub(super) fn new(scope: &Scope<'a>) -> Instances<'a> {
+        let objects = scope.objects;
+        let nodes: HashMap<&str, Locality> =
+            objects.nodes.values().map(|node| (&**node.name(), node_locality(node))).collect();
+        let mut by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>> = HashMap::new();
+        for pod in objects.pods.values() {
+            let instance = Instance::new(pod, pod_locality(pod, &nodes), &scope.proxy.cluster_id);
+            by_namespace.entry(pod.namespace()).or_default().insert(pod.name(), instance);
+        }
+        Instances { by_namespace }
+    }
+
+    /// The pod of that namespace and name.
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Instance<'a>> {
+        self.by_namespace.get(namespace)?.get(name)
+    }
+}
+
+fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -> Locality {
+    match pod.metadata.labels.get(LOCALITY).filter(|label| !label.is_empty()) {
+        // A label cannot hold slashes, so dots stand for them.
+        Some(label) => {
+            let mut parts = label.split(if label.contains('/') { '/' } else { '.' });
+            let mut part = || parts.next().unwrap_or_default().into();
+            Locality { region: part(), zone: part(), sub_zone: part() }
+        }
+        None => {
+            let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
+            nodes.get(node).cloned().unwrap_or_default()
+        }
+    }
+}
+
+fn node_locality(node: &Object<LabelsOnly>) -> Locality {
+    let labels = &node.metadata.labels;
+    let first = |keys: &[&str]| -> Arc<str> { first_label(labels, keys).unwrap_or_default().into() };
+    Locality { region: first(&REGION_LABELS), zone: first(&ZONE_LABELS), sub_zone: first(&SUB_ZONE_LABELS) }
+}
+
+fn first_label<'l>(labels: &'l BTreeMap<String, String>, keys: &[&str]) -> Option<&'l str> {
+    keys.iter().find_map(|key| labels.get(*key)).map(String::as_str)
+}
+
+/// What istiod writes as `istio.workload` of a pod.
+fn workload(pod: &Metadata, cluster_id: &str) -> Workload {
+    let name = workload_name(pod);
+    let canonical_name = first_label(&pod.labels, &NAME_LABELS).unwrap_or(name);
+    // istiod leaves out the revision that everyone takes for granted.
+    let canonical_revision =
+        first_label(&pod.labels, &REVISION_LABELS).filter(|revision| *revision != "latest");
+    Workload {
+        name: name.into(),
+        namespace: pod.object.namespace.clone(),
+        canonical_name: canonical_name.into(),
+        canonical_revision: canonical_revision.unwrap_or_default().into(),
+        cluster_id: cluster_id.into(),
+    }
+}
+
+/// The name of the workload a pod belongs to, guessed as Istio does: a pod whose name the API server made belongs
+/// to its controller, and a controller that a Deployment, Rollout, DeploymentConfig or CronJob made, to that.
+fn workload_name(pod: &Metadata) -> &str {
+    if let Some(name) = pod.labels.get(WORKLOAD_NAME) {
+        return name;
+    }
+    let generated = pod.generate_name.as_deref().is_some_and(|prefix| !prefix.is_empty());
+    let Some((kind, controller)) = pod.controller.as_ref().filter(|_| generated) else {
+        return &pod.object.name;
+    };
+    let label = |key: &str| pod.labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
+    let hash = |key: &str| label(key).filter(|hash| controller.ends_with(hash));
+    let name: &str = match kind.as_str() {
+        "ReplicaSet" => match hash("pod-template-hash").or_else(|| hash("rollouts-pod-template-hash")) {
+            Some(hash) => {
+                controller.strip_suffix(hash).and_then(|rest| rest.strip_suffix('-')).unwrap_or(controller)
+            }
+            None => controller,
+        },
+        "ReplicationController" => label("deploymentconfig").unwrap_or(controller),
+        "Job" => cron_job_name(controller).unwrap_or(controller),
+        _ => controller,
+    };
+    if name.is_empty() { &pod.object.name } else { name }
+}
+
+/// The CronJob of a Job that ends in 8 to 10 digits of its scheduled time.
+fn cron_job_name(job: &str) -> Option<&str> {
+    let (name, time) = job.rsplit_once('-')?;
+    let is_time = (8..=10).contains(&time.len()) && time.bytes().all(|byte| byte.is_ascii_digit());
+    (is_time && !name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::Source;
+    use crate::origin::ObjectRef;
+
+    fn pod(
+        generate_name: Option<&str>,
+        controller: Option<(&str, &str)>,
+        labels: &[(&str, &str)],
+    ) -> Metadata {
+        Metadata {
+            object: ObjectRef { kind: "Pod".into(), namespace: "shop".into(), name: "pod-1".into() },
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            generate_name: generate_name.map(str::to_owned),
+            controller: controller.map(|(kind, name)| (kind.to_owned(), name.to_owned())),
+            creation_timestamp: None,
+            source: Source { file: "pods.yaml".into(), line: 1, text: None },
+        }
+    }
+
+    #[test]
+    fn names_of_workloads() {
+        let check = |generate_name, controller, labels: &[(&str, &str)], expected| {
+            let pod = pod(generate_name, controller, labels);
+            assert_eq!(workload_name(&pod), expected, "{controller:?} {labels:?}");
+        };
+        let made = Some("x-");
+        let replica_set = Some(("ReplicaSet", "web-7d9c"));
+        check(None, replica_set, &[("pod-template-hash", "7d9c")], "pod-1");
+        check(made, None, &[], "pod-1");
+        check(made, replica_set, &[("pod-template-hash", "7d9c")], "web");
+        check(made, replica_set, &[("pod-template-hash", "ffff")], "web-7d9c");
+        check(made, replica_set, &[("rollouts-pod-template-hash", "7d9c")], "web");
+        check(made, Some(("StatefulSet", "db")), &[], "db");
+        check(made, Some(("ReplicationController", "db-3")), &[("deploymentconfig", "db")], "db");
+        check(made, Some(("Job", "tidy-28123456")), &[], "tidy");
+        check(made, Some(("Job", "tidy-1234567")), &[], "tidy-1234567");
+        check(made, replica_set, &[(WORKLOAD_NAME, "named")], "named");
+    }
+
+    #[test]
+    fn canonical_name_and_revision() {
+        let check = |labels: &[(&str, &str)], name: &str, revision: &str| {
+            let workload = workload(&pod(None, None, labels), "Kubernetes");
+            assert_eq!(
+                (&*workload.canonical_name, &*workload.canonical_revision),
+                (name, revision),
+                "{labels:?}"
+            );
+        };
+        check(&[], "pod-1", "");
+        check(&[("app", "web"), ("version", "v1")], "web", "v1");
+        check(
+            &[("app", "web"), ("app.kubernetes.io/name", "shop-web"), ("version", "latest")],
+            "shop-web",
+            "",
+        );
+        check(&[("service.istio.io/canonical-name", "w"), ("app", "web")], "w", "");
+    }
+}

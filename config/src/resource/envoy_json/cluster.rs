@@ -1,0 +1,171 @@
+//! `config.cluster.v3.Cluster`.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::proto;
+use crate::resource::{
+    Cluster, DiscoveryType, HttpProtocol, LoadBalancingPolicy, TcpKeepalive, TransportSocket,
+    TransportSocketMatch, UpstreamTls,
+};
+
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Envoy's default of `common_http_protocol_options.idle_timeout`.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A cluster in Envoy's JSON.
+pub fn cluster(cluster: &Cluster) -> Value {
+    let breakers = &cluster.circuit_breakers;
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    set("name", json!(&*cluster.name));
+    set("type", discovery(cluster.discovery));
+    if cluster.discovery == DiscoveryType::Eds {
+        set("eds_cluster_config", json!({ "eds_config": proto::ads(), "service_name": &*cluster.name }));
+    }
+    set("connect_timeout", proto::duration(cluster.connect_timeout));
+    if let Some(policy) = policy(cluster.load_balancing) {
+        set("lb_policy", policy);
+    }
+    set(
+        "circuit_breakers",
+        json!({ "thresholds": [{
+        "max_connections": breakers.max_connections,
+        "max_pending_requests": breakers.max_pending_requests,
+        "max_requests": breakers.max_requests,
+        "max_retries": breakers.max_retries,
+    }] }),
+    );
+    if let Some(balancing) = common_lb_config(cluster) {
+        set("common_lb_config", balancing);
+    }
+    if let Some(keepalive) = &cluster.tcp_keepalive {
+        set("upstream_connection_options", json!({ "tcp_keepalive": tcp_keepalive(keepalive) }));
+    }
+    if let Some(options) = http_protocol_options(cluster) {
+        set("typed_extension_protocol_options", options);
+    }
+    if !cluster.transport_socket_matches.is_empty() {
+        let matches = cluster.transport_socket_matches.iter().map(transport_socket_match);
+        set("transport_socket_matches", matches.collect());
+    }
+    if let TransportSocket::Tls(tls) = &cluster.transport_socket {
+        set("transport_socket", tls_socket(tls));
+    }
+    if let Some(metadata) = proto::metadata(cluster.metadata.origin.as_ref(), istio_metadata(cluster)) {
+        set("metadata", metadata);
+    }
+    Value::Object(fields)
+}
+
+fn discovery(discovery: DiscoveryType) -> Value {
+    json!(match discovery {
+        DiscoveryType::Eds => "EDS",
+        DiscoveryType::OriginalDst => "ORIGINAL_DST",
+        DiscoveryType::Static => "STATIC",
+    })
+}
+
+/// `None` for ROUND_ROBIN, the default.
+fn policy(policy: LoadBalancingPolicy) -> Option<Value> {
+    Some(json!(match policy {
+        LoadBalancingPolicy::RoundRobin => return None,
+        LoadBalancingPolicy::LeastRequest => "LEAST_REQUEST",
+        LoadBalancingPolicy::Random => "RANDOM",
+        LoadBalancingPolicy::ClusterProvided => "CLUSTER_PROVIDED",
+    }))
+}
+
+/// Clusters of services are never balanced in panic, that is, to endpoints known to be bad.
+fn common_lb_config(cluster: &Cluster) -> Option<Value> {
+    if cluster.metadata.services.is_empty() {
+        return None;
+    }
+    let mut config = json!({ "healthy_panic_threshold": {} });
+    if let Some(fields) = config.as_object_mut().filter(|_| cluster.locality_weighted) {
+        fields.insert("locality_weighted_lb_config".to_owned(), json!({}));
+    }
+    Some(config)
+}
+
+fn tcp_keepalive(keepalive: &TcpKeepalive) -> Value {
+    let mut fields = Map::new();
+    let told = [
+        ("keepalive_probes", keepalive.probes.map(u64::from)),
+        ("keepalive_time", keepalive.time.map(|time| time.as_secs())),
+        ("keepalive_interval", keepalive.interval.map(|interval| interval.as_secs())),
+    ];
+    for (name, value) in told {
+        fields.extend(value.map(|value| (name.to_owned(), json!(value))));
+    }
+    Value::Object(fields)
+}
+
+fn http_protocol_options(cluster: &Cluster) -> Option<Value> {
+    let mut common = Map::new();
+    if cluster.idle_timeout != IDLE_TIMEOUT {
+        common.insert("idle_timeout".to_owned(), proto::duration(cluster.idle_timeout));
+    }
+    if let Some(requests) = cluster.max_requests_per_connection {
+        common.insert("max_requests_per_connection".to_owned(), json!(requests));
+    }
+    if common.is_empty() && cluster.protocol == HttpProtocol::Http1 {
+        return None;
+    }
+    let mut options = match cluster.protocol {
+        HttpProtocol::Http1 => json!({ "explicit_http_config": { "http_protocol_options": {} } }),
+        HttpProtocol::Http2 => json!({ "explicit_http_config": { "http2_protocol_options": {} } }),
+        HttpProtocol::Downstream => json!({
+            "use_downstream_protocol_config": { "http_protocol_options": {}, "http2_protocol_options": {} }
+        }),
+    };
+    if let Some(fields) = options.as_object_mut().filter(|_| !common.is_empty()) {
+        fields.insert("common_http_protocol_options".to_owned(), Value::Object(common));
+    }
+    Some(json!({ HTTP_PROTOCOL_OPTIONS: proto::typed(HTTP_PROTOCOL_OPTIONS, options) }))
+}
+
+fn transport_socket_match(told: &TransportSocketMatch) -> Value {
+    let matches = match &told.tls_mode {
+        Some(mode) => json!({ "tlsMode": &**mode }),
+        None => json!({}),
+    };
+    let socket = match &told.transport_socket {
+        TransportSocket::Tls(tls) => tls_socket(tls),
+        TransportSocket::RawBuffer => proto::extension(
+            "envoy.transport_sockets.raw_buffer",
+            "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+            json!({}),
+        ),
+    };
+    json!({ "name": &*told.name, "match": matches, "transport_socket": socket })
+}
+
+fn tls_socket(tls: &UpstreamTls) -> Value {
+    let mut context = Map::new();
+    context.insert("common_tls_context".to_owned(), json!({}));
+    if !tls.sni.is_empty() {
+        context.insert("sni".to_owned(), json!(&*tls.sni));
+    }
+    proto::extension(
+        "envoy.transport_sockets.tls",
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        Value::Object(context),
+    )
+}
+
+fn istio_metadata(cluster: &Cluster) -> Map<String, Value> {
+    let mut istio = Map::new();
+    let metadata = &cluster.metadata;
+    if !metadata.services.is_empty() {
+        let services = metadata.services.iter().map(|service| {
+            json!({ "host": &*service.host, "name": &*service.name, "namespace": &*service.namespace })
+        });
+        istio.insert("services".to_owned(), services.collect());
+    }
+    if !metadata.subset.is_empty() {
+        istio.insert("subset".to_owned(), json!(&*metadata.subset));
+    }
+    istio
+}

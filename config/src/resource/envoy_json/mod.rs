@@ -1,0 +1,115 @@
+//! Declared resources as Envoy's proto-JSON (v3, snake_case field names, defaults left out), for two readers:
+//!
+//! - [`config_dump`]: what Envoy's admin endpoint of that name would say, for people and `istioctl proxy-config`;
+//! - [`static_bootstrap`]: a configuration with which a stock Envoy serves the same routes, to compare with it.
+//!
+//! Where a resource comes from stands in its `metadata.filter_metadata`: `istio.config` as istiod writes it, and
+//! `weft.place` as `file:line`. Nothing secret is in any declared resource, so nothing secret can get out here.
+
+mod cluster;
+mod endpoint;
+mod listener;
+mod proto;
+mod route;
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::resource::{DiscoveryType, Resources};
+
+pub use cluster::cluster;
+pub use endpoint::load_assignment;
+pub use listener::listener;
+pub use route::route_configuration;
+
+/// Envoy's `/config_dump` for `resources`: clusters, listeners, routes and endpoints, all as dynamic ones of
+/// `version_info`.
+pub fn config_dump(resources: &Resources, version_info: &str) -> Value {
+    let clusters = resources.clusters.values().map(|resource| {
+        let resource = proto::typed("envoy.config.cluster.v3.Cluster", cluster(resource));
+        json!({ "version_info": version_info, "cluster": resource })
+    });
+    let listeners = resources.listeners.values().map(|resource| {
+        let name = &*resource.name;
+        let resource = proto::typed("envoy.config.listener.v3.Listener", listener(resource));
+        json!({ "name": name, "active_state": { "version_info": version_info, "listener": resource } })
+    });
+    let routes = resources.routes.values().map(|resource| {
+        let resource =
+            proto::typed("envoy.config.route.v3.RouteConfiguration", route_configuration(resource));
+        json!({ "version_info": version_info, "route_config": resource })
+    });
+    let endpoints = resources.endpoints.values().map(|resource| {
+        let resource =
+            proto::typed("envoy.config.endpoint.v3.ClusterLoadAssignment", load_assignment(resource));
+        json!({ "version_info": version_info, "endpoint_config": resource })
+    });
+    let clusters = json!({
+        "version_info": version_info,
+        "dynamic_active_clusters": clusters.collect::<Vec<_>>(),
+    });
+    let listeners = json!({
+        "version_info": version_info,
+        "dynamic_listeners": listeners.collect::<Vec<_>>(),
+    });
+    json!({ "configs": [
+        proto::typed("envoy.admin.v3.ClustersConfigDump", clusters),
+        proto::typed("envoy.admin.v3.ListenersConfigDump", listeners),
+        proto::typed(
+            "envoy.admin.v3.RoutesConfigDump",
+            json!({ "dynamic_route_configs": routes.collect::<Vec<_>>() }),
+        ),
+        proto::typed(
+            "envoy.admin.v3.EndpointsConfigDump",
+            json!({ "dynamic_endpoint_configs": endpoints.collect::<Vec<_>>() }),
+        ),
+    ] })
+}
+
+/// What [`static_bootstrap`] is asked for beside the resources.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StaticOptions {
+    /// Where Envoy's admin interface listens; nowhere when not given.
+    pub admin: Option<SocketAddr>,
+    /// Whether clusters speak TLS where they are declared to. Without it everything is plain text.
+    pub tls: bool,
+    /// Whether listeners log.
+    pub access_log: bool,
+}
+
+/// A bootstrap with which a stock Envoy serves `resources` without a control plane: endpoints are written into their
+/// clusters and routes into their listeners.
+pub fn static_bootstrap(resources: &Resources, options: StaticOptions) -> Value {
+    let clusters = resources.clusters.values().map(|declared| {
+        let mut value = cluster(declared);
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("eds_cluster_config");
+            if declared.discovery == DiscoveryType::Eds {
+                let assignment = match resources.endpoints.get(&declared.name) {
+                    Some(assignment) => load_assignment(assignment),
+                    None => json!({ "cluster_name": &*declared.name }),
+                };
+                fields.insert("type".to_owned(), json!("STATIC"));
+                fields.insert("load_assignment".to_owned(), assignment);
+            }
+            if !options.tls {
+                fields.remove("transport_socket");
+                fields.remove("transport_socket_matches");
+            }
+        }
+        value
+    });
+    let listeners = resources
+        .listeners
+        .values()
+        .map(|declared| listener::with_routes(declared, resources, options.access_log));
+    let mut bootstrap = json!({ "static_resources": {
+        "clusters": clusters.collect::<Vec<_>>(),
+        "listeners": listeners.collect::<Vec<_>>(),
+    } });
+    if let (Some(admin), Some(fields)) = (options.admin, bootstrap.as_object_mut()) {
+        fields.insert("admin".to_owned(), json!({ "address": proto::address(admin) }));
+    }
+    bootstrap
+}
