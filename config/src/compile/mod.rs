@@ -10,6 +10,8 @@
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes.
 //!
+//! `proxy` says for whom.
+//!
 //! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
 //! by [`validate`](crate::validate), not here.
@@ -26,6 +28,7 @@ mod listeners;
 mod locality;
 mod matchers;
 mod protocol;
+mod proxy;
 mod registry;
 mod retry;
 mod routes;
@@ -38,40 +41,18 @@ mod virtual_services;
 mod visibility;
 mod workload;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+pub use proxy::Proxy;
 
 use crate::finding::Finding;
 use crate::mesh::MeshConfig;
 use crate::objects::{Metadata, Objects};
-use crate::resource::{Locality, Update};
+use crate::resource::Update;
 
 /// Istio's root namespace when the mesh does not say another.
 const ROOT_NAMESPACE: &str = "istio-system";
-
-/// The workload this proxy stands beside: what istiod learns from a node's identity and metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proxy {
-    /// Name of the pod or workload; may be empty.
-    pub name: Arc<str>,
-    /// Its namespace: what short host names are completed with, and what visibility is judged by.
-    pub namespace: Arc<str>,
-    /// Its labels: what selectors and `sourceLabels` are compared with.
-    pub labels: BTreeMap<String, String>,
-    /// Its service account.
-    pub service_account: Arc<str>,
-    /// Its addresses.
-    pub ips: Vec<IpAddr>,
-    /// Where it runs: what localities of endpoints are compared with.
-    pub locality: Locality,
-    /// Domain of cluster-local names; `cluster.local`.
-    pub dns_domain: Arc<str>,
-    /// ID of its cluster; `Kubernetes`.
-    pub cluster_id: Arc<str>,
-    /// Node metadata, such as `HTTP10`.
-    pub metadata: BTreeMap<String, String>,
-}
 
 /// A listener that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -139,7 +139,8 @@ impl<'a> Instances<'a> {
     }
 }
 
-fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -> Locality {
+/// Where a pod runs: what its label says, or else its node.
+pub(super) fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -> Locality {
     match pod.metadata.labels.get(LOCALITY).filter(|label| !label.is_empty()) {
         // A label cannot hold slashes, so dots stand for them.
         Some(label) => {
@@ -154,26 +155,36 @@ fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -> Locality 
     }
 }
 
-fn node_locality(node: &Object<LabelsOnly>) -> Locality {
+/// Where a node is.
+pub(super) fn node_locality(node: &Object<LabelsOnly>) -> Locality {
     let labels = &node.metadata.labels;
     let first = |keys: &[&str]| -> Arc<str> { first_label(labels, keys).unwrap_or_default().into() };
     Locality { region: first(&REGION_LABELS), zone: first(&ZONE_LABELS), sub_zone: first(&SUB_ZONE_LABELS) }
 }
 
-fn first_label<'l>(labels: &'l BTreeMap<String, String>, keys: &[&str]) -> Option<&'l str> {
+/// The first of these labels that is there.
+pub(super) fn first_label<'l>(labels: &'l BTreeMap<String, String>, keys: &[&str]) -> Option<&'l str> {
     keys.iter().find_map(|key| labels.get(*key)).map(String::as_str)
 }
 
 /// What istiod writes as `istio.workload` of a pod.
-fn workload(pod: &Metadata, cluster_id: &str) -> Workload {
-    let name = workload_name(pod);
-    let canonical_name = first_label(&pod.labels, &NAME_LABELS).unwrap_or(name);
+pub(super) fn workload(pod: &Metadata, cluster_id: &str) -> Workload {
+    workload_of(workload_name(pod), &pod.labels, pod.object.namespace.clone(), cluster_id)
+}
+
+/// A workload by its name and labels.
+pub(super) fn workload_of(
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    namespace: Arc<str>,
+    cluster_id: &str,
+) -> Workload {
+    let canonical_name = first_label(labels, &NAME_LABELS).unwrap_or(name);
     // istiod leaves out the revision that everyone takes for granted.
-    let canonical_revision =
-        first_label(&pod.labels, &REVISION_LABELS).filter(|revision| *revision != "latest");
+    let canonical_revision = first_label(labels, &REVISION_LABELS).filter(|revision| *revision != "latest");
     Workload {
         name: name.into(),
-        namespace: pod.object.namespace.clone(),
+        namespace,
         canonical_name: canonical_name.into(),
         canonical_revision: canonical_revision.unwrap_or_default().into(),
         cluster_id: cluster_id.into(),

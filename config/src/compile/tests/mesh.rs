@@ -46,7 +46,7 @@ struct Spec<T> {
 }
 
 /// Adds every object of `text` that compile knows.
-pub(super) fn load(objects: &mut Objects, file: &str, text: &str) {
+pub(crate) fn load(objects: &mut Objects, file: &str, text: &str) {
     let mut line = 1;
     for text in text.split("\n---\n") {
         let begins = line;

@@ -4,7 +4,7 @@ mod clusters;
 mod endpoints;
 mod envoy;
 mod listeners;
-mod mesh;
+pub(super) mod mesh;
 mod routes;
 mod scale;
 mod shop;

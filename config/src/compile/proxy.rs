@@ -1,0 +1,148 @@
+//! Which workload a proxy stands beside: what the injector and the Istio agent tell istiod of a pod.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::workload::{first_label, node_locality, pod_locality, workload, workload_of};
+use crate::objects::Objects;
+use crate::resource::{Locality, Workload};
+
+/// Domain of cluster-local names, unless somebody says another.
+const DNS_DOMAIN: &str = "cluster.local";
+
+/// ID of a mesh's only cluster.
+const CLUSTER_ID: &str = "Kubernetes";
+
+/// The workload this proxy stands beside: what istiod learns from a node's identity and metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Name of the pod or workload; may be empty.
+    pub name: Arc<str>,
+    /// Its namespace: what short host names are completed with, and what visibility is judged by.
+    pub namespace: Arc<str>,
+    /// Its labels: what selectors and `sourceLabels` are compared with.
+    pub labels: BTreeMap<String, String>,
+    /// Its service account.
+    pub service_account: Arc<str>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Where it runs: what localities of endpoints are compared with.
+    pub locality: Locality,
+    /// Domain of cluster-local names; `cluster.local`.
+    pub dns_domain: Arc<str>,
+    /// ID of its cluster; `Kubernetes`.
+    pub cluster_id: Arc<str>,
+    /// Node metadata, such as `HTTP10`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Default for Proxy {
+    /// Nobody in particular: no name, no labels, no addresses.
+    fn default() -> Proxy {
+        Proxy {
+            name: "".into(),
+            namespace: "default".into(),
+            labels: BTreeMap::new(),
+            service_account: "default".into(),
+            ips: Vec::new(),
+            locality: Locality::default(),
+            dns_domain: DNS_DOMAIN.into(),
+            cluster_id: CLUSTER_ID.into(),
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+impl Proxy {
+    /// The proxy beside a pod; `None` when there is no such pod. `metadata` wins over what the pod tells.
+    pub fn of_pod(
+        objects: &Objects,
+        namespace: &str,
+        name: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Option<Proxy> {
+        let pod = objects.pods.get(&(namespace.into(), name.into()))?;
+        let nodes: HashMap<&str, Locality> =
+            objects.nodes.values().map(|node| (&**node.name(), node_locality(node))).collect();
+        let workload = workload(&pod.metadata, CLUSTER_ID);
+        let told =
+            [("WORKLOAD_NAME", Some(&*workload.name)), ("NODE_NAME", pod.spec.spec.node_name.as_deref())];
+        let told = told.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+        let status = &pod.spec.status;
+        let addresses = if status.pod_ips.is_empty() {
+            status.pod_ip.into_iter().collect()
+        } else {
+            status.pod_ips.iter().map(|address| address.ip).collect()
+        };
+        Some(Proxy {
+            name: pod.name().clone(),
+            namespace: pod.namespace().clone(),
+            labels: pod.metadata.labels.clone(),
+            service_account: pod.spec.spec.service_account_name.as_deref().unwrap_or("default").into(),
+            ips: addresses,
+            locality: pod_locality(pod, &nodes),
+            metadata: told.chain(metadata.clone()).collect(),
+            ..Proxy::default()
+        })
+    }
+
+    /// The workload as metrics name it; what is not known is empty.
+    pub fn workload(&self) -> Workload {
+        let name = self.metadata.get("WORKLOAD_NAME").map_or(&*self.name, String::as_str);
+        workload_of(name, &self.labels, self.namespace.clone(), &self.cluster_id)
+    }
+
+    /// The value of one of its labels.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        first_label(&self.labels, &[key])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::mesh;
+    use super::*;
+
+    const MESH: &str = "\
+apiVersion: v1
+kind: Node
+metadata: {name: n, labels: {topology.kubernetes.io/region: r, topology.kubernetes.io/zone: z}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-7d9c-x
+  namespace: shop
+  generateName: web-7d9c-
+  labels: {app: web, version: v2, pod-template-hash: 7d9c}
+  ownerReferences: [{kind: ReplicaSet, name: web-7d9c, controller: true}]
+spec: {serviceAccountName: web, nodeName: n}
+status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+";
+
+    #[test]
+    fn of_a_pod() {
+        let mut objects = Objects::default();
+        mesh::load(&mut objects, "mesh.yaml", MESH);
+        let metadata = BTreeMap::from([("HTTP10".to_owned(), "1".to_owned())]);
+        let proxy = Proxy::of_pod(&objects, "shop", "web-7d9c-x", &metadata).unwrap();
+        assert_eq!(&*proxy.service_account, "web");
+        assert_eq!(proxy.ips.len(), 2);
+        assert_eq!(proxy.locality.to_string(), "r/z/");
+        assert_eq!(proxy.metadata["HTTP10"], "1");
+        assert_eq!(proxy.metadata["NODE_NAME"], "n");
+        let workload = proxy.workload();
+        assert_eq!(
+            (&*workload.name, &*workload.canonical_name, &*workload.canonical_revision),
+            ("web", "web", "v2")
+        );
+        assert!(Proxy::of_pod(&objects, "shop", "other", &metadata).is_none());
+    }
+
+    #[test]
+    fn of_nobody() {
+        let workload = Proxy::default().workload();
+        assert_eq!((&*workload.name, &*workload.canonical_name, &*workload.namespace), ("", "", "default"));
+    }
+}
