@@ -72,3 +72,10 @@ pub enum Normalization {
     /// `%2F` and `%5C` become slashes, then as `MergeSlashes`.
     DecodeAndMergeSlashes,
 }
+
+impl MeshConfig {
+    /// Node metadata of all proxies.
+    pub fn proxy_metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+}

@@ -13,15 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::admin::{self, Console};
-use crate::control::{self, Control, Place, Status};
 pub use crate::control::Workload;
+use crate::control::{self, Control, Place, Status};
 use crate::http::engine::Telemetry;
 use crate::http::labels::Identity;
 use crate::listener::{Handover, Loads, Socket};
 use crate::snapshot::Publisher;
+use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
-use crate::telemetry::Registry;
 use crate::worker::{self, Phase};
 use crate::{listener, net, time};
 
@@ -84,11 +84,13 @@ enum Command {
 /// When an address cannot be bound or the system gives no thread.
 pub fn start(settings: Settings) -> io::Result<Running> {
     let bind = |address| {
-        net::listen(address).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+        net::listen(address)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
     };
     let console = bind(settings.admin)?;
     let admin = console.local_addr()?;
-    let sockets = settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
+    let sockets =
+        settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
     let (commands, received) = mpsc::unbounded_channel();
     let (tell_ready, ready) = watch::channel(None);
     let (tell_ended, ended) = oneshot::channel();
@@ -170,12 +172,12 @@ impl App {
         let reader = publisher.reader();
         let status = Rc::new(Status::new(&registry, self.settings.allow_unenforced_security));
         let mut control = Control::new(self.control_settings(), publisher, status.clone());
-        let console = Rc::new(Console { status: status.clone(), reader: reader.clone(), registry: registry.clone() });
+        let console =
+            Rc::new(Console { status: status.clone(), reader: reader.clone(), registry: registry.clone() });
         if let Ok(socket) = self.console.try_clone() {
             tokio::task::spawn_local(async move {
-                if let Err(error) = admin::serve(socket, console).await {
-                    tracing::error!(%error, "the admin console ended");
-                }
+                let error = admin::serve(socket, console).await;
+                tracing::error!(%error, "the admin console ended");
             });
         }
         control.look();
@@ -231,10 +233,13 @@ impl App {
             (0..count).map(|_| mpsc::channel(listener::HANDED_OVER_MAX)).unzip();
         let queues: Arc<[_]> = queues.into();
         let (phase, phase_of_workers) = watch::channel(Phase::Serving);
-        let identity = Arc::new(status.last_published().map(|published| Identity::of(&published.proxy)).unwrap_or_default());
+        let published = status.last_published();
+        let identity = published.as_ref().map(|published| Identity::of(&published.proxy)).unwrap_or_default();
+        let identity = Arc::new(identity);
+        let names = published.map(|published| published.listeners).unwrap_or_default();
         let mut sockets: Vec<Vec<Socket>> = (0..count).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
-        for (index, (socket, listener)) in self.sockets.drain(..).zip(self.listener_names(reader)).enumerate() {
+        for (index, (socket, listener)) in self.sockets.drain(..).zip(names).enumerate() {
             let address = socket.local_addr()?;
             bound.push(address);
             if let Some(sockets) = sockets.get_mut(index % count) {

@@ -9,6 +9,10 @@
 //! The life of a change: `control/files.rs`, `config::store`, `config::compile`, `control/mod.rs`, `snapshot/build.rs`,
 //! `snapshot/publish.rs`.
 
+mod admin;
+pub mod app;
+mod cli;
+mod control;
 mod http;
 mod listener;
 mod net;
@@ -17,3 +21,5 @@ mod telemetry;
 mod time;
 mod upstream;
 mod worker;
+
+pub use cli::main;

@@ -97,9 +97,8 @@ impl Worker {
             let (worker, handover) = (worker.clone(), handover.clone());
             tokio::task::spawn_local(async move {
                 let listener = socket.listener.clone();
-                if let Err(error) = accept(socket, handover, |accepted| worker.serve(accepted)).await {
-                    tracing::error!(%listener, %error, "the listener stopped accepting");
-                }
+                let error = accept(socket, handover, |accepted| worker.serve(accepted)).await;
+                tracing::error!(%listener, %error, "the listener stopped accepting");
             });
         }
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);

@@ -62,12 +62,15 @@ impl Page {
     }
 }
 
-/// Serves the console for ever.
-pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -> io::Result<std::convert::Infallible> {
-    let socket = TcpListener::from_std(socket)?;
+/// Serves the console. Ends only when the event loop does.
+pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -> io::Error {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return error,
+    };
     let permits = Rc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(permit) = semaphore(&permits).await else { return Err(io::Error::other("the console was closed")) };
+        let Ok(permit) = semaphore(&permits).await else { return io::Error::other("the console was closed") };
         let Ok((stream, remote)) = socket.accept().await else { continue };
         let console = console.clone();
         tokio::task::spawn_local(async move {
@@ -99,7 +102,10 @@ impl Console {
     fn answer(&self, head: &RequestHead, _: RecvBody, _: SocketAddr) -> (ResponseHead, FullBody) {
         let page = match head.method {
             Method::GET | Method::HEAD => self.page(head),
-            _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET; nothing here changes anything\n".to_owned()),
+            _ => Page::text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET; nothing here changes anything\n".to_owned(),
+            ),
         };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
@@ -141,14 +147,21 @@ impl Console {
     fn stats(&self) -> Page {
         self.status.refresh_metrics();
         match self.registry.encode() {
-            Ok(text) => Page { status: StatusCode::OK, content_type: "text/plain; version=0.0.4", body: text.into_bytes() },
+            Ok(text) => Page {
+                status: StatusCode::OK,
+                content_type: "text/plain; version=0.0.4",
+                body: text.into_bytes(),
+            },
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
 
     fn config_dump(&self) -> Page {
         let Some(published) = self.status.last_published() else {
-            return Page::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration is served yet; see /ready\n".to_owned());
+            return Page::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no configuration is served yet; see /ready\n".to_owned(),
+            );
         };
         let version = self.status.generation().to_string();
         Page::json(&config::envoy_json::config_dump(&published.resources, &version))
@@ -157,7 +170,10 @@ impl Console {
     fn findings(&self) -> Page {
         let findings = self.status.all_findings();
         if findings.is_empty() {
-            return Page::text(StatusCode::OK, "nothing to say: everything is honoured as it is written\n".to_owned());
+            return Page::text(
+                StatusCode::OK,
+                "nothing to say: everything is honoured as it is written\n".to_owned(),
+            );
         }
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         Page::text(StatusCode::OK, format!("{}\n", lines.join("\n")))

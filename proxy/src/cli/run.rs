@@ -98,7 +98,9 @@ fn parse_listener(text: &str) -> Result<ExplicitListener, String> {
 
 /// Node metadata from the environment, as the Istio agent takes it: `ISTIO_META_X` becomes `X`.
 fn metadata() -> BTreeMap<String, String> {
-    std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value))).collect()
+    std::env::vars()
+        .filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value)))
+        .collect()
 }
 
 impl Arguments {
@@ -157,7 +159,8 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(&error),
     };
-    let targets: Vec<ListenTarget> = settings.listeners.iter().map(|listener| listener.target.clone()).collect();
+    let targets: Vec<ListenTarget> =
+        settings.listeners.iter().map(|listener| listener.target.clone()).collect();
     let outcome = runtime.block_on(async {
         let mut running = app::start(settings)?;
         tracing::info!(admin = %running.admin(), "started");
@@ -206,7 +209,8 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
         ListenTarget::Service { host, port } => format!("{host}:{port}"),
         ListenTarget::Outbound { port } => format!("outbound:{port}"),
     };
-    let listeners: Vec<(String, SocketAddr)> = targets.iter().map(name).zip(bound.listeners.iter().copied()).collect();
+    let listeners: Vec<(String, SocketAddr)> =
+        targets.iter().map(name).zip(bound.listeners.iter().copied()).collect();
     for (target, address) in &listeners {
         tracing::info!(%address, target, "listening");
     }
@@ -231,12 +235,23 @@ mod tests {
     fn listeners() {
         let service = |host: &str, port| ListenTarget::Service { host: host.into(), port };
         let check = |text: &str, address: &str, target| {
-            assert_eq!(parse_listener(text), Ok(ExplicitListener { address: address.parse().unwrap(), target }), "{text}");
+            assert_eq!(
+                parse_listener(text),
+                Ok(ExplicitListener { address: address.parse().unwrap(), target }),
+                "{text}"
+            );
         };
         check("127.0.0.1:8080=catalog.shop:8000", "127.0.0.1:8080", service("catalog.shop", 8000));
         check("[::1]:0=web:80", "[::1]:0", service("web", 80));
         check("127.0.0.1:8081=outbound:8000", "127.0.0.1:8081", ListenTarget::Outbound { port: 8000 });
-        for bad in ["", "8080=catalog:80", "127.0.0.1:1=catalog", "127.0.0.1:1=catalog:0", "127.0.0.1:1=:80", "127.0.0.1:1=catalog:x"] {
+        for bad in [
+            "",
+            "8080=catalog:80",
+            "127.0.0.1:1=catalog",
+            "127.0.0.1:1=catalog:0",
+            "127.0.0.1:1=:80",
+            "127.0.0.1:1=catalog:x",
+        ] {
             assert!(parse_listener(bad).is_err(), "{bad}");
         }
     }

@@ -134,7 +134,8 @@ impl Files {
         for place in &self.places {
             list(place, &mut present, &mut found.changes);
         }
-        let gone: Vec<PathBuf> = self.known.keys().filter(|file| !present.contains_key(*file)).cloned().collect();
+        let gone: Vec<PathBuf> =
+            self.known.keys().filter(|file| !present.contains_key(*file)).cloned().collect();
         for file in gone {
             if self.known.remove(&file).is_some_and(|known| known.read.is_some()) {
                 found.changes.push(Change::Gone(file));
@@ -215,7 +216,9 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let of_ours = path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|ours| extension == *ours));
+        let of_ours = path
+            .extension()
+            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|ours| extension == *ours));
         if of_ours && !hidden && path.is_file() {
             files.push(path);
         }

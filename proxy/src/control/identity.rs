@@ -37,10 +37,11 @@ impl Workload {
                 service_account: self.service_account.as_str().into(),
                 ips: self.ip.into_iter().collect(),
                 metadata,
-                ..Proxy::unknown()
+                ..Proxy::default()
             });
         };
-        Proxy::of_pod(objects, namespace, name, metadata).ok_or_else(|| self.missing(name, namespace, objects))
+        Proxy::of_pod(objects, namespace, name, &metadata)
+            .ok_or_else(|| self.missing(name, namespace, objects))
     }
 
     fn missing(&self, name: &str, namespace: &str, objects: &Objects) -> Finding {
@@ -55,7 +56,8 @@ impl Workload {
             path: String::new(),
             what: format!("the configuration has no Pod `{name}` in namespace `{namespace}`"),
             remedy: if known.is_empty() {
-                "add the Pod, or say --namespace, --labels, --service-account and --ip instead of --as".to_owned()
+                "add the Pod, or say --namespace, --labels, --service-account and --ip instead of --as"
+                    .to_owned()
             } else {
                 format!("add it, or choose one of {}", known.join(", "))
             },

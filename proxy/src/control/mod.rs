@@ -9,9 +9,8 @@ mod settle;
 mod status;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::compile::{Compiled, ExplicitListener, compile};
@@ -21,7 +20,7 @@ use config::{Resources, validate};
 
 pub(crate) use files::Place;
 pub use identity::Workload;
-pub(crate) use status::Status;
+pub(crate) use status::{Published, Status};
 
 use crate::snapshot::{Builder, Publisher};
 use crate::time;
@@ -171,6 +170,7 @@ impl Control {
         };
         let Compiled { update, findings: compiled } = compile(&objects, &proxy, &self.settings.listeners);
         findings.extend(compiled);
+        let names = update.listeners.iter().map(|listener| listener.name.clone()).collect();
         let changed = self.resources.apply(update);
         if first || !changed.is_empty() {
             let next = self.builder.build(&self.resources, &self.publisher.current());
@@ -184,13 +184,16 @@ impl Control {
             );
             let generation = next.generation;
             self.publisher.publish(next);
-            self.status.published(generation, self.resources.clone(), proxy);
+            self.status.published(
+                generation,
+                Published { resources: self.resources.clone(), proxy, listeners: names, at: time::wall() },
+            );
         }
         self.status.findings(findings, self.store.refused());
     }
 }
 
-fn unreadable(path: &std::path::Path, why: &str) -> Finding {
+fn unreadable(path: &Path, why: &str) -> Finding {
     Finding {
         place: Some(config::origin::Place { file: path.display().to_string().into(), line: 1 }),
         severity: Severity::Error,
@@ -198,6 +201,42 @@ fn unreadable(path: &std::path::Path, why: &str) -> Finding {
         object: None,
         path: String::new(),
         what: format!("the file cannot be read: {why}"),
-        remedy: "make it readable UTF-8 text, or remove it; what was read of it before holds until then".to_owned(),
+        remedy: "make it readable UTF-8 text, or remove it; what was read of it before holds until then"
+            .to_owned(),
     }
+}
+
+/// What there is to say about the configuration at `paths`, without running it for anybody.
+///
+/// # Errors
+///
+/// When a path cannot be looked at.
+pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec<Finding>, String> {
+    let mut places = Vec::new();
+    for path in paths {
+        let metadata = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        places.push(if metadata.is_dir() {
+            Place::Directory(path.clone())
+        } else {
+            Place::File(path.clone())
+        });
+    }
+    places.extend(mesh_config.map(|path| Place::MeshConfig(path.to_owned())));
+    let mut store = Store::new();
+    let mut findings = Vec::new();
+    for change in Files::new(places).look(&Watcher::new(std::iter::empty()), time::now()).changes {
+        match change {
+            Change::Text(path, Content::Objects, text) => store.read(&path.display().to_string(), &text),
+            Change::Text(path, Content::MeshConfig, text) => {
+                store.read_mesh(&path.display().to_string(), &text)
+            }
+            Change::Unreadable(path, _, why) => findings.push(unreadable(&path, &why)),
+            Change::Gone(_) => {}
+        }
+    }
+    findings.extend(store.findings());
+    findings.extend(validate::references(&store.objects()));
+    findings.sort();
+    findings.dedup();
+    Ok(findings)
 }

@@ -11,7 +11,6 @@ use config::finding::{Finding, Severity};
 
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
-use crate::time;
 
 /// Written by the control thread's one loop, read by the console on the same thread.
 pub(crate) struct Status {
@@ -34,6 +33,8 @@ pub(crate) struct Published {
     pub(crate) resources: Resources,
     /// For whom.
     pub(crate) proxy: Proxy,
+    /// Names of the listeners, in the order they were asked for.
+    pub(crate) listeners: Vec<Arc<str>>,
     /// When.
     pub(crate) at: SystemTime,
 }
@@ -110,14 +111,13 @@ impl Status {
     }
 
     /// A generation was published.
-    pub(super) fn published(&self, generation: u64, resources: Resources, proxy: Proxy) {
-        let at = time::wall();
+    pub(super) fn published(&self, generation: u64, published: Published) {
         self.generation.set(generation);
         *self.not_ready.borrow_mut() = None;
-        *self.published.borrow_mut() = Some(Published { resources, proxy, at });
-        let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let seconds = published.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.metrics.shard.set_gauge(self.metrics.generation, generation);
         self.metrics.shard.set_gauge(self.metrics.published, seconds);
+        *self.published.borrow_mut() = Some(published);
     }
 
     /// Nothing could be published; what was before stays.

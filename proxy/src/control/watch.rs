@@ -81,7 +81,9 @@ impl Shared {
                 writing.extend(event.paths.iter().map(|path| (path.clone(), ())));
             }
             // Created, renamed or removed: what was known of its writers holds no longer.
-            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(notify::event::ModifyKind::Name(_)) => {
+            EventKind::Create(_)
+            | EventKind::Remove(_)
+            | EventKind::Modify(notify::event::ModifyKind::Name(_)) => {
                 for path in &event.paths {
                     writing.remove(path);
                 }

@@ -12,7 +12,7 @@ use crate::upstream::Outcome;
 const UNKNOWN: &str = "unknown";
 
 /// Who this proxy is: the `source_*` labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Workload name.
     pub(crate) workload: String,
@@ -28,6 +28,23 @@ pub(crate) struct Identity {
     pub(crate) version: String,
     /// Cluster ID.
     pub(crate) cluster: String,
+}
+
+impl Identity {
+    /// That of a proxy.
+    pub(crate) fn of(proxy: &config::compile::Proxy) -> Identity {
+        let workload = proxy.workload();
+        let label = |key| proxy.label(key).unwrap_or_default().to_owned();
+        Identity {
+            workload: workload.name.to_string(),
+            canonical_service: workload.canonical_name.to_string(),
+            canonical_revision: workload.canonical_revision.to_string(),
+            namespace: workload.namespace.to_string(),
+            app: label("app"),
+            version: label("version"),
+            cluster: workload.cluster_id.to_string(),
+        }
+    }
 }
 
 /// What a request is counted by, besides who sent it.

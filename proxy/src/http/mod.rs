@@ -10,7 +10,7 @@ pub(crate) mod engine;
 mod error;
 mod exchange;
 mod headers;
-mod labels;
+pub(crate) mod labels;
 mod local_reply;
 mod path;
 mod record;

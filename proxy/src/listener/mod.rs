@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use drain::Drain;
-pub(crate) use handover::{Handover, Load, Loads};
+pub(crate) use handover::{HANDED_OVER_MAX, Handover, Load, Loads};
 
 use crate::time;
 
@@ -43,16 +43,19 @@ pub(crate) struct Accepted {
     pub(crate) load: Load,
 }
 
-/// Accepts connections for ever and gives each to a worker: to this one by `serve`, to others by their queue.
-pub(crate) async fn accept(
-    socket: Socket,
-    handover: Handover,
-    serve: impl Fn(Accepted),
-) -> io::Result<std::convert::Infallible> {
+/// Accepts connections and gives each to a worker: to this one by `serve`, to others by their queue. Ends only when the
+/// event loop does.
+pub(crate) async fn accept(socket: Socket, handover: Handover, serve: impl Fn(Accepted)) -> io::Error {
     let Socket { listener, address, socket } = socket;
-    let socket = AsyncFd::new(socket)?;
+    let socket = match register(socket) {
+        Ok(socket) => socket,
+        Err(error) => return error,
+    };
     loop {
-        let mut ready = socket.readable().await?;
+        let mut ready = match socket.readable().await {
+            Ok(ready) => ready,
+            Err(error) => return error,
+        };
         let (stream, remote_address) = match ready.try_io(|socket| socket.get_ref().accept()) {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) if is_the_clients(&error) => continue,
@@ -75,6 +78,15 @@ pub(crate) async fn accept(
             serve(own);
         }
     }
+}
+
+/// Enters a listening socket into this worker's event loop. What it accepts is in no loop yet, so that another worker can
+/// take it at no cost.
+#[expect(unsafe_code, reason = "tokio cannot know that this descriptor stays the same; here it is plain")]
+fn register(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // SAFETY: a std `TcpListener` owns one open descriptor, returns the same one for as long as it lives, and is neither
+    // replaced nor closed while `AsyncFd` owns it.
+    unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
 
 /// Small writes are sent at once.

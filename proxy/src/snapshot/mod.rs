@@ -16,12 +16,12 @@ mod trace;
 
 pub(crate) use build::Builder;
 pub(crate) use cluster::{Cluster, Endpoint, EndpointShared, Priority, Transport};
-pub(crate) use listener::{Listener, LogSink, Manager};
+pub(crate) use listener::{Listener, LogSink};
 pub(crate) use publish::{Publisher, Reader};
 pub(crate) use route::{
     Action, Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
 };
-pub(crate) use route_table::{Found, RouteTable, VirtualHost};
+pub(crate) use route_table::{Found, RouteTable};
 pub(crate) use trace::{Mismatch, NoTrace, Trace};
 
 use std::collections::HashMap;

@@ -48,7 +48,11 @@ impl Client {
     }
 
     /// Asks, and reads the answer to its end.
-    pub(super) async fn get(&mut self, path: &'static str, headers: &[(&'static str, &'static str)]) -> Result<Answer, String> {
+    pub(super) async fn get(
+        &mut self,
+        path: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Answer, String> {
         let answer = tokio::time::timeout(TIMEOUT, self.ask(path, headers)).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")));
         if answer.is_err() {
@@ -57,13 +61,18 @@ impl Client {
         answer
     }
 
-    async fn ask(&mut self, path: &'static str, headers: &[(&'static str, &'static str)]) -> Result<Answer, String> {
+    async fn ask(
+        &mut self,
+        path: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Answer, String> {
         let mut connection = match self.connection.take() {
             Some(connection) if connection.is_ready() => connection,
             _ => connect(self.address).await?,
         };
-        let headers =
-            headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let head = RequestHead {
             method: Method::GET,
             version: Version::Http11,
@@ -81,8 +90,14 @@ impl Client {
             }
         }
         self.connection = Some(connection);
-        let version = head.headers.get(SERVED_BY).and_then(|version| version.to_str().ok()).unwrap_or_default();
-        Ok(Answer { status: head.status.as_u16(), version: version.to_owned(), headers: head.headers, body: read })
+        let version =
+            head.headers.get(SERVED_BY).and_then(|version| version.to_str().ok()).unwrap_or_default();
+        Ok(Answer {
+            status: head.status.as_u16(),
+            version: version.to_owned(),
+            headers: head.headers,
+            body: read,
+        })
     }
 }
 
@@ -142,7 +157,12 @@ impl Load {
         let begin = time::now();
         for lane in 0..CONNECTIONS {
             let offset = Duration::from_secs(1) * lane / rate;
-            lanes.spawn_local(run(address, begin + offset, Duration::from_secs(1) * CONNECTIONS / rate, figures.clone()));
+            lanes.spawn_local(run(
+                address,
+                begin + offset,
+                Duration::from_secs(1) * CONNECTIONS / rate,
+                figures.clone(),
+            ));
         }
         Load { figures, _lanes: lanes }
     }

@@ -79,7 +79,9 @@ spec:
 
 /// What Kubernetes knows: a service, its pods, and where each of them is.
 fn kubernetes(backends: &[Backend]) -> String {
-    let mut text = String::from("# What Kubernetes would say of this mesh.\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
+    let mut text = String::from(
+        "# What Kubernetes would say of this mesh.\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    );
     for (number, service) in (1..).zip(["web", "catalog", "reviews"]) {
         // Writing to a string cannot fail.
         let _ = write!(

@@ -134,7 +134,8 @@ impl Demo {
         let mut proxy = app::start(settings)?;
         let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;
         let bound = ready.ok().flatten().ok_or_else(|| io::Error::other("the proxy did not become ready"))?;
-        let catalog = bound.listeners.first().copied().ok_or_else(|| io::Error::other("no listener was bound"))?;
+        let catalog =
+            bound.listeners.first().copied().ok_or_else(|| io::Error::other("no listener was bound"))?;
         if !arguments.once {
             introduce(&directory, catalog, bound.listeners.get(1).copied(), bound.admin);
         }
@@ -162,5 +163,8 @@ fn introduce(directory: &Path, catalog: SocketAddr, outbound: Option<SocketAddr>
         println!("  curl -H 'Host: reviews' http://{outbound}/          any service, chosen by Host");
     }
     println!("  curl http://{admin}/clusters                          what it knows and does");
-    println!("edit {} and watch the table follow; Ctrl-C ends\n", directory.join(mesh::CATALOG_FILE).display());
+    println!(
+        "edit {} and watch the table follow; Ctrl-C ends\n",
+        directory.join(mesh::CATALOG_FILE).display()
+    );
 }

@@ -44,7 +44,9 @@ pub(super) fn line(figures: &Figures, total: u64) -> String {
 pub(super) fn percentiles(latencies: &[Duration]) -> (Duration, Duration) {
     let mut sorted = latencies.to_vec();
     sorted.sort_unstable();
-    let at = |percent: usize| sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
+    let at = |percent: usize| {
+        sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
+    };
     (at(50), at(99))
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn run(demo: &mut Demo) -> io::Result<bool> {
     let mut held = true;
     held &= tell("split", "90 % of requests to v1, 10 % to v2", split(demo).await);
     held &= tell("header route", "x-user: tester goes to v2", header_route(demo).await);
-    held &= tell("endpoint killed", "one of two v1 endpoints dies; retries hide it", endpoint_killed(demo).await);
+    held &=
+        tell("endpoint killed", "one of two v1 endpoints dies; retries hide it", endpoint_killed(demo).await);
     held &= tell("hot swap", "the split changes under load, again and again", hot_swap(demo).await);
     held &= tell("bad file", "a bad object is refused, the last good one stays", bad_file(demo).await);
     demo.proxy.drain();
@@ -52,7 +53,11 @@ fn tell(name: &str, what: &str, outcome: Result<Outcome, String>) -> bool {
 }
 
 /// Answers to so many requests, in order.
-async fn ask(demo: &Demo, count: u32, headers: &[(&'static str, &'static str)]) -> Result<Vec<Answer>, String> {
+async fn ask(
+    demo: &Demo,
+    count: u32,
+    headers: &[(&'static str, &'static str)],
+) -> Result<Vec<Answer>, String> {
     let mut client = Client::new(demo.catalog);
     let mut answers = Vec::new();
     for _ in 0..count {
@@ -70,14 +75,22 @@ async fn split(demo: &Demo) -> Result<Outcome, String> {
     let (v1, v2) = (of_version(&answers, "v1"), of_version(&answers, "v2"));
     // 200 of 2,000 expected; the standard deviation is 13.4, and five of them are as good as never.
     let held = v1 + v2 == answers.len() && (133..=267).contains(&v2);
-    Ok(Outcome::new(held, format_args!("{} requests: {v1} to v1, {v2} to v2, {} failed", answers.len(), answers.len() - v1 - v2)))
+    Ok(Outcome::new(
+        held,
+        format_args!(
+            "{} requests: {v1} to v1, {v2} to v2, {} failed",
+            answers.len(),
+            answers.len() - v1 - v2
+        ),
+    ))
 }
 
 async fn header_route(demo: &Demo) -> Result<Outcome, String> {
     let answers = ask(demo, 100, &[("x-user", "tester")]).await?;
     let v2 = of_version(&answers, "v2");
     let moved = Client::new(demo.catalog).get("/shop", &[]).await?;
-    let location = moved.headers.get("location").and_then(|location| location.to_str().ok()).unwrap_or_default();
+    let location =
+        moved.headers.get("location").and_then(|location| location.to_str().ok()).unwrap_or_default();
     let held = v2 == answers.len() && moved.status == 308 && location.ends_with("/items");
     Ok(Outcome::new(
         held,
@@ -117,7 +130,10 @@ async fn hot_swap(demo: &Demo) -> Result<Outcome, String> {
         published(demo, first + swap + 1).await?;
         let answers = ask(demo, 5, &[]).await?;
         if of_version(&answers, expected) != answers.len() {
-            return Ok(Outcome::new(false, format_args!("after swap {swap}, not all answers came from {expected}")));
+            return Ok(Outcome::new(
+                false,
+                format_args!("after swap {swap}, not all answers came from {expected}"),
+            ));
         }
     }
     let took = time::now().saturating_duration_since(begin);
@@ -141,7 +157,8 @@ async fn bad_file(demo: &Demo) -> Result<Outcome, String> {
     let generation_before = generation(demo).await?;
     let bad = mesh::catalog(0).replace("  http:", "  htpp:");
     mesh::replace(&demo.directory, &bad).map_err(|error| error.to_string())?;
-    let refusal = until(|| async { admin(demo, "/findings").await.ok().filter(|text| text.contains("htpp")) }).await;
+    let refusal =
+        until(|| async { admin(demo, "/findings").await.ok().filter(|text| text.contains("htpp")) }).await;
     let refusal = refusal.ok_or("the refusal does not show in /findings")?;
     let answers = ask(demo, 200, &[]).await?;
     let still_v1 = of_version(&answers, "v1");
@@ -153,7 +170,9 @@ async fn bad_file(demo: &Demo) -> Result<Outcome, String> {
     let said = refusal.lines().find(|line| line.contains("htpp")).unwrap_or_default();
     Ok(Outcome::new(
         still_v1 > 0 && unchanged && repaired && failed == 0,
-        format_args!("said: {said}\n      {still_v1} of 200 still to v1 meanwhile, all to v2 once repaired, {failed} failed"),
+        format_args!(
+            "said: {said}\n      {still_v1} of 200 still to v1 meanwhile, all to v2 once repaired, {failed} failed"
+        ),
     ))
 }
 
@@ -179,11 +198,13 @@ async fn admin(demo: &Demo, page: &'static str) -> Result<String, String> {
 async fn generation(demo: &Demo) -> Result<u64, String> {
     let stats = admin(demo, "/stats/prometheus").await?;
     let line = stats.lines().find_map(|line| line.strip_prefix("weft_config_generation "));
-    line.and_then(|number| number.parse().ok()).ok_or_else(|| "the metrics do not tell the generation".to_owned())
+    line.and_then(|number| number.parse().ok())
+        .ok_or_else(|| "the metrics do not tell the generation".to_owned())
 }
 
 /// Waits until that generation is served.
 async fn published(demo: &Demo, wanted: u64) -> Result<(), String> {
-    let reached = until(|| async { generation(demo).await.ok().filter(|generation| *generation >= wanted) }).await;
+    let reached =
+        until(|| async { generation(demo).await.ok().filter(|generation| *generation >= wanted) }).await;
     reached.map(|_| ()).ok_or_else(|| format!("generation {wanted} was not published within {PATIENCE:?}"))
 }
