@@ -20,6 +20,8 @@ pub mod objects;
 pub mod origin;
 pub mod resource;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 pub mod yaml;
 
