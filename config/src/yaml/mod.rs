@@ -28,3 +28,5 @@ mod tests;
 pub use limits::Limits;
 pub use lines::FieldLines;
 pub use read::{FileRead, ObjectRead, read_file};
+
+pub(crate) use suggest::remedy;
