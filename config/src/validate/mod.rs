@@ -11,6 +11,7 @@ mod http_route;
 mod kubernetes;
 mod layer4;
 mod load_balancer;
+mod mesh;
 mod names;
 mod not_honoured;
 mod reachability;
@@ -26,7 +27,8 @@ pub use values::{DIRECT_RESPONSE_BYTES_MAX, REGEX_COMPILED_BYTES_MAX, REGEX_TEXT
 use crate::finding::Finding;
 use crate::objects::AnyObject;
 
-use check::Check;
+pub(crate) use check::Check;
+pub(crate) use mesh::check_mesh;
 
 /// What there is to say about one object alone. An error among it refuses the object.
 pub fn object(object: &AnyObject) -> Vec<Finding> {

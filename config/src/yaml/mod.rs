@@ -19,8 +19,8 @@ mod read;
 mod scalar;
 mod split;
 mod suggest;
-mod tree;
-mod typed;
+pub(crate) mod tree;
+pub(crate) mod typed;
 
 #[cfg(test)]
 mod tests;
@@ -29,4 +29,8 @@ pub use limits::Limits;
 pub use lines::FieldLines;
 pub use read::{FileRead, ObjectRead, read_file};
 
+pub(crate) use build::build;
+pub(crate) use path::Path;
+pub(crate) use problem::Problem;
+pub(crate) use split::{DocumentText as Document, documents};
 pub(crate) use suggest::remedy;

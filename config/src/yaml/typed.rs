@@ -29,6 +29,8 @@ pub(crate) enum Unknown {
     Ignored,
     /// Each is a problem.
     Refused,
+    /// Each is a problem, except directly in the values at these paths, whose fields the caller has looked at.
+    RefusedExceptIn(&'static [&'static str]),
 }
 
 /// Reads `node`, which is at `path`, as a `T`. What is wrong is added to `problems`; there is a value only when
@@ -154,7 +156,12 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         };
         let mut fields =
             Fields { mapping: self, entries: entries.iter(), is_type: true, known: None, value: None };
-        if self.context.unknown == Unknown::Refused {
+        let refused = match self.context.unknown {
+            Unknown::Ignored => false,
+            Unknown::Refused => true,
+            Unknown::RefusedExceptIn(paths) => !paths.contains(&self.path.to_string().as_str()),
+        };
+        if refused {
             unknown_fields(self.node, &self.path, known, &mut self.context.problems.borrow_mut());
             fields.known = Some(known);
         }
