@@ -51,7 +51,7 @@ impl Record {
 }
 
 impl Store {
-    /// All findings about single objects and files, by file and line.
+    /// All findings about single objects and files, by file and line. See also [`crate::validate::references`].
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (name, file) in &self.files {

@@ -1,7 +1,9 @@
-//! What is wrong or not honoured.
+//! What is wrong or not honoured, in one object and across objects.
 //!
 //! [`object`] looks at one object alone. What Istio's own validation refuses is an error here, and refuses the
 //! object; what it warns of is a warning. Fields that weft does not honour yet are warnings, listed in one file.
+//! [`references`](fn@references) looks at all objects together; what it finds are warnings, because an object may
+//! name another that comes later.
 
 mod check;
 mod destination_rule;
@@ -15,6 +17,7 @@ mod mesh;
 mod names;
 mod not_honoured;
 mod reachability;
+mod references;
 mod traffic_policy;
 mod values;
 mod virtual_service;
@@ -22,6 +25,7 @@ mod virtual_service;
 #[cfg(test)]
 mod tests;
 
+pub use references::references;
 pub use values::{DIRECT_RESPONSE_BYTES_MAX, REGEX_COMPILED_BYTES_MAX, REGEX_TEXT_BYTES_MAX};
 
 use crate::finding::Finding;
