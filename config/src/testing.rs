@@ -2,6 +2,11 @@
 
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
+
+use crate::yaml::typed::{self, Unknown};
+use crate::yaml::{Limits, Path, build, documents};
+
 /// Environment variable that names the directory of reference data.
 const SHARED: &str = "WEFT_SHARED";
 
@@ -27,4 +32,23 @@ pub(crate) fn shop() -> Option<Shop> {
     }
     println!("SKIP: no sample mesh at {}; set {SHARED}", shop.display());
     None
+}
+
+/// A value of any type from the first document of a text.
+///
+/// # Errors
+///
+/// What is wrong with it, as text.
+pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    read_yaml(text, Unknown::Ignored)
+}
+
+/// As [`from_yaml`], with a say about fields that the type does not have.
+pub(crate) fn read_yaml<T: DeserializeOwned>(text: &str, unknown: Unknown) -> Result<T, String> {
+    let document = documents(text).next().ok_or("the text holds nothing")?;
+    let built = build(&document, &Limits::DEFAULT).map_err(|broken| broken.problem.what)?;
+    let root = built.root.ok_or("the document holds nothing")?;
+    let mut problems = built.problems;
+    let value = typed::read(&root, &Path::Root, unknown, &mut problems);
+    value.filter(|_| problems.is_empty()).ok_or_else(|| format!("{problems:?}"))
 }

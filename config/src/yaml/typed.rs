@@ -273,3 +273,86 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
         Err(Error::invalid_type(Unexpected::UnitVariant, &visitor))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Unknown;
+    use crate::testing::{from_yaml, read_yaml};
+
+    #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+    #[serde(default)]
+    struct Everything {
+        small: u16,
+        signed: i32,
+        share: f64,
+        text: String,
+        flag: bool,
+        maybe: Option<u8>,
+        list: Vec<String>,
+        map: BTreeMap<String, i64>,
+        choice: Choice,
+        nested: Option<Box<Everything>>,
+    }
+
+    #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    enum Choice {
+        #[default]
+        FirstOne,
+        Other,
+    }
+
+    #[test]
+    fn values_of_every_type() {
+        let text = "{small: 7, signed: -7, share: 50, text: on, flag: true, maybe: 1, list: [a, '1'], map: {a: 1, 2: -2}, \
+                    choice: OTHER, nested: {share: 0.5}}";
+        let expected = Everything {
+            small: 7,
+            signed: -7,
+            share: 50.0,
+            text: "on".to_owned(),
+            flag: true,
+            maybe: Some(1),
+            list: vec!["a".to_owned(), "1".to_owned()],
+            map: BTreeMap::from([("a".to_owned(), 1), ("2".to_owned(), -2)]),
+            choice: Choice::Other,
+            nested: Some(Box::new(Everything { share: 0.5, ..Everything::default() })),
+        };
+        assert_eq!(from_yaml(text), Ok(expected));
+    }
+
+    #[test]
+    fn null_is_not_written_but_in_maps_it_is_a_value() {
+        assert_eq!(
+            from_yaml("{small: ~, text: null, list:, choice: , nested: ~}"),
+            Ok(Everything::default())
+        );
+        assert!(from_yaml::<Everything>("{map: {a: ~}}").is_err());
+        assert!(from_yaml::<Everything>("{list: [~]}").is_err());
+    }
+
+    #[test]
+    fn fields_a_type_does_not_have() {
+        assert_eq!(from_yaml("{other: 1, small: 7}"), Ok(Everything { small: 7, ..Everything::default() }));
+        let except =
+            |paths| read_yaml::<Everything>("{other: 1, nested: {more: 1}}", Unknown::RefusedExceptIn(paths));
+        assert!(except(&["", "nested"]).is_ok());
+        assert!(except(&[""]).is_err() && except(&["nested"]).is_err());
+    }
+
+    #[test]
+    fn places_of_what_is_wrong() {
+        let check = |text: &str, expected: &str| {
+            let error = read_yaml::<Everything>(text, Unknown::Refused).expect_err(text);
+            assert!(error.contains(&format!("path: \"{expected}\"")), "{text}: {error}");
+        };
+        check("{nested: {nested: {small: 70000}}}", "nested.nested.small");
+        check("{list: [a, {b: c}]}", "list[1]");
+        check("{map: {a: 1, 'x y': z}}", "map[x y]");
+        check("{nested: {smal: 1}}", "nested.smal");
+        check("{choice: [OTHER]}", "choice");
+        check("{nested: []}", "nested");
+    }
+}
