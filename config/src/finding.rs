@@ -1,5 +1,7 @@
 //! What weft has to say about its configuration: one [`Finding`] per defect, with its place and its remedy.
 
+pub mod code;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -37,7 +39,7 @@ pub struct Finding {
     pub place: Option<Place>,
     /// How bad it is.
     pub severity: Severity,
-    /// A stable name of this kind of finding for filters and pipelines, for example `dangling-subset`.
+    /// A stable name of this kind of finding for filters and pipelines, one of [`code`].
     pub code: &'static str,
     /// The object it is about; `None` when the text did not even tell which object it is.
     #[serde(skip_serializing_if = "Option::is_none")]

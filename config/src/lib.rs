@@ -21,6 +21,8 @@ pub mod origin;
 pub mod pattern;
 pub mod resource;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 pub mod yaml;
 

@@ -1,10 +1,21 @@
 //! Istio's MeshConfig: what holds for the whole mesh.
 //!
 //! It has no kind of its own: it is `mesh.yaml` in the configuration directory or the file given as
-//! `--mesh-config`. It is strict like Istio's kinds. Fields that weft does not honour yet are kept in
-//! [`MeshConfig::not_honoured`] by name, so that they are warned about and not lost.
+//! `--mesh-config`. It is strict like Istio's kinds: every field of Istio's is known, and any other is an error.
+//! Fields that weft does not honour yet are kept in [`MeshConfig::not_honoured`] by name, so that they are warned
+//! about and not lost.
+
+mod fields;
+mod read;
+
+#[cfg(test)]
+mod tests;
+
+pub use read::{MeshRead, object_ref, read_mesh};
 
 use std::collections::BTreeMap;
+
+use serde::Deserialize;
 
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
 
@@ -39,12 +50,13 @@ pub struct MeshConfig {
     pub default_destination_rule_export_to: Vec<String>,
     /// Settings of proxies.
     pub default_config: ProxyConfig,
-    /// Fields of Istio's that weft does not honour yet, by path, as written.
-    pub not_honoured: BTreeMap<String, ()>,
+    /// Paths of the fields written that weft does not honour yet.
+    pub not_honoured: Vec<String>,
 }
 
 /// `istio.mesh.v1alpha1.ProxyConfig`, the fields that weft honours.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ProxyConfig {
     /// Metadata added to the node's, such as `ISTIO_META_HTTP10`.
     pub proxy_metadata: BTreeMap<String, String>,
@@ -60,12 +72,14 @@ pub enum OutboundTrafficPolicy {
 }
 
 /// What happens to paths before anything looks at them. `DEFAULT` is `BASE`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Normalization {
     /// Nothing.
     None,
     /// RFC 3986.
     #[default]
+    #[serde(alias = "DEFAULT")]
     Base,
     /// RFC 3986, and several slashes in a row become one.
     MergeSlashes,
@@ -74,8 +88,10 @@ pub enum Normalization {
 }
 
 impl MeshConfig {
-    /// Node metadata of all proxies.
+    /// Node metadata of all proxies: `ISTIO_META_X` among the metadata becomes `X`, as with the Istio agent.
     pub fn proxy_metadata(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
+        let told = self.default_config.proxy_metadata.iter();
+        told.filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value.clone())))
+            .collect()
     }
 }

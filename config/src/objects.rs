@@ -8,6 +8,7 @@ use crate::istio::{DestinationRule, VirtualService};
 use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, Service};
 use crate::mesh::MeshConfig;
 use crate::origin::{ObjectRef, Origin, Place};
+use crate::yaml::FieldLines;
 
 /// One object: who it is, where it is written, and what it says.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +43,8 @@ pub struct Source {
     pub file: Arc<str>,
     /// Line of the file on which the document begins, counted from 1.
     pub line: u32,
-    /// The document, kept only for Istio's kinds, so that a field of it can be found again by its path.
-    pub text: Option<Arc<str>>,
+    /// Where its fields are written; kept only for Istio's kinds, whose fields are named in findings and origins.
+    pub fields: Option<Arc<FieldLines>>,
 }
 
 impl<T> Object<T> {
@@ -74,6 +75,13 @@ impl Source {
     pub fn place(&self) -> Place {
         Place { file: self.file.clone(), line: self.line }
     }
+
+    /// Where the field at `path`, such as `spec.http[2].route[0]`, is written, or the nearest parent of it that is.
+    /// Cheap: nothing is parsed again.
+    pub fn place_of(&self, path: &str) -> Place {
+        let offset = self.fields.as_ref().map_or(0, |fields| fields.offset_of(path));
+        Place { file: self.file.clone(), line: self.line.saturating_add(offset) }
+    }
 }
 
 /// Namespace and name.
@@ -100,10 +108,67 @@ pub struct Objects {
     pub mesh: Arc<MeshConfig>,
 }
 
-impl Source {
-    /// Where the field at `path` is written, or the nearest parent of it that is.
-    pub fn place_of(&self, path: &str) -> Place {
-        let _ = path;
-        self.place()
+/// An object of any kind that weft reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyObject {
+    /// `v1` Namespace.
+    Namespace(Arc<Object<LabelsOnly>>),
+    /// `v1` Node.
+    Node(Arc<Object<LabelsOnly>>),
+    /// `v1` Service.
+    Service(Arc<Object<Service>>),
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice(Arc<Object<EndpointSlice>>),
+    /// `v1` Pod.
+    Pod(Arc<Object<Pod>>),
+    /// `networking.istio.io` VirtualService.
+    VirtualService(Arc<Object<VirtualService>>),
+    /// `networking.istio.io` DestinationRule.
+    DestinationRule(Arc<Object<DestinationRule>>),
+}
+
+impl AnyObject {
+    /// Who it is.
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            AnyObject::Namespace(object) | AnyObject::Node(object) => &object.metadata,
+            AnyObject::Service(object) => &object.metadata,
+            AnyObject::EndpointSlice(object) => &object.metadata,
+            AnyObject::Pod(object) => &object.metadata,
+            AnyObject::VirtualService(object) => &object.metadata,
+            AnyObject::DestinationRule(object) => &object.metadata,
+        }
+    }
+}
+
+impl Objects {
+    /// Adds `object`, or puts it in the place of the one of that identity.
+    pub fn insert(&mut self, object: AnyObject) {
+        let identity = &object.metadata().object;
+        let key = (identity.namespace.clone(), identity.name.clone());
+        match object {
+            AnyObject::Namespace(object) => drop(self.namespaces.insert(key, object)),
+            AnyObject::Node(object) => drop(self.nodes.insert(key, object)),
+            AnyObject::Service(object) => drop(self.services.insert(key, object)),
+            AnyObject::EndpointSlice(object) => drop(self.endpoint_slices.insert(key, object)),
+            AnyObject::Pod(object) => drop(self.pods.insert(key, object)),
+            AnyObject::VirtualService(object) => drop(self.virtual_services.insert(key, object)),
+            AnyObject::DestinationRule(object) => drop(self.destination_rules.insert(key, object)),
+        }
+    }
+
+    /// Removes the object of the same kind and identity as `object`.
+    pub fn remove(&mut self, object: &AnyObject) {
+        let identity = &object.metadata().object;
+        let key = (identity.namespace.clone(), identity.name.clone());
+        match object {
+            AnyObject::Namespace(_) => drop(self.namespaces.remove(&key)),
+            AnyObject::Node(_) => drop(self.nodes.remove(&key)),
+            AnyObject::Service(_) => drop(self.services.remove(&key)),
+            AnyObject::EndpointSlice(_) => drop(self.endpoint_slices.remove(&key)),
+            AnyObject::Pod(_) => drop(self.pods.remove(&key)),
+            AnyObject::VirtualService(_) => drop(self.virtual_services.remove(&key)),
+            AnyObject::DestinationRule(_) => drop(self.destination_rules.remove(&key)),
+        }
     }
 }

@@ -13,14 +13,19 @@ pub const PROGRAM_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a pattern is not one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PatternError {
-    /// What is wrong with it, in one line.
-    pub what: String,
+pub enum PatternError {
+    /// Its program is larger than [`PROGRAM_BYTES_MAX`].
+    TooBig,
+    /// It breaks the syntax; how, in one line.
+    Malformed(String),
 }
 
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        match self {
+            PatternError::TooBig => write!(f, "it takes more than {PROGRAM_BYTES_MAX} bytes when compiled"),
+            PatternError::Malformed(reason) => f.write_str(reason),
+        }
     }
 }
 
@@ -49,10 +54,14 @@ pub fn search(pattern: &str) -> Result<Regex, PatternError> {
 /// Character classes are ASCII as in RE2; a pattern that names Unicode classes or characters gets them.
 fn compile(pattern: &str) -> Result<Regex, PatternError> {
     let build = |unicode| RegexBuilder::new(pattern).unicode(unicode).size_limit(PROGRAM_BYTES_MAX).build();
-    build(false).or_else(|_| build(true)).map_err(|error| {
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default();
-        PatternError { what: last.strip_prefix("error: ").unwrap_or(last).to_owned() }
+    build(false).or_else(|_| build(true)).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => PatternError::TooBig,
+        error => {
+            // The library draws an arrow below the pattern; its last line says what is wrong.
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            PatternError::Malformed(reason.to_owned())
+        }
     })
 }
 

@@ -1,1 +1,266 @@
-//! To come.
+//! Which objects hold, when files change and some of what they say is bad.
+//!
+//! A pure state machine: the caller says which file holds which text now, and asks what holds. It reads no files and
+//! knows no time.
+//!
+//! - A bad object is refused alone; the version of it that held last goes on to, wherever that was written.
+//! - While a document of a file does not tell which object it is, no object of that file is gone: the document may
+//!   be any of them.
+//! - An object that is missing from a text is not gone at once, because a text may be half written: [`Store::read`]
+//!   tells what is missing, [`Store::settle`] makes it gone. What is new in the text holds at once.
+//! - Of an object that is written twice, the first by file name and line holds; the other is an error.
+//! - What did not change keeps its `Arc`.
+
+mod mesh;
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+pub use report::{Refusal, Serving};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::finding::{Finding, Severity};
+use crate::objects::{AnyObject, Objects};
+use crate::origin::{ObjectRef, Place};
+use crate::validate;
+use crate::yaml::{FileRead, Limits, ObjectRead, read_file};
+
+use mesh::MeshFiles;
+
+/// Base name of the file in a configuration directory that holds MeshConfig.
+pub const MESH_FILE: &str = "mesh.yaml";
+
+/// All files as they were last read, and what holds of them.
+#[derive(Debug, Default)]
+pub struct Store {
+    limits: Limits,
+    files: BTreeMap<Arc<str>, File>,
+    records: BTreeMap<ObjectRef, Record>,
+    mesh: MeshFiles,
+    objects: Objects,
+    /// Changes so far.
+    revision: u64,
+}
+
+/// What a file said about no one object.
+#[derive(Debug, Default)]
+struct File {
+    findings: Vec<Finding>,
+    /// The revision that brought its text.
+    revision: u64,
+    /// The objects that have a claim of this file.
+    objects: BTreeSet<ObjectRef>,
+}
+
+/// One object: where it is written, and what holds of it. Never without a claim.
+#[derive(Debug, Default)]
+struct Record {
+    /// The first one counts.
+    claims: Vec<Claim>,
+    serving: Option<Held>,
+}
+
+/// The version that holds, and since which revision.
+#[derive(Debug)]
+struct Held {
+    value: AnyObject,
+    revision: u64,
+}
+
+/// An object in a file.
+#[derive(Debug)]
+struct Claim {
+    standing: Standing,
+    file: Arc<str>,
+    /// Its number among the objects of the file.
+    number: usize,
+    place: Place,
+    /// What it says; `None` when that is refused.
+    value: Option<AnyObject>,
+    findings: Vec<Finding>,
+    /// The revision that brought it.
+    revision: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// The text of the file has it.
+    Written,
+    /// The text does not, but a document in it does not tell which object it is.
+    Kept,
+    /// The text does not, and it is gone as soon as that is settled.
+    Missing,
+}
+
+impl Claim {
+    /// Claims of files by name and line, those on their way out last.
+    fn order(&self) -> (bool, &Arc<str>, usize) {
+        (self.standing == Standing::Missing, &self.file, self.number)
+    }
+}
+
+impl Store {
+    /// A store without files.
+    pub fn new() -> Store {
+        Store::default()
+    }
+
+    /// A store that reads within `limits`.
+    pub fn with_limits(limits: Limits) -> Store {
+        Store { limits, ..Store::default() }
+    }
+
+    /// Takes in `text` as all that `file` holds now. What is new or changed in it holds from now on. Returns the
+    /// objects that it held before and lacks now; they go on to hold until [`Store::settle`].
+    ///
+    /// A file named `mesh.yaml` holds MeshConfig; see [`Store::read_mesh`].
+    pub fn read(&mut self, file: &str, text: &str) -> Vec<ObjectRef> {
+        if base_name(file) == MESH_FILE {
+            return self.read_mesh(file, text);
+        }
+        self.revision += 1;
+        let name = self.file_name(file);
+        let FileRead { objects, findings, unidentified } = read_file(&name, text, &self.limits);
+        let mut before = self.take_claims(&name);
+        let touched: BTreeSet<_> =
+            before.keys().cloned().chain(objects.iter().map(|read| read.object.clone())).collect();
+        let mut written = BTreeSet::new();
+        for (number, read) in objects.into_iter().enumerate() {
+            let object = read.object.clone();
+            let known = before.get(&object).map(Vec::as_slice).unwrap_or_default();
+            let claim = self.claim(&name, number, read, known);
+            self.records.entry(object.clone()).or_default().claims.push(claim);
+            written.insert(object);
+        }
+        before.retain(|object, _| !written.contains(object));
+        let standing = if unidentified == 0 { Standing::Missing } else { Standing::Kept };
+        for (object, claims) in before {
+            let claims = claims.into_iter().map(|claim| Claim { standing, ..claim });
+            self.records.entry(object).or_default().claims.extend(claims);
+        }
+        self.files.insert(name, File { findings, revision: self.revision, objects: touched.clone() });
+        touched.iter().for_each(|object| self.elect(object));
+        self.missing(file)
+    }
+
+    /// Takes in `text` as MeshConfig. A text that says nothing counts as missing, as in [`Store::read`].
+    pub fn read_mesh(&mut self, file: &str, text: &str) -> Vec<ObjectRef> {
+        self.revision += 1;
+        self.mesh.read(file, text, &self.limits, self.revision);
+        self.mesh.elect(&mut self.objects.mesh);
+        self.missing(file)
+    }
+
+    /// The objects that `file` held before and lacks now, and that are not settled.
+    pub fn missing(&self, file: &str) -> Vec<ObjectRef> {
+        let is_missing = |object: &&ObjectRef| {
+            self.records.get(*object).is_some_and(|record| {
+                record.claims.iter().any(|claim| &*claim.file == file && claim.standing == Standing::Missing)
+            })
+        };
+        let objects = self.files.get(file).map(|file| &file.objects);
+        let missing = objects.into_iter().flatten().filter(is_missing).cloned();
+        missing.chain(self.mesh.missing(file)).collect()
+    }
+
+    /// Makes the objects gone that `file` lacks: its text is whole.
+    pub fn settle(&mut self, file: &str) {
+        self.drop_claims(file, |claim| claim.standing == Standing::Missing);
+        self.mesh.settle(file);
+        self.mesh.elect(&mut self.objects.mesh);
+    }
+
+    /// Forgets `file`: it does not exist any more. Objects that no other file has are gone.
+    pub fn remove(&mut self, file: &str) {
+        self.revision += 1;
+        self.drop_claims(file, |_| true);
+        self.files.remove(file);
+        self.mesh.remove(file);
+        self.mesh.elect(&mut self.objects.mesh);
+    }
+
+    /// All objects that hold.
+    pub fn objects(&self) -> Objects {
+        self.objects.clone()
+    }
+
+    /// How many texts were read and files removed so far.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The name of a file, shared with what was read of it before.
+    fn file_name(&self, file: &str) -> Arc<str> {
+        self.files.get_key_value(file).map_or_else(|| file.into(), |(name, _)| name.clone())
+    }
+
+    /// Takes the claims of `file` out of the records.
+    fn take_claims(&mut self, file: &str) -> BTreeMap<ObjectRef, Vec<Claim>> {
+        let mut taken = BTreeMap::new();
+        for object in self.files.remove(file).map(|file| file.objects).unwrap_or_default() {
+            let Some(record) = self.records.get_mut(&object) else { continue };
+            let (own, other) =
+                std::mem::take(&mut record.claims).into_iter().partition(|claim| &*claim.file == file);
+            record.claims = other;
+            taken.insert(object, own);
+        }
+        taken
+    }
+
+    /// What `file` claims by `read`. What it claimed `before` in the same words is taken over.
+    fn claim(&self, file: &Arc<str>, number: usize, read: ObjectRead, before: &[Claim]) -> Claim {
+        let ObjectRead { place, value, mut findings, .. } = read;
+        let (file, standing, revision) = (file.clone(), Standing::Written, self.revision);
+        if let Some(same) = before.iter().find(|claim| claim.value.is_some() && claim.value == value) {
+            let (value, findings) = (same.value.clone(), same.findings.clone());
+            return Claim { standing, file, number, place, value, findings, revision: same.revision };
+        }
+        findings.extend(value.iter().flat_map(validate::object));
+        let good = findings.iter().all(|finding| finding.severity < Severity::Error);
+        Claim { standing, file, number, place, value: value.filter(|_| good), findings, revision }
+    }
+
+    fn drop_claims(&mut self, file: &str, gone: impl Fn(&Claim) -> bool) {
+        let objects = self.files.get(file).map(|file| file.objects.clone()).unwrap_or_default();
+        for object in &objects {
+            let Some(record) = self.records.get_mut(object) else { continue };
+            record.claims.retain(|claim| &*claim.file != file || !gone(claim));
+            let stays = record.claims.iter().any(|claim| &*claim.file == file);
+            if let Some(file) = self.files.get_mut(file).filter(|_| !stays) {
+                file.objects.remove(object);
+            }
+            self.elect(object);
+        }
+    }
+
+    /// Decides what holds of `object`.
+    fn elect(&mut self, object: &ObjectRef) {
+        let Some(record) = self.records.get_mut(object) else { return };
+        record.claims.sort_by(|a, b| a.order().cmp(&b.order()));
+        let Some(first) = record.claims.first() else {
+            if let Some(Record { serving: Some(held), .. }) = self.records.remove(object) {
+                self.objects.remove(&held.value);
+            }
+            return;
+        };
+        // While the first is refused, what held last does; when nothing did, the next good one.
+        let elected = match (&first.value, &record.serving) {
+            (Some(_), _) => Some(first),
+            (None, Some(_)) => None,
+            (None, None) => record.claims.iter().find(|claim| claim.value.is_some()),
+        };
+        let Some(Claim { value: Some(value), revision, .. }) = elected else { return };
+        if record.serving.as_ref().is_none_or(|held| held.value != *value) {
+            self.objects.insert(value.clone());
+            record.serving = Some(Held { value: value.clone(), revision: *revision });
+        }
+    }
+}
+
+/// The part of a path after its last `/`.
+fn base_name(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
+}

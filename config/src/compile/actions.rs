@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn redirects() {
         let check = |yaml: &str, expected: Result<Redirect, &str>| {
-            let told: HttpRedirect = serde_saphyr::from_str(yaml).unwrap();
+            let told: HttpRedirect = crate::testing::from_yaml(yaml).unwrap();
             assert_eq!(
                 redirect(&told, 8000).map_err(|(path, _)| path),
                 expected.map_err(str::to_owned),
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn direct_responses() {
         let check = |yaml: &str, expected: Result<(u16, &[u8]), &str>| {
-            let told: HttpDirectResponse = serde_saphyr::from_str(yaml).unwrap();
+            let told: HttpDirectResponse = crate::testing::from_yaml(yaml).unwrap();
             let answer = direct_response(&told);
             let answer =
                 answer.as_ref().map(|it| (it.status.as_u16(), &*it.body)).map_err(|(path, _)| path.as_str());

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn rule(yaml: &str) -> HttpRoute {
-        serde_saphyr::from_str(yaml).unwrap()
+        crate::testing::from_yaml(yaml).unwrap()
     }
 
     #[test]

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn check(yaml: &str, expected: &Translated) {
-        let headers: Headers = serde_saphyr::from_str(yaml).unwrap();
+        let headers: Headers = crate::testing::from_yaml(yaml).unwrap();
         assert_eq!(translate(Some(&headers)), *expected, "{yaml}");
     }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let headers: Headers =
-            serde_saphyr::from_str("{request: {set: {'a b': x, ok: '%NO%'}, remove: ['']}}").unwrap();
+            crate::testing::from_yaml("{request: {set: {'a b': x, ok: '%NO%'}, remove: ['']}}").unwrap();
         let paths: Vec<String> =
             translate(Some(&headers)).refused.into_iter().map(|(path, _)| path).collect();
         assert_eq!(paths, ["request.set.a b", "request.set.ok", "request.remove[0]"]);

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn check(yaml: &str, expected: impl FnOnce(&mut RouteMatch)) {
-        let request: istio::HttpMatchRequest = serde_saphyr::from_str(yaml).unwrap();
+        let request: istio::HttpMatchRequest = crate::testing::from_yaml(yaml).unwrap();
         let mut matched = any_path();
         expected(&mut matched);
         assert_eq!(translate(&request), Translated::Match(matched), "{yaml}");
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn claims_and_malformed_names() {
         let check = |yaml: &str, expected| {
-            let request: istio::HttpMatchRequest = serde_saphyr::from_str(yaml).unwrap();
+            let request: istio::HttpMatchRequest = crate::testing::from_yaml(yaml).unwrap();
             assert_eq!(translate(&request), expected, "{yaml}");
         };
         check("{headers: {'@request.auth.claims.group': {exact: a}}}", Translated::Never);
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_catches_all() {
         let check = |yaml: &str, expected| {
-            let request: istio::HttpMatchRequest = serde_saphyr::from_str(yaml).unwrap();
+            let request: istio::HttpMatchRequest = crate::testing::from_yaml(yaml).unwrap();
             let Translated::Match(matched) = translate(&request) else { panic!("{yaml}") };
             assert_eq!(catches_all(&matched), expected, "{yaml}");
         };

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn check(yaml: &str, expected: Option<&RetryPolicy>) {
-        let retries: HttpRetry = serde_saphyr::from_str(yaml).unwrap();
+        let retries: HttpRetry = crate::testing::from_yaml(yaml).unwrap();
         assert_eq!(policy(Some(&retries)).as_ref(), expected, "{yaml}");
     }
 

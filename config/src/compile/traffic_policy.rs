@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn policy(yaml: &str) -> TrafficPolicy {
-        serde_saphyr::from_str(yaml).unwrap()
+        crate::testing::from_yaml(yaml).unwrap()
     }
 
     const SERVICE: &str = "

@@ -241,7 +241,7 @@ mod tests {
             generate_name: generate_name.map(str::to_owned),
             controller: controller.map(|(kind, name)| (kind.to_owned(), name.to_owned())),
             creation_timestamp: None,
-            source: Source { file: "pods.yaml".into(), line: 1, text: None },
+            source: Source { file: "pods.yaml".into(), line: 1, fields: None },
         }
     }
 

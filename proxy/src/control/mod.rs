@@ -129,11 +129,7 @@ impl Control {
         match change {
             Change::Text(path, content, text) => {
                 self.unreadable.retain(|(known, _)| *known != path);
-                let file = path.display().to_string();
-                match content {
-                    Content::Objects => self.store.read(&file, &text),
-                    Content::MeshConfig => self.store.read_mesh(&file, &text),
-                }
+                read(&mut self.store, &path, content, &text);
             }
             Change::Gone(path) => {
                 self.unreadable.retain(|(known, _)| *known != path);
@@ -153,7 +149,8 @@ impl Control {
         findings.extend(self.unreadable.iter().map(|(_, finding)| finding.clone()));
         // Before anything was published, an unreadable document may hide what decides: better not ready than wrong.
         let first = !self.status.is_published();
-        if first && (self.store.has_unreadable() || !self.unreadable.is_empty()) {
+        let refusals = self.store.refusals();
+        if first && (refusals.iter().any(|refusal| refusal.object.is_none()) || !self.unreadable.is_empty()) {
             self.status.not_published("a file or document of the configuration cannot be read", findings);
             return;
         }
@@ -189,8 +186,18 @@ impl Control {
                 Published { resources: self.resources.clone(), proxy, listeners: names, at: time::wall() },
             );
         }
-        self.status.findings(findings, self.store.refused());
+        self.status.findings(findings, refusals.len());
     }
+}
+
+/// Takes in a text that is whole: what is missing in it is gone.
+fn read(store: &mut Store, path: &Path, content: Content, text: &str) {
+    let file = path.display().to_string();
+    match content {
+        Content::Objects => store.read(&file, text),
+        Content::MeshConfig => store.read_mesh(&file, text),
+    };
+    store.settle(&file);
 }
 
 fn unreadable(path: &Path, why: &str) -> Finding {
@@ -226,10 +233,7 @@ pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec
     let mut findings = Vec::new();
     for change in Files::new(places).look(&Watcher::new(std::iter::empty()), time::now()).changes {
         match change {
-            Change::Text(path, Content::Objects, text) => store.read(&path.display().to_string(), &text),
-            Change::Text(path, Content::MeshConfig, text) => {
-                store.read_mesh(&path.display().to_string(), &text)
-            }
+            Change::Text(path, content, text) => read(&mut store, &path, content, &text),
             Change::Unreadable(path, _, why) => findings.push(unreadable(&path, &why)),
             Change::Gone(_) => {}
         }

@@ -77,7 +77,7 @@ fn mesh_defaults_hold_where_rules_are_silent() {
     let output = Mesh::new(&text)
         .configure(|mesh| {
             mesh.connect_timeout = Some(crate::istio::GoDuration(Duration::from_secs(4)));
-            mesh.tcp_keepalive = Some(serde_saphyr::from_str("{probes: 9, interval: 7s}").unwrap());
+            mesh.tcp_keepalive = Some(crate::testing::from_yaml("{probes: 9, interval: 7s}").unwrap());
         })
         .compile();
     let interval = Some(Duration::from_secs(7));

@@ -55,7 +55,7 @@ pub(crate) fn load(objects: &mut Objects, file: &str, text: &str) {
             continue;
         }
         let document: Document =
-            serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+            crate::testing::from_yaml(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
         let kind = document.kind.clone();
         let metadata = metadata(document, file, begins);
         match kind.as_str() {
@@ -72,7 +72,7 @@ pub(crate) fn load(objects: &mut Objects, file: &str, text: &str) {
 }
 
 fn whole<T: DeserializeOwned>(text: &str) -> T {
-    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{text}\n{error}"))
+    crate::testing::from_yaml(text).unwrap_or_else(|error| panic!("{text}\n{error}"))
 }
 
 fn metadata(document: Document, file: &str, line: u32) -> Metadata {
@@ -84,7 +84,7 @@ fn metadata(document: Document, file: &str, line: u32) -> Metadata {
         generate_name: meta.generate_name,
         controller: controller.map(|owner| (owner.kind, owner.name)),
         creation_timestamp: meta.creation_timestamp,
-        source: Source { file: file.into(), line, text: None },
+        source: Source { file: file.into(), line, fields: None },
     }
 }
 

@@ -1,0 +1,66 @@
+//! The code of every [`Finding`](super::Finding): one stable name a kind of finding, for filters and pipelines.
+//!
+//! A code once released keeps its name and meaning. This is the only list; findings name their code by constant.
+
+/// Error. The text is not YAML.
+pub const MALFORMED_YAML: &str = "malformed-yaml";
+/// Error. A limit on the size of a text was passed; the limit is named.
+pub const LIMIT_EXCEEDED: &str = "limit-exceeded";
+/// Error. A document does not tell which object it is: no `apiVersion`, `kind` or `metadata.name`.
+pub const NO_IDENTITY: &str = "no-identity";
+/// Error. A field is written twice.
+pub const DUPLICATE_KEY: &str = "duplicate-key";
+/// Error. A field that its kind does not have.
+pub const UNKNOWN_FIELD: &str = "unknown-field";
+/// Error. A kind of `*.istio.io` that Istio does not have.
+pub const UNKNOWN_KIND: &str = "unknown-kind";
+/// Error. A version of `*.istio.io` in which that kind is not served.
+pub const UNKNOWN_VERSION: &str = "unknown-version";
+/// Error. A value of the wrong type: text where a number belongs, a list where a mapping belongs.
+pub const WRONG_TYPE: &str = "wrong-type";
+/// Error. A value of the right type that its field cannot have.
+pub const BAD_VALUE: &str = "bad-value";
+/// Error. A regular expression that does not compile, or is too big.
+pub const BAD_REGEX: &str = "bad-regex";
+/// Error. A field that is required.
+pub const MISSING_FIELD: &str = "missing-field";
+/// Error. Fields that exclude each other.
+pub const CONFLICTING_FIELDS: &str = "conflicting-fields";
+/// Error. The same object is written in two places.
+pub const DUPLICATE_OBJECT: &str = "duplicate-object";
+
+/// Warning. A kind of Istio's that weft does not honour yet.
+pub const KIND_NOT_HONOURED: &str = "kind-not-honoured";
+/// Warning. A field of Istio's that weft does not honour yet; the rest of its object holds.
+pub const FIELD_NOT_HONOURED: &str = "field-not-honoured";
+/// Warning. Something that guards trust and is not enforced yet, so that weft refuses the traffic it guards.
+pub const SECURITY_NOT_ENFORCED: &str = "security-not-enforced";
+/// Warning. A field that Istio has deprecated.
+pub const DEPRECATED_FIELD: &str = "deprecated-field";
+/// Warning. A value that does nothing, or less than it seems to.
+pub const INEFFECTIVE_VALUE: &str = "ineffective-value";
+/// Warning. A rule that can never match, because the rules before it take all it would.
+pub const UNREACHABLE_RULE: &str = "unreachable-rule";
+/// Warning. A match that does nothing, because one before it takes the same requests.
+pub const INEFFECTIVE_MATCH: &str = "ineffective-match";
+/// Warning. A host that no service has.
+pub const DANGLING_HOST: &str = "dangling-host";
+/// Warning. A subset that no DestinationRule defines.
+pub const DANGLING_SUBSET: &str = "dangling-subset";
+/// Warning. A port that the service does not have.
+pub const DANGLING_PORT: &str = "dangling-port";
+/// Warning. A delegate that does not exist, or is not one.
+pub const DANGLING_DELEGATE: &str = "dangling-delegate";
+/// Warning. An EndpointSlice of a service that does not exist.
+pub const DANGLING_SERVICE: &str = "dangling-service";
+/// Warning. A destination without a port for a service with several.
+pub const AMBIGUOUS_PORT: &str = "ambiguous-port";
+/// Warning. A subset whose labels no pod of the service carries.
+pub const EMPTY_SUBSET: &str = "empty-subset";
+/// Warning. Two objects claim the same host, and Istio lets one of them hold.
+pub const CONFLICTING_HOST: &str = "conflicting-host";
+
+/// Note. Objects of a kind that weft does not read.
+pub const KIND_SKIPPED: &str = "kind-skipped";
+/// Note. Objects that stay as they were last read, because their file or document is bad now.
+pub const LAST_GOOD_SERVES: &str = "last-good-serves";

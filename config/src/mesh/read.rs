@@ -1,0 +1,269 @@
+//! A text to MeshConfig.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::fields::{Fate, MESH_CONFIG, PROXY_CONFIG};
+use super::{MeshConfig, Normalization, OutboundTrafficPolicy, ProxyConfig};
+use crate::finding::{Finding, Severity, code};
+use crate::format::Format;
+use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
+use crate::objects::Source;
+use crate::origin::ObjectRef;
+use crate::validate::{Check, check_mesh};
+use crate::yaml::tree::{Node, Value};
+use crate::yaml::typed::{self, Unknown};
+use crate::yaml::{Document, FieldLines, Limits, Path, Problem, build, documents};
+
+/// What a file that holds MeshConfig says.
+#[derive(Debug)]
+pub struct MeshRead {
+    /// The configuration; `None` when it is refused.
+    pub config: Option<MeshConfig>,
+    /// Whether the text says nothing at all, as it does while it is being written.
+    pub is_empty: bool,
+    /// What there is to say about it.
+    pub findings: Vec<Finding>,
+}
+
+/// The name under which findings speak of MeshConfig, which as an object has none.
+pub fn object_ref() -> ObjectRef {
+    ObjectRef { kind: "MeshConfig".into(), namespace: "".into(), name: "mesh".into() }
+}
+
+/// Reads MeshConfig from `text`, which is all that the file `file` holds.
+pub fn read_mesh(file: &Arc<str>, text: &str, limits: &Limits) -> MeshRead {
+    let mut problems = Vec::new();
+    let mut documents = documents(text);
+    let root = match (documents.next(), documents.next()) {
+        (None, _) => None,
+        (Some(document), None) => one_document(&document, limits, &mut problems),
+        (_, Some(second)) => {
+            let what = "a file of MeshConfig holds one document, and here begins another";
+            problems.push(problem(
+                second.line,
+                code::MALFORMED_YAML,
+                what,
+                "remove it, or move it to another file",
+            ));
+            None
+        }
+    };
+    let is_empty = root.is_none() && problems.is_empty();
+    let Some(root) = root else {
+        let config = is_empty.then(MeshConfig::default);
+        return MeshRead { config, is_empty, findings: errors(problems, file) };
+    };
+    check_names(&root, &mut problems);
+    let unknown = Unknown::RefusedExceptIn(&["", "defaultConfig"]);
+    let fields: Option<Fields> = typed::read(&root, &Path::Root, unknown, &mut problems);
+    let mut findings = errors(problems, file);
+    let mut config = fields.filter(|_| findings.is_empty()).map(Fields::into_config);
+    if let Some(accepted) = &mut config {
+        let source =
+            Source { file: file.clone(), line: root.line, fields: Some(Arc::new(FieldLines::of(&root))) };
+        let object = object_ref();
+        let mut check = Check::new(&object, &source);
+        warn_not_honoured(&mut check, &root, accepted);
+        check_mesh(&mut check, accepted);
+        findings = check.into_findings();
+    }
+    let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
+    MeshRead { config: config.filter(|_| !refused), is_empty: false, findings }
+}
+
+fn one_document<'a>(
+    document: &Document<'a>,
+    limits: &Limits,
+    problems: &mut Vec<Problem>,
+) -> Option<Node<'a>> {
+    let built = match build(document, limits) {
+        Ok(built) => built,
+        Err(broken) => {
+            problems.push(broken.problem);
+            return None;
+        }
+    };
+    problems.extend(built.problems);
+    let root = built.root.filter(|root| !root.is_null())?;
+    if !matches!(root.value, Value::Mapping(_)) {
+        let what = "MeshConfig is a mapping";
+        problems.push(problem(
+            root.line,
+            code::WRONG_TYPE,
+            what,
+            "write its fields, one `name: value` a line",
+        ));
+        return None;
+    }
+    Some(root)
+}
+
+fn problem(line: u32, code: &'static str, what: &str, remedy: &str) -> Problem {
+    Problem { line, path: String::new(), code, what: what.to_owned(), remedy: remedy.to_owned() }
+}
+
+fn errors(problems: Vec<Problem>, file: &Arc<str>) -> Vec<Finding> {
+    problems.into_iter().map(|problem| problem.into_error(file, Some(object_ref()))).collect()
+}
+
+fn check_names(root: &Node<'_>, problems: &mut Vec<Problem>) {
+    let names = |fields: &[(&'static str, Fate)]| fields.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    typed::unknown_fields(root, &Path::Root, &names(MESH_CONFIG), problems);
+    if let Some(config) = root.get("defaultConfig") {
+        let path = Path::Root;
+        typed::unknown_fields(config, &path.field("defaultConfig"), &names(PROXY_CONFIG), problems);
+    }
+}
+
+fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshConfig) {
+    let parts = [(Some(root), "", MESH_CONFIG), (root.get("defaultConfig"), "defaultConfig.", PROXY_CONFIG)];
+    for (node, prefix, fields) in parts {
+        for entry in node.map(Node::entries).unwrap_or_default() {
+            let fate = fields.iter().find(|(name, _)| *name == entry.key).map(|(_, fate)| *fate);
+            if let Some(Fate::NotHonoured(harmless)) = fate
+                && !is_harmless(&entry.value, harmless)
+            {
+                not_honoured(check, config, format!("{prefix}{}", entry.key), "it has no effect");
+            }
+        }
+    }
+    for (name, honoured) in [("tracing", ""), ("accessLogging", ""), ("metrics", "prometheus")] {
+        let providers = root.get("defaultProviders").and_then(|providers| providers.get(name));
+        let Some(Value::Sequence(items)) = providers.map(|node| &node.value) else { continue };
+        if items.iter().any(|item| item.text() != Some(honoured)) {
+            not_honoured(
+                check,
+                config,
+                format!("defaultProviders.{name}"),
+                "nothing is sent to these providers",
+            );
+        }
+    }
+    if config.access_log_format.as_deref().is_some_and(|format| Format::parse(format).is_err()) {
+        let instead = "it holds an operator that weft does not know, so Istio's default format is used";
+        not_honoured(check, config, "accessLogFormat".to_owned(), instead);
+        config.access_log_format = None;
+    }
+    let policy = root.get("outboundTrafficPolicy");
+    if policy.and_then(|policy| policy.get("mode")).and_then(Node::text) == Some("ALLOW_ANY_DYNAMIC_DNS") {
+        not_honoured(check, config, "outboundTrafficPolicy.mode".to_owned(), "it counts as ALLOW_ANY");
+    }
+    if policy.is_some_and(|policy| policy.get("tlsSettings").is_some()) {
+        not_honoured(check, config, "outboundTrafficPolicy.tlsSettings".to_owned(), "it has no effect");
+    }
+}
+
+fn not_honoured(check: &mut Check<'_>, config: &mut MeshConfig, path: String, instead: &str) {
+    let remedy = match path.as_str() {
+        "defaultConfig.concurrency" => "use `--workers`",
+        "defaultConfig.proxyAdminPort" => "use `--admin`",
+        _ => "remove it, or keep Istio's own proxy where the mesh relies on it",
+    };
+    let what = format!("weft does not honour this field yet: {instead}");
+    check.warning(code::FIELD_NOT_HONOURED, &path, what, remedy);
+    config.not_honoured.push(path);
+}
+
+/// Whether a value is empty, or what weft does anyway.
+fn is_harmless(value: &Node<'_>, harmless: &[&str]) -> bool {
+    match &value.value {
+        Value::Scalar { text, .. } => text.is_empty() || value.is_null() || harmless.contains(&text.as_ref()),
+        Value::Sequence(items) => items.is_empty(),
+        Value::Mapping(entries) => entries.is_empty(),
+    }
+}
+
+/// The fields that are honoured, as they are written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Fields {
+    access_log_file: Option<String>,
+    access_log_format: Option<String>,
+    access_log_encoding: AccessLogEncoding,
+    enable_tracing: Option<bool>,
+    outbound_traffic_policy: OutboundPolicy,
+    path_normalization: PathNormalization,
+    connect_timeout: Option<GoDuration>,
+    tcp_keepalive: Option<TcpKeepalive>,
+    default_http_retry_policy: Option<HttpRetry>,
+    locality_lb_setting: Option<LocalityLbSetting>,
+    root_namespace: Option<String>,
+    default_service_export_to: Vec<String>,
+    default_virtual_service_export_to: Vec<String>,
+    default_destination_rule_export_to: Vec<String>,
+    default_config: ProxyConfig,
+    #[serde(rename = "defaultProviders")]
+    _default_providers: DefaultProviders,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum AccessLogEncoding {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum OutboundMode {
+    RegistryOnly,
+    AllowAny,
+    AllowAnyDynamicDns,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OutboundPolicy {
+    mode: Option<OutboundMode>,
+    #[serde(rename = "tlsSettings")]
+    _tls_settings: IgnoredAny,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PathNormalization {
+    normalization: Option<Normalization>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DefaultProviders {
+    #[serde(rename = "tracing")]
+    _tracing: Vec<String>,
+    #[serde(rename = "metrics")]
+    _metrics: Vec<String>,
+    #[serde(rename = "accessLogging")]
+    _access_logging: Vec<String>,
+}
+
+impl Fields {
+    fn into_config(self) -> MeshConfig {
+        MeshConfig {
+            access_log_file: self.access_log_file,
+            // With the encoding JSON the format is a template of JSON, not of text.
+            access_log_format: self
+                .access_log_format
+                .filter(|format| !format.is_empty() && self.access_log_encoding == AccessLogEncoding::Text),
+            enable_tracing: self.enable_tracing,
+            outbound_traffic_policy: self.outbound_traffic_policy.mode.map(|mode| match mode {
+                OutboundMode::RegistryOnly => OutboundTrafficPolicy::RegistryOnly,
+                OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => OutboundTrafficPolicy::AllowAny,
+            }),
+            path_normalization: self.path_normalization.normalization,
+            connect_timeout: self.connect_timeout,
+            tcp_keepalive: self.tcp_keepalive,
+            default_http_retry_policy: self.default_http_retry_policy,
+            locality_lb_setting: self.locality_lb_setting,
+            root_namespace: self.root_namespace.filter(|namespace| !namespace.is_empty()),
+            default_service_export_to: self.default_service_export_to,
+            default_virtual_service_export_to: self.default_virtual_service_export_to,
+            default_destination_rule_export_to: self.default_destination_rule_export_to,
+            default_config: self.default_config,
+            not_honoured: Vec::new(),
+        }
+    }
+}

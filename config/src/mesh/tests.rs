@@ -1,0 +1,159 @@
+//! Tables of MeshConfigs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::testing;
+use crate::yaml::Limits;
+
+fn read(text: &str) -> MeshRead {
+    read_mesh(&Arc::from("mesh.yaml"), text, &Limits::DEFAULT)
+}
+
+/// The configuration that `text` makes; findings are `LINE SEVERITY CODE PATH`.
+fn check(text: &str, expected: &[&str]) -> MeshConfig {
+    let MeshRead { config, findings, .. } = read(text);
+    let found: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let line = finding.place.as_ref().map_or(0, |place| place.line);
+            assert!(!finding.remedy.is_empty(), "{finding}");
+            format!("{line} {} {} {}", finding.severity, finding.code, finding.path).trim_end().to_owned()
+        })
+        .collect();
+    assert_eq!(found, expected, "{text}");
+    assert_eq!(config.is_none(), found.iter().any(|finding| finding.contains(" error ")), "{text}");
+    config.unwrap_or_default()
+}
+
+#[test]
+fn honoured_fields() {
+    let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
+                outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
+                connectTimeout: 3s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
+                localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
+                defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
+                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  holdApplicationUntilProxyStarts: true\n\
+                defaultProviders: {metrics: [prometheus]}\nextensionProviders: [{name: a, zipkin: {service: b, port: 1}}]\n";
+    let config = check(text, &[]);
+    let expected = MeshConfig {
+        access_log_file: Some("/dev/stdout".to_owned()),
+        access_log_format: Some("%PROTOCOL%".to_owned()),
+        enable_tracing: Some(true),
+        outbound_traffic_policy: Some(OutboundTrafficPolicy::RegistryOnly),
+        path_normalization: Some(Normalization::MergeSlashes),
+        connect_timeout: Some(GoDuration(Duration::from_secs(3))),
+        tcp_keepalive: Some(TcpKeepalive {
+            probes: Some(3),
+            time: Some(GoDuration(Duration::from_secs(60))),
+            interval: None,
+        }),
+        default_http_retry_policy: Some(HttpRetry::default()),
+        locality_lb_setting: Some(LocalityLbSetting { enabled: Some(false), ..LocalityLbSetting::default() }),
+        root_namespace: Some("root".to_owned()),
+        default_service_export_to: vec![".".to_owned()],
+        default_virtual_service_export_to: vec!["*".to_owned()],
+        default_destination_rule_export_to: vec!["shop".to_owned()],
+        default_config: ProxyConfig {
+            proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
+        },
+        not_honoured: Vec::new(),
+    };
+    assert_eq!(config, expected);
+    assert_eq!(check("{}", &[]), MeshConfig::default());
+    assert_eq!(
+        check("pathNormalization: {normalization: DEFAULT}", &[]).path_normalization,
+        Some(Normalization::Base)
+    );
+}
+
+#[test]
+fn fields_not_honoured_are_warned_of_and_kept_by_name() {
+    let text = "accessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%NO_SUCH%\"}'\nenableAutoMtls: false\ndefaultConfig:\n  concurrency: 4\n  tracing: {sampling: 5}\n";
+    let expected = [
+        "1 warning field-not-honoured accessLogEncoding",
+        "3 warning field-not-honoured enableAutoMtls",
+        "5 warning field-not-honoured defaultConfig.concurrency",
+        "6 warning field-not-honoured defaultConfig.tracing",
+    ];
+    let config = check(text, &expected);
+    assert_eq!(config.access_log_format, None);
+    let names = ["accessLogEncoding", "enableAutoMtls", "defaultConfig.concurrency", "defaultConfig.tracing"];
+    assert_eq!(config.not_honoured, names);
+    let warned = |text: &str, path: &str| check(text, &[&format!("1 warning field-not-honoured {path}")]);
+    assert_eq!(warned("accessLogFormat: '%NO_SUCH%'", "accessLogFormat").access_log_format, None);
+    warned("defaultProviders: {tracing: [otel]}", "defaultProviders.tracing");
+    warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
+    let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");
+    assert_eq!(policy.outbound_traffic_policy, Some(OutboundTrafficPolicy::AllowAny));
+    warned("localityLbSetting: {failover: [{from: a, to: b}]}", "localityLbSetting.failover");
+}
+
+#[test]
+fn what_weft_does_anyway_is_not_warned_of() {
+    for text in [
+        "enableAutoMtls: true",
+        "trustDomain: cluster.local",
+        "proxyListenPort: 15001",
+        "h2UpgradePolicy: DO_NOT_UPGRADE",
+        "meshMTLS: {}",
+        "trustDomainAliases: []",
+        "caCertificates:",
+        "ingressService: istio-ingressgateway",
+        "defaultConfig: {discoveryAddress: 'istiod.istio-system.svc:15012', statusPort: 15020}",
+        "defaultConfig: {terminationDrainDuration: 5s}",
+    ] {
+        check(text, &[]);
+    }
+}
+
+#[test]
+fn errors_refuse_it() {
+    check("accesLogFile: a", &["1 error unknown-field accesLogFile"]);
+    assert_eq!(read("accesLogFile: a").findings[0].remedy, "did you mean `accessLogFile`?");
+    check("defaultConfig:\n  proxymetadata: {}", &["2 error unknown-field defaultConfig.proxymetadata"]);
+    check("tcpKeepalive: {times: 3}", &["1 error unknown-field tcpKeepalive.times"]);
+    check("connectTimeout: 3", &["1 error wrong-type connectTimeout"]);
+    check("connectTimeout: 0s", &["1 error bad-value connectTimeout"]);
+    check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);
+    check("outboundTrafficPolicy: {mode: ANY}", &["1 error bad-value outboundTrafficPolicy.mode"]);
+    check("accessLogEncoding: XML", &["1 error bad-value accessLogEncoding"]);
+    check(
+        "defaultHttpRetryPolicy: {attempts: 1, retryOn: x}",
+        &["1 error bad-value defaultHttpRetryPolicy.retryOn"],
+    );
+    check(
+        "localityLbSetting: {distribute: [{from: a, to: {b: 1}}]}",
+        &[
+            "1 error bad-value localityLbSetting.distribute[0].to",
+            "1 warning field-not-honoured localityLbSetting.distribute",
+        ],
+    );
+    check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
+    check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);
+    check("a: [", &["1 error malformed-yaml a[0]"]);
+    check("- a", &["1 error wrong-type"]);
+    check("enableTracing: true\nenableTracing: true\n", &["2 error duplicate-key enableTracing"]);
+    check("enableTracing: true\n---\nenableTracing: true\n", &["2 error malformed-yaml"]);
+}
+
+#[test]
+fn a_text_that_says_nothing() {
+    for text in ["", "# only a comment\n", "---\n"] {
+        let read = read(text);
+        assert!(
+            read.is_empty && read.findings.is_empty() && read.config == Some(MeshConfig::default()),
+            "{text:?}"
+        );
+    }
+    assert!(!read("{}").is_empty);
+}
+
+#[test]
+fn the_shops_mesh_config() {
+    let Some(shop) = testing::shop() else { return };
+    let config = check(&shop.read("mesh.yaml"), &[]);
+    assert_eq!(config.access_log_file.as_deref(), Some("/dev/stdout"));
+    assert_eq!(config.enable_tracing, Some(true));
+}

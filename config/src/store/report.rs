@@ -1,0 +1,192 @@
+//! What the store has to say about its files.
+
+use std::sync::Arc;
+
+use super::mesh::MeshFiles;
+use super::{Claim, File, Record, Standing, Store};
+use crate::finding::{Finding, Severity, code};
+use crate::mesh::object_ref;
+use crate::origin::{ObjectRef, Place};
+
+/// Names listed in one finding.
+const NAMES_LISTED_MAX: usize = 8;
+
+/// Something in a file that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which object; `None` when the text does not tell.
+    pub object: Option<ObjectRef>,
+    /// Where the refused text begins.
+    pub place: Place,
+    /// The [`Store::revision`] that brought the refused text.
+    pub since: u64,
+    /// What holds instead; `None` when nothing does.
+    pub serving: Option<Serving>,
+}
+
+/// The version of an object that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// Where it was written when it was read.
+    pub place: Place,
+    /// The [`Store::revision`] that brought it.
+    pub revision: u64,
+}
+
+impl Record {
+    fn serving(&self) -> Option<Serving> {
+        let held = self.serving.as_ref()?;
+        Some(Serving { place: held.value.metadata().source.place(), revision: held.revision })
+    }
+
+    /// The claims that files make now.
+    fn written(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.iter().filter(|claim| claim.standing == Standing::Written)
+    }
+
+    /// The claim that counts, unless `claim` is it.
+    fn before(&self, claim: &Claim) -> Option<&Claim> {
+        self.claims.first().filter(|first| first.place != claim.place || first.number != claim.number)
+    }
+}
+
+impl Store {
+    /// All findings about single objects and files, by file and line. See also [`crate::validate::references`].
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (name, file) in &self.files {
+            findings.extend_from_slice(&file.findings);
+            findings.extend(self.kept(name, file));
+        }
+        for (object, record) in &self.records {
+            for claim in record.written() {
+                findings.extend_from_slice(&claim.findings);
+                findings.extend(duplicate(object, record, claim));
+                findings.extend(last_good(object, record, claim));
+            }
+        }
+        self.mesh_findings(&mut findings);
+        findings.sort();
+        findings.dedup();
+        findings
+    }
+
+    /// All that is refused now, by place.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for file in self.files.values() {
+            for finding in file.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+                let Some(place) = finding.place.clone() else { continue };
+                let (object, since) = (finding.object.clone(), file.revision);
+                refusals.push(Refusal { object, place, since, serving: None });
+            }
+        }
+        for (object, record) in &self.records {
+            for claim in
+                record.written().filter(|claim| claim.value.is_none() || record.before(claim).is_some())
+            {
+                refusals.push(Refusal {
+                    object: Some(object.clone()),
+                    place: claim.place.clone(),
+                    since: claim.revision,
+                    serving: record.serving(),
+                });
+            }
+        }
+        let first = self.mesh.first().map(|(name, _)| name);
+        for (name, file) in &self.mesh.0 {
+            if file.config.is_none() || first != Some(name) {
+                refusals.push(Refusal {
+                    object: Some(object_ref()),
+                    place: MeshFiles::place(name),
+                    since: file.revision,
+                    serving: None,
+                });
+            }
+        }
+        refusals.sort_by(|a, b| a.place.cmp(&b.place));
+        refusals
+    }
+
+    /// The note that objects of a file are kept, because a document in it does not tell which object it is.
+    fn kept(&self, name: &Arc<str>, file: &File) -> Option<Finding> {
+        let is_kept = |object: &&ObjectRef| {
+            let claims = self.records.get(*object).map(|record| record.claims.as_slice()).unwrap_or_default();
+            claims.iter().any(|claim| claim.file == *name && claim.standing == Standing::Kept)
+        };
+        let kept: Vec<_> = file.objects.iter().filter(is_kept).map(ToString::to_string).collect();
+        if kept.is_empty() {
+            return None;
+        }
+        let more = if kept.len() > NAMES_LISTED_MAX { ", ..." } else { "" };
+        let listed: Vec<_> = kept.iter().take(NAMES_LISTED_MAX).map(String::as_str).collect();
+        let unreadable = file.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let place = unreadable.filter_map(|finding| finding.place.clone()).next();
+        Some(Finding {
+            place: place.or_else(|| Some(MeshFiles::place(name))),
+            severity: Severity::Note,
+            code: code::LAST_GOOD_SERVES,
+            object: None,
+            path: String::new(),
+            what: format!(
+                "objects of this file that are missing from it now ({}) stay as they were, because a document does \
+                 not tell which object it is: {}{more}",
+                kept.len(),
+                listed.join(", ")
+            ),
+            remedy: "correct that document".to_owned(),
+        })
+    }
+
+    fn mesh_findings(&self, findings: &mut Vec<Finding>) {
+        let Some((first, _)) = self.mesh.first() else { return };
+        for (name, file) in &self.mesh.0 {
+            findings.extend_from_slice(&file.findings);
+            if name != first {
+                let what = format!("MeshConfig is also written in {first}, which comes first and counts");
+                findings.push(error(object_ref(), MeshFiles::place(name), what, "keep one of the two files"));
+            } else if file.config.is_none() {
+                let what = "the MeshConfig that was good last still holds, or Istio's defaults";
+                findings.push(note(object_ref(), MeshFiles::place(name), what.to_owned()));
+            }
+        }
+    }
+}
+
+fn duplicate(object: &ObjectRef, record: &Record, claim: &Claim) -> Option<Finding> {
+    let first = record.before(claim)?;
+    let what = format!("the same object is written at {}, which comes first and counts", first.place);
+    Some(error(object.clone(), claim.place.clone(), what, "keep one of the two"))
+}
+
+fn last_good(object: &ObjectRef, record: &Record, claim: &Claim) -> Option<Finding> {
+    if claim.value.is_some() || record.before(claim).is_some() {
+        return None;
+    }
+    let what = format!("the version read from {} still holds", record.serving()?.place);
+    Some(note(object.clone(), claim.place.clone(), what))
+}
+
+fn error(object: ObjectRef, place: Place, what: String, remedy: &str) -> Finding {
+    Finding {
+        place: Some(place),
+        severity: Severity::Error,
+        code: code::DUPLICATE_OBJECT,
+        object: Some(object),
+        path: String::new(),
+        what,
+        remedy: remedy.to_owned(),
+    }
+}
+
+fn note(object: ObjectRef, place: Place, what: String) -> Finding {
+    Finding {
+        place: Some(place),
+        severity: Severity::Note,
+        code: code::LAST_GOOD_SERVES,
+        object: Some(object),
+        path: String::new(),
+        what,
+        remedy: String::new(),
+    }
+}

@@ -1,0 +1,41 @@
+//! Kubernetes objects: an API server has checked them, a file has not. Only what weft reads is checked.
+
+use std::net::IpAddr;
+
+use super::check::Check;
+use super::values;
+use crate::kubernetes::{EndpointSlice, Service};
+
+/// `addressType` of slices whose addresses are names; Istio does not use these.
+const FQDN: &str = "FQDN";
+
+/// Checks one Service.
+pub(crate) fn check_service(check: &mut Check<'_>, service: &Service) {
+    for (index, port) in service.spec.ports.iter().enumerate() {
+        values::port(check, &format!("spec.ports[{index}].port"), u32::from(port.port));
+    }
+}
+
+/// Checks one EndpointSlice.
+pub(crate) fn check_endpoint_slice(check: &mut Check<'_>, slice: &EndpointSlice) {
+    for (index, port) in slice.ports.iter().enumerate() {
+        if port.port == Some(0) {
+            values::port(check, &format!("ports[{index}].port"), 0);
+        }
+    }
+    if slice.address_type.as_deref() == Some(FQDN) {
+        return;
+    }
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
+        for (number, address) in endpoint.addresses.iter().enumerate() {
+            if address.parse::<IpAddr>().is_err() {
+                let path = format!("endpoints[{index}].addresses[{number}]");
+                check.bad(
+                    &path,
+                    format!("`{address}` is not an IP address"),
+                    "write an IPv4 or IPv6 address",
+                );
+            }
+        }
+    }
+}

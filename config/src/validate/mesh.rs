@@ -1,0 +1,53 @@
+//! MeshConfig: the values of the fields that are honoured.
+
+use std::time::Duration;
+
+use super::check::Check;
+use super::{http_route, load_balancer, names, not_honoured, traffic_policy, values};
+use crate::mesh::MeshConfig;
+
+/// Istio's bound on `connectTimeout`.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// Checks MeshConfig.
+pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
+    values::duration(check, "connectTimeout", config.connect_timeout);
+    if config.connect_timeout.is_some_and(|timeout| timeout.0 > CONNECT_TIMEOUT_MAX) {
+        check.bad("connectTimeout", "the duration is over 1h", "write 1h or less");
+    }
+    traffic_policy::check_keepalive(check, "tcpKeepalive", config.tcp_keepalive.as_ref());
+    if let Some(retries) = &config.default_http_retry_policy {
+        http_route::check_retries(check, "defaultHttpRetryPolicy", retries);
+        not_honoured::retries(check, "defaultHttpRetryPolicy", retries);
+    }
+    if let Some(setting) = &config.locality_lb_setting {
+        load_balancer::check_localities(check, "localityLbSetting", setting, true);
+        not_honoured::locality_lb_setting(check, "localityLbSetting", setting);
+    }
+    if let Some(namespace) =
+        config.root_namespace.as_deref().filter(|namespace| !names::is_dns_label(namespace))
+    {
+        check.bad(
+            "rootNamespace",
+            format!("`{namespace}` is not a namespace"),
+            "write the name of a namespace",
+        );
+    }
+    let lists = [
+        ("defaultServiceExportTo", &config.default_service_export_to),
+        ("defaultVirtualServiceExportTo", &config.default_virtual_service_export_to),
+        ("defaultDestinationRuleExportTo", &config.default_destination_rule_export_to),
+    ];
+    for (field, namespaces) in lists {
+        for (index, namespace) in namespaces.iter().enumerate() {
+            if !["*", ".", "~"].contains(&namespace.as_str()) && !names::is_dns_label(namespace) {
+                let what = format!("`{namespace}` is not a namespace");
+                check.bad(
+                    &format!("{field}[{index}]"),
+                    what,
+                    "write `*`, `.`, `~` or the name of a namespace",
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! HTTP rules that can never match, because rules before them take all that they would.
+//!
+//! One match covers another when everything it asks for is asked for by the other too: only what is certain is
+//! warned of.
+
+use super::check::Check;
+use crate::finding::code;
+use crate::istio::{HttpMatchRequest, HttpRoute, StringMatch};
+
+/// Matches of one object that are compared with each other; those after are taken to be reachable.
+const MATCHES_COMPARED_MAX: usize = 2_000;
+
+/// Warns of matches and rules that have no effect.
+pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
+    // What earlier rules take, and which rule it is. A rule that delegates takes only what its delegate does.
+    let mut taken: Vec<(usize, HttpMatchRequest)> = Vec::new();
+    for (index, route) in routes.iter().enumerate() {
+        let everything = [HttpMatchRequest::default()];
+        let matches = if route.matches.is_empty() { everything.as_slice() } else { &route.matches };
+        let covering: Vec<_> = matches
+            .iter()
+            .map(|wanted| taken.iter().find(|(_, earlier)| covers(earlier, wanted)).map(|(by, _)| *by))
+            .collect();
+        let path = format!("spec.http[{index}]");
+        if let [Some(by), ..] = covering.as_slice()
+            && covering.iter().all(Option::is_some)
+        {
+            let what =
+                format!("the rule never matches: {} before it takes all its requests", name(routes, *by));
+            check.warning(code::UNREACHABLE_RULE, &path, what, "move it up, or remove it");
+        } else {
+            for (number, by) in covering.iter().enumerate() {
+                let Some(by) = by else { continue };
+                let what =
+                    format!("the match has no effect: {} before it takes its requests", name(routes, *by));
+                check.warning(code::INEFFECTIVE_MATCH, &format!("{path}.match[{number}]"), what, "remove it");
+            }
+        }
+        if route.delegate.is_none() && taken.len() < MATCHES_COMPARED_MAX {
+            taken.extend(matches.iter().map(|wanted| (index, wanted.clone())));
+        }
+    }
+}
+
+fn name(routes: &[HttpRoute], index: usize) -> String {
+    match routes.get(index).and_then(|route| route.name.as_deref()) {
+        Some(name) => format!("rule `{name}`"),
+        None => format!("http[{index}]"),
+    }
+}
+
+/// Whether every request that `later` wants is one that `earlier` wants too.
+fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
+    let same = |a: &Option<StringMatch>, b: &Option<StringMatch>| a.is_none() || a == b;
+    let port = earlier.port.unwrap_or(0);
+    same(&earlier.scheme, &later.scheme)
+        && same(&earlier.method, &later.method)
+        && same(&earlier.authority, &later.authority)
+        && earlier.headers.iter().all(|(name, wanted)| later.headers.get(name) == Some(wanted))
+        && earlier
+            .without_headers
+            .iter()
+            .all(|(name, wanted)| later.without_headers.get(name) == Some(wanted))
+        && earlier.query_params.iter().all(|(name, wanted)| later.query_params.get(name) == Some(wanted))
+        && earlier.source_labels.iter().all(|(key, value)| later.source_labels.get(key) == Some(value))
+        && (earlier.source_namespace.is_none() || earlier.source_namespace == later.source_namespace)
+        && (earlier.gateways.is_empty() || earlier.gateways == later.gateways)
+        && (port == 0 || Some(port) == later.port)
+        && covers_uri(earlier, later)
+}
+
+fn covers_uri(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
+    let Some(wanted) = &earlier.uri else { return true };
+    let any_path = wanted.prefix.as_deref().is_some_and(|prefix| prefix == "/" || prefix.is_empty());
+    if any_path || wanted.regex.as_deref() == Some(".*") {
+        return true;
+    }
+    let Some(other) = &later.uri else { return false };
+    if earlier.ignore_uri_case == later.ignore_uri_case && wanted == other {
+        return true;
+    }
+    // A match that ignores case wants more than one that does not.
+    if later.ignore_uri_case && !earlier.ignore_uri_case {
+        return false;
+    }
+    let fold = |text: &str| if earlier.ignore_uri_case { text.to_ascii_lowercase() } else { text.to_owned() };
+    let starts = other.prefix.as_deref().or(other.exact.as_deref()).map(fold);
+    match (&wanted.prefix, &wanted.exact, starts) {
+        (Some(prefix), _, Some(starts)) => starts.starts_with(&fold(prefix)),
+        (_, Some(exact), Some(starts)) => other.exact.is_some() && starts == fold(exact),
+        _ => false,
+    }
+}

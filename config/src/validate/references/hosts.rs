@@ -1,0 +1,127 @@
+//! Hosts of services, and which rules hold for them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::istio::DestinationRule;
+use crate::kubernetes::{EndpointSlice, Service};
+use crate::objects::{Key, Object, Objects};
+use crate::validate::names::is_subset;
+
+/// The domain of services, as Istio has it unless told otherwise.
+const SERVICE_DOMAIN: &str = "svc.cluster.local";
+/// The namespace whose rules hold for the whole mesh, unless MeshConfig names another.
+const ROOT_NAMESPACE: &str = "istio-system";
+/// Label of an EndpointSlice that tells its service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// What is looked up by host.
+pub(super) struct Hosts<'o> {
+    services: HashMap<String, &'o Object<Service>>,
+    /// Slices by namespace and name of their service.
+    slices: HashMap<(&'o str, &'o str), Vec<&'o Object<EndpointSlice>>>,
+    /// Rules by namespace, with their hosts in full.
+    rules: BTreeMap<&'o str, Vec<(String, &'o Object<DestinationRule>)>>,
+    root_namespace: &'o str,
+}
+
+impl<'o> Hosts<'o> {
+    pub(super) fn of(objects: &'o Objects) -> Hosts<'o> {
+        let services = objects.services.values();
+        let services = services
+            .map(|service| (full_name(service.name(), service.namespace()), service.as_ref()))
+            .collect();
+        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+        for slice in objects.endpoint_slices.values() {
+            if let Some(service) = service_of(slice) {
+                slices.entry((slice.namespace().as_ref(), service)).or_default().push(slice.as_ref());
+            }
+        }
+        let mut rules: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for rule in objects.destination_rules.values() {
+            let host = full_name(&rule.spec.host, rule.namespace());
+            rules.entry(rule.namespace().as_ref()).or_default().push((host, rule.as_ref()));
+        }
+        let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
+        Hosts { services, slices, rules, root_namespace }
+    }
+
+    /// The service of that full host.
+    pub(super) fn service(&self, host: &str) -> Option<&'o Object<Service>> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        self.services.get(host).copied()
+    }
+
+    /// Endpoint slices of a service.
+    pub(super) fn slices<'a>(&'a self, service: &'a Object<Service>) -> &'a [&'o Object<EndpointSlice>] {
+        let key = (service.namespace().as_ref(), service.name().as_ref());
+        self.slices.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The rules that hold for `host`, whose service is in `service_namespace`, for clients in `client`: those of the
+    /// most specific host in the first namespace that has any.
+    pub(super) fn rules(
+        &self,
+        host: &str,
+        service_namespace: &str,
+        client: &str,
+        default_export_to: &[String],
+    ) -> Vec<&'o Object<DestinationRule>> {
+        for namespace in [client, service_namespace, self.root_namespace] {
+            let rules = self.rules.get(namespace).map(Vec::as_slice).unwrap_or_default();
+            let visible = rules.iter().filter(|(rule_host, rule)| {
+                let own = namespace == client;
+                is_subset(host, rule_host)
+                    && (own || is_exported(&rule.spec.export_to, default_export_to, namespace, client))
+            });
+            let best = visible.clone().map(|(host, _)| host.as_str()).max_by_key(|host| specificity(host));
+            if let Some(best) = best {
+                return visible.filter(|(host, _)| host == best).map(|(_, rule)| *rule).collect();
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// Names before wildcards, long wildcards before short ones.
+fn specificity(host: &str) -> (bool, usize) {
+    (!host.starts_with('*'), host.len())
+}
+
+/// A host as it is written in an object of `namespace`, in full.
+pub(super) fn full_name(host: &str, namespace: &str) -> String {
+    if host.contains(['.', '*']) { host.to_owned() } else { format!("{host}.{namespace}.{SERVICE_DOMAIN}") }
+}
+
+/// `host` with the domain of services behind it.
+pub(super) fn with_domain(host: &str) -> String {
+    format!("{}.{SERVICE_DOMAIN}", host.strip_suffix(".svc").unwrap_or(host))
+}
+
+/// Who sees an object that says `export_to`.
+pub(super) fn exported_to<'e>(export_to: &'e [String], default: &'e [String]) -> Cow<'e, [String]> {
+    match (export_to, default) {
+        ([], []) => Cow::Owned(vec!["*".to_owned()]),
+        ([], default) => Cow::Borrowed(default),
+        _ => Cow::Borrowed(export_to),
+    }
+}
+
+/// Whether an object of `namespace` that says `export_to` is seen in the namespace `client`.
+pub(super) fn is_exported(export_to: &[String], default: &[String], namespace: &str, client: &str) -> bool {
+    exported_to(export_to, default).iter().any(|entry| match entry.as_str() {
+        "*" => true,
+        "." => namespace == client,
+        name => name == client,
+    })
+}
+
+/// The service that a slice belongs to.
+pub(super) fn service_of(slice: &Object<EndpointSlice>) -> Option<&str> {
+    slice.metadata.labels.get(SERVICE_NAME_LABEL).map(String::as_str)
+}
+
+/// The key of an object of the same namespace as `object`.
+pub(super) fn key<T>(object: &Object<T>, name: &str) -> Key {
+    (object.namespace().clone(), name.into())
+}

@@ -1,0 +1,227 @@
+//! Tables of meshes and what dangles in them.
+
+use super::*;
+use crate::store::Store;
+use crate::testing;
+
+const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: shop}
+spec: {ports: [{port: 8000}, {port: 9100}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: legacy, namespace: ops}
+spec: {ports: [{port: 7000}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: catalog-1, namespace: shop, labels: {kubernetes.io/service-name: catalog}}
+endpoints:
+- {addresses: [10.0.0.1], targetRef: {kind: Pod, name: catalog-v1}}
+- {addresses: [10.0.0.2]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: catalog-v1, namespace: shop, labels: {version: v1}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: catalog, namespace: shop}
+spec: {host: catalog, subsets: [{name: v1, labels: {version: v1}}, {name: all}]}
+";
+
+/// Findings of `SERVICES` with `documents` as `CODE OBJECT PATH`.
+fn check(documents: &[String], expected: &[&str]) {
+    let mut store = Store::new();
+    store.read("services.yaml", SERVICES);
+    store.read("more.yaml", &documents.join("---\n"));
+    assert_eq!(store.refusals(), [], "{:?}", store.findings());
+    let found = references(&store.objects());
+    let found: Vec<_> = found
+        .iter()
+        .map(|finding| {
+            assert!(!finding.remedy.is_empty() && finding.place.is_some(), "{finding}");
+            let object = finding.object.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{} {object} {}", finding.code, finding.path).trim_end().to_owned()
+        })
+        .collect();
+    assert_eq!(found, expected, "{documents:?}");
+}
+
+fn object(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
+    let version = "apiVersion: networking.istio.io/v1";
+    format!("{version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n")
+}
+
+/// A VirtualService of namespace `shop` for `web`, with this destination.
+fn route(destination: &str) -> String {
+    object(
+        "VirtualService",
+        "r",
+        "shop",
+        &format!("hosts: [web], http: [{{route: [{{destination: {{{destination}}}}}]}}]"),
+    )
+}
+
+#[test]
+fn hosts() {
+    let dangling = ["dangling-host VirtualService shop/r spec.http[0].route[0].destination.host"];
+    check(&[route("host: web")], &[]);
+    check(&[route("host: web.shop.svc.cluster.local")], &[]);
+    check(&[route("host: web.shop.svc.cluster.local.")], &[]);
+    check(&[route("host: legacy.ops.svc.cluster.local")], &[]);
+    check(&[route("host: legacy")], &dangling);
+    check(&[route("host: web.shop")], &dangling);
+    check(&[route("host: nothing.example.com")], &dangling);
+    // What is only for gateways is none of a sidecar's business.
+    let gateway = "hosts: [a.b], gateways: [g], http: [{route: [{destination: {host: x}}]}]";
+    check(&[object("VirtualService", "r", "shop", gateway)], &[]);
+    let mut store = Store::new();
+    store.read("a.yaml", SERVICES);
+    store.read("b.yaml", &route("host: web.shop"));
+    let finding = &references(&store.objects())[0];
+    assert!(finding.remedy.contains("`web.shop.svc.cluster.local`"), "{finding}");
+}
+
+#[test]
+fn ports() {
+    let at = "VirtualService shop/r spec.http[0].route[0].destination";
+    check(&[route("host: catalog, port: {number: 9100}")], &[]);
+    check(&[route("host: catalog, port: {number: 80}")], &[&format!("dangling-port {at}.port")]);
+    // `web` is asked for at port 80, which `catalog` does not have.
+    check(&[route("host: catalog")], &[&format!("ambiguous-port {at}")]);
+    let own = "hosts: [catalog], http: [{route: [{destination: {host: catalog}}]}]";
+    check(&[object("VirtualService", "r", "shop", own)], &[]);
+}
+
+#[test]
+fn subsets() {
+    let port = "port: {number: 8000}";
+    let dangling = ["dangling-subset VirtualService shop/r spec.http[0].route[0].destination.subset"];
+    check(&[route(&format!("host: catalog, subset: v1, {port}"))], &[]);
+    check(&[route(&format!("host: catalog, subset: v3, {port}"))], &dangling);
+    check(&[route("host: web, subset: v1")], &dangling);
+    // A rule of the service's own namespace is seen from others when it is exported; the client's namespace is first.
+    let from_ops = |subset: &str| {
+        let destination = format!("host: catalog.shop.svc.cluster.local, subset: {subset}, {port}");
+        let spec = format!("hosts: [legacy], http: [{{route: [{{destination: {{{destination}}}}}]}}]");
+        object("VirtualService", "r", "ops", &spec)
+    };
+    let dangling = ["dangling-subset VirtualService ops/r spec.http[0].route[0].destination.subset"];
+    check(&[from_ops("v1")], &[]);
+    let own =
+        object("DestinationRule", "c", "ops", "host: catalog.shop.svc.cluster.local, subsets: [{name: own}]");
+    check(&[from_ops("own"), own.clone()], &[]);
+    check(&[from_ops("v1"), own], &dangling);
+    let hidden = "host: web, exportTo: [.], subsets: [{name: v1}]";
+    let to_web =
+        "hosts: [legacy], http: [{route: [{destination: {host: web.shop.svc.cluster.local, subset: v1}}]}]";
+    let to_web = object("VirtualService", "r", "ops", to_web);
+    check(&[to_web.clone(), object("DestinationRule", "w", "shop", hidden)], &dangling);
+    check(&[to_web.clone(), object("DestinationRule", "w", "shop", &hidden.replace("[.]", "[., ops]"))], &[]);
+    let wildcard = object(
+        "DestinationRule",
+        "w",
+        "istio-system",
+        "host: '*.shop.svc.cluster.local', subsets: [{name: v1}]",
+    );
+    check(&[to_web, wildcard], &[]);
+}
+
+#[test]
+fn destination_rules() {
+    let rule = |spec: &str| object("DestinationRule", "d", "shop", spec);
+    check(&[rule("host: nothing")], &["dangling-host DestinationRule shop/d spec.host"]);
+    check(&[rule("host: '*.example.com'")], &[]);
+    let subsets =
+        "host: catalog, subsets: [{name: a, labels: {version: v1}}, {name: b, labels: {version: v2}}]";
+    check(&[rule(subsets)], &["empty-subset DestinationRule shop/d spec.subsets[1].labels"]);
+    // Of a service without endpoints nothing can be said.
+    check(&[rule("host: web, subsets: [{name: a, labels: {x: y}}]")], &[]);
+}
+
+#[test]
+fn endpoint_slices() {
+    let slice = |service: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s, namespace: shop, labels: {{kubernetes.io/service-name: {service}}}}}\n"
+        )
+    };
+    check(&[slice("web")], &[]);
+    check(&[slice("legacy")], &["dangling-service EndpointSlice shop/s metadata.labels"]);
+}
+
+#[test]
+fn delegates() {
+    let root = object(
+        "VirtualService",
+        "root",
+        "shop",
+        "hosts: [web], http: [{delegate: {name: d, namespace: ops}}]",
+    );
+    let dangling = ["dangling-delegate VirtualService shop/root spec.http[0].delegate"];
+    let route = "http: [{route: [{destination: {host: legacy}}]}]";
+    check(std::slice::from_ref(&root), &dangling);
+    check(&[root.clone(), object("VirtualService", "d", "ops", route)], &[]);
+    check(
+        &[root.clone(), object("VirtualService", "d", "ops", &format!("hosts: [legacy], {route}"))],
+        &dangling,
+    );
+    check(
+        &[root.clone(), object("VirtualService", "d", "ops", &format!("exportTo: [.], {route}"))],
+        &dangling,
+    );
+    check(&[root, object("VirtualService", "d", "shop", route.replace("legacy", "web").as_str())], &dangling);
+}
+
+#[test]
+fn two_for_one_host() {
+    let route = |name: &str, namespace: &str, hosts: &str, more: &str| {
+        let to = "http: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+        object("VirtualService", name, namespace, &format!("hosts: [{hosts}], {to}{more}"))
+    };
+    let created = |text: String, year: u32| {
+        text.replace("metadata: {", &format!("metadata: {{creationTimestamp: '{year}-01-01T00:00:00Z', "))
+    };
+    check(
+        &[route("a", "shop", "web", ""), route("b", "shop", "catalog", "")],
+        &["ambiguous-port VirtualService shop/b x"][1..],
+    );
+    let b_loses = ["conflicting-host VirtualService shop/b spec.hosts[0]"];
+    let a_loses = ["conflicting-host VirtualService shop/a spec.hosts[0]"];
+    check(&[route("a", "shop", "web", ""), route("b", "shop", "web", "")], &b_loses);
+    check(&[route("a", "shop", "web", ""), created(route("b", "shop", "web", ""), 2020)], &a_loses);
+    check(
+        &[created(route("a", "shop", "web", ""), 2021), created(route("b", "shop", "web", ""), 2020)],
+        &a_loses,
+    );
+    let elsewhere = route("c", "ops", "x, web.shop.svc.cluster.local", "");
+    check(
+        &[route("a", "shop", "web", ""), elsewhere.clone()],
+        &["conflicting-host VirtualService ops/c spec.hosts[1]"],
+    );
+    // Neither namespace sees both.
+    let own = |text: String| text.replace("spec: {", "spec: {exportTo: [.], ");
+    check(&[own(route("a", "shop", "web", "")), own(elsewhere)], &[]);
+    check(&[route("a", "shop", "web", ""), route("b", "shop", "web", ", gateways: [g]")], &[]);
+}
+
+#[test]
+fn the_shop_dangles_only_where_it_names_a_service_entry() {
+    let Some(shop) = testing::shop() else { return };
+    let mut store = Store::new();
+    for file in ["istio.yaml", "k8s.yaml", "mesh.yaml", "pods.yaml"] {
+        store.read(file, &shop.read(file));
+    }
+    assert_eq!(store.refusals(), []);
+    let found = references(&store.objects());
+    let found: Vec<_> = found.iter().map(|finding| (finding.code, finding.path.as_str())).collect();
+    assert_eq!(found, [("dangling-host", "spec.host")]);
+}

@@ -1,0 +1,50 @@
+//! Tables of objects and what there is to say about them.
+
+mod destination_rule;
+mod virtual_service;
+
+use std::sync::Arc;
+
+use crate::finding::{Severity, code};
+use crate::yaml::{Limits, read_file};
+
+/// Findings of one object as `SEVERITY CODE PATH`, those of reading it included.
+fn findings(kind: &str, spec: &str) -> Vec<String> {
+    let spec = spec.trim_start_matches('\n');
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec:\n{spec}"
+    );
+    let read = read_file(&Arc::from("f.yaml"), &text, &Limits::DEFAULT);
+    let [object] = read.objects.as_slice() else { panic!("{:?}\n{text}", read.findings) };
+    let mut all = object.findings.clone();
+    all.extend(object.value.iter().flat_map(super::object));
+    assert!(all.iter().all(|finding| finding.place.as_ref().is_some_and(|place| place.line > 3)), "{all:?}");
+    assert!(all.iter().all(|finding| !finding.remedy.is_empty()), "{all:?}");
+    all.iter().map(|finding| format!("{} {} {}", finding.severity, finding.code, finding.path)).collect()
+}
+
+fn check(kind: &str, spec: &str, expected: &[&str]) {
+    assert_eq!(findings(kind, spec), expected, "{spec}");
+}
+
+#[test]
+fn kubernetes_objects() {
+    let check = |text: &str, expected: &[&str]| {
+        let read = read_file(&Arc::from("f.yaml"), text, &Limits::DEFAULT);
+        let found = super::object(read.objects[0].value.as_ref().unwrap());
+        let found: Vec<_> =
+            found.iter().map(|finding| (finding.severity, finding.code, finding.path.as_str())).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|path| (Severity::Error, code::BAD_VALUE, *path)).collect();
+        assert_eq!(found, expected, "{text}");
+    };
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}, {name: x}]}\n";
+    check(service, &["spec.ports[1].port"]);
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n";
+    check(
+        &format!("{slice}endpoints: [{{addresses: [10.0.0.1, x]}}]\nports: [{{port: 0}}]\n"),
+        &["ports[0].port", "endpoints[0].addresses[1]"],
+    );
+    check(&format!("{slice}addressType: FQDN\nendpoints: [{{addresses: [a.b]}}]\n"), &[]);
+}

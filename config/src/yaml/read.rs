@@ -1,0 +1,303 @@
+//! A file's text to the objects in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::build::build;
+use super::identity::{self, Names, TypeMeta};
+use super::kinds::{Kind, NotHonoured, Recognized, recognize};
+use super::limits::Limits;
+use super::lines::FieldLines;
+use super::path::Path;
+use super::problem::Problem;
+use super::split::{DocumentText, documents};
+use super::tree::{Node, Value};
+use super::typed::{self, Unknown};
+use crate::finding::{Finding, Severity, code};
+use crate::objects::{AnyObject, Object, Source};
+use crate::origin::{ObjectRef, Place};
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub struct FileRead {
+    /// The objects it names, in order.
+    pub objects: Vec<ObjectRead>,
+    /// What there is to say about no one of them.
+    pub findings: Vec<Finding>,
+    /// Documents that hold something, but do not tell which object they are, or pretend to be of a kind that there is
+    /// not. While there are any, an object that is missing from the text may be meant by one of them.
+    pub unidentified: usize,
+}
+
+/// One object that a file names.
+#[derive(Debug)]
+pub struct ObjectRead {
+    /// Which one.
+    pub object: ObjectRef,
+    /// Where it begins.
+    pub place: Place,
+    /// What it says; `None` when that could not be read, which the findings tell.
+    pub value: Option<AnyObject>,
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads the objects of `text`, which is all that the file `file` holds.
+pub fn read_file(file: &Arc<str>, text: &str, limits: &Limits) -> FileRead {
+    let mut reader = FileReader {
+        file: file.clone(),
+        limits: *limits,
+        names: Names::default(),
+        skipped: BTreeMap::new(),
+        read: FileRead::default(),
+    };
+    if text.len() > limits.file_bytes_max {
+        reader.past_limit(1, "file_bytes_max", limits.file_bytes_max);
+        return reader.read;
+    }
+    for (number, document) in documents(text).enumerate() {
+        if number >= limits.file_documents_max {
+            reader.past_limit(document.line, "file_documents_max", limits.file_documents_max);
+            break;
+        }
+        reader.document(&document);
+    }
+    reader.note_skipped();
+    reader.read
+}
+
+struct FileReader {
+    file: Arc<str>,
+    limits: Limits,
+    names: Names,
+    /// How many objects of which version and kind were skipped, and the line of the first.
+    skipped: BTreeMap<(String, String), (usize, u32)>,
+    read: FileRead,
+}
+
+impl FileReader {
+    fn document(&mut self, document: &DocumentText<'_>) {
+        match build(document, &self.limits) {
+            Ok(built) => {
+                if let Some(root) = built.root.filter(|root| !root.is_null()) {
+                    self.root(&root, built.problems);
+                }
+            }
+            Err(broken) => match broken.head {
+                Some(head) => self.broken(&head, broken.problem),
+                None => self.unidentified(broken.problem),
+            },
+        }
+    }
+
+    /// A document that could not be read to its end, of which `head` was.
+    fn broken(&mut self, head: &Node<'_>, problem: Problem) {
+        let Ok(meta) = identity::type_meta(head, None) else { return self.unidentified(problem) };
+        match recognize(meta.api_version, meta.kind) {
+            Recognized::Read(kind) => match identity::object_ref(head, kind, meta.kind, &mut self.names) {
+                Ok(object) => self.push(head, object, None, vec![problem]),
+                Err(_) => self.unidentified(problem),
+            },
+            Recognized::Skipped if !is_list(&meta, head) => self.skip(&meta, head.line),
+            _ => self.unidentified(problem),
+        }
+    }
+
+    fn root(&mut self, root: &Node<'_>, problems: Vec<Problem>) {
+        if !matches!(root.value, Value::Mapping(_)) {
+            return self.unidentified(Problem {
+                line: root.line,
+                path: String::new(),
+                code: code::NO_IDENTITY,
+                what: "the document is not an object: it is not a mapping".to_owned(),
+                remedy: "write `apiVersion`, `kind` and `metadata`, or move it out of this directory"
+                    .to_owned(),
+            });
+        }
+        match identity::type_meta(root, None) {
+            Ok(meta) if is_list(&meta, root) => self.list(&meta, root, problems),
+            Ok(meta) => self.object(&meta, root, problems),
+            Err(problem) => self.unidentified(*problem),
+        }
+    }
+
+    /// `kind: List` as `kubectl` writes it, or the list of one kind as the API server does.
+    fn list(&mut self, list: &TypeMeta<'_>, root: &Node<'_>, problems: Vec<Problem>) {
+        let Some(Node { value: Value::Sequence(items), .. }) = root.get("items") else { return };
+        let item_kind = list.kind.strip_suffix("List").unwrap_or_default();
+        let default = TypeMeta { api_version: list.api_version, kind: item_kind };
+        let default = (!item_kind.is_empty()).then_some(&default);
+        for (index, item) in items.iter().enumerate() {
+            if self.read.objects.len() >= self.limits.file_documents_max {
+                return self.past_limit(item.line, "file_documents_max", self.limits.file_documents_max);
+            }
+            let inside = problems.iter().filter_map(|problem| within_item(problem, index)).collect();
+            match identity::type_meta(item, default) {
+                Ok(meta) => self.object(&meta, item, inside),
+                Err(problem) => self.unidentified(*problem),
+            }
+        }
+        for problem in problems.into_iter().filter(|problem| !problem.path.starts_with("items[")) {
+            self.unidentified(problem);
+        }
+    }
+
+    fn object(&mut self, meta: &TypeMeta<'_>, root: &Node<'_>, mut problems: Vec<Problem>) {
+        // Of a field that is written twice it is not known which one was meant.
+        const IDENTITY: [&str; 5] = ["apiVersion", "kind", "metadata", "metadata.name", "metadata.namespace"];
+        if let Some(at) = problems.iter().position(|problem| IDENTITY.contains(&problem.path.as_str())) {
+            let mut problem = problems.swap_remove(at);
+            if problem.path == "apiVersion" || problem.path == "kind" {
+                problem.remedy = "separate two objects by a line `---`, or keep one of the two".to_owned();
+            }
+            return self.unidentified(problem);
+        }
+        match recognize(meta.api_version, meta.kind) {
+            Recognized::Read(kind) => match identity::object_ref(root, kind, meta.kind, &mut self.names) {
+                Ok(object) => {
+                    let value = self.typed(kind, root, object.clone(), &mut problems);
+                    self.push(root, object, value, problems);
+                }
+                Err(problem) => self.unidentified(*problem),
+            },
+            Recognized::NotHonoured(lost) => {
+                let object = identity::object_ref(root, Kind::VirtualService, meta.kind, &mut self.names);
+                self.not_honoured(lost, root.line, object.ok());
+            }
+            Recognized::Skipped => self.skip(meta, root.line),
+            Recognized::Refused { code: why, what, remedy } => {
+                let field = if why == code::UNKNOWN_VERSION { "apiVersion" } else { "kind" };
+                let line = root.entry(field).map_or(root.line, |entry| entry.line);
+                self.unidentified(Problem { line, path: String::new(), code: why, what, remedy });
+            }
+        }
+    }
+
+    fn typed(
+        &self,
+        kind: Kind,
+        root: &Node<'_>,
+        object: ObjectRef,
+        problems: &mut Vec<Problem>,
+    ) -> Option<AnyObject> {
+        let fields = kind.is_istio().then(|| Arc::new(FieldLines::of(root)));
+        let source = Source { file: self.file.clone(), line: root.line, fields };
+        if kind.is_istio() {
+            const ROOT_FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+            typed::unknown_fields(root, &Path::Root, &ROOT_FIELDS, problems);
+        }
+        let metadata = identity::metadata(root, kind, object, source, problems);
+        fn with<T: DeserializeOwned>(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
+            typed::read(node, &Path::Root, Unknown::Ignored, problems)
+        }
+        macro_rules! object {
+            ($variant:ident, $spec:expr) => {{
+                let spec = $spec?;
+                AnyObject::$variant(Arc::new(Object { metadata: metadata?, spec }))
+            }};
+        }
+        let value = match kind {
+            Kind::Namespace => object!(Namespace, with(root, problems)),
+            Kind::Node => object!(Node, with(root, problems)),
+            Kind::Service => object!(Service, with(root, problems)),
+            Kind::EndpointSlice => object!(EndpointSlice, with(root, problems)),
+            Kind::Pod => object!(Pod, with(root, problems)),
+            Kind::VirtualService => object!(VirtualService, spec(root, problems)),
+            Kind::DestinationRule => object!(DestinationRule, spec(root, problems)),
+        };
+        problems.is_empty().then_some(value)
+    }
+
+    fn push(&mut self, root: &Node<'_>, object: ObjectRef, value: Option<AnyObject>, problems: Vec<Problem>) {
+        let place = Place { file: self.file.clone(), line: root.line };
+        let told = problems.into_iter().take(self.limits.document_problems_max);
+        let findings = told.map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
+        self.read.objects.push(ObjectRead { object, place, value, findings });
+    }
+
+    fn unidentified(&mut self, problem: Problem) {
+        self.read.unidentified += 1;
+        self.read.findings.push(problem.into_error(&self.file, None));
+    }
+
+    fn past_limit(&mut self, line: u32, name: &str, limit: usize) {
+        self.unidentified(Problem {
+            line,
+            path: String::new(),
+            code: code::LIMIT_EXCEEDED,
+            what: format!("the file is past the limit {name}, which is {limit}; what follows is not read"),
+            remedy: "split it into several files".to_owned(),
+        });
+    }
+
+    fn not_honoured(&mut self, lost: NotHonoured, line: u32, object: Option<ObjectRef>) {
+        let what = match lost {
+            NotHonoured::GuardsInbound => {
+                "weft does not honour this kind yet; it guards inbound traffic, which weft does not serve yet"
+            }
+            NotHonoured::Other => "weft does not honour this kind yet; the object has no effect",
+        };
+        self.read.findings.push(Finding {
+            place: Some(Place { file: self.file.clone(), line }),
+            severity: Severity::Warning,
+            code: code::KIND_NOT_HONOURED,
+            object,
+            path: String::new(),
+            what: what.to_owned(),
+            remedy: "keep Istio's own proxy where the mesh relies on this object".to_owned(),
+        });
+    }
+
+    fn skip(&mut self, meta: &TypeMeta<'_>, line: u32) {
+        let key = (meta.api_version.to_owned(), meta.kind.to_owned());
+        self.skipped.entry(key).or_insert((0, line)).0 += 1;
+    }
+
+    /// One note a kind, not one an object: a directory of manifests holds hundreds.
+    fn note_skipped(&mut self) {
+        for ((api_version, kind), (count, line)) in std::mem::take(&mut self.skipped) {
+            let objects = if count == 1 { "object is".to_owned() } else { format!("objects ({count}) are") };
+            self.read.findings.push(Finding {
+                place: Some(Place { file: self.file.clone(), line }),
+                severity: Severity::Note,
+                code: code::KIND_SKIPPED,
+                object: None,
+                path: String::new(),
+                what: format!("{kind} ({api_version}) {objects} skipped: a proxy does not need this kind"),
+                remedy: String::new(),
+            });
+        }
+    }
+}
+
+/// The `spec` of an object of Istio's, read strictly.
+fn spec<T: DeserializeOwned>(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
+    let path = Path::Root;
+    let path = path.field("spec");
+    let Some(entry) = root.entry("spec") else {
+        problems.push(Problem {
+            line: root.line,
+            path: "spec".to_owned(),
+            code: code::MISSING_FIELD,
+            what: "the object says nothing: `spec` is missing or empty".to_owned(),
+            remedy: "add `spec:` and what it is to hold".to_owned(),
+        });
+        return None;
+    };
+    typed::read(&entry.value, &path, Unknown::Refused, problems)
+}
+
+fn is_list(meta: &TypeMeta<'_>, root: &Node<'_>) -> bool {
+    let typed_list = meta.kind.ends_with("List")
+        && matches!(root.get("items"), Some(Node { value: Value::Sequence(_), .. }));
+    typed_list || (meta.api_version == "v1" && meta.kind == "List")
+}
+
+/// A problem of a List as the problem of its item `index`, if it is one.
+fn within_item(problem: &Problem, index: usize) -> Option<Problem> {
+    let rest = problem.path.strip_prefix(&format!("items[{index}]"))?;
+    let path = rest.strip_prefix('.').unwrap_or(rest).to_owned();
+    Some(Problem { path, ..problem.clone() })
+}
