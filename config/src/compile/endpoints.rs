@@ -13,7 +13,7 @@ use super::findings::Findings;
 use super::locality::{self, Group};
 use super::registry::{Port, Service};
 use super::workload::{Instance, Instances};
-use crate::finding::Severity;
+use crate::finding::{Severity, code};
 use crate::istio::{ClientTlsMode, LocalityLbSetting};
 use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
 use crate::objects::Object;
@@ -219,7 +219,7 @@ fn find_missing_pods(slice: &Object<EndpointSlice>, instances: &Instances<'_>, f
         slice,
         "endpoints",
         Severity::Warning,
-        "endpoint-without-pod",
+        code::ENDPOINT_WITHOUT_POD,
         what,
         "Add the Pod, or leave out `targetRef`; until then the endpoint is not used.",
     );

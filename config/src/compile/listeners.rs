@@ -11,7 +11,7 @@ use super::routes::{Routes, catch_all};
 use super::virtual_hosts;
 use super::virtual_services::VirtualServices;
 use super::{ExplicitListener, ListenTarget, Scope};
-use crate::finding::Severity;
+use crate::finding::{Severity, code};
 use crate::mesh::{MeshConfig, Normalization};
 use crate::resource::format::Format;
 use crate::resource::{
@@ -147,7 +147,7 @@ impl Listeners<'_> {
         let Some(service) = self.registry.service(host) else {
             let what = format!("a listener serves `{host}`, which no service is called; it answers 404");
             find(
-                "unknown-listen-service",
+                code::UNKNOWN_LISTEN_SERVICE,
                 what,
                 "Correct the name, or add the Service; it is then served at once.",
             );
@@ -156,19 +156,19 @@ impl Listeners<'_> {
         match service.port(port) {
             _ if matches!(service.resolution, Resolution::Alias(_)) => {
                 let what = format!("a listener serves `{host}`, which is only another name; it answers 404");
-                find("unknown-listen-service", what, "Listen for the service that `externalName` names.");
+                find(code::UNKNOWN_LISTEN_SERVICE, what, "Listen for the service that `externalName` names.");
             }
             None => {
                 let what = format!(
                     "a listener serves port {port} of `{host}`, which it does not have; it answers 404"
                 );
-                find("unknown-listen-port", what, "Use one of the ports of the Service.");
+                find(code::UNKNOWN_LISTEN_PORT, what, "Use one of the ports of the Service.");
             }
             Some(told) if !told.protocol.may_be_http() => {
                 let what =
                     format!("a listener serves port {port} of `{host}`, which is not HTTP; it answers 404");
                 let remedy = "Use a port of HTTP, or say so by its name (`http-...`) or `appProtocol`.";
-                find("unknown-listen-port", what, remedy);
+                find(code::UNKNOWN_LISTEN_PORT, what, remedy);
             }
             Some(_) => {}
         }
@@ -222,7 +222,7 @@ fn access_log(mesh: &MeshConfig, findings: &mut Findings) -> Vec<AccessLog> {
         Some(Err(error)) => {
             let what = format!("accessLogFormat of the mesh configuration cannot be written: {error}");
             let remedy = "Correct it; until then lines have Istio's default format.";
-            findings.add_general(Severity::Warning, "access-log-format", what, remedy);
+            findings.add_general(Severity::Warning, code::ACCESS_LOG_FORMAT, what, remedy);
             default_format()
         }
         None => default_format(),

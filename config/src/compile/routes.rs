@@ -16,7 +16,7 @@ use super::registry::{Registry, Resolution, Service};
 use super::retry;
 use super::virtual_services::{MESH, MeshVirtualService, Rule};
 use super::workload::WorkloadLabels;
-use crate::finding::Severity;
+use crate::finding::{Severity, code};
 use crate::istio::{Destination, HttpMatchRequest, HttpRouteDestination};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::resource::{
@@ -92,7 +92,7 @@ impl Routes<'_> {
                 rule.object,
                 &path,
                 Severity::Warning,
-                "unusable-rule",
+                code::UNUSABLE_RULE,
                 format!("{what}: {why}"),
                 remedy,
             );

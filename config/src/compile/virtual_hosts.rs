@@ -8,7 +8,6 @@ use super::host::{bracketed, is_wildcard, suffixes};
 use super::registry::{Registry, Resolution, Service};
 use super::routes::Routes;
 use super::virtual_services::{MeshVirtualService, VirtualServices};
-use crate::finding::Severity;
 use crate::resource::{Route, VirtualHost};
 
 /// On this port virtual services also speak for hosts that no service has.
@@ -37,8 +36,8 @@ pub(super) fn of_port(
         for (host, domains) in group.hosts(routes) {
             match known.claim(&host, domains, Some(place), &made, routes.port) {
                 Claim::Made(host) => hosts.push(host),
-                Claim::Taken => find_shadowed(virtual_service, &host, findings),
-                Claim::Same => {}
+                // Said by `validate::references`, where it shows without a proxy.
+                Claim::Taken | Claim::Same => {}
             }
         }
     }
@@ -228,18 +227,6 @@ fn shorter(host: &str, namespace: &str, dns_domain: &str) -> Vec<Arc<str>> {
         Some(_) => vec![local.into(), with_svc],
         None => Vec::new(),
     }
-}
-
-fn find_shadowed(virtual_service: &MeshVirtualService<'_>, host: &str, findings: &mut Findings) {
-    findings.add(
-        virtual_service.object,
-        "spec.hosts",
-        Severity::Warning,
-        "shadowed-host",
-        format!("another VirtualService routes `{host}` already, so these rules are not used for it"),
-        "Put all rules of a host into one VirtualService, or delegate to others from it; of several, those of the \
-         client's own namespace win, then the oldest.",
-    );
 }
 
 #[cfg(test)]

@@ -60,6 +60,21 @@ pub const EMPTY_SUBSET: &str = "empty-subset";
 /// Warning. Two objects claim the same host, and Istio lets one of them hold.
 pub const CONFLICTING_HOST: &str = "conflicting-host";
 
+/// Warning. An endpoint whose Pod is not there, so that neither its labels nor its locality are known; it is left out.
+pub const ENDPOINT_WITHOUT_POD: &str = "endpoint-without-pod";
+/// Warning. A listener for a service that does not exist.
+pub const UNKNOWN_LISTEN_SERVICE: &str = "unknown-listen-service";
+/// Warning. A listener for a port that its service does not have, or does not serve as HTTP.
+pub const UNKNOWN_LISTEN_PORT: &str = "unknown-listen-port";
+/// Warning. An access log format with an operator weft does not have; Istio's default format is used.
+pub const ACCESS_LOG_FORMAT: &str = "access-log-format";
+/// Warning. A rule that cannot be compiled.
+pub const UNUSABLE_RULE: &str = "unusable-rule";
+/// Error. The workload that weft is told to stand beside is not in the configuration.
+pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
+/// Error. A file that cannot be read.
+pub const UNREADABLE_FILE: &str = "unreadable-file";
+
 /// Note. Objects of a kind that weft does not read.
 pub const KIND_SKIPPED: &str = "kind-skipped";
 /// Note. Objects that stay as they were last read, because their file or document is bad now.

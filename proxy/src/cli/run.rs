@@ -150,7 +150,7 @@ impl Arguments {
 }
 
 /// Runs the proxy until it is told to end.
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let settings = match arguments.settings() {
         Ok(settings) => settings,
         Err(what) => return super::fail(&what),

@@ -26,7 +26,7 @@ pub struct Workload {
 
 impl Workload {
     /// The workload as compile takes it, or why it is not known.
-    pub(super) fn resolve(&self, objects: &Objects) -> Result<Proxy, Finding> {
+    pub(super) fn resolve(&self, objects: &Objects) -> Result<Proxy, Box<Finding>> {
         let mut metadata = objects.mesh.proxy_metadata();
         metadata.extend(self.metadata.clone());
         let Some((name, namespace)) = &self.pod else {
@@ -41,7 +41,7 @@ impl Workload {
             });
         };
         Proxy::of_pod(objects, namespace, name, &metadata)
-            .ok_or_else(|| self.missing(name, namespace, objects))
+            .ok_or_else(|| Box::new(self.missing(name, namespace, objects)))
     }
 
     fn missing(&self, name: &str, namespace: &str, objects: &Objects) -> Finding {
@@ -51,7 +51,7 @@ impl Workload {
         Finding {
             place: None,
             severity: Severity::Error,
-            code: "unknown-workload",
+            code: config::finding::code::UNKNOWN_WORKLOAD,
             object: None,
             path: String::new(),
             what: format!("the configuration has no Pod `{name}` in namespace `{namespace}`"),

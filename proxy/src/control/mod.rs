@@ -160,7 +160,7 @@ impl Control {
             Ok(proxy) => proxy,
             Err(finding) => {
                 let why = finding.what.clone();
-                findings.push(finding);
+                findings.push(*finding);
                 self.status.not_published(&why, findings);
                 return;
             }
@@ -204,7 +204,7 @@ fn unreadable(path: &Path, why: &str) -> Finding {
     Finding {
         place: Some(config::origin::Place { file: path.display().to_string().into(), line: 1 }),
         severity: Severity::Error,
-        code: "unreadable-file",
+        code: config::finding::code::UNREADABLE_FILE,
         object: None,
         path: String::new(),
         what: format!("the file cannot be read: {why}"),

@@ -26,7 +26,7 @@ pub(crate) enum Lease {
     /// All of an HTTP/1 connection.
     H1(Rc<Pool>, H1),
     /// A stream of an HTTP/2 connection.
-    H2(#[expect(dead_code, reason = "held until it is dropped")] H2Guard),
+    H2(H2Guard),
 }
 
 /// How an attempt ended without an answer.

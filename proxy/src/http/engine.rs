@@ -49,8 +49,12 @@ pub(crate) struct ListenerView {
     pub(crate) generation: u64,
     /// The listener.
     pub(crate) listener: Arc<Listener>,
-    handles: Box<[OnceCell<Box<[OnceCell<Rc<RouteHandle>>]>>]>,
+    /// By the index of the virtual host.
+    handles: Box<[HostHandles]>,
 }
+
+/// The handles of a virtual host's rules, by their index; made when the first request comes for it.
+type HostHandles = OnceCell<Box<[OnceCell<Rc<RouteHandle>>]>>;
 
 /// A rule, with the upstreams it forwards to. A request holds it for as long as it lasts; it holds no generation.
 pub(crate) struct RouteHandle {

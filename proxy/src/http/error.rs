@@ -40,8 +40,6 @@ pub(crate) enum Refusal {
     },
     /// The upstream took longer than the route allows.
     RouteTimeout,
-    /// The last attempt took longer than one attempt may.
-    PerTryTimeout,
 }
 
 /// What the client is told.
@@ -83,7 +81,6 @@ impl Refusal {
             Refusal::TlsNotEnforced(mode) => tls_not_enforced(*mode),
             Refusal::Reset { reset, reason, retried } => reset_answer(*reset, reason.as_deref(), *retried),
             Refusal::RouteTimeout => timeout("upstream_response_timeout"),
-            Refusal::PerTryTimeout => timeout("upstream_per_try_timeout"),
         }
     }
 }

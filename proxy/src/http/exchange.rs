@@ -87,7 +87,7 @@ fn admit(head: &mut RequestHead, listener: &ListenerView, downstream: &Downstrea
 fn refuse(mut record: Box<Record>, listener: &ListenerView, method: &Method, refusal: &Refusal) -> Response {
     let answer = refusal.answer();
     record.refused(&answer);
-    let reply = local_reply::text(answer.status, &answer.body, record.grpc);
+    let reply = local_reply::text(answer.status, answer.body, record.grpc);
     respond_locally(record, listener, None, method, reply)
 }
 

@@ -12,13 +12,13 @@ use super::headers::{FORWARDED_PROTO, GRPC_MESSAGE, GRPC_STATUS};
 use crate::snapshot::Route;
 
 /// An answer with a text. For gRPC the status becomes a gRPC status and the text its message.
-pub(crate) fn text(status: StatusCode, body: &Cow<'static, str>, grpc: bool) -> (ResponseHead, Bytes) {
+pub(crate) fn text(status: StatusCode, body: Cow<'static, str>, grpc: bool) -> (ResponseHead, Bytes) {
     if grpc {
-        return (grpc_head(status, body), Bytes::new());
+        return (grpc_head(status, &body), Bytes::new());
     }
     let body = match body {
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
-        Cow::Owned(text) => Bytes::copy_from_slice(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
     };
     let mut headers = HeaderMap::new();
     if !body.is_empty() {

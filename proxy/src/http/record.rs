@@ -101,11 +101,6 @@ impl Record {
         })
     }
 
-    /// Number of the generation it was decided by.
-    pub(crate) fn generation(&self) -> u64 {
-        self.listener.generation
-    }
-
     /// Keeps what access logs will ask for; nothing when there are none.
     pub(crate) fn capture_request(&mut self, head: &RequestHead) {
         let manager = &self.listener.listener.manager;
@@ -296,7 +291,7 @@ impl Values for Record {
             },
             Operator::Protocol => out.extend_from_slice(self.version.name().as_bytes()),
             Operator::ResponseCode => {
-                format::number(self.status.map_or(0, |status| status.as_u16().into()), out)
+                format::number(self.status.map_or(0, |status| status.as_u16().into()), out);
             }
             Operator::ResponseCodeDetails if !self.details.is_empty() => {
                 out.extend_from_slice(self.details.as_bytes());
@@ -304,7 +299,7 @@ impl Values for Record {
             Operator::ResponseFlags => out.extend_from_slice(self.flags.text().as_bytes()),
             Operator::UpstreamTransportFailureReason => return text(self.transport_failure.as_deref(), out),
             Operator::BytesReceived => {
-                format::number(self.request_body.as_ref().map_or(0, RequestBody::received), out)
+                format::number(self.request_body.as_ref().map_or(0, RequestBody::received), out);
             }
             Operator::BytesSent => format::number(self.bytes_sent, out),
             Operator::Duration => {

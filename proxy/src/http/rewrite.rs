@@ -17,10 +17,10 @@ use crate::telemetry::format::{self, Message, Values};
 /// Gives the request the path and authority the upstream is to see. What the client said is kept in
 /// `x-envoy-original-path` and `x-envoy-original-host`.
 pub(crate) fn target(head: &mut RequestHead, route: &Route, forward: &Forward, destination: &Destination) {
-    if let Some(host) = destination.host_rewrite.as_ref().or(forward.host_rewrite.as_ref()) {
-        if let Some(original) = head.authority.replace(host.clone()) {
-            head.headers.insert(ORIGINAL_HOST, original);
-        }
+    if let Some(host) = destination.host_rewrite.as_ref().or(forward.host_rewrite.as_ref())
+        && let Some(original) = head.authority.replace(host.clone())
+    {
+        head.headers.insert(ORIGINAL_HOST, original);
     }
     let (Some(rewrite), Some(path)) = (&forward.path_rewrite, &head.path) else { return };
     let Some(rewritten) = rewrite_path(rewrite, route, path) else { return };

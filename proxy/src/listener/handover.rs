@@ -66,7 +66,7 @@ impl Handover {
     /// Gives a connection to the worker that should have it; returns it when that is this one, or when the other
     /// cannot take it.
     pub(crate) fn place(&self, accepted: impl FnOnce(Load) -> Accepted) -> Option<Accepted> {
-        let loads = self.loads.0.iter().map(|load| load.load(Ordering::Relaxed));
+        let loads = || self.loads.0.iter().map(|load| load.load(Ordering::Relaxed));
         let worker = choose(loads, self.own);
         let accepted = accepted(self.loads.count(worker));
         if worker == self.own {
@@ -87,9 +87,9 @@ impl Handover {
 }
 
 /// The worker for a new connection: the one that accepted it, unless it would then hold more than the fewest plus one.
-fn choose(loads: impl Iterator<Item = usize> + Clone, own: usize) -> usize {
-    let Some((fewest, load)) = loads.clone().enumerate().min_by_key(|(_, load)| *load) else { return own };
-    let held = loads.clone().nth(own).unwrap_or(0);
+fn choose<L: Iterator<Item = usize>>(loads: impl Fn() -> L, own: usize) -> usize {
+    let Some((fewest, load)) = loads().enumerate().min_by_key(|(_, load)| *load) else { return own };
+    let held = loads().nth(own).unwrap_or(0);
     if held + 1 > load + 1 { fewest } else { own }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn who_gets_a_connection() {
         let check = |loads: &[usize], own, expected| {
-            assert_eq!(choose(loads.iter().copied(), own), expected, "{loads:?} {own}");
+            assert_eq!(choose(|| loads.iter().copied(), own), expected, "{loads:?} {own}");
         };
         check(&[0], 0, 0);
         check(&[0, 0], 0, 0);
@@ -115,7 +115,8 @@ mod tests {
     fn four_connections_on_two_workers_end_two_and_two() {
         let mut loads = [0, 0];
         for _ in 0..4 {
-            loads[choose(loads.iter().copied(), 0)] += 1;
+            let chosen = choose(|| loads.iter().copied(), 0);
+            loads[chosen] += 1;
         }
         assert_eq!(loads, [2, 2]);
     }

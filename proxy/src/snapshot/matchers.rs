@@ -81,7 +81,7 @@ pub(crate) struct Subject<'a> {
     head: &'a RequestHead,
     path: &'a str,
     /// Parsed when the first rule asks for it.
-    query: Option<Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>>,
+    query: Option<Vec<form_urlencoded::Pair<'a>>>,
 }
 
 impl<'a> Subject<'a> {
@@ -235,8 +235,11 @@ mod form_urlencoded {
     /// Most parameters that are looked at; a query with more has the rest of them ignored.
     const PARAMETERS_MAX: usize = 256;
 
+    /// Name and value.
+    pub(super) type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
     /// The parameters in order, percent-decoded as Envoy does: `+` stays a plus.
-    pub(super) fn parse_pairs(query: &str) -> Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)> {
+    pub(super) fn parse_pairs(query: &str) -> Vec<Pair<'_>> {
         query
             .split('&')
             .filter(|pair| !pair.is_empty())

@@ -185,11 +185,6 @@ impl VirtualHost {
                 .collect()
         })
     }
-
-    /// What it was resolved from.
-    pub(crate) fn declared(&self) -> &Arc<config::VirtualHost> {
-        &self.declared
-    }
 }
 
 #[cfg(test)]

@@ -73,11 +73,6 @@ impl Flags {
         self.0 |= 1 << flag as u8;
     }
 
-    /// Takes one out.
-    pub(crate) fn remove(&mut self, flag: Flag) {
-        self.0 &= !(1 << flag as u8);
-    }
-
     /// Whether it is in.
     pub(crate) fn contains(self, flag: Flag) -> bool {
         self.0 & (1 << flag as u8) != 0

@@ -29,11 +29,14 @@ pub(crate) struct Registry {
     series: Mutex<Series>,
 }
 
+/// What tells one series from another: the metric and the values of its labels.
+type Key = (Family, Box<[Arc<str>]>);
+
 #[derive(Default)]
 struct Series {
-    cells: HashMap<(Family, Box<[Arc<str>]>), Cell>,
+    cells: HashMap<Key, Cell>,
     /// In the order they were made, for the same output at every scrape.
-    order: Vec<(Family, Box<[Arc<str>]>, Cell)>,
+    order: Vec<(Key, Cell)>,
     /// Label values, each kept once.
     strings: HashMap<Arc<str>, ()>,
     next: usize,
@@ -63,24 +66,20 @@ impl Registry {
         prometheus::TextEncoder::new().encode_to_string(&self.gather())
     }
 
-    /// The sum over all shards of one series; for tests and the console.
-    pub(crate) fn total(&self, cell: Cell) -> u64 {
-        sum(&self.shards.lock(), cell.0)
-    }
-
     /// Label values and totals of all series of a family that is not a histogram.
-    pub(crate) fn totals(&self, family: Family) -> Vec<(Box<[Arc<str>]>, u64)> {
+    #[cfg(test)]
+    fn totals(&self, family: Family) -> Vec<(Box<[Arc<str>]>, u64)> {
         let shards = self.shards.lock();
         let series = self.series.lock();
-        let of_family = series.order.iter().filter(|(of, _, _)| *of == family);
-        of_family.map(|(_, labels, cell)| (labels.clone(), sum(&shards, cell.0))).collect()
+        let of_family = series.order.iter().filter(|((of, _), _)| *of == family);
+        of_family.map(|((_, labels), cell)| (labels.clone(), sum(&shards, cell.0))).collect()
     }
 
     fn gather(&self) -> Vec<MetricFamily> {
         let shards = self.shards.lock();
         let series = self.series.lock();
         let mut families: HashMap<Family, Vec<Metric>> = HashMap::new();
-        for (family, labels, cell) in &series.order {
+        for ((family, labels), cell) in &series.order {
             families.entry(*family).or_default().push(metric(*family, labels, *cell, &shards));
         }
         if series.overflowed > 0 {
@@ -120,7 +119,7 @@ impl Series {
         }
         self.next = start + width;
         let cell = Cell(u32::try_from(start).unwrap_or(u32::MAX));
-        self.order.push((family, key.1.clone(), cell));
+        self.order.push((key.clone(), cell));
         self.cells.insert(key, cell);
         cell
     }

@@ -214,13 +214,6 @@ impl EndpointState {
     }
 }
 
-impl ActiveRequest {
-    /// Where it goes.
-    pub(crate) fn endpoint(&self) -> &Rc<EndpointState> {
-        &self.0
-    }
-}
-
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.shared.request_ends();

@@ -265,13 +265,6 @@ impl Pool {
             }
         }
     }
-
-    /// Connections that are idle now, for the console.
-    pub(crate) fn idle(&self) -> usize {
-        let h2 = self.h2.borrow();
-        self.h1.borrow().idle.len()
-            + h2.iter().filter(|connection| connection.state.active.get() == 0).count()
-    }
 }
 
 impl H1 {

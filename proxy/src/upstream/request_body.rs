@@ -121,7 +121,7 @@ impl State {
                 }
             }
             Some(Ok(Frame::Trailers(trailers))) if self.keep => {
-                self.kept.push(Frame::Trailers(trailers.clone()))
+                self.kept.push(Frame::Trailers(trailers.clone()));
             }
             Some(Ok(Frame::Trailers(_))) => self.lose(),
             Some(Err(_)) => self.lose(),

@@ -100,12 +100,6 @@ impl RecvBody {
             RecvBody(Source::H2(H2Source { stream, data_ended: false, ended: false, _sender: sender }))
         }
     }
-
-    /// The next piece.
-    #[cfg(test)]
-    pub(crate) async fn frame(&mut self) -> Option<Result<Frame, StreamError>> {
-        std::future::poll_fn(|cx| self.poll_frame(cx)).await
-    }
 }
 
 impl Body for RecvBody {

@@ -103,7 +103,7 @@ fn responses_say_who_answers() {
 #[test]
 fn grpc_is_told_by_its_content_type() {
     let check = |content_type, expected| {
-        assert_eq!(is_grpc(&head(&[("content-type", content_type)])), expected, "{content_type}")
+        assert_eq!(is_grpc(&head(&[("content-type", content_type)])), expected, "{content_type}");
     };
     check("application/grpc", true);
     check("application/grpc+proto", true);

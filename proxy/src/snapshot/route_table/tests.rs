@@ -86,7 +86,7 @@ fn virtual_hosts_exact_before_longest_wildcard_before_all() {
     let check = |authority: &str, expected: &str| {
         let request = request(&format!("GET {authority} /"), &[]);
         let found = table.route(&request, &mut NoTrace).unwrap();
-        assert_eq!(&*table.virtual_hosts()[found.virtual_host].declared().name, expected, "{authority}");
+        assert_eq!(&*table.virtual_hosts()[found.virtual_host].declared.name, expected, "{authority}");
     };
     check("catalog", "catalog");
     check("CATALOG.Shop", "catalog");
