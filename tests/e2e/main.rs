@@ -1,0 +1,3 @@
+//! End to end: a real proxy, real backends, real files, on loopback.
+
+mod basics;

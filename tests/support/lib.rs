@@ -1,0 +1,39 @@
+//! What tests from outside share: a proxy, backends, clients, meshes in YAML, and skips that are loud.
+//!
+//! Tests enter by few doors, with data: [`TestProxy`] runs the same proxy as `weft run`, in this process, on port 0;
+//! [`TestBackend`] is a server that says what it saw; [`client`] asks. Nothing sleeps: [`eventually`] looks until
+//! something is so.
+
+pub mod backend;
+pub mod client;
+pub mod mesh;
+pub mod proxy;
+pub mod shared;
+pub mod skip;
+
+pub use backend::TestBackend;
+pub use client::{Answer, Request};
+pub use mesh::Mesh;
+pub use proxy::TestProxy;
+
+use std::time::Duration;
+
+/// How long something may take to become so before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks until `is_so` finds something; panics with `what` when it does not.
+#[track_caller]
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut is_so: impl FnMut() -> F) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = is_so().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(found) => found,
+        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}

@@ -1,0 +1,162 @@
+//! A proxy in this process.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use config::compile::{ExplicitListener, ListenTarget};
+use weft::app::{self, Bound, Running, Settings, Workload};
+
+use crate::client::Request;
+use crate::{Mesh, eventually};
+
+/// A proxy that serves a [`Mesh`]. It ends with the value.
+#[derive(Debug)]
+pub struct TestProxy {
+    /// What it reads.
+    pub mesh: Mesh,
+    running: Running,
+    bound: Bound,
+}
+
+/// How a [`TestProxy`] is started.
+#[derive(Debug)]
+pub struct Start {
+    mesh: Mesh,
+    settings: Settings,
+}
+
+impl TestProxy {
+    /// A proxy for the workload `client` of namespace `shop`, with one worker, that listens nowhere yet.
+    pub fn of(mesh: Mesh) -> Start {
+        let settings = Settings {
+            config_directories: vec![mesh.directory().to_owned()],
+            config_files: Vec::new(),
+            mesh_config: None,
+            workload: Workload {
+                pod: None,
+                namespace: "shop".to_owned(),
+                labels: BTreeMap::from([("app".to_owned(), "client".to_owned())]),
+                service_account: "client".to_owned(),
+                ip: "10.244.1.10".parse().ok(),
+                metadata: BTreeMap::new(),
+            },
+            listeners: Vec::new(),
+            admin: any(),
+            workers: 1,
+            allow_unenforced_security: false,
+        };
+        Start { mesh, settings }
+    }
+
+    /// Where listener number `index` listens, in the order they were asked for.
+    pub fn listener(&self, index: usize) -> SocketAddr {
+        self.bound.listeners[index]
+    }
+
+    /// Where the admin console listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.bound.admin
+    }
+
+    /// A page of the admin console.
+    pub async fn page(&self, path: &str) -> String {
+        Request::get(path).send(self.admin()).await.text()
+    }
+
+    /// Number of the generation that is served.
+    pub async fn generation(&self) -> u64 {
+        self.metric("weft_config_generation", &[]).await.unwrap_or(0.0) as u64
+    }
+
+    /// Waits until a generation after `before` is served.
+    pub async fn generation_after(&self, before: u64) -> u64 {
+        eventually("a new generation is published", || async {
+            Some(self.generation().await).filter(|generation| *generation > before)
+        })
+        .await
+    }
+
+    /// Writes a file of the mesh and waits until what follows from it is served.
+    pub async fn publish(&self, file: &str, text: &str) -> u64 {
+        let before = self.generation().await;
+        self.mesh.write(file, text);
+        self.generation_after(before).await
+    }
+
+    /// The sum of all series of a metric that carry these labels; `None` when there is none.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let page = self.page("/stats/prometheus").await;
+        let wanted: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let values = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, labels) = series.split_once('{').unwrap_or((series, ""));
+            let carries = |label: &String| labels.starts_with(label.as_str()) || labels.contains(&format!(",{label}"));
+            (found == name && wanted.iter().all(carries)).then(|| value.parse::<f64>().expect("a number"))
+        });
+        values.reduce(|sum, value| sum + value)
+    }
+
+    /// Begins to drain it.
+    pub fn drain(&self) {
+        self.running.drain();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) {
+        self.running.ended().await;
+    }
+}
+
+impl Start {
+    /// A listener for one service of namespace `shop`, whatever the Host.
+    #[must_use]
+    pub fn listen(self, service: &str, port: u16) -> Start {
+        self.listen_to(ListenTarget::Service { host: format!("{service}.shop").into(), port })
+    }
+
+    /// A listener for all HTTP services of a port, chosen by Host.
+    #[must_use]
+    pub fn listen_outbound(self, port: u16) -> Start {
+        self.listen_to(ListenTarget::Outbound { port })
+    }
+
+    fn listen_to(mut self, target: ListenTarget) -> Start {
+        self.settings.listeners.push(ExplicitListener { address: any(), target });
+        self
+    }
+
+    /// Any other setting.
+    #[must_use]
+    pub fn set(mut self, change: impl FnOnce(&mut Settings)) -> Start {
+        change(&mut self.settings);
+        self
+    }
+
+    /// A further file with objects.
+    #[must_use]
+    pub fn config_file(mut self, file: PathBuf) -> Start {
+        self.settings.config_files.push(file);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn ready(self) -> TestProxy {
+        let mut running = app::start(self.settings).expect("the proxy starts");
+        let bound = tokio::time::timeout(crate::PATIENCE, running.ready()).await;
+        let bound = bound.expect("the proxy is ready in time").expect("the proxy is ready");
+        TestProxy { mesh: self.mesh, running, bound }
+    }
+
+    /// Starts it without waiting. Only the admin console is known to listen.
+    pub fn start(self) -> TestProxy {
+        let running = app::start(self.settings).expect("the proxy starts");
+        let bound = Bound { admin: running.admin(), listeners: Vec::new() };
+        TestProxy { mesh: self.mesh, running, bound }
+    }
+}
+
+/// Loopback, and a port that the kernel chooses.
+fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
