@@ -33,7 +33,8 @@ load: the load generator, the backend and the floor of weft's load comparison
       --path PATH          what to ask for (/items/7)
       --host NAME          the Host header (catalog.shop:8000)
       --body-bytes N       body length every answer must have (128)
-      --watch NAME=PID,PID read these processes' CPU time over the window; may be repeated
+      --watch NAME=PID,PID read these processes' CPU time over the window; may be repeated;
+                           `self` is the load itself
 
 Prints one JSON object. Exits 0 if every answer was right, else 1; 2 on a wrong command line.";
 
@@ -117,7 +118,8 @@ fn pair<T: FromStr>(text: &str) -> Option<(String, T)> {
 
 fn watched(text: &str) -> Option<Watched> {
     let (name, pids) = pair::<String>(text)?;
-    let pids = pids.split(',').map(|pid| pid.parse().ok()).collect::<Option<Vec<_>>>()?;
+    let read = |pid: &str| if pid == "self" { Some(std::process::id()) } else { pid.parse().ok() };
+    let pids = pids.split(',').map(read).collect::<Option<Vec<_>>>()?;
     Some(Watched { name, pids })
 }
 
