@@ -178,9 +178,13 @@ def _others(before, after, cores):
 class Patience:
     """How long a comparison may spend on waiting for a quiet machine and on repeating disturbed runs."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds=0):
         self._left = seconds
         self._since = None
+
+    def add(self, seconds):
+        """Allows more."""
+        self._left = max(self._left, 0) + seconds
 
     def lasts(self):
         """Whether there is some left."""
