@@ -1,0 +1,156 @@
+"""Processes of the comparison: started pinned, watched, and ended by id, whatever happens.
+
+Each is a child of this one, in a session of its own (so Ctrl-C reaches only this process, which then ends
+them), and is killed by the kernel should this process itself be killed; only a worker that nginx forked would
+then remain.
+"""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+PR_SET_PDEATHSIG = 1
+STOP_SECONDS_MAX = 5
+POLL_SECONDS = 0.02
+LOG_TAIL_BYTES = 2000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Failure(Exception):
+    """Something the user must know about, in words."""
+
+
+class Processes:
+    """Everything that was started and may still run."""
+
+    def __init__(self):
+        self._running = []
+
+    def start(self, command, cpus, log, stdout=None):
+        """Starts a command on the given CPUs; what it says goes to `log`, or to `stdout` if given."""
+        with open(log, "ab") as out:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout if stdout is not None else out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=lambda: _become(cpus),
+            )
+        process.log = pathlib.Path(log)
+        self._running.append(process)
+        return process
+
+    def stop(self, process):
+        """Ends one: asks, waits, then kills."""
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if process.stdout:
+            process.stdout.close()
+        if process in self._running:
+            self._running.remove(process)
+
+    def stop_all(self):
+        """Ends all, the last started first."""
+        for process in reversed(list(self._running)):
+            self.stop(process)
+
+
+def _become(cpus):
+    """Runs in the child before its program."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.sched_setaffinity(0, cpus)
+
+
+def free_port():
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, process, what, seconds=30):
+    """Waits for a condition; fails if the process ends first or it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            raise Failure(f"{what}: it ended with status {process.returncode}{log_tail(process)}")
+        if time.monotonic() > deadline:
+            raise Failure(f"{what}: not within {seconds} s{log_tail(process)}")
+        time.sleep(POLL_SECONDS)
+
+
+def accepts(port):
+    """Whether a loopback port takes connections."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+def log_tail(process):
+    """The end of what a process said, to follow a message."""
+    try:
+        text = process.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return f"; it said:\n{text}" if text else ", and said nothing"
+
+
+def tree(pid):
+    """A process and its descendants."""
+    children = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # ended meanwhile
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        found.append(todo.pop())
+        todo.extend(children.get(found[-1], []))
+    return found
+
+
+def memory_kb(pids):
+    """Resident memory now and at its peak, summed over processes (what they share counts for each)."""
+    sums = {"VmRSS": 0, "VmHWM": 0}
+    for pid in pids:
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in sums:
+                sums[name] += int(value.split()[0])
+    return sums["VmRSS"], sums["VmHWM"]
+
+
+def cpu_seconds(pids):
+    """CPU time processes have used, as precise as the kernel tells."""
+    total = 0
+    for pid in pids:
+        for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):  # the thread may have ended
+                total += int(thread.read_text().split()[0])
+    return total / 1e9
+
+
+def idle_seconds(cpus):
+    """Time these CPUs have been idle, summed."""
+    ticks = 0
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
+            ticks += int(fields[3]) + int(fields[4])
+    return ticks / os.sysconf("SC_CLK_TCK")
