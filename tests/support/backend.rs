@@ -1,9 +1,9 @@
 //! Servers for the proxy to forward to.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -52,7 +52,7 @@ impl TestBackend {
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let listener = TcpListener::bind((own_address(), 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let served = Arc::new(AtomicU64::new(0));
         let counted = served.clone();
@@ -93,10 +93,21 @@ impl Drop for TestBackend {
     }
 }
 
+/// An address of loopback that no other backend of this process has, as every pod has an address of its own.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed) % 0xff_0000;
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + next)
+}
+
 /// Headers as JSON: a list of values for each name.
 fn headers(headers: &HeaderMap) -> Value {
     let of = |name: &http::HeaderName| {
-        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+        headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect()
     };
     let all = headers.keys().map(|name| (name.to_string(), of(name)));
     Value::Object(all.collect())

@@ -65,7 +65,8 @@ impl Request {
     /// With one more header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Request {
-        self.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
+        self.headers
+            .append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
         self
     }
 
@@ -101,11 +102,14 @@ impl Request {
             let request = self.build();
             let answer = if http2 {
                 let (mut sender, connection) =
-                    hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(describe)?;
+                    hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                        .await
+                        .map_err(describe)?;
                 tokio::spawn(connection);
                 sender.send_request(request).await.map_err(describe)?
             } else {
-                let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(describe)?;
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(io).await.map_err(describe)?;
                 tokio::spawn(connection);
                 sender.send_request(request).await.map_err(describe)?
             };
@@ -114,7 +118,9 @@ impl Request {
             let trailers = body.trailers().cloned();
             Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes(), trailers })
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("no answer in {TIMEOUT:?}")))
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer in {TIMEOUT:?}")))
     }
 
     fn build(self) -> http::Request<Full<Bytes>> {

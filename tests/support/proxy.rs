@@ -91,7 +91,8 @@ impl TestProxy {
         let values = page.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
             let (found, labels) = series.split_once('{').unwrap_or((series, ""));
-            let carries = |label: &String| labels.starts_with(label.as_str()) || labels.contains(&format!(",{label}"));
+            let carries =
+                |label: &String| labels.starts_with(label.as_str()) || labels.contains(&format!(",{label}"));
             (found == name && wanted.iter().all(carries)).then(|| value.parse::<f64>().expect("a number"))
         });
         values.reduce(|sum, value| sum + value)

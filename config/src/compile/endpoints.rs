@@ -84,6 +84,7 @@ impl<'a> Endpoints<'a> {
         }
         for slices in slices.values_mut() {
             slices.sort_by_key(|slice| slice.spec.address_type.as_deref() == Some("IPv6"));
+            find_repeated(slices, findings);
         }
         let workload = Workload {
             name: Arc::default(),
@@ -200,6 +201,34 @@ fn by_locality<'m, 'e: 'm>(members: impl Iterator<Item = &'m Member<'e>>) -> Vec
     let mut groups: Vec<Group<'e>> = groups.collect();
     groups.sort_by_cached_key(|group| group.locality.to_string());
     groups
+}
+
+/// Finds addresses that serve one port of a service by two numbers. Istio keeps the first, as one pod has one address.
+fn find_repeated(slices: &[&Object<EndpointSlice>], findings: &mut Findings) {
+    let mut known: HashMap<(&str, &str), u16> = HashMap::new();
+    for slice in slices {
+        for port in &slice.spec.ports {
+            let (Some(number), name) = (port.port, port.name.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            for address in slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first()) {
+                let first = *known.entry((address, name)).or_insert(number);
+                if first != number {
+                    let what =
+                        format!("{address} serves port `{name}` as {first} already; {number} is not used");
+                    let remedy = "Give each pod an address of its own.";
+                    findings.add(
+                        slice,
+                        "endpoints",
+                        Severity::Warning,
+                        code::REPEATED_ENDPOINT,
+                        what,
+                        remedy,
+                    );
+                }
+            }
+        }
+    }
 }
 
 fn find_missing_pods(slice: &Object<EndpointSlice>, instances: &Instances<'_>, findings: &mut Findings) {

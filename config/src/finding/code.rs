@@ -62,6 +62,8 @@ pub const CONFLICTING_HOST: &str = "conflicting-host";
 
 /// Warning. An endpoint whose Pod is not there, so that neither its labels nor its locality are known; it is left out.
 pub const ENDPOINT_WITHOUT_POD: &str = "endpoint-without-pod";
+/// Warning. An address that serves one port of a service by two numbers; only the first is used.
+pub const REPEATED_ENDPOINT: &str = "repeated-endpoint";
 /// Warning. A listener for a service that does not exist.
 pub const UNKNOWN_LISTEN_SERVICE: &str = "unknown-listen-service";
 /// Warning. A listener for a port that its service does not have, or does not serve as HTTP.

@@ -87,7 +87,6 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
     warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
     let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");
     assert_eq!(policy.outbound_traffic_policy, Some(OutboundTrafficPolicy::AllowAny));
-    warned("localityLbSetting: {failover: [{from: a, to: b}]}", "localityLbSetting.failover");
 }
 
 #[test]
@@ -125,10 +124,7 @@ fn errors_refuse_it() {
     );
     check(
         "localityLbSetting: {distribute: [{from: a, to: {b: 1}}]}",
-        &[
-            "1 error bad-value localityLbSetting.distribute[0].to",
-            "1 warning field-not-honoured localityLbSetting.distribute",
-        ],
+        &["1 error bad-value localityLbSetting.distribute[0].to"],
     );
     check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
     check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);

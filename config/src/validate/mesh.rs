@@ -22,7 +22,6 @@ pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
     }
     if let Some(setting) = &config.locality_lb_setting {
         load_balancer::check_localities(check, "localityLbSetting", setting, true);
-        not_honoured::locality_lb_setting(check, "localityLbSetting", setting);
     }
     if let Some(namespace) =
         config.root_namespace.as_deref().filter(|namespace| !names::is_dns_label(namespace))

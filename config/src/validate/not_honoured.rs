@@ -9,7 +9,7 @@ use super::virtual_service::is_for_mesh;
 use crate::finding::code;
 use crate::istio::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, HttpRetry, HttpRoute,
-    LoadBalancerSettings, LocalityLbSetting, OutlierDetection, TrafficPolicy, VirtualService,
+    LoadBalancerSettings, OutlierDetection, TrafficPolicy, VirtualService,
 };
 
 /// Warns of each of `fields` that is written: its name, whether it is, and what happens instead.
@@ -157,23 +157,6 @@ fn load_balancing(check: &mut Check<'_>, path: &str, settings: &LoadBalancerSett
                 settings.warmup_duration_secs.is_some(),
                 "new endpoints get their full share at once",
             ),
-        ],
-    );
-    if let Some(setting) = &settings.locality_lb_setting {
-        locality_lb_setting(check, &format!("{path}.localityLbSetting"), setting);
-    }
-}
-
-/// What is said about localities and not honoured, here and in MeshConfig.
-pub(crate) fn locality_lb_setting(check: &mut Check<'_>, path: &str, setting: &LocalityLbSetting) {
-    let order = "localities take over in Istio's default order";
-    warn(
-        check,
-        path,
-        &[
-            ("distribute", !setting.distribute.is_empty(), "localities share by their endpoints"),
-            ("failover", !setting.failover.is_empty(), order),
-            ("failoverPriority", !setting.failover_priority.is_empty(), order),
         ],
     );
 }

@@ -190,3 +190,18 @@ fn to_endpoints_that_clients_choose_tls_is_spoken_by_all_or_none() {
     check("loadBalancer: {simple: PASSTHROUGH}", with_sidecar, "10.0.0.9", true);
     check("loadBalancer: {simple: PASSTHROUGH}", "", "10.0.0.9", false);
 }
+
+#[test]
+fn an_address_serves_a_port_by_one_number() {
+    let slice = |name: &str, port: u16| {
+        format!(
+            "kind: EndpointSlice\nmetadata: {{name: {name}, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\n\
+             endpoints: [{{addresses: [10.0.0.1]}}]\nports: [{{name: http, port: {port}}}]\n---\n"
+        )
+    };
+    let once = Mesh::new(&(service("web") + &slice("a", 8080) + &slice("b", 8080))).compile();
+    assert_eq!(once.codes(), [""; 0]);
+    let twice = Mesh::new(&(service("web") + &slice("a", 8080) + &slice("b", 8081))).compile();
+    assert_eq!(twice.codes(), ["repeated-endpoint"]);
+    assert_eq!(twice.endpoints(WEB).localities[0].endpoints.len(), 1);
+}
