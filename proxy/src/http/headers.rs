@@ -152,18 +152,22 @@ pub(crate) fn identify_request(head: &mut RequestHead, random: impl FnOnce() -> 
 
 /// A random UUID (RFC 9562 version 4) in its text form.
 fn request_id(random: u128) -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let bytes = ((random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)).to_be_bytes();
     let mut text = [b'-'; 36];
-    let places = (0..36).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-    for (shift, place) in places.enumerate() {
-        // The mask leaves four bits, so the cast loses nothing and the index is below 16.
-        let digit = usize::try_from((bits >> (124 - 4 * shift)) & 0xf).unwrap_or(0);
-        if let (Some(to), Some(digit)) = (text.get_mut(place), DIGITS.get(digit)) {
-            *to = *digit;
+    // Where the two digits of each byte go; the dashes stay between them.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    for (byte, place) in bytes.into_iter().zip(PLACES) {
+        if let Some([high, low]) = text.get_mut(place..place + 2) {
+            *high = hex_digit(byte >> 4);
+            *low = hex_digit(byte & 0xf);
         }
     }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// A lower-case hexadecimal digit, without a table to be fetched.
+fn hex_digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' - 10 + value }
 }
 
 /// Takes off what was meant for this hop only, and writes who answers.

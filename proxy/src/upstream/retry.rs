@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use config::{RetryCondition, RetryPolicy};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// How an attempt failed without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +83,7 @@ pub(crate) fn after_response(
 
 fn retriable_response(policy: &RetryPolicy, status: StatusCode, headers: &HeaderMap) -> bool {
     let on = |condition| policy.retry_on.contains(condition);
-    // An upstream that says it has too much to do is not asked again, whatever else the policy says.
-    if headers.contains_key("x-envoy-overloaded") {
-        return false;
-    }
-    if headers.contains_key("x-envoy-ratelimited") {
-        return on(RetryCondition::EnvoyRatelimited);
-    }
-    let grpc_condition = || match headers.get("grpc-status")?.as_bytes() {
+    let grpc_condition = || match headers.get(GRPC_STATUS)?.as_bytes() {
         b"1" => Some(RetryCondition::GrpcCancelled),
         b"4" => Some(RetryCondition::GrpcDeadlineExceeded),
         b"8" => Some(RetryCondition::GrpcResourceExhausted),
@@ -94,11 +91,33 @@ fn retriable_response(policy: &RetryPolicy, status: StatusCode, headers: &Header
         b"14" => Some(RetryCondition::GrpcUnavailable),
         _ => None,
     };
-    (on(RetryCondition::FiveXx) && status.is_server_error())
+    let failed = (on(RetryCondition::FiveXx) && status.is_server_error())
         || (on(RetryCondition::GatewayError) && matches!(status.as_u16(), 502..=504))
         || (on(RetryCondition::Retriable4xx) && status == StatusCode::CONFLICT)
         || (on(RetryCondition::RetriableStatusCodes) && policy.retriable_status_codes.contains(&status))
-        || grpc_condition().is_some_and(on)
+        || (has_grpc_condition(policy) && grpc_condition().is_some_and(on));
+    let limits = on(RetryCondition::EnvoyRatelimited);
+    // Most answers are good: these headers are only looked for when something depends on them.
+    if !failed && !limits {
+        return false;
+    }
+    // An upstream that says it has too much to do is not asked again, whatever else the policy says.
+    if headers.contains_key(OVERLOADED) {
+        return false;
+    }
+    if headers.contains_key(RATE_LIMITED) { limits } else { failed }
+}
+
+/// Whether any gRPC status is a reason to try again.
+fn has_grpc_condition(policy: &RetryPolicy) -> bool {
+    let conditions = [
+        RetryCondition::GrpcCancelled,
+        RetryCondition::GrpcDeadlineExceeded,
+        RetryCondition::GrpcResourceExhausted,
+        RetryCondition::GrpcInternal,
+        RetryCondition::GrpcUnavailable,
+    ];
+    conditions.into_iter().any(|condition| policy.retry_on.contains(condition))
 }
 
 fn verdict(policy: &RetryPolicy, retriable: bool, retries: u32) -> Verdict {

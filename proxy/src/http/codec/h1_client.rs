@@ -32,7 +32,6 @@ where
     B: Body,
 {
     let (sender, connection) = Builder::new()
-        .max_headers(h1_settings::HEADERS_MAX)
         .max_header_size(h1_settings::HEADER_BYTES_MAX)
         .handshake(TokioIo::new(io))
         .await

@@ -40,7 +40,6 @@ where
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .max_headers(h1_settings::HEADERS_MAX)
         .max_header_size(h1_settings::HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);

@@ -97,10 +97,9 @@ pub(crate) mod h2_settings {
     pub(crate) const CONCURRENT_STREAMS_MAX: u32 = 1024;
 }
 
-/// Limits of HTTP/1 heads, both directions.
+/// Limits of HTTP/1 heads, both directions. The number of headers is left at hyper's default of 100, which is Envoy's
+/// too: saying it makes hyper allocate for each head what it otherwise keeps on the stack.
 pub(crate) mod h1_settings {
     /// Largest head we accept; Envoy's default.
     pub(crate) const HEADER_BYTES_MAX: usize = 60 * 1024;
-    /// Most headers we accept; Envoy's default.
-    pub(crate) const HEADERS_MAX: usize = 100;
 }
