@@ -136,6 +136,7 @@ impl Request {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it by value")]
 fn describe(error: hyper::Error) -> String {
     format!("{error:?}")
 }

@@ -4,6 +4,8 @@
 //! [`TestBackend`] is a server that says what it saw; [`client`] asks. Nothing sleeps: [`eventually`] looks until
 //! something is so.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
 pub mod backend;
 pub mod client;
 pub mod mesh;
@@ -16,6 +18,7 @@ pub use client::{Answer, Request};
 pub use mesh::Mesh;
 pub use proxy::TestProxy;
 
+use std::panic::Location;
 use std::time::Duration;
 
 /// How long something may take to become so before a test gives up.
@@ -23,17 +26,23 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks until `is_so` finds something; panics with `what` when it does not.
 #[track_caller]
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut is_so: impl FnMut() -> F) -> T {
-    let looking = async {
-        loop {
-            if let Some(found) = is_so().await {
-                return found;
+pub fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut is_so: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        let looking = async {
+            loop {
+                if let Some(found) = is_so().await {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        };
+        match tokio::time::timeout(PATIENCE, looking).await {
+            Ok(found) => found,
+            Err(_) => panic!("{caller}: not within {PATIENCE:?}: {what}"),
         }
-    };
-    match tokio::time::timeout(PATIENCE, looking).await {
-        Ok(found) => found,
-        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
     }
 }

@@ -66,7 +66,9 @@ impl TestProxy {
 
     /// Number of the generation that is served.
     pub async fn generation(&self) -> u64 {
-        self.metric("weft_config_generation", &[]).await.unwrap_or(0.0) as u64
+        let generation = self.metric("weft_config_generation", &[]).await.unwrap_or(0.0);
+        // Whole numbers are written without a fraction.
+        generation.to_string().parse().expect("a whole number")
     }
 
     /// Waits until a generation after `before` is served.
