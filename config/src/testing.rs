@@ -1,5 +1,7 @@
 //! What several tests share.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -9,6 +11,9 @@ use crate::yaml::{Limits, Path, build, documents};
 
 /// Environment variable that names the directory of reference data.
 const SHARED: &str = "WEFT_SHARED";
+
+/// Environment variable that names the file in which skips are collected.
+const SKIPPED: &str = "WEFT_SKIPPED";
 
 /// The sample mesh of the reference data.
 pub(crate) struct Shop(PathBuf);
@@ -21,17 +26,32 @@ impl Shop {
     }
 }
 
-/// The sample mesh, if the reference data is there: in `$WEFT_SHARED`, or in `../shared` beside the workspace.
-/// A test without it says that it is skipped.
+/// The sample mesh, if the reference data is there.
 pub(crate) fn shop() -> Option<Shop> {
+    shared("mesh/shop").map(|shared| Shop(shared.join("mesh/shop")))
+}
+
+/// The reference data, if it is there and has `part`: `$WEFT_SHARED`, or `../shared` beside the workspace. A test
+/// without it is recorded as skipped.
+pub(crate) fn shared(part: &str) -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let shared = std::env::var_os(SHARED).map_or_else(beside, PathBuf::from);
-    let shop = shared.join("mesh/shop");
-    if shop.is_dir() {
-        return Some(Shop(shop));
+    if shared.join(part).exists() {
+        return Some(shared);
     }
-    println!("SKIP: no sample mesh at {}; set {SHARED}", shop.display());
+    skip(&format!("no {part} in {}; set {SHARED}", shared.display()));
     None
+}
+
+/// Says that the test of this thread cannot run here, and why; `tests/run` collects it.
+fn skip(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("main");
+    println!("SKIP: {test}: {why}");
+    let Some(file) = std::env::var_os(SKIPPED) else { return };
+    let file = OpenOptions::new().append(true).create(true).open(file);
+    let written = file.and_then(|mut file| file.write_all(format!("{test}\t{why}\n").as_bytes()));
+    written.unwrap_or_else(|error| panic!("a skip cannot be recorded: {error}"));
 }
 
 /// A value of any type from the first document of a text.

@@ -17,7 +17,7 @@ pub fn skip(test: &str, why: &str) {
         .append(true)
         .create(true)
         .open(file)
-        .and_then(|mut file| file.write_all(format!("{test}\n").as_bytes()));
+        .and_then(|mut file| file.write_all(format!("{test}\t{why}\n").as_bytes()));
     if let Err(error) = written {
         panic!("a skip cannot be recorded: {error}");
     }

@@ -4,13 +4,14 @@
 //! istiod sends and compile does not make yet is taken out of istiod's side by [`expected`] and nowhere else.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::mesh::{Mesh, load, proxy};
 use crate::objects::Objects;
 use crate::resource::envoy_json;
+use crate::testing;
 
 /// Ports of the shop whose hosts share a route configuration.
 const HTTP_PORTS: [u16; 5] = [80, 4317, 8000, 9090, 9200];
@@ -42,17 +43,6 @@ const CONNECTION_MANAGER_FIELDS: [&str; 6] = [
     "request_id_extension", // always so
     "http_filters",         // all but the router
 ];
-
-/// Where the recorded streams are, or `None` with a loud word.
-pub(super) fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let shared = std::env::var_os("WEFT_SHARED").map_or_else(beside, PathBuf::from);
-    if shared.join("xds/web/stream.json").is_file() {
-        return Some(shared);
-    }
-    println!("SKIP: no recorded streams in {}; set WEFT_SHARED", shared.display());
-    None
-}
 
 /// The shop as `name` of `node.json` sees it.
 pub(super) fn shop(shared: &Path, name: &str) -> Mesh {
@@ -102,7 +92,7 @@ fn ledger() {
 }
 
 fn check(name: &str) {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = testing::shared("xds/web/stream.json") else { return };
     let stream = std::fs::read_to_string(shared.join(format!("xds/{name}/stream.json"))).unwrap();
     let stream: Vec<Value> = serde_json::from_str(&stream).unwrap();
     let output = shop(&shared, name).compile();

@@ -1,0 +1,74 @@
+# What `tests/run` and `.ci/run` share: telling what goes on, and getting what is needed. To be sourced, not run.
+# shellcheck shell=bash
+
+if [[ -t 1 ]]; then bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'; else bold='' red='' plain=''; fi
+
+# The ones of rustup need not be in the path of a shell that nobody logged in to.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+steps=()
+failures=()
+
+# step NAME COMMAND...: runs a command, says how long it took, and remembers when it failed.
+step() {
+    local name=$1 began=$SECONDS outcome=passed
+    shift
+    printf '\n%s==> %s%s\n' "$bold" "$name" "$plain"
+    # A subshell of its own keeps `set -e` in force inside the command.
+    set +e
+    (set -e; "$@")
+    local status=$?
+    set -e
+    if ((status != 0)); then
+        outcome="FAILED (exit status $status)"
+        failures+=("$name")
+    fi
+    steps+=("$(printf '%5d s  %-40s %s' $((SECONDS - began)) "$name" "$outcome")")
+    printf '%s\n' "${steps[-1]}"
+}
+
+# Prints all steps with their times.
+tell_steps() {
+    printf '\n%s%s%s\n' "$bold" "$1" "$plain"
+    printf '%s\n' "${steps[@]}"
+    printf '%5d s  in all\n' "$SECONDS"
+}
+
+# complain TEXT...: says what is wrong, to be seen.
+complain() {
+    printf '%s%s%s\n' "$red" "$*" "$plain" >&2
+}
+
+# debian COMMAND=PACKAGE...: installs the packages whose commands are not there. Whoever is not root is asked to;
+# the exit status then is 1.
+debian() {
+    local pair missing=()
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || [[ -x /usr/sbin/${pair%%=*} ]] || missing+=("${pair#*=}")
+    done
+    ((${#missing[@]} == 0)) && return
+    if ((EUID == 0)) && command -v apt-get >/dev/null; then
+        echo "installing ${missing[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } && return
+        complain "cannot be installed: ${missing[*]}"
+    else
+        complain "not there: ${missing[*]}; as root: apt-get install ${missing[*]}"
+    fi
+    return 1
+}
+
+# Makes sure that there is a Rust toolchain; which one is in rust-toolchain.toml.
+need_rust() {
+    command -v cargo >/dev/null && return
+    complain "cargo is not there; get Rust by rustup"
+    return 1
+}
+
+# cargo_tool NAME VERSION: has a program of crates.io in that version in .tools/bin. Without optimization: what it
+# costs to run is little beside what it costs to compile.
+cargo_tool() {
+    local name=$1 version=$2
+    [[ -x .tools/bin/$name ]] && grep -qF "\"$name $version " .tools/.crates.toml 2>/dev/null && return
+    CARGO_TARGET_DIR=target/tools cargo install --locked --debug --root .tools "$name@$version"
+}
