@@ -198,8 +198,7 @@ impl Pool {
         }
     }
 
-    /// A handle of an HTTP/2 connection that takes another request. It must be given back by [`H2::finish`], which
-    /// dropping a [`H2Guard`] does.
+    /// The use of an HTTP/2 connection that takes another request; it is given back when it is dropped.
     pub(crate) async fn h2(self: &Rc<Self>) -> Result<H2Guard, ConnectError> {
         if let Some(connection) = self.usable_h2() {
             return Ok(self.begin(connection));
