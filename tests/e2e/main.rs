@@ -1,3 +1,4 @@
 //! End to end: a real proxy, real backends, real files, on loopback.
 
 mod basics;
+mod hot_swap;

@@ -64,6 +64,12 @@ impl TestProxy {
         Request::get(path).send(self.admin()).await.text()
     }
 
+    /// Waits until a proxy that was only started is ready.
+    pub async fn becomes_ready(&mut self) {
+        let bound = tokio::time::timeout(crate::PATIENCE, self.running.ready()).await;
+        self.bound = bound.expect("the proxy is ready in time").expect("the proxy is ready");
+    }
+
     /// Number of the generation that is served.
     pub async fn generation(&self) -> u64 {
         let generation = self.metric("weft_config_generation", &[]).await.unwrap_or(0.0);
@@ -145,10 +151,9 @@ impl Start {
 
     /// Starts it and waits until it is ready.
     pub async fn ready(self) -> TestProxy {
-        let mut running = app::start(self.settings).expect("the proxy starts");
-        let bound = tokio::time::timeout(crate::PATIENCE, running.ready()).await;
-        let bound = bound.expect("the proxy is ready in time").expect("the proxy is ready");
-        TestProxy { mesh: self.mesh, running, bound }
+        let mut proxy = self.start();
+        proxy.becomes_ready().await;
+        proxy
     }
 
     /// Starts it without waiting. Only the admin console is known to listen.

@@ -20,7 +20,7 @@ pub struct Refusal {
     pub place: Place,
     /// The [`Store::revision`] that brought the refused text.
     pub since: u64,
-    /// What holds instead; `None` when nothing does.
+    /// What holds instead; `None` when nothing does, or for a MeshConfig, when that is not written anywhere any more.
     pub serving: Option<Serving>,
 }
 
@@ -93,14 +93,18 @@ impl Store {
                 });
             }
         }
-        let first = self.mesh.first().map(|(name, _)| name);
         for (name, file) in &self.mesh.0 {
-            if file.config.is_none() || first != Some(name) {
+            let before = self.mesh.first().filter(|(first, _)| *first != name);
+            if file.config.is_none() || before.is_some() {
+                let serving = before.filter(|(_, first)| first.config.is_some());
                 refusals.push(Refusal {
                     object: Some(object_ref()),
                     place: MeshFiles::place(name),
                     since: file.revision,
-                    serving: None,
+                    serving: serving.map(|(first, file)| Serving {
+                        place: MeshFiles::place(first),
+                        revision: file.revision,
+                    }),
                 });
             }
         }

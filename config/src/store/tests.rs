@@ -289,6 +289,8 @@ fn mesh_config() {
     store.read_mesh("other.yaml", "accessLogFile: c");
     store.read("dir/mesh.yaml", "accessLogFile: d");
     assert_eq!((access_log(&store).as_str(), codes(&store)), ("d", vec![code::DUPLICATE_OBJECT]));
+    let serving = store.refusals()[0].serving.clone().map(|serving| serving.place.to_string());
+    assert_eq!(serving.as_deref(), Some("dir/mesh.yaml:1"));
     store.remove("dir/mesh.yaml");
     assert_eq!((access_log(&store).as_str(), codes(&store).len()), ("c", 0));
     store.remove("other.yaml");

@@ -18,7 +18,7 @@ use crate::app::{self, Bound, Running, Settings, Workload};
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Directory whose YAML and JSON files are the configuration, or one such file; may be given several times. Files
-    /// are watched, changes go live by themselves.
+    /// are watched, changes go live by themselves; what is not there yet is waited for.
     #[arg(long, required = true, value_name = "DIR|FILE")]
     config: Vec<PathBuf>,
 
@@ -107,11 +107,14 @@ impl Arguments {
     fn settings(&self) -> Result<Settings, String> {
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
         for path in &self.config {
-            match fs::metadata(path) {
-                Ok(metadata) if metadata.is_dir() => config_directories.push(path.clone()),
-                Ok(_) => config_files.push(path.clone()),
-                Err(error) => return Err(format!("--config {}: {error}", path.display())),
-            }
+            // What is not there yet is waited for.
+            let is_directory = match fs::metadata(path) {
+                Ok(metadata) => metadata.is_dir(),
+                Err(_) => !path
+                    .extension()
+                    .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|ours| extension == *ours)),
+            };
+            if is_directory { config_directories.push(path.clone()) } else { config_files.push(path.clone()) }
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Settings {

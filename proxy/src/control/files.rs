@@ -1,14 +1,17 @@
 //! The files of a configuration: finds them, notices which differ from what was read, reads those.
 
+mod list;
+
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::settle::{Settled, Sight, settle};
-use super::watch::Watcher;
+use super::watch::{Wanted, Watcher};
 
 /// Largest file that is read.
 pub(crate) const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -16,10 +19,10 @@ pub(crate) const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How often one look begins anew because a mounted ConfigMap was swapped under it.
 const SWAPS_MAX: usize = 5;
 
-/// Name of the file in a directory that holds the MeshConfig.
-pub(crate) const MESH_CONFIG_NAME: &str = "mesh.yaml";
+/// After which time a file is looked at again that changed while it was read.
+const CHANGED_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where configuration is looked for.
+/// Where configuration is looked for. What is not there yet is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// All YAML and JSON files in a directory, not those below it. `mesh.yaml` is the MeshConfig.
@@ -44,9 +47,9 @@ pub(crate) enum Content {
 pub(crate) enum Change {
     /// A file is new or changed; this is all of it.
     Text(PathBuf, Content, String),
-    /// A file cannot be read, for this reason; what was read of it before is all that is known.
-    Unreadable(PathBuf, Content, String),
-    /// A file is gone.
+    /// A file is not in its directory any more. It may come back: this may be the middle of an edit, or of a move.
+    Missing(PathBuf, Content),
+    /// A file is gone for good.
     Gone(PathBuf),
 }
 
@@ -55,6 +58,10 @@ pub(crate) enum Change {
 pub(crate) struct Found {
     /// What differs.
     pub(crate) changes: Vec<Change>,
+    /// What cannot be read now, and why; what was read of it before is all that is known.
+    pub(crate) unreadable: Vec<(PathBuf, String)>,
+    /// Directories that hold no file of ours.
+    pub(crate) empty: Vec<PathBuf>,
     /// When to look again though nothing is heard.
     pub(crate) again: Option<Instant>,
 }
@@ -63,16 +70,23 @@ pub(crate) struct Found {
 pub(crate) struct Files {
     places: Vec<Place>,
     known: BTreeMap<PathBuf, Known>,
+    /// [`Watcher::uncertain`] when it was last looked at.
+    uncertain: u64,
 }
 
 #[derive(Debug)]
 struct Known {
+    /// Which of the places it is in.
+    place: usize,
+    content: Content,
     /// How it looked when it was read; `None` before it was.
     read: Option<Stamp>,
+    /// What was read, as a hash; `None` when that holds no longer.
+    hash: Option<u64>,
     /// Whether something was in it then.
     held_something: bool,
-    /// How it looked last, and since when.
-    seen: Stamp,
+    /// How it looked last, and since when; `None` when it was not there.
+    seen: Option<Stamp>,
     since: Instant,
 }
 
@@ -96,24 +110,42 @@ impl Stamp {
     }
 }
 
+impl Found {
+    fn look_again(&mut self, then: Instant) {
+        self.again = Some(self.again.map_or(then, |again| again.min(then)));
+    }
+
+    fn unreadable(&mut self, path: &Path, why: &io::Error) {
+        self.unreadable.push((path.to_owned(), why.to_string()));
+    }
+}
+
 impl Files {
     /// Those of `places`; nothing is read yet.
     pub(crate) fn new(places: Vec<Place>) -> Files {
-        Files { places, known: BTreeMap::new() }
+        Files { places, known: BTreeMap::new(), uncertain: 0 }
     }
 
-    /// The directories in which changes show.
-    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.places.iter().map(|place| match place {
-            Place::Directory(directory) => directory.as_path(),
-            Place::File(file) | Place::MeshConfig(file) => parent(file),
-        })
+    /// The directories in which changes show now.
+    pub(crate) fn directories(&self) -> Wanted {
+        let mut wanted = Wanted::new();
+        for place in &self.places {
+            list::watched(place, &mut wanted);
+        }
+        wanted
     }
 
     /// Looks at all files and reads those that differ from what was read.
     pub(crate) fn look(&mut self, watcher: &Watcher, now: Instant) -> Found {
+        let uncertain = watcher.uncertain();
+        if std::mem::replace(&mut self.uncertain, uncertain) != uncertain {
+            // Any file may have been touched: none is taken for what it was by its looks alone.
+            self.known.values_mut().for_each(|known| known.read = None);
+        }
         let mut found = Found::default();
         for _ in 0..SWAPS_MAX {
+            found.unreadable.clear();
+            found.empty.clear();
             let before = self.versions();
             self.look_once(watcher, now, &mut found);
             // A ConfigMap that was swapped meanwhile would be read half old, half new.
@@ -126,113 +158,148 @@ impl Files {
 
     /// Which versions of mounted ConfigMaps hold.
     fn versions(&self) -> Vec<Option<PathBuf>> {
-        self.directories().map(|directory| fs::read_link(directory.join("..data")).ok()).collect()
+        let directories = self.places.iter().map(list::directory);
+        directories.map(|directory| fs::read_link(directory.join("..data")).ok()).collect()
     }
 
     fn look_once(&mut self, watcher: &Watcher, now: Instant, found: &mut Found) {
         let mut present = BTreeMap::new();
-        for place in &self.places {
-            list(place, &mut present, &mut found.changes);
-        }
-        let gone: Vec<PathBuf> =
-            self.known.keys().filter(|file| !present.contains_key(*file)).cloned().collect();
-        for file in gone {
-            if self.known.remove(&file).is_some_and(|known| known.read.is_some()) {
-                found.changes.push(Change::Gone(file));
+        let mut listed = vec![true; self.places.len()];
+        for ((index, place), listed) in self.places.iter().enumerate().zip(&mut listed) {
+            match list::list(place) {
+                Ok(files) => {
+                    if files.is_empty() {
+                        found.empty.push(list::path(place).to_owned());
+                    }
+                    for (file, content) in files {
+                        present.entry(file).or_insert((index, content));
+                    }
+                }
+                // What was in it goes on to hold: a directory that cannot be listed says nothing.
+                Err(error) => {
+                    *listed = false;
+                    found.unreadable(list::path(place), &error);
+                }
             }
         }
-        for (file, content) in present {
-            self.look_at(&file, content, watcher, now, found);
+        let missing = |(file, known): &(&PathBuf, &Known)| {
+            !present.contains_key(*file) && listed.get(known.place).copied().unwrap_or(true)
+        };
+        let missing: Vec<PathBuf> = self.known.iter().filter(missing).map(|(file, _)| file.clone()).collect();
+        for file in missing {
+            self.look_for(&file, now, found);
+        }
+        for (file, (place, content)) in present {
+            self.look_at(&file, place, content, watcher, now, found);
         }
     }
 
-    fn look_at(&mut self, file: &Path, content: Content, watcher: &Watcher, now: Instant, found: &mut Found) {
-        let stamp = match fs::metadata(file) {
-            Ok(metadata) => Stamp::of(&metadata),
-            Err(error) => return found.changes.push(unreadable(file, content, &error)),
+    /// A file that was there and is not.
+    fn look_for(&mut self, file: &Path, now: Instant, found: &mut Found) {
+        let Some(known) = self.known.get_mut(file) else { return };
+        if known.seen.take().is_some() {
+            known.since = now;
+            known.read = None;
+            if known.hash.take().is_some() {
+                found.changes.push(Change::Missing(file.to_owned(), known.content));
+            }
+        }
+        match settle(Sight { emptied: known.held_something, writing: false, since: known.since }, now) {
+            Settled::LookAgain(then) => found.look_again(then),
+            Settled::Now => {
+                self.known.remove(file);
+                found.changes.push(Change::Gone(file.to_owned()));
+            }
+        }
+    }
+
+    fn look_at(
+        &mut self,
+        file: &Path,
+        place: usize,
+        content: Content,
+        watcher: &Watcher,
+        now: Instant,
+        found: &mut Found,
+    ) {
+        let touched = watcher.take_touched(file);
+        let writing = watcher.is_writing(file);
+        let stamp = match stamp(file) {
+            Ok(stamp) => stamp,
+            Err(error) => return found.unreadable(file, &error),
         };
         let known = self.known.entry(file.to_owned()).or_insert(Known {
+            place,
+            content,
             read: None,
+            hash: None,
             held_something: false,
-            seen: stamp,
+            seen: Some(stamp),
             since: now,
         });
-        let writing = watcher.is_writing(file);
-        if known.seen != stamp {
-            known.seen = stamp;
+        if known.seen != Some(stamp) || touched {
+            known.seen = Some(stamp);
             known.since = now;
+            known.read = None;
         }
         if known.read == Some(stamp) && !writing {
             return;
         }
         let emptied = stamp.length == 0 && known.held_something;
         if let Settled::LookAgain(then) = settle(Sight { emptied, writing, since: known.since }, now) {
-            found.again = Some(found.again.map_or(then, |again| again.min(then)));
-            return;
+            // What stays as it is until then is read though no change is heard of.
+            known.read = None;
+            return found.look_again(then);
         }
         watcher.forget(file);
-        found.changes.push(match read(file) {
-            Ok(text) => {
-                known.read = Some(stamp);
-                known.held_something = !text.trim().is_empty();
-                Change::Text(file.to_owned(), content, text)
-            }
-            Err(error) => unreadable(file, content, &error),
-        });
-    }
-}
-
-fn parent(file: &Path) -> &Path {
-    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn unreadable(file: &Path, content: Content, error: &io::Error) -> Change {
-    Change::Unreadable(file.to_owned(), content, error.to_string())
-}
-
-/// Enters the files of a place.
-fn list(place: &Place, files: &mut BTreeMap<PathBuf, Content>, changes: &mut Vec<Change>) {
-    match place {
-        Place::File(file) => {
-            files.insert(file.clone(), Content::Objects);
-        }
-        Place::MeshConfig(file) => {
-            files.insert(file.clone(), Content::MeshConfig);
-        }
-        Place::Directory(directory) => match entries(directory) {
-            Ok(found) => files.extend(found.into_iter().map(|file| {
-                let mesh = file.file_name().is_some_and(|name| name == MESH_CONFIG_NAME);
-                (file, if mesh { Content::MeshConfig } else { Content::Objects })
-            })),
-            Err(error) => changes.push(unreadable(directory, Content::Objects, &error)),
-        },
-    }
-}
-
-/// The YAML and JSON files of a directory. Hidden entries are left out: a mounted ConfigMap keeps its versions in
-/// some, and editors their drafts; the visible entries of a ConfigMap are links to the version that holds.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let of_ours = path
-            .extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|ours| extension == *ours));
-        if of_ours && !hidden && path.is_file() {
-            files.push(path);
+        match read(file, stamp) {
+            Ok(Some(text)) => known.take(file, stamp, text, found),
+            Ok(None) => found.look_again(now + CHANGED_PAUSE),
+            Err(error) => found.unreadable(file, &error),
         }
     }
-    Ok(files)
 }
 
-fn read(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+impl Known {
+    fn take(&mut self, file: &Path, stamp: Stamp, text: String, found: &mut Found) {
+        self.read = Some(stamp);
+        self.held_something = !text.trim().is_empty();
+        let mut hasher = DefaultHasher::new();
+        hasher.write(text.as_bytes());
+        let hash = Some(hasher.finish());
+        if self.hash != hash {
+            self.hash = hash;
+            found.changes.push(Change::Text(file.to_owned(), self.content, text));
+        }
+    }
+}
+
+/// How a file looks now.
+fn stamp(file: &Path) -> io::Result<Stamp> {
+    let metadata = fs::metadata(file)?;
+    // Opening a pipe would wait for somebody to write to it.
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if metadata.len() > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(text)
+    Ok(Stamp::of(&metadata))
+}
+
+/// What is in a file that looks like `seen`; `None` when it changed meanwhile.
+fn read(file: &Path, seen: Stamp) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    // Whoever writes to it now may have been in the middle of a character.
+    if stamp(file)? != seen {
+        return Ok(None);
+    }
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        io::Error::other(format!("line {line} is not UTF-8"))
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! source -> store -> compile -> resources -> snapshot -> publish. What is bad is refused alone; the last good of it
 //! stays; nothing is published when nothing changed.
 
+mod check;
 mod files;
 mod identity;
 mod settle;
@@ -14,10 +15,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::compile::{Compiled, ExplicitListener, compile};
-use config::finding::{Finding, Severity};
+use config::finding::{Finding, Severity, code};
 use config::store::Store;
 use config::{Resources, validate};
 
+pub(crate) use check::check;
 pub(crate) use files::Place;
 pub use identity::Workload;
 pub(crate) use status::{Published, Status};
@@ -25,13 +27,8 @@ pub(crate) use status::{Published, Status};
 use crate::snapshot::{Builder, Publisher};
 use crate::time;
 use files::{Change, Content, Files};
+use settle::Burst;
 use watch::Watcher;
-
-/// A change is acted on when nothing more was heard for this long,
-const DEBOUNCE_QUIET: Duration = Duration::from_millis(10);
-
-/// and at the latest this long after it was heard.
-const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
 
 /// How often files are looked at though nothing was heard of them: not every file system tells.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,103 +52,77 @@ pub(crate) struct Control {
     files: Files,
     watcher: Watcher,
     store: Store,
-    /// Why files cannot be read at all.
-    unreadable: Vec<(PathBuf, Finding)>,
+    /// What there is to say about files, not about what is in them.
+    about_files: AboutFiles,
     resources: Resources,
     builder: Builder,
     publisher: Publisher,
     status: Rc<Status>,
+    /// Changes that were heard and not acted on yet.
+    burst: Option<Burst>,
     /// When to look again though nothing is heard.
-    again: Option<Instant>,
+    again: Instant,
 }
 
 impl Control {
     /// Has read nothing yet.
     pub(crate) fn new(settings: Settings, publisher: Publisher, status: Rc<Status>) -> Control {
-        let files = Files::new(settings.places.clone());
-        let watcher = Watcher::new(files.directories());
-        let builder = Builder::new(settings.allow_unenforced_security);
         Control {
-            settings,
-            files,
-            watcher,
+            files: Files::new(settings.places.clone()),
+            watcher: Watcher::new(),
             store: Store::new(),
-            unreadable: Vec::new(),
+            about_files: AboutFiles::default(),
             resources: Resources::default(),
-            builder,
+            builder: Builder::new(settings.allow_unenforced_security),
             publisher,
             status,
-            again: None,
+            burst: None,
+            again: time::now(),
+            settings,
         }
     }
 
-    /// Waits for the next change and acts on it.
+    /// Waits for the next change and acts on it. It may be dropped at any time and called again: no change is lost.
     pub(crate) async fn next(&mut self) {
-        let poll = time::now() + LOOK_INTERVAL;
-        let wake = self.again.map_or(poll, |again| again.min(poll));
-        tokio::select! {
-            () = self.watcher.changed() => self.debounce().await,
-            () = tokio::time::sleep_until(wake.into()) => {}
+        loop {
+            let wake = self.burst.map_or(self.again, Burst::over);
+            tokio::select! {
+                () = self.watcher.changed() => self.burst = Some(Burst::with(self.burst, time::now())),
+                () = tokio::time::sleep_until(wake.into()) => break,
+            }
         }
         self.look();
     }
 
-    /// Lets a burst of changes pass.
-    async fn debounce(&self) {
-        let latest = time::now() + DEBOUNCE_MAX;
-        loop {
-            let quiet = (time::now() + DEBOUNCE_QUIET).min(latest);
-            tokio::select! {
-                () = self.watcher.changed() => {}
-                () = tokio::time::sleep_until(quiet.into()) => return,
-            }
-            if time::now() >= latest {
-                return;
-            }
-        }
-    }
-
     /// Reads what changed and publishes what follows from it.
     pub(crate) fn look(&mut self) {
-        let found = self.files.look(&self.watcher, time::now());
-        self.again = found.again;
+        self.burst = None;
+        // Before looking: what changes after it was looked at is heard.
+        self.watcher.watch(self.files.directories());
+        let now = time::now();
+        let found = self.files.look(&self.watcher, now);
+        self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
         self.publisher.release();
-        if !found.changes.is_empty() {
-            for change in found.changes {
-                self.take(change);
-            }
+        let about_files = AboutFiles { unreadable: found.unreadable, empty: found.empty };
+        let changed = !found.changes.is_empty() || self.about_files != about_files;
+        self.about_files = about_files;
+        for change in found.changes {
+            take(&mut self.store, change);
+        }
+        if changed || !self.status.is_published() {
             self.publish();
         }
         self.status.generations_held.set(self.publisher.held());
     }
 
-    fn take(&mut self, change: Change) {
-        match change {
-            Change::Text(path, content, text) => {
-                self.unreadable.retain(|(known, _)| *known != path);
-                read(&mut self.store, &path, content, &text);
-            }
-            Change::Gone(path) => {
-                self.unreadable.retain(|(known, _)| *known != path);
-                self.store.remove(&path.display().to_string());
-            }
-            Change::Unreadable(path, _, why) => {
-                self.unreadable.retain(|(known, _)| *known != path);
-                let finding = unreadable(&path, &why);
-                self.unreadable.push((path, finding));
-            }
-        }
-    }
-
     /// Compiles what holds now, and publishes it if it differs.
     fn publish(&mut self) {
         let mut findings = self.store.findings();
-        findings.extend(self.unreadable.iter().map(|(_, finding)| finding.clone()));
-        // Before anything was published, an unreadable document may hide what decides: better not ready than wrong.
+        findings.extend(self.about_files.findings());
         let first = !self.status.is_published();
         let refusals = self.store.refusals();
-        if first && (refusals.iter().any(|refusal| refusal.object.is_none()) || !self.unreadable.is_empty()) {
-            self.status.not_published("a file or document of the configuration cannot be read", findings);
+        if first && let Some(why) = self.hides_what_decides() {
+            self.status.not_published(&why, findings);
             return;
         }
         let objects = self.store.objects();
@@ -188,59 +159,93 @@ impl Control {
         }
         self.status.findings(findings, refusals.len());
     }
+
+    /// Why what was read may lack what decides: before anything was published there is no last good of it, and it is
+    /// better not to be ready than to be wrong.
+    fn hides_what_decides(&self) -> Option<String> {
+        if let Some((path, why)) = self.about_files.unreadable.first() {
+            return Some(format!("{} cannot be read: {why}", path.display()));
+        }
+        let refusals = self.store.refusals();
+        let refusal = refusals.iter().find(|refusal| match &refusal.object {
+            None => true,
+            Some(object) => refusal.serving.is_none() && *object == config::mesh::object_ref(),
+        })?;
+        Some(match &refusal.object {
+            None => {
+                format!("the document at {} does not tell which object it is; see /findings", refusal.place)
+            }
+            Some(object) => format!("the {} at {} is refused; see /findings", object.kind, refusal.place),
+        })
+    }
 }
 
-/// Takes in a text that is whole: what is missing in it is gone.
-fn read(store: &mut Store, path: &Path, content: Content, text: &str) {
-    let file = path.display().to_string();
+/// Takes in what changed.
+fn take(store: &mut Store, change: Change) {
+    match change {
+        // The text is whole: what is missing in it is gone.
+        Change::Text(path, content, text) => {
+            let file = path.display().to_string();
+            read(store, &file, content, &text);
+            store.settle(&file);
+        }
+        // Its objects hold until it is gone, but another file may have them by then.
+        Change::Missing(path, content) => read(store, &path.display().to_string(), content, ""),
+        Change::Gone(path) => store.remove(&path.display().to_string()),
+    }
+}
+
+fn read(store: &mut Store, file: &str, content: Content, text: &str) {
     match content {
-        Content::Objects => store.read(&file, text),
-        Content::MeshConfig => store.read_mesh(&file, text),
+        Content::Objects => store.read(file, text),
+        Content::MeshConfig => store.read_mesh(file, text),
     };
-    store.settle(&file);
 }
 
-fn unreadable(path: &Path, why: &str) -> Finding {
+/// What there is to say about files, not about what is in them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct AboutFiles {
+    /// What cannot be read at all, and why.
+    unreadable: Vec<(PathBuf, String)>,
+    /// Directories without files.
+    empty: Vec<PathBuf>,
+}
+
+impl AboutFiles {
+    fn findings(&self) -> impl Iterator<Item = Finding> {
+        let unreadable = self.unreadable.iter().map(|(path, why)| {
+            let remedy =
+                "make it readable UTF-8 text, or remove it; what was read of it before holds until then";
+            about_file(
+                path,
+                Severity::Error,
+                code::UNREADABLE_FILE,
+                format!("it cannot be read: {why}"),
+                remedy,
+            )
+        });
+        let empty = self.empty.iter().map(|path| {
+            let what = "the directory holds no file that ends in .yaml, .yml or .json".to_owned();
+            about_file(
+                path,
+                Severity::Warning,
+                code::EMPTY_DIRECTORY,
+                what,
+                "name another directory, or add one",
+            )
+        });
+        unreadable.chain(empty)
+    }
+}
+
+fn about_file(path: &Path, severity: Severity, code: &'static str, what: String, remedy: &str) -> Finding {
     Finding {
         place: Some(config::origin::Place { file: path.display().to_string().into(), line: 1 }),
-        severity: Severity::Error,
-        code: config::finding::code::UNREADABLE_FILE,
+        severity,
+        code,
         object: None,
         path: String::new(),
-        what: format!("the file cannot be read: {why}"),
-        remedy: "make it readable UTF-8 text, or remove it; what was read of it before holds until then"
-            .to_owned(),
+        what,
+        remedy: remedy.to_owned(),
     }
-}
-
-/// What there is to say about the configuration at `paths`, without running it for anybody.
-///
-/// # Errors
-///
-/// When a path cannot be looked at.
-pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec<Finding>, String> {
-    let mut places = Vec::new();
-    for path in paths {
-        let metadata = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        places.push(if metadata.is_dir() {
-            Place::Directory(path.clone())
-        } else {
-            Place::File(path.clone())
-        });
-    }
-    places.extend(mesh_config.map(|path| Place::MeshConfig(path.to_owned())));
-    let mut store = Store::new();
-    let mut findings = Vec::new();
-    for change in Files::new(places).look(&Watcher::new(std::iter::empty()), time::now()).changes {
-        match change {
-            Change::Text(path, content, text) => read(&mut store, &path, content, &text),
-            Change::Unreadable(path, _, why) => findings.push(unreadable(&path, &why)),
-            Change::Gone(_) => {}
-        }
-    }
-    findings.extend(store.findings());
-    findings.extend(validate::references(&store.objects()));
-    findings.sort();
-    findings.dedup();
-    Ok(findings)
 }

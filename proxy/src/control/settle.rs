@@ -1,17 +1,43 @@
-//! When a changed file is read: a pure decision.
+//! When a change is acted on, and when a changed file is read: pure decisions.
 //!
-//! A file that somebody is writing is left alone, and one that was emptied is not believed, until it has been quiet
-//! for a while: both may be the middle of an edit. Anything else is read at once.
+//! A burst of changes is let pass. A file that somebody is writing is left alone, and one that was emptied or is gone is
+//! not believed, until it has been quiet for a while: all three may be the middle of an edit. Anything else is read at
+//! once.
 
 use std::time::{Duration, Instant};
+
+/// A change is acted on when nothing more was heard for this long,
+const DEBOUNCE_QUIET: Duration = Duration::from_millis(10);
+
+/// and at the latest this long after it was heard.
+const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
 
 /// How long a file that may be in the middle of an edit must stay as it is.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
+/// A burst of changes that was heard and not acted on yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Burst {
+    first: Instant,
+    last: Instant,
+}
+
+impl Burst {
+    /// `known` and what is heard at `now`.
+    pub(crate) fn with(known: Option<Burst>, now: Instant) -> Burst {
+        Burst { first: known.map_or(now, |known| known.first), last: now }
+    }
+
+    /// When to act on it.
+    pub(crate) fn over(self) -> Instant {
+        (self.last + DEBOUNCE_QUIET).min(self.first + DEBOUNCE_MAX)
+    }
+}
+
 /// What is seen of a file that differs from what was last read of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sight {
-    /// It holds nothing, and held something before.
+    /// It holds nothing or is not there, and held something before.
     pub(crate) emptied: bool,
     /// Somebody has written to it and not closed it.
     pub(crate) writing: bool,
@@ -22,8 +48,8 @@ pub(crate) struct Sight {
 /// What to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Read it.
-    Read,
+    /// Believe it: read it, or take it for gone.
+    Now,
     /// Look again then.
     LookAgain(Instant),
 }
@@ -31,7 +57,7 @@ pub(crate) enum Settled {
 /// Decides by what is seen at `now`.
 pub(crate) fn settle(sight: Sight, now: Instant) -> Settled {
     let quiet = sight.since + QUIET;
-    if (sight.emptied || sight.writing) && now < quiet { Settled::LookAgain(quiet) } else { Settled::Read }
+    if (sight.emptied || sight.writing) && now < quiet { Settled::LookAgain(quiet) } else { Settled::Now }
 }
 
 #[cfg(test)]
@@ -47,12 +73,29 @@ mod tests {
             assert_eq!(settle(sight, since + Duration::from_millis(after)), expected, "{sight:?} {after}");
         };
         let later = Settled::LookAgain(since + QUIET);
-        check(false, false, 0, Settled::Read);
+        check(false, false, 0, Settled::Now);
         check(true, false, 0, later);
         check(true, false, 999, later);
-        check(true, false, 1000, Settled::Read);
+        check(true, false, 1000, Settled::Now);
         check(false, true, 10, later);
-        check(false, true, 1000, Settled::Read);
-        check(true, true, 2000, Settled::Read);
+        check(false, true, 1000, Settled::Now);
+        check(true, true, 2000, Settled::Now);
+    }
+
+    #[test]
+    fn a_burst_is_over_when_it_is_quiet_and_lasts_no_longer_than_its_bound() {
+        let begin = time::now();
+        let check = |heard: &[u64], expected: u64| {
+            let burst = heard
+                .iter()
+                .fold(None, |known, at| Some(Burst::with(known, begin + Duration::from_millis(*at))));
+            assert_eq!(burst.unwrap().over(), begin + Duration::from_millis(expected), "{heard:?}");
+        };
+        check(&[0], 10);
+        check(&[0, 5, 9], 19);
+        check(&[0, 9, 18, 27], 37);
+        check(&[0, 89], 99);
+        check(&[0, 95], 100);
+        check(&[20, 25, 119, 140], 120);
     }
 }

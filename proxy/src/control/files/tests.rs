@@ -17,24 +17,46 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let files = Files::new(vec![Place::Directory(directory.path().to_owned())]);
         // Not watching: what is seen is told by looking alone.
-        let watcher = Watcher::new(std::iter::empty());
-        Fixture { directory, files, watcher, now: time::now() }
+        Fixture { directory, files, watcher: Watcher::deaf(), now: time::now() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
+    /// What differs: a file and its text, or `missing`, or `gone`.
     fn look(&mut self) -> Vec<(String, Option<String>)> {
         let found = self.files.look(&self.watcher, self.now);
-        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let changes = found.changes.into_iter().map(|change| match change {
-            Change::Text(path, _, text) => (name(path), Some(text)),
-            Change::Gone(path) => (name(path), None),
-            Change::Unreadable(path, _, why) => panic!("{}: {why}", path.display()),
-        });
-        changes.collect()
+        assert_eq!(found.unreadable, []);
+        names(found.changes)
     }
+
+    /// What cannot be read now.
+    fn unreadable(&mut self) -> Vec<(String, String)> {
+        let found = self.files.look(&self.watcher, self.now);
+        found.unreadable.into_iter().map(|(path, why)| (name(&path), why)).collect()
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+fn names(changes: Vec<Change>) -> Vec<(String, Option<String>)> {
+    let changes = changes.into_iter().map(|change| match change {
+        Change::Text(path, _, text) => (name(&path), Some(text)),
+        Change::Missing(path, _) => (format!("missing {}", name(&path)), None),
+        Change::Gone(path) => (format!("gone {}", name(&path)), None),
+    });
+    changes.collect()
+}
+
+fn missing(name: &str) -> (String, Option<String>) {
+    (format!("missing {name}"), None)
+}
+
+fn gone(name: &str) -> (String, Option<String>) {
+    (format!("gone {name}"), None)
 }
 
 fn text(name: &str, text: &str) -> (String, Option<String>) {
@@ -52,8 +74,61 @@ fn what_changed_is_read_once() {
     assert_eq!(fixture.look(), []);
     fs::write(fixture.path("a.yaml"), "a, longer").unwrap();
     assert_eq!(fixture.look(), [text("a.yaml", "a, longer")]);
-    fs::remove_file(fixture.path("b.json")).unwrap();
-    assert_eq!(fixture.look(), [("b.json".to_owned(), None)]);
+    // Written anew with the same text, nothing changed.
+    fs::write(fixture.path("draft"), "b").unwrap();
+    fs::rename(fixture.path("draft"), fixture.path("b.json")).unwrap();
+    assert_eq!(fixture.look(), []);
+}
+
+#[test]
+fn a_file_is_gone_when_it_stays_away() {
+    let mut fixture = Fixture::new();
+    for file in ["a.yaml", "b.yaml"] {
+        fs::write(fixture.path(file), "text").unwrap();
+    }
+    fs::write(fixture.path("empty.yaml"), "").unwrap();
+    assert_eq!(fixture.look().len(), 3);
+    // Some editors and version control remove a file and write it anew.
+    fs::remove_file(fixture.path("a.yaml")).unwrap();
+    fs::remove_file(fixture.path("b.yaml")).unwrap();
+    fs::remove_file(fixture.path("empty.yaml")).unwrap();
+    assert_eq!(
+        fixture.look(),
+        [missing("a.yaml"), missing("b.yaml"), missing("empty.yaml"), gone("empty.yaml")]
+    );
+    assert_eq!(fixture.files.look(&fixture.watcher, fixture.now).again, Some(fixture.now + QUIET));
+    fixture.now += Duration::from_millis(500);
+    fs::write(fixture.path("a.yaml"), "text").unwrap();
+    assert_eq!(fixture.look(), [text("a.yaml", "text")]);
+    fixture.now += Duration::from_millis(500);
+    assert_eq!(fixture.look(), [gone("b.yaml")]);
+    assert_eq!(fixture.look(), []);
+}
+
+#[test]
+fn a_directory_without_files_is_told() {
+    let mut fixture = Fixture::new();
+    fs::write(fixture.path("notes.txt"), "not ours").unwrap();
+    let empty = |fixture: &mut Fixture| fixture.files.look(&fixture.watcher, fixture.now).empty.len();
+    assert_eq!(empty(&mut fixture), 1);
+    fs::write(fixture.path("a.yaml"), "").unwrap();
+    assert_eq!(empty(&mut fixture), 0);
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_takes_nothing_away() {
+    let mut fixture = Fixture::new();
+    fs::write(fixture.path("a.yaml"), "a").unwrap();
+    assert_eq!(fixture.look(), [text("a.yaml", "a")]);
+    let elsewhere = fixture.directory.path().with_extension("elsewhere");
+    fs::rename(fixture.directory.path(), &elsewhere).unwrap();
+    for _ in 0..2 {
+        fixture.now += QUIET;
+        let found = fixture.files.look(&fixture.watcher, fixture.now);
+        assert_eq!(found.changes, []);
+        assert_eq!(found.unreadable.len(), 1, "{found:?}");
+    }
+    fs::rename(&elsewhere, fixture.directory.path()).unwrap();
     assert_eq!(fixture.look(), []);
 }
 
@@ -102,9 +177,19 @@ fn a_config_map_swaps_all_its_files_at_once() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said() {
+fn what_cannot_be_read_is_said_until_it_can() {
     let mut fixture = Fixture::new();
-    fs::write(fixture.path("a.yaml"), [0xff, 0xfe]).unwrap();
-    let found = fixture.files.look(&fixture.watcher, fixture.now);
-    assert!(matches!(found.changes.as_slice(), [Change::Unreadable(_, Content::Objects, _)]), "{found:?}");
+    fs::write(fixture.path("a.yaml"), b"a: \n\xff\xfe").unwrap();
+    assert_eq!(fixture.unreadable(), [("a.yaml".to_owned(), "line 2 is not UTF-8".to_owned())]);
+    assert_eq!(fixture.unreadable().len(), 1);
+    fs::write(fixture.path("a.yaml"), "a").unwrap();
+    assert_eq!(fixture.look(), [text("a.yaml", "a")]);
+    // A link to nothing is not the same as no link.
+    symlink("nowhere", fixture.path("b.yaml")).unwrap();
+    assert_eq!(fixture.unreadable()[0].0, "b.yaml");
+    fs::remove_file(fixture.path("b.yaml")).unwrap();
+    assert_eq!(fixture.look(), []);
+    // What is no file is not opened: a pipe would wait for somebody to write.
+    let _socket = std::os::unix::net::UnixListener::bind(fixture.path("c.yaml")).unwrap();
+    assert_eq!(fixture.unreadable(), [("c.yaml".to_owned(), "it is not a file".to_owned())]);
 }
