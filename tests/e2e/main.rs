@@ -2,3 +2,4 @@
 
 mod basics;
 mod hot_swap;
+mod last_good;

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use config::compile::{Compiled, ExplicitListener, compile};
+use config::compile::{Compiled, ExplicitListener, Proxy, compile};
 use config::finding::{Finding, Severity, code};
+use config::objects::Objects;
 use config::store::Store;
 use config::{Resources, validate};
 
@@ -120,21 +121,16 @@ impl Control {
         let mut findings = self.store.findings();
         findings.extend(self.about_files.findings());
         let first = !self.status.is_published();
-        let refusals = self.store.refusals();
         if first && let Some(why) = self.hides_what_decides() {
             self.status.not_published(&why, findings);
             return;
         }
         let objects = self.store.objects();
         findings.extend(validate::references(&objects));
-        let proxy = match self.settings.workload.resolve(&objects) {
-            Ok(proxy) => proxy,
-            Err(finding) => {
-                let why = finding.what.clone();
-                findings.push(*finding);
-                self.status.not_published(&why, findings);
-                return;
-            }
+        let Some(proxy) = self.proxy(&objects, &mut findings) else {
+            let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
+            self.status.not_published(&why, findings);
+            return;
         };
         let Compiled { update, findings: compiled } = compile(&objects, &proxy, &self.settings.listeners);
         findings.extend(compiled);
@@ -157,7 +153,23 @@ impl Control {
                 Published { resources: self.resources.clone(), proxy, listeners: names, at: time::wall() },
             );
         }
-        self.status.findings(findings, refusals.len());
+        self.status.findings(findings, self.store.refusals().len() + self.about_files.unreadable.len());
+    }
+
+    /// The workload that the proxy stands beside. When its pod is not there it is what it was last; `None` when it never
+    /// was, and the last finding says why.
+    fn proxy(&self, objects: &Objects, findings: &mut Vec<Finding>) -> Option<Proxy> {
+        match self.settings.workload.resolve(objects) {
+            Ok(proxy) => Some(proxy),
+            Err(mut finding) => {
+                let known = self.status.last_published().map(|published| published.proxy);
+                if known.is_some() {
+                    finding.what.push_str("; it is taken to be as it was last read");
+                }
+                findings.push(*finding);
+                known
+            }
+        }
     }
 
     /// Why what was read may lack what decides: before anything was published there is no last good of it, and it is
