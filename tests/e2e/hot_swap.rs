@@ -1,5 +1,7 @@
 //! Files change under a running proxy, in every way that files change.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;

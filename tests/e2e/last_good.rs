@@ -1,5 +1,7 @@
 //! What is bad is refused alone and told; what was good last goes on to be served.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
 use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 

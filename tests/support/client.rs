@@ -123,7 +123,7 @@ impl Request {
             .unwrap_or_else(|_| Err(format!("no answer in {TIMEOUT:?}")))
     }
 
-    fn build(self) -> http::Request<Full<Bytes>> {
+    pub(crate) fn build(self) -> http::Request<Full<Bytes>> {
         let uri = if self.http2 { format!("http://{}{}", self.host, self.path) } else { self.path };
         let mut request = http::Request::builder().method(self.method).uri(uri);
         if let Some(headers) = request.headers_mut() {

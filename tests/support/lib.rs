@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod connection;
 pub mod mesh;
 pub mod proxy;
 pub mod shared;
@@ -15,6 +16,7 @@ pub mod skip;
 
 pub use backend::TestBackend;
 pub use client::{Answer, Request};
+pub use connection::Connection;
 pub use mesh::Mesh;
 pub use proxy::TestProxy;
 
