@@ -171,6 +171,9 @@ impl App {
         let publisher = Publisher::new();
         let reader = publisher.reader();
         let status = Rc::new(Status::new(&registry, self.settings.allow_unenforced_security));
+        if self.settings.allow_unenforced_security {
+            tracing::warn!("--allow-unenforced-security: what asks for TLS is sent in plain text");
+        }
         let mut control = Control::new(self.control_settings(), publisher, status.clone());
         let console =
             Rc::new(Console { status: status.clone(), reader: reader.clone(), registry: registry.clone() });

@@ -4,3 +4,4 @@ mod basics;
 mod generations;
 mod hot_swap;
 mod last_good;
+mod security;

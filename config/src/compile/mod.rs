@@ -109,6 +109,7 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
     let rules = destination_rules::DestinationRules::new(&scope);
     let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
     let clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
+    transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry);
     let maker = listeners::Listeners {
         scope: &scope,

@@ -1,12 +1,21 @@
 //! What carries the bytes to endpoints: plain TCP, TLS that a DestinationRule asks for, or mutual TLS wherever the
 //! endpoint has a sidecar (auto-mTLS).
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::findings::Findings;
 use super::traffic_policy::mode;
+use crate::finding::{Severity, code};
 use crate::istio::{ClientTlsMode, ClientTlsSettings};
 use crate::origin::Origin;
-use crate::resource::{DiscoveryType, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode};
+use crate::resource::{
+    Cluster, ClusterLoadAssignment, DiscoveryType, TransportSocket, TransportSocketMatch, UpstreamTls,
+    UpstreamTlsMode,
+};
+
+/// Services named in one finding.
+const SERVICES_NAMED_MAX: usize = 3;
 
 /// The transport of a cluster.
 pub(super) struct Transport {
@@ -66,4 +75,49 @@ impl Transport {
         ];
         Transport { matches, socket: TransportSocket::RawBuffer }
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Finds endpoints that are to be spoken to with mutual TLS because they have a sidecar. All of them in one finding: in
+/// a mesh that is most. Where a DestinationRule asks for TLS, that is found at the rule.
+pub(super) fn find_not_spoken(
+    clusters: &[Cluster],
+    assignments: &[ClusterLoadAssignment],
+    findings: &mut Findings,
+) {
+    let of_services: HashMap<&str, &Cluster> = clusters
+        .iter()
+        .filter(|cluster| cluster.metadata.subset.is_empty())
+        .map(|cluster| (&*cluster.name, cluster))
+        .collect();
+    let mut addresses = BTreeSet::new();
+    let mut services = BTreeSet::new();
+    for assignment in assignments {
+        let Some(cluster) = of_services.get(&*assignment.cluster_name) else { continue };
+        for endpoint in assignment.localities.iter().flat_map(|group| &group.endpoints) {
+            if let TransportSocket::Tls(UpstreamTls { origin: None, .. }) =
+                cluster.socket_for(&endpoint.metadata)
+            {
+                addresses.insert(endpoint.address.ip());
+                services.extend(cluster.metadata.services.first().map(|service| &*service.host));
+            }
+        }
+    }
+    if addresses.is_empty() {
+        return;
+    }
+    let named: Vec<&str> = services.iter().copied().take(SERVICES_NAMED_MAX).collect();
+    let more = if services.len() > named.len() { ", ..." } else { "" };
+    let what = format!(
+        "{} of {} ({}{more}) with a sidecar are to be spoken to with Istio's mutual TLS, which weft does not speak yet: \
+         requests to them are answered 503",
+        counted(addresses.len(), "workload"),
+        counted(services.len(), "service"),
+        named.join(", ")
+    );
+    let remedy = "run with `--allow-unenforced-security` to send them in plain text, or keep Istio's own proxy for now";
+    findings.add_general(Severity::Warning, code::SECURITY_NOT_ENFORCED, what, remedy);
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint::EndpointMetadata;
 use crate::origin::Origin;
 
 /// A group of endpoints that serve the same thing, and how to reach them.
@@ -169,4 +170,15 @@ pub struct ServiceRef {
     pub name: Arc<str>,
     /// Namespace.
     pub namespace: Arc<str>,
+}
+
+impl Cluster {
+    /// What carries the bytes to an endpoint: the first match by its TLS mode, or else the cluster's own.
+    pub fn socket_for(&self, endpoint: &EndpointMetadata) -> &TransportSocket {
+        let matches = |candidate: &&TransportSocketMatch| {
+            candidate.tls_mode.is_none() || candidate.tls_mode == endpoint.tls_mode
+        };
+        let matched = self.transport_socket_matches.iter().find(matches);
+        matched.map_or(&self.transport_socket, |matched| &matched.transport_socket)
+    }
 }

@@ -134,18 +134,28 @@ impl Console {
 
     /// Envoy's `/ready`: `LIVE` when ready. What an operator must know besides follows it.
     fn ready(&self) -> Page {
-        match self.status.not_ready() {
-            Some(why) => Page::text(StatusCode::SERVICE_UNAVAILABLE, format!("PRE_INITIALIZING\nnot ready: {why}\n")),
-            None if self.status.allow_unenforced_security => Page::text(
-                StatusCode::OK,
-                "LIVE\nunenforced security: --allow-unenforced-security sends in plain text what asks for TLS\n".to_owned(),
-            ),
-            None => Page::text(StatusCode::OK, "LIVE\n".to_owned()),
+        if let Some(why) = self.status.not_ready() {
+            let state = if self.status.is_draining() { "DRAINING" } else { "PRE_INITIALIZING" };
+            return Page::text(StatusCode::SERVICE_UNAVAILABLE, format!("{state}\nnot ready: {why}\n"));
         }
+        let mut text = "LIVE\n".to_owned();
+        let endpoints = self.reader.load().tls_endpoints();
+        if self.status.allow_unenforced_security {
+            text.push_str(&format!(
+                "unenforced security: --allow-unenforced-security sends in plain text what asks for TLS ({endpoints} \
+                 endpoints)\n"
+            ));
+        } else if endpoints > 0 {
+            text.push_str(&format!(
+                "not enforced: {endpoints} endpoints ask for TLS, which weft cannot speak yet; requests to them are \
+                 answered 503\n"
+            ));
+        }
+        Page::text(StatusCode::OK, text)
     }
 
     fn stats(&self) -> Page {
-        self.status.refresh_metrics();
+        self.status.refresh_metrics(&self.reader.load());
         match self.registry.encode() {
             Ok(text) => Page {
                 status: StatusCode::OK,

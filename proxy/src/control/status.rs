@@ -9,6 +9,7 @@ use config::Resources;
 use config::compile::Proxy;
 use config::finding::{Finding, Severity};
 
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 
@@ -45,6 +46,7 @@ struct Metrics {
     published: Series,
     refused: Series,
     held: Series,
+    tls_endpoints: Series,
     severities: [(Severity, Series); 3],
 }
 
@@ -71,6 +73,7 @@ impl Status {
                 published: registry.series(Family::ConfigPublished, &[]),
                 refused: registry.series(Family::ConfigRefused, &[]),
                 held: registry.series(Family::ConfigGenerationsHeld, &[]),
+                tls_endpoints: registry.series(Family::TlsEndpoints, &[]),
                 severities: severities.map(|severity| (severity, of(severity))),
                 shard,
             },
@@ -98,6 +101,11 @@ impl Status {
             return Some("it is draining".to_owned());
         }
         self.not_ready.borrow().clone()
+    }
+
+    /// Whether the process is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     /// What there is to say about the configuration.
@@ -150,7 +158,8 @@ impl Status {
     }
 
     /// Brings up to date what is only looked at when somebody asks.
-    pub(crate) fn refresh_metrics(&self) {
+    pub(crate) fn refresh_metrics(&self, served: &Snapshot) {
+        self.metrics.shard.set_gauge(self.metrics.tls_endpoints, served.tls_endpoints() as u64);
         self.metrics.shard.set_gauge(self.metrics.held, self.generations_held.get() as u64);
     }
 }

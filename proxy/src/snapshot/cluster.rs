@@ -19,6 +19,8 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Box<[Endpoint]>,
     /// The priorities, 0 first.
     pub(crate) priorities: Box<[Priority]>,
+    /// How many of its endpoints ask for TLS, whether or not that is enforced.
+    pub(crate) tls_endpoints: usize,
 }
 
 /// Endpoints that are used together.
@@ -127,7 +129,11 @@ impl Cluster {
                 _ => priorities.push((group.priority, vec![locality])),
             }
         }
+        let asks_for_tls = |endpoint: &&Endpoint| {
+            matches!(declared.socket_for(&endpoint.metadata), config::TransportSocket::Tls(_))
+        };
         Cluster {
+            tls_endpoints: endpoints.iter().filter(asks_for_tls).count(),
             declared: declared.clone(),
             assignment: assignment.cloned(),
             endpoints: endpoints.into(),
@@ -155,12 +161,7 @@ fn transport(
     endpoint: &config::EndpointMetadata,
     allow_unenforced_security: bool,
 ) -> Transport {
-    let socket = cluster
-        .transport_socket_matches
-        .iter()
-        .find(|candidate| candidate.tls_mode.is_none() || candidate.tls_mode == endpoint.tls_mode)
-        .map_or(&cluster.transport_socket, |candidate| &candidate.transport_socket);
-    match socket {
+    match cluster.socket_for(endpoint) {
         config::TransportSocket::RawBuffer => Transport::Plain,
         config::TransportSocket::Tls(_) if allow_unenforced_security => Transport::Plain,
         config::TransportSocket::Tls(tls) => Transport::TlsNotEnforced(tls.mode),

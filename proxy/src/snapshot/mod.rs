@@ -39,3 +39,11 @@ pub(crate) struct Snapshot {
     /// Route tables by name.
     pub(crate) route_tables: HashMap<Arc<str>, Arc<RouteTable>>,
 }
+
+impl Snapshot {
+    /// How many endpoints ask for TLS, which weft cannot speak yet. An address counts once for each service and port.
+    pub(crate) fn tls_endpoints(&self) -> usize {
+        let whole = self.clusters.values().filter(|cluster| cluster.declared.metadata.subset.is_empty());
+        whole.map(|cluster| cluster.tls_endpoints).sum()
+    }
+}

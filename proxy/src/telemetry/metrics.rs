@@ -40,6 +40,8 @@ pub(crate) enum Family {
     ConfigGenerationsHeld,
     /// Whether what guards access or trust and is not enforced is let through.
     UnenforcedSecurity,
+    /// Endpoints that ask for TLS.
+    TlsEndpoints,
     /// Label sets that were folded into `overflow`.
     SeriesOverflow,
 }
@@ -122,7 +124,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 18] = [
+    pub(crate) const ALL: [Family; 19] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -140,6 +142,7 @@ impl Family {
         Family::ConfigPublished,
         Family::ConfigGenerationsHeld,
         Family::UnenforcedSecurity,
+        Family::TlsEndpoints,
         Family::SeriesOverflow,
     ];
 
@@ -221,6 +224,13 @@ impl Family {
             Family::UnenforcedSecurity => of(
                 "weft_unenforced_security",
                 "1 when --allow-unenforced-security lets through what guards access or trust.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::TlsEndpoints => of(
+                "weft_tls_not_enforced_endpoints",
+                "Endpoints that ask for TLS, which weft cannot speak yet: requests to them are answered 503, or sent in \
+                 plain text where weft_unenforced_security is 1.",
                 Kind::Gauge,
                 &[],
             ),
