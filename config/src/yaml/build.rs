@@ -143,12 +143,8 @@ impl<'a> Builder<'a> {
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(self.problem(
-                        line,
-                        code::MALFORMED_YAML,
-                        "an alias to the value it is in",
-                        "",
-                    ));
+                    let what = "an alias to the value it is in";
+                    return Err(self.problem(line, code::MALFORMED_YAML, what, "write the value out"));
                 };
                 let nodes = node.count();
                 self.alias_nodes += nodes;
@@ -325,9 +321,24 @@ impl<'a> Builder<'a> {
         }
         let before = if error.marker().line() <= 1 { self.document.columns_before } else { 0 };
         let column = error.marker().col() + 1 + before as usize;
+        let line = self.line(error.marker().line());
+        if error.info().contains("tab") {
+            // The parser tells where the value began that a tab on the next line goes on with.
+            let number = error.marker().line().saturating_sub(1);
+            let has_tab =
+                |number| self.document.text.lines().nth(number).is_some_and(|line| line.contains('\t'));
+            let line = if has_tab(number) || !has_tab(number + 1) { line } else { line.saturating_add(1) };
+            let what = format!("this is not YAML: {}", error.info());
+            return self.problem(
+                line,
+                code::MALFORMED_YAML,
+                what,
+                "indent with spaces; YAML allows no tabs there",
+            );
+        }
         let what = format!("this is not YAML: {} (column {column})", error.info());
         let remedy = "correct the indentation, quotes or brackets here or just before";
-        self.problem(self.line(error.marker().line()), code::MALFORMED_YAML, what, remedy)
+        self.problem(line, code::MALFORMED_YAML, what, remedy)
     }
 
     /// Where the innermost open value is.

@@ -9,6 +9,9 @@ use super::problem::Problem;
 use super::suggest;
 use crate::finding::code;
 
+/// What the standard library says of text that is no `IpAddr`.
+const ADDRESS_DEFECT: &str = "invalid IP address syntax";
+
 /// An error of reading a typed value; without place until the reader gives it one.
 #[derive(Debug)]
 pub(crate) struct Error(Box<Problem>);
@@ -44,6 +47,10 @@ impl serde::de::Error for Error {
     /// Messages of our own types say what to do after a semicolon.
     fn custom<T: Display>(message: T) -> Self {
         let message = message.to_string();
+        if message == ADDRESS_DEFECT {
+            let remedy = "write one like 10.0.0.1 or 2001:db8::1".to_owned();
+            return Error::new(code::BAD_VALUE, "this is not an IP address".to_owned(), remedy);
+        }
         let (what, remedy) = message.split_once("; ").unwrap_or((&message, ""));
         Error::new(code::BAD_VALUE, what.to_owned(), remedy.to_owned())
     }

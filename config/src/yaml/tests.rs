@@ -233,6 +233,10 @@ fn remedies_name_what_was_meant() {
     assert_eq!(remedy("http: [{match: [{port: -1}]}]"), "write a whole number from 0 to 4294967295");
     let (what, _) = finding(&format!("{ROUTE}spec:\n  http: [{{match: [{{port: -1}}]}}]\n"));
     assert_eq!(what, "the number -1 is not allowed here");
+    let (what, remedy) = finding("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {podIP: 10.0.0}\n");
+    assert_eq!((what.as_str(), remedy.contains("10.0.0.1")), ("this is not an IP address", true));
+    let (_, remedy) = finding("a: b\n\tc: d\n");
+    assert!(remedy.contains("spaces"), "{remedy}");
     let (what, _) = finding(&format!("{ROUTE}spec: {{hosts: [\n"));
     assert!(what.contains("column"), "{what}");
 }

@@ -1,5 +1,6 @@
 //! `weft check`: what is wrong or not honoured in a configuration, for people and pipelines.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,8 +12,8 @@ use crate::control;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Directories or files to check.
-    #[arg(required = true, value_name = "DIR|FILE")]
+    /// Directories or files to check; `-` is standard input.
+    #[arg(required = true, value_name = "DIR|FILE|-")]
     config: Vec<PathBuf>,
 
     /// MeshConfig, when it is not `mesh.yaml` in a directory.
@@ -32,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   weft check config/
   weft check config/ --output json --fail-on warning
+  kubectl get vs,dr,svc,endpointslices,pods,nodes,ns -A -o yaml | weft check -
 
 Exit status: 0 nothing that bad, 1 findings that bad, 2 the configuration cannot be looked at.";
 
@@ -62,12 +64,14 @@ pub(super) fn check(arguments: &Arguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match arguments.output {
-        Output::Human => human(&findings),
-        Output::Json => match serde_json::to_string_pretty(&findings) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return super::fail(&error),
-        },
+    let text = match arguments.output {
+        Output::Human => Ok(human(&findings)),
+        Output::Json => serde_json::to_string_pretty(&findings).map(|text| text + "\n"),
+    };
+    match text {
+        // Whoever reads no further, like `head`, has seen enough.
+        Ok(text) => drop(io::stdout().lock().write_all(text.as_bytes())),
+        Err(error) => return super::fail(&error),
     }
     let worst = findings.iter().map(|finding| finding.severity).max();
     let fails = match arguments.fail_on {
@@ -78,15 +82,17 @@ pub(super) fn check(arguments: &Arguments) -> ExitCode {
     if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn human(findings: &[Finding]) {
-    for finding in findings {
-        println!("{finding}");
-    }
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    println!(
-        "{} errors, {} warnings, {} notes",
-        count(Severity::Error),
-        count(Severity::Warning),
-        count(Severity::Note)
-    );
+fn human(findings: &[Finding]) -> String {
+    let mut text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let count = |severity, noun: &str| {
+        let count = findings.iter().filter(|finding| finding.severity == severity).count();
+        format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    };
+    text.push_str(&format!(
+        "{}, {}, {}\n",
+        count(Severity::Error, "error"),
+        count(Severity::Warning, "warning"),
+        count(Severity::Note, "note")
+    ));
+    text
 }

@@ -1,24 +1,40 @@
 //! What there is to say about a configuration, without running it for anybody.
 
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use config::compile::{ExplicitListener, ListenTarget, Proxy, compile};
 use config::finding::Finding;
+use config::objects::Objects;
 use config::store::Store;
 use config::validate;
 
 use super::AboutFiles;
-use super::files::{Files, Place};
+use super::files::{Change, Content, FILE_BYTES_MAX, Files, Place};
 use super::watch::Watcher;
 use crate::time;
 
-/// What there is to say about the configuration at `paths`.
+/// Namespaces whose view of the mesh is looked at; what only others see is not compiled.
+const NAMESPACES_MAX: usize = 256;
+
+/// The path that stands for standard input, and the name under which findings speak of it.
+const STANDARD_INPUT: (&str, &str) = ("-", "<stdin>");
+
+/// What there is to say about the configuration at `paths`, by file and line. The path `-` is standard input.
 ///
 /// # Errors
 ///
 /// When a path cannot be looked at.
 pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec<Finding>, String> {
     let mut places = Vec::new();
+    let mut store = Store::new();
     for path in paths {
+        if path.as_os_str() == STANDARD_INPUT.0 {
+            let text = standard_input().map_err(|error| format!("standard input: {error}"))?;
+            super::take(&mut store, Change::Text(STANDARD_INPUT.1.into(), Content::Objects, text));
+            continue;
+        }
         let metadata = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
         places.push(if metadata.is_dir() {
             Place::Directory(path.clone())
@@ -27,7 +43,6 @@ pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec
         });
     }
     places.extend(mesh_config.map(|path| Place::MeshConfig(path.to_owned())));
-    let mut store = Store::new();
     let found = Files::new(places).look(&Watcher::deaf(), time::now());
     for change in found.changes {
         super::take(&mut store, change);
@@ -35,8 +50,49 @@ pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec
     let about_files = AboutFiles { unreadable: found.unreadable, empty: found.empty };
     let mut findings: Vec<Finding> = about_files.findings().collect();
     findings.extend(store.findings());
-    findings.extend(validate::references(&store.objects()));
+    let objects = store.objects();
+    findings.extend(validate::references(&objects));
+    findings.extend(compiled(&objects));
     findings.sort();
     findings.dedup();
     Ok(findings)
+}
+
+fn standard_input() -> io::Result<String> {
+    let mut text = String::new();
+    io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// What only shows when the mesh is compiled for a proxy: here for one of every namespace that has rules of its own, on
+/// every port that a service has.
+fn compiled(objects: &Objects) -> Vec<Finding> {
+    let ports: BTreeSet<u16> = objects
+        .services
+        .values()
+        .flat_map(|service| &service.spec.spec.ports)
+        .map(|port| port.port)
+        .collect();
+    let listeners: Vec<ExplicitListener> = ports
+        .into_iter()
+        .map(|port| ExplicitListener {
+            address: ([127, 0, 0, 1], 0).into(),
+            target: ListenTarget::Outbound { port },
+        })
+        .collect();
+    let rules = objects.virtual_services.keys().chain(objects.destination_rules.keys());
+    let namespaces: BTreeSet<_> = rules.map(|(namespace, _)| namespace.clone()).collect();
+    let mut findings = Vec::new();
+    let nobody = Proxy::default();
+    let of_namespaces = namespaces.into_iter().take(NAMESPACES_MAX);
+    let proxies = of_namespaces.map(|namespace| Proxy { namespace, ..Proxy::default() });
+    for (number, proxy) in std::iter::once(nobody).chain(proxies).enumerate() {
+        let found = compile(objects, &proxy, &listeners).findings;
+        // What is about the whole mesh is said once, not as every namespace sees it.
+        findings.extend(found.into_iter().filter(|finding| number == 0 || finding.place.is_some()));
+    }
+    findings
 }
