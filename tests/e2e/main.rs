@@ -1,5 +1,6 @@
 //! End to end: a real proxy, real backends, real files, on loopback.
 
+mod admin;
 mod basics;
 mod generations;
 mod hot_swap;

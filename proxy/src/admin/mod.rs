@@ -1,6 +1,7 @@
 //! The admin console: what an operator may ask a running proxy. Paths and forms are Envoy's where Envoy has them.
 
 mod clusters;
+mod config_dump;
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use self::config_dump::{Refusal, Selection};
 use crate::control::Status;
 use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, h1_server};
 use crate::snapshot::Reader;
@@ -35,7 +37,10 @@ pub(crate) struct Console {
 /// A page and what it tells, for `/help`.
 const PAGES: [(&str, &str); 6] = [
     ("/clusters", "clusters and their endpoints with live figures; ?format=json"),
-    ("/config_dump", "the declared configuration, as Envoy's config_dump, with its origins"),
+    (
+        "/config_dump",
+        "the declared configuration, as Envoy's, with its origins; ?resource=FIELD, ?name_regex=RE",
+    ),
     ("/findings", "what is wrong or not honoured in the configuration; ?format=json"),
     ("/help", "this list"),
     ("/ready", "200 when a configuration is served, 503 and the reason otherwise"),
@@ -100,17 +105,21 @@ async fn semaphore(permits: &Rc<Semaphore>) -> Result<impl Sized + use<>, tokio:
 
 impl Console {
     fn answer(&self, head: &RequestHead, _: RecvBody, _: SocketAddr) -> (ResponseHead, FullBody) {
-        let page = match head.method {
-            Method::GET | Method::HEAD => self.page(head),
-            _ => Page::text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "only GET; nothing here changes anything\n".to_owned(),
-            ),
-        };
+        let readable = matches!(head.method, Method::GET | Method::HEAD);
+        let mut page = self.page(head);
+        if !readable && page.status != StatusCode::NOT_FOUND {
+            let what = "only GET and HEAD; nothing here changes anything\n".to_owned();
+            page = Page::text(StatusCode::METHOD_NOT_ALLOWED, what);
+        }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+        // What is shown here is text that others wrote.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(page.body.len()));
+        if page.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
         let body = if head.method == Method::HEAD { Vec::new() } else { page.body };
         (ResponseHead { status: page.status, headers }, FullBody(Some(body.into())))
     }
@@ -125,7 +134,7 @@ impl Console {
             "/stats/prometheus" => self.stats(),
             "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
             "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
-            "/config_dump" => self.config_dump(),
+            "/config_dump" => self.config_dump(query),
             "/findings" if json => self.findings_json(),
             "/findings" => self.findings(),
             _ => Page::text(StatusCode::NOT_FOUND, format!("there is no `{path}` here\n\n{}", help())),
@@ -166,15 +175,21 @@ impl Console {
         }
     }
 
-    fn config_dump(&self) -> Page {
+    fn config_dump(&self, query: &str) -> Page {
         let Some(published) = self.status.last_published() else {
             return Page::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no configuration is served yet; see /ready\n".to_owned(),
             );
         };
-        let version = self.status.generation().to_string();
-        Page::json(&config::envoy_json::config_dump(&published.resources, &version))
+        let dump = Selection::of(query).and_then(|selection| {
+            config_dump::page(&published.resources, &published.proxy, self.status.generation(), &selection)
+        });
+        match dump {
+            Ok(dump) => Page::json(&dump),
+            Err(Refusal::Malformed(what)) => Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
+            Err(Refusal::NotFound(what)) => Page::text(StatusCode::NOT_FOUND, format!("{what}\n")),
+        }
     }
 
     fn findings(&self) -> Page {

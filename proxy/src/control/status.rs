@@ -45,6 +45,7 @@ struct Metrics {
     generation: Series,
     published: Series,
     refused: Series,
+    refusals: Series,
     held: Series,
     tls_endpoints: Series,
     severities: [(Severity, Series); 3],
@@ -72,6 +73,7 @@ impl Status {
                 generation: registry.series(Family::ConfigGeneration, &[]),
                 published: registry.series(Family::ConfigPublished, &[]),
                 refused: registry.series(Family::ConfigRefused, &[]),
+                refusals: registry.series(Family::ConfigRefusals, &[]),
                 held: registry.series(Family::ConfigGenerationsHeld, &[]),
                 tls_endpoints: registry.series(Family::TlsEndpoints, &[]),
                 severities: severities.map(|severity| (severity, of(severity))),
@@ -146,7 +148,10 @@ impl Status {
             match finding.severity {
                 Severity::Note => tracing::info!("{finding}"),
                 Severity::Warning => tracing::warn!("{finding}"),
-                Severity::Error => tracing::error!("{finding}"),
+                Severity::Error => {
+                    tracing::error!("{finding}");
+                    self.metrics.shard.increment(self.metrics.refusals);
+                }
             }
         }
         self.metrics.shard.set_gauge(self.metrics.refused, refused as u64);

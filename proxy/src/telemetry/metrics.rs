@@ -32,6 +32,8 @@ pub(crate) enum Family {
     ConfigGeneration,
     /// Objects that are refused now.
     ConfigRefused,
+    /// Times that something was refused.
+    ConfigRefusals,
     /// Findings now, by severity.
     ConfigFindings,
     /// When the generation that is served was published.
@@ -124,7 +126,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 19] = [
+    pub(crate) const ALL: [Family; 20] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -138,6 +140,7 @@ impl Family {
         Family::Build,
         Family::ConfigGeneration,
         Family::ConfigRefused,
+        Family::ConfigRefusals,
         Family::ConfigFindings,
         Family::ConfigPublished,
         Family::ConfigGenerationsHeld,
@@ -203,6 +206,12 @@ impl Family {
             Family::ConfigRefused => {
                 of("weft_config_refused_objects", "Objects that are refused now.", Kind::Gauge, &[])
             }
+            Family::ConfigRefusals => of(
+                "weft_config_refusals_total",
+                "Errors found in the configuration since the start, each when it came up.",
+                Kind::Counter,
+                &[],
+            ),
             Family::ConfigFindings => of(
                 "weft_config_findings",
                 "Findings about the configuration now.",

@@ -27,7 +27,8 @@ fn locality_endpoints(group: &LocalityEndpoints) -> Value {
     value
 }
 
-fn locality(locality: &Locality) -> Value {
+/// A locality in Envoy's JSON.
+pub(super) fn locality(locality: &Locality) -> Value {
     let parts = [("region", &locality.region), ("zone", &locality.zone), ("sub_zone", &locality.sub_zone)];
     let told = parts.into_iter().filter(|(_, part)| !part.is_empty());
     told.map(|(name, part)| (name.to_owned(), json!(&**part))).collect()

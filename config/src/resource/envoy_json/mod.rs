@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::compile::Proxy;
 use crate::resource::{DiscoveryType, Resources};
 
 pub use cluster::cluster;
@@ -65,6 +66,34 @@ pub fn config_dump(resources: &Resources, version_info: &str) -> Value {
             json!({ "dynamic_endpoint_configs": endpoints.collect::<Vec<_>>() }),
         ),
     ] })
+}
+
+/// The `BootstrapConfigDump` of a proxy: who it is, as istiod and `istioctl` know it.
+pub fn bootstrap_dump(proxy: &Proxy) -> Value {
+    let ip = proxy.ips.first().map(ToString::to_string).unwrap_or_default();
+    let Proxy { name, namespace, dns_domain, .. } = proxy;
+    let ips: Vec<String> = proxy.ips.iter().map(ToString::to_string).collect();
+    // Only what is named here: the rest of the metadata comes from the environment and is nobody else's business.
+    let mut metadata = json!({
+        "NAME": &**name,
+        "NAMESPACE": &**namespace,
+        "SERVICE_ACCOUNT": &*proxy.service_account,
+        "CLUSTER_ID": &*proxy.cluster_id,
+        "INSTANCE_IPS": ips.join(","),
+        "LABELS": &proxy.labels,
+    });
+    for key in ["WORKLOAD_NAME", "NODE_NAME"] {
+        if let (Some(value), Some(fields)) = (proxy.metadata.get(key), metadata.as_object_mut()) {
+            fields.insert(key.to_owned(), json!(value));
+        }
+    }
+    let node = json!({
+        "id": format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.{dns_domain}"),
+        "cluster": format!("{}.{namespace}", proxy.labels.get("app").map_or(&**name, String::as_str)),
+        "metadata": metadata,
+        "locality": endpoint::locality(&proxy.locality),
+    });
+    proto::typed("envoy.admin.v3.BootstrapConfigDump", json!({ "bootstrap": { "node": node } }))
 }
 
 /// What [`static_bootstrap`] is asked for beside the resources.
