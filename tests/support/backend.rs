@@ -94,7 +94,7 @@ impl Drop for TestBackend {
 }
 
 /// An address of loopback that no other backend of this process has, as every pod has an address of its own.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed) % 0xff_0000;
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + next)
