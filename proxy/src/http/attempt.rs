@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::codec::{RecvBody, RequestHead, ResponseHead, StreamError, Version};
+use super::codec::{Body as _, RecvBody, RequestHead, ResponseHead, StreamError, Version};
 use super::timeout::{Deadline, poll_passed};
 use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::AttemptBody;
@@ -90,7 +90,8 @@ async fn send_h1(
     mut body: AttemptBody,
 ) -> Result<Answered, (Reset, Option<String>)> {
     loop {
-        let mut connection = pool.h1().await.map_err(connect_failed)?;
+        let connection = reading_ahead(pool.h1(), &mut body).await;
+        let mut connection = connection.map_err(connect_failed)?;
         match connection.client.send(head, body).await {
             Ok((head, body)) => {
                 let local_address = connection.local_address;
@@ -116,13 +117,14 @@ async fn send_h1(
 async fn send_h2(
     pool: &Rc<Pool>,
     head: Box<RequestHead>,
-    body: AttemptBody,
+    mut body: AttemptBody,
 ) -> Result<Answered, (Reset, Option<String>)> {
     loop {
-        let mut guard = pool.h2().await.map_err(connect_failed)?;
+        let guard = reading_ahead(pool.h2(), &mut body).await;
+        let mut guard = guard.map_err(connect_failed)?;
         let used = guard.was_used();
         let connection = guard.connection();
-        if let Err(error) = connection.client.ready().await {
+        if let Err(error) = reading_ahead(connection.client.ready(), &mut body).await {
             guard.retire();
             if used {
                 continue;
@@ -135,6 +137,19 @@ async fn send_h2(
             Err(error) => Err(stream_failed(&error)),
         };
     }
+}
+
+/// Waits for a connection while the client may send already.
+async fn reading_ahead<T>(waiting: impl Future<Output = T>, body: &mut AttemptBody) -> T {
+    let mut waiting = pin!(waiting);
+    poll_fn(|cx| {
+        let polled = waiting.as_mut().poll(cx);
+        if polled.is_pending() {
+            body.read_ahead(cx);
+        }
+        polled
+    })
+    .await
 }
 
 fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {

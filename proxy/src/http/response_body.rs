@@ -136,4 +136,10 @@ impl Body for ResponseBody {
             Source::Upstream(upstream) => upstream.body.exact_length(),
         }
     }
+
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Source::Upstream(upstream) = &mut self.source {
+            upstream.body.read_ahead(cx);
+        }
+    }
 }

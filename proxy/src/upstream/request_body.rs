@@ -182,4 +182,12 @@ impl Body for AttemptBody {
         });
         Some(kept.sum::<u64>() + state.source.exact_length()?)
     }
+
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        let Some(state) = &self.state else { return };
+        let mut state = state.borrow_mut();
+        if state.attempt == self.attempt && state.ended.is_none() {
+            state.source.read_ahead(cx);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http_body::Body as _;
 
 use super::StreamError;
+use super::h2_body::H2Body;
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -28,6 +29,11 @@ pub(crate) trait Body: Unpin + 'static {
 
     /// Number of bytes still to come, when that is known.
     fn exact_length(&self) -> Option<u64>;
+
+    /// Called instead of `poll_frame` while there is no room to send: takes in what has come, to be handed out later,
+    /// without letting the peer send more. Small frames then lie here together instead of one by one in the codec,
+    /// which closes a connection that has too many of them.
+    fn read_ahead(&mut self, _: &mut Context<'_>) {}
 }
 
 /// No body at all.
@@ -57,16 +63,7 @@ pub(crate) struct RecvBody(Source);
 enum Source {
     Empty,
     H1(hyper::body::Incoming),
-    H2(H2Source),
-}
-
-/// The receiving half of an HTTP/2 stream, and on the client side the task that sends the request's body.
-#[derive(Debug)]
-struct H2Source {
-    stream: h2::RecvStream,
-    data_ended: bool,
-    ended: bool,
-    _sender: Option<AbortOnDrop>,
+    H2(H2Body),
 }
 
 /// Ends a task of this thread when it is no longer wanted.
@@ -97,7 +94,7 @@ impl RecvBody {
             // and dropping the sender tells the server so (RFC 9113 section 8.1).
             RecvBody::empty()
         } else {
-            RecvBody(Source::H2(H2Source { stream, data_ended: false, ended: false, _sender: sender }))
+            RecvBody(Source::H2(H2Body::new(stream, sender)))
         }
     }
 }
@@ -112,7 +109,7 @@ impl Body for RecvBody {
                     Err(error) => Err(StreamError::from(&error)),
                 })
             }),
-            Source::H2(source) => source.poll_frame(cx),
+            Source::H2(body) => body.poll_frame(cx),
         }
     }
 
@@ -120,7 +117,7 @@ impl Body for RecvBody {
         match &self.0 {
             Source::Empty => true,
             Source::H1(incoming) => incoming.is_end_stream(),
-            Source::H2(source) => source.ended || source.stream.is_end_stream(),
+            Source::H2(body) => body.is_end_stream(),
         }
     }
 
@@ -131,32 +128,11 @@ impl Body for RecvBody {
             Source::H2(_) => None,
         }
     }
-}
 
-impl H2Source {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
-        if !self.data_ended {
-            match std::task::ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // Fails only when the stream is gone, which the next poll tells.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(Ok(Frame::Data(data))));
-                }
-                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => {
-                    // RFC 9113 section 8.1: a server that has answered in full may reset without an error.
-                    self.ended = true;
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(StreamError::from(&error)))),
-                None => self.data_ended = true,
-            }
-        }
-        match std::task::ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => {
-                self.ended = true;
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers))))
-            }
-            Err(error) => Poll::Ready(Some(Err(StreamError::from(&error)))),
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        // HTTP/1 has no frames that could pile up: what is not read stays in the socket.
+        if let Source::H2(body) = &mut self.0 {
+            body.read_ahead(cx);
         }
     }
 }

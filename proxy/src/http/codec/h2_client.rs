@@ -10,6 +10,7 @@ use http::{HeaderValue, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
+use super::fair::FairReader;
 use super::h2_server::send_body;
 use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, h2_settings};
 
@@ -35,9 +36,10 @@ where
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
         .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
+        .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
         .enable_push(false)
-        .handshake(io)
+        .handshake(FairReader::new(io))
         .await
         .map_err(|error| StreamError::from(&error))?;
     // Whoever has a stream on the connection is told what went wrong; nobody else needs to know.

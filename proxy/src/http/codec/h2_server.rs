@@ -12,6 +12,7 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::fair::FairReader;
 use super::{
     Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Version, h2_settings,
 };
@@ -37,7 +38,8 @@ where
         .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
         .max_concurrent_streams(h2_settings::CONCURRENT_STREAMS_MAX)
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
-        .handshake::<_, Bytes>(io)
+        .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
+        .handshake::<_, Bytes>(FairReader::new(io))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
     let mut shutdown = pin!(shutdown);
@@ -121,7 +123,7 @@ pub(super) async fn send_body<B: Body>(
     mut body: B,
 ) -> Result<(), StreamError> {
     loop {
-        wait_for_capacity(&mut stream).await?;
+        wait_for_capacity(&mut stream, &mut body).await?;
         match poll_fn(|cx| poll_next(&mut stream, &mut body, cx)).await? {
             Some(Frame::Data(data)) => {
                 let ended = body.is_end_stream();
@@ -142,10 +144,17 @@ pub(super) async fn send_body<B: Body>(
 }
 
 /// Waits until the peer would take at least one byte. A frame is then sent whole: h2 keeps what does not fit.
-async fn wait_for_capacity(stream: &mut SendStream<Bytes>) -> Result<(), StreamError> {
+async fn wait_for_capacity<B: Body>(stream: &mut SendStream<Bytes>, body: &mut B) -> Result<(), StreamError> {
     stream.reserve_capacity(1);
     while stream.capacity() == 0 {
-        match poll_fn(|cx| stream.poll_capacity(cx)).await {
+        let capacity = poll_fn(|cx| {
+            let capacity = stream.poll_capacity(cx);
+            if capacity.is_pending() {
+                body.read_ahead(cx);
+            }
+            capacity
+        });
+        match capacity.await {
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(StreamError::from(&error)),
             None => return Err(StreamError::ConnectionClosed),

@@ -6,8 +6,10 @@
 
 mod body;
 mod error;
+mod fair;
 pub(crate) mod h1_client;
 pub(crate) mod h1_server;
+mod h2_body;
 pub(crate) mod h2_client;
 pub(crate) mod h2_server;
 
@@ -84,9 +86,12 @@ pub(crate) struct ResponseHead {
 pub(crate) mod h2_settings {
     /// Bytes a peer may send on one stream before we have read them.
     pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-    /// Bytes a peer may send on one connection before we have read them. h2 allows small DATA frames that were not
-    /// read yet a budget of half of it; a chatty gRPC stream needs that budget to be large.
+    /// Bytes a peer may send on one connection before we have read them.
     pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+    /// Memory that the small DATA frames of one connection may take before we have read them. h2 counts 256 bytes for
+    /// each, less what it carries, and closes a connection that has more. A stream's window full of gRPC messages of
+    /// one byte, six bytes a frame, is 11 MiB; see [`super::Body::read_ahead`] for why it seldom comes to that.
+    pub(crate) const SMALL_FRAMES_BYTES: usize = 16 * 1024 * 1024;
     /// Bytes one stream may have waiting to be written.
     pub(crate) const SEND_BUFFER_BYTES: usize = 256 * 1024;
     /// Largest frame we accept.

@@ -1,0 +1,202 @@
+//! The body of an HTTP/2 message as it comes.
+//!
+//! DATA frames have no meaning of their own, so small ones that are there together are handed on together: what passes
+//! weft gets no more frames than it came in, and a peer that is asked to read costs less. What is taken in while it
+//! cannot be handed on still counts as unread, so that the stream's window bounds it.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+
+use super::body::AbortOnDrop;
+use super::{Frame, StreamError};
+
+/// A frame below this is small: copying it costs less than passing it on alone.
+const SMALL_FRAME_BYTES: usize = 1024;
+
+/// Small frames that are there together are handed on in pieces of this size, at most one frame above it.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The receiving half of a stream, and on the client side the task that sends the request's body.
+#[derive(Debug)]
+pub(super) struct H2Body {
+    stream: h2::RecvStream,
+    taken: Taken,
+    end: End,
+    _sender: Option<AbortOnDrop>,
+}
+
+/// Data that was taken from h2 and not handed on yet.
+#[derive(Debug, Default)]
+struct Taken {
+    pieces: VecDeque<Bytes>,
+    /// Small frames that came after the pieces.
+    small: BytesMut,
+}
+
+/// How far the stream is.
+#[derive(Debug)]
+enum End {
+    /// There may be data.
+    Open,
+    /// There is no more data; there may be trailers.
+    DataEnded,
+    /// There is nothing more.
+    Complete,
+    /// There is nothing more because the stream failed.
+    Failed(StreamError),
+}
+
+impl H2Body {
+    /// `sender` is aborted when the body is dropped.
+    pub(super) fn new(stream: h2::RecvStream, sender: Option<AbortOnDrop>) -> H2Body {
+        H2Body { stream, taken: Taken::default(), end: End::Open, _sender: sender }
+    }
+
+    /// The next piece; see [`super::Body::poll_frame`].
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        if let Some(piece) = self.taken.pop() {
+            return self.hand_on(piece);
+        }
+        let Some(first) = ready!(self.poll_data(cx)) else { return self.poll_end(cx) };
+        if first.len() >= SMALL_FRAME_BYTES || self.stream.is_end_stream() {
+            return self.hand_on(first);
+        }
+        // Most often it is alone, and is not copied.
+        let Poll::Ready(Some(second)) = self.poll_data(cx) else { return self.hand_on(first) };
+        self.taken.push(first);
+        self.taken.push(second);
+        while self.taken.is_one_small_piece()
+            && let Poll::Ready(Some(data)) = self.poll_data(cx)
+        {
+            self.taken.push(data);
+        }
+        match self.taken.pop() {
+            Some(piece) => self.hand_on(piece),
+            None => Poll::Pending,
+        }
+    }
+
+    /// See [`super::Body::read_ahead`].
+    pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(data)) = self.poll_data(cx) {
+            self.taken.push(data);
+        }
+    }
+
+    /// Whether it is known that no piece will come any more.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.taken.is_empty()
+            && match self.end {
+                End::Open | End::DataEnded => self.stream.is_end_stream(),
+                End::Complete => true,
+                End::Failed(_) => false,
+            }
+    }
+
+    /// The next frame with data in it; `None` when there is no more, and `end` says why.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while matches!(self.end, End::Open) {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => return Poll::Ready(Some(data)),
+                // RFC 9113 section 8.1: a server that has answered in full may reset without an error.
+                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => self.end = End::Complete,
+                Some(Err(error)) => self.end = End::Failed(StreamError::from(&error)),
+                None => self.end = End::DataEnded,
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// What follows the data.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        match &self.end {
+            End::Open => Poll::Pending,
+            End::DataEnded => {
+                let trailers = ready!(self.stream.poll_trailers(cx));
+                self.end = End::Complete;
+                Poll::Ready(match trailers {
+                    Ok(trailers) => trailers.map(|trailers| Ok(Frame::Trailers(trailers))),
+                    Err(error) => Some(Err(StreamError::from(&error))),
+                })
+            }
+            End::Complete => Poll::Ready(None),
+            End::Failed(error) => Poll::Ready(Some(Err(error.clone()))),
+        }
+    }
+
+    /// Hands data on, and lets the peer send as much again.
+    fn hand_on(&mut self, data: Bytes) -> Poll<Option<Result<Frame, StreamError>>> {
+        // Fails only when the stream is gone, which the next poll tells.
+        let _ = self.stream.flow_control().release_capacity(data.len());
+        Poll::Ready(Some(Ok(Frame::Data(data))))
+    }
+}
+
+impl Taken {
+    /// Adds a frame; small ones are put together.
+    fn push(&mut self, data: Bytes) {
+        if data.len() < SMALL_FRAME_BYTES {
+            self.small.extend_from_slice(&data);
+            if self.small.len() < PIECE_BYTES {
+                return;
+            }
+        }
+        if !self.small.is_empty() {
+            self.pieces.push_back(self.small.split().freeze());
+        }
+        if data.len() >= SMALL_FRAME_BYTES {
+            self.pieces.push_back(data);
+        }
+    }
+
+    /// Takes the oldest piece.
+    fn pop(&mut self) -> Option<Bytes> {
+        let small = || Some(self.small.split().freeze()).filter(|small| !small.is_empty());
+        self.pieces.pop_front().or_else(small)
+    }
+
+    /// Whether there is nothing but small frames, and room for more of them in their piece.
+    fn is_one_small_piece(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.small.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_frames_lie_together_and_large_ones_are_not_copied() {
+        let mut taken = Taken::default();
+        let large = Bytes::from(vec![b'x'; SMALL_FRAME_BYTES]);
+        for data in [b"ab".as_slice(), b"c", &large, b"d"] {
+            taken.push(if data.len() == large.len() { large.clone() } else { Bytes::copy_from_slice(data) });
+        }
+        assert!(!taken.is_empty());
+        assert_eq!(taken.pop().as_deref(), Some(b"abc".as_slice()));
+        assert_eq!(taken.pop().map(|data| data.as_ptr()), Some(large.as_ptr()));
+        assert_eq!(taken.pop().as_deref(), Some(b"d".as_slice()));
+        assert_eq!(taken.pop(), None);
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn pieces_have_a_size() {
+        let mut taken = Taken::default();
+        let count = PIECE_BYTES / 6 + 1;
+        for _ in 0..count {
+            assert!(taken.is_one_small_piece());
+            taken.push(Bytes::from_static(b"123456"));
+        }
+        assert!(!taken.is_one_small_piece());
+        assert_eq!(taken.pop().map(|data| data.len()), Some(count * 6));
+        assert!(taken.is_empty());
+    }
+}
