@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use support::{Mesh, TestProxy, eventually};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -153,4 +153,50 @@ async fn a_reset_reaches_the_server() {
         (proxy.metric("istio_requests_total", &labels).await == Some(1.0)).then_some(())
     })
     .await;
+}
+
+/// Serves a connection whose window is opened again only when nothing of it is left. `/all` takes a body and says how
+/// long it was; other streams are silent.
+async fn serve_by_whole_windows(listener: TcpListener) {
+    const WINDOW_BYTES: u32 = 65_535;
+    let (stream, _) = listener.accept().await.expect("a connection");
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(4 * WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+    let mut connection = builder.handshake::<_, Bytes>(stream).await.expect("a handshake");
+    let mut silent = Vec::new();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        if request.uri().path() != "/all" {
+            silent.push((request, respond.send_response(http::Response::new(()), false)));
+            continue;
+        }
+        tokio::spawn(async move {
+            let (mut body, mut unread, mut total) = (request.into_body(), 0, 0);
+            while let Some(data) = body.data().await {
+                unread += data.expect("data").len();
+                if unread >= WINDOW_BYTES as usize {
+                    body.flow_control().release_capacity(unread).expect("the stream is open");
+                    total += std::mem::take(&mut unread);
+                }
+            }
+            let count = Bytes::from((total + unread).to_string());
+            let mut stream = respond.send_response(http::Response::new(()), false).expect("the head is sent");
+            stream.send_data(count, true).expect("the answer is sent");
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_stream_holds_nothing_of_the_connections_window() {
+    const BODY_BYTES: usize = 200_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let proxy = proxy_before(listener.local_addr().expect("an address")).await;
+    let server = tokio::spawn(serve_by_whole_windows(listener));
+    let client = Client::connect(proxy.listener(0)).await;
+    let (_silent, response) = client.open("/silent").await;
+    let _answer = response.await.expect("an answer");
+    let (mut stream, response) = client.open("/all").await;
+    stream.send_data(Bytes::from(vec![0; BODY_BYTES]), true).expect("the body is sent");
+    let answer = timeout(PATIENCE, response).await.expect("in time").expect("an answer");
+    assert_eq!(read(answer.into_body()).await, BODY_BYTES.to_string());
+    server.abort();
 }

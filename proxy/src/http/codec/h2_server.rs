@@ -123,9 +123,11 @@ pub(super) async fn send_body<B: Body>(
     mut body: B,
 ) -> Result<(), StreamError> {
     loop {
-        wait_for_capacity(&mut stream, &mut body).await?;
         match poll_fn(|cx| poll_next(&mut stream, &mut body, cx)).await? {
             Some(Frame::Data(data)) => {
+                if !data.is_empty() {
+                    wait_for_capacity(&mut stream, &mut body).await?;
+                }
                 let ended = body.is_end_stream();
                 if data.is_empty() && !ended {
                     continue;
@@ -143,7 +145,8 @@ pub(super) async fn send_body<B: Body>(
     }
 }
 
-/// Waits until the peer would take at least one byte. A frame is then sent whole: h2 keeps what does not fit.
+/// Waits until the peer would take at least one byte. A frame is then sent whole: h2 keeps what does not fit. Capacity
+/// is asked for only when there is something to send: it is the connection's, and others would miss it.
 async fn wait_for_capacity<B: Body>(stream: &mut SendStream<Bytes>, body: &mut B) -> Result<(), StreamError> {
     stream.reserve_capacity(1);
     while stream.capacity() == 0 {
