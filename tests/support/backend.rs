@@ -29,7 +29,12 @@ impl TestBackend {
     /// Answers every request with what it saw, as JSON: `name`, `method`, `path`, `version`, `headers` (a list of
     /// values for each name), `body`.
     pub async fn echo(name: &'static str) -> TestBackend {
-        TestBackend::new(move |request| async move {
+        TestBackend::echo_at((own_address(), 0).into(), name).await
+    }
+
+    /// The same, on an address of one's own.
+    pub async fn echo_at(address: SocketAddr, name: &'static str) -> TestBackend {
+        TestBackend::new_at(address, move |request| async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             let saw = json!({
@@ -52,7 +57,16 @@ impl TestBackend {
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
-        let listener = TcpListener::bind((own_address(), 0)).await.expect("a port");
+        TestBackend::new_at((own_address(), 0).into(), handler).await
+    }
+
+    /// The same, on an address of one's own.
+    pub async fn new_at<H, F>(address: SocketAddr, handler: H) -> TestBackend
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let served = Arc::new(AtomicU64::new(0));
         let counted = served.clone();

@@ -113,10 +113,7 @@ impl Request {
                 tokio::spawn(connection);
                 sender.send_request(request).await.map_err(describe)?
             };
-            let (parts, body) = answer.into_parts();
-            let body = body.collect().await.map_err(describe)?;
-            let trailers = body.trailers().cloned();
-            Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes(), trailers })
+            Answer::read(answer).await
         };
         tokio::time::timeout(TIMEOUT, exchange)
             .await
@@ -141,7 +138,44 @@ fn describe(error: hyper::Error) -> String {
     format!("{error:?}")
 }
 
+/// A connection over HTTP/1.1 that is kept for one request after the other.
+#[derive(Debug)]
+pub struct KeepAlive(hyper::client::conn::http1::SendRequest<Full<Bytes>>);
+
+impl KeepAlive {
+    /// Connects.
+    pub async fn connect(to: SocketAddr) -> KeepAlive {
+        let stream = TcpStream::connect(to).await.expect("a connection");
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.expect("a handshake");
+        tokio::spawn(connection);
+        KeepAlive(sender)
+    }
+
+    /// Sends a request and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended, or there is no answer, or only a part of one.
+    pub async fn send(&mut self, request: Request) -> Result<Answer, String> {
+        let exchange = async {
+            self.0.ready().await.map_err(describe)?;
+            Answer::read(self.0.send_request(request.build()).await.map_err(describe)?).await
+        };
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer in {TIMEOUT:?}")))
+    }
+}
+
 impl Answer {
+    async fn read(answer: http::Response<hyper::body::Incoming>) -> Result<Answer, String> {
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(describe)?;
+        let trailers = body.trailers().cloned();
+        Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes(), trailers })
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()

@@ -1,23 +1,29 @@
 //! What tests from outside share: a proxy, backends, clients, meshes in YAML, and skips that are loud.
 //!
 //! Tests enter by few doors, with data: [`TestProxy`] runs the same proxy as `weft run`, in this process, on port 0;
-//! [`TestBackend`] is a server that says what it saw; [`client`] asks. Nothing sleeps: [`eventually`] looks until
+//! [`TestBackend`] is a server that says what it saw; [`client`] asks. [`Weft`] is the binary
+//! as a process of its own, and [`Namespace`] a network of its own. Nothing sleeps: [`eventually`] looks until
 //! something is so.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
 pub mod backend;
+pub mod binary;
 pub mod client;
 pub mod connection;
 pub mod mesh;
+pub mod metrics;
+pub mod netns;
 pub mod proxy;
 pub mod shared;
 pub mod skip;
 
 pub use backend::TestBackend;
+pub use binary::Weft;
 pub use client::{Answer, Request};
 pub use connection::Connection;
 pub use mesh::Mesh;
+pub use netns::Namespace;
 pub use proxy::TestProxy;
 
 use std::panic::Location;

@@ -8,7 +8,7 @@ use config::compile::{ExplicitListener, ListenTarget};
 use weft::app::{self, Bound, Running, Settings, Workload};
 
 use crate::client::Request;
-use crate::{Mesh, eventually};
+use crate::{Mesh, eventually, metrics};
 
 /// A proxy that serves a [`Mesh`]. It ends with the value.
 #[derive(Debug)]
@@ -94,16 +94,7 @@ impl TestProxy {
 
     /// The sum of all series of a metric that carry these labels; `None` when there is none.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let page = self.page("/stats/prometheus").await;
-        let wanted: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        let values = page.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (found, labels) = series.split_once('{').unwrap_or((series, ""));
-            let carries =
-                |label: &String| labels.starts_with(label.as_str()) || labels.contains(&format!(",{label}"));
-            (found == name && wanted.iter().all(carries)).then(|| value.parse::<f64>().expect("a number"))
-        });
-        values.reduce(|sum, value| sum + value)
+        metrics::sum(&self.page("/stats/prometheus").await, name, labels)
     }
 
     /// Begins to drain it.

@@ -1,0 +1,8 @@
+//! The binary in a network namespace that holds the addresses of a mesh. Needs root; skipped loudly elsewhere.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+mod namespace;
+mod pods;
+mod shop;
+mod swap;
