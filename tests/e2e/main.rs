@@ -2,6 +2,7 @@
 
 mod admin;
 mod basics;
+mod breakers;
 mod generations;
 mod hot_swap;
 mod last_good;

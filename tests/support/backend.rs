@@ -22,6 +22,7 @@ pub struct TestBackend {
     /// Where it listens.
     pub address: SocketAddr,
     served: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -70,12 +71,15 @@ impl TestBackend {
         let address = listener.local_addr().expect("an address");
         let served = Arc::new(AtomicU64::new(0));
         let counted = served.clone();
+        let accepted = Arc::new(AtomicU64::new(0));
+        let accepted_counted = accepted.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let Ok((stream, _)) = accepted else { continue };
+                        accepted_counted.fetch_add(1, Ordering::Relaxed);
                         let (handler, counted) = (handler.clone(), counted.clone());
                         connections.spawn(async move {
                             let service = service_fn(move |request| {
@@ -92,12 +96,17 @@ impl TestBackend {
                 }
             }
         });
-        TestBackend { address, served, task }
+        TestBackend { address, served, accepted, task }
     }
 
     /// Requests it has got.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
+    }
+
+    /// Connections it has got.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 }
 

@@ -97,6 +97,23 @@ impl TestProxy {
         metrics::sum(&self.page("/stats/prometheus").await, name, labels)
     }
 
+    /// A figure of a cluster of namespace `shop` from the console's `/clusters`, such as `rq_active`; of all its
+    /// subsets together.
+    pub async fn figure(&self, service: &str, name: &str) -> u64 {
+        let page = self.page("/clusters").await;
+        let of_cluster = format!("|{service}.shop.svc.cluster.local::default_priority::{name}::");
+        let values = page.lines().filter_map(|line| line.split_once(&of_cluster).map(|(_, value)| value));
+        values.map(|value| value.parse::<u64>().expect("a number")).sum()
+    }
+
+    /// Waits until a figure of a cluster is as it should be.
+    pub async fn figure_is(&self, service: &str, name: &str, wanted: u64) {
+        eventually(&format!("{name} of {service} is {wanted}"), || async {
+            (self.figure(service, name).await == wanted).then_some(())
+        })
+        .await;
+    }
+
     /// Begins to drain it.
     pub fn drain(&self) {
         self.running.drain();

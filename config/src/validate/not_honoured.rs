@@ -167,11 +167,7 @@ fn connection_pool(check: &mut Check<'_>, path: &str, pool: &ConnectionPoolSetti
         warn(
             check,
             &format!("{path}.tcp"),
-            &[
-                ("maxConnections", tcp.max_connections.is_some(), unbounded),
-                ("maxConnectionDuration", tcp.max_connection_duration.is_some(), unbounded),
-                ("idleTimeout", tcp.idle_timeout.is_some(), unbounded),
-            ],
+            &[("maxConnectionDuration", tcp.max_connection_duration.is_some(), unbounded)],
         );
     }
     if let Some(http) = &pool.http {
@@ -179,9 +175,6 @@ fn connection_pool(check: &mut Check<'_>, path: &str, pool: &ConnectionPoolSetti
             check,
             &format!("{path}.http"),
             &[
-                ("http1MaxPendingRequests", http.http1_max_pending_requests.is_some(), unbounded),
-                ("http2MaxRequests", http.http2_max_requests.is_some(), unbounded),
-                ("maxRetries", http.max_retries.is_some(), unbounded),
                 ("maxConcurrentStreams", http.max_concurrent_streams.is_some(), unbounded),
                 ("http2KeepAlive", http.http2_keep_alive.is_some(), "connections are not probed by PING"),
             ],

@@ -1,5 +1,6 @@
 //! `/clusters`: clusters and their endpoints with live figures, in Envoy's text and JSON forms.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
             // Writing to a string cannot fail.
             let _ = writeln!(out, "{name}::default_priority::{limit}::{value}");
         }
+        for (figure, value) in counts(cluster) {
+            let _ = writeln!(out, "{name}::default_priority::{figure}::{value}");
+        }
         let _ = writeln!(out, "{name}::added_via_api::true");
         for endpoint in &cluster.endpoints {
             for (figure, value) in figures(endpoint) {
@@ -40,9 +44,20 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     out
 }
 
+/// What the limits of a cluster count, for the whole process.
+fn counts(cluster: &Cluster) -> [(&'static str, u32); 4] {
+    let shared = &cluster.shared;
+    [
+        ("cx_active", shared.connections.get()),
+        ("rq_pending_active", shared.pending_requests.get()),
+        ("rq_active", shared.requests.get()),
+        ("rq_retry_active", shared.retries.get()),
+    ]
+}
+
 fn figures(endpoint: &Endpoint) -> [(&'static str, String); 8] {
     [
-        ("rq_active", endpoint.shared.active_requests().to_string()),
+        ("rq_active", endpoint.shared.active_requests.get().to_string()),
         ("hostname", String::new()),
         ("health_flags", "healthy".to_owned()),
         ("weight", endpoint.weight.to_string()),
@@ -53,7 +68,7 @@ fn figures(endpoint: &Endpoint) -> [(&'static str, String); 8] {
     ]
 }
 
-/// The same as `envoy.admin.v3.Clusters`.
+/// The same as `envoy.admin.v3.Clusters`; what Envoy does not say is under `weft`.
 pub(super) fn json(snapshot: &Snapshot) -> Value {
     let statuses: Vec<Value> = sorted(snapshot).into_iter().map(|cluster| cluster_json(cluster)).collect();
     json!({ "cluster_statuses": statuses })
@@ -72,6 +87,7 @@ fn cluster_json(cluster: &Cluster) -> Value {
             "max_requests": breakers.max_requests,
             "max_retries": breakers.max_retries,
         }]},
+        "weft": counts(cluster).into_iter().collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -81,7 +97,7 @@ fn host_json(endpoint: &Endpoint) -> Value {
             "address": endpoint.address.ip().to_string(),
             "port_value": endpoint.address.port(),
         }},
-        "stats": [{ "name": "rq_active", "type": "GAUGE", "value": endpoint.shared.active_requests().to_string() }],
+        "stats": [{ "name": "rq_active", "type": "GAUGE", "value": endpoint.shared.active_requests.get().to_string() }],
         "health_status": { "eds_health_status": "HEALTHY" },
         "weight": endpoint.weight,
         "priority": endpoint.priority,

@@ -156,6 +156,7 @@ fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
     match error {
         ConnectError::Timeout => (Reset::ConnectTimeout, None),
         ConnectError::Failed(reason) => (Reset::ConnectFailure, Some(reason)),
+        ConnectError::Overflow(limit) => (Reset::Overflow(limit), None),
     }
 }
 

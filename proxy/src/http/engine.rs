@@ -87,11 +87,11 @@ impl Engine {
     pub(crate) fn adopt(&self) -> Rc<Generation> {
         let snapshot = self.reader.load();
         self.upstreams.borrow_mut().retain(|name, upstream| match snapshot.clusters.get(name) {
-            Some(cluster) => {
+            Some(cluster) if upstream.continues_as(cluster) => {
                 upstream.update(cluster);
                 true
             }
-            None => {
+            _ => {
                 upstream.close();
                 false
             }

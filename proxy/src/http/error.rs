@@ -133,6 +133,7 @@ fn reset_answer(reset: Reset, reason: Option<&str>, retried: bool) -> Answer {
         Reset::Remote | Reset::RemoteRefused => (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamRemoteReset),
         Reset::Protocol => (StatusCode::BAD_GATEWAY, Flag::UpstreamProtocolError),
         Reset::PerTryTimeout => return timeout("upstream_per_try_timeout"),
+        Reset::Overflow(_) => (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamOverflow),
     };
     let mut details = format!("upstream_reset_before_response_started{{{name}");
     if let Some(reason) = reason {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
 use super::attempt::{self, Answered, Failed};
@@ -87,7 +87,10 @@ fn admit(head: &mut RequestHead, listener: &ListenerView, downstream: &Downstrea
 fn refuse(mut record: Box<Record>, listener: &ListenerView, method: &Method, refusal: &Refusal) -> Response {
     let answer = refusal.answer();
     record.refused(&answer);
-    let reply = local_reply::text(answer.status, answer.body, record.grpc);
+    let mut reply = local_reply::text(answer.status, answer.body, record.grpc);
+    if answer.flag == Some(Flag::UpstreamOverflow) {
+        reply.0.headers.insert(retry::OVERLOADED, HeaderValue::from_static("true"));
+    }
     respond_locally(record, listener, None, method, reply)
 }
 
@@ -176,6 +179,7 @@ impl Forwarding<'_> {
         let route_timeout = self.timeouts.route;
         let mut deadline = route_timeout.map(|limit| Deadline::new(&self.body, record.started, limit));
         let mut tried = SmallVec::<[(SocketAddr, u32); 4]>::new();
+        let mut retry = None;
         loop {
             let (destination, upstream) = self.upstream()?;
             let (endpoint, protocol) = self.pick(record, upstream, &tried)?;
@@ -191,8 +195,15 @@ impl Forwarding<'_> {
             let active = endpoint.begin();
             let outcome =
                 attempt::run(&endpoint, protocol, sent, self.body.attempt(), &mut deadline, per_try).await;
+            drop(retry.take());
             match self.verdict(&outcome, retries) {
-                Verdict::Retry => {}
+                Verdict::Retry => match upstream.retry() {
+                    Ok(counted) => retry = Some(counted),
+                    Err(_) => {
+                        record.flag(Flag::UpstreamOverflow);
+                        return self.conclude(record, outcome, active, deadline);
+                    }
+                },
                 Verdict::Answer => return self.conclude(record, outcome, active, deadline),
                 Verdict::LimitExceeded => {
                     record.flag(Flag::UpstreamRetryLimitExceeded);
@@ -201,7 +212,6 @@ impl Forwarding<'_> {
             }
             drop((outcome, active));
             tried.push((endpoint.address, endpoint.priority));
-            upstream.retried();
             self.pause(record.attempts, &mut deadline).await?;
         }
     }
@@ -290,6 +300,7 @@ impl Forwarding<'_> {
                 if let Some(reason) = &reason {
                     record.transport_failure(reason.clone());
                 }
+                let reason = record.limit_met(reset).or(reason);
                 Err(Refusal::Reset { reset, reason, retried: record.attempts > 1 })
             }
         }

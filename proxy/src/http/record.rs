@@ -23,6 +23,7 @@ use crate::telemetry::flags::{Flag, Flags};
 use crate::telemetry::format::{self, Message, Values};
 use crate::time;
 use crate::upstream::request_body::RequestBody;
+use crate::upstream::retry::Reset;
 use crate::upstream::{EndpointState, Outcome, View};
 
 /// Everything about one exchange that somebody may ask afterwards.
@@ -169,6 +170,14 @@ impl Record {
     /// Notes why no connection could be made, in the system's words.
     pub(crate) fn transport_failure(&mut self, reason: String) {
         self.transport_failure = Some(reason);
+    }
+
+    /// Which limit of which object refused the request, if one did.
+    pub(crate) fn limit_met(&self, reset: Reset) -> Option<String> {
+        match (reset, &self.upstream) {
+            (Reset::Overflow(limit), Some(view)) => Some(limit.describe(&view.cluster)),
+            _ => None,
+        }
     }
 
     /// Notes the trailers of the response.

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use config::{Resources, RouteSource};
 
-use super::{Cluster, Listener, RouteTable, Snapshot};
+use super::{Cluster, Listener, PENDING_REQUESTS_MAX, ProcessShared, RouteTable, Snapshot};
 
 /// Builds one snapshot after the other.
 #[derive(Debug)]
 pub(crate) struct Builder {
     allow_unenforced_security: bool,
+    process: Arc<ProcessShared>,
 }
 
 impl Builder {
     /// `allow_unenforced_security` sends in plain text what asks for TLS; otherwise it is answered 503.
     pub(crate) fn new(allow_unenforced_security: bool) -> Builder {
-        Builder { allow_unenforced_security }
+        Builder { allow_unenforced_security, process: ProcessShared::new(PENDING_REQUESTS_MAX) }
     }
 
     /// The snapshot of `resources` that follows `previous`.
@@ -58,6 +59,7 @@ impl Builder {
                 declared,
                 assignment,
                 known.map(|cluster| &**cluster),
+                &self.process,
                 self.allow_unenforced_security,
             )),
         }

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use crossbeam_utils::CachePadded;
+use super::{ClusterShared, EndpointShared, ProcessShared};
 
 /// A resolved [`config::Cluster`] with its endpoints.
 #[derive(Debug)]
@@ -21,6 +20,8 @@ pub(crate) struct Cluster {
     pub(crate) priorities: Box<[Priority]>,
     /// How many of its endpoints ask for TLS, whether or not that is enforced.
     pub(crate) tls_endpoints: usize,
+    /// Its counts, for the whole process.
+    pub(crate) shared: Arc<ClusterShared>,
 }
 
 /// Endpoints that are used together.
@@ -69,37 +70,13 @@ pub(crate) enum Transport {
     TlsNotEnforced(config::UpstreamTlsMode),
 }
 
-/// Counts of one endpoint for the whole process. It is found again by address when a cluster changes, so that counts
-/// outlive generations.
-#[derive(Debug, Default)]
-pub(crate) struct EndpointShared {
-    /// Requests in flight, all workers together.
-    active_requests: CachePadded<AtomicU32>,
-}
-
-impl EndpointShared {
-    /// Requests in flight.
-    pub(crate) fn active_requests(&self) -> u32 {
-        self.active_requests.load(Ordering::Relaxed)
-    }
-
-    /// One more.
-    pub(crate) fn request_begins(&self) {
-        self.active_requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One less.
-    pub(crate) fn request_ends(&self) {
-        self.active_requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Cluster {
-    /// Resolves a cluster; endpoints that `previous` has too keep their counts.
+    /// Resolves a cluster; it keeps the counts of `previous`, and so do the endpoints that `previous` has too.
     pub(crate) fn resolve(
         declared: &Arc<config::Cluster>,
         assignment: Option<&Arc<config::ClusterLoadAssignment>>,
         previous: Option<&Cluster>,
+        process: &Arc<ProcessShared>,
         allow_unenforced_security: bool,
     ) -> Cluster {
         let known: HashMap<SocketAddr, &Arc<EndpointShared>> = previous
@@ -138,6 +115,7 @@ impl Cluster {
             assignment: assignment.cloned(),
             endpoints: endpoints.into(),
             priorities: priorities.into_iter().map(|(_, localities)| Priority::of(localities)).collect(),
+            shared: previous.map_or_else(|| ClusterShared::new(process), |cluster| cluster.shared.clone()),
         }
     }
 

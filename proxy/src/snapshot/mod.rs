@@ -1,8 +1,8 @@
 //! What we run: one immutable generation, resolved from the declared resources.
 //!
 //! References are resolved, regular expressions compiled, tables built. Nobody writes a [`Snapshot`] after
-//! [`build`](mod@build); what lives (connections, cursors, counts) is elsewhere, except for [`EndpointShared`], which
-//! carries an endpoint's counts for the whole process through all generations it lives in. Snapshots share what did
+//! [`build`](mod@build); what lives (connections, cursors, counts) is elsewhere, except for [`ClusterShared`] and
+//! [`EndpointShared`], which carry counts for the whole process through all generations that cluster or endpoint live in. Snapshots share what did
 //! not change. A reference to nothing is not an error here: the request that meets it is answered with a reason.
 
 mod build;
@@ -12,16 +12,20 @@ mod matchers;
 mod publish;
 mod route;
 mod route_table;
+mod shared;
+#[cfg(test)]
+pub(crate) mod testing;
 mod trace;
 
 pub(crate) use build::Builder;
-pub(crate) use cluster::{Cluster, Endpoint, EndpointShared, Priority, Transport};
+pub(crate) use cluster::{Cluster, Endpoint, Priority, Transport};
 pub(crate) use listener::{Listener, LogSink};
 pub(crate) use publish::{Publisher, Reader};
 pub(crate) use route::{
     Action, Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
 };
 pub(crate) use route_table::{Found, RouteTable};
+pub(crate) use shared::{ClusterShared, EndpointShared, PENDING_REQUESTS_MAX, ProcessShared};
 pub(crate) use trace::{Mismatch, NoTrace, Trace};
 
 use std::collections::HashMap;

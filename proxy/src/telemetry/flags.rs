@@ -18,6 +18,8 @@ pub(crate) enum Flag {
     UpstreamConnectionFailure,
     /// `UC`: the upstream closed the connection.
     UpstreamConnectionTermination,
+    /// `UO`: a limit of the cluster was met.
+    UpstreamOverflow,
     /// `URX`: it was tried as often as allowed.
     UpstreamRetryLimitExceeded,
     /// `NR`: no rule matches.
@@ -31,13 +33,14 @@ pub(crate) enum Flag {
 }
 
 impl Flag {
-    const ALL: [Flag; 11] = [
+    const ALL: [Flag; 12] = [
         Flag::DownstreamConnectionTermination,
         Flag::NoHealthyUpstream,
         Flag::UpstreamRequestTimeout,
         Flag::UpstreamRemoteReset,
         Flag::UpstreamConnectionFailure,
         Flag::UpstreamConnectionTermination,
+        Flag::UpstreamOverflow,
         Flag::UpstreamRetryLimitExceeded,
         Flag::NoRouteFound,
         Flag::DownstreamProtocolError,
@@ -54,6 +57,7 @@ impl Flag {
             Flag::UpstreamRemoteReset => "UR",
             Flag::UpstreamConnectionFailure => "UF",
             Flag::UpstreamConnectionTermination => "UC",
+            Flag::UpstreamOverflow => "UO",
             Flag::UpstreamRetryLimitExceeded => "URX",
             Flag::NoRouteFound => "NR",
             Flag::DownstreamProtocolError => "DPE",

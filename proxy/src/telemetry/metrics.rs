@@ -22,8 +22,20 @@ pub(crate) enum Family {
     UpstreamConnectionsActive,
     /// Upstream connections that could not be made.
     UpstreamConnectFailures,
+    /// Times the limit of connections was met.
+    UpstreamConnectionsOverflow,
+    /// Requests that wait for a connection.
+    UpstreamPending,
+    /// Requests refused by the limit of those that wait.
+    UpstreamPendingOverflow,
+    /// Requests refused by the limit of those that have a connection.
+    UpstreamRequestsOverflow,
     /// Attempts after the first.
     UpstreamRetries,
+    /// Retries not made because of their limit.
+    UpstreamRetriesOverflow,
+    /// Requests refused by the process's limit of those that wait for a connection.
+    PendingOverflow,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
     /// The build.
@@ -126,7 +138,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 20] = [
+    pub(crate) const ALL: [Family; 26] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -135,7 +147,13 @@ impl Family {
         Family::UpstreamConnections,
         Family::UpstreamConnectionsActive,
         Family::UpstreamConnectFailures,
+        Family::UpstreamConnectionsOverflow,
+        Family::UpstreamPending,
+        Family::UpstreamPendingOverflow,
+        Family::UpstreamRequestsOverflow,
         Family::UpstreamRetries,
+        Family::UpstreamRetriesOverflow,
+        Family::PendingOverflow,
         Family::AccessLogDropped,
         Family::Build,
         Family::ConfigGeneration,
@@ -187,9 +205,45 @@ impl Family {
                 Kind::Counter,
                 &[CLUSTER],
             ),
+            Family::UpstreamConnectionsOverflow => of(
+                "envoy_cluster_upstream_cx_overflow",
+                "Times a connection was wanted and the limit of connections was reached.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamPending => of(
+                "envoy_cluster_upstream_rq_pending_active",
+                "Requests waiting for a connection.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::UpstreamPendingOverflow => of(
+                "envoy_cluster_upstream_rq_pending_overflow",
+                "Requests refused because too many wait for a connection.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamRequestsOverflow => of(
+                "envoy_cluster_upstream_rq_active_overflow",
+                "Requests refused because too many are in flight.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
             Family::UpstreamRetries => {
                 of("envoy_cluster_upstream_rq_retry", "Attempts after the first.", Kind::Counter, &[CLUSTER])
             }
+            Family::UpstreamRetriesOverflow => of(
+                "envoy_cluster_upstream_rq_retry_overflow",
+                "Retries not made because too many are in flight.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::PendingOverflow => of(
+                "weft_pending_requests_overflow_total",
+                "Requests refused because too many of the process wait for a connection.",
+                Kind::Counter,
+                &[],
+            ),
             Family::AccessLogDropped => of(
                 "weft_access_log_dropped_lines_total",
                 "Access log lines lost because the writer could not keep up.",

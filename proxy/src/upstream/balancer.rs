@@ -109,7 +109,7 @@ fn host(cluster: &Cluster, hosts: Range<usize>, cursor: u64, random: u64) -> Opt
             let first = at(scale(random & u64::from(u32::MAX), count));
             let second = at(scale(random >> 32, count));
             let active =
-                |index: usize| cluster.endpoints.get(index).map(|host| host.shared.active_requests());
+                |index: usize| cluster.endpoints.get(index).map(|host| host.shared.active_requests.get());
             Some(if active(second) < active(first) { second } else { first })
         }
         config::LoadBalancingPolicy::ClusterProvided => None,

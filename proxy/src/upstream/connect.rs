@@ -7,6 +7,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::limits::Limit;
+
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ConnectError {
@@ -14,6 +16,14 @@ pub(crate) enum ConnectError {
     Timeout,
     /// The system or the other side refused, in the system's words.
     Failed(String),
+    /// A limit of the cluster or of the process was met.
+    Overflow(Limit),
+}
+
+impl From<Limit> for ConnectError {
+    fn from(limit: Limit) -> ConnectError {
+        ConnectError::Overflow(limit)
+    }
 }
 
 impl From<io::Error> for ConnectError {

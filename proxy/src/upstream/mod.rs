@@ -2,6 +2,7 @@
 
 pub(crate) mod balancer;
 mod connect;
+mod limits;
 pub(crate) mod pool;
 pub(crate) mod request_body;
 pub(crate) mod retry;
@@ -16,9 +17,10 @@ use std::time::Instant;
 pub(crate) use connect::ConnectError;
 
 use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
-use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use balancer::Conditions;
+use limits::Limits;
+pub(crate) use limits::{Limit, Retry};
 use pool::{Pool, Settings};
 
 /// A cluster as one worker sees it. It outlives generations while the cluster exists.
@@ -26,7 +28,7 @@ pub(crate) struct Upstream {
     current: RefCell<Rc<View>>,
     cursor: Cell<u64>,
     closed: Cell<bool>,
-    metrics: Rc<Metrics>,
+    limits: Rc<Limits>,
 }
 
 /// One generation of a cluster. Requests hold it by a count of their own thread.
@@ -67,18 +69,6 @@ pub(crate) struct Outcome {
 /// A request in flight to an endpoint; counted until it is dropped.
 pub(crate) struct ActiveRequest(Rc<EndpointState>);
 
-/// Series of one cluster, and where to write them.
-pub(crate) struct Metrics {
-    shard: Arc<Shard>,
-    connections: Series,
-    connections_active: Series,
-    connect_failures: Series,
-    retries: Series,
-}
-
-/// A connection that is open; counted until it is dropped.
-pub(crate) struct OpenConnection(Rc<Metrics>);
-
 impl Upstream {
     /// Of a cluster that a request has come to for the first time.
     pub(crate) fn new(
@@ -87,20 +77,13 @@ impl Upstream {
         shard: &Arc<Shard>,
         cursor: u64,
     ) -> Rc<Upstream> {
-        let series = |family| registry.series(family, &[cluster.name()]);
-        let metrics = Rc::new(Metrics {
-            shard: shard.clone(),
-            connections: series(Family::UpstreamConnections),
-            connections_active: series(Family::UpstreamConnectionsActive),
-            connect_failures: series(Family::UpstreamConnectFailures),
-            retries: series(Family::UpstreamRetries),
-        });
+        let limits = Limits::new(&cluster, registry, shard);
         let view = View::new(cluster, |_| None);
         Rc::new(Upstream {
             current: RefCell::new(Rc::new(view)),
             cursor: Cell::new(cursor),
             closed: Cell::new(false),
-            metrics,
+            limits,
         })
     }
 
@@ -118,6 +101,7 @@ impl Upstream {
         }
         let mut known: HashMap<SocketAddr, &Rc<EndpointState>> =
             old.endpoints.iter().filter_map(OnceCell::get).map(|state| (state.address, state)).collect();
+        self.limits.update(cluster);
         let settings = Settings::of(&cluster.declared);
         let view = View::new(cluster.clone(), |endpoint| {
             let state = *known.get(&endpoint.address)?;
@@ -136,6 +120,11 @@ impl Upstream {
             gone.pool.close();
         }
         *self.current.borrow_mut() = Rc::new(view);
+    }
+
+    /// Whether `cluster` is a later generation of this one, and not another of the same name.
+    pub(crate) fn continues_as(&self, cluster: &Cluster) -> bool {
+        self.limits.are_of(cluster)
     }
 
     /// Whether the cluster is gone.
@@ -163,12 +152,12 @@ impl Upstream {
         let cursor = self.cursor.get();
         let choice = balancer::choose(&view.cluster, &Conditions { cursor, random, tried, retry }, trace)?;
         self.cursor.set(cursor.wrapping_add(choice.draws));
-        view.endpoint(choice.endpoint, &self.metrics)
+        view.endpoint(choice.endpoint, &self.limits)
     }
 
-    /// Counts a retry.
-    pub(crate) fn retried(&self) {
-        self.metrics.shard.increment(self.metrics.retries);
+    /// A retry, if there may be another.
+    pub(crate) fn retry(&self) -> Result<Retry, Limit> {
+        self.limits.retry()
     }
 
     /// Closes connections that were idle for too long.
@@ -189,7 +178,7 @@ impl View {
         View { endpoints: endpoints.collect(), cluster }
     }
 
-    fn endpoint(&self, index: usize, metrics: &Rc<Metrics>) -> Option<Rc<EndpointState>> {
+    fn endpoint(&self, index: usize, limits: &Rc<Limits>) -> Option<Rc<EndpointState>> {
         let endpoint = self.cluster.endpoints.get(index)?;
         let state = self.endpoints.get(index)?.get_or_init(|| {
             Rc::new(EndpointState {
@@ -198,7 +187,7 @@ impl View {
                 metadata: endpoint.metadata.clone(),
                 transport: endpoint.transport,
                 shared: endpoint.shared.clone(),
-                pool: Pool::new(endpoint.address, Settings::of(&self.cluster.declared), metrics.clone()),
+                pool: Pool::new(endpoint.address, Settings::of(&self.cluster.declared), limits.clone()),
                 outcomes: RefCell::default(),
             })
         });
@@ -209,33 +198,13 @@ impl View {
 impl EndpointState {
     /// Counts a request as in flight until the result is dropped.
     pub(crate) fn begin(self: &Rc<Self>) -> ActiveRequest {
-        self.shared.request_begins();
+        self.shared.active_requests.add();
         ActiveRequest(self.clone())
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.shared.request_ends();
-    }
-}
-
-impl Metrics {
-    /// Counts a connection as open until the result is dropped.
-    pub(crate) fn connection_opened(self: &Rc<Self>) -> OpenConnection {
-        self.shard.increment(self.connections);
-        self.shard.increment(self.connections_active);
-        OpenConnection(self.clone())
-    }
-
-    /// Counts a connection that could not be opened.
-    pub(crate) fn connect_failed(&self) {
-        self.shard.increment(self.connect_failures);
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.shard.decrement(self.0.connections_active);
+        self.0.shared.active_requests.subtract();
     }
 }

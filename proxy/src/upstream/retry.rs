@@ -6,8 +6,10 @@ use std::time::Duration;
 use config::{RetryCondition, RetryPolicy};
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use super::limits::Limit;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+pub(crate) const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// How an attempt failed without an answer.
@@ -27,6 +29,8 @@ pub(crate) enum Reset {
     Protocol,
     /// The attempt took too long.
     PerTryTimeout,
+    /// The cluster, or the process, has as many as it may.
+    Overflow(Limit),
 }
 
 impl Reset {
@@ -40,6 +44,7 @@ impl Reset {
             Reset::RemoteRefused => "remote refused stream reset",
             Reset::Protocol => "protocol error",
             Reset::PerTryTimeout => "local reset",
+            Reset::Overflow(_) => "overflow",
         }
     }
 }
@@ -57,6 +62,10 @@ pub(crate) enum Verdict {
 
 /// What comes after an attempt that got no answer. `retries` is the number made so far.
 pub(crate) fn after_reset(policy: &RetryPolicy, reset: Reset, retries: u32) -> Verdict {
+    if matches!(reset, Reset::Overflow(_)) {
+        // Another try would only add to what is too much already.
+        return Verdict::Answer;
+    }
     let on = |condition| policy.retry_on.contains(condition);
     let retriable = on(RetryCondition::FiveXx)
         || on(RetryCondition::GatewayError)
@@ -66,7 +75,11 @@ pub(crate) fn after_reset(policy: &RetryPolicy, reset: Reset, retries: u32) -> V
                 on(RetryCondition::ConnectFailure) || on(RetryCondition::ResetBeforeRequest)
             }
             Reset::RemoteRefused => on(RetryCondition::RefusedStream),
-            Reset::ConnectionTermination | Reset::Remote | Reset::Protocol | Reset::PerTryTimeout => false,
+            Reset::ConnectionTermination
+            | Reset::Remote
+            | Reset::Protocol
+            | Reset::PerTryTimeout
+            | Reset::Overflow(_) => false,
         };
     verdict(policy, retriable, retries)
 }
@@ -184,6 +197,7 @@ mod tests {
         check(&[C::ResetBeforeRequest], Reset::ConnectFailure, true);
         check(&[C::ResetBeforeRequest], Reset::Remote, false);
         check(&[], Reset::ConnectFailure, false);
+        check(&[C::FiveXx, C::Reset], Reset::Overflow(Limit::Requests), false);
     }
 
     #[test]

@@ -1,51 +1,19 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use config::{
-    Cluster as Declared, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, HttpProtocol,
-    LoadBalancingPolicy, Locality, LocalityEndpoints, RetryBackOff, RetryConditions, RetryPolicy,
-    TransportSocket,
-};
+use config::{LoadBalancingPolicy, RetryBackOff, RetryConditions, RetryPolicy};
 
 use super::*;
-use crate::snapshot::NoTrace;
+use crate::snapshot::{NoTrace, testing};
 
-/// Endpoints by locality: priority, weight of the locality, number of endpoints. Ports count up from 1.
-fn cluster(policy: LoadBalancingPolicy, locality_weighted: bool, groups: &[(u32, u32, u16)]) -> Cluster {
-    let mut port = 0;
-    let mut endpoint = || {
-        port += 1;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        config::Endpoint { address, weight: 1, metadata: Arc::default() }
-    };
-    let assignment = ClusterLoadAssignment {
-        cluster_name: "c".into(),
-        localities: groups
-            .iter()
-            .map(|(priority, weight, count)| LocalityEndpoints {
-                locality: Locality::default(),
-                priority: *priority,
-                weight: *weight,
-                endpoints: (0..*count).map(|_| endpoint()).collect(),
-            })
-            .collect(),
-    };
-    let declared = Declared {
-        name: "c".into(),
-        discovery: DiscoveryType::Eds,
-        load_balancing: policy,
-        locality_weighted,
-        connect_timeout: Duration::from_secs(1),
-        circuit_breakers: config::CircuitBreakers::default(),
-        protocol: HttpProtocol::Http1,
-        idle_timeout: Duration::from_secs(3600),
-        max_requests_per_connection: None,
-        tcp_keepalive: None,
-        transport_socket_matches: Vec::new(),
-        transport_socket: TransportSocket::RawBuffer,
-        metadata: ClusterMetadata::default(),
-    };
-    Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), None, false)
+/// Endpoints by locality: priority, weight of the locality, number of endpoints.
+fn cluster(policy: LoadBalancingPolicy, locality_weighted: bool, groups: &[(u32, u32, usize)]) -> Cluster {
+    let ones = [1; 8];
+    let groups: Vec<_> =
+        groups.iter().map(|(priority, weight, count)| (*priority, *weight, &ones[..*count])).collect();
+    testing::cluster(&groups, |declared| {
+        declared.load_balancing = policy;
+        declared.locality_weighted = locality_weighted;
+    })
 }
 
 fn policy(avoid_previous_priorities: bool) -> RetryPolicy {
@@ -97,17 +65,17 @@ fn random_and_least_request_spread() {
 #[test]
 fn least_request_prefers_the_less_busy_of_two() {
     let cluster = cluster(LoadBalancingPolicy::LeastRequest, false, &[(0, 1, 2)]);
-    cluster.endpoints[0].shared.request_begins();
+    cluster.endpoints[0].shared.active_requests.add();
     let counts = count(&cluster, 40_000);
     // The busy one is taken only when it is drawn twice.
     assert!(is_about(counts[0], 10_000) && is_about(counts[1], 30_000), "{counts:?}");
-    cluster.endpoints[0].shared.request_ends();
+    cluster.endpoints[0].shared.active_requests.subtract();
     assert!(is_about(count(&cluster, 40_000)[0], 20_000));
 }
 
 #[test]
 fn the_first_priority_with_endpoints_is_used() {
-    let check = |groups: &[(u32, u32, u16)], expected: &[usize]| {
+    let check = |groups: &[(u32, u32, usize)], expected: &[usize]| {
         let counts = count(&cluster(LoadBalancingPolicy::RoundRobin, false, groups), 100);
         let used: Vec<usize> =
             counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(at, _)| at).collect();

@@ -1,0 +1,302 @@
+//! Limits of a cluster: Envoy's circuit breakers, counted for the whole process.
+//!
+//! Whatever has a limit is held as a guard, which is counted until it is dropped, so that no way out of a request can
+//! leave a count behind. When the limit of connections is reached, a pool that has none may still open one, as in
+//! Envoy: the overshoot is at most endpoints x workers. All other limits are exact.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::snapshot::{Cluster, ClusterShared};
+use crate::telemetry::metrics::Family;
+use crate::telemetry::{Cell as Series, Registry, Shard};
+
+/// A limit that was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Requests of the cluster that wait for a connection.
+    PendingRequests,
+    /// Requests of the process that wait for a connection.
+    ProcessPendingRequests,
+    /// Requests of the cluster that have one.
+    Requests,
+    /// Retries of the cluster.
+    Retries,
+}
+
+impl Limit {
+    /// Which limit of which object it is, in the words of that object.
+    pub(crate) fn describe(self, cluster: &Cluster) -> String {
+        let breakers = &cluster.declared.circuit_breakers;
+        let (field, envoys, value) = match self {
+            Limit::PendingRequests => {
+                ("http1MaxPendingRequests", "max_pending_requests", breakers.max_pending_requests)
+            }
+            Limit::Requests => ("http2MaxRequests", "max_requests", breakers.max_requests),
+            Limit::Retries => ("maxRetries", "max_retries", breakers.max_retries),
+            Limit::ProcessPendingRequests => {
+                let max = cluster.shared.process.pending_requests_max;
+                return format!("pending_requests_max {max} of this process");
+            }
+        };
+        let mut text = match &cluster.declared.metadata.origin {
+            Some(origin) => format!("{field} {value} of {origin}"),
+            None => format!("{envoys} {value} of cluster {}", cluster.name()),
+        };
+        if self == Limit::PendingRequests && cluster.shared.connections.get() >= breakers.max_connections {
+            // Why they wait at all.
+            text.push_str(&format!(", with maxConnections {} reached", breakers.max_connections));
+        }
+        text
+    }
+}
+
+/// The limits of one cluster, its counts, and where this worker writes what it meets.
+pub(crate) struct Limits {
+    shared: Arc<ClusterShared>,
+    breakers: Cell<config::CircuitBreakers>,
+    shard: Arc<Shard>,
+    connections: Series,
+    connections_active: Series,
+    connect_failures: Series,
+    connections_overflow: Series,
+    pending: Series,
+    pending_overflow: Series,
+    process_pending_overflow: Series,
+    requests_overflow: Series,
+    retries: Series,
+    retries_overflow: Series,
+}
+
+/// A connection that is open or being opened.
+pub(crate) struct OpenConnection(Rc<Limits>);
+
+/// A request that waits for a connection.
+pub(crate) struct PendingRequest(Rc<Limits>);
+
+/// A request that has a connection.
+pub(crate) struct AttachedRequest(Rc<Limits>);
+
+/// A retry, until its answer or its end.
+pub(crate) struct Retry(Rc<Limits>);
+
+impl Limits {
+    /// Of a cluster, for one worker.
+    pub(super) fn new(cluster: &Cluster, registry: &Registry, shard: &Arc<Shard>) -> Rc<Limits> {
+        let series = |family| registry.series(family, &[cluster.name()]);
+        Rc::new(Limits {
+            shared: cluster.shared.clone(),
+            breakers: Cell::new(cluster.declared.circuit_breakers),
+            shard: shard.clone(),
+            connections: series(Family::UpstreamConnections),
+            connections_active: series(Family::UpstreamConnectionsActive),
+            connect_failures: series(Family::UpstreamConnectFailures),
+            connections_overflow: series(Family::UpstreamConnectionsOverflow),
+            pending: series(Family::UpstreamPending),
+            pending_overflow: series(Family::UpstreamPendingOverflow),
+            process_pending_overflow: registry.series(Family::PendingOverflow, &[]),
+            requests_overflow: series(Family::UpstreamRequestsOverflow),
+            retries: series(Family::UpstreamRetries),
+            retries_overflow: series(Family::UpstreamRetriesOverflow),
+        })
+    }
+
+    /// A new generation of the cluster: its limits hold from now on.
+    pub(super) fn update(&self, cluster: &Cluster) {
+        self.breakers.set(cluster.declared.circuit_breakers);
+    }
+
+    /// Whether these are the limits of `cluster`, and not of one of the same name that was there before.
+    pub(super) fn are_of(&self, cluster: &Cluster) -> bool {
+        Arc::ptr_eq(&self.shared, &cluster.shared)
+    }
+
+    /// A connection to be opened by a pool; `None` when the cluster has as many as it may, unless this pool has none.
+    pub(super) fn open_connection(self: &Rc<Self>, pool_has_none: bool) -> Option<OpenConnection> {
+        if !self.shared.connections.try_add(self.breakers.get().max_connections) {
+            self.shard.increment(self.connections_overflow);
+            if !pool_has_none {
+                return None;
+            }
+            self.shared.connections.add();
+        }
+        self.shard.increment(self.connections);
+        self.shard.increment(self.connections_active);
+        Some(OpenConnection(self.clone()))
+    }
+
+    /// Counts a connection that could not be opened.
+    pub(super) fn connect_failed(&self) {
+        self.shard.increment(self.connect_failures);
+    }
+
+    /// A request that begins to wait for a connection.
+    pub(super) fn wait(self: &Rc<Self>) -> Result<PendingRequest, Limit> {
+        if !self.shared.pending_requests.try_add(self.breakers.get().max_pending_requests) {
+            self.shard.increment(self.pending_overflow);
+            return Err(Limit::PendingRequests);
+        }
+        let process = &self.shared.process;
+        if !process.pending_requests.try_add(process.pending_requests_max) {
+            self.shared.pending_requests.subtract();
+            self.shard.increment(self.pending_overflow);
+            self.shard.increment(self.process_pending_overflow);
+            return Err(Limit::ProcessPendingRequests);
+        }
+        self.shard.increment(self.pending);
+        Ok(PendingRequest(self.clone()))
+    }
+
+    /// A request that is given a connection.
+    pub(super) fn attach(self: &Rc<Self>) -> Result<AttachedRequest, Limit> {
+        if !self.shared.requests.try_add(self.breakers.get().max_requests) {
+            self.shard.increment(self.requests_overflow);
+            return Err(Limit::Requests);
+        }
+        Ok(AttachedRequest(self.clone()))
+    }
+
+    /// A retry.
+    pub(super) fn retry(self: &Rc<Self>) -> Result<Retry, Limit> {
+        if !self.shared.retries.try_add(self.breakers.get().max_retries) {
+            self.shard.increment(self.retries_overflow);
+            return Err(Limit::Retries);
+        }
+        self.shard.increment(self.retries);
+        Ok(Retry(self.clone()))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.shared.connections.subtract();
+        self.0.shard.decrement(self.0.connections_active);
+    }
+}
+
+impl Drop for PendingRequest {
+    fn drop(&mut self) {
+        self.0.shared.process.pending_requests.subtract();
+        self.0.shared.pending_requests.subtract();
+        self.0.shard.decrement(self.0.pending);
+    }
+}
+
+impl Drop for AttachedRequest {
+    fn drop(&mut self) {
+        self.0.shared.requests.subtract();
+    }
+}
+
+impl Drop for Retry {
+    fn drop(&mut self) {
+        self.0.shared.retries.subtract();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::origin::{ObjectRef, Origin, Place};
+
+    use super::*;
+    use crate::snapshot::testing;
+
+    fn limits(cluster: &Cluster) -> Rc<Limits> {
+        let registry = Registry::new();
+        Limits::new(cluster, &registry, &registry.shard())
+    }
+
+    fn counts(cluster: &Cluster) -> [u32; 5] {
+        let shared = &cluster.shared;
+        let counts = [&shared.connections, &shared.pending_requests, &shared.requests, &shared.retries];
+        let [connections, pending, requests, retries] = counts.map(|count| count.get());
+        [connections, pending, requests, retries, shared.process.pending_requests.get()]
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_dropped() {
+        let cluster = testing::cluster(&[], |_| {});
+        let limits = limits(&cluster);
+        let held = (limits.open_connection(false), limits.wait(), limits.attach(), limits.retry());
+        assert_eq!(counts(&cluster), [1, 1, 1, 1, 1]);
+        drop(held);
+        assert_eq!(counts(&cluster), [0; 5]);
+    }
+
+    #[test]
+    fn a_pool_without_connections_may_open_one() {
+        let cluster = testing::cluster(&[], |declared| declared.circuit_breakers.max_connections = 1);
+        let limits = limits(&cluster);
+        let first = limits.open_connection(true).unwrap();
+        assert!(limits.open_connection(false).is_none());
+        let beyond = limits.open_connection(true).unwrap();
+        assert_eq!(counts(&cluster)[0], 2);
+        drop(first);
+        assert!(limits.open_connection(false).is_none());
+        drop(beyond);
+        assert!(limits.open_connection(false).is_some());
+    }
+
+    #[test]
+    fn the_process_has_its_own_limit_of_those_that_wait() {
+        let one = testing::cluster(&[], |_| {});
+        let mut other = testing::cluster(&[], |_| {});
+        other.shared = ClusterShared::new(&one.shared.process);
+        let waiting = [limits(&one).wait().unwrap(), limits(&other).wait().unwrap()];
+        assert_eq!(limits(&other).wait().err(), Some(Limit::ProcessPendingRequests));
+        assert_eq!(counts(&other), [0, 1, 0, 0, 2]);
+        assert_eq!(Limit::ProcessPendingRequests.describe(&other), "pending_requests_max 2 of this process");
+        drop(waiting);
+        assert_eq!(counts(&other), [0; 5]);
+    }
+
+    #[test]
+    fn limits_of_a_later_generation_hold_at_once() {
+        let before = testing::cluster(&[], |declared| declared.circuit_breakers.max_requests = 2);
+        let limits = limits(&before);
+        let held = [limits.attach().unwrap(), limits.attach().unwrap()];
+        assert_eq!(limits.attach().err(), Some(Limit::Requests));
+        let after = testing::next_generation(Some(&before), &[], |declared| {
+            declared.circuit_breakers.max_requests = 1;
+        });
+        assert!(limits.are_of(&after) && !limits.are_of(&testing::cluster(&[], |_| {})));
+        limits.update(&after);
+        let [first, second] = held;
+        drop(first);
+        assert_eq!(limits.attach().err(), Some(Limit::Requests));
+        drop(second);
+        assert!(limits.attach().is_ok());
+    }
+
+    #[test]
+    fn refusals_name_the_limit_and_its_object() {
+        let breakers = |declared: &mut config::Cluster| {
+            declared.circuit_breakers = config::CircuitBreakers {
+                max_connections: 1,
+                max_pending_requests: 2,
+                max_requests: 3,
+                max_retries: 4,
+            };
+        };
+        let cluster = testing::cluster(&[], breakers);
+        assert_eq!(Limit::Requests.describe(&cluster), "max_requests 3 of cluster c");
+        let cluster = testing::cluster(&[], |declared| {
+            breakers(declared);
+            let (kind, namespace, name) = ("DestinationRule".into(), "shop".into(), "catalog".into());
+            declared.metadata.origin = Some(Origin {
+                object: ObjectRef { kind, namespace, name },
+                place: Some(Place { file: "rules.yaml".into(), line: 7 }),
+            });
+        });
+        let origin = "of DestinationRule shop/catalog (rules.yaml:7)";
+        assert_eq!(Limit::Requests.describe(&cluster), format!("http2MaxRequests 3 {origin}"));
+        assert_eq!(Limit::Retries.describe(&cluster), format!("maxRetries 4 {origin}"));
+        assert_eq!(Limit::PendingRequests.describe(&cluster), format!("http1MaxPendingRequests 2 {origin}"));
+        let _open = limits(&cluster).open_connection(true);
+        assert_eq!(
+            Limit::PendingRequests.describe(&cluster),
+            format!("http1MaxPendingRequests 2 {origin}, with maxConnections 1 reached")
+        );
+    }
+}

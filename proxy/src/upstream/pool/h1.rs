@@ -1,0 +1,143 @@
+//! HTTP/1 connections of a pool: reused last in, first out, so that spare ones grow old and leave.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::super::connect::{ConnectError, connect};
+use super::super::limits::AttachedRequest;
+use super::super::request_body::AttemptBody;
+use super::Pool;
+use super::line::Counted;
+use crate::http::codec::h1_client;
+use crate::time;
+
+/// An HTTP/1 connection; whoever holds it is its only user.
+pub(crate) struct H1 {
+    /// The connection.
+    pub(crate) client: h1_client::Client<AttemptBody>,
+    /// Our end of it.
+    pub(crate) local_address: Option<SocketAddr>,
+    requests: u32,
+    idle_since: Instant,
+    /// The request it is used for, if it is.
+    request: Option<AttachedRequest>,
+}
+
+impl H1 {
+    /// Whether it has served a request before.
+    pub(crate) fn was_used(&self) -> bool {
+        self.requests > 0
+    }
+
+    /// Since when it has no request.
+    pub(super) fn idle_since(&self) -> Instant {
+        self.idle_since
+    }
+}
+
+impl Pool {
+    /// An HTTP/1 connection of one's own.
+    pub(crate) async fn h1(self: &Rc<Self>) -> Result<H1, ConnectError> {
+        if let Some(connection) = self.idle_h1() {
+            return self.attach_h1(connection);
+        }
+        let pending = self.limits.wait()?;
+        let waiter = self.h1_line.borrow_mut().wait();
+        self.open_h1();
+        let connection = waiter.await?;
+        drop(pending);
+        self.attach_h1(connection)
+    }
+
+    /// Gives a connection back after its response has been read.
+    pub(crate) fn give_back(self: &Rc<Self>, mut connection: H1) {
+        connection.request = None;
+        connection.requests += 1;
+        let worn = self.settings.get().max_requests.is_some_and(|max| connection.requests >= max);
+        if worn || connection.client.is_closed() {
+            return;
+        }
+        if connection.client.is_ready() {
+            self.offer_h1(connection);
+        } else {
+            // The response is complete but the request is not, or the codec has not come round yet.
+            let pool = self.clone();
+            tokio::task::spawn_local(async move {
+                if connection.client.ready().await.is_ok() {
+                    pool.offer_h1(connection);
+                }
+            });
+        }
+    }
+
+    fn idle_h1(&self) -> Option<H1> {
+        let mut idle = self.h1_idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop()).find(|connection| connection.client.is_ready())
+    }
+
+    fn attach_h1(&self, mut connection: H1) -> Result<H1, ConnectError> {
+        match self.limits.attach() {
+            Ok(request) => {
+                connection.request = Some(request);
+                Ok(connection)
+            }
+            Err(limit) => {
+                self.offer_h1(connection);
+                Err(limit.into())
+            }
+        }
+    }
+
+    /// Gives a connection to who waits longest, or keeps it.
+    fn offer_h1(&self, mut connection: H1) {
+        let next = self.h1_line.borrow_mut().next();
+        match next {
+            Some(turn) => turn.end(Ok(connection)),
+            None if self.closed.get() => {}
+            None => {
+                connection.idle_since = time::now();
+                self.h1_idle.borrow_mut().push(connection);
+            }
+        }
+    }
+
+    /// Opens a connection if more requests wait than connections are being opened, and the limits allow.
+    fn open_h1(self: &Rc<Self>) {
+        let mut line = self.h1_line.borrow_mut();
+        if line.len() <= line.connecting {
+            return;
+        }
+        let Some(open) = self.limits.open_connection(line.has_no_connection()) else { return };
+        let open = line.connecting(open);
+        tokio::task::spawn_local(self.clone().connect_h1(open));
+    }
+
+    async fn connect_h1(self: Rc<Self>, open: Counted) {
+        let opened = self.dial_h1(open).await;
+        self.h1_line.borrow_mut().connecting -= 1;
+        match opened {
+            Ok(connection) => self.offer_h1(connection),
+            Err(error) => {
+                self.limits.connect_failed();
+                self.h1_line.borrow_mut().fail(&error);
+            }
+        }
+    }
+
+    async fn dial_h1(self: &Rc<Self>, open: Counted) -> Result<H1, ConnectError> {
+        let settings = self.settings.get();
+        let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
+        let local_address = stream.local_addr().ok();
+        let failed = |error| ConnectError::Failed(format!("{error}"));
+        let (client, connection) = h1_client::connect(stream).await.map_err(failed)?;
+        let pool = self.clone();
+        tokio::task::spawn_local(async move {
+            connection.await;
+            drop(open);
+            // Who waited for this one needs another.
+            pool.open_h1();
+        });
+        Ok(H1 { client, local_address, requests: 0, idle_since: time::now(), request: None })
+    }
+}

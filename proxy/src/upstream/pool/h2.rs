@@ -1,0 +1,188 @@
+//! HTTP/2 connections of a pool: each takes many requests; the one with the fewest gets the next.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::super::connect::{ConnectError, connect};
+use super::super::limits::AttachedRequest;
+use super::Pool;
+use super::line::Counted;
+use crate::http::codec::h2_client;
+use crate::time;
+
+/// Requests that a connection which is being opened is expected to take: what RFC 9113 section 6.5.2 recommends that
+/// peers allow at least.
+const STREAMS_EXPECTED: usize = 100;
+
+/// An HTTP/2 connection, which many requests use at once. Clones are handles of the same connection.
+#[derive(Clone)]
+pub(crate) struct H2 {
+    /// The connection.
+    pub(crate) client: h2_client::Client,
+    /// Our end of it.
+    pub(crate) local_address: Option<SocketAddr>,
+    state: Rc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// It ended, or takes no new requests.
+    retired: Cell<bool>,
+    requests: Cell<u32>,
+    active: Cell<u32>,
+    idle_since: Cell<Option<Instant>>,
+}
+
+/// The use of an HTTP/2 connection by one request; it ends when this is dropped.
+pub(crate) struct H2Guard {
+    connection: H2,
+    pool: Rc<Pool>,
+    /// Counted once the request is admitted.
+    request: Option<AttachedRequest>,
+}
+
+impl H2 {
+    /// Since when it has no request; `None` while it has one.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.state.idle_since.get()
+    }
+
+    /// Whether it ended, or takes no new requests.
+    pub(super) fn is_retired(&self) -> bool {
+        self.state.retired.get()
+    }
+
+    /// Whether another stream may be opened without waiting for one to end.
+    fn has_capacity(&self) -> bool {
+        !self.state.retired.get() && (self.state.active.get() as usize) < self.client.streams_max()
+    }
+}
+
+impl H2Guard {
+    /// The connection.
+    pub(crate) fn connection(&mut self) -> &mut H2 {
+        &mut self.connection
+    }
+
+    /// Whether it has served a request before this one.
+    pub(crate) fn was_used(&self) -> bool {
+        self.connection.state.requests.get() > 1
+    }
+
+    /// It takes no new requests from now on.
+    pub(crate) fn retire(&self) {
+        self.connection.state.retired.set(true);
+    }
+
+    fn attach(mut self) -> Result<H2Guard, ConnectError> {
+        self.request = Some(self.pool.limits.attach()?);
+        Ok(self)
+    }
+}
+
+impl Drop for H2Guard {
+    fn drop(&mut self) {
+        self.request = None;
+        let state = &self.connection.state;
+        state.active.set(state.active.get() - 1);
+        if state.active.get() == 0 {
+            state.idle_since.set(Some(time::now()));
+        }
+        if self.pool.h2_line.borrow().len() > 0 {
+            self.pool.serve_h2();
+        }
+    }
+}
+
+impl Pool {
+    /// The use of an HTTP/2 connection.
+    pub(crate) async fn h2(self: &Rc<Self>) -> Result<H2Guard, ConnectError> {
+        if let Some(connection) = self.least_busy_h2() {
+            return self.reserve(connection).attach();
+        }
+        let pending = self.limits.wait()?;
+        let waiter = self.h2_line.borrow_mut().wait();
+        self.open_h2();
+        let guard = waiter.await?;
+        drop(pending);
+        guard.attach()
+    }
+
+    /// The connection with the fewest requests, if it takes another.
+    fn least_busy_h2(&self) -> Option<H2> {
+        let mut open = self.h2_open.borrow_mut();
+        open.retain(|connection| !connection.is_retired());
+        let usable = open.iter().filter(|connection| connection.has_capacity());
+        usable.min_by_key(|connection| connection.state.active.get()).cloned()
+    }
+
+    fn reserve(self: &Rc<Self>, connection: H2) -> H2Guard {
+        let state = &connection.state;
+        state.requests.set(state.requests.get() + 1);
+        state.active.set(state.active.get() + 1);
+        state.idle_since.set(None);
+        if self.settings.get().max_requests.is_some_and(|max| state.requests.get() >= max) {
+            state.retired.set(true);
+        }
+        H2Guard { connection, pool: self.clone(), request: None }
+    }
+
+    /// Gives connections to those who wait, as far as they go.
+    fn serve_h2(self: &Rc<Self>) {
+        while self.h2_line.borrow().len() > 0 {
+            let Some(connection) = self.least_busy_h2() else { break };
+            let Some(turn) = self.h2_line.borrow_mut().next() else { break };
+            turn.end(Ok(self.reserve(connection)));
+        }
+        self.open_h2();
+    }
+
+    /// Opens a connection if more requests wait than those being opened can take, and the limits allow.
+    fn open_h2(self: &Rc<Self>) {
+        let mut line = self.h2_line.borrow_mut();
+        if line.len() <= line.connecting * STREAMS_EXPECTED {
+            return;
+        }
+        let Some(open) = self.limits.open_connection(line.has_no_connection()) else { return };
+        let open = line.connecting(open);
+        tokio::task::spawn_local(self.clone().connect_h2(open));
+    }
+
+    async fn connect_h2(self: Rc<Self>, open: Counted) {
+        let opened = self.dial_h2(open).await;
+        self.h2_line.borrow_mut().connecting -= 1;
+        match opened {
+            Ok(connection) => {
+                self.h2_open.borrow_mut().push(connection);
+                self.serve_h2();
+                if self.closed.get() {
+                    self.h2_open.borrow_mut().clear();
+                }
+            }
+            Err(error) => {
+                self.limits.connect_failed();
+                self.h2_line.borrow_mut().fail(&error);
+            }
+        }
+    }
+
+    async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
+        let settings = self.settings.get();
+        let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
+        let local_address = stream.local_addr().ok();
+        let failed = |error| ConnectError::Failed(format!("{error}"));
+        let (mut client, connection) = h2_client::connect(stream).await.map_err(failed)?;
+        let state = Rc::new(State::default());
+        let (pool, ended) = (self.clone(), state.clone());
+        tokio::task::spawn_local(async move {
+            connection.await;
+            ended.retired.set(true);
+            drop(open);
+            pool.serve_h2();
+        });
+        client.ready().await.map_err(failed)?;
+        Ok(H2 { client, local_address, state })
+    }
+}
