@@ -12,7 +12,7 @@ use config::compile::ExplicitListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::admin::{self, Console};
+use crate::admin::{self, Console, Gauges};
 pub use crate::control::Workload;
 use crate::control::{self, Control, Place, Status};
 use crate::http::engine::Telemetry;
@@ -22,6 +22,7 @@ use crate::snapshot::Publisher;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
+use crate::upstream::outlier;
 use crate::worker::{self, Phase};
 use crate::{listener, net, time};
 
@@ -175,14 +176,19 @@ impl App {
             tracing::warn!("--allow-unenforced-security: what asks for TLS is sent in plain text");
         }
         let mut control = Control::new(self.control_settings(), publisher, status.clone());
-        let console =
-            Rc::new(Console { status: status.clone(), reader: reader.clone(), registry: registry.clone() });
+        let console = Rc::new(Console {
+            status: status.clone(),
+            reader: reader.clone(),
+            registry: registry.clone(),
+            gauges: Gauges::new(&registry),
+        });
         if let Ok(socket) = self.console.try_clone() {
             tokio::task::spawn_local(async move {
                 let error = admin::serve(socket, console).await;
                 tracing::error!(%error, "the admin console ended");
             });
         }
+        tokio::task::spawn_local(outlier::sweep(reader.clone()));
         control.look();
         let mut workers = None;
         loop {

@@ -171,6 +171,9 @@ async fn one_more_than_may_be_in_flight_is_refused() {
             assert_eq!(answer.unwrap().status, StatusCode::OK, "{protocol}");
         }
         assert_eq!(backend.served(), 3);
+        let room = "envoy_cluster_circuit_breakers_default_remaining_rq";
+        let cluster = [("cluster_name", "outbound|8000||catalog.shop.svc.cluster.local")];
+        assert_eq!(proxy.metric(room, &cluster).await, Some(3.0));
         assert_eq!(proxy.metric("envoy_cluster_upstream_rq_active_overflow", &[]).await, Some(7.0));
         all_is_over(&proxy).await;
     }

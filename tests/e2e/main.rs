@@ -6,4 +6,5 @@ mod breakers;
 mod generations;
 mod hot_swap;
 mod last_good;
+mod outlier;
 mod security;

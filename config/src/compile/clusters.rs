@@ -8,6 +8,7 @@ use super::Scope;
 use super::destination_rules::{DestinationRules, Merged, RuleSubset};
 use super::endpoints::{Assignment, Endpoints, Member};
 use super::locality;
+use super::outlier;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
@@ -31,6 +32,8 @@ const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Envoy's thresholds for a cluster that says none, as istiod leaves `BlackHoleCluster`.
 const ENVOY_CIRCUIT_BREAKERS: CircuitBreakers =
     CircuitBreakers { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 };
+/// Envoy's panic threshold for a cluster that says none.
+const ENVOY_HEALTHY_PANIC_PERCENT: u32 = 50;
 
 /// The name of the cluster of a service, port and subset; the subset may be empty.
 pub(super) fn cluster_name(subset: &str, host: &str, port: u32) -> String {
@@ -145,6 +148,8 @@ impl<'p> Place<'p> {
             locality_weighted,
             connect_timeout: connect_timeout(self.scope, pool),
             circuit_breakers: circuit_breakers(pool),
+            outlier_detection: outlier::outlier_detection(policy.outlier_detection),
+            healthy_panic_percent: outlier::healthy_panic_percent(policy.outlier_detection),
             protocol: protocol(self.port.protocol, pool),
             idle_timeout: idle_timeout(pool),
             max_requests_per_connection: max_requests_per_connection(pool),
@@ -305,6 +310,8 @@ fn black_hole(scope: &Scope<'_>) -> Cluster {
         locality_weighted: false,
         connect_timeout: connect_timeout(scope, None),
         circuit_breakers: ENVOY_CIRCUIT_BREAKERS,
+        outlier_detection: None,
+        healthy_panic_percent: ENVOY_HEALTHY_PANIC_PERCENT,
         protocol: HttpProtocol::Http1,
         idle_timeout: IDLE_TIMEOUT,
         max_requests_per_connection: None,

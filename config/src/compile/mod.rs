@@ -27,6 +27,7 @@ mod host;
 mod listeners;
 mod locality;
 mod matchers;
+mod outlier;
 mod protocol;
 mod proxy;
 mod registry;

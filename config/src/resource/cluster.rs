@@ -21,6 +21,11 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Bounds on what is open at once.
     pub circuit_breakers: CircuitBreakers,
+    /// When an endpoint is left out for a while; `None` for never.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Share of healthy endpoints, in percent, below which all are used, healthy or not; 0 for never. Envoy: 50; Istio
+    /// always says something, 0 unless `minHealthPercent` is given.
+    pub healthy_panic_percent: u32,
     /// The protocol spoken to endpoints.
     pub protocol: HttpProtocol,
     /// How long a connection without requests is kept; zero means for ever. Envoy:
@@ -84,6 +89,26 @@ impl Default for CircuitBreakers {
             max_retries: u32::MAX,
         }
     }
+}
+
+/// When an endpoint is left out (ejected) for a while. Envoy's `OutlierDetection`, as far as istiod fills it: every
+/// detection that is on is enforced, and success rates are not looked at. What is `None` is left to Envoy's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// Answers of 5xx in a row; 0 turns it off. Envoy: 5.
+    pub consecutive_5xx: Option<u32>,
+    /// Answers of 502, 503 or 504 in a row; 0 turns it off. Envoy: detected, but not enforced.
+    pub consecutive_gateway_failure: Option<u32>,
+    /// Whether failures to get an answer are counted by themselves, and not as 503 and 504.
+    pub split_external_local_origin_errors: bool,
+    /// Failures to get an answer in a row, where they are split. Envoy: 5.
+    pub consecutive_local_origin_failure: Option<u32>,
+    /// Time between looks at who may come back. Envoy: 10 s.
+    pub interval: Option<Duration>,
+    /// Time out for the first ejection, and by how much each further one is longer. Envoy: 30 s.
+    pub base_ejection_time: Option<Duration>,
+    /// Share of all endpoints that may be out at once, in percent. Envoy: 10.
+    pub max_ejection_percent: Option<u32>,
 }
 
 /// Which HTTP an endpoint is spoken to. Envoy: `HttpProtocolOptions.upstream_protocol_options`.

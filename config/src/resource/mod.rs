@@ -16,8 +16,9 @@ mod resources;
 mod route;
 
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, HttpProtocol, LoadBalancingPolicy, ServiceRef,
-    TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
+    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, HttpProtocol, LoadBalancingPolicy,
+    OutlierDetection, ServiceRef, TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls,
+    UpstreamTlsMode,
 };
 pub use endpoint::{
     ClusterLoadAssignment, Endpoint, EndpointMetadata, Locality, LocalityEndpoints, Workload,

@@ -132,8 +132,12 @@ fn blocks(
     if let Some(pool) = pool {
         connection_pool(check, &format!("{path}.connectionPool"), pool);
     }
-    let instead = "no endpoint is ejected; it only turns on locality priorities";
-    warn(check, path, &[("outlierDetection", outlier.is_some(), instead)]);
+    if let Some(outlier) = outlier {
+        let written = !outlier.outlier_detection_http_error_codes.is_empty();
+        let path = format!("{path}.outlierDetection");
+        let instead = "answers of 5xx count as errors, and no others";
+        warn(check, &path, &[("outlierDetectionHttpErrorCodes", written, instead)]);
+    }
     let mode = tls.and_then(|tls| tls.mode).unwrap_or(ClientTlsMode::Disable);
     if mode != ClientTlsMode::Disable {
         let what = "weft does not speak TLS to services yet: requests to these endpoints are answered 503";

@@ -156,7 +156,8 @@ fn check_outlier(check: &mut Check<'_>, path: &str, outlier: &OutlierDetection) 
     }
     if outlier.consecutive_errors.is_some_and(|errors| errors != 0) {
         let path = format!("{path}.consecutiveErrors");
-        check.warning(code::DEPRECATED_FIELD, &path, "deprecated", "use `consecutive5xxErrors`");
+        let what = "deprecated, and without effect, in Istio too";
+        check.warning(code::DEPRECATED_FIELD, &path, what, "use `consecutive5xxErrors`");
     }
     let split = outlier.split_external_local_origin_errors.unwrap_or_default();
     if !split && outlier.consecutive_local_origin_failures.is_some_and(|failures| failures > 0) {

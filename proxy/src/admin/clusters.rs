@@ -1,12 +1,16 @@
 //! `/clusters`: clusters and their endpoints with live figures, in Envoy's text and JSON forms.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::snapshot::{Cluster, Endpoint, Snapshot};
+use crate::snapshot::{Cluster, Endpoint, ProcessShared, Snapshot};
+use crate::telemetry::format;
+use crate::time;
+use crate::upstream::outlier;
 
 /// All clusters, by name.
 fn sorted(snapshot: &Snapshot) -> Vec<&Arc<Cluster>> {
@@ -17,7 +21,7 @@ fn sorted(snapshot: &Snapshot) -> Vec<&Arc<Cluster>> {
 
 /// One line a figure: `cluster::endpoint::figure::value`.
 pub(super) fn text(snapshot: &Snapshot) -> String {
-    let mut out = String::new();
+    let (mut out, clock) = (String::new(), Clock::read());
     for cluster in sorted(snapshot) {
         let name = cluster.name();
         let breakers = cluster.declared.circuit_breakers;
@@ -36,8 +40,11 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         }
         let _ = writeln!(out, "{name}::added_via_api::true");
         for endpoint in &cluster.endpoints {
-            for (figure, value) in figures(endpoint) {
+            for (figure, value) in figures(cluster, endpoint) {
                 let _ = writeln!(out, "{name}::{}::{figure}::{value}", endpoint.address);
+            }
+            if let Some(ejections) = Ejections::of(cluster, endpoint, &clock) {
+                let _ = writeln!(out, "{name}::{}::{ejections}", endpoint.address);
             }
         }
     }
@@ -55,11 +62,12 @@ fn counts(cluster: &Cluster) -> [(&'static str, u32); 4] {
     ]
 }
 
-fn figures(endpoint: &Endpoint) -> [(&'static str, String); 8] {
+fn figures(cluster: &Cluster, endpoint: &Endpoint) -> [(&'static str, String); 8] {
+    let health = if cluster.is_healthy(endpoint) { "healthy" } else { "/failed_outlier_check" };
     [
         ("rq_active", endpoint.shared.active_requests.get().to_string()),
         ("hostname", String::new()),
-        ("health_flags", "healthy".to_owned()),
+        ("health_flags", health.to_owned()),
         ("weight", endpoint.weight.to_string()),
         ("region", endpoint.locality.region.to_string()),
         ("zone", endpoint.locality.zone.to_string()),
@@ -68,14 +76,79 @@ fn figures(endpoint: &Endpoint) -> [(&'static str, String); 8] {
     ]
 }
 
-/// The same as `envoy.admin.v3.Clusters`; what Envoy does not say is under `weft`.
-pub(super) fn json(snapshot: &Snapshot) -> Value {
-    let statuses: Vec<Value> = sorted(snapshot).into_iter().map(|cluster| cluster_json(cluster)).collect();
-    json!({ "cluster_statuses": statuses })
+/// One moment by both clocks, to tell the time of day of what is only known by the other.
+struct Clock {
+    monotonic: Instant,
+    wall: SystemTime,
 }
 
-fn cluster_json(cluster: &Cluster) -> Value {
-    let hosts: Vec<Value> = cluster.endpoints.iter().map(host_json).collect();
+impl Clock {
+    fn read() -> Clock {
+        Clock { monotonic: time::now(), wall: time::wall() }
+    }
+
+    /// The time of day when the process had this age.
+    fn time_of_day(&self, process: &ProcessShared, age: Duration) -> String {
+        let now = process.age(self.monotonic);
+        let wall = match age.checked_sub(now) {
+            Some(ahead) => self.wall.checked_add(ahead),
+            None => self.wall.checked_sub(now.saturating_sub(age)),
+        };
+        let mut text = Vec::new();
+        format::timestamp(wall.unwrap_or(SystemTime::UNIX_EPOCH), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// How often an endpoint was ejected, and why, since when and until when it is now.
+struct Ejections {
+    times: u32,
+    now: Option<[String; 3]>,
+}
+
+impl Ejections {
+    /// `None` where nothing is ever ejected.
+    fn of(cluster: &Cluster, endpoint: &Endpoint, clock: &Clock) -> Option<Ejections> {
+        let settings = outlier::Settings::of(cluster.declared.outlier_detection.as_ref()?);
+        let (process, ledger) = (&cluster.shared.process, endpoint.shared.health.ledger());
+        let now = ledger.ejection.map(|ejection| {
+            let until = ejection.at.saturating_add(settings.ejection_time(&ledger));
+            let [since, until] = [ejection.at, until].map(|at| clock.time_of_day(process, at));
+            [ejection.reason.name().to_owned(), since, until]
+        });
+        Some(Ejections { times: ledger.times, now })
+    }
+
+    fn json(&self) -> Value {
+        let mut json = json!({ "ejections": self.times });
+        if let (Some([reason, since, until]), Some(fields)) = (&self.now, json.as_object_mut()) {
+            let ejection = json!({ "reason": reason, "since": since, "until": until });
+            fields.insert("ejection".to_owned(), ejection);
+        }
+        json
+    }
+}
+
+impl fmt::Display for Ejections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ejections::{}", self.times)?;
+        match &self.now {
+            Some([reason, since, until]) => write!(f, ", now for {reason} since {since} until {until}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same as `envoy.admin.v3.Clusters`; what Envoy does not say is under `weft`.
+pub(super) fn json(snapshot: &Snapshot) -> Value {
+    let clock = Clock::read();
+    let statuses = sorted(snapshot).into_iter().map(|cluster| cluster_json(cluster, &clock));
+    json!({ "cluster_statuses": statuses.collect::<Vec<Value>>() })
+}
+
+fn cluster_json(cluster: &Cluster, clock: &Clock) -> Value {
+    let hosts: Vec<Value> =
+        cluster.endpoints.iter().map(|endpoint| host_json(cluster, endpoint, clock)).collect();
     let breakers = cluster.declared.circuit_breakers;
     json!({
         "name": &**cluster.name(),
@@ -91,14 +164,18 @@ fn cluster_json(cluster: &Cluster) -> Value {
     })
 }
 
-fn host_json(endpoint: &Endpoint) -> Value {
-    json!({
+fn host_json(cluster: &Cluster, endpoint: &Endpoint, clock: &Clock) -> Value {
+    let active = endpoint.shared.active_requests.get().to_string();
+    let mut json = json!({
         "address": { "socket_address": {
             "address": endpoint.address.ip().to_string(),
             "port_value": endpoint.address.port(),
         }},
-        "stats": [{ "name": "rq_active", "type": "GAUGE", "value": endpoint.shared.active_requests.get().to_string() }],
-        "health_status": { "eds_health_status": "HEALTHY" },
+        "stats": [{ "name": "rq_active", "type": "GAUGE", "value": active }],
+        "health_status": {
+            "eds_health_status": "HEALTHY",
+            "failed_outlier_check": !cluster.is_healthy(endpoint),
+        },
         "weight": endpoint.weight,
         "priority": endpoint.priority,
         "locality": {
@@ -106,5 +183,10 @@ fn host_json(endpoint: &Endpoint) -> Value {
             "zone": &*endpoint.locality.zone,
             "sub_zone": &*endpoint.locality.sub_zone,
         },
-    })
+    });
+    let ejections = Ejections::of(cluster, endpoint, clock);
+    if let (Some(ejections), Some(fields)) = (ejections, json.as_object_mut()) {
+        fields.insert("weft".to_owned(), ejections.json());
+    }
+    json
 }

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod config_dump;
+mod gauges;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::control::Status;
 use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, h1_server};
 use crate::snapshot::Reader;
 use crate::telemetry::Registry;
+pub(crate) use gauges::Gauges;
 
 /// Connections of operators at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -32,6 +34,8 @@ pub(crate) struct Console {
     pub(crate) reader: Reader,
     /// All numbers.
     pub(crate) registry: Arc<Registry>,
+    /// Those of clusters that are written only when they are asked for.
+    pub(crate) gauges: Gauges,
 }
 
 /// A page and what it tells, for `/help`.
@@ -164,7 +168,9 @@ impl Console {
     }
 
     fn stats(&self) -> Page {
-        self.status.refresh_metrics(&self.reader.load());
+        let snapshot = self.reader.load();
+        self.status.refresh_metrics(&snapshot);
+        self.gauges.refresh(&snapshot);
         match self.registry.encode() {
             Ok(text) => Page {
                 status: StatusCode::OK,

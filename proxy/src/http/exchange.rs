@@ -17,7 +17,7 @@ use super::headers::{ATTEMPT_COUNT, DECORATOR_OPERATION, UPSTREAM_SERVICE_TIME};
 use super::record::Record;
 use super::response_body::ResponseBody;
 use super::timeout::{self, Deadline, Timeouts};
-use super::{headers, local_reply, path, rewrite};
+use super::{headers, local_reply, observe, path, rewrite};
 use crate::snapshot::{Action, Destination, Forward, NoTrace, Transport};
 use crate::telemetry::flags::Flag;
 use crate::time;
@@ -195,6 +195,7 @@ impl Forwarding<'_> {
             let active = endpoint.begin();
             let outcome =
                 attempt::run(&endpoint, protocol, sent, self.body.attempt(), &mut deadline, per_try).await;
+            observe::attempt(&endpoint, &outcome, record.grpc);
             drop(retry.take());
             match self.verdict(&outcome, retries) {
                 Verdict::Retry => match upstream.retry() {

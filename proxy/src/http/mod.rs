@@ -12,6 +12,7 @@ mod exchange;
 mod headers;
 pub(crate) mod labels;
 mod local_reply;
+mod observe;
 mod path;
 mod record;
 mod response_body;

@@ -103,6 +103,9 @@ impl ResponseBody {
                     }
                 };
                 self.record.fail(flag, "upstream_reset_after_response_started");
+                if let Some(active) = &upstream.active {
+                    active.endpoint().monitor.failed();
+                }
             }
             None => self.complete(),
         }

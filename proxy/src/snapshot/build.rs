@@ -5,6 +5,7 @@ use std::sync::Arc;
 use config::{Resources, RouteSource};
 
 use super::{Cluster, Listener, PENDING_REQUESTS_MAX, ProcessShared, RouteTable, Snapshot};
+use crate::time;
 
 /// Builds one snapshot after the other.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// `allow_unenforced_security` sends in plain text what asks for TLS; otherwise it is answered 503.
     pub(crate) fn new(allow_unenforced_security: bool) -> Builder {
-        Builder { allow_unenforced_security, process: ProcessShared::new(PENDING_REQUESTS_MAX) }
+        Builder { allow_unenforced_security, process: ProcessShared::new(PENDING_REQUESTS_MAX, time::now()) }
     }
 
     /// The snapshot of `resources` that follows `previous`.

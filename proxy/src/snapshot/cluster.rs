@@ -106,6 +106,10 @@ impl Cluster {
                 _ => priorities.push((group.priority, vec![locality])),
             }
         }
+        let shared = previous.map_or_else(|| ClusterShared::new(process), |cluster| cluster.shared.clone());
+        if declared.outlier_detection.is_some() {
+            shared.set_members(endpoints.iter().map(|endpoint| endpoint.shared.clone()).collect());
+        }
         let asks_for_tls = |endpoint: &&Endpoint| {
             matches!(declared.socket_for(&endpoint.metadata), config::TransportSocket::Tls(_))
         };
@@ -115,8 +119,13 @@ impl Cluster {
             assignment: assignment.cloned(),
             endpoints: endpoints.into(),
             priorities: priorities.into_iter().map(|(_, localities)| Priority::of(localities)).collect(),
-            shared: previous.map_or_else(|| ClusterShared::new(process), |cluster| cluster.shared.clone()),
+            shared,
         }
+    }
+
+    /// Whether an endpoint of it may be chosen, as far as its answers tell.
+    pub(crate) fn is_healthy(&self, endpoint: &Endpoint) -> bool {
+        self.declared.outlier_detection.is_none() || !endpoint.shared.health.is_ejected()
     }
 
     /// Its name.

@@ -1,13 +1,19 @@
 //! What all workers share about a cluster and its endpoints: counts that hold for the whole process. They are found
 //! again by name and address when the configuration changes, so that they outlive generations.
 //!
-//! Every count is one relaxed atomic. Nothing waits for anything here: a count says how many there are, and orders no
-//! other memory.
+//! Every count is one relaxed atomic: it says how many there are, and orders no other memory. The ledger of ejections
+//! is written by one thread at a time, which is as rare as ejections are.
+
+mod health;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
+
+pub(crate) use health::{Ejection, Health, Ledger, Reason};
 
 /// Requests of the whole process that may wait for a connection, whatever the clusters allow: istiod's own default
 /// for each cluster is 2³²-1. One more is refused.
@@ -39,9 +45,21 @@ impl Count {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
+    /// One more; says how many that makes.
+    pub(crate) fn increment(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
     /// One less.
     pub(crate) fn subtract(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// None. Where there are none already, as mostly, nothing is written.
+    pub(crate) fn clear(&self) {
+        if self.get() != 0 {
+            self.0.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -52,12 +70,18 @@ pub(crate) struct ProcessShared {
     pub(crate) pending_requests: Count,
     /// How many of them there may be.
     pub(crate) pending_requests_max: u32,
+    began: Instant,
 }
 
 impl ProcessShared {
-    /// With a bound on requests that wait for a connection.
-    pub(crate) fn new(pending_requests_max: u32) -> Arc<ProcessShared> {
-        Arc::new(ProcessShared { pending_requests: Count::default(), pending_requests_max })
+    /// With a bound on requests that wait for a connection; the process begins `now`.
+    pub(crate) fn new(pending_requests_max: u32, now: Instant) -> Arc<ProcessShared> {
+        Arc::new(ProcessShared { pending_requests: Count::default(), pending_requests_max, began: now })
+    }
+
+    /// How long the process has been there at `time`: what times are counted from where they are shared.
+    pub(crate) fn age(&self, time: Instant) -> Duration {
+        time.saturating_duration_since(self.began)
     }
 }
 
@@ -74,7 +98,16 @@ pub(crate) struct ClusterShared {
     pub(crate) retries: Count,
     /// What the process counts beside it.
     pub(crate) process: Arc<ProcessShared>,
+    /// Its endpoints, as the latest generation has them.
+    members: ArcSwap<Vec<Arc<EndpointShared>>>,
+    /// Whether somebody is writing the ledgers of its endpoints.
+    turn: AtomicBool,
+    /// Counts up when an endpoint is ejected or comes back.
+    health_version: AtomicU64,
 }
+
+/// The right to write the ledgers of a cluster's endpoints, until it is dropped.
+pub(crate) struct Turn<'a>(&'a ClusterShared);
 
 impl ClusterShared {
     /// Of a cluster that is new.
@@ -85,7 +118,48 @@ impl ClusterShared {
             connections: Count::default(),
             retries: Count::default(),
             process: process.clone(),
+            members: ArcSwap::default(),
+            turn: AtomicBool::new(false),
+            health_version: AtomicU64::new(0),
         })
+    }
+
+    /// Its endpoints, as the latest generation has them.
+    pub(crate) fn members(&self) -> Arc<Vec<Arc<EndpointShared>>> {
+        self.members.load_full()
+    }
+
+    /// A new generation of it has these endpoints.
+    pub(super) fn set_members(&self, members: Vec<Arc<EndpointShared>>) {
+        self.members.store(Arc::new(members));
+    }
+
+    /// Which endpoints are ejected has not changed while this has not.
+    pub(crate) fn health_version(&self) -> u64 {
+        self.health_version.load(Ordering::Acquire)
+    }
+
+    /// The right to write ledgers; `None` while another thread has it, which is for microseconds.
+    pub(crate) fn take_turn(&self) -> Option<Turn<'_>> {
+        let taken = self.turn.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        taken.ok().map(|_| Turn(self))
+    }
+}
+
+impl Turn<'_> {
+    /// Writes the ledger of an endpoint of the cluster.
+    pub(crate) fn write(&self, endpoint: &EndpointShared, ledger: &Ledger) {
+        let was_ejected = endpoint.health.is_ejected();
+        endpoint.health.write(ledger);
+        if was_ejected != ledger.ejection.is_some() {
+            self.0.health_version.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.turn.store(false, Ordering::Release);
     }
 }
 
@@ -94,6 +168,8 @@ impl ClusterShared {
 pub(crate) struct EndpointShared {
     /// Requests in flight, whether they have a connection yet or not.
     pub(crate) active_requests: CachePadded<Count>,
+    /// What its answers say about it.
+    pub(crate) health: Health,
 }
 
 #[cfg(test)]

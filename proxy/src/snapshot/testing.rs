@@ -10,6 +10,7 @@ use config::{
 };
 
 use super::{Cluster, ProcessShared};
+use crate::time;
 
 /// A cluster `c` with endpoints by locality: priority, weight of the locality, weights of its endpoints. Ports count
 /// up from 1. `change` says what else it is.
@@ -43,6 +44,8 @@ pub(crate) fn next_generation(
         locality_weighted: false,
         connect_timeout: Duration::from_secs(1),
         circuit_breakers: config::CircuitBreakers::default(),
+        outlier_detection: None,
+        healthy_panic_percent: 0,
         protocol: HttpProtocol::Http1,
         idle_timeout: Duration::from_secs(3600),
         max_requests_per_connection: None,
@@ -52,6 +55,7 @@ pub(crate) fn next_generation(
         metadata: ClusterMetadata::default(),
     };
     change(&mut declared);
-    let process = previous.map_or_else(|| ProcessShared::new(2), |cluster| cluster.shared.process.clone());
+    let process =
+        previous.map_or_else(|| ProcessShared::new(2, time::now()), |cluster| cluster.shared.process.clone());
     Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, false)
 }

@@ -31,6 +31,11 @@ pub(crate) trait Trace {
         let _ = (index, why);
     }
 
+    /// This priority of the cluster was drawn; in panic all its endpoints are used, healthy or not.
+    fn priority_drawn(&mut self, index: usize, in_panic: bool) {
+        let _ = (index, in_panic);
+    }
+
     /// This endpoint of the cluster was drawn; a retry may draw again.
     fn endpoint_drawn(&mut self, index: usize) {
         let _ = index;

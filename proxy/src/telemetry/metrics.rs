@@ -36,6 +36,20 @@ pub(crate) enum Family {
     UpstreamRetriesOverflow,
     /// Requests refused by the process's limit of those that wait for a connection.
     PendingOverflow,
+    /// Connections there may still be.
+    RemainingConnections,
+    /// Requests that may still wait for a connection.
+    RemainingPending,
+    /// Requests that may still be in flight.
+    RemainingRequests,
+    /// Retries that may still be in flight.
+    RemainingRetries,
+    /// Endpoints that were ejected.
+    Ejections,
+    /// Endpoints that were not, because too many are.
+    EjectionsOverflow,
+    /// Endpoints that are ejected.
+    EjectionsActive,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
     /// The build.
@@ -138,7 +152,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 26] = [
+    pub(crate) const ALL: [Family; 33] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -154,6 +168,13 @@ impl Family {
         Family::UpstreamRetries,
         Family::UpstreamRetriesOverflow,
         Family::PendingOverflow,
+        Family::RemainingConnections,
+        Family::RemainingPending,
+        Family::RemainingRequests,
+        Family::RemainingRetries,
+        Family::Ejections,
+        Family::EjectionsOverflow,
+        Family::EjectionsActive,
         Family::AccessLogDropped,
         Family::Build,
         Family::ConfigGeneration,
@@ -243,6 +264,48 @@ impl Family {
                 "Requests refused because too many of the process wait for a connection.",
                 Kind::Counter,
                 &[],
+            ),
+            Family::RemainingConnections => of(
+                "envoy_cluster_circuit_breakers_default_remaining_cx",
+                "Connections there may still be.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::RemainingPending => of(
+                "envoy_cluster_circuit_breakers_default_remaining_pending",
+                "Requests that may still wait for a connection.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::RemainingRequests => of(
+                "envoy_cluster_circuit_breakers_default_remaining_rq",
+                "Requests that may still be in flight.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::RemainingRetries => of(
+                "envoy_cluster_circuit_breakers_default_remaining_retries",
+                "Retries that may still be in flight.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::Ejections => of(
+                "envoy_cluster_outlier_detection_ejections_enforced_total",
+                "Endpoints ejected by outlier detection.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::EjectionsOverflow => of(
+                "envoy_cluster_outlier_detection_ejections_overflow",
+                "Endpoints not ejected because too many are.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::EjectionsActive => of(
+                "envoy_cluster_outlier_detection_ejections_active",
+                "Endpoints that are ejected.",
+                Kind::Gauge,
+                &[CLUSTER],
             ),
             Family::AccessLogDropped => of(
                 "weft_access_log_dropped_lines_total",

@@ -1,13 +1,17 @@
-//! Chooses an endpoint: a pure function of the cluster, the live counts, a cursor and one random number.
+//! Chooses an endpoint: a pure function of the cluster, its table, the live counts, a cursor and one random number.
 //!
-//! Semantics: Envoy's load balancers of the same names. First the priority (the lowest that has endpoints), then,
-//! where the cluster weighs localities, the locality, then the host by the cluster's policy. A retry draws again while
-//! it meets a host that was tried before, up to a bound.
+//! Semantics: Envoy's load balancers of the same names. First the priority by its share, then, where the cluster weighs
+//! localities, the locality, then the host by the cluster's policy. A retry draws again while it meets a host that was
+//! tried before, up to a bound.
+
+mod table;
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
-use crate::snapshot::{Cluster, Priority, Trace};
+use crate::snapshot::{Cluster, Trace};
+use table::{Hosts, PriorityTable};
+
+pub(crate) use table::Table;
 
 /// What the choice may depend on besides the cluster.
 pub(crate) struct Conditions<'a> {
@@ -33,21 +37,25 @@ pub(crate) struct Choice {
 /// Attempts after which Envoy's `previous_priorities` looks at the tried priorities again; Istio sets 2.
 const PRIORITY_UPDATE_FREQUENCY: usize = 2;
 
-/// The endpoint for a request; `None` when the cluster has none.
+/// The endpoint for a request; `None` when there is none it may go to.
 pub(crate) fn choose(
     cluster: &Cluster,
+    table: &Table,
     conditions: &Conditions<'_>,
     trace: &mut impl Trace,
 ) -> Option<Choice> {
-    let priority = priority(cluster, conditions)?;
     let redraws = match conditions.retry {
         Some(policy) if policy.avoid_previous_hosts => u64::from(policy.host_selection_retry_max_attempts),
         _ => 0,
     };
+    let load = load_of_retry(table, conditions);
+    let load = load.as_deref().unwrap_or(&table.load);
     let mut choice = None;
     for draw in 0..=redraws {
         let random = mix(conditions.random.wrapping_add(draw));
-        let hosts = hosts(cluster, priority, mix(random));
+        let (index, priority) = priority(table, load, mix(random ^ PRIORITY))?;
+        trace.priority_drawn(index, priority.in_panic);
+        let hosts = hosts(priority, mix(random ^ LOCALITY));
         let endpoint = host(cluster, hosts, conditions.cursor.wrapping_add(draw), random)?;
         trace.endpoint_drawn(endpoint);
         choice = Some(Choice { endpoint, draws: draw + 1 });
@@ -59,55 +67,78 @@ pub(crate) fn choose(
     choice
 }
 
-/// The first priority that has endpoints; a retry that avoids priorities leaves out those tried, unless that leaves
-/// none.
-fn priority<'a>(cluster: &'a Cluster, conditions: &Conditions<'_>) -> Option<&'a Priority> {
-    let mut usable = cluster.priorities.iter().enumerate().filter(|(_, priority)| !priority.range.is_empty());
-    let avoid = conditions.retry.is_some_and(|policy| policy.avoid_previous_priorities);
-    let counted = conditions.tried.len() / PRIORITY_UPDATE_FREQUENCY * PRIORITY_UPDATE_FREQUENCY;
-    if avoid && counted > 0 {
-        let tried = conditions.tried.get(..counted).unwrap_or_default();
-        let fresh =
-            usable.clone().find(|(index, _)| !tried.iter().any(|(_, priority)| *priority as usize == *index));
-        if let Some((_, priority)) = fresh {
-            return Some(priority);
+/// Makes of one random number another for the draw of the priority,
+const PRIORITY: u64 = 0x5072_696f_7269_7479;
+/// and another for the draw of the locality.
+const LOCALITY: u64 = 0x4c6f_6361_6c69_7479;
+
+/// The shares of the priorities for a retry that avoids priorities: those tried get nothing, unless that leaves
+/// nothing, which begins anew. `None` when the usual shares hold. Semantics: Envoy's `previous_priorities`.
+fn load_of_retry(table: &Table, conditions: &Conditions<'_>) -> Option<Box<[u32]>> {
+    if !conditions.retry.is_some_and(|policy| policy.avoid_previous_priorities) {
+        return None;
+    }
+    let mut load = None;
+    let mut since_begin: &[(SocketAddr, u32)] = &[];
+    for tried in (1..=conditions.tried.len()).filter_map(|count| conditions.tried.get(..count)) {
+        let before = tried.len() - since_begin.len() - 1;
+        since_begin = tried.get(before..).unwrap_or_default();
+        if !since_begin.len().is_multiple_of(PRIORITY_UPDATE_FREQUENCY) {
+            continue;
+        }
+        let is_tried = |index: usize| since_begin.iter().any(|(_, priority)| *priority as usize == index);
+        load = table.load_without(is_tried);
+        if load.is_none() {
+            since_begin = &[];
         }
     }
-    usable.next().map(|(_, priority)| priority)
+    load
+}
+
+/// A priority, by its share.
+fn priority<'a>(table: &'a Table, load: &[u32], random: u64) -> Option<(usize, &'a PriorityTable)> {
+    if let [only] = &*table.priorities {
+        return Some((0, only));
+    }
+    let mut point = random % 100;
+    let mut shares = load.iter().zip(&table.priorities).enumerate();
+    shares.find_map(|(index, (share, priority))| match point.checked_sub(u64::from(*share)) {
+        Some(rest) => {
+            point = rest;
+            None
+        }
+        None => Some((index, priority)),
+    })
 }
 
 /// Which hosts of the priority the policy chooses from: all, or those of one locality drawn by weight.
-fn hosts(cluster: &Cluster, priority: &Priority, random: u64) -> Range<usize> {
-    if !cluster.declared.locality_weighted {
-        return priority.range.clone();
-    }
-    let weighted = || priority.localities.iter().filter(|locality| !locality.range.is_empty());
-    let total: u64 = weighted().map(|locality| u64::from(locality.weight)).sum();
+fn hosts(priority: &PriorityTable, random: u64) -> &Hosts {
+    let total: u64 = priority.localities.iter().map(|locality| locality.weight).sum();
     let mut point = random.checked_rem(total).unwrap_or(0);
-    for locality in weighted() {
-        match point.checked_sub(u64::from(locality.weight)) {
+    for locality in &priority.localities {
+        match point.checked_sub(locality.weight) {
             Some(rest) => point = rest,
-            None => return locality.range.clone(),
+            None => return &locality.hosts,
         }
     }
-    priority.range.clone()
+    &priority.hosts
 }
 
 /// One of `hosts` by the cluster's policy.
-fn host(cluster: &Cluster, hosts: Range<usize>, cursor: u64, random: u64) -> Option<usize> {
+fn host(cluster: &Cluster, hosts: &Hosts, cursor: u64, random: u64) -> Option<usize> {
     let count = hosts.len() as u64;
     if count == 0 {
         return None;
     }
     // Indices are below the number of hosts, which fits.
-    let at = |index: u64| hosts.start + usize::try_from(index).unwrap_or(0);
+    let at = |index: u64| hosts.get(usize::try_from(index).unwrap_or(0));
     match cluster.declared.load_balancing {
-        config::LoadBalancingPolicy::RoundRobin => Some(at(cursor % count)),
-        config::LoadBalancingPolicy::Random => Some(at(scale(random, count))),
-        config::LoadBalancingPolicy::LeastRequest if count == 1 => Some(hosts.start),
+        config::LoadBalancingPolicy::RoundRobin => at(cursor % count),
+        config::LoadBalancingPolicy::Random => at(scale(random, count)),
+        config::LoadBalancingPolicy::LeastRequest if count == 1 => at(0),
         config::LoadBalancingPolicy::LeastRequest => {
-            let first = at(scale(random & u64::from(u32::MAX), count));
-            let second = at(scale(random >> 32, count));
+            let first = at(scale(random & u64::from(u32::MAX), count))?;
+            let second = at(scale(random >> 32, count))?;
             let active =
                 |index: usize| cluster.endpoints.get(index).map(|host| host.shared.active_requests.get());
             Some(if active(second) < active(first) { second } else { first })

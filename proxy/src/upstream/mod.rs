@@ -3,6 +3,7 @@
 pub(crate) mod balancer;
 mod connect;
 mod limits;
+pub(crate) mod outlier;
 pub(crate) mod pool;
 pub(crate) mod request_body;
 pub(crate) mod retry;
@@ -18,9 +19,10 @@ pub(crate) use connect::ConnectError;
 
 use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
-use balancer::Conditions;
+use balancer::{Conditions, Table};
 use limits::Limits;
 pub(crate) use limits::{Limit, Retry};
+use outlier::{Detector, Monitor};
 use pool::{Pool, Settings};
 
 /// A cluster as one worker sees it. It outlives generations while the cluster exists.
@@ -29,6 +31,7 @@ pub(crate) struct Upstream {
     cursor: Cell<u64>,
     closed: Cell<bool>,
     limits: Rc<Limits>,
+    detector: Rc<Detector>,
 }
 
 /// One generation of a cluster. Requests hold it by a count of their own thread.
@@ -37,6 +40,9 @@ pub(crate) struct View {
     pub(crate) cluster: Arc<Cluster>,
     /// The endpoints this worker has used, by their index in the cluster.
     endpoints: Box<[OnceCell<Rc<EndpointState>>]>,
+    /// What endpoints are chosen from, as of `health_version`.
+    table: RefCell<Table>,
+    health_version: Cell<u64>,
 }
 
 /// An endpoint as one worker sees it.
@@ -53,6 +59,8 @@ pub(crate) struct EndpointState {
     shared: Arc<EndpointShared>,
     /// Its connections.
     pub(crate) pool: Rc<Pool>,
+    /// What its answers say about it.
+    pub(crate) monitor: Rc<Monitor>,
     /// The series of requests it has answered, by outcome.
     pub(crate) outcomes: RefCell<Vec<(u64, Outcome)>>,
 }
@@ -78,12 +86,14 @@ impl Upstream {
         cursor: u64,
     ) -> Rc<Upstream> {
         let limits = Limits::new(&cluster, registry, shard);
+        let detector = Detector::new(&cluster, registry, shard);
         let view = View::new(cluster, |_| None);
         Rc::new(Upstream {
             current: RefCell::new(Rc::new(view)),
             cursor: Cell::new(cursor),
             closed: Cell::new(false),
             limits,
+            detector,
         })
     }
 
@@ -102,6 +112,7 @@ impl Upstream {
         let mut known: HashMap<SocketAddr, &Rc<EndpointState>> =
             old.endpoints.iter().filter_map(OnceCell::get).map(|state| (state.address, state)).collect();
         self.limits.update(cluster);
+        self.detector.update(cluster);
         let settings = Settings::of(&cluster.declared);
         let view = View::new(cluster.clone(), |endpoint| {
             let state = *known.get(&endpoint.address)?;
@@ -150,9 +161,11 @@ impl Upstream {
         trace: &mut impl Trace,
     ) -> Option<Rc<EndpointState>> {
         let cursor = self.cursor.get();
-        let choice = balancer::choose(&view.cluster, &Conditions { cursor, random, tried, retry }, trace)?;
+        view.refresh();
+        let conditions = Conditions { cursor, random, tried, retry };
+        let choice = balancer::choose(&view.cluster, &view.table.borrow(), &conditions, trace)?;
         self.cursor.set(cursor.wrapping_add(choice.draws));
-        view.endpoint(choice.endpoint, &self.limits)
+        view.endpoint(choice.endpoint, &self.limits, &self.detector)
     }
 
     /// A retry, if there may be another.
@@ -175,19 +188,37 @@ impl View {
     ) -> View {
         let endpoints =
             cluster.endpoints.iter().map(|endpoint| known(endpoint).map(OnceCell::from).unwrap_or_default());
-        View { endpoints: endpoints.collect(), cluster }
+        let health_version = Cell::new(cluster.shared.health_version());
+        let table = RefCell::new(Table::of(&cluster));
+        View { endpoints: endpoints.collect(), table, health_version, cluster }
     }
 
-    fn endpoint(&self, index: usize, limits: &Rc<Limits>) -> Option<Rc<EndpointState>> {
+    /// Makes the table anew when an endpoint was ejected or came back since it was made.
+    fn refresh(&self) {
+        let version = self.cluster.shared.health_version();
+        if self.health_version.replace(version) != version {
+            *self.table.borrow_mut() = Table::of(&self.cluster);
+        }
+    }
+
+    fn endpoint(
+        &self,
+        index: usize,
+        limits: &Rc<Limits>,
+        detector: &Rc<Detector>,
+    ) -> Option<Rc<EndpointState>> {
         let endpoint = self.cluster.endpoints.get(index)?;
         let state = self.endpoints.get(index)?.get_or_init(|| {
+            let monitor = Monitor::new(detector, endpoint);
+            let settings = Settings::of(&self.cluster.declared);
             Rc::new(EndpointState {
                 address: endpoint.address,
                 priority: endpoint.priority,
                 metadata: endpoint.metadata.clone(),
                 transport: endpoint.transport,
                 shared: endpoint.shared.clone(),
-                pool: Pool::new(endpoint.address, Settings::of(&self.cluster.declared), limits.clone()),
+                pool: Pool::new(endpoint.address, settings, limits.clone(), monitor.clone()),
+                monitor,
                 outcomes: RefCell::default(),
             })
         });
@@ -200,6 +231,13 @@ impl EndpointState {
     pub(crate) fn begin(self: &Rc<Self>) -> ActiveRequest {
         self.shared.active_requests.add();
         ActiveRequest(self.clone())
+    }
+}
+
+impl ActiveRequest {
+    /// The endpoint it is in flight to.
+    pub(crate) fn endpoint(&self) -> &EndpointState {
+        &self.0
     }
 }
 

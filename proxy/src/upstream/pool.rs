@@ -15,7 +15,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connect::ConnectError;
-use super::limits::Limits;
+use super::limits::{AttachedRequest, Limit, Limits};
+use super::outlier::Monitor;
 pub(crate) use h1::H1;
 use h2::H2;
 pub(crate) use h2::H2Guard;
@@ -50,6 +51,7 @@ impl Settings {
 pub(crate) struct Pool {
     address: SocketAddr,
     limits: Rc<Limits>,
+    monitor: Rc<Monitor>,
     settings: Cell<Settings>,
     /// HTTP/1 connections without a request.
     h1_idle: RefCell<Vec<H1>>,
@@ -63,10 +65,16 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// An empty one.
-    pub(crate) fn new(address: SocketAddr, settings: Settings, limits: Rc<Limits>) -> Rc<Pool> {
+    pub(super) fn new(
+        address: SocketAddr,
+        settings: Settings,
+        limits: Rc<Limits>,
+        monitor: Rc<Monitor>,
+    ) -> Rc<Pool> {
         Rc::new(Pool {
             address,
             limits,
+            monitor,
             settings: Cell::new(settings),
             h1_idle: RefCell::default(),
             h1_line: RefCell::default(),
@@ -74,6 +82,13 @@ impl Pool {
             h2_line: RefCell::default(),
             closed: Cell::new(false),
         })
+    }
+
+    /// A request is given a connection of the pool, if the limits allow.
+    fn attach(&self) -> Result<AttachedRequest, Limit> {
+        let request = self.limits.attach()?;
+        self.monitor.connected();
+        Ok(request)
     }
 
     /// New settings hold for connections from their next use on.

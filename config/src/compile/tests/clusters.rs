@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::mesh::{Mesh, Output, service, service_in};
 use crate::resource::{
-    CircuitBreakers, DiscoveryType, HttpProtocol, LoadBalancingPolicy, TcpKeepalive, TransportSocket,
-    UpstreamTlsMode,
+    CircuitBreakers, DiscoveryType, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
+    TransportSocket, UpstreamTlsMode,
 };
 
 pub(super) const WEB: &str = "outbound|80||web.shop.svc.cluster.local";
@@ -63,6 +63,40 @@ fn connection_pools() {
     assert_eq!(cluster.idle_timeout, Duration::from_secs(3600));
     assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
     assert_eq!((cluster.tcp_keepalive, cluster.max_requests_per_connection), (None, None));
+}
+
+#[test]
+fn outlier_detection() {
+    let check = |settings: &str, expected: OutlierDetection, panic: u32| {
+        let output = with_policy(&format!("outlierDetection: {{{settings}}}"));
+        let cluster = output.cluster(WEB);
+        assert_eq!(cluster.outlier_detection, Some(expected), "{settings}");
+        assert_eq!(cluster.healthy_panic_percent, panic, "{settings}");
+    };
+    let nothing = OutlierDetection::default();
+    check("", nothing, 0);
+    check(
+        "consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, interval: 5s, baseEjectionTime: 1500ms, \
+         maxEjectionPercent: 50, minHealthPercent: 40",
+        OutlierDetection {
+            consecutive_5xx: Some(0),
+            consecutive_gateway_failure: Some(3),
+            interval: Some(Duration::from_secs(5)),
+            base_ejection_time: Some(Duration::from_millis(1500)),
+            max_ejection_percent: Some(50),
+            ..nothing
+        },
+        40,
+    );
+    check("maxEjectionPercent: 0, consecutiveLocalOriginFailures: 4", nothing, 0);
+    let split = OutlierDetection { split_external_local_origin_errors: true, ..nothing };
+    check("splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 0", split, 0);
+    check(
+        "splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4",
+        OutlierDetection { consecutive_local_origin_failure: Some(4), ..split },
+        0,
+    );
+    assert_eq!(with_policy("").cluster(WEB).outlier_detection, None);
 }
 
 #[test]

@@ -22,10 +22,9 @@ const DETECTED: [(&str, u16); 2] = [("catalog.shop", 9100), ("legacy.ops", 7777)
 const FOREIGN_HOSTS: [&str; 2] = ["payments.example.com", "warehouse.internal"];
 
 /// Fields of clusters that are not compiled yet, and why.
-const CLUSTER_FIELDS: [&str; 5] = [
+const CLUSTER_FIELDS: [&str; 4] = [
     "alt_stat_name",         // the name and `;`: says nothing that the name does not
     "filters",               // metadata exchange over TCP
-    "outlier_detection",     // compiled only as far as it turns on priorities
     "round_robin_lb_config", // slow start
     "maglev_lb_config",      // consistent hashing
 ];

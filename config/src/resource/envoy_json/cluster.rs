@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::proto;
 use crate::resource::{
-    Cluster, DiscoveryType, HttpProtocol, LoadBalancingPolicy, TcpKeepalive, TransportSocket,
-    TransportSocketMatch, UpstreamTls,
+    Cluster, DiscoveryType, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
+    TransportSocket, TransportSocketMatch, UpstreamTls,
 };
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -37,6 +37,9 @@ pub fn cluster(cluster: &Cluster) -> Value {
         "max_retries": breakers.max_retries,
     }] }),
     );
+    if let Some(outlier) = &cluster.outlier_detection {
+        set("outlier_detection", outlier_detection(outlier));
+    }
     if let Some(balancing) = common_lb_config(cluster) {
         set("common_lb_config", balancing);
     }
@@ -77,12 +80,40 @@ fn policy(policy: LoadBalancingPolicy) -> Option<Value> {
     }))
 }
 
-/// Clusters of services are never balanced in panic, that is, to endpoints known to be bad.
+fn outlier_detection(outlier: &OutlierDetection) -> Value {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        fields.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    let enforced = |failures: Option<u32>| failures.map(|failures| if failures > 0 { 100 } else { 0 });
+    set("consecutive_5xx", outlier.consecutive_5xx.map(Value::from));
+    set("enforcing_consecutive_5xx", enforced(outlier.consecutive_5xx).map(Value::from));
+    set("consecutive_gateway_failure", outlier.consecutive_gateway_failure.map(Value::from));
+    let gateway = enforced(outlier.consecutive_gateway_failure);
+    set("enforcing_consecutive_gateway_failure", gateway.map(Value::from));
+    set("enforcing_success_rate", Some(json!(0)));
+    if outlier.split_external_local_origin_errors {
+        set("split_external_local_origin_errors", Some(json!(true)));
+        set("consecutive_local_origin_failure", outlier.consecutive_local_origin_failure.map(Value::from));
+        let local = enforced(outlier.consecutive_local_origin_failure);
+        set("enforcing_consecutive_local_origin_failure", local.map(Value::from));
+        set("enforcing_local_origin_success_rate", Some(json!(0)));
+    }
+    set("interval", outlier.interval.map(proto::duration));
+    set("base_ejection_time", outlier.base_ejection_time.map(proto::duration));
+    set("max_ejection_percent", outlier.max_ejection_percent.map(Value::from));
+    Value::Object(fields)
+}
+
+/// A threshold of 0 is said, as Envoy's default is another.
 fn common_lb_config(cluster: &Cluster) -> Option<Value> {
     if cluster.metadata.services.is_empty() {
         return None;
     }
-    let mut config = json!({ "healthy_panic_threshold": {} });
+    let mut config = match cluster.healthy_panic_percent {
+        0 => json!({ "healthy_panic_threshold": {} }),
+        percent => json!({ "healthy_panic_threshold": { "value": f64::from(percent) } }),
+    };
     if let Some(fields) = config.as_object_mut().filter(|_| cluster.locality_weighted) {
         fields.insert("locality_weighted_lb_config".to_owned(), json!({}));
     }

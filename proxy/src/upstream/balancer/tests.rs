@@ -35,7 +35,7 @@ fn count(cluster: &Cluster, times: u64) -> Vec<u64> {
     let mut cursor = 0;
     for random in 0..times {
         let conditions = Conditions { cursor, random: mix(random), tried: &[], retry: None };
-        let choice = choose(cluster, &conditions, &mut NoTrace).unwrap();
+        let choice = choose(cluster, &Table::of(cluster), &conditions, &mut NoTrace).unwrap();
         cursor += choice.draws;
         counts[choice.endpoint] += 1;
     }
@@ -103,7 +103,9 @@ fn a_retry_avoids_hosts_tried_before() {
     let mut elsewhere = 0;
     for random in 0..1_000 {
         let conditions = Conditions { cursor: 0, random: mix(random), tried: &tried, retry: Some(&policy) };
-        elsewhere += u64::from(choose(&cluster, &conditions, &mut NoTrace).unwrap().endpoint == 2);
+        elsewhere += u64::from(
+            choose(&cluster, &Table::of(&cluster), &conditions, &mut NoTrace).unwrap().endpoint == 2,
+        );
     }
     // Six draws, each missing the third host with two in three: 1 - (2/3)^6 = 91 %.
     assert!((880..=940).contains(&elsewhere), "{elsewhere}");
@@ -115,7 +117,10 @@ fn a_retry_takes_the_only_host_again() {
     let tried = [(cluster.endpoints[0].address, 0)];
     let policy = policy(false);
     let conditions = Conditions { cursor: 0, random: 1, tried: &tried, retry: Some(&policy) };
-    assert_eq!(choose(&cluster, &conditions, &mut NoTrace), Some(Choice { endpoint: 0, draws: 6 }));
+    assert_eq!(
+        choose(&cluster, &Table::of(&cluster), &conditions, &mut NoTrace),
+        Some(Choice { endpoint: 0, draws: 6 })
+    );
 }
 
 #[test]
@@ -126,7 +131,11 @@ fn a_retry_may_avoid_priorities_tried_before() {
         let tried: Vec<_> =
             tried.iter().map(|(at, priority)| (cluster.endpoints[*at].address, *priority)).collect();
         let conditions = Conditions { cursor: 0, random: 0, tried: &tried, retry: Some(&policy) };
-        assert_eq!(choose(&cluster, &conditions, &mut NoTrace).unwrap().endpoint, expected, "{tried:?}");
+        assert_eq!(
+            choose(&cluster, &Table::of(&cluster), &conditions, &mut NoTrace).unwrap().endpoint,
+            expected,
+            "{tried:?}"
+        );
     };
     // Looked at again after every second attempt, as Istio sets it.
     check(&[(0, 0)], 0);
@@ -139,6 +148,6 @@ fn without_endpoints_there_is_no_choice() {
     for groups in [&[][..], &[(0, 1, 0)]] {
         let cluster = cluster(LoadBalancingPolicy::LeastRequest, true, groups);
         let conditions = Conditions { cursor: 0, random: 0, tried: &[], retry: None };
-        assert_eq!(choose(&cluster, &conditions, &mut NoTrace), None);
+        assert_eq!(choose(&cluster, &Table::of(&cluster), &conditions, &mut NoTrace), None);
     }
 }

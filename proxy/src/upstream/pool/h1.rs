@@ -77,7 +77,7 @@ impl Pool {
     }
 
     fn attach_h1(&self, mut connection: H1) -> Result<H1, ConnectError> {
-        match self.limits.attach() {
+        match self.attach() {
             Ok(request) => {
                 connection.request = Some(request);
                 Ok(connection)

@@ -77,7 +77,7 @@ impl H2Guard {
     }
 
     fn attach(mut self) -> Result<H2Guard, ConnectError> {
-        self.request = Some(self.pool.limits.attach()?);
+        self.request = Some(self.pool.attach()?);
         Ok(self)
     }
 }

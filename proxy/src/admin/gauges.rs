@@ -1,0 +1,59 @@
+//! Figures of clusters that are counted for the whole process, brought into the metrics when somebody asks for those.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::snapshot::{Cluster, Snapshot};
+use crate::telemetry::metrics::Family;
+use crate::telemetry::{Cell as Series, Registry, Shard};
+
+/// Writes the gauges of clusters.
+pub(crate) struct Gauges {
+    registry: Arc<Registry>,
+    shard: Arc<Shard>,
+    known: RefCell<HashMap<(Family, Arc<str>), Series>>,
+}
+
+impl Gauges {
+    /// None written yet.
+    pub(crate) fn new(registry: &Arc<Registry>) -> Gauges {
+        Gauges { registry: registry.clone(), shard: registry.shard(), known: RefCell::default() }
+    }
+
+    /// Brings them up to date. Only what is configured is written: the room under limits that are set, and ejections
+    /// where there is outlier detection. What is not there any more becomes 0.
+    pub(crate) fn refresh(&self, snapshot: &Snapshot) {
+        let mut known = self.known.borrow_mut();
+        for series in known.values() {
+            self.shard.set_gauge(*series, 0);
+        }
+        for cluster in snapshot.clusters.values() {
+            for (family, value) in room(cluster).into_iter().chain(ejections(cluster)) {
+                let series = *known
+                    .entry((family, cluster.name().clone()))
+                    .or_insert_with(|| self.registry.series(family, &[cluster.name()]));
+                self.shard.set_gauge(series, value);
+            }
+        }
+    }
+}
+
+/// How much room there is under the limits that are set.
+fn room(cluster: &Cluster) -> impl IntoIterator<Item = (Family, u64)> {
+    let (shared, breakers) = (&cluster.shared, &cluster.declared.circuit_breakers);
+    let limits = [
+        (Family::RemainingConnections, breakers.max_connections, shared.connections.get()),
+        (Family::RemainingPending, breakers.max_pending_requests, shared.pending_requests.get()),
+        (Family::RemainingRequests, breakers.max_requests, shared.requests.get()),
+        (Family::RemainingRetries, breakers.max_retries, shared.retries.get()),
+    ];
+    let set = limits.into_iter().filter(|(_, max, _)| *max != u32::MAX);
+    set.map(|(family, max, count)| (family, u64::from(max.saturating_sub(count))))
+}
+
+fn ejections(cluster: &Cluster) -> Option<(Family, u64)> {
+    cluster.declared.outlier_detection?;
+    let out = cluster.endpoints.iter().filter(|endpoint| !cluster.is_healthy(endpoint));
+    Some((Family::EjectionsActive, out.count() as u64))
+}

@@ -1,0 +1,193 @@
+//! `outlierDetection`: endpoints whose answers are bad are left out for a while, counted for the whole process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+use support::mesh::destination_rule;
+use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+
+/// A backend that answers with the status of the moment.
+async fn backend(status: &Arc<AtomicU16>) -> TestBackend {
+    TestBackend::new(with_status(status)).await
+}
+
+fn with_status<R>(
+    status: &Arc<AtomicU16>,
+) -> impl Fn(R) -> std::future::Ready<Response<Full<Bytes>>> + Clone + Send + 'static {
+    let status = status.clone();
+    move |_| {
+        let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).expect("a status");
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = status;
+        std::future::ready(response)
+    }
+}
+
+fn status(code: u16) -> Arc<AtomicU16> {
+    Arc::new(AtomicU16::new(code))
+}
+
+/// A proxy of two workers for the service `catalog` with these endpoints and this `outlierDetection`; nothing is
+/// retried, so that every answer is seen.
+async fn proxy(backends: &[&TestBackend], outlier: &str) -> TestProxy {
+    let mut mesh = Mesh::new().service("catalog", "http/8000");
+    for (version, backend) in ["v1", "v2", "v3"].iter().zip(backends) {
+        mesh = mesh.endpoint("catalog", "http", version, backend.address);
+    }
+    let policy = format!("  trafficPolicy: {{outlierDetection: {{{outlier}}}}}");
+    let routes = "  - route: [{destination: {host: catalog}}]\n    retries: {attempts: 0}\n";
+    mesh.write("routes.yaml", &support::mesh::virtual_service("catalog", routes));
+    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", &policy));
+    TestProxy::of(mesh).set(|settings| settings.workers = 2).listen("catalog", 8000).ready().await
+}
+
+async fn get(proxy: &TestProxy) -> u16 {
+    Request::get("/").send(proxy.listener(0)).await.status.as_u16()
+}
+
+/// What `/clusters` says about one endpoint, in both its forms.
+async fn endpoint(proxy: &TestProxy, address: SocketAddr) -> (String, Value) {
+    let cluster = "outbound|8000||catalog.shop.svc.cluster.local";
+    let text = proxy.page("/clusters").await;
+    let of_endpoint = format!("{cluster}::{address}::");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&of_endpoint));
+    let json: Value = serde_json::from_str(&proxy.page("/clusters?format=json").await).expect("JSON");
+    let statuses = json["cluster_statuses"].as_array().expect("clusters");
+    let status = statuses.iter().find(|status| status["name"] == cluster).expect("the cluster");
+    let hosts = status["host_statuses"].as_array().expect("hosts");
+    let is_it = |host: &&Value| host["address"]["socket_address"]["address"] == address.ip().to_string();
+    (lines.collect::<Vec<_>>().join("\n"), hosts.iter().find(is_it).expect("the endpoint").clone())
+}
+
+async fn is_out(proxy: &TestProxy, address: SocketAddr) -> bool {
+    endpoint(proxy, address).await.1["health_status"]["failed_outlier_check"] == true
+}
+
+async fn metric(proxy: &TestProxy, name: &str) -> f64 {
+    let name = format!("envoy_cluster_outlier_detection_{name}");
+    let cluster = [("cluster_name", "outbound|8000||catalog.shop.svc.cluster.local")];
+    proxy.metric(&name, &cluster).await.unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_answers_eject_and_time_brings_back() {
+    let (good, bad) = (status(200), status(500));
+    let (one, two) = (backend(&good).await, backend(&bad).await);
+    let settings = "consecutive5xxErrors: 3, interval: 20ms, baseEjectionTime: 200ms, maxEjectionPercent: 50";
+    let proxy = proxy(&[&one, &two], settings).await;
+    eventually("the bad one is out", || async {
+        get(&proxy).await;
+        (metric(&proxy, "ejections_enforced_total").await > 0.0).then_some(())
+    })
+    .await;
+    bad.store(200, Ordering::Relaxed);
+    eventually("it is in again", || async { (!is_out(&proxy, two.address).await).then_some(()) }).await;
+    let before = two.served();
+    eventually("it gets requests again", || async {
+        assert_eq!(get(&proxy).await, 200);
+        (two.served() > before).then_some(())
+    })
+    .await;
+    let (text, json) = endpoint(&proxy, two.address).await;
+    assert!(text.contains("health_flags::healthy") && text.contains("ejections::1"), "{text}");
+    assert_eq!(json["weft"], serde_json::json!({ "ejections": 1 }));
+    assert_eq!(metric(&proxy, "ejections_active").await, 0.0);
+    assert_eq!(metric(&proxy, "ejections_enforced_total").await, 1.0);
+    for figure in ["rq_active", "rq_pending_active", "rq_retry_active"] {
+        proxy.figure_is("catalog", figure, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_counted_for_the_whole_process_and_who_is_out_gets_nothing() {
+    let (good, bad) = (status(200), status(503));
+    let (one, two) = (backend(&good).await, backend(&bad).await);
+    let settings = "consecutiveGatewayErrors: 4, maxEjectionPercent: 50";
+    let proxy = proxy(&[&one, &two], settings).await;
+    let mut errors = 0;
+    while errors < 4 {
+        assert!(!is_out(&proxy, two.address).await, "{errors}");
+        errors += u32::from(get(&proxy).await == 503);
+    }
+    // Whichever worker the errors came to, the fourth was the last.
+    for _ in 0..20 {
+        assert_eq!(get(&proxy).await, 200);
+    }
+    assert_eq!(two.served(), 4);
+    let (text, json) = endpoint(&proxy, two.address).await;
+    assert!(text.contains("health_flags::/failed_outlier_check"), "{text}");
+    assert!(text.contains("ejections::1, now for CONSECUTIVE_GATEWAY_FAILURE since "), "{text}");
+    let ejection = &json["weft"]["ejection"];
+    assert_eq!(ejection["reason"], "CONSECUTIVE_GATEWAY_FAILURE");
+    assert!(ejection["since"].as_str() < ejection["until"].as_str(), "{ejection}");
+    assert_eq!(metric(&proxy, "ejections_active").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_backend_is_left_out_until_it_is_back() {
+    for (settings, reason) in [
+        ("consecutiveGatewayErrors: 2", "CONSECUTIVE_GATEWAY_FAILURE"),
+        (
+            "splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2",
+            "CONSECUTIVE_LOCAL_ORIGIN_FAILURE",
+        ),
+    ] {
+        let good = status(200);
+        let (one, two) = (backend(&good).await, backend(&good).await);
+        let settings = format!("{settings}, interval: 20ms, baseEjectionTime: 100ms, maxEjectionPercent: 50");
+        let proxy = proxy(&[&one, &two], &settings).await;
+        let address = two.address;
+        assert_eq!(get(&proxy).await, 200);
+        drop(two);
+        let json = eventually("it is out", || async {
+            get(&proxy).await;
+            let (_, json) = endpoint(&proxy, address).await;
+            json["weft"].get("ejection").is_some().then_some(json)
+        })
+        .await;
+        assert_eq!(json["weft"]["ejection"]["reason"], reason);
+        let back = TestBackend::new_at(address, with_status(&good)).await;
+        eventually("it gets requests again", || async {
+            get(&proxy).await;
+            (back.served() > 0).then_some(())
+        })
+        .await;
+        for figure in ["rq_active", "rq_pending_active"] {
+            proxy.figure_is("catalog", figure, 0).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_are_out_the_panic_threshold_decides() {
+    for (panic, answer) in [("", "no healthy upstream"), (", minHealthPercent: 50", "")] {
+        let bad = status(500);
+        let one = backend(&bad).await;
+        let proxy = proxy(&[&one], &format!("consecutive5xxErrors: 1, maxEjectionPercent: 100{panic}")).await;
+        assert_eq!(get(&proxy).await, 500);
+        assert!(is_out(&proxy, one.address).await);
+        let refused = Request::get("/").send(proxy.listener(0)).await;
+        assert_eq!((refused.status.is_server_error(), refused.text().as_str()), (true, answer));
+        assert_eq!(one.served(), if answer.is_empty() { 2 } else { 1 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_endpoints_none_is_ejected_by_default() {
+    // Envoy's 10 % of two is none, and istiod does not ask for an exception.
+    let (good, bad) = (status(200), status(500));
+    let (one, two) = (backend(&good).await, backend(&bad).await);
+    let proxy = proxy(&[&one, &two], "consecutive5xxErrors: 1").await;
+    eventually("an ejection is refused", || async {
+        get(&proxy).await;
+        (metric(&proxy, "ejections_overflow").await > 0.0).then_some(())
+    })
+    .await;
+    assert!(!is_out(&proxy, two.address).await);
+    assert_eq!(metric(&proxy, "ejections_enforced_total").await, 0.0);
+}
