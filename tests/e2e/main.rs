@@ -5,6 +5,7 @@ mod basics;
 mod breakers;
 mod generations;
 mod hot_swap;
+mod http2_upstreams;
 mod last_good;
 mod outlier;
 mod security;

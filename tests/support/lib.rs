@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod netns;
 pub mod proxy;
+pub mod raw_h2;
 pub mod shared;
 pub mod skip;
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 use super::codec::{Body as _, RecvBody, RequestHead, ResponseHead, StreamError, Version};
 use super::timeout::{Deadline, poll_passed};
 use crate::upstream::pool::{H1, H2Guard, Pool};
-use crate::upstream::request_body::AttemptBody;
+use crate::upstream::request_body::{AttemptBody, RequestBody};
 use crate::upstream::retry::Reset;
 use crate::upstream::{ConnectError, EndpointState};
 
@@ -47,25 +47,35 @@ impl Lease {
     }
 }
 
-/// Sends a request to `endpoint` and waits for the head of its answer, but not beyond the deadlines.
+/// Whether a request that came in `version` goes to an upstream of `protocol` over HTTP/2.
+pub(super) fn is_http2(protocol: config::HttpProtocol, version: Version) -> bool {
+    match protocol {
+        config::HttpProtocol::Http1 => false,
+        config::HttpProtocol::Http2 => true,
+        config::HttpProtocol::Downstream => version == Version::Http2,
+    }
+}
+
+/// What is needed to send a request over HTTP/2 once more.
+pub(super) struct Spare<'a> {
+    pub(super) head: &'a RequestHead,
+    pub(super) body: &'a RequestBody,
+}
+
+/// Sends a request to `endpoint` and waits for the head of its answer, but not beyond the deadlines. With a spare it
+/// goes over HTTP/2.
 pub(super) async fn run(
     endpoint: &Rc<EndpointState>,
-    protocol: config::HttpProtocol,
     head: Box<RequestHead>,
     body: AttemptBody,
+    spare: Option<Spare<'_>>,
     route: &mut Option<Deadline>,
     mut per_try: Option<Deadline>,
 ) -> Result<Answered, Failed> {
-    let http2 = match protocol {
-        config::HttpProtocol::Http1 => false,
-        config::HttpProtocol::Http2 => true,
-        config::HttpProtocol::Downstream => head.version == Version::Http2,
-    };
     let sending = async {
-        if http2 {
-            send_h2(&endpoint.pool, head, body).await
-        } else {
-            send_h1(&endpoint.pool, head, body).await
+        match spare {
+            Some(spare) => send_h2(&endpoint.pool, head, body, spare).await,
+            None => send_h1(&endpoint.pool, head, body).await,
         }
     };
     let mut sending = pin!(sending);
@@ -114,11 +124,14 @@ async fn send_h1(
     }
 }
 
+/// A request that the upstream promises not to have looked at is sent once more, if all of it is still there.
 async fn send_h2(
     pool: &Rc<Pool>,
-    head: Box<RequestHead>,
+    mut head: Box<RequestHead>,
     mut body: AttemptBody,
+    spare: Spare<'_>,
 ) -> Result<Answered, (Reset, Option<String>)> {
+    let mut replayed = false;
     loop {
         let guard = reading_ahead(pool.h2(), &mut body).await;
         let mut guard = guard.map_err(connect_failed)?;
@@ -132,10 +145,16 @@ async fn send_h2(
             return Err(stream_failed(&error));
         }
         let local_address = connection.local_address;
-        return match connection.client.send(*head, body).await {
-            Ok((head, body)) => Ok(Answered { head, body, lease: Lease::H2(guard), local_address }),
-            Err(error) => Err(stream_failed(&error)),
-        };
+        match connection.client.send(*head, body).await {
+            Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard), local_address }),
+            Err(StreamError::Refused) if !replayed && spare.body.is_replayable() => {
+                replayed = true;
+                pool.replayed();
+                *head = spare.head.clone();
+                body = spare.body.attempt();
+            }
+            Err(error) => return Err(stream_failed(&error)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use super::attempt::{self, Answered, Failed};
+use super::attempt::{self, Answered, Failed, Spare};
 use super::codec::{RecvBody, RequestHead, ResponseHead, Version};
 use super::connection::Downstream;
 use super::engine::{ListenerView, RouteHandle};
@@ -154,7 +154,7 @@ async fn forward(
     (head, body): (RequestHead, RecvBody),
 ) -> Response {
     let policy = forward.retry_policy.as_ref().filter(|policy| policy.num_retries > 0);
-    let body = RequestBody::new(body, policy.is_some());
+    let body = RequestBody::new(body);
     record.request_body = Some(body.clone());
     let method = head.method.clone();
     let forwarding = Forwarding {
@@ -187,14 +187,17 @@ impl Forwarding<'_> {
             record.attempts += 1;
             self.prepare(record, &mut head, destination);
             let last = self.policy.is_none_or(|policy| retries >= policy.num_retries);
-            if last {
+            let http2 = attempt::is_http2(protocol, head.version);
+            let final_use = last && !http2;
+            if final_use {
                 self.body.stop_keeping();
             }
-            let sent = Box::new(if last { head.take() } else { head.clone() });
+            let sent = Box::new(if final_use { head.take() } else { head.clone() });
+            let spare = http2.then_some(Spare { head: &head, body: &self.body });
             let per_try = self.timeouts.per_try.map(|limit| Deadline::new(&self.body, time::now(), limit));
             let active = endpoint.begin();
             let outcome =
-                attempt::run(&endpoint, protocol, sent, self.body.attempt(), &mut deadline, per_try).await;
+                attempt::run(&endpoint, sent, self.body.attempt(), spare, &mut deadline, per_try).await;
             observe::attempt(&endpoint, &outcome, record.grpc);
             drop(retry.take());
             match self.verdict(&outcome, retries) {

@@ -32,6 +32,8 @@ pub(crate) enum Family {
     UpstreamRequestsOverflow,
     /// Attempts after the first.
     UpstreamRetries,
+    /// Requests sent again because the upstream had refused them unseen.
+    UpstreamReplays,
     /// Retries not made because of their limit.
     UpstreamRetriesOverflow,
     /// Requests refused by the process's limit of those that wait for a connection.
@@ -152,7 +154,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 33] = [
+    pub(crate) const ALL: [Family; 34] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -166,6 +168,7 @@ impl Family {
         Family::UpstreamPendingOverflow,
         Family::UpstreamRequestsOverflow,
         Family::UpstreamRetries,
+        Family::UpstreamReplays,
         Family::UpstreamRetriesOverflow,
         Family::PendingOverflow,
         Family::RemainingConnections,
@@ -253,6 +256,12 @@ impl Family {
             Family::UpstreamRetries => {
                 of("envoy_cluster_upstream_rq_retry", "Attempts after the first.", Kind::Counter, &[CLUSTER])
             }
+            Family::UpstreamReplays => of(
+                "weft_upstream_replays_total",
+                "Requests sent again, without counting as a retry, because the upstream had refused them unseen.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
             Family::UpstreamRetriesOverflow => of(
                 "envoy_cluster_upstream_rq_retry_overflow",
                 "Retries not made because too many are in flight.",

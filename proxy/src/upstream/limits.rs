@@ -67,6 +67,7 @@ pub(crate) struct Limits {
     requests_overflow: Series,
     retries: Series,
     retries_overflow: Series,
+    replays: Series,
 }
 
 /// A connection that is open or being opened.
@@ -99,6 +100,7 @@ impl Limits {
             requests_overflow: series(Family::UpstreamRequestsOverflow),
             retries: series(Family::UpstreamRetries),
             retries_overflow: series(Family::UpstreamRetriesOverflow),
+            replays: series(Family::UpstreamReplays),
         })
     }
 
@@ -121,9 +123,24 @@ impl Limits {
             }
             self.shared.connections.add();
         }
+        Some(self.count_connection())
+    }
+
+    /// A connection that would be good to have, but that nobody waits for; `None` when there is no room for it.
+    pub(super) fn open_spare_connection(self: &Rc<Self>) -> Option<OpenConnection> {
+        let has_room = self.shared.connections.try_add(self.breakers.get().max_connections);
+        has_room.then(|| self.count_connection())
+    }
+
+    fn count_connection(self: &Rc<Self>) -> OpenConnection {
         self.shard.increment(self.connections);
         self.shard.increment(self.connections_active);
-        Some(OpenConnection(self.clone()))
+        OpenConnection(self.clone())
+    }
+
+    /// Counts a request that was sent again because the upstream promised not to have looked at it.
+    pub(super) fn replayed(&self) {
+        self.shard.increment(self.replays);
     }
 
     /// Counts a connection that could not be opened.

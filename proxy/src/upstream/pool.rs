@@ -59,6 +59,8 @@ pub(crate) struct Pool {
     /// HTTP/2 connections that take requests.
     h2_open: RefCell<Vec<H2>>,
     h2_line: RefCell<Line<H2Guard>>,
+    /// When a connection may be opened again that is only for the load.
+    h2_load_retry_at: Cell<Option<Instant>>,
     /// The endpoint is gone: connections are not kept for another request.
     closed: Cell<bool>,
 }
@@ -80,6 +82,7 @@ impl Pool {
             h1_line: RefCell::default(),
             h2_open: RefCell::default(),
             h2_line: RefCell::default(),
+            h2_load_retry_at: Cell::new(None),
             closed: Cell::new(false),
         })
     }
@@ -89,6 +92,11 @@ impl Pool {
         let request = self.limits.attach()?;
         self.monitor.connected();
         Ok(request)
+    }
+
+    /// Counts a request that was sent again because the upstream promised not to have looked at it.
+    pub(crate) fn replayed(&self) {
+        self.limits.replayed();
     }
 
     /// New settings hold for connections from their next use on.

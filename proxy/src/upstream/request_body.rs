@@ -42,8 +42,8 @@ struct State {
 }
 
 impl RequestBody {
-    /// Takes over what the client sends. With `keep`, it is kept for retries.
-    pub(crate) fn new(source: RecvBody, keep: bool) -> RequestBody {
+    /// Takes over what the client sends. It is kept for another attempt until [`RequestBody::stop_keeping`].
+    pub(crate) fn new(source: RecvBody) -> RequestBody {
         if source.is_end_stream() {
             return RequestBody(None);
         }
@@ -51,7 +51,7 @@ impl RequestBody {
             source,
             kept: Vec::new(),
             kept_bytes: 0,
-            keep,
+            keep: true,
             lost: false,
             attempt: 0,
             received: 0,

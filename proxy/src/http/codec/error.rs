@@ -9,7 +9,7 @@ pub(crate) enum StreamError {
     ConnectionClosed,
     /// The peer reset the stream with this HTTP/2 error code (RFC 9113 section 7).
     Reset(u32),
-    /// The peer promised not to have processed the stream (HTTP/2 REFUSED_STREAM).
+    /// The peer promised not to have processed the stream (HTTP/2 REFUSED_STREAM, or a GOAWAY with a lower last stream).
     Refused,
     /// The peer broke the protocol; what it did, in the words of the library.
     Protocol(String),
@@ -47,6 +47,8 @@ impl From<&h2::Error> for StreamError {
     fn from(error: &h2::Error) -> StreamError {
         match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => StreamError::Refused,
+            // h2 tells it only to streams above the last one that the peer looked at, or will look at.
+            Some(_) if error.is_go_away() && error.is_remote() => StreamError::Refused,
             Some(reason) if error.is_reset() && error.is_remote() => StreamError::Reset(reason.into()),
             Some(_) if error.is_library() => StreamError::Protocol(describe(error)),
             _ => StreamError::ConnectionClosed,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::connect::{ConnectError, connect};
 use super::super::limits::AttachedRequest;
@@ -15,6 +15,16 @@ use crate::time;
 /// Requests that a connection which is being opened is expected to take: what RFC 9113 section 6.5.2 recommends that
 /// peers allow at least.
 const STREAMS_EXPECTED: usize = 100;
+
+/// When each connection has this many requests, one more is opened,
+const STREAMS_BEFORE_ANOTHER: u32 = 16;
+
+/// up to this many. One connection is one stream of bytes, which stops for all when a packet is lost, and mostly one
+/// thread at the other end. More than these are opened only when there is no room on them.
+const CONNECTIONS_UNDER_LOAD: usize = 2;
+
+/// How long nothing is tried again after a connection that was opened for the load only could not be.
+const LOAD_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An HTTP/2 connection, which many requests use at once. Clones are handles of the same connection.
 #[derive(Clone)]
@@ -58,6 +68,11 @@ impl H2 {
     fn has_capacity(&self) -> bool {
         !self.state.retired.get() && (self.state.active.get() as usize) < self.client.streams_max()
     }
+
+    /// Whether it has so many requests that another connection is worth opening.
+    fn is_loaded(&self) -> bool {
+        self.state.active.get() >= STREAMS_BEFORE_ANOTHER
+    }
 }
 
 impl H2Guard {
@@ -100,6 +115,9 @@ impl Pool {
     /// The use of an HTTP/2 connection.
     pub(crate) async fn h2(self: &Rc<Self>) -> Result<H2Guard, ConnectError> {
         if let Some(connection) = self.least_busy_h2() {
+            if connection.is_loaded() {
+                self.open_h2_for_load();
+            }
             return self.reserve(connection).attach();
         }
         let pending = self.limits.wait()?;
@@ -150,6 +168,19 @@ impl Pool {
         tokio::task::spawn_local(self.clone().connect_h2(open));
     }
 
+    /// Opens a connection though there is room on those there are, because each has much to do.
+    fn open_h2_for_load(self: &Rc<Self>) {
+        let mut line = self.h2_line.borrow_mut();
+        let count = self.h2_open.borrow().len();
+        let is_too_soon = self.h2_load_retry_at.get().is_some_and(|at| time::now() < at);
+        if line.connecting > 0 || count >= CONNECTIONS_UNDER_LOAD || is_too_soon {
+            return;
+        }
+        let Some(open) = self.limits.open_spare_connection() else { return };
+        let open = line.connecting(open);
+        tokio::task::spawn_local(self.clone().connect_h2(open));
+    }
+
     async fn connect_h2(self: Rc<Self>, open: Counted) {
         let opened = self.dial_h2(open).await;
         self.h2_line.borrow_mut().connecting -= 1;
@@ -163,7 +194,12 @@ impl Pool {
             }
             Err(error) => {
                 self.limits.connect_failed();
-                self.h2_line.borrow_mut().fail(&error);
+                if self.h2_open.borrow().iter().any(|connection| !connection.is_retired()) {
+                    // Who waits, if anybody, is served when there is room on those.
+                    self.h2_load_retry_at.set(Some(time::now() + LOAD_RETRY_INTERVAL));
+                } else {
+                    self.h2_line.borrow_mut().fail(&error);
+                }
             }
         }
     }

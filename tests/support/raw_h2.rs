@@ -1,0 +1,184 @@
+//! An HTTP/2 server that speaks in frames, to say what a well-behaved server would not, or when it would not.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::backend::own_address;
+
+/// Frame types (RFC 9113 section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// `:status: 200` in HPACK's static table.
+const STATUS_200: [u8; 1] = [0x88];
+
+/// What the server does with a request, once it has come in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// 200, without a body.
+    Ok,
+    /// Nothing, ever.
+    Silence,
+    /// RST_STREAM with this error code.
+    Reset(u32),
+    /// GOAWAY with this last stream; what comes after on the connection is not looked at.
+    GoAway(u32),
+}
+
+/// The server. It ends with the value.
+#[derive(Debug)]
+pub struct RawH2 {
+    /// Where it listens.
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// Requests by connection, in the order the connections came.
+    requests: Vec<u32>,
+    /// Bodies of the requests, in the order these ended.
+    bodies: Vec<Vec<u8>>,
+}
+
+impl RawH2 {
+    /// Replies to each request by its number, counted over all connections from 0. `streams_max` is what it says in its
+    /// SETTINGS.
+    pub async fn new(
+        streams_max: Option<u32>,
+        reply: impl Fn(usize) -> Reply + Send + Sync + 'static,
+    ) -> RawH2 {
+        let listener = TcpListener::bind((own_address(), 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (state, reply) = (seen.clone(), Arc::new(reply));
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let connection = {
+                    let mut seen = state.lock();
+                    seen.requests.push(0);
+                    seen.requests.len() - 1
+                };
+                let (state, reply) = (state.clone(), reply.clone());
+                connections.spawn(async move {
+                    // How a connection ends is the test's concern.
+                    drop(serve(stream, streams_max, connection, &state, &*reply).await);
+                });
+            }
+        });
+        RawH2 { address, seen, task }
+    }
+
+    /// Requests by connection, in the order the connections came.
+    pub fn requests(&self) -> Vec<u32> {
+        self.seen.lock().requests.clone()
+    }
+
+    /// Bodies of the requests, in the order these ended.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        self.seen.lock().bodies.clone()
+    }
+}
+
+impl Drop for RawH2 {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+async fn read(stream: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Frame> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await?;
+    let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
+    Ok(Frame { kind: head[3], flags: head[4], stream: id, payload })
+}
+
+async fn write(
+    to: &mut OwnedWriteHalf,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: &[u8],
+) -> std::io::Result<()> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    to.write_all(&frame).await
+}
+
+async fn serve(
+    stream: TcpStream,
+    streams_max: Option<u32>,
+    connection: usize,
+    seen: &Mutex<Seen>,
+    reply: &(dyn Fn(usize) -> Reply + Send + Sync),
+) -> std::io::Result<()> {
+    let (from, mut to) = stream.into_split();
+    let mut from = BufReader::new(from);
+    let mut settings = Vec::new();
+    if let Some(max) = streams_max {
+        // SETTINGS_MAX_CONCURRENT_STREAMS
+        settings.extend([0, 3]);
+        settings.extend(max.to_be_bytes());
+    }
+    write(&mut to, SETTINGS, 0, 0, &settings).await?;
+    let mut preface = [0; 24];
+    from.read_exact(&mut preface).await?;
+    let mut bodies: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    loop {
+        let frame = read(&mut from).await?;
+        match frame.kind {
+            SETTINGS if frame.flags & ACK == 0 => write(&mut to, SETTINGS, ACK, 0, &[]).await?,
+            PING if frame.flags & ACK == 0 => write(&mut to, PING, ACK, 0, &frame.payload).await?,
+            HEADERS => drop(bodies.insert(frame.stream, Vec::new())),
+            DATA => bodies.entry(frame.stream).or_default().extend(&frame.payload),
+            _ => continue,
+        }
+        if !matches!(frame.kind, HEADERS | DATA) || frame.flags & END_STREAM == 0 {
+            continue;
+        }
+        let number = {
+            let mut seen = seen.lock();
+            seen.requests[connection] += 1;
+            seen.bodies.push(bodies.remove(&frame.stream).unwrap_or_default());
+            seen.bodies.len() - 1
+        };
+        match reply(number) {
+            Reply::Ok => write(&mut to, HEADERS, END_STREAM | END_HEADERS, frame.stream, &STATUS_200).await?,
+            Reply::Silence => {}
+            Reply::Reset(code) => write(&mut to, RST_STREAM, 0, frame.stream, &code.to_be_bytes()).await?,
+            Reply::GoAway(last) => {
+                let payload = [last.to_be_bytes(), 0u32.to_be_bytes()].concat();
+                write(&mut to, GOAWAY, 0, 0, &payload).await?;
+            }
+        }
+    }
+}
