@@ -15,6 +15,7 @@ pub mod compile;
 pub mod finding;
 pub mod istio;
 pub mod kubernetes;
+pub mod limits;
 pub mod mesh;
 pub mod objects;
 pub mod origin;
@@ -26,4 +27,5 @@ mod testing;
 pub mod validate;
 pub mod yaml;
 
+pub use limits::Limits;
 pub use resource::*;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use config::Limits;
 use config::compile::ExplicitListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
@@ -18,6 +19,7 @@ use crate::control::{self, Control, Place, Status};
 use crate::http::engine::Telemetry;
 use crate::http::labels::Identity;
 use crate::listener::{Handover, Loads, Socket};
+use crate::overload::{self, Overload};
 use crate::snapshot::Publisher;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
     pub allow_unenforced_security: bool,
+    /// Limits of the process.
+    pub limits: Limits,
 }
 
 /// What a proxy listens on once it is ready.
@@ -189,11 +193,17 @@ impl App {
             });
         }
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
+        let overload = Arc::new(Overload::default());
+        tokio::task::spawn_local(watch_memory(
+            overload.clone(),
+            registry.clone(),
+            self.settings.limits.memory_bytes_max,
+        ));
         control.look();
         let mut workers = None;
         loop {
             if workers.is_none() && status.is_published() {
-                match self.start_workers(&reader, &registry, &status) {
+                match self.start_workers(&reader, &registry, &status, &overload) {
                     Ok(started) => workers = Some(started),
                     Err(error) => {
                         tracing::error!(%error, "workers cannot be started");
@@ -235,6 +245,7 @@ impl App {
         reader: &crate::snapshot::Reader,
         registry: &Arc<Registry>,
         status: &Status,
+        overload: &Arc<Overload>,
     ) -> io::Result<Workers> {
         let count = self.settings.workers.max(1);
         let loads = Loads::new(count);
@@ -255,6 +266,10 @@ impl App {
                 sockets.push(Socket { listener, address, socket });
             }
         }
+        let mut limits = self.settings.limits.clone();
+        if limits.downstream_connections_max == 0 {
+            limits.downstream_connections_max = net::open_files_max() / 2;
+        }
         let mut threads = Vec::new();
         for (index, (sockets, handed_over)) in sockets.into_iter().zip(received.drain(..)).enumerate() {
             let Some(logs) = self.logs.buffers() else { continue };
@@ -271,6 +286,8 @@ impl App {
                     logs_dropped: registry.series(Family::AccessLogDropped, &[]),
                     identity: identity.clone(),
                 },
+                limits: limits.clone(),
+                overload: overload.clone(),
                 phase: phase_of_workers.clone(),
             })?);
         }
@@ -298,6 +315,23 @@ impl App {
                 return;
             }
         }
+    }
+}
+
+/// Looks at the memory of the process from time to time, and says whether work is refused.
+async fn watch_memory(overload: Arc<Overload>, registry: Arc<Registry>, told: u64) {
+    let limit = overload::memory_limit(told);
+    let (shard, series) = (registry.shard(), registry.series(Family::Overloaded, &[]));
+    let mut shedding = false;
+    loop {
+        let used = overload::memory_used();
+        let now = overload.look(used, limit);
+        if now != shedding {
+            tracing::warn!(used, limit, refusing = now, "memory_bytes_max");
+        }
+        shedding = now;
+        shard.set_gauge(series, u64::from(now));
+        tokio::time::sleep_until((time::now() + overload::LOOK_INTERVAL).into()).await;
     }
 }
 

@@ -16,6 +16,7 @@ mod control;
 mod http;
 mod listener;
 mod net;
+mod overload;
 mod snapshot;
 mod telemetry;
 mod time;

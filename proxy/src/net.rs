@@ -3,10 +3,29 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use rustix::process::Resource;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Open files that are assumed where the system does not say.
+const OPEN_FILES_BY_DEFAULT: u64 = 1024;
+
+/// Open files the process may have.
+pub(crate) fn open_files_max() -> u64 {
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_BY_DEFAULT)
+}
+
+/// Raises the number of open files to what the process may ask for. The soft limit is low for the sake of programs that
+/// use `select`, which weft does not.
+pub(crate) fn raise_open_files() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the number of open files cannot be raised");
+    }
+}
 
 /// A listening socket, ready for an event loop. A restarted process may take the address at once.
 ///

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use config::Limits;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
@@ -18,6 +19,7 @@ use crate::http::codec::ConnectionError;
 use crate::http::connection::{Downstream, serve};
 use crate::http::engine::{Engine, Telemetry};
 use crate::listener::{Accepted, Drain, Handover, Socket, accept};
+use crate::overload::Overload;
 use crate::snapshot::Reader;
 use crate::telemetry::Cell as Series;
 use crate::telemetry::metrics::Family;
@@ -51,6 +53,10 @@ pub(crate) struct Settings {
     pub(crate) reader: Reader,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
+    /// Limits of the process; that of connections is a number.
+    pub(crate) limits: Limits,
+    /// Whether the process has too much to do.
+    pub(crate) overload: Arc<Overload>,
     /// How far the process is.
     pub(crate) phase: watch::Receiver<Phase>,
 }
@@ -73,6 +79,7 @@ struct Worker {
     engine: Rc<Engine>,
     drain: Rc<Drain>,
     listeners: RefCell<HashMap<Arc<str>, ListenerMetrics>>,
+    connections: Series,
 }
 
 /// Series of one listener.
@@ -85,19 +92,31 @@ struct ListenerMetrics {
 
 impl Worker {
     async fn run(settings: Settings) {
-        let Settings { index, sockets, handover, mut handed_over, mut reader, telemetry, mut phase } =
-            settings;
+        let Settings {
+            index,
+            sockets,
+            handover,
+            mut handed_over,
+            mut reader,
+            telemetry,
+            limits,
+            overload,
+            mut phase,
+        } = settings;
         let seed = RandomState::new().build_hasher().finish() ^ index as u64;
+        let connections = telemetry.registry.series(Family::WorkerConnections, &[&index.to_string()]);
         let worker = Rc::new(Worker {
-            engine: Engine::new(reader.clone(), telemetry, seed),
+            engine: Engine::new(reader.clone(), telemetry, limits, overload, seed),
             drain: Rc::default(),
             listeners: RefCell::default(),
+            connections,
         });
         for socket in sockets {
             let (worker, handover) = (worker.clone(), handover.clone());
             tokio::task::spawn_local(async move {
                 let listener = socket.listener.clone();
-                let error = accept(socket, handover, |accepted| worker.serve(accepted)).await;
+                let admit = || worker.admit(handover.connections());
+                let error = accept(socket, handover.clone(), admit, |accepted| worker.serve(accepted)).await;
                 tracing::error!(%listener, %error, "the listener stopped accepting");
             });
         }
@@ -122,10 +141,26 @@ impl Worker {
         worker.engine.sweep(time::now());
     }
 
+    /// Whether one more connection is served, beside those the process has.
+    fn admit(&self, connections: usize) -> bool {
+        if connections as u64 >= self.engine.limits.downstream_connections_max {
+            self.engine.limit_reached("downstream_connections_max");
+            return false;
+        }
+        if self.engine.overload.is_shedding() {
+            self.engine.limit_reached("memory_bytes_max");
+            return false;
+        }
+        true
+    }
+
     /// Serves a connection on a task of its own.
     fn serve(self: &Rc<Self>, accepted: Accepted) {
         let Accepted { listener, stream, local_address, remote_address, load } = accepted;
-        let Some(downstream) = Downstream::new(&self.engine, &listener, local_address, remote_address) else {
+        let (guarded, guard) = self.engine.guard();
+        let downstream = Downstream::new(&self.engine, &listener, local_address, remote_address, guard);
+        let Some(downstream) = downstream else {
+            self.engine.unguard(guarded);
             return;
         };
         let metrics = self.metrics(&listener);
@@ -133,16 +168,26 @@ impl Worker {
         tokio::task::spawn_local(async move {
             let _load = load;
             let shard = &worker.engine.telemetry.shard;
-            let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
             shard.increment(metrics.connections);
             shard.increment(metrics.connections_active);
-            match serve(stream, downstream, worker.drain.begun()).await {
+            shard.increment(worker.connections);
+            let ended = match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream, downstream, worker.drain.begun()).await,
+                Err(_) => Err(ConnectionError::Io),
+            };
+            match ended {
                 Err(ConnectionError::Protocol(what)) => {
                     shard.increment(metrics.protocol_errors);
                     tracing::debug!(%listener, %remote_address, what, "a client did not speak HTTP");
                 }
+                Err(ConnectionError::Limit(limit)) => {
+                    worker.engine.limit_reached(limit);
+                    tracing::debug!(%listener, %remote_address, limit, "a client exceeded a limit");
+                }
                 Ok(()) | Err(ConnectionError::Io) => {}
             }
+            worker.engine.unguard(guarded);
+            shard.decrement(worker.connections);
             shard.decrement(metrics.connections_active);
         });
     }

@@ -7,5 +7,6 @@ mod generations;
 mod hot_swap;
 mod http2_upstreams;
 mod last_good;
+mod limits;
 mod outlier;
 mod security;

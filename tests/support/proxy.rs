@@ -45,6 +45,7 @@ impl TestProxy {
             admin: any(),
             workers: 1,
             allow_unenforced_security: false,
+            limits: config::Limits::default(),
         };
         Start { mesh, settings }
     }

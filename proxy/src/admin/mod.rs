@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use config::Limits;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::TcpListener;
@@ -89,7 +90,7 @@ pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -
                 async move { console.answer(&head, body, remote) }
             };
             // An operator who leaves in the middle of an answer is no one's concern.
-            drop(h1_server::serve(stream, handler, std::future::pending()).await);
+            drop(h1_server::serve(stream, &Limits::default(), handler, std::future::pending()).await);
         });
     }
 }

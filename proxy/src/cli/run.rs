@@ -7,11 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use config::Limits;
 use config::compile::{ExplicitListener, ListenTarget};
+use config::limits::Entry;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Bound, Running, Settings, Workload};
+use crate::net;
 
 /// Run a proxy on a directory of Istio and Kubernetes YAML.
 #[derive(Debug, clap::Args)]
@@ -67,6 +70,10 @@ pub(super) struct Arguments {
     /// Send in plain text what asks for TLS, instead of answering 503.
     #[arg(long)]
     allow_unenforced_security: bool,
+
+    /// Another value for a limit of the process, as NAME=VALUE; may be given several times. `--limit help` lists them.
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse_limit)]
+    limits: Vec<(String, u64)>,
 }
 
 const EXAMPLES: &str = "\
@@ -94,6 +101,20 @@ fn parse_listener(text: &str) -> Result<ExplicitListener, String> {
         host => ListenTarget::Service { host: host.into(), port },
     };
     Ok(ExplicitListener { address, target })
+}
+
+/// Parses `NAME=VALUE`.
+fn parse_limit(text: &str) -> Result<(String, u64), String> {
+    if text == "help" {
+        let lines = Limits::default().entries().into_iter();
+        let lines: Vec<String> =
+            lines.map(|Entry { name, what, value }| format!("  {name}={value}\n      {what}")).collect();
+        return Err(format!("the limits and their defaults:\n{}", lines.join("\n")));
+    }
+    let (name, value) = text.split_once('=').ok_or("write it like head_time_max_ms=10000")?;
+    let value = value.parse().map_err(|_| format!("`{value}` is not a whole number"))?;
+    Limits::default().set(name, value).map_err(|bad| bad.to_string())?;
+    Ok((name.to_owned(), value))
 }
 
 /// Node metadata from the environment, as the Istio agent takes it: `ISTIO_META_X` becomes `X`.
@@ -126,7 +147,16 @@ impl Arguments {
             admin: self.admin,
             workers: self.workers.unwrap_or(cores.min(2)),
             allow_unenforced_security: self.allow_unenforced_security,
+            limits: self.limits()?,
         })
+    }
+
+    fn limits(&self) -> Result<Limits, String> {
+        let mut limits = Limits::default();
+        for (name, value) in &self.limits {
+            limits.set(name, *value).map_err(|bad| format!("--limit {name}: {bad}"))?;
+        }
+        Ok(limits)
     }
 
     fn workload(&self) -> Result<Workload, String> {
@@ -154,6 +184,7 @@ impl Arguments {
 
 /// Runs the proxy until it is told to end.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    net::raise_open_files();
     let settings = match arguments.settings() {
         Ok(settings) => settings,
         Err(what) => return super::fail(&what),

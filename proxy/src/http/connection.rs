@@ -1,18 +1,20 @@
 //! A client's connection: tells HTTP/1 from HTTP/2 and starts an exchange for every request.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::codec::{ConnectionError, h1_server, h2_server};
 use super::engine::{Engine, Generation, ListenerView};
 use super::exchange::exchange;
+use super::guard::{Closing, Guard, Guarded};
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -25,6 +27,8 @@ pub(crate) struct Downstream {
     pub(crate) local_address: SocketAddr,
     /// The client's end.
     pub(crate) remote_address: SocketAddr,
+    /// Whether it keeps its limits.
+    pub(crate) guard: Rc<Guard>,
     listener: RefCell<Rc<ListenerView>>,
 }
 
@@ -35,9 +39,10 @@ impl Downstream {
         listener: &Arc<str>,
         local_address: SocketAddr,
         remote_address: SocketAddr,
+        guard: Rc<Guard>,
     ) -> Option<Rc<Downstream>> {
         let listener = RefCell::new(engine.generation().listener(listener)?);
-        Some(Rc::new(Downstream { engine: engine.clone(), local_address, remote_address, listener }))
+        Some(Rc::new(Downstream { engine: engine.clone(), local_address, remote_address, guard, listener }))
     }
 
     /// The listener as `generation` has it. A listener that is gone serves the connections it has as it last did.
@@ -53,8 +58,43 @@ impl Downstream {
 }
 
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
-/// is closed.
+/// is closed; so it is when it was idle for too long. One that exceeds a limit ends at once.
 pub(crate) async fn serve<T>(
+    stream: T,
+    downstream: Rc<Downstream>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ConnectionError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let guard = downstream.guard.clone();
+    let mut shutdown = pin!(shutdown);
+    let shutdown = poll_fn(|cx| {
+        if shutdown.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match guard.poll_closing(cx) {
+            Poll::Ready(Closing::Idle) if guard.is_http2() => Poll::Ready(()),
+            Poll::Ready(_) | Poll::Pending => Poll::Pending,
+        }
+    });
+    let mut serving = pin!(serve_until(stream, downstream, shutdown));
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = serving.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        match guard.poll_closing(cx) {
+            Poll::Ready(Closing::Limit(limit)) => Poll::Ready(Err(ConnectionError::Limit(limit))),
+            // HTTP/1 has no word for it (RFC 9112 section 9.5).
+            Poll::Ready(Closing::Idle) if guard.is_http2() => Poll::Pending,
+            Poll::Ready(Closing::Idle | Closing::Ended) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn serve_until<T>(
     mut stream: T,
     downstream: Rc<Downstream>,
     shutdown: impl Future<Output = ()>,
@@ -62,19 +102,26 @@ pub(crate) async fn serve<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(first) = first_bytes(&mut stream).await.map_err(|_| ConnectionError::Io)? else { return Ok(()) };
+    let guard = downstream.guard.clone();
+    let Some(first) = first_bytes(&mut stream, &guard).await.map_err(|_| ConnectionError::Io)? else {
+        return Ok(());
+    };
     let http2 = first == PREFACE;
-    let stream = Prefixed { first, stream };
+    if http2 {
+        guard.speaks_http2(PREFACE.len());
+    }
+    let stream = Guarded::new(first, stream, guard.clone());
     let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
-        h2_server::serve(stream, Rc::new(handler), shutdown).await
+        let exceeded = || guard.exceeded();
+        h2_server::serve(stream, guard.limits(), Rc::new(handler), shutdown, exceeded).await
     } else {
-        h1_server::serve(stream, handler, shutdown).await
+        h1_server::serve(stream, guard.limits(), handler, shutdown).await
     }
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word.
-async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), guard: &Guard) -> io::Result<Option<Vec<u8>>> {
     let mut first = Vec::with_capacity(PREFACE.len());
     loop {
         let mut rest = [0; PREFACE.len()];
@@ -83,61 +130,11 @@ async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option
         if read == 0 {
             return Ok(Some(first).filter(|first| !first.is_empty()));
         }
-        first.extend_from_slice(wanted.get(..read).unwrap_or_default());
+        let read = wanted.get(..read).unwrap_or_default();
+        guard.received(read);
+        first.extend_from_slice(read);
         if first.len() == PREFACE.len() || !PREFACE.starts_with(&first) {
             return Ok(Some(first));
         }
-    }
-}
-
-/// A stream of which the first bytes were read already.
-struct Prefixed<T> {
-    first: Vec<u8>,
-    stream: T,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let fitting = self.first.len().min(buffer.remaining());
-        buffer.put_slice(self.first.get(..fitting).unwrap_or_default());
-        if fitting == self.first.len() {
-            self.first = Vec::new();
-        } else {
-            self.first.drain(..fitting);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -6,10 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use config::Limits;
+use slab::Slab;
+
+use super::guard::Guard;
 use super::labels::Identity;
+use crate::overload::Overload;
 use crate::snapshot::{Action, Found, Listener, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
+use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
+use crate::time;
 use crate::upstream::Upstream;
 
 /// What the connections of one worker share. It belongs to one thread.
@@ -18,6 +25,14 @@ pub(crate) struct Engine {
     current: RefCell<Rc<Generation>>,
     upstreams: RefCell<HashMap<Arc<str>, Rc<Upstream>>>,
     random: Cell<u64>,
+    /// Limits of the process.
+    pub(crate) limits: Rc<Limits>,
+    /// Whether the process has too much to do.
+    pub(crate) overload: Arc<Overload>,
+    guards: RefCell<Slab<Rc<Guard>>>,
+    /// Seconds since the start, as the sweep counts them.
+    seconds: Rc<Cell<u64>>,
+    started: Instant,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
 }
@@ -66,13 +81,24 @@ pub(crate) struct RouteHandle {
 
 impl Engine {
     /// For one worker. `seed` should differ between workers and runs.
-    pub(crate) fn new(reader: Reader, telemetry: Telemetry, seed: u64) -> Rc<Engine> {
+    pub(crate) fn new(
+        reader: Reader,
+        telemetry: Telemetry,
+        limits: Limits,
+        overload: Arc<Overload>,
+        seed: u64,
+    ) -> Rc<Engine> {
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         Rc::new(Engine {
             reader,
             current: RefCell::new(Rc::new(generation)),
             upstreams: RefCell::default(),
             random: Cell::new(seed),
+            limits: Rc::new(limits),
+            overload,
+            guards: RefCell::default(),
+            seconds: Rc::default(),
+            started: time::now(),
             telemetry,
         })
     }
@@ -134,8 +160,31 @@ impl Engine {
         slot.map_or_else(make, |slot| slot.get_or_init(make).clone())
     }
 
-    /// Closes upstream connections that were idle for too long, and hands over log lines.
+    /// Watches one more client connection, until [`Engine::unguard`].
+    pub(crate) fn guard(&self) -> (usize, Rc<Guard>) {
+        let guard = Guard::new(&self.limits, &self.seconds);
+        (self.guards.borrow_mut().insert(guard.clone()), guard)
+    }
+
+    /// That connection has ended.
+    pub(crate) fn unguard(&self, key: usize) {
+        self.guards.borrow_mut().try_remove(key);
+    }
+
+    /// Counts that the limit of this name was met.
+    pub(crate) fn limit_reached(&self, limit: &str) {
+        let series = self.telemetry.registry.series(Family::LimitReached, &[limit]);
+        self.telemetry.shard.increment(series);
+    }
+
+    /// Closes connections that were idle or slow for too long, and hands over log lines.
     pub(crate) fn sweep(&self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.started).as_secs();
+        let passed = u32::try_from(seconds.saturating_sub(self.seconds.get())).unwrap_or(u32::MAX);
+        self.seconds.set(seconds);
+        for (_, guard) in self.guards.borrow().iter() {
+            guard.sweep(passed);
+        }
         for upstream in self.upstreams.borrow().values() {
             upstream.sweep(now);
         }

@@ -13,6 +13,12 @@ use crate::upstream::retry::Reset;
 pub(crate) enum Refusal {
     /// HTTP/1.0, which is not accepted here.
     LowVersion,
+    /// The process has too much to do.
+    Overloaded,
+    /// More headers than allowed.
+    TooManyHeaders,
+    /// A transfer coding that is not done here.
+    TransferCoding,
     /// HTTP/1.1 without a Host.
     MissingHost,
     /// A path that cannot be forwarded.
@@ -66,6 +72,24 @@ impl Refusal {
         };
         match self {
             Refusal::LowVersion => of(StatusCode::UPGRADE_REQUIRED, None, "low_version", "Upgrade Required"),
+            Refusal::Overloaded => of(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(Flag::OverloadManager),
+                "overload",
+                "envoy overloaded",
+            ),
+            Refusal::TooManyHeaders => of(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Some(Flag::DownstreamProtocolError),
+                "too_many_headers",
+                "",
+            ),
+            Refusal::TransferCoding => of(
+                StatusCode::NOT_IMPLEMENTED,
+                Some(Flag::DownstreamProtocolError),
+                "http1.invalid_transfer_encoding",
+                "Not Implemented",
+            ),
             Refusal::MissingHost => of(StatusCode::BAD_REQUEST, None, "missing_host_header", ""),
             Refusal::BadPath => of(StatusCode::BAD_REQUEST, None, "path_normalization_failed", ""),
             Refusal::UpgradeRefused => of(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),

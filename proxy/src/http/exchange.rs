@@ -65,14 +65,25 @@ pub(crate) async fn exchange(downstream: Rc<Downstream>, mut head: RequestHead, 
 /// Checks and completes a head before anything is decided by it.
 fn admit(head: &mut RequestHead, listener: &ListenerView, downstream: &Downstream) -> Result<(), Refusal> {
     let settings = &listener.listener.declared.http;
+    let engine = &downstream.engine;
+    if engine.overload.is_shedding() {
+        engine.limit_reached("memory_bytes_max");
+        return Err(Refusal::Overloaded);
+    }
+    if head.headers.len() as u64 > engine.limits.headers_max {
+        engine.limit_reached("headers_max");
+        return Err(Refusal::TooManyHeaders);
+    }
     if head.version == Version::Http10 && !settings.accept_http_10 {
         return Err(Refusal::LowVersion);
     }
     if head.authority.is_none() {
         return Err(Refusal::MissingHost);
     }
+    if headers::has_other_transfer_coding(&head.headers) {
+        return Err(Refusal::TransferCoding);
+    }
     headers::sanitize_request(head).map_err(|_| Refusal::UpgradeRefused)?;
-    let engine = &downstream.engine;
     headers::identify_request(head, || u128::from(engine.random()) << 64 | u128::from(engine.random()));
     if let Some(path) = &head.path {
         let normalized = path::normalize(path, settings.path_normalization).map_err(|_| Refusal::BadPath)?;

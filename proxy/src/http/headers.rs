@@ -87,6 +87,18 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), UpgradeRefu
     Ok(())
 }
 
+/// Whether the body has a transfer coding besides `chunked`, which the codec has taken off. What remains would reach the
+/// upstream without its name (RFC 9112 section 6.1: a server answers 501 to a coding it does not understand).
+pub(crate) fn has_other_transfer_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => false,
+        Some(coding) => {
+            !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") || codings.next().is_some()
+        }
+    }
+}
+
 /// Whether a Connection header names `option`.
 fn nominates(headers: &HeaderMap, option: &[u8]) -> bool {
     headers.get_all(CONNECTION).iter().any(|value| {

@@ -78,6 +78,7 @@ impl Record {
         listener: &Rc<ListenerView>,
         head: &RequestHead,
     ) -> Box<Record> {
+        downstream.guard.request_begins();
         Box::new(Record {
             downstream: downstream.clone(),
             listener: listener.clone(),
@@ -249,6 +250,7 @@ impl Drop for Record {
             self.flags.insert(Flag::DownstreamConnectionTermination);
             self.details = Cow::Borrowed("downstream_remote_disconnect");
         }
+        self.downstream.guard.request_ends();
         self.count();
         if self.captured.is_some() {
             self.log();

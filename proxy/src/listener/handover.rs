@@ -58,6 +58,11 @@ impl Drop for Load {
 }
 
 impl Handover {
+    /// Connections of all workers together.
+    pub(crate) fn connections(&self) -> usize {
+        self.loads.total()
+    }
+
     /// From worker number `own` to those behind `queues`.
     pub(crate) fn new(loads: Loads, own: usize, queues: Arc<[mpsc::Sender<Accepted>]>) -> Handover {
         Handover { loads, own, queues }

@@ -43,9 +43,15 @@ pub(crate) struct Accepted {
     pub(crate) load: Load,
 }
 
-/// Accepts connections and gives each to a worker: to this one by `serve`, to others by their queue. Ends only when the
-/// event loop does.
-pub(crate) async fn accept(socket: Socket, handover: Handover, serve: impl Fn(Accepted)) -> io::Error {
+/// Accepts connections and gives each to a worker: to this one by `serve`, to others by their queue. One that `admit`
+/// turns down is closed at once: a client that is told so can go elsewhere, one that waits in the kernel's queue cannot.
+/// Ends only when the event loop does.
+pub(crate) async fn accept(
+    socket: Socket,
+    handover: Handover,
+    admit: impl Fn() -> bool,
+    serve: impl Fn(Accepted),
+) -> io::Error {
     let Socket { listener, address, socket } = socket;
     let socket = match register(socket) {
         Ok(socket) => socket,
@@ -67,6 +73,9 @@ pub(crate) async fn accept(socket: Socket, handover: Handover, serve: impl Fn(Ac
             // Somebody else took it.
             Err(_) => continue,
         };
+        if !admit() {
+            continue;
+        }
         if let Err(error) = prepare(&stream) {
             tracing::debug!(%listener, %error, "a connection was gone before it was served");
             continue;

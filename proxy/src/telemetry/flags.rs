@@ -30,10 +30,12 @@ pub(crate) enum Flag {
     UpstreamProtocolError,
     /// `NC`: the cluster does not exist.
     NoClusterFound,
+    /// `OM`: the process has too much to do (Envoy's overload manager).
+    OverloadManager,
 }
 
 impl Flag {
-    const ALL: [Flag; 12] = [
+    const ALL: [Flag; 13] = [
         Flag::DownstreamConnectionTermination,
         Flag::NoHealthyUpstream,
         Flag::UpstreamRequestTimeout,
@@ -46,6 +48,7 @@ impl Flag {
         Flag::DownstreamProtocolError,
         Flag::UpstreamProtocolError,
         Flag::NoClusterFound,
+        Flag::OverloadManager,
     ];
 
     /// Envoy's short name.
@@ -63,6 +66,7 @@ impl Flag {
             Flag::DownstreamProtocolError => "DPE",
             Flag::UpstreamProtocolError => "UPE",
             Flag::NoClusterFound => "NC",
+            Flag::OverloadManager => "OM",
         }
     }
 }

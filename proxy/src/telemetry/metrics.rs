@@ -16,6 +16,12 @@ pub(crate) enum Family {
     DownstreamConnectionsActive,
     /// Client connections that did not speak HTTP.
     DownstreamProtocolErrors,
+    /// Limits of the process that were met.
+    LimitReached,
+    /// Client connections of each worker.
+    WorkerConnections,
+    /// Whether the process refuses work because it has too much.
+    Overloaded,
     /// Upstream connections made.
     UpstreamConnections,
     /// Upstream connections open.
@@ -154,12 +160,15 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 34] = [
+    pub(crate) const ALL: [Family; 37] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
         Family::DownstreamConnectionsActive,
         Family::DownstreamProtocolErrors,
+        Family::LimitReached,
+        Family::WorkerConnections,
+        Family::Overloaded,
         Family::UpstreamConnections,
         Family::UpstreamConnectionsActive,
         Family::UpstreamConnectFailures,
@@ -216,6 +225,24 @@ impl Family {
                 "Client connections closed because they did not speak HTTP.",
                 Kind::Counter,
                 &[MANAGER],
+            ),
+            Family::LimitReached => of(
+                "weft_limit_reached_total",
+                "Connections closed and requests refused because a limit of the process was met.",
+                Kind::Counter,
+                &["limit"],
+            ),
+            Family::WorkerConnections => of(
+                "weft_worker_connections",
+                "Client connections open, by the worker that serves them.",
+                Kind::Gauge,
+                &["worker"],
+            ),
+            Family::Overloaded => of(
+                "weft_overloaded",
+                "1 while connections and requests are refused because the process uses too much memory.",
+                Kind::Gauge,
+                &[],
             ),
             Family::UpstreamConnections => {
                 of("envoy_cluster_upstream_cx_total", "Upstream connections made.", Kind::Counter, &[CLUSTER])

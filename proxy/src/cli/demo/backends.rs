@@ -129,7 +129,7 @@ async fn accept(backend: Backend, socket: TcpListener) {
                 connections.spawn_local(async move {
                     let handler = |head, _| { let answer = echo(&backend, &head); async { answer } };
                     // How a connection ends is no concern of an echo.
-                    drop(h1_server::serve(stream, handler, std::future::pending()).await);
+                    drop(h1_server::serve(stream, &config::Limits::default(), handler, std::future::pending()).await);
                 });
             }
             Some(_) = connections.join_next() => {}

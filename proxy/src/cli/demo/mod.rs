@@ -130,6 +130,7 @@ impl Demo {
             admin: free(arguments.admin, arguments.once),
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2),
             allow_unenforced_security: false,
+            limits: config::Limits::default(),
         };
         let mut proxy = app::start(settings)?;
         let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;

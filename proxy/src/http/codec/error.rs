@@ -59,21 +59,37 @@ impl From<&h2::Error> for StreamError {
 /// Why a connection ended other than by its peer leaving or by being drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ConnectionError {
-    /// The peer did not speak HTTP, or broke a limit; what it did, in the words of the library.
+    /// The peer did not speak HTTP; what it did, in the words of the library.
     Protocol(String),
+    /// It exceeded the limit of this name.
+    Limit(&'static str),
     /// Reading or writing failed.
     Io,
 }
 
 impl From<&hyper::Error> for ConnectionError {
     fn from(error: &hyper::Error) -> ConnectionError {
-        if error.is_parse() { ConnectionError::Protocol(describe(error)) } else { ConnectionError::Io }
+        if error.is_parse_too_large() {
+            ConnectionError::Limit("head_bytes_max")
+        } else if error.is_parse() {
+            ConnectionError::Protocol(describe(error))
+        } else {
+            ConnectionError::Io
+        }
     }
 }
 
 impl From<&h2::Error> for ConnectionError {
     fn from(error: &h2::Error) -> ConnectionError {
-        if error.is_library() { ConnectionError::Protocol(describe(error)) } else { ConnectionError::Io }
+        match error.reason() {
+            // What h2 itself counts: CONTINUATION frames of one head, small DATA frames, resets of streams that were
+            // not even looked at.
+            Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
+                ConnectionError::Limit("http2_library")
+            }
+            Some(_) if error.is_library() => ConnectionError::Protocol(describe(error)),
+            _ => ConnectionError::Io,
+        }
     }
 }
 

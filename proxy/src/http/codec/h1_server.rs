@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
+use config::Limits;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -13,13 +14,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::HyperBody;
-use super::{Body, ConnectionError, RecvBody, RequestHead, ResponseHead, Version, h1_settings};
+use super::{Body, ConnectionError, RecvBody, RequestHead, ResponseHead, Version};
+
+/// Headers of a head that hyper has room for without allocating. Saying so makes it allocate.
+const HEADERS_BY_DEFAULT: usize = 100;
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` is ready and the request in flight
 /// has been answered. `shutdown` may be polled again after it was ready. `handler` is called for one request after the other; its future is dropped when the
 /// client leaves before it is ready.
 pub(crate) async fn serve<T, H, F, B>(
     io: T,
+    limits: &Limits,
     handler: H,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ConnectionError>
@@ -39,10 +44,12 @@ where
             Ok::<_, Infallible>(encode(head, body))
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .max_header_size(h1_settings::HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.max_header_size(whole(limits.head_bytes_max));
+    if whole(limits.headers_max) != HEADERS_BY_DEFAULT {
+        builder.max_headers(whole(limits.headers_max));
+    }
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut shutdown = pin!(shutdown);
     let mut draining = false;
     poll_fn(|cx| {
@@ -62,6 +69,10 @@ where
         }
     })
     .await
+}
+
+fn whole(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn decode(request: Request<Incoming>) -> (RequestHead, RecvBody) {

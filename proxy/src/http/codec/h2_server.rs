@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream};
 use http::header::HOST;
@@ -19,11 +20,14 @@ use super::{
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
-/// the client resets the stream or leaves before it is ready.
+/// the client resets the stream or leaves before it is ready. When `exceeded` names a limit, the client is told to calm
+/// down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams.
 pub(crate) async fn serve<T, H, F, B>(
     io: T,
+    limits: &Limits,
     handler: Rc<H>,
     shutdown: impl Future<Output = ()>,
+    exceeded: impl Fn() -> Option<&'static str>,
 ) -> Result<(), ConnectionError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -35,8 +39,8 @@ where
         .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(h2_settings::CONNECTION_WINDOW_BYTES)
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
-        .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
-        .max_concurrent_streams(h2_settings::CONCURRENT_STREAMS_MAX)
+        .max_header_list_size(whole(limits.head_bytes_max))
+        .max_concurrent_streams(whole(limits.concurrent_streams_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
         .handshake::<_, Bytes>(FairReader::new(io))
@@ -51,7 +55,16 @@ where
                 // Announces the end first and refuses new streams a round trip later, so that none is lost.
                 connection.graceful_shutdown();
             }
-            connection.poll_accept(cx)
+            let accepted = connection.poll_accept(cx);
+            if let Some(limit) = exceeded() {
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                // As much of the message as fits is sent; whoever floods is not waited for.
+                let _ = connection.poll_closed(cx);
+                return Poll::Ready(Some(Err(ConnectionError::Limit(limit))));
+            }
+            accepted.map(|accepted| {
+                accepted.map(|accepted| accepted.map_err(|error| ConnectionError::from(&error)))
+            })
         })
         .await;
         match accepted {
@@ -59,10 +72,14 @@ where
                 let handler = handler.clone();
                 tokio::task::spawn_local(async move { exchange(request, respond, &*handler).await });
             }
-            Some(Err(error)) => return Err(ConnectionError::from(&error)),
+            Some(Err(error)) => return Err(error),
             None => return Ok(()),
         }
     }
+}
+
+fn whole(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 /// One stream: its request to the handler, the answer back.

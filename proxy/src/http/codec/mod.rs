@@ -11,6 +11,7 @@ pub(crate) mod h1_client;
 pub(crate) mod h1_server;
 mod h2_body;
 pub(crate) mod h2_client;
+pub(crate) mod h2_frames;
 pub(crate) mod h2_server;
 
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
@@ -96,13 +97,11 @@ pub(crate) mod h2_settings {
     pub(crate) const SEND_BUFFER_BYTES: usize = 256 * 1024;
     /// Largest frame we accept.
     pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
-    /// Largest header block we accept; Envoy's default.
+    /// Largest header block we accept from an upstream; Envoy's default.
     pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 60 * 1024;
-    /// Streams a client may have open at once. Envoy's edge profile allows 100; a sidecar's client is its own pod.
-    pub(crate) const CONCURRENT_STREAMS_MAX: u32 = 1024;
 }
 
-/// Limits of HTTP/1 heads, both directions. The number of headers is left at hyper's default of 100, which is Envoy's
+/// Limits of HTTP/1 heads from upstreams. The number of headers is left at hyper's default of 100, which is Envoy's
 /// too: saying it makes hyper allocate for each head what it otherwise keeps on the stack.
 pub(crate) mod h1_settings {
     /// Largest head we accept; Envoy's default.

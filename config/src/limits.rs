@@ -1,0 +1,125 @@
+//! Limits of the process: what no client, upstream or file may exceed. Each has a name with its unit last, a default, and
+//! a line in `--help` and in the admin console; what meets one is counted in `weft_limit_reached_total`.
+//!
+//! Limits that belong to an object (a DestinationRule's connectionPool, say) are declared with that object.
+
+use std::fmt;
+
+/// A limit's name, what it bounds, and its value now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, with the unit last.
+    pub name: &'static str,
+    /// What it bounds.
+    pub what: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// A limit that cannot be set as asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLimit(String);
+
+impl fmt::Display for BadLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadLimit {}
+
+/// Declares [`Limits`] and everything that goes through all of them, so that no limit is missing in one place.
+macro_rules! limits {
+    ($($(#[doc = $what:literal])+ $name:ident = $default:literal, $smallest:literal;)+) => {
+        /// Limits of the process.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $what])+ pub $name: u64,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// All of them, in order.
+            pub fn entries(&self) -> Vec<Entry> {
+                vec![$(Entry { name: stringify!($name), what: concat!($($what),+).trim_ascii(), value: self.$name },)+]
+            }
+
+            /// Sets one by its name.
+            ///
+            /// # Errors
+            ///
+            /// When there is no such limit, or the value is below what anything could work with.
+            pub fn set(&mut self, name: &str, value: u64) -> Result<(), BadLimit> {
+                let (field, smallest) = match name {
+                    $(stringify!($name) => (&mut self.$name, $smallest),)+
+                    _ => {
+                        let names = [$(stringify!($name)),+].join(", ");
+                        return Err(BadLimit(format!("there is no limit `{name}`; there are {names}")));
+                    }
+                };
+                if value < smallest {
+                    return Err(BadLimit(format!("{name} is at least {smallest}, not {value}")));
+                }
+                *field = value;
+                Ok(())
+            }
+        }
+    };
+}
+
+limits! {
+    /// Bytes of a message's head: request line or status line, and headers (Envoy's `max_request_headers_kb`).
+    head_bytes_max = 61_440, 8_192;
+    /// Headers of a message (Envoy's `max_headers_count`).
+    headers_max = 100, 1;
+    /// Time a client may take to send a head it has begun (Envoy's `request_headers_timeout`); 0 is no limit.
+    head_time_max_ms = 60_000, 0;
+    /// Time a client's connection is kept without a request (Envoy's `idle_timeout`); 0 is no limit.
+    downstream_idle_time_max_ms = 3_600_000, 0;
+    /// Client connections of the process; 0 is half of the open files the process may have.
+    downstream_connections_max = 0, 0;
+    /// Streams a client may have open at once on one HTTP/2 connection (RFC 9113 section 6.5.2).
+    concurrent_streams_max = 1_024, 1;
+    /// HTTP/2 frames without payload of their own (PING, SETTINGS, WINDOW_UPDATE, PRIORITY and unknown ones) that a peer
+    /// may send ahead of those it has earned by requests, answers, data and time.
+    http2_control_frames_max = 1_000, 100;
+    /// HTTP/2 streams that a peer may reset ahead of those it has earned by answers and time.
+    http2_reset_frames_max = 1_000, 10;
+    /// HTTP/2 DATA, HEADERS and CONTINUATION frames that carry nothing and end nothing, that a peer may send ahead of those
+    /// it has earned.
+    http2_empty_frames_max = 100, 10;
+    /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
+    /// may have, if that is bounded.
+    memory_bytes_max = 0, 0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_set_by_name() {
+        let mut limits = Limits::default();
+        assert_eq!(limits.set("head_bytes_max", 10_000), Ok(()));
+        assert_eq!(limits.head_bytes_max, 10_000);
+        let unknown = limits.set("head_bytes", 1).unwrap_err().to_string();
+        assert!(unknown.contains("there is no limit `head_bytes`") && unknown.contains("memory_bytes_max"));
+        let small = limits.set("head_bytes_max", 1).unwrap_err().to_string();
+        assert_eq!(small, "head_bytes_max is at least 8192, not 1");
+    }
+
+    #[test]
+    fn every_limit_says_what_it_bounds_and_can_be_set_to_its_default() {
+        let mut limits = Limits::default();
+        for Entry { name, what, value } in Limits::default().entries() {
+            assert!(what.len() > 20 && what.ends_with('.'), "{name}: {what}");
+            assert_eq!(limits.set(name, value), Ok(()), "{name}");
+        }
+        assert_eq!(limits, Limits::default());
+    }
+}

@@ -1,0 +1,331 @@
+//! Counts the frames of an HTTP/2 connection that cost us work and carry nothing: the floods of PING, SETTINGS,
+//! WINDOW_UPDATE, PRIORITY, RST_STREAM and empty frames that h2 answers as fast as they come.
+//!
+//! No I/O: bytes of either direction go in, a verdict comes out. A peer may send a burst of such frames; it earns more by
+//! requests, answers and data, and by time. So a client that acknowledges every DATA frame, cancels calls it no longer
+//! needs or pings every ten seconds never runs out, and one that does nothing else soon does. Semantics: Envoy's limits of
+//! the same kinds (`max_inbound_window_update_frames_per_data_frame_sent` and its like), which have no part for time.
+
+use config::Limits;
+
+/// Bytes of a frame header (RFC 9113 section 4.1).
+const HEADER_BYTES: usize = 9;
+
+/// Control frames that one useful frame earns: Envoy's `max_inbound_window_update_frames_per_data_frame_sent`.
+const CONTROL_FRAMES_PER_USEFUL: u32 = 10;
+
+/// Control frames that a second earns.
+const CONTROL_FRAMES_PER_SECOND: u32 = 100;
+
+/// Resets that a second earns.
+const RESET_FRAMES_PER_SECOND: u32 = 50;
+
+/// Frame types of RFC 9113 section 6 that are told apart here.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+
+/// Flags: the end of a stream, on DATA and HEADERS, and of a header block, on HEADERS and CONTINUATION.
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+
+/// Which limit a peer has exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flood {
+    /// Frames without payload of their own.
+    Control,
+    /// Resets of streams.
+    Reset,
+    /// Frames that carry nothing and end nothing.
+    Empty,
+}
+
+impl Flood {
+    /// The limit's name in [`Limits`].
+    pub(crate) fn limit(self) -> &'static str {
+        match self {
+            Flood::Control => "http2_control_frames_max",
+            Flood::Reset => "http2_reset_frames_max",
+            Flood::Empty => "http2_empty_frames_max",
+        }
+    }
+}
+
+/// The header of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    length: u32,
+    kind: u8,
+    flags: u8,
+}
+
+impl Frame {
+    fn of(header: [u8; HEADER_BYTES]) -> Frame {
+        let [high, middle, low, kind, flags, ..] = header;
+        Frame { length: u32::from_be_bytes([0, high, middle, low]), kind, flags }
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Finds the frame headers in the bytes of one direction, however these are cut.
+#[derive(Debug)]
+struct Scanner {
+    header: [u8; HEADER_BYTES],
+    /// How much of the header is there.
+    known: usize,
+    /// Bytes to pass over before the next header.
+    skip: usize,
+}
+
+impl Scanner {
+    fn new(skip: usize) -> Scanner {
+        Scanner { header: [0; HEADER_BYTES], known: 0, skip }
+    }
+
+    fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.get(skipped..).unwrap_or_default();
+            let wanted = HEADER_BYTES - self.known;
+            let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+            for (to, from) in self.header.iter_mut().skip(self.known).zip(head) {
+                *to = *from;
+            }
+            self.known += head.len();
+            bytes = rest;
+            if self.known == HEADER_BYTES {
+                let frame = Frame::of(self.header);
+                self.known = 0;
+                self.skip = frame.length as usize;
+                each(frame);
+            }
+        }
+    }
+}
+
+/// What a peer may still send.
+#[derive(Debug)]
+struct Budget {
+    control: u32,
+    resets: u32,
+    empty: u32,
+    control_max: u32,
+    resets_max: u32,
+    empty_max: u32,
+}
+
+impl Budget {
+    fn of(limits: &Limits) -> Budget {
+        let whole = |limit| u32::try_from(limit).unwrap_or(u32::MAX);
+        let (control, resets, empty) = (
+            whole(limits.http2_control_frames_max),
+            whole(limits.http2_reset_frames_max),
+            whole(limits.http2_empty_frames_max),
+        );
+        Budget { control, resets, empty, control_max: control, resets_max: resets, empty_max: empty }
+    }
+
+    fn earn(&mut self, control: u32, resets: u32, empty: u32) {
+        self.control = self.control.saturating_add(control).min(self.control_max);
+        self.resets = self.resets.saturating_add(resets).min(self.resets_max);
+        self.empty = self.empty.saturating_add(empty).min(self.empty_max);
+    }
+
+    fn spend(&mut self, frame: Frame) -> Result<(), Flood> {
+        let (left, flood) = match frame.kind {
+            DATA if frame.length == 0 && !frame.has(END_STREAM) => (&mut self.empty, Flood::Empty),
+            HEADERS | CONTINUATION if frame.length == 0 && !frame.has(END_HEADERS) => {
+                (&mut self.empty, Flood::Empty)
+            }
+            DATA | HEADERS | CONTINUATION => {
+                self.earn(CONTROL_FRAMES_PER_USEFUL, 0, 1);
+                return Ok(());
+            }
+            RST_STREAM => (&mut self.resets, Flood::Reset),
+            _ => (&mut self.control, Flood::Control),
+        };
+        *left = left.checked_sub(1).ok_or(flood)?;
+        Ok(())
+    }
+}
+
+/// Watches both directions of one connection.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    received: Scanner,
+    sent: Scanner,
+    budget: Budget,
+    /// The peer has begun a header block and not ended it.
+    in_header_block: bool,
+    /// The last frame was a part of a header block.
+    is_head: bool,
+}
+
+impl Watch {
+    /// Of a new connection. `preface_received` and `preface_sent` are the bytes that come before the first frame of each
+    /// direction (RFC 9113 section 3.4).
+    pub(crate) fn new(limits: &Limits, preface_received: usize, preface_sent: usize) -> Watch {
+        Watch {
+            received: Scanner::new(preface_received),
+            sent: Scanner::new(preface_sent),
+            budget: Budget::of(limits),
+            in_header_block: false,
+            is_head: false,
+        }
+    }
+
+    /// Bytes came from the peer.
+    pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        let Watch { received, budget, in_header_block, is_head, .. } = self;
+        let mut verdict = Ok(());
+        received.scan(bytes, |frame| {
+            *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
+            if *is_head {
+                *in_header_block = !frame.has(END_HEADERS);
+            }
+            if verdict.is_ok() {
+                verdict = budget.spend(frame);
+            }
+        });
+        verdict
+    }
+
+    /// Bytes went to the peer. An answer's end earns a reset, since the peer may reset what it has not read to its end.
+    pub(crate) fn sent(&mut self, bytes: &[u8]) {
+        let budget = &mut self.budget;
+        self.sent.scan(bytes, |frame| {
+            if matches!(frame.kind, DATA | HEADERS) {
+                budget.earn(CONTROL_FRAMES_PER_USEFUL, u32::from(frame.has(END_STREAM)), 0);
+            }
+        });
+    }
+
+    /// Time passed.
+    pub(crate) fn passed(&mut self, seconds: u32) {
+        self.budget.earn(
+            CONTROL_FRAMES_PER_SECOND.saturating_mul(seconds),
+            RESET_FRAMES_PER_SECOND.saturating_mul(seconds),
+            seconds,
+        );
+    }
+
+    /// Whether the peer has begun a header block, or a frame header, and not ended it.
+    pub(crate) fn is_head_open(&self) -> bool {
+        self.in_header_block || self.received.known > 0 || self.is_head && self.received.skip > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        bytes.resize(HEADER_BYTES + usize::from(length), 0xff);
+        bytes
+    }
+
+    fn watch() -> Watch {
+        Watch::new(&Limits::default(), 0, 0)
+    }
+
+    /// How many of these frames it takes until the peer is a flood.
+    fn endured(watch: &mut Watch, bytes: &[u8]) -> (u64, Option<Flood>) {
+        for count in 0..100_000 {
+            if let Err(flood) = watch.received(bytes) {
+                return (count, Some(flood));
+            }
+        }
+        (100_000, None)
+    }
+
+    #[test]
+    fn floods_end_at_their_limit() {
+        let limits = Limits::default();
+        let control = Some(Flood::Control);
+        for (kind, flags, length, max, flood) in [
+            (6, 0, 8, limits.http2_control_frames_max, control),
+            (4, 0, 0, limits.http2_control_frames_max, control),
+            (8, 0, 4, limits.http2_control_frames_max, control),
+            (2, 0, 5, limits.http2_control_frames_max, control),
+            (99, 0, 0, limits.http2_control_frames_max, control),
+            (RST_STREAM, 0, 4, limits.http2_reset_frames_max, Some(Flood::Reset)),
+            (DATA, 0, 0, limits.http2_empty_frames_max, Some(Flood::Empty)),
+            (HEADERS, 0, 0, limits.http2_empty_frames_max, Some(Flood::Empty)),
+            (CONTINUATION, 0, 0, limits.http2_empty_frames_max, Some(Flood::Empty)),
+        ] {
+            assert_eq!(endured(&mut watch(), &frame(kind, flags, length)), (max, flood), "kind {kind}");
+        }
+    }
+
+    #[test]
+    fn useful_frames_are_no_flood_and_earn_others() {
+        for (kind, flags, length) in [(DATA, 0, 1), (DATA, END_STREAM, 0), (HEADERS, END_HEADERS, 0)] {
+            assert_eq!(endured(&mut watch(), &frame(kind, flags, length)).1, None, "kind {kind}");
+        }
+        let mut request_and_pings = frame(HEADERS, END_HEADERS, 20);
+        for _ in 0..CONTROL_FRAMES_PER_USEFUL {
+            request_and_pings.extend(frame(6, 0, 8));
+        }
+        assert_eq!(endured(&mut watch(), &request_and_pings).1, None);
+        let mut acknowledged = watch();
+        for _ in 0..100_000 {
+            acknowledged.sent(&frame(DATA, 0, 200));
+            assert_eq!(acknowledged.received(&[frame(8, 0, 4), frame(8, 0, 4)].concat()), Ok(()));
+        }
+        let mut cancelled = watch();
+        for _ in 0..100_000 {
+            cancelled.sent(&frame(HEADERS, END_STREAM, 20));
+            assert_eq!(cancelled.received(&frame(RST_STREAM, 0, 4)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn time_earns() {
+        let mut watch = watch();
+        assert_eq!(endured(&mut watch, &frame(6, 0, 8)).1, Some(Flood::Control));
+        watch.passed(1);
+        assert_eq!(
+            endured(&mut watch, &frame(6, 0, 8)),
+            (CONTROL_FRAMES_PER_SECOND.into(), Some(Flood::Control))
+        );
+        watch.passed(u32::MAX);
+        assert_eq!(endured(&mut watch, &frame(6, 0, 8)).0, Limits::default().http2_control_frames_max);
+    }
+
+    #[test]
+    fn bytes_may_be_cut_anywhere() {
+        let bytes: Vec<u8> = [frame(HEADERS, END_HEADERS, 30), frame(DATA, 0, 200), frame(6, 0, 8)].concat();
+        for size in 1..bytes.len() {
+            let mut found = Vec::new();
+            let mut scanner = Scanner::new(24);
+            let whole = [vec![0xaa; 24], bytes.clone()].concat();
+            for piece in whole.chunks(size) {
+                scanner.scan(piece, |frame| found.push((frame.kind, frame.length)));
+            }
+            assert_eq!(found, [(HEADERS, 30), (DATA, 200), (6, 8)], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_open_head_is_seen() {
+        let mut watch = watch();
+        assert!(!watch.is_head_open());
+        watch.received(&frame(HEADERS, 0, 10)).unwrap();
+        assert!(watch.is_head_open());
+        watch.received(&frame(CONTINUATION, END_HEADERS, 10)).unwrap();
+        assert!(!watch.is_head_open());
+        watch.received(&[0, 0]).unwrap();
+        assert!(watch.is_head_open());
+        watch.received(&frame(DATA, 0, 10)[2..15]).unwrap();
+        assert!(!watch.is_head_open(), "a slow body is no head");
+        watch.received(&[0; 4]).unwrap();
+        watch.received(&frame(HEADERS, END_HEADERS, 10)[..15]).unwrap();
+        assert!(watch.is_head_open());
+    }
+}

@@ -1,0 +1,327 @@
+//! Watches one client connection: how long it is silent, how long it takes for a head, and what it sends that costs us
+//! work and carries nothing. A connection that exceeds a limit is closed, for a reason that is counted.
+//!
+//! Times are kept in whole seconds by the worker's sweep, which looks at all connections; a request costs no timer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use config::Limits;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::codec::h2_frames::Watch;
+
+/// What the sweep does about a connection whose limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It was idle for long enough: it ends like in a drain.
+    Idle,
+    /// It was idle, was told to end and did not.
+    Ended,
+    /// It exceeded the limit of this name.
+    Limit(&'static str),
+}
+
+/// How long an idle HTTP/2 client may take to agree that its connection ends.
+const GOODBYE_TIME_MAX_MS: u64 = 2_000;
+
+/// What is known of one client connection.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    limits: Rc<Limits>,
+    /// The sweep's second at which it last became idle or began a head.
+    since: Cell<u64>,
+    /// The sweep's second now.
+    now: Rc<Cell<u64>>,
+    /// Whether a head was begun.
+    in_head: Cell<bool>,
+    /// Requests that have begun and not ended.
+    active: Cell<u32>,
+    closing: Cell<Option<Closing>>,
+    /// The connection's task, to be woken when it is to close.
+    task: RefCell<Option<Waker>>,
+    /// For HTTP/2.
+    frames: RefCell<Option<Watch>>,
+}
+
+impl Guard {
+    /// Of a connection that has just been accepted. `now` is the sweep's clock.
+    pub(crate) fn new(limits: &Rc<Limits>, now: &Rc<Cell<u64>>) -> Rc<Guard> {
+        Rc::new(Guard {
+            limits: limits.clone(),
+            since: Cell::new(now.get()),
+            now: now.clone(),
+            in_head: Cell::new(false),
+            active: Cell::new(0),
+            closing: Cell::new(None),
+            task: RefCell::default(),
+            frames: RefCell::default(),
+        })
+    }
+
+    /// The limits it keeps.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// It speaks HTTP/2; `preface` bytes come before its first frame.
+    pub(super) fn speaks_http2(&self, preface: usize) {
+        *self.frames.borrow_mut() = Some(Watch::new(&self.limits, preface, 0));
+        self.in_head.set(false);
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.frames.borrow().is_some()
+    }
+
+    /// A request's head has been read.
+    pub(super) fn request_begins(&self) {
+        self.active.set(self.active.get() + 1);
+        self.in_head.set(false);
+    }
+
+    /// A request has been answered, or given up.
+    pub(super) fn request_ends(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+        self.since.set(self.now.get());
+    }
+
+    /// Bytes came from the client.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let mut frames = self.frames.borrow_mut();
+        let head = match &mut *frames {
+            Some(frames) => {
+                if let Err(flood) = frames.received(bytes) {
+                    self.closing.set(Some(Closing::Limit(flood.limit())));
+                }
+                frames.is_head_open()
+            }
+            None => self.active.get() == 0,
+        };
+        if head != self.in_head.get() {
+            self.in_head.set(head);
+            self.since.set(self.now.get());
+        }
+    }
+
+    /// Bytes went to the client.
+    fn sent(&self, bytes: &[u8]) {
+        if let Some(frames) = &mut *self.frames.borrow_mut() {
+            frames.sent(bytes);
+        }
+    }
+
+    /// Looks at it once a second, and closes it if it has been silent or slow for too long.
+    pub(crate) fn sweep(&self, seconds: u32) {
+        if let Some(frames) = &mut *self.frames.borrow_mut() {
+            frames.passed(seconds);
+        }
+        let since = self.now.get().saturating_sub(self.since.get()).saturating_mul(1000);
+        let passed = |limit: u64| limit != 0 && since >= limit;
+        let closing = if self.closing.get() == Some(Closing::Idle) {
+            (self.active.get() == 0 && passed(GOODBYE_TIME_MAX_MS)).then_some(Closing::Ended)
+        } else if self.in_head.get() {
+            passed(self.limits.head_time_max_ms).then_some(Closing::Limit("head_time_max_ms"))
+        } else {
+            (self.active.get() == 0 && passed(self.limits.downstream_idle_time_max_ms))
+                .then_some(Closing::Idle)
+        };
+        if closing.is_some() && self.exceeded().is_none() {
+            self.closing.set(closing);
+            self.since.set(self.now.get());
+            if let Some(task) = &*self.task.borrow() {
+                task.wake_by_ref();
+            }
+        }
+    }
+
+    /// The limit it has exceeded, if it has.
+    pub(super) fn exceeded(&self) -> Option<&'static str> {
+        match self.closing.get() {
+            Some(Closing::Limit(limit)) => Some(limit),
+            Some(Closing::Idle | Closing::Ended) | None => None,
+        }
+    }
+
+    /// Ready when it is to close.
+    pub(crate) fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<Closing> {
+        if let Some(closing) = self.closing.get() {
+            return Poll::Ready(closing);
+        }
+        // A task's waker stays the same while the task lives, and a connection is one task.
+        let mut task = self.task.borrow_mut();
+        if task.is_none() {
+            *task = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// A client's stream as its guard sees it, with the bytes that were read already to tell the protocol.
+pub(super) struct Guarded<T> {
+    first: Vec<u8>,
+    stream: T,
+    guard: Rc<Guard>,
+}
+
+impl<T> Guarded<T> {
+    /// `first` are bytes that were read from `stream`.
+    pub(super) fn new(first: Vec<u8>, stream: T, guard: Rc<Guard>) -> Guarded<T> {
+        Guarded { first, stream, guard }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.guard.exceeded().is_some() {
+            // Nothing more is taken in; the connection's task sees why when it is polled.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if self.first.is_empty() {
+            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let fitting = self.first.len().min(buffer.remaining());
+            buffer.put_slice(self.first.get(..fitting).unwrap_or_default());
+            if fitting == self.first.len() {
+                self.first = Vec::new();
+            } else {
+                self.first.drain(..fitting);
+            }
+        }
+        self.guard.received(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.guard.sent(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
+        let mut left = written;
+        for buffer in buffers {
+            let part = left.min(buffer.len());
+            self.guard.sent(buffer.get(..part).unwrap_or_default());
+            left -= part;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Client {
+        guard: Rc<Guard>,
+        now: Rc<Cell<u64>>,
+    }
+
+    impl Client {
+        fn new() -> Client {
+            let limits =
+                Limits { head_time_max_ms: 5_000, downstream_idle_time_max_ms: 20_000, ..Limits::default() };
+            let now = Rc::new(Cell::new(100));
+            Client { guard: Guard::new(&Rc::new(limits), &now), now }
+        }
+
+        /// Lets so many seconds pass; what is closed by then, and after how many.
+        fn wait(&self, seconds: u64) -> Option<(u64, Closing)> {
+            (1..=seconds).find_map(|second| {
+                self.now.set(self.now.get() + 1);
+                self.guard.sweep(1);
+                self.guard.closing.get().map(|closing| (second, closing))
+            })
+        }
+    }
+
+    const SLOW: Closing = Closing::Limit("head_time_max_ms");
+
+    #[test]
+    fn a_silent_connection_is_idle() {
+        assert_eq!(Client::new().wait(60), Some((20, Closing::Idle)));
+    }
+
+    #[test]
+    fn a_head_must_come_in_time_however_it_trickles() {
+        let client = Client::new();
+        assert_eq!(client.wait(15), None);
+        for _ in 0..4 {
+            client.guard.received(b"G");
+            assert_eq!(client.wait(1), None);
+        }
+        assert_eq!(client.wait(60), Some((1, SLOW)));
+    }
+
+    #[test]
+    fn a_request_may_take_its_time() {
+        let client = Client::new();
+        client.guard.received(b"GET / HTTP/1.1\r\n\r\n");
+        client.guard.request_begins();
+        client.guard.received(b"a slow body");
+        assert_eq!(client.wait(1000), None);
+        client.guard.request_ends();
+        assert_eq!(client.wait(60), Some((20, Closing::Idle)));
+    }
+
+    #[test]
+    fn an_http2_connection_is_idle_though_it_pings() {
+        let client = Client::new();
+        client.guard.speaks_http2(0);
+        for _ in 0..19 {
+            client.guard.received(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+            assert_eq!(client.wait(1), None);
+        }
+        assert_eq!(client.wait(60), Some((1, Closing::Idle)));
+        client.guard.closing.set(Some(Closing::Idle));
+        let ended = (1..=60).find(|_| client.wait(1) == Some((1, Closing::Ended)));
+        assert_eq!(ended, Some(2), "it does not agree that it ends");
+    }
+
+    #[test]
+    fn an_open_header_block_is_a_slow_head() {
+        let client = Client::new();
+        client.guard.speaks_http2(0);
+        client.guard.received(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]);
+        assert_eq!(client.wait(60), Some((5, SLOW)));
+    }
+
+    #[test]
+    fn a_flood_closes_at_once() {
+        let client = Client::new();
+        client.guard.speaks_http2(0);
+        for _ in 0..=Limits::default().http2_control_frames_max {
+            client.guard.received(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        }
+        assert_eq!(client.guard.closing.get(), Some(Closing::Limit("http2_control_frames_max")));
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether the process has too much to do. Semantics: Envoy's overload manager with its heap resource monitor and the
+//! action `stop_accepting_requests`.
+//!
+//! One thread watches the process's memory and sets a flag; every worker reads it, once a request, without waiting for
+//! anybody.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+/// How often memory is looked at.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Where the kernel says how much memory the container may have: cgroup version 2, then version 1.
+const CONTAINER_LIMITS: [&str; 2] =
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// Bytes of a page of memory on every machine weft runs on.
+const PAGE_BYTES: u64 = 4096;
+
+/// A limit above this is none: cgroup version 1 writes a huge number for "unlimited".
+const UNLIMITED_BYTES: u64 = 1 << 60;
+
+/// Whether work is refused.
+#[derive(Debug, Default)]
+pub(crate) struct Overload {
+    shedding: CachePadded<AtomicBool>,
+}
+
+impl Overload {
+    /// Whether new connections and requests are to be refused.
+    pub(crate) fn is_shedding(&self) -> bool {
+        self.shedding.load(Ordering::Relaxed)
+    }
+
+    /// Compares what the process uses with its limit; says what holds from now on. Refusing ends when a tenth of the limit
+    /// is free again, so that it does not flap.
+    pub(crate) fn look(&self, used: Option<u64>, limit: Option<u64>) -> bool {
+        let shedding = match (used, limit) {
+            (Some(used), Some(limit)) if self.is_shedding() => used > limit - limit / 10,
+            (Some(used), Some(limit)) => used > limit,
+            _ => false,
+        };
+        self.shedding.store(shedding, Ordering::Relaxed);
+        shedding
+    }
+}
+
+/// Memory the process may use before it refuses work: as told, or nine tenths of what its container may have.
+pub(crate) fn memory_limit(told: u64) -> Option<u64> {
+    if told != 0 {
+        return Some(told);
+    }
+    container_limit(CONTAINER_LIMITS.iter().map(Path::new)).map(|limit| limit / 10 * 9)
+}
+
+fn container_limit<'a>(files: impl Iterator<Item = &'a Path>) -> Option<u64> {
+    let mut limits = files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    limits.find(|limit| *limit < UNLIMITED_BYTES)
+}
+
+/// Memory the process holds now, in bytes.
+pub(crate) fn memory_used() -> Option<u64> {
+    let pages = fs::read_to_string("/proc/self/statm").ok()?;
+    pages.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(PAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusing_begins_at_the_limit_and_ends_below_it() {
+        let overload = Overload::default();
+        for (used, shedding) in [(50, false), (100, false), (101, true), (95, true), (90, false), (95, false)]
+        {
+            assert_eq!(overload.look(Some(used), Some(100)), shedding, "{used}");
+            assert_eq!(overload.is_shedding(), shedding, "{used}");
+        }
+        assert!(!overload.look(Some(u64::MAX), None));
+    }
+
+    #[test]
+    fn the_containers_limit_is_read_where_it_is_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (max, number, huge) =
+            (file("max", "max\n"), file("number", "1048576\n"), file("huge", "9223372036854771712\n"));
+        let missing = directory.path().join("missing");
+        let limit = |files: &[&Path]| container_limit(files.iter().copied());
+        assert_eq!(limit(&[&missing, &max, &huge]), None);
+        assert_eq!(limit(&[&max, &number]), Some(1_048_576));
+    }
+
+    #[test]
+    fn the_process_uses_memory() {
+        assert!(memory_used().unwrap() > 1_000_000);
+    }
+}
