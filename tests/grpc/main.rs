@@ -4,6 +4,7 @@
 
 mod calls;
 mod frames;
+mod goaway;
 mod peers;
 mod service;
 mod streams;
