@@ -16,7 +16,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("worker", &["listener"]),
     // What a request never waits for.
     ("control", &["snapshot"]),
-    ("admin", &["control", "snapshot"]),
+    // The console shows what the pure decisions about upstreams say.
+    ("admin", &["control", "upstream"]),
     ("agent", &["control", "snapshot"]),
     ("app", &["worker", "control", "admin", "agent"]),
     // `check` reads a configuration without running a proxy.
@@ -33,7 +34,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ///
 /// The codec is one of them though it stands inside `http`: heads, bodies and frames are the words in which routing,
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
-const LEAVES: [&str; 5] = ["time", "net", "telemetry", "tls", "http::codec"];
+const LEAVES: [&str; 6] = ["time", "net", "telemetry", "tls", "overload", "http::codec"];
 
 /// The clock.
 const CLOCK: &str = "time";

@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 
 use self::config_dump::{Refusal, Selection};
 use crate::control::Status;
-use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, h1_server};
+use crate::http::codec::guard::Guarded;
+use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, h1};
 use crate::snapshot::Reader;
 use crate::telemetry::Registry;
 pub(crate) use gauges::Gauges;
@@ -90,7 +91,8 @@ pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -
                 async move { console.answer(&head, body, remote) }
             };
             // An operator who leaves in the middle of an answer is no one's concern.
-            drop(h1_server::serve(stream, &Limits::default(), handler, std::future::pending()).await);
+            let stream = Guarded::alone(stream);
+            drop(h1::server::serve(stream, &Limits::default(), handler, std::future::pending()).await);
         });
     }
 }

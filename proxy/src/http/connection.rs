@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
-use super::codec::{ConnectionError, h1_server, h2_server};
+use super::codec::guard::{Closing, Guard, Guarded};
+use super::codec::{ConnectionError, h1, h2_server};
 use super::engine::{Engine, Generation, ListenerView};
 use super::exchange::exchange;
-use super::guard::{Closing, Guard, Guarded};
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -59,14 +60,11 @@ impl Downstream {
 
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
 /// is closed; so it is when it was idle for too long. One that exceeds a limit ends at once.
-pub(crate) async fn serve<T>(
-    stream: T,
+pub(crate) async fn serve(
+    stream: TcpStream,
     downstream: Rc<Downstream>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), ConnectionError>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<(), ConnectionError> {
     let guard = downstream.guard.clone();
     let mut shutdown = pin!(shutdown);
     let shutdown = poll_fn(|cx| {
@@ -94,14 +92,11 @@ where
     .await
 }
 
-async fn serve_until<T>(
-    mut stream: T,
+async fn serve_until(
+    mut stream: TcpStream,
     downstream: Rc<Downstream>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), ConnectionError>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<(), ConnectionError> {
     let guard = downstream.guard.clone();
     let Some(first) = first_bytes(&mut stream, &guard).await.map_err(|_| ConnectionError::Io)? else {
         return Ok(());
@@ -116,12 +111,12 @@ where
         let exceeded = || guard.exceeded();
         h2_server::serve(stream, guard.limits(), Rc::new(handler), shutdown, exceeded).await
     } else {
-        h1_server::serve(stream, guard.limits(), handler, shutdown).await
+        h1::server::serve(stream, guard.limits(), handler, shutdown).await
     }
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word.
-async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), guard: &Guard) -> io::Result<Option<Vec<u8>>> {
+async fn first_bytes(stream: &mut TcpStream, guard: &Guard) -> io::Result<Option<Vec<u8>>> {
     let mut first = Vec::with_capacity(PREFACE.len());
     loop {
         let mut rest = [0; PREFACE.len()];

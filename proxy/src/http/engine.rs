@@ -9,7 +9,7 @@ use std::time::Instant;
 use config::Limits;
 use slab::Slab;
 
-use super::guard::Guard;
+use super::codec::guard::Guard;
 use super::labels::Identity;
 use crate::overload::Overload;
 use crate::snapshot::{Action, Found, Listener, Reader, Route, Snapshot};

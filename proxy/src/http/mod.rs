@@ -9,7 +9,6 @@ pub(crate) mod connection;
 pub(crate) mod engine;
 mod error;
 mod exchange;
-pub(crate) mod guard;
 mod headers;
 pub(crate) mod labels;
 mod local_reply;

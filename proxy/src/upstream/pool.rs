@@ -14,12 +14,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::h1::H1;
+use self::h2::H2;
+pub(crate) use self::h2::H2Guard;
 use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
-pub(crate) use h1::H1;
-use h2::H2;
-pub(crate) use h2::H2Guard;
 use line::Line;
 
 /// How connections of a pool are made.
@@ -52,6 +52,8 @@ pub(crate) struct Pool {
     address: SocketAddr,
     limits: Rc<Limits>,
     monitor: Rc<Monitor>,
+    /// Limits of the heads that upstreams send: Envoy's defaults.
+    head_limits: Rc<config::Limits>,
     settings: Cell<Settings>,
     /// HTTP/1 connections without a request.
     h1_idle: RefCell<Vec<H1>>,
@@ -77,6 +79,7 @@ impl Pool {
             address,
             limits,
             monitor,
+            head_limits: Rc::default(),
             settings: Cell::new(settings),
             h1_idle: RefCell::default(),
             h1_line: RefCell::default(),
@@ -111,13 +114,18 @@ impl Pool {
         self.h2_open.borrow_mut().clear();
     }
 
-    /// Closes connections that were idle for too long.
+    /// Closes connections that were idle for too long, or that the upstream has closed.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.h2_open.borrow_mut().retain(|connection| !connection.is_retired());
-        let Some(timeout) = self.settings.get().idle_timeout else { return };
-        let expired = |since: Instant| now.saturating_duration_since(since) >= timeout;
-        self.h1_idle.borrow_mut().retain(|connection| !expired(connection.idle_since()));
-        self.h2_open.borrow_mut().retain(|connection| !connection.idle_since().is_some_and(expired));
+        let timeout = self.settings.get().idle_timeout;
+        let expired =
+            |since: Instant| timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout);
+        // That the upstream has closed an HTTP/1 connection is noticed here, or when a request would take it.
+        self.h1_idle
+            .borrow_mut()
+            .retain(|connection| connection.client.is_ready() && !expired(connection.idle_since()));
+        self.h2_open
+            .borrow_mut()
+            .retain(|connection| !connection.is_retired() && !connection.idle_since().is_some_and(expired));
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::admin::FullBody;
-use crate::http::codec::{RequestHead, ResponseHead, h1_server};
+use crate::http::codec::guard::Guarded;
+use crate::http::codec::{RequestHead, ResponseHead, h1};
 use crate::net;
 
 /// Response header in which a backend says who it is.
@@ -129,7 +130,8 @@ async fn accept(backend: Backend, socket: TcpListener) {
                 connections.spawn_local(async move {
                     let handler = |head, _| { let answer = echo(&backend, &head); async { answer } };
                     // How a connection ends is no concern of an echo.
-                    drop(h1_server::serve(stream, &config::Limits::default(), handler, std::future::pending()).await);
+                    let (stream, limits) = (Guarded::alone(stream), config::Limits::default());
+                    drop(h1::server::serve(stream, &limits, handler, std::future::pending()).await);
                 });
             }
             Some(_) = connections.join_next() => {}

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::backends::SERVED_BY;
-use crate::http::codec::{Body, EmptyBody, Frame, RequestHead, Version, h1_client};
+use crate::http::codec::{Body, EmptyBody, Frame, RequestHead, Version, h1};
 use crate::time;
 
 /// Connections the load is spread over.
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// One keep-alive connection, made anew when it is gone.
 pub(super) struct Client {
     address: SocketAddr,
-    connection: Option<h1_client::Client<EmptyBody>>,
+    connection: Option<h1::client::Client>,
 }
 
 /// What a client got.
@@ -101,12 +101,10 @@ impl Client {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<h1_client::Client<EmptyBody>, String> {
+async fn connect(address: SocketAddr) -> Result<h1::client::Client, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let (client, connection) = h1_client::connect(stream).await.map_err(|error| error.to_string())?;
-    tokio::task::spawn_local(connection);
-    Ok(client)
+    Ok(h1::client::Client::new(stream, &Rc::default()))
 }
 
 /// What a load has seen.

@@ -1,14 +1,14 @@
 //! Bodies: what comes from a peer, and what is sent to one.
 
-use std::pin::Pin;
+use std::fmt;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::Body as _;
 
-use super::StreamError;
 use super::h2_body::H2Body;
+use super::{StreamError, h1};
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -56,14 +56,22 @@ impl Body for EmptyBody {
 
 /// A body that comes from a peer, as it comes. What was polled counts as read: flow control lets the peer send that
 /// much more. Dropping it before its end resets the stream, or closes an HTTP/1 connection.
-#[derive(Debug)]
 pub(crate) struct RecvBody(Source);
 
-#[derive(Debug)]
 enum Source {
     Empty,
-    H1(hyper::body::Incoming),
+    /// Of a request.
+    H1Server(Rc<h1::server::ServerConn>),
+    /// Of a response.
+    H1Client(h1::client::Incoming),
+    /// Of either, over HTTP/2.
     H2(H2Body),
+}
+
+impl fmt::Debug for RecvBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
+    }
 }
 
 /// Ends a task of this thread when it is no longer wanted.
@@ -82,9 +90,14 @@ impl RecvBody {
         RecvBody(Source::Empty)
     }
 
-    /// What hyper received.
-    pub(super) fn from_h1(incoming: hyper::body::Incoming) -> RecvBody {
-        if incoming.is_end_stream() { RecvBody::empty() } else { RecvBody(Source::H1(incoming)) }
+    /// Of a request that comes on `conn`.
+    pub(super) fn from_h1_server(conn: Rc<h1::server::ServerConn>) -> RecvBody {
+        RecvBody(Source::H1Server(conn))
+    }
+
+    /// Of a response.
+    pub(super) fn from_h1_client(incoming: h1::client::Incoming) -> RecvBody {
+        RecvBody(Source::H1Client(incoming))
     }
 
     /// What h2 receives; `sender` is aborted when the body is dropped.
@@ -103,12 +116,8 @@ impl Body for RecvBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         match &mut self.0 {
             Source::Empty => Poll::Ready(None),
-            Source::H1(incoming) => Pin::new(incoming).poll_frame(cx).map(|frame| {
-                frame.map(|frame| match frame {
-                    Ok(frame) => Ok(from_http_body(frame)),
-                    Err(error) => Err(StreamError::from(&error)),
-                })
-            }),
+            Source::H1Server(conn) => conn.poll_body(cx),
+            Source::H1Client(incoming) => incoming.poll_frame(cx),
             Source::H2(body) => body.poll_frame(cx),
         }
     }
@@ -116,7 +125,8 @@ impl Body for RecvBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Empty => true,
-            Source::H1(incoming) => incoming.is_end_stream(),
+            Source::H1Server(conn) => conn.is_body_ended(),
+            Source::H1Client(incoming) => incoming.is_end_stream(),
             Source::H2(body) => body.is_end_stream(),
         }
     }
@@ -124,7 +134,8 @@ impl Body for RecvBody {
     fn exact_length(&self) -> Option<u64> {
         match &self.0 {
             Source::Empty => Some(0),
-            Source::H1(incoming) => incoming.size_hint().exact(),
+            Source::H1Server(conn) => conn.body_remaining(),
+            Source::H1Client(incoming) => incoming.exact_length(),
             Source::H2(_) => None,
         }
     }
@@ -134,43 +145,5 @@ impl Body for RecvBody {
         if let Source::H2(body) = &mut self.0 {
             body.read_ahead(cx);
         }
-    }
-}
-
-fn from_http_body(frame: http_body::Frame<Bytes>) -> Frame {
-    match frame.into_data() {
-        Ok(data) => Frame::Data(data),
-        // A frame is data or trailers; there is no third kind to lose.
-        Err(frame) => Frame::Trailers(frame.into_trailers().unwrap_or_default()),
-    }
-}
-
-/// Shows a [`Body`] to hyper.
-pub(super) struct HyperBody<B>(pub(super) B);
-
-impl<B: Body> http_body::Body for HyperBody<B> {
-    type Data = Bytes;
-    type Error = StreamError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, StreamError>>> {
-        self.0.poll_frame(cx).map(|frame| {
-            frame.map(|frame| {
-                frame.map(|frame| match frame {
-                    Frame::Data(data) => http_body::Frame::data(data),
-                    Frame::Trailers(trailers) => http_body::Frame::trailers(trailers),
-                })
-            })
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.0.exact_length().map(http_body::SizeHint::with_exact).unwrap_or_default()
     }
 }

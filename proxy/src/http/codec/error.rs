@@ -31,18 +31,6 @@ impl fmt::Display for StreamError {
 
 impl std::error::Error for StreamError {}
 
-impl From<&hyper::Error> for StreamError {
-    fn from(error: &hyper::Error) -> StreamError {
-        if error.is_parse() || error.is_parse_too_large() {
-            StreamError::Protocol(describe(error))
-        } else if error.is_user() || error.is_body_write_aborted() {
-            StreamError::BodyAborted
-        } else {
-            StreamError::ConnectionClosed
-        }
-    }
-}
-
 impl From<&h2::Error> for StreamError {
     fn from(error: &h2::Error) -> StreamError {
         match error.reason() {
@@ -65,18 +53,6 @@ pub(crate) enum ConnectionError {
     Limit(&'static str),
     /// Reading or writing failed.
     Io,
-}
-
-impl From<&hyper::Error> for ConnectionError {
-    fn from(error: &hyper::Error) -> ConnectionError {
-        if error.is_parse_too_large() {
-            ConnectionError::Limit("head_bytes_max")
-        } else if error.is_parse() {
-            ConnectionError::Protocol(describe(error))
-        } else {
-            ConnectionError::Io
-        }
-    }
 }
 
 impl From<&h2::Error> for ConnectionError {

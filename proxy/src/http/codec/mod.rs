@@ -1,14 +1,14 @@
 //! HTTP on the wire, both versions and both directions, as weft sees it.
 //!
 //! The types of this module (heads, bodies, frames, errors) are all that the rest of the proxy knows of HTTP's wire:
-//! the four codecs below are the only files that know hyper and h2, so that either can be replaced behind them.
+//! the codecs below are the only files that know how HTTP is written, so that each can be replaced behind them.
 //! A codec decides nothing: it turns bytes into heads and frames, and failures into [`StreamError`]s.
 
 mod body;
 mod error;
 mod fair;
-pub(crate) mod h1_client;
-pub(crate) mod h1_server;
+pub(crate) mod guard;
+pub(crate) mod h1;
 mod h2_body;
 pub(crate) mod h2_client;
 pub(crate) mod h2_frames;
@@ -99,11 +99,4 @@ pub(crate) mod h2_settings {
     pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
     /// Largest header block we accept from an upstream; Envoy's default.
     pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 60 * 1024;
-}
-
-/// Limits of HTTP/1 heads from upstreams. The number of headers is left at hyper's default of 100, which is Envoy's
-/// too: saying it makes hyper allocate for each head what it otherwise keeps on the stack.
-pub(crate) mod h1_settings {
-    /// Largest head we accept; Envoy's default.
-    pub(crate) const HEADER_BYTES_MAX: usize = 60 * 1024;
 }

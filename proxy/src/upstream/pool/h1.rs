@@ -1,27 +1,39 @@
 //! HTTP/1 connections of a pool: reused last in, first out, so that spare ones grow old and leave.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use super::super::connect::{ConnectError, connect};
 use super::super::limits::AttachedRequest;
-use super::super::request_body::AttemptBody;
 use super::Pool;
 use super::line::Counted;
-use crate::http::codec::h1_client;
+use crate::http::codec::h1;
 use crate::time;
 
 /// An HTTP/1 connection; whoever holds it is its only user.
 pub(crate) struct H1 {
     /// The connection.
-    pub(crate) client: h1_client::Client<AttemptBody>,
+    pub(crate) client: h1::client::Client,
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
     requests: u32,
     idle_since: Instant,
     /// The request it is used for, if it is.
     request: Option<AttachedRequest>,
+    /// Counts it.
+    open: Option<Counted>,
+    /// Where others may wait for the room it leaves.
+    pool: Weak<Pool>,
+}
+
+impl Drop for H1 {
+    fn drop(&mut self) {
+        self.open = None;
+        if let Some(pool) = self.pool.upgrade() {
+            pool.open_h1_if_free();
+        }
+    }
 }
 
 impl H1 {
@@ -55,19 +67,9 @@ impl Pool {
         connection.request = None;
         connection.requests += 1;
         let worn = self.settings.get().max_requests.is_some_and(|max| connection.requests >= max);
-        if worn || connection.client.is_closed() {
-            return;
-        }
-        if connection.client.is_ready() {
+        // One that is not ready has answered before the request was complete, or said that it closes.
+        if !worn && connection.client.is_ready() {
             self.offer_h1(connection);
-        } else {
-            // The response is complete but the request is not, or the codec has not come round yet.
-            let pool = self.clone();
-            tokio::task::spawn_local(async move {
-                if connection.client.ready().await.is_ok() {
-                    pool.offer_h1(connection);
-                }
-            });
         }
     }
 
@@ -113,6 +115,13 @@ impl Pool {
         tokio::task::spawn_local(self.clone().connect_h1(open));
     }
 
+    /// The same, when a connection has left while nobody is looking at the line; who is will look himself.
+    fn open_h1_if_free(self: &Rc<Self>) {
+        if self.h1_line.try_borrow_mut().is_ok_and(|line| line.len() > line.connecting) {
+            self.open_h1();
+        }
+    }
+
     async fn connect_h1(self: Rc<Self>, open: Counted) {
         let opened = self.dial_h1(open).await;
         self.h1_line.borrow_mut().connecting -= 1;
@@ -129,15 +138,14 @@ impl Pool {
         let settings = self.settings.get();
         let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
         let local_address = stream.local_addr().ok();
-        let failed = |error| ConnectError::Failed(format!("{error}"));
-        let (client, connection) = h1_client::connect(stream).await.map_err(failed)?;
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            connection.await;
-            drop(open);
-            // Who waited for this one needs another.
-            pool.open_h1();
-        });
-        Ok(H1 { client, local_address, requests: 0, idle_since: time::now(), request: None })
+        Ok(H1 {
+            client: h1::client::Client::new(stream, &self.head_limits),
+            local_address,
+            requests: 0,
+            idle_since: time::now(),
+            request: None,
+            open: Some(open),
+            pool: Rc::downgrade(self),
+        })
     }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::codec::h2_frames::Watch;
+use super::h2_frames::Watch;
 
 /// What the sweep does about a connection whose limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,30 +68,30 @@ impl Guard {
     }
 
     /// It speaks HTTP/2; `preface` bytes come before its first frame.
-    pub(super) fn speaks_http2(&self, preface: usize) {
+    pub(crate) fn speaks_http2(&self, preface: usize) {
         *self.frames.borrow_mut() = Some(Watch::new(&self.limits, preface, 0));
         self.in_head.set(false);
     }
 
     /// Whether it speaks HTTP/2.
-    pub(super) fn is_http2(&self) -> bool {
+    pub(crate) fn is_http2(&self) -> bool {
         self.frames.borrow().is_some()
     }
 
     /// A request's head has been read.
-    pub(super) fn request_begins(&self) {
+    pub(crate) fn request_begins(&self) {
         self.active.set(self.active.get() + 1);
         self.in_head.set(false);
     }
 
     /// A request has been answered, or given up.
-    pub(super) fn request_ends(&self) {
+    pub(crate) fn request_ends(&self) {
         self.active.set(self.active.get().saturating_sub(1));
         self.since.set(self.now.get());
     }
 
     /// Bytes came from the client.
-    pub(super) fn received(&self, bytes: &[u8]) {
+    pub(crate) fn received(&self, bytes: &[u8]) {
         let mut frames = self.frames.borrow_mut();
         let head = match &mut *frames {
             Some(frames) => {
@@ -140,7 +140,7 @@ impl Guard {
     }
 
     /// The limit it has exceeded, if it has.
-    pub(super) fn exceeded(&self) -> Option<&'static str> {
+    pub(crate) fn exceeded(&self) -> Option<&'static str> {
         match self.closing.get() {
             Some(Closing::Limit(limit)) => Some(limit),
             Some(Closing::Idle | Closing::Ended) | None => None,
@@ -162,15 +162,20 @@ impl Guard {
 }
 
 /// A client's stream as its guard sees it, with the bytes that were read already to tell the protocol.
-pub(super) struct Guarded<T> {
+pub(crate) struct Guarded<T> {
     first: Vec<u8>,
     stream: T,
     guard: Rc<Guard>,
 }
 
 impl<T> Guarded<T> {
+    /// A stream that nobody watches.
+    pub(crate) fn alone(stream: T) -> Guarded<T> {
+        Guarded::new(Vec::new(), stream, Guard::new(&Rc::default(), &Rc::default()))
+    }
+
     /// `first` are bytes that were read from `stream`.
-    pub(super) fn new(first: Vec<u8>, stream: T, guard: Rc<Guard>) -> Guarded<T> {
+    pub(crate) fn new(first: Vec<u8>, stream: T, guard: Rc<Guard>) -> Guarded<T> {
         Guarded { first, stream, guard }
     }
 }

@@ -1,0 +1,222 @@
+//! HTTP/1 towards upstreams.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use config::Limits;
+use http::{Method, StatusCode};
+use tokio::net::TcpStream;
+
+use super::conn::{Conn, SendFailure, Sending};
+use super::decode::Decoder;
+use super::encode;
+use super::head::Received;
+use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError};
+
+/// Heads with a status of 1xx that are passed over before the answer. One is usual, more are rare, and without end they
+/// would keep us busy.
+const INFORMATIONAL_HEADS_MAX: u32 = 32;
+
+/// An upstream connection; whoever holds it is its only user.
+pub(crate) struct Client {
+    shared: Rc<Shared>,
+}
+
+/// What a client and the body of its answer have in common.
+struct Shared {
+    conn: Conn<TcpStream>,
+    limits: Rc<Limits>,
+    phase: Cell<Phase>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It can take a request.
+    Idle,
+    /// It has one.
+    Busy,
+    /// It cannot take another.
+    Over,
+}
+
+/// A request that failed, and the request itself when it is known that nothing of it was sent.
+pub(crate) struct SendError<B> {
+    /// Why.
+    pub(crate) error: StreamError,
+    /// The request, to be sent on another connection.
+    pub(crate) unsent: Option<(Box<RequestHead>, B)>,
+}
+
+/// The rest of a request that is still being sent while its answer comes; ready when it was sent. It is boxed because it
+/// is rare, and because a body that comes in is one type, whatever goes out.
+type Rest = Box<dyn FnMut(&mut Context<'_>) -> Poll<Result<(), SendFailure>>>;
+
+/// The body of an answer.
+pub(crate) struct Incoming {
+    shared: Rc<Shared>,
+    rest: Option<Rest>,
+    keep_alive: bool,
+}
+
+impl Client {
+    /// Takes over a connected socket. `limits` are those of heads.
+    pub(crate) fn new(stream: TcpStream, limits: &Rc<Limits>) -> Client {
+        let shared =
+            Shared { conn: Conn::new(stream), limits: limits.clone(), phase: Cell::new(Phase::Idle) };
+        Client { shared: Rc::new(shared) }
+    }
+
+    /// Whether a request can be sent: the last exchange has ended well, and the upstream has neither left nor said
+    /// anything nobody asked for.
+    pub(crate) fn is_ready(&self) -> bool {
+        if self.shared.phase.get() != Phase::Idle {
+            return false;
+        }
+        let mut state = self.shared.conn.state();
+        let silent =
+            state.buffer.is_empty() && state.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending();
+        if !silent {
+            self.shared.phase.set(Phase::Over);
+        }
+        silent
+    }
+
+    /// Sends a request and waits for the head of the answer. The body goes on being sent while the answer comes. Dropping
+    /// the future, or the answer's body before its end, makes the connection useless.
+    pub(crate) async fn send<B: Body>(
+        &mut self,
+        head: Box<RequestHead>,
+        mut body: B,
+    ) -> Result<(ResponseHead, RecvBody), SendError<B>> {
+        let shared = &self.shared;
+        shared.phase.set(Phase::Busy);
+        let framing = encode::request_framing(&head, &body);
+        encode::request(&head, framing, shared.conn.state().begin_head());
+        let mut sending = Some(Sending::new(framing));
+        let mut informational = 0;
+        let received = poll_fn(|cx| {
+            if let Some(send) = &mut sending {
+                match send.poll(&shared.conn, &mut body, cx) {
+                    Poll::Ready(Ok(())) => sending = None,
+                    Poll::Ready(Err(SendFailure::Body(error))) => return Poll::Ready(Err(error)),
+                    // The upstream may have answered before it left.
+                    Poll::Ready(Err(SendFailure::Io)) if shared.conn.state().wrote() => sending = None,
+                    Poll::Ready(Err(SendFailure::Io)) => {
+                        return Poll::Ready(Err(StreamError::ConnectionClosed));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            shared.poll_head(&head.method, &mut informational, cx)
+        });
+        match received.await {
+            Ok(received) => {
+                let rest = sending.map(|mut send| {
+                    let shared = shared.clone();
+                    let rest: Rest = Box::new(move |cx| send.poll(&shared.conn, &mut body, cx));
+                    rest
+                });
+                Ok(shared.answer(received, rest))
+            }
+            Err(error) => {
+                shared.phase.set(Phase::Over);
+                let wrote = shared.conn.state().wrote();
+                let unsent = (!wrote && error == StreamError::ConnectionClosed).then_some((head, body));
+                Err(SendError { error, unsent })
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn poll_head(
+        &self,
+        method: &Method,
+        informational: &mut u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received<ResponseHead>, StreamError>> {
+        let mut state = self.conn.state();
+        loop {
+            let state = &mut *state;
+            match state.heads.response(&mut state.buffer, &self.limits, method) {
+                Ok(Some(received)) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    let what = "101 without being asked for it".to_owned();
+                    return Poll::Ready(Err(StreamError::Protocol(what)));
+                }
+                Ok(Some(received)) if received.head.status.is_informational() => {
+                    *informational += 1;
+                    if *informational > INFORMATIONAL_HEADS_MAX {
+                        return Poll::Ready(Err(StreamError::Protocol("too many 1xx".to_owned())));
+                    }
+                    continue;
+                }
+                Ok(Some(received)) => return Poll::Ready(Ok(received)),
+                Ok(None) => {}
+                Err(bad) => return Poll::Ready(Err(StreamError::Protocol(bad.what.to_owned()))),
+            }
+            match std::task::ready!(state.poll_fill(cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(Err(StreamError::ConnectionClosed)),
+            }
+        }
+    }
+
+    fn answer(
+        self: &Rc<Shared>,
+        received: Received<ResponseHead>,
+        rest: Option<Rest>,
+    ) -> (ResponseHead, RecvBody) {
+        let Received { head, framing, keep_alive, .. } = received;
+        let mut state = self.conn.state();
+        state.decoder = Decoder::new(framing);
+        let ended = state.decoder.is_ended();
+        drop(state);
+        let incoming = Incoming { shared: self.clone(), rest, keep_alive };
+        if ended {
+            incoming.end();
+            return (head, RecvBody::empty());
+        }
+        (head, RecvBody::from_h1_client(incoming))
+    }
+}
+
+impl Incoming {
+    /// The next piece; meanwhile the rest of the request goes out.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        if let Some(rest) = &mut self.rest
+            && let Poll::Ready(sent) = rest(cx)
+        {
+            self.rest = None;
+            // The upstream may well answer without reading all of the request.
+            self.keep_alive &= sent.is_ok();
+        }
+        let frame = std::task::ready!(self.shared.conn.poll_body(cx));
+        if self.is_end_stream() {
+            self.end();
+        }
+        Poll::Ready(frame)
+    }
+
+    /// The answer has come in full: the connection can be used again if the request was sent in full, too.
+    fn end(&self) {
+        let state = self.shared.conn.state();
+        let clean = self.keep_alive && self.rest.is_none() && state.buffer.is_empty();
+        if self.shared.phase.get() == Phase::Busy {
+            self.shared.phase.set(if clean { Phase::Idle } else { Phase::Over });
+        }
+        drop(state);
+        self.shared.conn.state().rest();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.shared.conn.is_body_ended()
+    }
+
+    /// Bytes still to come, where that is known.
+    pub(crate) fn exact_length(&self) -> Option<u64> {
+        self.shared.conn.body_remaining()
+    }
+}

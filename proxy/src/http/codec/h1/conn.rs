@@ -1,0 +1,346 @@
+//! One socket with its buffers, and a body on its way out.
+//!
+//! Whoever holds a [`Conn`] polls it: the task of the connection, and whoever reads a body from it. Nobody holds the borrow
+//! of its state while somebody else's code runs.
+
+use std::cell::{RefCell, RefMut};
+use std::future::Future;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::decode::Decoder;
+use super::head::HeadReader;
+use super::{Framing, encode};
+use crate::http::codec::{Body, Frame, StreamError};
+
+/// Bytes of a read for a head, on the stack: a connection that waits for one holds no buffer.
+const HEAD_READ_BYTES: usize = 8 * 1024;
+
+/// Bytes of a read for a body, at first and at most; it doubles when a read has filled it.
+const BODY_READ_BYTES: usize = 8 * 1024;
+const BODY_READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes collected before they are written.
+const OUT_BYTES_MAX: usize = 16 * 1024;
+
+/// A piece of a body up to this size is copied behind what is to be written; a larger one is written from where it is.
+const COPIED_BYTES_MAX: usize = 4096;
+
+/// Room for a head that is written, which spares most heads a growing buffer.
+const HEAD_BYTES: usize = 1024;
+
+/// One connection.
+pub(crate) struct Conn<T>(RefCell<State<T>>);
+
+/// What is known of it.
+pub(crate) struct State<T> {
+    stream: T,
+    /// What was read and not looked at.
+    pub(super) buffer: BytesMut,
+    read_bytes: usize,
+    /// What is to be written, and how much of it was: `out`, then `data`, then `tail`.
+    out: Vec<u8>,
+    written: usize,
+    data: Bytes,
+    tail: &'static [u8],
+    /// Whether any byte was written since the last head was begun.
+    wrote: bool,
+    pub(super) heads: HeadReader,
+    /// Of the body that comes in.
+    pub(super) decoder: Decoder,
+    /// Why what came in cannot be read on.
+    pub(super) broken: Option<&'static str>,
+    /// The client waits for `100 Continue`.
+    pub(super) owes_continue: bool,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
+    /// Of a socket that nothing was read from.
+    pub(super) fn new(stream: T) -> Conn<T> {
+        Conn(RefCell::new(State {
+            stream,
+            buffer: BytesMut::new(),
+            read_bytes: BODY_READ_BYTES,
+            out: Vec::new(),
+            written: 0,
+            data: Bytes::new(),
+            tail: &[],
+            wrote: false,
+            heads: HeadReader::default(),
+            decoder: Decoder::new(Framing::Empty),
+            broken: None,
+            owes_continue: false,
+        }))
+    }
+
+    /// Its state; not to be held across another's code.
+    pub(super) fn state(&self) -> RefMut<'_, State<T>> {
+        self.0.borrow_mut()
+    }
+
+    /// Whether the body that comes in has ended.
+    pub(crate) fn is_body_ended(&self) -> bool {
+        self.state().decoder.is_ended()
+    }
+
+    /// Bytes still to come of it, where that is known.
+    pub(crate) fn body_remaining(&self) -> Option<u64> {
+        self.state().decoder.remaining()
+    }
+
+    /// The next piece of the body that comes in; `None` at its end.
+    pub(crate) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        let mut state = self.state();
+        if state.owes_continue {
+            state.owes_continue = false;
+            state.out.extend_from_slice(encode::CONTINUE);
+            // What does not fit now goes with the response; an error shows there, too.
+            let _ = state.poll_flush(cx);
+        }
+        loop {
+            if let Some(what) = state.broken {
+                return Poll::Ready(Some(Err(StreamError::Protocol(what.to_owned()))));
+            }
+            match state.decode() {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if state.decoder.is_ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(what) => {
+                    state.broken = Some(what);
+                    continue;
+                }
+            }
+            match ready!(state.poll_fill_body(cx)) {
+                Ok(1..) => {}
+                Ok(0) if state.decoder.close() => return Poll::Ready(None),
+                Ok(0) => {
+                    state.broken = Some("the connection ended in a body");
+                    return Poll::Ready(Some(Err(StreamError::ConnectionClosed)));
+                }
+                Err(_) => return Poll::Ready(Some(Err(StreamError::ConnectionClosed))),
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
+    fn decode(&mut self) -> Result<Option<Frame>, &'static str> {
+        let frame = self.decoder.decode(&mut self.buffer);
+        if self.decoder.is_ended() {
+            self.read_bytes = BODY_READ_BYTES;
+        }
+        frame
+    }
+
+    /// Reads more of a head: by way of the stack, so that waiting costs no memory. 0 at the end of the connection.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::<u8>::uninit() }; HEAD_READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Reads more of a body, in pieces that grow with what comes.
+    fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.decoder.remaining().is_some_and(|left| left <= HEAD_READ_BYTES as u64) {
+            return self.poll_fill(cx);
+        }
+        self.buffer.reserve(self.read_bytes);
+        let read = ready!(poll_read_buf(&mut self.stream, &mut self.buffer, cx))?;
+        if read >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(BODY_READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Where to write a head; nothing of it was written yet.
+    pub(super) fn begin_head(&mut self) -> &mut Vec<u8> {
+        self.wrote = false;
+        if self.out.capacity() == 0 {
+            self.out.reserve(HEAD_BYTES);
+        }
+        &mut self.out
+    }
+
+    /// Whether any byte was written since then.
+    pub(super) fn wrote(&self) -> bool {
+        self.wrote
+    }
+
+    fn has_room(&self) -> bool {
+        self.data.is_empty() && self.out.len() - self.written < OUT_BYTES_MAX
+    }
+
+    fn queue(&mut self, data: Bytes, chunk: bool) {
+        if chunk {
+            encode::chunk_size(data.len(), &mut self.out);
+        }
+        let tail = if chunk { encode::CHUNK_END } else { &[] };
+        if data.len() <= COPIED_BYTES_MAX {
+            self.out.extend_from_slice(&data);
+            self.out.extend_from_slice(tail);
+        } else {
+            self.data = data;
+            self.tail = tail;
+        }
+    }
+
+    /// Writes all that is to be written.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let out = self.out.get(self.written..).unwrap_or_default();
+            let stream = Pin::new(&mut self.stream);
+            let count = if self.data.is_empty() && self.tail.is_empty() {
+                if out.is_empty() {
+                    self.out.clear();
+                    self.written = 0;
+                    return Pin::new(&mut self.stream).poll_flush(cx);
+                }
+                ready!(stream.poll_write(cx, out))?
+            } else {
+                let parts = [out, &self.data, self.tail].map(io::IoSlice::new);
+                ready!(stream.poll_write_vectored(cx, &parts))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.wrote = true;
+            self.take_written(count);
+        }
+    }
+
+    fn take_written(&mut self, mut count: usize) {
+        let out = count.min(self.out.len() - self.written);
+        self.written += out;
+        count -= out;
+        let data = count.min(self.data.len());
+        self.data = if data == self.data.len() { Bytes::new() } else { self.data.slice(data..) };
+        count -= data;
+        self.tail = self.tail.get(count..).unwrap_or_default();
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Gives back what an idle connection does not need.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+}
+
+/// Reads into the spare room of `buffer`.
+fn poll_read_buf(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    // Dropping it loses nothing: it either has read, or waits.
+    pin!(stream.read_buf(buffer)).poll(cx)
+}
+
+/// Why a body could not be sent.
+#[derive(Debug)]
+pub(super) enum SendFailure {
+    /// Writing failed.
+    Io,
+    /// The body failed on its own way in.
+    Body(StreamError),
+}
+
+/// A body on its way out.
+#[derive(Debug)]
+pub(super) struct Sending {
+    framing: Framing,
+    ended: bool,
+}
+
+impl Sending {
+    /// With this framing; a head with it has been written already.
+    pub(super) fn new(framing: Framing) -> Sending {
+        Sending { framing, ended: matches!(framing, Framing::Empty | Framing::Length(0)) }
+    }
+
+    /// Sends as much as there is and fits; ready when all was written.
+    pub(super) fn poll<T, B>(
+        &mut self,
+        conn: &Conn<T>,
+        body: &mut B,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendFailure>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+        B: Body + ?Sized,
+    {
+        loop {
+            let mut waits = false;
+            while !self.ended && !waits && conn.state().has_room() {
+                match body.poll_frame(cx) {
+                    Poll::Ready(frame) => {
+                        let frame = frame.transpose().map_err(SendFailure::Body)?;
+                        self.take(conn, frame).map_err(SendFailure::Body)?;
+                        if !self.ended && body.is_end_stream() {
+                            self.take(conn, None).map_err(SendFailure::Body)?;
+                        }
+                    }
+                    Poll::Pending => waits = true,
+                }
+            }
+            let flushed = conn.state().poll_flush(cx);
+            if flushed.is_pending() && !self.ended {
+                body.read_ahead(cx);
+            }
+            ready!(flushed).map_err(|_| SendFailure::Io)?;
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Queues a piece of the body, or its end.
+    fn take<T>(&mut self, conn: &Conn<T>, frame: Option<Frame>) -> Result<(), StreamError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut state = conn.state();
+        match (frame, &mut self.framing) {
+            (Some(Frame::Data(data)), _) if data.is_empty() => {}
+            (Some(Frame::Data(data)), Framing::Length(left)) => {
+                // More than was promised would be read as the next message.
+                *left = left.checked_sub(data.len() as u64).ok_or(StreamError::BodyAborted)?;
+                self.ended = *left == 0;
+                state.queue(data, false);
+            }
+            (Some(Frame::Data(data)), Framing::Chunked) => state.queue(data, true),
+            (Some(Frame::Data(data)), Framing::UntilClose) => state.queue(data, false),
+            (Some(Frame::Data(_)), Framing::Empty) => return Err(StreamError::BodyAborted),
+            (Some(Frame::Trailers(trailers)), Framing::Chunked) => {
+                encode::last_chunk(Some(&trailers), &mut state.out);
+                self.ended = true;
+            }
+            (None, Framing::Chunked) => {
+                encode::last_chunk(None, &mut state.out);
+                self.ended = true;
+            }
+            (None | Some(Frame::Trailers(_)), Framing::Length(1..)) => return Err(StreamError::BodyAborted),
+            // Only chunks have a place for trailers.
+            (None | Some(Frame::Trailers(_)), _) => self.ended = true,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,331 @@
+//! Bodies: bytes to frames.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
+    HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+use httparse::Status;
+
+use super::Framing;
+use crate::http::codec::Frame;
+
+/// A piece up to this size is copied, so that the buffer it came in can be used again; a larger one is not.
+const COPIED_BYTES_MAX: usize = 4096;
+
+/// Bytes of chunk extensions of one body (RFC 9112 section 7.1.1: ignored, and to be limited).
+const CHUNK_EXTENSION_BYTES_MAX: u32 = 16 * 1024;
+
+/// Digits of a chunk's size: more than 64 bits of them are an overflow.
+const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
+
+/// Bytes of a trailer section.
+const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// Fields of a trailer section.
+const TRAILERS_MAX: usize = 100;
+
+/// What has no meaning, or a dangerous one, after the body (RFC 9110 section 6.5.1); it is left out.
+const NOT_IN_TRAILERS: [HeaderName; 11] = [
+    AUTHORIZATION,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Takes a body apart.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    state: State,
+    extension_bytes: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ended,
+    /// So many bytes to come.
+    Length(u64),
+    UntilClose,
+    /// In the digits of a chunk's size.
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    /// After them.
+    Extension {
+        size: u64,
+    },
+    /// Before the line feed after a chunk's size.
+    SizeEnd {
+        size: u64,
+    },
+    /// In a chunk: so many bytes to come.
+    Chunk(u64),
+    /// After a chunk's bytes.
+    ChunkEnd,
+    /// Before the line feed after a chunk.
+    ChunkLineFeed,
+    /// After the last chunk.
+    Trailers,
+}
+
+impl Decoder {
+    /// Of a body with this framing.
+    pub(super) fn new(framing: Framing) -> Decoder {
+        let state = match framing {
+            Framing::Empty | Framing::Length(0) => State::Ended,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size { size: 0, digits: 0 },
+            Framing::UntilClose => State::UntilClose,
+        };
+        Decoder { state, extension_bytes: 0 }
+    }
+
+    /// Whether the body has ended.
+    pub(super) fn is_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Bytes still to come, where that is known.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        match self.state {
+            State::Ended => Some(0),
+            State::Length(length) => Some(length),
+            _ => None,
+        }
+    }
+
+    /// The connection has ended; whether the body is whole.
+    pub(super) fn close(&mut self) -> bool {
+        if self.state == State::UntilClose {
+            self.state = State::Ended;
+        }
+        self.is_ended()
+    }
+
+    /// The next piece; `None` when more bytes are needed, or when the body has ended.
+    pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, &'static str> {
+        loop {
+            match self.state {
+                State::Ended => return Ok(None),
+                _ if buffer.is_empty() => return Ok(None),
+                State::UntilClose => return Ok(Some(Frame::Data(take(buffer, u64::MAX).0))),
+                State::Length(left) => {
+                    let (data, left) = take(buffer, left);
+                    self.state = if left == 0 { State::Ended } else { State::Length(left) };
+                    return Ok(Some(Frame::Data(data)));
+                }
+                State::Chunk(left) => {
+                    let (data, left) = take(buffer, left);
+                    self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
+                    return Ok(Some(Frame::Data(data)));
+                }
+                State::Trailers => return self.trailers(buffer),
+                state => self.state = self.step(state, buffer.get_u8())?,
+            }
+        }
+    }
+
+    /// One byte of the lines around chunks.
+    fn step(&mut self, state: State, byte: u8) -> Result<State, &'static str> {
+        Ok(match (state, byte) {
+            (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
+                if digits == CHUNK_SIZE_DIGITS_MAX {
+                    return Err("chunk size too large");
+                }
+                let digit = (byte as char).to_digit(16).unwrap_or_default();
+                State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+            }
+            (State::Size { digits: 0, .. }, _) => return Err("invalid chunk size"),
+            (State::Size { size, .. }, b'\r') => State::SizeEnd { size },
+            (State::Size { size, .. }, b';' | b' ' | b'\t') => State::Extension { size },
+            (State::Size { .. }, _) => return Err("invalid chunk size"),
+            (State::Extension { size }, b'\r') => State::SizeEnd { size },
+            (State::Extension { .. }, 0..=8 | 10..=31 | 0x7f) => return Err("invalid chunk extension"),
+            (State::Extension { size }, _) => {
+                self.extension_bytes += 1;
+                if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
+                    return Err("chunk extensions too large");
+                }
+                State::Extension { size }
+            }
+            (State::SizeEnd { size: 0 }, b'\n') => State::Trailers,
+            (State::SizeEnd { size }, b'\n') => State::Chunk(size),
+            (State::ChunkEnd, b'\r') => State::ChunkLineFeed,
+            (State::ChunkLineFeed, b'\n') => State::Size { size: 0, digits: 0 },
+            _ => return Err("invalid chunk line"),
+        })
+    }
+
+    fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, &'static str> {
+        let mut room = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+        let parsed = match httparse::parse_headers(buffer, &mut room) {
+            Ok(Status::Complete((length, parsed))) => Some((length, collect(parsed)?)),
+            Ok(Status::Partial) => None,
+            Err(_) => return Err("invalid trailers"),
+        };
+        match parsed {
+            None if buffer.len() > TRAILER_BYTES_MAX => Err("trailers too large"),
+            None => Ok(None),
+            Some((length, trailers)) => {
+                buffer.advance(length);
+                self.state = State::Ended;
+                Ok((!trailers.is_empty()).then_some(Frame::Trailers(trailers)))
+            }
+        }
+    }
+}
+
+fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
+    let mut trailers = HeaderMap::new();
+    for header in parsed {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "invalid trailers")?;
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| "invalid trailers")?;
+        if !NOT_IN_TRAILERS.contains(&name) {
+            trailers.append(name, value);
+        }
+    }
+    Ok(trailers)
+}
+
+/// At most `left` bytes of the buffer, and how many are then left.
+fn take(buffer: &mut BytesMut, left: u64) -> (Bytes, u64) {
+    let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+    let data = if length <= COPIED_BYTES_MAX {
+        let data = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+        buffer.advance(length);
+        data
+    } else {
+        buffer.split_to(length).freeze()
+    };
+    (data, left - length as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a body decodes to when it comes in pieces of any size: its bytes, its trailers, whether it ended, and what is
+    /// left behind it.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Decoded {
+        data: String,
+        trailers: Vec<(String, String)>,
+        ended: bool,
+        rest: String,
+    }
+
+    fn decode(framing: Framing, bytes: &[u8], size: usize) -> Result<Decoded, &'static str> {
+        let mut decoder = Decoder::new(framing);
+        let (mut data, mut trailers) = (Vec::new(), Vec::new());
+        let mut buffer = BytesMut::new();
+        for piece in bytes.chunks(size) {
+            buffer.extend_from_slice(piece);
+            while let Some(frame) = decoder.decode(&mut buffer)? {
+                match frame {
+                    Frame::Data(bytes) => data.extend_from_slice(&bytes),
+                    Frame::Trailers(map) => trailers.extend(map.iter().map(|(name, value)| {
+                        (name.to_string(), value.to_str().unwrap_or_default().to_owned())
+                    })),
+                }
+            }
+        }
+        Ok(Decoded {
+            data: String::from_utf8_lossy(&data).into_owned(),
+            trailers,
+            ended: decoder.is_ended(),
+            rest: String::from_utf8_lossy(&buffer).into_owned(),
+        })
+    }
+
+    fn check(framing: Framing, bytes: &str, data: &str, trailers: &[(&str, &str)], ended: bool, rest: &str) {
+        let expected = Decoded {
+            data: data.to_owned(),
+            trailers: trailers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ended,
+            rest: rest.to_owned(),
+        };
+        for size in 1..=bytes.len() {
+            assert_eq!(
+                decode(framing, bytes.as_bytes(), size).as_ref(),
+                Ok(&expected),
+                "{bytes:?} by {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_end_where_they_say() {
+        check(Framing::Length(5), "helloGET", "hello", &[], true, "GET");
+        check(Framing::Length(6), "hello", "hello", &[], false, "");
+        check(Framing::UntilClose, "hello", "hello", &[], false, "");
+        check(Framing::Chunked, "5\r\nhello\r\n0\r\n\r\nGET", "hello", &[], true, "GET");
+        check(Framing::Chunked, "5;a=b\r\nhello\r\n1 \r\n!\r\n000\r\n\r\n", "hello!", &[], true, "");
+        check(Framing::Chunked, "A\r\n0123456789\r\n", "0123456789", &[], false, "");
+        check(
+            Framing::Chunked,
+            "1\r\na\r\n0\r\nX-A: 1\r\nx-b:2\r\n\r\nZ",
+            "a",
+            &[("x-a", "1"), ("x-b", "2")],
+            true,
+            "Z",
+        );
+        check(Framing::Chunked, "0\r\nContent-Length: 5\r\nHost: x\r\n\r\n", "", &[], true, "");
+    }
+
+    #[test]
+    fn chunks_are_read_strictly() {
+        for (bytes, why) in [
+            ("\r\n", "invalid chunk size"),
+            ("g\r\n", "invalid chunk size"),
+            ("-1\r\n", "invalid chunk size"),
+            ("0x1\r\na", "invalid chunk size"),
+            ("1\na\r\n", "invalid chunk size"),
+            ("1\r\r\na", "invalid chunk line"),
+            ("1;a\nb\r\n", "invalid chunk extension"),
+            ("1;\0\r\n", "invalid chunk extension"),
+            ("1\r\naX", "invalid chunk line"),
+            ("1\r\na\n0\r\n\r\n", "invalid chunk line"),
+            ("1\r\nab\r\n", "invalid chunk line"),
+            ("00000000000000001\r\na", "chunk size too large"),
+            ("0\r\nno colon\r\n\r\n", "invalid trailers"),
+            ("0\r\na : b\r\n\r\n", "invalid trailers"),
+        ] {
+            for size in 1..=bytes.len() {
+                assert_eq!(decode(Framing::Chunked, bytes.as_bytes(), size), Err(why), "{bytes:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_ignored_is_limited() {
+        let extension = format!("1;{}\r\na\r\n", "x".repeat(CHUNK_EXTENSION_BYTES_MAX as usize + 1));
+        assert_eq!(decode(Framing::Chunked, extension.as_bytes(), 9), Err("chunk extensions too large"));
+        let many = "1;x\r\na\r\n".repeat(CHUNK_EXTENSION_BYTES_MAX as usize);
+        assert!(decode(Framing::Chunked, many.as_bytes(), 4096).is_ok());
+        let trailers = format!("0\r\nx: {}", "x".repeat(TRAILER_BYTES_MAX));
+        assert_eq!(decode(Framing::Chunked, trailers.as_bytes(), 4096), Err("trailers too large"));
+        let fields = format!("0\r\n{}\r\n", "x: y\r\n".repeat(TRAILERS_MAX + 1));
+        assert_eq!(decode(Framing::Chunked, fields.as_bytes(), 4096), Err("invalid trailers"));
+    }
+
+    #[test]
+    fn only_a_body_until_close_is_ended_by_it() {
+        for (framing, whole) in [
+            (Framing::UntilClose, true),
+            (Framing::Empty, true),
+            (Framing::Length(1), false),
+            (Framing::Chunked, false),
+        ] {
+            assert_eq!(Decoder::new(framing).close(), whole, "{framing:?}");
+        }
+    }
+}

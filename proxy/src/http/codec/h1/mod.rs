@@ -1,0 +1,26 @@
+//! HTTP/1.1 (RFC 9112), both directions.
+//!
+//! [`head`] and [`decode`] turn bytes into heads and bodies, [`encode`] the other way, all without I/O and strictly: what
+//! could be read in two ways is refused, so that nobody behind us reads it the other way. [`conn`] is one socket with its
+//! buffers; [`server`] and [`client`] are the two roles. There is no task per connection and no channel: whoever waits for
+//! a message polls the socket. An idle connection holds no buffer.
+
+pub(crate) mod client;
+mod conn;
+mod decode;
+mod encode;
+mod head;
+pub(crate) mod server;
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// There is none.
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    /// By chunks, the last of which is empty.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}

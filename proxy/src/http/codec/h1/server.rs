@@ -1,0 +1,253 @@
+//! HTTP/1 towards clients.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use config::Limits;
+use http::Method;
+use tokio::net::TcpStream;
+
+use super::conn::{Conn, SendFailure, Sending};
+use super::decode::Decoder;
+use super::head::{BadHead, Received};
+use super::{Framing, encode};
+use crate::http::codec::guard::Guarded;
+use crate::http::codec::{Body, ConnectionError, RecvBody, RequestHead, ResponseHead, Version};
+
+/// What a server reads from and writes to.
+pub(crate) type Stream = Guarded<TcpStream>;
+
+/// A client's connection.
+pub(crate) type ServerConn = Conn<Stream>;
+
+/// Bytes of a request that are read in vain so that the client sees its answer before the connection is reset, and how
+/// long (Envoy's `delayed_close_timeout`).
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Serves one connection until the client leaves, breaks the protocol, or `shutdown` is ready and the request in flight has
+/// been answered. `shutdown` may be polled again after it was ready. `handler` is called for one request after the other;
+/// its future is dropped when the client leaves before it is ready.
+pub(crate) async fn serve<H, F, B>(
+    stream: Stream,
+    limits: &Limits,
+    handler: H,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ConnectionError>
+where
+    H: Fn(RequestHead, RecvBody) -> F,
+    F: Future<Output = (ResponseHead, B)>,
+    B: Body,
+{
+    let mut server = Server {
+        conn: Rc::new(Conn::new(stream)),
+        limits,
+        shutdown: pin!(shutdown),
+        draining: false,
+        served: false,
+    };
+    while let Some(received) = server.receive().await? {
+        let Received { head, framing, keep_alive, expects_continue } = received;
+        let request = Request { method: head.method.clone(), version: head.version, keep_alive };
+        let body = server.body(framing, expects_continue);
+        let answer = server.wait(pin!(handler(head, body))).await?;
+        let Some((head, body)) = answer else { return Ok(()) };
+        if !server.respond(&request, head, body).await? {
+            server.linger().await;
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+struct Server<'a, S> {
+    conn: Rc<ServerConn>,
+    limits: &'a Limits,
+    shutdown: Pin<&'a mut S>,
+    /// No further request is wanted.
+    draining: bool,
+    /// A request has come.
+    served: bool,
+}
+
+/// What of a request decides about its response.
+struct Request {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+}
+
+impl<S: Future<Output = ()>> Server<'_, S> {
+    /// The next request; `None` when none will come.
+    async fn receive(&mut self) -> Result<Option<Received<RequestHead>>, ConnectionError> {
+        self.conn.state().rest();
+        let received = poll_fn(|cx| self.poll_receive(cx)).await;
+        match received {
+            Ok(received) => Ok(received),
+            Err(Failure::Io) => Err(ConnectionError::Io),
+            Err(Failure::Head(bad)) => Err(self.refuse(bad).await),
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Received<RequestHead>>, Failure>> {
+        let conn = self.conn.clone();
+        let mut state = conn.state();
+        loop {
+            let state = &mut *state;
+            if let Some(received) = state.heads.request(&mut state.buffer, self.limits)? {
+                self.served = true;
+                return Poll::Ready(Ok(Some(received)));
+            }
+            // A connection that is new when the drain begins gets its first request answered.
+            if state.buffer.is_empty() && self.served && self.is_draining(cx) {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(state.poll_fill(cx)) {
+                Ok(1..) => {}
+                // Some clients send empty lines between requests and before they leave.
+                Ok(0) if state.buffer.iter().all(|byte| b"\r\n".contains(byte)) => {
+                    return Poll::Ready(Ok(None));
+                }
+                Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Io)),
+            }
+        }
+    }
+
+    fn is_draining(&mut self, cx: &mut Context<'_>) -> bool {
+        self.draining = self.draining || self.shutdown.as_mut().poll(cx).is_ready();
+        self.draining
+    }
+
+    /// The body of a request, of which the head has just been read.
+    fn body(&self, framing: Framing, expects_continue: bool) -> RecvBody {
+        let mut state = self.conn.state();
+        state.decoder = Decoder::new(framing);
+        if state.decoder.is_ended() {
+            return RecvBody::empty();
+        }
+        state.owes_continue = expects_continue;
+        drop(state);
+        RecvBody::from_h1_server(self.conn.clone())
+    }
+
+    /// Waits for the answer; `None` when the client leaves before.
+    async fn wait<A>(
+        &mut self,
+        mut answer: Pin<&mut impl Future<Output = A>>,
+    ) -> Result<Option<A>, ConnectionError> {
+        let answer = poll_fn(|cx| {
+            self.is_draining(cx);
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Some(answer)));
+            }
+            let broken = self.conn.state().broken;
+            match broken {
+                Some(what) => Poll::Ready(Err(what)),
+                None => self.poll_gone(cx).map(|()| Ok(None)),
+            }
+        });
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(what) => Err(self.refuse(BadHead::request(what)).await),
+        }
+    }
+
+    /// Ready when the client has left. It is only looked for once the request has come in full: until then, whoever reads
+    /// the body finds out.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.conn.state();
+        // A client may send its next requests ahead, but they are not read without end.
+        while state.decoder.is_ended() && (state.buffer.len() as u64) < self.limits.head_bytes_max {
+            match ready!(state.poll_fill(cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends a response; `false` when the connection cannot be used again.
+    async fn respond<B: Body>(
+        &mut self,
+        request: &Request,
+        head: ResponseHead,
+        mut body: B,
+    ) -> Result<bool, ConnectionError> {
+        let Request { method, version, keep_alive } = request;
+        let framing = encode::response_framing(&head, method, *version, &body);
+        let keep_alive = {
+            let mut state = self.conn.state();
+            // Nobody will read the rest of the request; or the client may send its body or not, now that it has an answer
+            // without having been told to.
+            let abandoned =
+                !state.decoder.is_ended() && (Rc::strong_count(&self.conn) == 1 || state.owes_continue);
+            let keep_alive = *keep_alive && !self.draining && !abandoned && framing != Framing::UntilClose;
+            state.owes_continue = false;
+            encode::response(&head, framing, *version, keep_alive, state.begin_head());
+            keep_alive
+        };
+        drop(head);
+        let mut sending = Sending::new(framing);
+        let sent = poll_fn(|cx| {
+            if let Poll::Ready(sent) = sending.poll(&self.conn, &mut body, cx) {
+                return Poll::Ready(sent);
+            }
+            self.poll_gone(cx).map(|()| Err(SendFailure::Io))
+        });
+        match sent.await {
+            Ok(()) => {}
+            Err(SendFailure::Io | SendFailure::Body(_)) => return Err(ConnectionError::Io),
+        }
+        drop(body);
+        let ended = self.conn.state().decoder.is_ended();
+        Ok(keep_alive && ended)
+    }
+
+    /// Answers what is no request.
+    async fn refuse(&mut self, bad: BadHead) -> ConnectionError {
+        encode::refusal(bad.status, self.conn.state().begin_head());
+        // If it cannot be written, nobody reads it.
+        let _ = poll_fn(|cx| self.conn.state().poll_flush(cx)).await;
+        self.linger().await;
+        match bad.limit {
+            Some(limit) => ConnectionError::Limit(limit),
+            None => ConnectionError::Protocol(bad.what.to_owned()),
+        }
+    }
+
+    /// Ends the connection so that the client can read what was sent: a socket that is closed with unread bytes is reset,
+    /// and a reset makes the client's kernel forget what it had received.
+    async fn linger(&self) {
+        let lingering = poll_fn(|cx| {
+            let mut state = self.conn.state();
+            if ready!(state.poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let mut passed_over = 0;
+            while passed_over < LINGER_BYTES_MAX {
+                match ready!(state.poll_fill(cx)) {
+                    Ok(count @ 1..) => passed_over += count,
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                }
+                state.buffer.clear();
+            }
+            Poll::Ready(())
+        });
+        let _ = tokio::time::timeout(LINGER_TIME_MAX, lingering).await;
+    }
+}
+
+/// Why there is no request.
+enum Failure {
+    Io,
+    Head(BadHead),
+}
+
+impl From<BadHead> for Failure {
+    fn from(bad: BadHead) -> Failure {
+        Failure::Head(bad)
+    }
+}
