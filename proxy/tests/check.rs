@@ -338,7 +338,7 @@ fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 const GOOD: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: catalog, namespace: shop}\nspec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}\n";
-const WARNED: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\nspec:\n  host: catalog\n  trafficPolicy:\n    outlierDetection: {}\n";
+const WARNED: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\nspec:\n  host: catalog\n  trafficPolicy:\n    loadBalancer: {consistentHash: {useSourceIp: true}}\n";
 const REFUSED: &str = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\nspec:\n  hots: catalog\n";
 
 #[test]
