@@ -76,6 +76,8 @@ pub const UNUSABLE_RULE: &str = "unusable-rule";
 pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
 /// Error. A file that cannot be read.
 pub const UNREADABLE_FILE: &str = "unreadable-file";
+/// Warning. A `mesh.yaml` that is not read, because the command line names another MeshConfig.
+pub const MESH_CONFIG_OVERRIDDEN: &str = "mesh-config-overridden";
 /// Warning. A directory of the configuration without a single file of it.
 pub const EMPTY_DIRECTORY: &str = "empty-directory";
 

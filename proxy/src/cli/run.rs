@@ -31,16 +31,16 @@ pub(super) struct Arguments {
 
     /// The workload this proxy stands beside, as POD.NAMESPACE: namespace, labels, service account and address come
     /// from that Pod.
-    #[arg(long = "as", value_name = "POD.NAMESPACE", conflicts_with_all = ["namespace", "labels", "service_account", "ip"])]
-    pod: Option<String>,
+    #[arg(long = "as", value_name = "POD.NAMESPACE", value_parser = parse_pod, conflicts_with_all = ["namespace", "labels", "service_account", "ip"])]
+    pod: Option<(String, String)>,
 
     /// The workload's namespace.
     #[arg(long, default_value = "default")]
     namespace: String,
 
     /// The workload's labels, as KEY=VALUE, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE")]
-    labels: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
 
     /// The workload's service account.
     #[arg(long, default_value = "default")]
@@ -60,10 +60,11 @@ pub(super) struct Arguments {
     admin: SocketAddr,
 
     /// Number of workers, each a thread; two, or one per core if there are fewer, when not given.
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
+    workers: Option<u16>,
 
-    /// File that is written, as JSON, with the addresses that were bound once the proxy is ready.
+    /// File that is written, as JSON, with the addresses that were bound once the proxy is ready; one that is there
+    /// before is removed at the start.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 
@@ -75,6 +76,9 @@ pub(super) struct Arguments {
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
 }
+
+/// Most workers that are started.
+const WORKERS_MAX: i64 = 1024;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -117,15 +121,35 @@ fn parse_limit(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), value))
 }
 
+/// Parses `POD.NAMESPACE`. A pod's name may have dots, a namespace's cannot.
+fn parse_pod(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once('.') {
+        Some((pod, namespace)) if !pod.is_empty() && !namespace.is_empty() => {
+            Ok((pod.to_owned(), namespace.to_owned()))
+        }
+        _ => Err("write it as POD.NAMESPACE, like web-1.shop".to_owned()),
+    }
+}
+
+/// Parses `KEY=VALUE`.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE, like app=web".to_owned()),
+    }
+}
+
 /// Node metadata from the environment, as the Istio agent takes it: `ISTIO_META_X` becomes `X`.
 fn metadata() -> BTreeMap<String, String> {
-    std::env::vars()
-        .filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value)))
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            Some((name.to_str()?.strip_prefix("ISTIO_META_")?.to_owned(), value.into_string().ok()?))
+        })
         .collect()
 }
 
 impl Arguments {
-    fn settings(&self) -> Result<Settings, String> {
+    fn settings(&self) -> Settings {
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
         for path in &self.config {
             // What is not there yet is waited for.
@@ -138,57 +162,64 @@ impl Arguments {
             if is_directory { config_directories.push(path.clone()) } else { config_files.push(path.clone()) }
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Settings {
+        Settings {
             config_directories,
             config_files,
             mesh_config: self.mesh_config.clone(),
-            workload: self.workload()?,
+            workload: Workload {
+                pod: self.pod.clone(),
+                namespace: self.namespace.clone(),
+                labels: self.labels.iter().cloned().collect(),
+                service_account: self.service_account.clone(),
+                ip: self.ip,
+                metadata: metadata(),
+            },
             listeners: self.listen.clone(),
             admin: self.admin,
-            workers: self.workers.unwrap_or(cores.min(2)),
+            workers: self.workers.map_or(cores.min(2), usize::from),
             allow_unenforced_security: self.allow_unenforced_security,
-            limits: self.limits()?,
-        })
+            limits: self.limits(),
+        }
     }
 
-    fn limits(&self) -> Result<Limits, String> {
+    fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         for (name, value) in &self.limits {
-            limits.set(name, *value).map_err(|bad| format!("--limit {name}: {bad}"))?;
+            // The argument's parser has set it once already.
+            let _ = limits.set(name, *value);
         }
-        Ok(limits)
+        limits
     }
 
-    fn workload(&self) -> Result<Workload, String> {
-        let pod = self.pod.as_ref().map(|pod| {
-            pod.split_once('.')
-                .map(|(name, namespace)| (name.to_owned(), namespace.to_owned()))
-                .ok_or_else(|| format!("--as {pod}: write it as POD.NAMESPACE, like web-1.shop"))
-        });
-        let labels = self.labels.iter().map(|label| {
-            label
-                .split_once('=')
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .ok_or_else(|| format!("--labels {label}: write it as KEY=VALUE, like app=web"))
-        });
-        Ok(Workload {
-            pod: pod.transpose()?,
-            namespace: self.namespace.clone(),
-            labels: labels.collect::<Result<_, _>>()?,
-            service_account: self.service_account.clone(),
-            ip: self.ip,
-            metadata: metadata(),
-        })
+    /// Removes the ready file of an earlier run, so that nobody takes it for this one's.
+    fn remove_ready_file(&self) -> io::Result<()> {
+        let Some(file) = &self.ready_file else { return Ok(()) };
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("--ready-file {}: {error}", file.display()))
+        };
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(error)),
+            // It will be written once the proxy is ready; that it cannot be is better told now.
+            _ => fs::write(draft(file), "").map_err(named),
+        }
     }
+}
+
+/// Where the ready file is written before it is put in its place.
+fn draft(file: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    name.push(".draft");
+    file.with_file_name(name)
 }
 
 /// Runs the proxy until it is told to end.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     net::raise_open_files();
-    let settings = match arguments.settings() {
-        Ok(settings) => settings,
-        Err(what) => return super::fail(&what),
-    };
+    if let Err(error) = arguments.remove_ready_file() {
+        return super::fail(&error);
+    }
+    let settings = arguments.settings();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(&error),
@@ -256,7 +287,7 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
         .collect();
     let text = json!({ "admin": bound.admin.to_string(), "listeners": listeners }).to_string();
     // Whoever waits for the file sees it whole or not at all.
-    let draft = file.with_extension("tmp");
+    let draft = draft(file);
     fs::write(&draft, text)?;
     fs::rename(&draft, file)
 }

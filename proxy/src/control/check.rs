@@ -43,11 +43,11 @@ pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec
         });
     }
     places.extend(mesh_config.map(|path| Place::MeshConfig(path.to_owned())));
-    let found = Files::new(places).look(&Watcher::deaf(), time::now());
+    let mut found = Files::new(places).look(&Watcher::deaf(), time::now());
+    let about_files = AboutFiles::of(&mut found);
     for change in found.changes {
         super::take(&mut store, change);
     }
-    let about_files = AboutFiles { unreadable: found.unreadable, empty: found.empty };
     let mut findings: Vec<Finding> = about_files.findings().collect();
     findings.extend(store.findings());
     let objects = store.objects();

@@ -62,6 +62,8 @@ pub(crate) struct Found {
     pub(crate) unreadable: Vec<(PathBuf, String)>,
     /// Directories that hold no file of ours.
     pub(crate) empty: Vec<PathBuf>,
+    /// Files with a MeshConfig that are not read, because another was named.
+    pub(crate) overridden: Vec<PathBuf>,
     /// When to look again though nothing is heard.
     pub(crate) again: Option<Instant>,
 }
@@ -146,6 +148,7 @@ impl Files {
         for _ in 0..SWAPS_MAX {
             found.unreadable.clear();
             found.empty.clear();
+            found.overridden.clear();
             let before = self.versions();
             self.look_once(watcher, now, &mut found);
             // A ConfigMap that was swapped meanwhile would be read half old, half new.
@@ -165,6 +168,8 @@ impl Files {
     fn look_once(&mut self, watcher: &Watcher, now: Instant, found: &mut Found) {
         let mut present = BTreeMap::new();
         let mut listed = vec![true; self.places.len()];
+        // A MeshConfig that was named wins over one that is found.
+        let named: Vec<&Path> = self.places.iter().filter_map(list::named_mesh_config).collect();
         for ((index, place), listed) in self.places.iter().enumerate().zip(&mut listed) {
             match list::list(place) {
                 Ok(files) => {
@@ -172,7 +177,15 @@ impl Files {
                         found.empty.push(list::path(place).to_owned());
                     }
                     for (file, content) in files {
-                        present.entry(file).or_insert((index, content));
+                        let found_one =
+                            matches!(place, Place::Directory(_)) && content == Content::MeshConfig;
+                        if found_one && !named.is_empty() {
+                            if !named.iter().any(|named| list::is_same(named, &file)) {
+                                found.overridden.push(file);
+                            }
+                        } else {
+                            present.entry(file).or_insert((index, content));
+                        }
                     }
                 }
                 // What was in it goes on to hold: a directory that cannot be listed says nothing.

@@ -27,7 +27,7 @@ pub(crate) use status::{Published, Status};
 
 use crate::snapshot::{Builder, Publisher};
 use crate::time;
-use files::{Change, Content, Files};
+use files::{Change, Content, Files, Found};
 use settle::Burst;
 use watch::Watcher;
 
@@ -101,10 +101,10 @@ impl Control {
         // Before looking: what changes after it was looked at is heard.
         self.watcher.watch(self.files.directories());
         let now = time::now();
-        let found = self.files.look(&self.watcher, now);
+        let mut found = self.files.look(&self.watcher, now);
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
         self.publisher.release();
-        let about_files = AboutFiles { unreadable: found.unreadable, empty: found.empty };
+        let about_files = AboutFiles::of(&mut found);
         let changed = !found.changes.is_empty() || self.about_files != about_files;
         self.about_files = about_files;
         for change in found.changes {
@@ -221,9 +221,19 @@ struct AboutFiles {
     unreadable: Vec<(PathBuf, String)>,
     /// Directories without files.
     empty: Vec<PathBuf>,
+    /// Files with a MeshConfig that are not read, because another was named.
+    overridden: Vec<PathBuf>,
 }
 
 impl AboutFiles {
+    fn of(found: &mut Found) -> AboutFiles {
+        AboutFiles {
+            unreadable: std::mem::take(&mut found.unreadable),
+            empty: std::mem::take(&mut found.empty),
+            overridden: std::mem::take(&mut found.overridden),
+        }
+    }
+
     fn findings(&self) -> impl Iterator<Item = Finding> {
         let unreadable = self.unreadable.iter().map(|(path, why)| {
             let remedy =
@@ -246,7 +256,17 @@ impl AboutFiles {
                 "name another directory, or add one",
             )
         });
-        unreadable.chain(empty)
+        let overridden = self.overridden.iter().map(|path| {
+            let what = "it is not read, because --mesh-config names another MeshConfig".to_owned();
+            about_file(
+                path,
+                Severity::Warning,
+                code::MESH_CONFIG_OVERRIDDEN,
+                what,
+                "remove it, or leave out --mesh-config",
+            )
+        });
+        unreadable.chain(empty).chain(overridden)
     }
 }
 

@@ -17,6 +17,19 @@ pub(super) fn path(place: &Place) -> &Path {
     }
 }
 
+/// The MeshConfig that a place names.
+pub(super) fn named_mesh_config(place: &Place) -> Option<&Path> {
+    match place {
+        Place::MeshConfig(file) => Some(file),
+        Place::Directory(_) | Place::File(_) => None,
+    }
+}
+
+/// Whether two paths lead to the same file.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}
+
 /// The directory its files are in.
 pub(super) fn directory(place: &Place) -> &Path {
     match place {

@@ -193,3 +193,28 @@ fn what_cannot_be_read_is_said_until_it_can() {
     let _socket = std::os::unix::net::UnixListener::bind(fixture.path("c.yaml")).unwrap();
     assert_eq!(fixture.unreadable(), [("c.yaml".to_owned(), "it is not a file".to_owned())]);
 }
+
+#[test]
+fn a_mesh_config_that_is_named_wins_over_one_that_is_found() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("mesh.yaml"), "found").unwrap();
+    fs::write(fixture.path("named.yml.txt"), "named").unwrap();
+    let directory = || Place::Directory(fixture.directory.path().to_owned());
+    // In another spelling it is the same one.
+    let name = fixture.directory.path().file_name().unwrap();
+    let same = fixture.directory.path().join("..").join(name).join("mesh.yaml");
+    for (named, expected, overridden) in [(same, "found", 0), (fixture.path("named.yml.txt"), "named", 1)] {
+        let mut files = Files::new(vec![directory(), Place::MeshConfig(named)]);
+        let found = files.look(&fixture.watcher, fixture.now);
+        assert_eq!(found.overridden.len(), overridden);
+        let texts: Vec<_> = found
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Text(_, Content::MeshConfig, text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(texts, [expected]);
+    }
+}

@@ -1,0 +1,233 @@
+//! `weft run`: its arguments, and how it starts.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+mod process;
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use process::{Backend, HELLO, Weft, eventually, get, mesh};
+
+/// A directory with a mesh of one service.
+fn directory(endpoint: SocketAddr) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    mesh(directory.path(), endpoint);
+    directory
+}
+
+fn nowhere() -> SocketAddr {
+    ([127, 0, 0, 1], 9).into()
+}
+
+#[test]
+fn arguments_that_are_refused_say_what_to_write() {
+    let directory = directory(nowhere());
+    let config = directory.path().to_str().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_address = taken.local_addr().unwrap();
+    let (admin, listen) = (taken_address.to_string(), format!("{taken_address}=catalog.shop:8000"));
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&[], 2, "--config <DIR|FILE>"),
+        (&["--config", config, "--as", "web-1"], 2, "write it as POD.NAMESPACE, like web-1.shop"),
+        (&["--config", config, "--as", "web-1."], 2, "write it as POD.NAMESPACE"),
+        (&["--config", config, "--as", "web-1.shop", "--namespace", "shop"], 2, "cannot be used with"),
+        (&["--config", config, "--workers", "many"], 2, "invalid value 'many' for '--workers <N>'"),
+        (&["--config", config, "--labels", "app"], 2, "write it as KEY=VALUE, like app=web"),
+        (&["--config", config, "--ip", "10.0.0"], 2, "invalid value '10.0.0' for '--ip <IP>'"),
+        (
+            &["--config", config, "--listen", "8080"],
+            2,
+            "there is no `=` in it; write it like 127.0.0.1:8080=",
+        ),
+        (&["--config", config, "--listen", "8080=catalog:80"], 2, "`8080` is not an IP address and port"),
+        (&["--config", config, "--listen", "127.0.0.1:0=catalog"], 2, "`catalog` has no port"),
+        (&["--config", config, "--listen", "127.0.0.1:0=catalog:0"], 2, "is not one from 1 to 65535"),
+        (&["--config", config, "--listen", "127.0.0.1:0=:80"], 2, "`:80` has no service"),
+        (&["--config", config, "--workers", "0"], 2, "0 is not in 1..=1024"),
+        (&["--config", config, "--admin", "15000"], 2, "invalid value '15000' for '--admin <ADDRESS>'"),
+        (&["--config", config, "--log", "loud=very=much"], 2, "--log loud=very=much: "),
+        (&["--config", config, "--admin", &admin], 1, &format!("cannot listen on {admin}: ")),
+        (
+            &["--config", config, "--admin", "127.0.0.1:0", "--listen", &listen],
+            1,
+            &format!("cannot listen on {admin}: Address already in use"),
+        ),
+        (
+            &["--config", config, "--admin", "127.0.0.1:0", "--ready-file", "/nowhere/ready"],
+            1,
+            "--ready-file /nowhere/ready: ",
+        ),
+    ];
+    for (arguments, status, expected) in cases {
+        let output = Command::new(env!("CARGO_BIN_EXE_weft")).arg("run").args(*arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(*status), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn the_ready_file_tells_what_was_bound() {
+    let backend = Backend::start();
+    let directory = directory(backend.address);
+    let config = directory.path().to_str().unwrap();
+    let mut weft = Weft::run(&[
+        "--config",
+        config,
+        "--as",
+        "web-1.shop",
+        "--listen",
+        "127.0.0.1:0=catalog.shop:8000",
+        "--listen",
+        "127.0.0.1:0=outbound:8000",
+    ]);
+    let bound = weft.ready();
+    let targets: Vec<&str> = bound.listeners.iter().map(|(target, _)| target.as_str()).collect();
+    assert_eq!(targets, ["catalog.shop:8000", "outbound:8000"]);
+    assert!(bound.listeners.iter().all(|(_, address)| address.port() != 0));
+    assert_eq!(get(bound.admin, "/ready"), (200, "LIVE\n".to_owned()));
+    for (_, address) in &bound.listeners {
+        let to = *address;
+        let asked = std::thread::spawn(move || get(to, "/"));
+        backend.request().write_all(HELLO).unwrap();
+        assert_eq!(asked.join().unwrap(), (200, "hello".to_owned()));
+    }
+}
+
+#[test]
+fn an_old_ready_file_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready");
+    fs::write(&ready, "{}").unwrap();
+    let config = directory.path().join("not-there");
+    // The later of the two counts; it is not this one's that is waited for.
+    let child = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["run", "--admin", "127.0.0.1:0", "--config", config.to_str().unwrap()])
+        .args(["--ready-file", ready.to_str().unwrap()])
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let mut child = child.unwrap();
+    eventually("the old file is gone", || (!ready.exists()).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_is_not_there_yet_is_waited_for_and_told() {
+    let parent = tempfile::tempdir().unwrap();
+    let config = parent.path().join("config");
+    let weft = &mut Weft::run(&["--config", config.to_str().unwrap(), "--as", "web-1.shop"]);
+    let admin = weft.admin();
+    let (status, why) = get(admin, "/ready");
+    assert_eq!(status, 503);
+    assert!(why.contains("/config cannot be read: No such file or directory"), "{why}");
+    // The directory comes without the Pod.
+    fs::create_dir(&config).unwrap();
+    fs::write(config.join("a.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n").unwrap();
+    let why = eventually("the Pod is missed", || {
+        let (status, why) = get(admin, "/ready");
+        assert_eq!(status, 503);
+        why.contains("Pod").then_some(why)
+    });
+    assert!(why.contains("the configuration has no Pod `web-1` in namespace `shop`"), "{why}");
+    assert!(weft.log().contains("say --namespace, --labels, --service-account and --ip instead of --as"));
+    assert!(!weft.is_ready());
+    mesh(&config, nowhere());
+    // Without a listener there is only the console.
+    assert_eq!(weft.ready().listeners, []);
+}
+
+#[test]
+fn a_service_that_nobody_knows_is_warned_of_and_served_when_it_comes() {
+    let backend = Backend::start();
+    let config = tempfile::tempdir().unwrap();
+    fs::write(config.path().join("a.yaml"), "").unwrap();
+    let mut weft = Weft::run(&[
+        "--config",
+        config.path().to_str().unwrap(),
+        "--namespace",
+        "shop",
+        "--listen",
+        "127.0.0.1:0=catalog:8000",
+    ]);
+    let bound = weft.ready();
+    let (_, address) = bound.listeners[0];
+    assert_eq!(get(address, "/").0, 404);
+    let told = get(bound.admin, "/findings").1;
+    let what =
+        "a listener serves `catalog.shop.svc.cluster.local`, which no service is called; it answers 404";
+    assert!(told.contains(what) && weft.log().contains(what), "{told}");
+    mesh(config.path(), backend.address);
+    let asked = std::thread::spawn(move || {
+        eventually("it is served", || Some(get(address, "/")).filter(|(status, _)| *status != 404))
+    });
+    backend.request().write_all(HELLO).unwrap();
+    assert_eq!(asked.join().unwrap(), (200, "hello".to_owned()));
+    assert_eq!(get(bound.admin, "/findings").1, "nothing to say: everything is honoured as it is written\n");
+}
+
+#[test]
+fn several_places_and_a_named_mesh_config_are_one_configuration() {
+    let (one, two) = (directory(nowhere()), tempfile::tempdir().unwrap());
+    let rule = |host: &str, body: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {host}, namespace: shop}}\n\
+             spec: {{hosts: [{host}], http: [{{directResponse: {{status: 200, body: {{string: {body}}}}}}}]}}\n"
+        )
+    };
+    let catalog = two.path().join("catalog.json.yaml");
+    fs::write(&catalog, rule("catalog", "ruled")).unwrap();
+    fs::write(one.path().join("mesh.yaml"), "outboundTrafficPolicy: {mode: ALLOW_ANY}\n").unwrap();
+    let named = two.path().join("named");
+    fs::write(&named, "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n").unwrap();
+    let mut weft = Weft::run(&[
+        "--config",
+        one.path().to_str().unwrap(),
+        "--config",
+        catalog.to_str().unwrap(),
+        "--mesh-config",
+        named.to_str().unwrap(),
+        "--namespace",
+        "shop",
+        "--listen",
+        "127.0.0.1:0=outbound:8000",
+    ]);
+    let bound = weft.ready();
+    let (_, address) = bound.listeners[0];
+    assert_eq!(get(address, "/"), (200, "ruled".to_owned()));
+    // REGISTRY_ONLY is what the named one says; the other is not read, and that is told.
+    let stream = process::send(address, "GET / HTTP/1.1\r\nhost: nobody\r\nconnection: close\r\n\r\n");
+    assert!(process::answer(&stream).0.starts_with("http/1.1 502 "));
+    let told = get(bound.admin, "/findings").1;
+    assert!(
+        told.contains("mesh.yaml:1: warning: it is not read, because --mesh-config names another"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_is_opened_by_name_is_logged() {
+    let directory = directory(nowhere());
+    let config = directory.path().to_str().unwrap();
+    let mut weft = Weft::run(&["--config", config, "--namespace", "shop", "--allow-unenforced-security"]);
+    weft.ready();
+    assert!(weft.log().contains("WARN --allow-unenforced-security: what asks for TLS is sent in plain text"));
+}
+
+#[test]
+fn an_environment_that_is_not_text_stops_nobody() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let directory = directory(nowhere());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = taken.local_addr().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .env("ISTIO_META_BROKEN", std::ffi::OsStr::from_bytes(b"\xff"))
+        .args(["run", "--config", directory.path().to_str().unwrap(), "--admin", &admin])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.starts_with(&format!("weft: cannot listen on {admin}: ")), "{said}");
+}
