@@ -17,9 +17,10 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as `info,weft=debug`.
-    #[arg(long, global = true, env = "WEFT_LOG", default_value = "info", value_name = "FILTER")]
-    log: String,
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as `info,weft=debug`; `info` when not
+    /// given, and for the demo only failures.
+    #[arg(long, global = true, env = "WEFT_LOG", value_name = "FILTER")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,10 +42,15 @@ Examples:
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = match EnvFilter::try_new(&arguments.log) {
+    let log = arguments.log.as_deref().unwrap_or(match arguments.command {
+        // The demo shows itself what there is to say about the configuration.
+        Command::Demo(_) => "error,weft::control=off",
+        Command::Run(_) | Command::Check(_) => "info",
+    });
+    let filter = match EnvFilter::try_new(log) {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!("weft: --log {}: {error}", arguments.log);
+            eprintln!("weft: --log {log}: {error}");
             return ExitCode::from(2);
         }
     };

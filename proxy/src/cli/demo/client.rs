@@ -110,26 +110,33 @@ async fn connect(address: SocketAddr) -> Result<h1::client::Client, String> {
 /// What a load has seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
-    /// Answers by version; those of the proxy itself by their status.
-    pub(super) answers: BTreeMap<String, u64>,
+    /// How long the answers of each version took.
+    pub(super) answers: BTreeMap<String, Vec<Duration>>,
     /// Requests that got no 200.
     pub(super) failed: u64,
     /// What the first of them got.
     pub(super) first_failure: Option<String>,
-    /// How long requests took, since they were last looked at.
-    pub(super) latencies: Vec<Duration>,
 }
 
 impl Figures {
     /// All requests.
     pub(super) fn total(&self) -> u64 {
-        self.answers.values().sum::<u64>() + self.failed
+        self.answers.values().map(|answers| answers.len() as u64).sum::<u64>() + self.failed
+    }
+
+    /// The failures, with what the first was.
+    pub(super) fn failures(&self) -> String {
+        match &self.first_failure {
+            Some(first) => format!("{} failed ({first})", self.failed),
+            None => format!("{} failed", self.failed),
+        }
     }
 
     fn enter(&mut self, answer: Result<Answer, String>, latency: Duration) {
-        self.latencies.push(latency);
         match answer {
-            Ok(answer) if answer.status == 200 => *self.answers.entry(answer.version).or_default() += 1,
+            Ok(answer) if answer.status == 200 => {
+                self.answers.entry(answer.version).or_default().push(latency);
+            }
             Ok(answer) => self.fail(format!("status {}", answer.status)),
             Err(error) => self.fail(error),
         }

@@ -10,11 +10,36 @@ use super::backends::{Backend, Backends};
 /// The file to edit.
 pub(super) const CATALOG_FILE: &str = "catalog.yaml";
 
+/// What Kubernetes knows.
+const KUBERNETES_FILE: &str = "kubernetes.yaml";
+
+/// The MeshConfig.
+const MESH_FILE: &str = "mesh.yaml";
+
+/// How every file of the demo begins, so that it is known again.
+const MARK: &str = "# The demo of weft.";
+
 /// Writes all files.
 pub(super) fn write(directory: &Path, backends: &Backends) -> io::Result<()> {
-    fs::write(directory.join("kubernetes.yaml"), kubernetes(&backends.all))?;
-    fs::write(directory.join("mesh.yaml"), MESH)?;
+    fs::write(directory.join(KUBERNETES_FILE), kubernetes(&backends.all))?;
+    fs::write(directory.join(MESH_FILE), format!("{MARK}\n{MESH}"))?;
     replace(directory, &catalog(90))
+}
+
+/// Refuses a directory that holds files of these names that are not the demo's.
+pub(super) fn refuse_foreign(directory: &Path) -> io::Result<()> {
+    for name in [CATALOG_FILE, KUBERNETES_FILE, MESH_FILE] {
+        let file = directory.join(name);
+        let ours = match fs::read(&file) {
+            Ok(text) => text.starts_with(MARK.as_bytes()),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !ours {
+            let what = format!("{} is not the demo's; name another directory", file.display());
+            return Err(io::Error::other(what));
+        }
+    }
+    Ok(())
 }
 
 /// Puts another text in place of the file to edit, at once.
@@ -34,6 +59,7 @@ outboundTrafficPolicy:
 pub(super) fn catalog(v1: u32) -> String {
     format!(
         "\
+{MARK}
 # Edit me: weft follows as soon as the file is saved.
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -79,8 +105,8 @@ spec:
 
 /// What Kubernetes knows: a service, its pods, and where each of them is.
 fn kubernetes(backends: &[Backend]) -> String {
-    let mut text = String::from(
-        "# What Kubernetes would say of this mesh.\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    let mut text = format!(
+        "{MARK}\n# What Kubernetes would say of this mesh.\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n"
     );
     for (number, service) in (1..).zip(["web", "catalog", "reviews"]) {
         // Writing to a string cannot fail.

@@ -5,6 +5,7 @@
 mod backends;
 mod client;
 mod mesh;
+mod progress;
 mod table;
 mod tour;
 
@@ -22,10 +23,13 @@ use tokio::task::LocalSet;
 
 use crate::app::{self, Running, Settings, Workload};
 use backends::Backends;
-use client::Load;
+use client::{Client, Load};
 
 /// Requests a second that the demo sends by itself.
 const RATE: u32 = 200;
+
+/// Names that are tried for a directory of the demo's own.
+const DIRECTORIES_TRIED_MAX: u32 = 100;
 
 /// See it work: echo backends, a proxy before them, YAML to edit, a live table.
 #[derive(Debug, clap::Args)]
@@ -91,12 +95,21 @@ pub(super) fn demo(arguments: &Arguments) -> ExitCode {
 
 /// Where the YAML goes, and whether that was made for it.
 fn directory(arguments: &Arguments) -> io::Result<(PathBuf, bool)> {
-    let (directory, ours) = match &arguments.dir {
-        Some(directory) => (directory.clone(), false),
-        None => (std::env::temp_dir().join(format!("weft-demo-{}", std::process::id())), true),
-    };
-    fs::create_dir_all(&directory)?;
-    Ok((directory, ours))
+    if let Some(directory) = &arguments.dir {
+        fs::create_dir_all(directory)?;
+        mesh::refuse_foreign(directory)?;
+        return Ok((directory.clone(), false));
+    }
+    // Made anew, so that it is nobody else's.
+    for number in 0..DIRECTORIES_TRIED_MAX {
+        let directory = std::env::temp_dir().join(format!("weft-demo-{}-{number}", std::process::id()));
+        match fs::create_dir(&directory) {
+            Ok(()) => return Ok((directory, true)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("no directory can be made; name one with --dir"))
 }
 
 /// An address of which the port is free: the one asked for, or one that the kernel chooses.
@@ -110,7 +123,10 @@ impl Demo {
         let backends = Backends::start()?;
         mesh::write(&directory, &backends)?;
         let listen = |address, target| ExplicitListener { address: free(address, arguments.once), target };
-        let next_port = SocketAddr::new(arguments.listen.ip(), arguments.listen.port().saturating_add(1));
+        let next_port = match arguments.listen.port() {
+            0 => arguments.listen,
+            port => SocketAddr::new(arguments.listen.ip(), port.saturating_add(1)),
+        };
         let settings = Settings {
             config_directories: vec![directory.clone()],
             config_files: Vec::new(),
@@ -147,10 +163,10 @@ impl Demo {
     async fn show(&mut self) -> io::Result<bool> {
         let load = Rc::new(Load::start(self.catalog, RATE));
         tokio::select! {
-            () = table::show(&load) => {}
+            () = table::show(&load, Client::new(self.admin)) => {}
             interrupted = tokio::signal::ctrl_c() => interrupted?,
         }
-        println!("\nthe YAML stays in {}", self.directory.display());
+        progress::print(&format!("\nthe YAML stays in {}\n", self.directory.display()));
         self.proxy.drain();
         self.proxy.ended().await;
         Ok(true)
@@ -158,14 +174,20 @@ impl Demo {
 }
 
 fn introduce(directory: &Path, catalog: SocketAddr, outbound: Option<SocketAddr>, admin: SocketAddr) {
-    println!("weft serves catalog on http://{catalog}; try:\n  curl http://{catalog}/items");
-    println!("  curl -H 'x-user: tester' http://{catalog}/items      goes to v2 by its header");
-    if let Some(outbound) = outbound {
-        println!("  curl -H 'Host: reviews' http://{outbound}/          any service, chosen by Host");
-    }
-    println!("  curl http://{admin}/clusters                          what it knows and does");
-    println!(
-        "edit {} and watch the table follow; Ctrl-C ends\n",
-        directory.join(mesh::CATALOG_FILE).display()
+    let mut text = format!(
+        "weft serves catalog: 90 % of requests go to v1, 10 % to v2. Try:\n  \
+         curl http://{catalog}/items\n  \
+         curl -H 'x-user: tester' http://{catalog}/items   goes to v2\n"
     );
+    if let Some(outbound) = outbound {
+        text.push_str(&format!(
+            "  curl -H 'Host: reviews' http://{outbound}/        another service, by Host\n"
+        ));
+    }
+    text.push_str(&format!(
+        "  curl http://{admin}/help                      what it can be asked\n\
+         Edit a weight in this file and watch the table follow; Ctrl-C ends:\n  {}\n\n",
+        directory.join(mesh::CATALOG_FILE).display()
+    ));
+    progress::print(&text);
 }

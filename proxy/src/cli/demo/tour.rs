@@ -1,67 +1,65 @@
 //! `weft demo --once`: the tour. Each step does something to a proxy under load, says what came of it, and whether that
 //! is what should have.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use super::client::{Answer, Client, Load};
+use super::progress::{Outcome, Step, print};
 use super::{Demo, RATE, mesh};
 use crate::time;
 
 /// Requests of the steps that count answers.
-const SAMPLES: u32 = 2_000;
+const SAMPLES: usize = 2_000;
+
+/// How often it is shown how many of them are answered.
+const SHOWN_EVERY: usize = 100;
 
 /// Generations that the hot swap publishes.
 const SWAPS: u64 = 50;
+
+/// The metric that counts attempts after the first.
+const RETRIES: &str = "envoy_cluster_upstream_rq_retry";
 
 /// How long something may take to show.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs all steps; `true` when all of them held.
 pub(super) async fn run(demo: &mut Demo) -> io::Result<bool> {
-    println!("the tour: five backends, weft before them, {RATE} requests a second besides\n");
+    print(&format!("weft before five echo backends, with {RATE} requests a second besides\n\n"));
     let mut held = true;
-    held &= tell("split", "90 % of requests to v1, 10 % to v2", split(demo).await);
-    held &= tell("header route", "x-user: tester goes to v2", header_route(demo).await);
-    held &=
-        tell("endpoint killed", "one of two v1 endpoints dies; retries hide it", endpoint_killed(demo).await);
-    held &= tell("hot swap", "the split changes under load, again and again", hot_swap(demo).await);
-    held &= tell("bad file", "a bad object is refused, the last good one stays", bad_file(demo).await);
+    let step = Step::begin("split", "90 % of requests to v1, 10 % to v2");
+    let outcome = split(demo, &step).await;
+    held &= step.end(outcome);
+    let step = Step::begin("header route", "x-user: tester goes to v2, /shop is redirected");
+    held &= step.end(header_route(demo).await);
+    let step = Step::begin("endpoint killed", "one of two v1 endpoints dies; retries hide it");
+    held &= step.end(endpoint_killed(demo).await);
+    let step = Step::begin("hot swap", "the split changes under load, again and again");
+    let outcome = hot_swap(demo, &step).await;
+    held &= step.end(outcome);
+    let step = Step::begin("bad file", "a bad object is refused, the last good one serves");
+    held &= step.end(bad_file(demo).await);
     demo.proxy.drain();
     demo.proxy.ended().await;
-    println!("\n{}", if held { "all steps held" } else { "NOT all steps held" });
+    print(if held { "\nall steps held\n" } else { "\nNOT all steps held\n" });
     Ok(held)
 }
 
-/// What came of a step.
-struct Outcome {
-    held: bool,
-    figures: String,
-}
-
-impl Outcome {
-    fn new(held: bool, figures: impl fmt::Display) -> Outcome {
-        Outcome { held, figures: figures.to_string() }
-    }
-}
-
-fn tell(name: &str, what: &str, outcome: Result<Outcome, String>) -> bool {
-    let outcome = outcome.unwrap_or_else(|error| Outcome::new(false, error));
-    println!("{} {name:<16} {what}\n      {}", if outcome.held { "ok  " } else { "FAIL" }, outcome.figures);
-    outcome.held
-}
-
-/// Answers to so many requests, in order.
+/// Answers to so many requests, in order; `step` shows how far it is.
 async fn ask(
     demo: &Demo,
-    count: u32,
+    count: usize,
     headers: &[(&'static str, &'static str)],
+    step: Option<&Step>,
 ) -> Result<Vec<Answer>, String> {
     let mut client = Client::new(demo.catalog);
     let mut answers = Vec::new();
-    for _ in 0..count {
+    for number in 1..=count {
         answers.push(client.get("/items", headers).await?);
+        if let Some(step) = step.filter(|_| number.is_multiple_of(SHOWN_EVERY)) {
+            step.progress(format_args!("{number} of {count}"));
+        }
     }
     Ok(answers)
 }
@@ -70,8 +68,8 @@ fn of_version(answers: &[Answer], version: &str) -> usize {
     answers.iter().filter(|answer| answer.status == 200 && answer.version == version).count()
 }
 
-async fn split(demo: &Demo) -> Result<Outcome, String> {
-    let answers = ask(demo, SAMPLES, &[]).await?;
+async fn split(demo: &Demo, step: &Step) -> Result<Outcome, String> {
+    let answers = ask(demo, SAMPLES, &[], Some(step)).await?;
     let (v1, v2) = (of_version(&answers, "v1"), of_version(&answers, "v2"));
     // 200 of 2,000 expected; the standard deviation is 13.4, and five of them are as good as never.
     let held = v1 + v2 == answers.len() && (133..=267).contains(&v2);
@@ -86,7 +84,7 @@ async fn split(demo: &Demo) -> Result<Outcome, String> {
 }
 
 async fn header_route(demo: &Demo) -> Result<Outcome, String> {
-    let answers = ask(demo, 100, &[("x-user", "tester")]).await?;
+    let answers = ask(demo, 100, &[("x-user", "tester")], None).await?;
     let v2 = of_version(&answers, "v2");
     let moved = Client::new(demo.catalog).get("/shop", &[]).await?;
     let location =
@@ -102,23 +100,24 @@ async fn endpoint_killed(demo: &Demo) -> Result<Outcome, String> {
     let load = Load::start(demo.catalog, RATE);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = load.take();
+    let retries_before = metric(demo, RETRIES).await?;
     demo.backends.kill("catalog-v1-2").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let after = load.take();
-    let held = before.failed == 0 && after.failed == 0 && after.total() > 0;
+    let retries = metric(demo, RETRIES).await? - retries_before;
+    let held = before.failed == 0 && after.failed == 0 && after.total() > 0 && retries > 0;
     Ok(Outcome::new(
         held,
         format_args!(
-            "{} requests before, {} after it died, {} failed{}",
+            "{} requests before, {} after it died: {retries} tried again elsewhere, {}",
             before.total(),
             after.total(),
-            before.failed + after.failed,
-            after.first_failure.map(|what| format!(" ({what})")).unwrap_or_default()
+            after.failures()
         ),
     ))
 }
 
-async fn hot_swap(demo: &Demo) -> Result<Outcome, String> {
+async fn hot_swap(demo: &Demo, step: &Step) -> Result<Outcome, String> {
     let load = Load::start(demo.catalog, RATE);
     let first = generation(demo).await?;
     let begin = time::now();
@@ -128,7 +127,8 @@ async fn hot_swap(demo: &Demo) -> Result<Outcome, String> {
         mesh::replace(&demo.directory, &mesh::catalog(v1)).map_err(|error| error.to_string())?;
         let expected = if v1 == 100 { "v1" } else { "v2" };
         published(demo, first + swap + 1).await?;
-        let answers = ask(demo, 5, &[]).await?;
+        step.progress(format_args!("{} of {SWAPS}", swap + 1));
+        let answers = ask(demo, 5, &[], None).await?;
         if of_version(&answers, expected) != answers.len() {
             return Ok(Outcome::new(
                 false,
@@ -143,11 +143,10 @@ async fn hot_swap(demo: &Demo) -> Result<Outcome, String> {
     Ok(Outcome::new(
         figures.failed == 0,
         format_args!(
-            "{SWAPS} generations in {:.1} s, each seen in the answers; {} requests meanwhile, {} failed{}",
+            "{SWAPS} generations in {:.1} s, each seen in the answers at once; {} requests meanwhile, {}",
             took.as_secs_f64(),
             figures.total(),
-            figures.failed,
-            figures.first_failure.clone().map(|what| format!(" ({what})")).unwrap_or_default()
+            figures.failures()
         ),
     ))
 }
@@ -160,18 +159,24 @@ async fn bad_file(demo: &Demo) -> Result<Outcome, String> {
     let refusal =
         until(|| async { admin(demo, "/findings").await.ok().filter(|text| text.contains("htpp")) }).await;
     let refusal = refusal.ok_or("the refusal does not show in /findings")?;
-    let answers = ask(demo, 200, &[]).await?;
+    let answers = ask(demo, 200, &[], None).await?;
     let still_v1 = of_version(&answers, "v1");
     let unchanged = generation(demo).await? == generation_before;
     mesh::replace(&demo.directory, &mesh::catalog(0)).map_err(|error| error.to_string())?;
     published(demo, generation_before + 1).await?;
-    let repaired = of_version(&ask(demo, 20, &[]).await?, "v2") == 20;
-    let failed = load.take().failed;
-    let said = refusal.lines().find(|line| line.contains("htpp")).unwrap_or_default();
+    let repaired = of_version(&ask(demo, 20, &[], None).await?, "v2") == 20;
+    let figures = load.take();
+    // The place, what is wrong, and on the next line what to do.
+    let mut said = refusal.lines().skip_while(|line| !line.contains("error: ")).take(2).map(str::trim);
+    let place = said.next().unwrap_or_default();
+    let directory = format!("{}/", demo.directory.display());
+    let place = place.strip_prefix(&directory).unwrap_or(place);
     Ok(Outcome::new(
-        still_v1 > 0 && unchanged && repaired && failed == 0,
+        still_v1 > 0 && unchanged && repaired && figures.failed == 0,
         format_args!(
-            "said: {said}\n      {still_v1} of 200 still to v1 meanwhile, all to v2 once repaired, {failed} failed"
+            "{place}\n{}\n{still_v1} of 200 requests still to v1; repaired, all go to v2; {}",
+            said.next().unwrap_or_default(),
+            figures.failures()
         ),
     ))
 }
@@ -194,12 +199,18 @@ async fn admin(demo: &Demo, page: &'static str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
+/// The sum of all series of a metric.
+async fn metric(demo: &Demo, name: &str) -> Result<u64, String> {
+    let stats = admin(demo, "/stats/prometheus").await?;
+    let of_metric =
+        stats.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    let values = of_metric.map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    values.sum::<Option<u64>>().ok_or_else(|| format!("the metrics do not tell {name}"))
+}
+
 /// Number of the generation that is served.
 async fn generation(demo: &Demo) -> Result<u64, String> {
-    let stats = admin(demo, "/stats/prometheus").await?;
-    let line = stats.lines().find_map(|line| line.strip_prefix("weft_config_generation "));
-    line.and_then(|number| number.parse().ok())
-        .ok_or_else(|| "the metrics do not tell the generation".to_owned())
+    metric(demo, "weft_config_generation").await
 }
 
 /// Waits until that generation is served.
