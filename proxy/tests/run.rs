@@ -231,3 +231,25 @@ fn an_environment_that_is_not_text_stops_nobody() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.starts_with(&format!("weft: cannot listen on {admin}: ")), "{said}");
 }
+
+#[test]
+fn a_file_that_is_wrong_throughout_does_not_flood_the_log() {
+    const OBJECTS: usize = 1_000;
+    let directory = directory(nowhere());
+    let config = directory.path().to_str().unwrap();
+    let bad: String = (0..OBJECTS)
+        .map(|number| {
+            format!("---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{number}}}\nspec: {{htp: []}}\n")
+        })
+        .collect();
+    fs::write(directory.path().join("bad.yaml"), bad).unwrap();
+    let mut weft = Weft::run(&["--config", config, "--namespace", "shop"]);
+    let bound = weft.ready();
+    let log = weft.log();
+    assert_eq!(log.matches("[unknown-field]").count(), 100);
+    assert!(log.contains("900 more findings are at /findings"), "{log}");
+    assert_eq!(get(bound.admin, "/findings").1.matches("[unknown-field]").count(), OBJECTS);
+    let metrics = get(bound.admin, "/stats/prometheus").1;
+    assert!(metrics.contains("\nweft_config_refused_objects 1000\n"), "{metrics}");
+    assert!(metrics.contains("\nweft_config_refusals_total 1000\n"), "{metrics}");
+}

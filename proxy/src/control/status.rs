@@ -13,6 +13,9 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 
+/// Findings of one change that are logged; a file that is wrong throughout has thousands.
+const FINDINGS_LOGGED_MAX: usize = 100;
+
 /// Written by the control thread's one loop, read by the console on the same thread.
 pub(crate) struct Status {
     generation: Cell<u64>,
@@ -144,16 +147,19 @@ impl Status {
         findings.sort();
         findings.dedup();
         let known: HashSet<Finding> = self.findings.borrow().iter().cloned().collect();
-        for finding in findings.iter().filter(|finding| !known.contains(*finding)) {
+        let new: Vec<&Finding> = findings.iter().filter(|finding| !known.contains(*finding)).collect();
+        for finding in new.iter().take(FINDINGS_LOGGED_MAX) {
             match finding.severity {
                 Severity::Note => tracing::info!("{finding}"),
                 Severity::Warning => tracing::warn!("{finding}"),
-                Severity::Error => {
-                    tracing::error!("{finding}");
-                    self.metrics.shard.increment(self.metrics.refusals);
-                }
+                Severity::Error => tracing::error!("{finding}"),
             }
         }
+        if new.len() > FINDINGS_LOGGED_MAX {
+            tracing::warn!("{} more findings are at /findings", new.len() - FINDINGS_LOGGED_MAX);
+        }
+        let errors = new.iter().filter(|finding| finding.severity == Severity::Error).count();
+        self.metrics.shard.increase(self.metrics.refusals, errors as u64);
         self.metrics.shard.set_gauge(self.metrics.refused, refused as u64);
         for (severity, series) in self.metrics.severities {
             let count = findings.iter().filter(|finding| finding.severity == severity).count();
