@@ -106,6 +106,17 @@ pub struct Objects {
     pub destination_rules: BTreeMap<Key, Arc<Object<DestinationRule>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
+    /// What is refused, was never good, and was to guard something: that is closed until it is corrected.
+    pub refused_guards: Vec<RefusedGuard>,
+}
+
+/// A refused object that was to guard something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedGuard {
+    /// The object, and where it is written.
+    pub origin: Origin,
+    /// The host that it is for, as written; `None` when that cannot be read.
+    pub host: Option<String>,
 }
 
 /// An object of any kind that weft reads.

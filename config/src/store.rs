@@ -23,10 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::finding::{Finding, Severity};
-use crate::objects::{AnyObject, Objects};
-use crate::origin::{ObjectRef, Place};
+use crate::objects::{AnyObject, Objects, RefusedGuard};
+use crate::origin::{ObjectRef, Origin, Place};
 use crate::validate;
-use crate::yaml::{FileRead, Limits, ObjectRead, read_file};
+use crate::yaml::{FileRead, Guard, Limits, ObjectRead, read_file};
 
 use mesh::MeshFiles;
 
@@ -81,6 +81,8 @@ struct Claim {
     /// What it says; `None` when that is refused.
     value: Option<AnyObject>,
     findings: Vec<Finding>,
+    /// What it was to guard, where it is refused.
+    guard: Option<Guard>,
     /// The revision that brought it.
     revision: u64,
 }
@@ -184,7 +186,15 @@ impl Store {
 
     /// All objects that hold.
     pub fn objects(&self) -> Objects {
-        self.objects.clone()
+        let mut objects = self.objects.clone();
+        for (object, record) in self.records.iter().filter(|(_, record)| record.serving.is_none()) {
+            objects.refused_guards.extend(record.claims.iter().filter_map(|claim| {
+                let Guard { host } = claim.guard.clone()?;
+                let origin = Origin { object: object.clone(), place: Some(claim.place.clone()) };
+                Some(RefusedGuard { origin, host })
+            }));
+        }
+        objects
     }
 
     /// How many texts were read and files removed so far.
@@ -212,15 +222,26 @@ impl Store {
 
     /// What `file` claims by `read`. What it claimed `before` in the same words is taken over.
     fn claim(&self, file: &Arc<str>, number: usize, read: ObjectRead, before: &[Claim]) -> Claim {
-        let ObjectRead { place, value, mut findings, .. } = read;
+        let ObjectRead { place, value, mut findings, guard, .. } = read;
         let (file, standing, revision) = (file.clone(), Standing::Written, self.revision);
         if let Some(same) = before.iter().find(|claim| claim.value.is_some() && claim.value == value) {
             let (value, findings) = (same.value.clone(), same.findings.clone());
-            return Claim { standing, file, number, place, value, findings, revision: same.revision };
+            return Claim {
+                standing,
+                file,
+                number,
+                place,
+                value,
+                findings,
+                guard: None,
+                revision: same.revision,
+            };
         }
         findings.extend(value.iter().flat_map(validate::object));
         let good = findings.iter().all(|finding| finding.severity < Severity::Error);
-        Claim { standing, file, number, place, value: value.filter(|_| good), findings, revision }
+        let value = value.filter(|_| good);
+        let guard = guard.filter(|_| value.is_none());
+        Claim { standing, file, number, place, value, findings, guard, revision }
     }
 
     fn drop_claims(&mut self, file: &str, gone: impl Fn(&Claim) -> bool) {

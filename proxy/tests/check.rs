@@ -224,7 +224,10 @@ fn bad_inputs() -> Vec<(String, Vec<&'static str>)> {
             policy("    loadBalancer: {simple: FASTEST}\n"),
             "7 error bad-value spec.trafficPolicy.loadBalancer.simple",
         ),
-        one(policy("    tls:\n      mode: SIMPEL\n"), "8 error bad-value spec.trafficPolicy.tls.mode"),
+        (
+            policy("    tls:\n      mode: SIMPEL\n"),
+            vec!["1 warning security-not-enforced", "8 error bad-value spec.trafficPolicy.tls.mode"],
+        ),
         one(
             policy("    tls:\n      mode: SIMPLE\n"),
             "8 warning security-not-enforced spec.trafficPolicy.tls.mode",

@@ -133,6 +133,44 @@ async fn tls_that_a_destination_rule_asks_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_asks_for_tls_and_was_never_good_closes_its_host() {
+    let rule = |spec: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: shop}}\nspec:\n{spec}\n"
+        )
+    };
+    // What catalog answers at a first start with that rule, and how many rules are told to close something.
+    let cases = [
+        ("  host: catalog\n  trafficPolicy: {tls: {mode: SIMPEL}}", 503, 1),
+        ("  host: catalog\n  trafficPolicy: {tls: {mode: SIMPLE}, loadBalancer: {simpel: RANDOM}}", 503, 1),
+        ("  host: catalog\n  trafficPolicy: {tls: {mode: MUTUAL}}", 503, 1),
+        ("  host: '*.shop.svc.cluster.local'\n  trafficPolicy: {tls: {mode: 1}}", 503, 1),
+        ("  hots: catalog\n  trafficPolicy: {tls: {mode: SIMPLE}}", 503, 1),
+        ("  host: catalog\n  trafficPolicy:\n    tls: {mode: SIMPLE\n", 503, 1),
+        ("  host: reviews\n  trafficPolicy: {tls: {mode: SIMPEL}}", 200, 1),
+        ("  host: catalog\n  trafficPolicy: {tls: {mode: DISABLE}, loadBalancer: {simpel: RANDOM}}", 200, 0),
+        ("  host: catalog\n  trafficPolicy: {loadBalancer: {simpel: RANDOM}}", 200, 0),
+    ];
+    for (spec, expected, closing) in cases {
+        let backend = TestBackend::echo("catalog").await;
+        let proxy = start(mesh(backend.address, "").with("rule.yaml", &rule(spec)), false).await;
+        assert_eq!(asked(&proxy, 0).await.status, expected, "{spec}");
+        let told = proxy.page("/findings").await.matches("no good version of it is known").count();
+        assert_eq!(told, closing, "{spec}");
+        // Corrected, it is open; broken again, its last good version holds.
+        let good = "  host: catalog\n  trafficPolicy: {tls: {mode: DISABLE}}";
+        proxy.publish("rule.yaml", &rule(good)).await;
+        assert_eq!(asked(&proxy, 0).await.status, 200, "{spec}");
+        proxy.mesh.write("rule.yaml", &rule(spec));
+        eventually("that it is bad again is told", || async {
+            proxy.page("/findings").await.contains("last-good-serves").then_some(())
+        })
+        .await;
+        assert_eq!(asked(&proxy, 0).await.status, 200, "{spec}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_kind_that_is_not_honoured_is_warned_of_at_its_place() {
     let kinds = [
         ("security.istio.io/v1", "AuthorizationPolicy", "inbound"),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Scope;
 use super::destination_rules::{DestinationRules, Merged, RuleSubset};
 use super::endpoints::{Assignment, Endpoints, Member};
 use super::locality;
@@ -13,6 +12,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Transport, sni};
+use super::{Scope, closed};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb, TcpKeepalive as KeepaliveSettings};
 use crate::origin::Origin;
 use crate::resource::{
@@ -175,6 +175,9 @@ impl<'p> Place<'p> {
         discovery: DiscoveryType,
     ) -> Transport {
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
+        if let Some(closed) = closed::transport(self.scope, self.service) {
+            return closed;
+        }
         let sni = sni(subset_name, &self.service.host, u32::from(self.port.number));
         if let Some(tls) = policy.tls {
             return Transport::told(tls, &sni, self.origin(subset));

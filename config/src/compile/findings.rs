@@ -32,6 +32,11 @@ impl Findings {
         });
     }
 
+    /// Adds a finding that was made elsewhere.
+    pub(super) fn add_finding(&mut self, finding: Finding) {
+        self.0.insert(finding);
+    }
+
     /// Adds a finding about no object: what the command line or the mesh configuration asks for.
     pub(super) fn add_general(&mut self, severity: Severity, code: &'static str, what: String, remedy: &str) {
         self.0.insert(Finding {

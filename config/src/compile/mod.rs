@@ -5,7 +5,7 @@
 //! 1. `registry` (with `host` and `protocol`): the services that the proxy sees;
 //! 2. `destination_rules` and `traffic_policy`: which settings hold for a service, port and subset;
 //! 3. `workload`, `endpoints` and `locality`: who serves it, and in which order of preference;
-//! 4. `clusters` and `transport`: those three become clusters and load assignments;
+//! 4. `clusters` and `transport` (and `closed`): those three become clusters and load assignments;
 //! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes.
@@ -17,6 +17,7 @@
 //! by [`validate`](crate::validate), not here.
 
 mod actions;
+mod closed;
 mod clusters;
 mod delegates;
 mod destination_rules;
@@ -110,6 +111,7 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
     let rules = destination_rules::DestinationRules::new(&scope);
     let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
     let clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
+    closed::find(&scope, &mut findings);
     transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry);
     let maker = listeners::Listeners {

@@ -264,6 +264,34 @@ fn what_does_not_change_keeps_its_arc() {
 }
 
 #[test]
+fn what_a_refused_object_was_to_guard_is_known_until_one_version_was_good() {
+    let rule = |mode: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{host: a, trafficPolicy: {{tls: {{mode: {mode}}}}}}}\n"
+        )
+    };
+    let mut store = Store::new();
+    let guards = |store: &Store| {
+        let guards = store.objects().refused_guards;
+        guards.into_iter().map(|guard| (guard.origin.to_string(), guard.host)).collect::<Vec<_>>()
+    };
+    store.read("a.yaml", &rule("SIMPEL"));
+    let expected = ("DestinationRule shop/r (a.yaml:1)".to_owned(), Some("a".to_owned()));
+    assert_eq!(guards(&store), [expected]);
+    store.read("a.yaml", &rule("SIMPLE"));
+    assert_eq!(guards(&store), []);
+    store.read("a.yaml", &rule("SIMPEL"));
+    assert_eq!(guards(&store), []);
+    // What validation refuses was read, but is refused all the same.
+    let mut store = Store::new();
+    store.read("a.yaml", &rule("MUTUAL"));
+    assert_eq!(guards(&store).len(), 1);
+    store.remove("a.yaml");
+    assert_eq!(guards(&store), []);
+}
+
+#[test]
 fn mesh_config() {
     let mut store = Store::new();
     let access_log = |store: &Store| store.objects().mesh.access_log_file.clone().unwrap_or_default();

@@ -9,6 +9,7 @@
 
 mod build;
 mod error;
+mod guard;
 mod identity;
 mod kinds;
 mod limits;
@@ -25,6 +26,7 @@ pub(crate) mod typed;
 #[cfg(test)]
 mod tests;
 
+pub use guard::Guard;
 pub use limits::Limits;
 pub use lines::FieldLines;
 pub use read::{FileRead, ObjectRead, read_file};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::build::build;
+use super::guard::Guard;
 use super::identity::{self, Names, TypeMeta};
 use super::kinds::{Kind, NotHonoured, Recognized, recognize};
 use super::limits::Limits;
@@ -42,6 +43,8 @@ pub struct ObjectRead {
     pub value: Option<AnyObject>,
     /// What is wrong with it.
     pub findings: Vec<Finding>,
+    /// What it is to guard; what it says is then not given up lightly.
+    pub guard: Option<Guard>,
 }
 
 /// Reads the objects of `text`, which is all that the file `file` holds.
@@ -86,18 +89,21 @@ impl FileReader {
                 }
             }
             Err(broken) => match broken.head {
-                Some(head) => self.broken(&head, broken.problem),
+                Some(head) => self.broken(&head, broken.problem, document.text),
                 None => self.unidentified(broken.problem),
             },
         }
     }
 
     /// A document that could not be read to its end, of which `head` was.
-    fn broken(&mut self, head: &Node<'_>, problem: Problem) {
+    fn broken(&mut self, head: &Node<'_>, problem: Problem, text: &str) {
         let Ok(meta) = identity::type_meta(head, None) else { return self.unidentified(problem) };
         match recognize(meta.api_version, meta.kind) {
             Recognized::Read(kind) => match identity::object_ref(head, kind, meta.kind, &mut self.names) {
-                Ok(object) => self.push(head, object, None, vec![problem]),
+                Ok(object) => {
+                    let guard = Guard::of_broken(kind, head, text);
+                    self.push(head, object, None, guard, vec![problem]);
+                }
                 Err(_) => self.unidentified(problem),
             },
             Recognized::Skipped if !is_list(&meta, head) => self.skip(&meta, head.line),
@@ -158,7 +164,7 @@ impl FileReader {
             Recognized::Read(kind) => match identity::object_ref(root, kind, meta.kind, &mut self.names) {
                 Ok(object) => {
                     let value = self.typed(kind, root, object.clone(), &mut problems);
-                    self.push(root, object, value, problems);
+                    self.push(root, object, value, Guard::of(kind, root), problems);
                 }
                 Err(problem) => self.unidentified(*problem),
             },
@@ -210,11 +216,18 @@ impl FileReader {
         problems.is_empty().then_some(value)
     }
 
-    fn push(&mut self, root: &Node<'_>, object: ObjectRef, value: Option<AnyObject>, problems: Vec<Problem>) {
+    fn push(
+        &mut self,
+        root: &Node<'_>,
+        object: ObjectRef,
+        value: Option<AnyObject>,
+        guard: Option<Guard>,
+        problems: Vec<Problem>,
+    ) {
         let place = Place { file: self.file.clone(), line: root.line };
         let told = problems.into_iter().take(self.limits.document_problems_max);
         let findings = told.map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
-        self.read.objects.push(ObjectRead { object, place, value, findings });
+        self.read.objects.push(ObjectRead { object, place, value, findings, guard });
     }
 
     fn unidentified(&mut self, problem: Problem) {
