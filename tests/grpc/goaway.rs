@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use support::backend::own_address;
 use support::{Mesh, Request, TestProxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::service::{Client, EchoServer, numbered, proxy_before};
 
 /// Types of frames (RFC 9113 section 6).
 const HEADERS: u8 = 1;
@@ -80,4 +84,31 @@ async fn a_request_that_a_leaving_server_did_not_take_is_made_again() {
         assert_eq!(taken.load(Ordering::Relaxed), number);
     }
     server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_grow_old_cost_no_call_and_no_stream() {
+    const CALLS: u64 = 1000;
+    let server = EchoServer::with_connection_age(Duration::from_millis(50));
+    let proxy = proxy_before(&server).await;
+    let client = Client::connect(proxy.listener(0)).await;
+    // A stream that gets older than any connection may.
+    let (end, ended) = watch::channel(false);
+    let stream = tokio::spawn(client.clone().converse(|_| (), ended));
+    let mut callers = JoinSet::new();
+    for _ in 0..4 {
+        let mut client = client.clone();
+        callers.spawn(async move {
+            for number in 0..CALLS {
+                let reply = client.unary(tonic::Request::new(numbered(number))).await;
+                assert_eq!(reply.expect("a reply").get_ref(), &numbered(number));
+            }
+        });
+    }
+    callers.join_all().await;
+    end.send_replace(true);
+    println!("messages of the stream: {}", stream.await.expect("it ends well"));
+    let connections = proxy.metric("envoy_cluster_upstream_cx_total", &[]).await.unwrap_or(0.0);
+    println!("connections: {connections}");
+    assert!(connections > 3.0, "{connections}");
 }

@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use support::backend::own_address;
 use support::{Mesh, TestProxy};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::{BoxFuture, Context, Poll, Service};
@@ -252,6 +255,15 @@ pub(super) struct EchoServer {
 impl EchoServer {
     /// Starts one.
     pub(super) fn start() -> EchoServer {
+        EchoServer::with(Server::builder())
+    }
+
+    /// Starts one that ends every connection in good order when it is so old.
+    pub(super) fn with_connection_age(max: Duration) -> EchoServer {
+        EchoServer::with(Server::builder().max_connection_age(max))
+    }
+
+    fn with(server: Server) -> EchoServer {
         let incoming = TcpIncoming::bind(SocketAddr::from((own_address(), 0))).expect("a port");
         let incoming = incoming.with_nodelay(Some(true));
         let address = incoming.local_addr().expect("an address");
@@ -259,7 +271,7 @@ impl EchoServer {
         let seen = echo.0.clone();
         let task = tokio::spawn(async move {
             // How it ends is the test's concern.
-            let server = Server::builder()
+            let server = server
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .initial_stream_window_size(STREAM_WINDOW_BYTES);
             drop(server.serve_with_incoming(echo, incoming).await);
@@ -317,6 +329,28 @@ impl Client {
     ) -> Result<Streaming<Bytes>, Status> {
         self.ready().await?;
         Ok(self.0.streaming(Request::new(messages), path(CHAT), Raw).await?.into_inner())
+    }
+
+    /// Sends one message of `Chat` after the other, each when the answer to the one before has come, until it is told to
+    /// end. Tells `count` how many there were, and returns it.
+    pub(super) async fn converse(mut self, count: impl Fn(u64), mut end: watch::Receiver<bool>) -> u64 {
+        let (sender, messages) = mpsc::channel::<Bytes>(1);
+        sender.send(numbered(0)).await.expect("the stream takes messages");
+        let mut replies = self.chat(ReceiverStream::new(messages)).await.expect("a stream");
+        let (mut answered, mut sender) = (0, Some(sender));
+        loop {
+            let reply = replies.message().await;
+            let reply = reply.unwrap_or_else(|status| panic!("after {answered} messages: {status:?}"));
+            let Some(reply) = reply else { return answered };
+            assert_eq!(reply, numbered(answered), "message number {answered}");
+            answered += 1;
+            count(answered);
+            if *end.borrow_and_update() {
+                sender = None;
+            } else if let Some(sender) = &sender {
+                sender.send(numbered(answered)).await.expect("the stream takes messages");
+            }
+        }
     }
 
     async fn ready(&mut self) -> Result<(), Status> {

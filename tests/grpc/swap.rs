@@ -1,10 +1,8 @@
 //! Streams that live through many generations of the configuration.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, TestProxy, eventually};
 use tokio::sync::watch;
@@ -52,31 +50,6 @@ fn others(number: u64) -> String {
     slice("other", "http", 1 + number % 5) + "---\n" + &slice("echo", "grpc", 1 + number % 3)
 }
 
-/// Sends one message after the other, each when the answer to the one before has come, until it is told to end.
-/// Returns how many there were.
-async fn chat(to: SocketAddr, counts: Counts, index: usize, mut end: watch::Receiver<bool>) -> u64 {
-    let mut client = Client::connect(to).await;
-    let (sender, messages) = tokio::sync::mpsc::channel::<Bytes>(1);
-    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
-    sender.send(numbered(0)).await.expect("the stream takes messages");
-    let mut replies = client.chat(messages).await.expect("a stream");
-    let mut count = 0;
-    let mut sender = Some(sender);
-    loop {
-        let reply =
-            replies.message().await.unwrap_or_else(|status| panic!("after {count} messages: {status:?}"));
-        let Some(reply) = reply else { return count };
-        assert_eq!(reply, numbered(count), "message number {count}");
-        count += 1;
-        counts[index].store(count, Ordering::Relaxed);
-        if *end.borrow_and_update() {
-            sender = None;
-        } else if let Some(sender) = &sender {
-            sender.send(numbered(count)).await.expect("the stream takes messages");
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn long_streams_do_not_notice_that_tables_are_swapped() {
     let (one, two) = (EchoServer::start(), EchoServer::start());
@@ -92,7 +65,9 @@ async fn long_streams_do_not_notice_that_tables_are_swapped() {
     let (end, ended) = watch::channel(false);
     let mut streams = JoinSet::new();
     for index in 0..counts.len() {
-        streams.spawn(chat(to, counts.clone(), index, ended.clone()));
+        let (client, counts, ended) = (Client::connect(to).await, counts.clone(), ended.clone());
+        let count = move |count| counts[index].store(count, Ordering::Relaxed);
+        streams.spawn(client.converse(count, ended));
     }
     all_go_on(&counts).await;
     let mut asking = Client::connect(to).await;
