@@ -15,6 +15,8 @@ pub struct Cluster {
     pub discovery: DiscoveryType,
     /// How one of them is chosen.
     pub load_balancing: LoadBalancingPolicy,
+    /// How new ones get their share; `None` for at once. Only for round robin and least request.
+    pub slow_start: Option<SlowStart>,
     /// Whether a locality is drawn by its weight before a host of it (`locality_weighted_lb_config`).
     pub locality_weighted: bool,
     /// Bound on connecting. Envoy and Istio: 10 s.
@@ -57,14 +59,26 @@ pub enum DiscoveryType {
 /// How an endpoint is chosen. Envoy: `Cluster.LbPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadBalancingPolicy {
-    /// In turn.
+    /// In turn, by weight.
     RoundRobin,
-    /// The one with fewer requests in flight of two drawn at random. Istio's default; `LEAST_CONN` is its old name.
+    /// The one with fewer requests in flight of two drawn at random; in turn, by weight over requests in flight, where
+    /// weights differ. Istio's default; `LEAST_CONN` is its old name.
     LeastRequest,
-    /// At random.
+    /// At random, whatever the weights.
     Random,
     /// Not chosen: the discovery type gives the address (`CLUSTER_PROVIDED`).
     ClusterProvided,
+}
+
+/// Less traffic for endpoints that are new. Envoy's `SlowStartConfig`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowStart {
+    /// For how long an endpoint is new.
+    pub window: Duration,
+    /// How its share grows: with 1 evenly, faster at first the higher. 1 or more.
+    pub aggression: f64,
+    /// Share to begin with, in percent.
+    pub min_weight_percent: f64,
 }
 
 /// Envoy's `CircuitBreakers.Thresholds` of the default priority. Istio's default for each is 2³²-1.

@@ -17,8 +17,8 @@ mod route;
 
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, HttpProtocol, LoadBalancingPolicy,
-    OutlierDetection, ServiceRef, TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls,
-    UpstreamTlsMode,
+    OutlierDetection, ServiceRef, SlowStart, TcpKeepalive, TransportSocket, TransportSocketMatch,
+    UpstreamTls, UpstreamTlsMode,
 };
 pub use endpoint::{
     ClusterLoadAssignment, Endpoint, EndpointMetadata, Locality, LocalityEndpoints, Workload,

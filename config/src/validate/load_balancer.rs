@@ -3,7 +3,9 @@
 use super::check::Check;
 use super::values;
 use crate::finding::code;
-use crate::istio::{ConsistentHashLb, LoadBalancerSettings, LocalityLbSetting, WarmupConfiguration};
+use crate::istio::{
+    ConsistentHashLb, LoadBalancerSettings, LocalityLbSetting, SimpleLb, WarmupConfiguration,
+};
 
 /// Entries of a Maglev table are fewer than this; Envoy's limit.
 const MAGLEV_TABLE_SIZE_END: u64 = 5_000_011;
@@ -31,6 +33,16 @@ pub(crate) fn check(
     }
     if let Some(warmup) = &settings.warmup {
         check_warmup(check, &format!("{path}.warmup"), warmup);
+    }
+    let takes_no_warmup = hash || matches!(settings.simple, Some(SimpleLb::Random | SimpleLb::Passthrough));
+    if (warmup || old_warmup) && takes_no_warmup {
+        let what = "warm-up has no effect with this policy, in Istio too";
+        check.warning(
+            code::INEFFECTIVE_VALUE,
+            path,
+            what,
+            "use `LEAST_REQUEST` or `ROUND_ROBIN`, or remove it",
+        );
     }
     if old_warmup {
         let path = format!("{path}.warmupDurationSecs");
@@ -88,7 +100,7 @@ fn check_warmup(check: &mut Check<'_>, path: &str, warmup: &WarmupConfiguration)
         let what = format!("{percent} is not a share in percent");
         check.bad(&format!("{path}.minimumPercent"), what, "write 0 to 100");
     }
-    if let Some(aggression) = warmup.aggression.filter(|aggression| *aggression < 1.0) {
+    if let Some(aggression) = warmup.aggression.filter(|aggression| !(1.0..).contains(aggression)) {
         check.bad(&format!("{path}.aggression"), format!("{aggression} is under 1"), "write 1 or more");
     }
 }

@@ -155,12 +155,6 @@ fn load_balancing(check: &mut Check<'_>, path: &str, settings: &LoadBalancerSett
         &[
             ("consistentHash", settings.consistent_hash.is_some(), no_hash),
             ("zoneAwareLbSetting", settings.zone_aware_lb_setting.is_some(), "zones are not weighed"),
-            ("warmup", settings.warmup.is_some(), "new endpoints get their full share at once"),
-            (
-                "warmupDurationSecs",
-                settings.warmup_duration_secs.is_some(),
-                "new endpoints get their full share at once",
-            ),
         ],
     );
 }

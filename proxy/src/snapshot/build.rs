@@ -62,6 +62,7 @@ impl Builder {
                 known.map(|cluster| &**cluster),
                 &self.process,
                 self.allow_unenforced_security,
+                time::now(),
             )),
         }
     }

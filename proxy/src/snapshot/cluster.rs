@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{ClusterShared, EndpointShared, ProcessShared};
 
@@ -78,7 +79,9 @@ impl Cluster {
         previous: Option<&Cluster>,
         process: &Arc<ProcessShared>,
         allow_unenforced_security: bool,
+        now: Instant,
     ) -> Cluster {
+        let now = process.age(now);
         let known: HashMap<SocketAddr, &Arc<EndpointShared>> = previous
             .map(|cluster| {
                 cluster.endpoints.iter().map(|endpoint| (endpoint.address, &endpoint.shared)).collect()
@@ -91,14 +94,18 @@ impl Cluster {
         let mut priorities: Vec<(u32, Vec<Locality>)> = Vec::new();
         for group in groups {
             let start = endpoints.len();
-            endpoints.extend(group.endpoints.iter().map(|endpoint| Endpoint {
-                address: endpoint.address,
-                locality: group.locality.clone(),
-                priority: group.priority,
-                weight: endpoint.weight,
-                metadata: endpoint.metadata.clone(),
-                transport: transport(declared, &endpoint.metadata, allow_unenforced_security),
-                shared: known.get(&endpoint.address).map(|shared| Arc::clone(shared)).unwrap_or_default(),
+            endpoints.extend(group.endpoints.iter().map(|endpoint| {
+                Endpoint {
+                    address: endpoint.address,
+                    locality: group.locality.clone(),
+                    priority: group.priority,
+                    weight: endpoint.weight,
+                    metadata: endpoint.metadata.clone(),
+                    transport: transport(declared, &endpoint.metadata, allow_unenforced_security),
+                    shared: known
+                        .get(&endpoint.address)
+                        .map_or_else(|| EndpointShared::new(now), |shared| Arc::clone(shared)),
+                }
             }));
             let locality = Locality { range: start..endpoints.len(), weight: group.weight };
             match priorities.last_mut() {

@@ -18,7 +18,7 @@ pub(crate) mod testing;
 mod trace;
 
 pub(crate) use build::Builder;
-pub(crate) use cluster::{Cluster, Endpoint, Priority, Transport};
+pub(crate) use cluster::{Cluster, Endpoint, Locality, Priority, Transport};
 pub(crate) use listener::{Listener, LogSink};
 pub(crate) use publish::{Publisher, Reader};
 pub(crate) use route::{

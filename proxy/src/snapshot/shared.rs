@@ -164,12 +164,22 @@ impl Drop for Turn<'_> {
 }
 
 /// Counts of one endpoint of a cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EndpointShared {
     /// Requests in flight, whether they have a connection yet or not.
     pub(crate) active_requests: CachePadded<Count>,
     /// What its answers say about it.
     pub(crate) health: Health,
+    /// How old the process was when the endpoint was first declared.
+    pub(crate) first_seen: Duration,
+}
+
+impl EndpointShared {
+    /// Of an endpoint that is new when the process has this age.
+    pub(super) fn new(first_seen: Duration) -> Arc<EndpointShared> {
+        let active_requests = CachePadded::default();
+        Arc::new(EndpointShared { active_requests, health: Health::default(), first_seen })
+    }
 }
 
 #[cfg(test)]

@@ -2,26 +2,27 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::{
     ClusterLoadAssignment, ClusterMetadata, DiscoveryType, HttpProtocol, LoadBalancingPolicy, Locality,
     LocalityEndpoints, TransportSocket,
 };
 
-use super::{Cluster, ProcessShared};
+use super::{Cluster, Ejection, Ledger, ProcessShared, Reason};
 use crate::time;
 
 /// A cluster `c` with endpoints by locality: priority, weight of the locality, weights of its endpoints. Ports count
 /// up from 1. `change` says what else it is.
 pub(crate) fn cluster(groups: &[(u32, u32, &[u32])], change: impl FnOnce(&mut config::Cluster)) -> Cluster {
-    next_generation(None, groups, change)
+    next_generation(None, groups, time::now(), change)
 }
 
-/// The same, as the generation after `previous`.
+/// The same, as the generation after `previous` that is declared `now`.
 pub(crate) fn next_generation(
     previous: Option<&Cluster>,
     groups: &[(u32, u32, &[u32])],
+    now: Instant,
     change: impl FnOnce(&mut config::Cluster),
 ) -> Cluster {
     let mut port = 0;
@@ -41,6 +42,7 @@ pub(crate) fn next_generation(
         name: "c".into(),
         discovery: DiscoveryType::Eds,
         load_balancing: LoadBalancingPolicy::LeastRequest,
+        slow_start: None,
         locality_weighted: false,
         connect_timeout: Duration::from_secs(1),
         circuit_breakers: config::CircuitBreakers::default(),
@@ -56,6 +58,23 @@ pub(crate) fn next_generation(
     };
     change(&mut declared);
     let process =
-        previous.map_or_else(|| ProcessShared::new(2, time::now()), |cluster| cluster.shared.process.clone());
-    Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, false)
+        previous.map_or_else(|| ProcessShared::new(2, now), |cluster| cluster.shared.process.clone());
+    Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, false, now)
+}
+
+/// Ejects an endpoint.
+pub(crate) fn eject(cluster: &Cluster, endpoint: usize) {
+    let ejection = Some(Ejection { reason: Reason::Consecutive5xx, at: Duration::ZERO });
+    write(cluster, endpoint, ejection);
+}
+
+/// Lets an endpoint back in.
+pub(crate) fn readmit(cluster: &Cluster, endpoint: usize) {
+    write(cluster, endpoint, None);
+}
+
+fn write(cluster: &Cluster, endpoint: usize, ejection: Option<Ejection>) {
+    let Some(endpoint) = cluster.endpoints.get(endpoint) else { return };
+    let turn = cluster.shared.take_turn().expect("nobody else has it");
+    turn.write(&endpoint.shared, &Ledger { ejection, ..endpoint.shared.health.ledger() });
 }

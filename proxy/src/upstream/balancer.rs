@@ -1,22 +1,50 @@
-//! Chooses an endpoint: a pure function of the cluster, its table, the live counts, a cursor and one random number.
+//! Chooses an endpoint: a pure function of the cluster, its table, where the worker stands, the live counts, the time
+//! and one random number.
 //!
 //! Semantics: Envoy's load balancers of the same names. First the priority by its share, then, where the cluster weighs
 //! localities, the locality, then the host by the cluster's policy. A retry draws again while it meets a host that was
 //! tried before, up to a bound.
 
+mod rotation;
+mod schedule;
 mod table;
+mod weight;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::snapshot::{Cluster, Trace};
+use rotation::Turns;
 use table::{Hosts, PriorityTable};
 
+pub(crate) use rotation::Rotation;
 pub(crate) use table::Table;
+
+/// What a worker chooses from.
+#[derive(Debug)]
+pub(crate) struct Balance {
+    /// Whom it may choose.
+    pub(crate) table: Table,
+    /// Where it stands.
+    pub(crate) rotation: Rotation,
+}
+
+impl Balance {
+    /// For a cluster as it is now, going on where `previous` was. `seed` says where it begins otherwise.
+    pub(crate) fn new(cluster: &Cluster, now: Duration, previous: Option<&Balance>, seed: u64) -> Balance {
+        let table = Table::of(cluster, now);
+        let weight = |index: usize| {
+            cluster.endpoints.get(index).map_or(0.0, |endpoint| weight::weight(cluster, endpoint, now))
+        };
+        let rotation = Rotation::new(&table, previous.map(|balance| &balance.rotation), seed, weight);
+        Balance { table, rotation }
+    }
+}
 
 /// What the choice may depend on besides the cluster.
 pub(crate) struct Conditions<'a> {
-    /// How often this worker has chosen from this cluster; round robin goes by it.
-    pub(crate) cursor: u64,
+    /// How old the process is; it matters only while endpoints are new.
+    pub(crate) now: Duration,
     /// Drawn anew for every choice.
     pub(crate) random: u64,
     /// Hosts that were tried for this request, and their priorities, oldest first.
@@ -25,52 +53,72 @@ pub(crate) struct Conditions<'a> {
     pub(crate) retry: Option<&'a config::RetryPolicy>,
 }
 
-/// A choice.
+/// One draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(super) struct Draw {
+    priority: usize,
+    /// Which of the priority's localities that are weighed.
+    locality: Option<usize>,
     /// Index of the endpoint in the cluster.
-    pub(crate) endpoint: usize,
-    /// How far the cursor moves.
-    pub(crate) draws: u64,
+    endpoint: usize,
 }
 
 /// Attempts after which Envoy's `previous_priorities` looks at the tried priorities again; Istio sets 2.
 const PRIORITY_UPDATE_FREQUENCY: usize = 2;
 
-/// The endpoint for a request; `None` when there is none it may go to.
+/// The endpoint for a request, by its index in the cluster; `None` when there is none it may go to. What has had its
+/// turn moves on in `balance`, and nothing else changes.
 pub(crate) fn choose(
     cluster: &Cluster,
-    table: &Table,
+    balance: &mut Balance,
     conditions: &Conditions<'_>,
     trace: &mut impl Trace,
-) -> Option<Choice> {
+) -> Option<usize> {
     let redraws = match conditions.retry {
         Some(policy) if policy.avoid_previous_hosts => u64::from(policy.host_selection_retry_max_attempts),
         _ => 0,
     };
-    let load = load_of_retry(table, conditions);
-    let load = load.as_deref().unwrap_or(&table.load);
+    let load = load_of_retry(&balance.table, conditions);
     let mut choice = None;
-    for draw in 0..=redraws {
-        let random = mix(conditions.random.wrapping_add(draw));
-        let (index, priority) = priority(table, load, mix(random ^ PRIORITY))?;
-        trace.priority_drawn(index, priority.in_panic);
-        let hosts = hosts(priority, mix(random ^ LOCALITY));
-        let endpoint = host(cluster, hosts, conditions.cursor.wrapping_add(draw), random)?;
-        trace.endpoint_drawn(endpoint);
-        choice = Some(Choice { endpoint, draws: draw + 1 });
-        let address = cluster.endpoints.get(endpoint)?.address;
-        if !conditions.tried.iter().any(|(tried, _)| *tried == address) {
+    for number in 0..=redraws {
+        let random = mix(conditions.random.wrapping_add(number));
+        let draw = draw(cluster, balance, load.as_deref(), random, trace)?;
+        let endpoint = cluster.endpoints.get(draw.endpoint)?;
+        let weight = || weight::weight(cluster, endpoint, conditions.now);
+        balance.rotation.advance(&balance.table, &draw, weight);
+        choice = Some(draw.endpoint);
+        if !conditions.tried.iter().any(|(tried, _)| *tried == endpoint.address) {
             break;
         }
     }
     choice
 }
 
-/// Makes of one random number another for the draw of the priority,
+/// One draw, with these shares of the priorities or else the usual ones.
+fn draw(
+    cluster: &Cluster,
+    balance: &Balance,
+    load: Option<&[u32]>,
+    random: u64,
+    trace: &mut impl Trace,
+) -> Option<Draw> {
+    let table = &balance.table;
+    let load = load.unwrap_or(&table.load);
+    let (priority, of_priority) = priority(table, load, mix(random ^ PRIORITY))?;
+    trace.priority_drawn(priority, of_priority.in_panic);
+    let rotation = balance.rotation.of(priority)?;
+    let locality = rotation.localities.next();
+    let (hosts, turns) = match locality {
+        None => (&of_priority.hosts, &rotation.hosts),
+        Some(locality) => (&of_priority.localities.get(locality)?.hosts, rotation.by_locality.get(locality)?),
+    };
+    let endpoint = host(cluster, hosts, turns, random)?;
+    trace.endpoint_drawn(endpoint);
+    Some(Draw { priority, locality, endpoint })
+}
+
+/// Makes of one random number another for the draw of the priority.
 const PRIORITY: u64 = 0x5072_696f_7269_7479;
-/// and another for the draw of the locality.
-const LOCALITY: u64 = 0x4c6f_6361_6c69_7479;
 
 /// The shares of the priorities for a retry that avoids priorities: those tried get nothing, unless that leaves
 /// nothing, which begins anew. `None` when the usual shares hold. Semantics: Envoy's `previous_priorities`.
@@ -111,21 +159,11 @@ fn priority<'a>(table: &'a Table, load: &[u32], random: u64) -> Option<(usize, &
     })
 }
 
-/// Which hosts of the priority the policy chooses from: all, or those of one locality drawn by weight.
-fn hosts(priority: &PriorityTable, random: u64) -> &Hosts {
-    let total: u64 = priority.localities.iter().map(|locality| locality.weight).sum();
-    let mut point = random.checked_rem(total).unwrap_or(0);
-    for locality in &priority.localities {
-        match point.checked_sub(locality.weight) {
-            Some(rest) => point = rest,
-            None => return &locality.hosts,
-        }
-    }
-    &priority.hosts
-}
-
 /// One of `hosts` by the cluster's policy.
-fn host(cluster: &Cluster, hosts: &Hosts, cursor: u64, random: u64) -> Option<usize> {
+fn host(cluster: &Cluster, hosts: &Hosts, turns: &Turns, random: u64) -> Option<usize> {
+    if let Some(schedule) = &turns.schedule {
+        return hosts.get(schedule.next()?);
+    }
     let count = hosts.len() as u64;
     if count == 0 {
         return None;
@@ -133,7 +171,7 @@ fn host(cluster: &Cluster, hosts: &Hosts, cursor: u64, random: u64) -> Option<us
     // Indices are below the number of hosts, which fits.
     let at = |index: u64| hosts.get(usize::try_from(index).unwrap_or(0));
     match cluster.declared.load_balancing {
-        config::LoadBalancingPolicy::RoundRobin => at(cursor % count),
+        config::LoadBalancingPolicy::RoundRobin => at(turns.cursor % count),
         config::LoadBalancingPolicy::Random => at(scale(random, count)),
         config::LoadBalancingPolicy::LeastRequest if count == 1 => at(0),
         config::LoadBalancingPolicy::LeastRequest => {
@@ -163,3 +201,7 @@ fn mix(mut bits: u64) -> u64 {
 #[cfg(test)]
 #[path = "balancer/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "balancer/simulation.rs"]
+mod simulation;

@@ -218,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::snapshot::testing;
+    use crate::time;
 
     fn limits(cluster: &Cluster) -> Rc<Limits> {
         let registry = Registry::new();
@@ -274,7 +275,7 @@ mod tests {
         let limits = limits(&before);
         let held = [limits.attach().unwrap(), limits.attach().unwrap()];
         assert_eq!(limits.attach().err(), Some(Limit::Requests));
-        let after = testing::next_generation(Some(&before), &[], |declared| {
+        let after = testing::next_generation(Some(&before), &[], time::now(), |declared| {
             declared.circuit_breakers.max_requests = 1;
         });
         assert!(limits.are_of(&after) && !limits.are_of(&testing::cluster(&[], |_| {})));

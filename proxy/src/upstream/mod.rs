@@ -13,13 +13,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use connect::ConnectError;
 
 use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
-use balancer::{Conditions, Table};
+use crate::time;
+use balancer::{Balance, Conditions};
 use limits::Limits;
 pub(crate) use limits::{Limit, Retry};
 use outlier::{Detector, Monitor};
@@ -28,7 +29,8 @@ use pool::{Pool, Settings};
 /// A cluster as one worker sees it. It outlives generations while the cluster exists.
 pub(crate) struct Upstream {
     current: RefCell<Rc<View>>,
-    cursor: Cell<u64>,
+    /// Where its rotations begin.
+    seed: u64,
     closed: Cell<bool>,
     limits: Rc<Limits>,
     detector: Rc<Detector>,
@@ -41,7 +43,7 @@ pub(crate) struct View {
     /// The endpoints this worker has used, by their index in the cluster.
     endpoints: Box<[OnceCell<Rc<EndpointState>>]>,
     /// What endpoints are chosen from, as of `health_version`.
-    table: RefCell<Table>,
+    balance: RefCell<Balance>,
     health_version: Cell<u64>,
 }
 
@@ -83,14 +85,14 @@ impl Upstream {
         cluster: Arc<Cluster>,
         registry: &Registry,
         shard: &Arc<Shard>,
-        cursor: u64,
+        seed: u64,
     ) -> Rc<Upstream> {
         let limits = Limits::new(&cluster, registry, shard);
         let detector = Detector::new(&cluster, registry, shard);
-        let view = View::new(cluster, |_| None);
+        let view = View::new(cluster, None, seed, |_| None);
         Rc::new(Upstream {
             current: RefCell::new(Rc::new(view)),
-            cursor: Cell::new(cursor),
+            seed,
             closed: Cell::new(false),
             limits,
             detector,
@@ -114,7 +116,7 @@ impl Upstream {
         self.limits.update(cluster);
         self.detector.update(cluster);
         let settings = Settings::of(&cluster.declared);
-        let view = View::new(cluster.clone(), |endpoint| {
+        let view = View::new(cluster.clone(), Some(&old), self.seed, |endpoint| {
             let state = *known.get(&endpoint.address)?;
             let same = Arc::ptr_eq(&state.shared, &endpoint.shared)
                 && state.transport == endpoint.transport
@@ -160,12 +162,11 @@ impl Upstream {
         retry: Option<&config::RetryPolicy>,
         trace: &mut impl Trace,
     ) -> Option<Rc<EndpointState>> {
-        let cursor = self.cursor.get();
-        view.refresh();
-        let conditions = Conditions { cursor, random, tried, retry };
-        let choice = balancer::choose(&view.cluster, &view.table.borrow(), &conditions, trace)?;
-        self.cursor.set(cursor.wrapping_add(choice.draws));
-        view.endpoint(choice.endpoint, &self.limits, &self.detector)
+        let now = view.refresh(self.seed);
+        let conditions = Conditions { now, random, tried, retry };
+        let mut balance = view.balance.borrow_mut();
+        let endpoint = balancer::choose(&view.cluster, &mut balance, &conditions, trace)?;
+        view.endpoint(endpoint, &self.limits, &self.detector)
     }
 
     /// A retry, if there may be another.
@@ -184,21 +185,35 @@ impl Upstream {
 impl View {
     fn new(
         cluster: Arc<Cluster>,
+        previous: Option<&View>,
+        seed: u64,
         mut known: impl FnMut(&crate::snapshot::Endpoint) -> Option<Rc<EndpointState>>,
     ) -> View {
         let endpoints =
             cluster.endpoints.iter().map(|endpoint| known(endpoint).map(OnceCell::from).unwrap_or_default());
         let health_version = Cell::new(cluster.shared.health_version());
-        let table = RefCell::new(Table::of(&cluster));
-        View { endpoints: endpoints.collect(), table, health_version, cluster }
+        let previous = previous.map(|view| view.balance.borrow());
+        let now = cluster.shared.process.age(time::now());
+        let balance = Balance::new(&cluster, now, previous.as_deref(), seed);
+        View { endpoints: endpoints.collect(), balance: RefCell::new(balance), health_version, cluster }
     }
 
-    /// Makes the table anew when an endpoint was ejected or came back since it was made.
-    fn refresh(&self) {
-        let version = self.cluster.shared.health_version();
-        if self.health_version.replace(version) != version {
-            *self.table.borrow_mut() = Table::of(&self.cluster);
+    /// Makes anew what endpoints are chosen from, when one was ejected or came back or is not new any more. Returns
+    /// the age of the process where it matters.
+    fn refresh(&self, seed: u64) -> Duration {
+        let shared = &self.cluster.shared;
+        let version = shared.health_version();
+        let slow_start_ends = self.balance.borrow().table.slow_start_ends;
+        let is_same = self.health_version.replace(version) == version;
+        if is_same && slow_start_ends.is_none() {
+            return Duration::ZERO;
         }
+        let now = shared.process.age(time::now());
+        if !is_same || slow_start_ends.is_some_and(|end| end <= now) {
+            let mut balance = self.balance.borrow_mut();
+            *balance = Balance::new(&self.cluster, now, Some(&balance), seed);
+        }
+        now
     }
 
     fn endpoint(

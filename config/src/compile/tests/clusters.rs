@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::mesh::{Mesh, Output, service, service_in};
 use crate::resource::{
-    CircuitBreakers, DiscoveryType, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
-    TransportSocket, UpstreamTlsMode,
+    CircuitBreakers, DiscoveryType, HttpProtocol, LoadBalancingPolicy, OutlierDetection, SlowStart,
+    TcpKeepalive, TransportSocket, UpstreamTlsMode,
 };
 
 pub(super) const WEB: &str = "outbound|80||web.shop.svc.cluster.local";
@@ -63,6 +63,26 @@ fn connection_pools() {
     assert_eq!(cluster.idle_timeout, Duration::from_secs(3600));
     assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
     assert_eq!((cluster.tcp_keepalive, cluster.max_requests_per_connection), (None, None));
+}
+
+#[test]
+fn warm_up() {
+    let check = |balancer: &str, expected: Option<(u64, f64, f64)>| {
+        let output = with_policy(&format!("loadBalancer: {{{balancer}}}"));
+        let expected = expected.map(|(seconds, aggression, min_weight_percent)| SlowStart {
+            window: Duration::from_secs(seconds),
+            aggression,
+            min_weight_percent,
+        });
+        assert_eq!(output.cluster(WEB).slow_start, expected, "{balancer}");
+    };
+    check("simple: ROUND_ROBIN", None);
+    check("simple: ROUND_ROBIN, warmup: {duration: 30s}", Some((30, 1.0, 10.0)));
+    check("warmup: {duration: 30s, aggression: 2.5, minimumPercent: 0}", Some((30, 2.5, 0.0)));
+    check("simple: LEAST_REQUEST, warmupDurationSecs: 5s", Some((5, 1.0, 10.0)));
+    check("simple: RANDOM, warmup: {duration: 30s}", None);
+    check("simple: PASSTHROUGH, warmup: {duration: 30s}", None);
+    check("consistentHash: {useSourceIp: true}, warmup: {duration: 30s}", None);
 }
 
 #[test]

@@ -22,11 +22,10 @@ const DETECTED: [(&str, u16); 2] = [("catalog.shop", 9100), ("legacy.ops", 7777)
 const FOREIGN_HOSTS: [&str; 2] = ["payments.example.com", "warehouse.internal"];
 
 /// Fields of clusters that are not compiled yet, and why.
-const CLUSTER_FIELDS: [&str; 4] = [
-    "alt_stat_name",         // the name and `;`: says nothing that the name does not
-    "filters",               // metadata exchange over TCP
-    "round_robin_lb_config", // slow start
-    "maglev_lb_config",      // consistent hashing
+const CLUSTER_FIELDS: [&str; 3] = [
+    "alt_stat_name",    // the name and `;`: says nothing that the name does not
+    "filters",          // metadata exchange over TCP
+    "maglev_lb_config", // consistent hashing
 ];
 /// Fields of routes that are not compiled yet.
 const ROUTE_FIELDS: [&str; 2] = [

@@ -37,6 +37,9 @@ pub fn cluster(cluster: &Cluster) -> Value {
         "max_retries": breakers.max_retries,
     }] }),
     );
+    if let Some((name, balancing)) = slow_start(cluster) {
+        set(name, balancing);
+    }
     if let Some(outlier) = &cluster.outlier_detection {
         set("outlier_detection", outlier_detection(outlier));
     }
@@ -78,6 +81,23 @@ fn policy(policy: LoadBalancingPolicy) -> Option<Value> {
         LoadBalancingPolicy::Random => "RANDOM",
         LoadBalancingPolicy::ClusterProvided => "CLUSTER_PROVIDED",
     }))
+}
+
+/// Slow start, in the settings of the policy that has it. Envoy asks for a runtime key that overrides the aggression;
+/// istiod writes one that nobody would set.
+fn slow_start(cluster: &Cluster) -> Option<(&'static str, Value)> {
+    let slow_start = cluster.slow_start.as_ref()?;
+    let name = match cluster.load_balancing {
+        LoadBalancingPolicy::RoundRobin => "round_robin_lb_config",
+        LoadBalancingPolicy::LeastRequest => "least_request_lb_config",
+        LoadBalancingPolicy::Random | LoadBalancingPolicy::ClusterProvided => return None,
+    };
+    let settings = json!({
+        "slow_start_window": proto::duration(slow_start.window),
+        "aggression": { "default_value": slow_start.aggression, "runtime_key": "(" },
+        "min_weight_percent": { "value": slow_start.min_weight_percent },
+    });
+    Some((name, json!({ "slow_start_config": settings })))
 }
 
 fn outlier_detection(outlier: &OutlierDetection) -> Value {

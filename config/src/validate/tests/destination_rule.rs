@@ -158,17 +158,18 @@ fn load_balancers() {
         "consistentHash: {minimumRingSize: 5}",
         &[&format!("warning deprecated-field {p}.consistentHash.minimumRingSize"), &hash],
     );
-    let warmup = format!("warning field-not-honoured {p}.warmup");
-    check("warmup: {duration: 30s, minimumPercent: 10}", &[&warmup]);
-    check("warmup: {}", &[&format!("error missing-field {p}.warmup.duration"), &warmup]);
+    check("warmup: {duration: 30s, minimumPercent: 10}", &[]);
+    let nothing = format!("warning ineffective-value {p}");
+    check("simple: ROUND_ROBIN, warmup: {duration: 30s, aggression: 1.5}", &[]);
+    check("simple: RANDOM, warmup: {duration: 30s}", &[&nothing]);
+    check("consistentHash: {useSourceIp: true}, warmup: {duration: 30s}", &[&nothing, &hash]);
+    check("warmup: {duration: 30s, aggression: .nan}", &[&format!("error bad-value {p}.warmup.aggression")]);
+    check("warmup: {}", &[&format!("error missing-field {p}.warmup.duration")]);
     check(
         "warmup: {duration: 1s, minimumPercent: 150}",
-        &[&format!("error bad-value {p}.warmup.minimumPercent"), &warmup],
+        &[&format!("error bad-value {p}.warmup.minimumPercent")],
     );
-    check(
-        "warmup: {duration: 1s, aggression: 0.3}",
-        &[&format!("error bad-value {p}.warmup.aggression"), &warmup],
-    );
+    check("warmup: {duration: 1s, aggression: 0.3}", &[&format!("error bad-value {p}.warmup.aggression")]);
     check("localityLbSetting: {enabled: true}", &[]);
     let l = format!("{p}.localityLbSetting");
     check("localityLbSetting: {distribute: [{from: r1/*, to: {r1/*: 80, r2/*: 20}}]}", &[]);

@@ -4,24 +4,30 @@
 //! Semantics: Envoy's priority load and panic threshold.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use crate::snapshot::{Cluster, Endpoint, Priority};
+use config::LoadBalancingPolicy;
+
+use super::weight::slow_start_ends;
+use crate::snapshot::{Cluster, Endpoint, Locality, Priority};
 
 /// A priority is as good as whole while this part of it is healthy: Envoy's overprovisioning factor, in percent, which
 /// istiod leaves at its default. 72 % of the endpoints then carry all that the priority got before.
 const OVERPROVISIONING_PERCENT: usize = 140;
 
 /// The endpoints of a cluster, by who may be chosen.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Table {
     /// The priorities, 0 first.
     pub(super) priorities: Box<[PriorityTable]>,
     /// Share of the requests by priority, in percent; adds up to 100 unless there are no endpoints at all.
     pub(super) load: Box<[u32]>,
+    /// How old the process is when the last endpoint that is new gets its full share, if one is.
+    pub(crate) slow_start_ends: Option<Duration>,
 }
 
 /// The endpoints of one priority.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct PriorityTable {
     /// How much of its share it can carry, in percent.
     pub(super) availability: u32,
@@ -29,17 +35,21 @@ pub(super) struct PriorityTable {
     pub(super) in_panic: bool,
     /// Whom a request may get.
     pub(super) hosts: Hosts,
+    /// Whether these have turns by their weights.
+    pub(super) is_scheduled: bool,
     /// The same by locality, where the cluster weighs localities; empty in panic.
     pub(super) localities: Box<[LocalityTable]>,
 }
 
 /// The healthy endpoints of one locality of a priority.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct LocalityTable {
     /// Its share: its weight, less what its endpoints cannot carry.
-    pub(super) weight: u64,
+    pub(super) weight: f64,
     /// Whom a request may get.
     pub(super) hosts: Hosts,
+    /// Whether these have turns by their weights.
+    pub(super) is_scheduled: bool,
 }
 
 /// Endpoints, by their index in the cluster.
@@ -67,6 +77,11 @@ impl Hosts {
         }
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + Clone {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+
     /// One of them.
     pub(super) fn get(&self, at: usize) -> Option<usize> {
         match self {
@@ -77,13 +92,15 @@ impl Hosts {
 }
 
 impl Table {
-    /// Of a cluster as it is now.
-    pub(crate) fn of(cluster: &Cluster) -> Table {
-        Table::new(cluster, |endpoint| cluster.is_healthy(endpoint))
+    /// Of a cluster as it is now, when the process has this age.
+    pub(crate) fn of(cluster: &Cluster, now: Duration) -> Table {
+        Table::new(cluster, now, |endpoint| cluster.is_healthy(endpoint))
     }
 
-    fn new(cluster: &Cluster, is_healthy: impl Fn(&Endpoint) -> bool) -> Table {
+    fn new(cluster: &Cluster, now: Duration, is_healthy: impl Fn(&Endpoint) -> bool) -> Table {
         let is_healthy = |index: usize| cluster.endpoints.get(index).is_some_and(&is_healthy);
+        let slow_start_ends = slow_start_ends(cluster, now);
+        let scheduling = Scheduling { cluster, is_starting: slow_start_ends.is_some() };
         let panic_percent = cluster.declared.healthy_panic_percent as usize;
         let mut priorities: Vec<PriorityTable> = cluster
             .priorities
@@ -98,13 +115,17 @@ impl Table {
                 table.hosts = Hosts::All(priority.range.clone());
                 table.localities = Box::default();
             }
+            table.is_scheduled = scheduling.holds_for(&table.hosts);
+            for locality in &mut table.localities {
+                locality.is_scheduled = scheduling.holds_for(&locality.hosts);
+            }
         }
         let load = if priorities.iter().all(|priority| priority.in_panic) {
             load_in_panic(&priorities)
         } else {
             load(&availability(&priorities, |_| true))
         };
-        Table { load, priorities: priorities.into() }
+        Table { load, priorities: priorities.into(), slow_start_ends }
     }
 
     /// The share of each priority when those in `excluded` get none; `None` when the others can carry nothing.
@@ -120,16 +141,44 @@ impl PriorityTable {
         let localities = priority.localities.iter().filter(|_| cluster.declared.locality_weighted);
         let localities = localities.map(|locality| {
             let hosts = Hosts::of(&locality.range, &is_healthy);
-            let availability = available_percent(hosts.len(), locality.range.len());
-            LocalityTable { weight: u64::from(locality.weight) * u64::from(availability), hosts }
+            LocalityTable { weight: locality_weight(locality, hosts.len()), hosts, is_scheduled: false }
         });
         PriorityTable {
             availability: available_percent(hosts.len(), priority.range.len()),
             in_panic: false,
-            localities: localities.filter(|locality| locality.weight > 0).collect(),
+            is_scheduled: false,
+            localities: localities.filter(|locality| locality.weight > 0.0).collect(),
             hosts,
         }
     }
+}
+
+/// Whether hosts have turns by their weights.
+struct Scheduling<'a> {
+    cluster: &'a Cluster,
+    /// Endpoints are new, so that weights change with time.
+    is_starting: bool,
+}
+
+impl Scheduling<'_> {
+    /// Envoy draws at random without looking at weights, and where weights are equal it needs no schedule.
+    fn holds_for(&self, hosts: &Hosts) -> bool {
+        let weighs = matches!(
+            self.cluster.declared.load_balancing,
+            LoadBalancingPolicy::RoundRobin | LoadBalancingPolicy::LeastRequest
+        );
+        let mut weights =
+            hosts.iter().filter_map(|index| self.cluster.endpoints.get(index)).map(|host| host.weight);
+        let first = weights.next();
+        weighs && hosts.len() > 1 && (self.is_starting || weights.any(|weight| Some(weight) != first))
+    }
+}
+
+/// The weight of a locality, less what its healthy endpoints cannot carry.
+#[expect(clippy::cast_precision_loss, reason = "so many endpoints do not fit into memory")]
+fn locality_weight(locality: &Locality, healthy: usize) -> f64 {
+    let part = (OVERPROVISIONING_PERCENT * healthy) as f64 / 100.0;
+    f64::from(locality.weight) * (part / locality.range.len().max(1) as f64).min(1.0)
 }
 
 /// How much `healthy` of `all` can carry.
@@ -201,7 +250,7 @@ mod tests {
             let at = usize::from(endpoint.address.port()) - 1 - before;
             at < priorities[endpoint.priority as usize].0
         };
-        let table = Table::new(&cluster, healthy);
+        let table = Table::new(&cluster, Duration::ZERO, healthy);
         assert_eq!(&*table.load, load, "{priorities:?}");
         let panics: Vec<_> = table.priorities.iter().map(|priority| priority.in_panic).collect();
         assert_eq!(panics, in_panic, "{priorities:?}");
@@ -254,8 +303,9 @@ mod tests {
         let cluster = testing::cluster(&[(0, 3, &[1; 10]), (0, 1, &[1; 10]), (0, 5, &[1; 2])], |declared| {
             declared.locality_weighted = true;
         });
-        let table = Table::new(&cluster, |endpoint| (6..=20).contains(&endpoint.address.port()));
+        let table =
+            Table::new(&cluster, Duration::ZERO, |endpoint| (6..=20).contains(&endpoint.address.port()));
         let weights: Vec<_> = table.priorities[0].localities.iter().map(|locality| locality.weight).collect();
-        assert_eq!(weights, [3 * 70, 100]);
+        assert_eq!(weights, [3.0 * 0.7, 1.0]);
     }
 }

@@ -216,7 +216,7 @@ fn ledgers_outlive_generations_while_outlier_detection_is_on() {
     let (cluster, monitors) = watched(2, |declared| declared.consecutive_5xx = Some(1));
     monitors[1].answered(500);
     let with = |outlier: Option<config::OutlierDetection>, previous: &Cluster| {
-        testing::next_generation(Some(previous), &[(0, 1, &[1, 1, 1])], |declared| {
+        testing::next_generation(Some(previous), &[(0, 1, &[1, 1, 1])], time::now(), |declared| {
             declared.outlier_detection = outlier;
         })
     };
