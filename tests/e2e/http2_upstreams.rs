@@ -66,8 +66,13 @@ async fn a_burst_on_no_connection_opens_one_and_no_more_than_two() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_connection_is_not_waited_for_and_limits_hold() {
-    for (pool, connections, pending) in [(NO_LIMITS, 4, 0), ("tcp: {maxConnections: 2}", 2, 4)] {
-        let server = RawH2::new(Some(2), |_| Reply::Silence).await;
+    for (pool, streams_max, connections, pending) in [
+        (NO_LIMITS, Some(2), 4, 0),
+        ("tcp: {maxConnections: 2}", Some(2), 2, 4),
+        ("http: {maxConcurrentStreams: 2}", None, 4, 0),
+        ("tcp: {maxConnections: 2}, http: {maxConcurrentStreams: 2}", Some(9), 2, 4),
+    ] {
+        let server = RawH2::new(streams_max, |_| Reply::Silence).await;
         let proxy = proxy(&server, pool).await;
         let mut answers: JoinSet<Answer> = JoinSet::new();
         for number in 1..=8 {

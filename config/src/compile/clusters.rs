@@ -157,6 +157,8 @@ impl<'p> Place<'p> {
             protocol: protocol(self.port.protocol, pool),
             idle_timeout: idle_timeout(pool),
             max_requests_per_connection: max_requests_per_connection(pool),
+            max_connection_duration: max_connection_duration(pool),
+            max_concurrent_streams: max_concurrent_streams(self.port.protocol, pool),
             tcp_keepalive: tcp_keepalive(self.scope, pool),
             transport_socket_matches: transport.matches,
             transport_socket: transport.socket,
@@ -289,6 +291,18 @@ fn max_requests_per_connection(pool: Option<&ConnectionPoolSettings>) -> Option<
     pool.and_then(|pool| positive(pool.http.as_ref()?.max_requests_per_connection))
 }
 
+fn max_connection_duration(pool: Option<&ConnectionPoolSettings>) -> Option<Duration> {
+    let duration = pool.and_then(|pool| pool.tcp.as_ref()?.max_connection_duration)?.0;
+    Some(duration).filter(|duration| !duration.is_zero())
+}
+
+/// istiod says it only where the port itself is HTTP/2, and forgets it again where the client's protocol is used.
+fn max_concurrent_streams(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> Option<u32> {
+    let http = pool.and_then(|pool| pool.http.as_ref())?;
+    let is_said = port == Protocol::Http2 && http.use_client_protocol != Some(true);
+    positive(http.max_concurrent_streams).filter(|_| is_said)
+}
+
 /// Zero and negative numbers mean the default.
 fn positive(number: Option<i32>) -> Option<u32> {
     u32::try_from(number?).ok().filter(|number| *number > 0)
@@ -340,6 +354,8 @@ fn black_hole(scope: &Scope<'_>) -> Cluster {
         protocol: HttpProtocol::Http1,
         idle_timeout: IDLE_TIMEOUT,
         max_requests_per_connection: None,
+        max_connection_duration: None,
+        max_concurrent_streams: None,
         tcp_keepalive: None,
         transport_socket_matches: transport.matches,
         transport_socket: transport.socket,

@@ -35,6 +35,10 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// Requests after which a connection is replaced; `None` for no bound.
     pub max_requests_per_connection: Option<u32>,
+    /// Age at which a connection gets no more requests; `None` for no bound.
+    pub max_connection_duration: Option<Duration>,
+    /// Requests at once on one HTTP/2 connection, besides what the endpoint allows; `None` for no further bound.
+    pub max_concurrent_streams: Option<u32>,
     /// TCP keep-alive probes; `None` leaves them off.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Transport by the endpoint's TLS mode, the first that matches; auto-mTLS is written this way.

@@ -160,22 +160,9 @@ fn load_balancing(check: &mut Check<'_>, path: &str, settings: &LoadBalancerSett
 }
 
 fn connection_pool(check: &mut Check<'_>, path: &str, pool: &ConnectionPoolSettings) {
-    let unbounded = "there is no such bound";
-    if let Some(tcp) = &pool.tcp {
-        warn(
-            check,
-            &format!("{path}.tcp"),
-            &[("maxConnectionDuration", tcp.max_connection_duration.is_some(), unbounded)],
-        );
-    }
     if let Some(http) = &pool.http {
-        warn(
-            check,
-            &format!("{path}.http"),
-            &[
-                ("maxConcurrentStreams", http.max_concurrent_streams.is_some(), unbounded),
-                ("http2KeepAlive", http.http2_keep_alive.is_some(), "connections are not probed by PING"),
-            ],
-        );
+        let written = http.http2_keep_alive.is_some();
+        let instead = "connections are not probed by PING";
+        warn(check, &format!("{path}.http"), &[("http2KeepAlive", written, instead)]);
     }
 }

@@ -51,6 +51,8 @@ pub(crate) fn next_generation(
         protocol: HttpProtocol::Http1,
         idle_timeout: Duration::from_secs(3600),
         max_requests_per_connection: None,
+        max_connection_duration: None,
+        max_concurrent_streams: None,
         tcp_keepalive: None,
         transport_socket_matches: Vec::new(),
         transport_socket: TransportSocket::RawBuffer,

@@ -20,6 +20,7 @@ pub(crate) use self::h2::H2Guard;
 use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
+use crate::time;
 use line::Line;
 
 /// How connections of a pool are made.
@@ -31,6 +32,10 @@ pub(crate) struct Settings {
     pub(crate) idle_timeout: Option<Duration>,
     /// Requests after which a connection is replaced.
     pub(crate) max_requests: Option<u32>,
+    /// Age at which a connection gets no more requests.
+    pub(crate) max_duration: Option<Duration>,
+    /// Requests at once on one HTTP/2 connection.
+    pub(crate) max_streams: u32,
     /// Keep-alive probes.
     pub(crate) keepalive: Option<config::TcpKeepalive>,
 }
@@ -42,8 +47,15 @@ impl Settings {
             connect_timeout: cluster.connect_timeout,
             idle_timeout: Some(cluster.idle_timeout).filter(|timeout| !timeout.is_zero()),
             max_requests: cluster.max_requests_per_connection,
+            max_duration: cluster.max_connection_duration,
+            max_streams: cluster.max_concurrent_streams.unwrap_or(u32::MAX),
             keepalive: cluster.tcp_keepalive,
         }
+    }
+
+    /// Whether a connection opened then is too old for another request.
+    fn is_too_old(&self, opened_at: Instant) -> bool {
+        self.max_duration.is_some_and(|max| time::now().saturating_duration_since(opened_at) >= max)
     }
 }
 
@@ -114,18 +126,26 @@ impl Pool {
         self.h2_open.borrow_mut().clear();
     }
 
-    /// Closes connections that were idle for too long, or that the upstream has closed.
+    /// Closes connections that were idle for too long or are too old, or that the upstream has closed.
     pub(crate) fn sweep(&self, now: Instant) {
-        let timeout = self.settings.get().idle_timeout;
-        let expired =
-            |since: Instant| timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout);
+        let settings = self.settings.get();
+        let is_over = |since: Instant, timeout: Option<Duration>| {
+            timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout)
+        };
+        let is_idle = |since| is_over(since, settings.idle_timeout);
+        let is_old = |opened_at| is_over(opened_at, settings.max_duration);
         // That the upstream has closed an HTTP/1 connection is noticed here, or when a request would take it.
-        self.h1_idle
-            .borrow_mut()
-            .retain(|connection| connection.client.is_ready() && !expired(connection.idle_since()));
-        self.h2_open
-            .borrow_mut()
-            .retain(|connection| !connection.is_retired() && !connection.idle_since().is_some_and(expired));
+        self.h1_idle.borrow_mut().retain(|connection| {
+            connection.client.is_ready()
+                && !is_idle(connection.idle_since())
+                && !is_old(connection.opened_at())
+        });
+        // Requests that an old one has go on; it is closed when the last has ended.
+        self.h2_open.borrow_mut().retain(|connection| {
+            !connection.is_retired()
+                && !connection.idle_since().is_some_and(is_idle)
+                && !is_old(connection.opened_at())
+        });
     }
 }
 

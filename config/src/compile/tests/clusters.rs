@@ -56,7 +56,12 @@ fn connection_pools() {
     let time = Some(Duration::from_secs(9));
     assert_eq!(cluster.tcp_keepalive, Some(TcpKeepalive { time, ..TcpKeepalive::default() }));
 
-    let output = with_policy("connectionPool: {tcp: {idleTimeout: 5s}, http: {idleTimeout: 6s}}");
+    assert_eq!((cluster.max_connection_duration, cluster.max_concurrent_streams), (None, None));
+
+    let output = with_policy(
+        "connectionPool: {tcp: {idleTimeout: 5s, maxConnectionDuration: 7s}, http: {idleTimeout: 6s}}",
+    );
+    assert_eq!(output.cluster(WEB).max_connection_duration, Some(Duration::from_secs(7)));
     assert_eq!(output.cluster(WEB).idle_timeout, Duration::from_secs(6));
     let output = with_policy("");
     let cluster = output.cluster(WEB);
@@ -161,6 +166,23 @@ fn protocols() {
     check("http", "h2UpgradePolicy: UPGRADE", HttpProtocol::Http2);
     check("x", "h2UpgradePolicy: UPGRADE", HttpProtocol::Http2);
     check("grpc", "h2UpgradePolicy: DO_NOT_UPGRADE", HttpProtocol::Http2);
+}
+
+#[test]
+fn concurrent_streams_are_bounded_where_the_port_is_http2() {
+    let check = |port: &str, http: &str, expected| {
+        let policy = format!(
+            "host: web, trafficPolicy: {{connectionPool: {{http: {{maxConcurrentStreams: 9{http}}}}}}}"
+        );
+        let output =
+            Mesh::new(&(service_in("web", "shop", port) + &rule("r", "shop", "", &policy))).compile();
+        assert_eq!(output.cluster(WEB).max_concurrent_streams, expected, "{port} {http}");
+    };
+    check("http2", "", Some(9));
+    check("grpc", ", h2UpgradePolicy: UPGRADE", Some(9));
+    check("grpc", ", useClientProtocol: true", None);
+    check("http", "", None);
+    check("http", ", h2UpgradePolicy: UPGRADE", None);
 }
 
 #[test]

@@ -161,12 +161,19 @@ fn http_protocol_options(cluster: &Cluster) -> Option<Value> {
     if let Some(requests) = cluster.max_requests_per_connection {
         common.insert("max_requests_per_connection".to_owned(), json!(requests));
     }
+    if let Some(duration) = cluster.max_connection_duration {
+        common.insert("max_connection_duration".to_owned(), proto::duration(duration));
+    }
     if common.is_empty() && cluster.protocol == HttpProtocol::Http1 {
         return None;
     }
     let mut options = match cluster.protocol {
         HttpProtocol::Http1 => json!({ "explicit_http_config": { "http_protocol_options": {} } }),
-        HttpProtocol::Http2 => json!({ "explicit_http_config": { "http2_protocol_options": {} } }),
+        HttpProtocol::Http2 => {
+            let http2 = cluster.max_concurrent_streams.map(|max| json!({ "max_concurrent_streams": max }));
+            let http2 = http2.unwrap_or_else(|| json!({}));
+            json!({ "explicit_http_config": { "http2_protocol_options": http2 } })
+        }
         HttpProtocol::Downstream => json!({
             "use_downstream_protocol_config": { "http_protocol_options": {}, "http2_protocol_options": {} }
         }),

@@ -18,6 +18,7 @@ pub(crate) struct H1 {
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
     requests: u32,
+    opened_at: Instant,
     idle_since: Instant,
     /// The request it is used for, if it is.
     request: Option<AttachedRequest>,
@@ -40,6 +41,11 @@ impl H1 {
     /// Whether it has served a request before.
     pub(crate) fn was_used(&self) -> bool {
         self.requests > 0
+    }
+
+    /// When it was opened.
+    pub(super) fn opened_at(&self) -> Instant {
+        self.opened_at
     }
 
     /// Since when it has no request.
@@ -66,16 +72,19 @@ impl Pool {
     pub(crate) fn give_back(self: &Rc<Self>, mut connection: H1) {
         connection.request = None;
         connection.requests += 1;
-        let worn = self.settings.get().max_requests.is_some_and(|max| connection.requests >= max);
+        let settings = self.settings.get();
+        let is_worn = settings.max_requests.is_some_and(|max| connection.requests >= max)
+            || settings.is_too_old(connection.opened_at);
         // One that is not ready has answered before the request was complete, or said that it closes.
-        if !worn && connection.client.is_ready() {
+        if !is_worn && connection.client.is_ready() {
             self.offer_h1(connection);
         }
     }
 
     fn idle_h1(&self) -> Option<H1> {
-        let mut idle = self.h1_idle.borrow_mut();
-        std::iter::from_fn(|| idle.pop()).find(|connection| connection.client.is_ready())
+        let (mut idle, settings) = (self.h1_idle.borrow_mut(), self.settings.get());
+        std::iter::from_fn(|| idle.pop())
+            .find(|connection| connection.client.is_ready() && !settings.is_too_old(connection.opened_at))
     }
 
     fn attach_h1(&self, mut connection: H1) -> Result<H1, ConnectError> {
@@ -138,11 +147,13 @@ impl Pool {
         let settings = self.settings.get();
         let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
         let local_address = stream.local_addr().ok();
+        let now = time::now();
         Ok(H1 {
             client: h1::client::Client::new(stream, &self.head_limits),
             local_address,
             requests: 0,
-            idle_since: time::now(),
+            opened_at: now,
+            idle_since: now,
             request: None,
             open: Some(open),
             pool: Rc::downgrade(self),

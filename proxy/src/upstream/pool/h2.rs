@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::super::connect::{ConnectError, connect};
 use super::super::limits::AttachedRequest;
-use super::Pool;
 use super::line::Counted;
+use super::{Pool, Settings};
 use crate::http::codec::h2_client;
 use crate::time;
 
@@ -33,6 +33,7 @@ pub(crate) struct H2 {
     pub(crate) client: h2_client::Client,
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
+    opened_at: Instant,
     state: Rc<State>,
 }
 
@@ -54,6 +55,11 @@ pub(crate) struct H2Guard {
 }
 
 impl H2 {
+    /// When it was opened.
+    pub(super) fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
     /// Since when it has no request; `None` while it has one.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         self.state.idle_since.get()
@@ -65,8 +71,9 @@ impl H2 {
     }
 
     /// Whether another stream may be opened without waiting for one to end.
-    fn has_capacity(&self) -> bool {
-        !self.state.retired.get() && (self.state.active.get() as usize) < self.client.streams_max()
+    fn has_capacity(&self, settings: &Settings) -> bool {
+        let active = self.state.active.get();
+        active < settings.max_streams && (active as usize) < self.client.streams_max()
     }
 
     /// Whether it has so many requests that another connection is worth opening.
@@ -130,9 +137,9 @@ impl Pool {
 
     /// The connection with the fewest requests, if it takes another.
     fn least_busy_h2(&self) -> Option<H2> {
-        let mut open = self.h2_open.borrow_mut();
-        open.retain(|connection| !connection.is_retired());
-        let usable = open.iter().filter(|connection| connection.has_capacity());
+        let (mut open, settings) = (self.h2_open.borrow_mut(), self.settings.get());
+        open.retain(|connection| !connection.is_retired() && !settings.is_too_old(connection.opened_at));
+        let usable = open.iter().filter(|connection| connection.has_capacity(&settings));
         usable.min_by_key(|connection| connection.state.active.get()).cloned()
     }
 
@@ -219,6 +226,6 @@ impl Pool {
             pool.serve_h2();
         });
         client.ready().await.map_err(failed)?;
-        Ok(H2 { client, local_address, state })
+        Ok(H2 { client, local_address, opened_at: time::now(), state })
     }
 }
