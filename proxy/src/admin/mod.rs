@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use config::Limits;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::TcpListener;
@@ -25,8 +25,19 @@ use crate::snapshot::Reader;
 use crate::telemetry::Registry;
 pub(crate) use gauges::Gauges;
 
-/// Connections of operators at once.
-const CONNECTIONS_MAX: usize = 64;
+/// Bounds that keep those who ask from locking each other out: a probe of readiness must find a place.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at once.
+    connections_max: usize,
+    /// How long a connection is kept; the request in flight is answered, and one that never asks is cut.
+    connection_age_max: Duration,
+}
+
+const LIMITS: Limits = Limits { connections_max: 64, connection_age_max: Duration::from_secs(60) };
+
+/// How long accepting pauses after a failure that is not the client's, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the console shows.
 pub(crate) struct Console {
@@ -75,14 +86,25 @@ impl Page {
 
 /// Serves the console. Ends only when the event loop does.
 pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -> io::Error {
+    serve_within(socket, console, LIMITS).await
+}
+
+async fn serve_within(socket: std::net::TcpListener, console: Rc<Console>, limits: Limits) -> io::Error {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return error,
     };
-    let permits = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Rc::new(Semaphore::new(limits.connections_max));
     loop {
         let Ok(permit) = semaphore(&permits).await else { return io::Error::other("the console was closed") };
-        let Ok((stream, remote)) = socket.accept().await else { continue };
+        let (stream, remote) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the admin console cannot accept connections now");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let console = console.clone();
         tokio::task::spawn_local(async move {
             let _permit = permit;
@@ -90,9 +112,13 @@ pub(crate) async fn serve(socket: std::net::TcpListener, console: Rc<Console>) -
                 let console = console.clone();
                 async move { console.answer(&head, body, remote) }
             };
-            // An operator who leaves in the middle of an answer is no one's concern.
-            let stream = Guarded::alone(stream);
-            drop(h1::server::serve(stream, &Limits::default(), handler, std::future::pending()).await);
+            let old = tokio::time::sleep(limits.connection_age_max);
+            let (stream, heads) = (Guarded::alone(stream), config::Limits::default());
+            // An operator who leaves in the middle of an answer, or never asks, is no one's concern.
+            tokio::select! {
+                _ = h1::server::serve(stream, &heads, handler, old) => {}
+                () = tokio::time::sleep(limits.connection_age_max * 2) => {}
+            }
         });
     }
 }
@@ -243,5 +269,48 @@ impl Body for FullBody {
 
     fn exact_length(&self) -> Option<u64> {
         Some(self.0.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::snapshot::Publisher;
+
+    /// Those who connect and say nothing give their place to those who ask.
+    #[tokio::test]
+    async fn idle_connections_lock_nobody_out() {
+        let registry = Registry::new();
+        let status = Rc::new(Status::new(&registry, false));
+        let console = Rc::new(Console { status, reader: Publisher::new().reader(), registry });
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let limits = Limits { connections_max: 2, connection_age_max: Duration::from_millis(20) };
+        let local = LocalSet::new();
+        local.spawn_local(serve_within(socket, console, limits));
+        let asks = async {
+            let mut idle = Vec::new();
+            for _ in 0..limits.connections_max {
+                idle.push(TcpStream::connect(address).await.unwrap());
+            }
+            // One has asked once and goes on to be connected.
+            let ask = b"GET /help HTTP/1.1\r\nhost: a\r\n\r\n";
+            idle[0].write_all(ask).await.unwrap();
+            let mut asked = TcpStream::connect(address).await.unwrap();
+            asked.write_all(b"GET /help HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut text = String::new();
+            asked.read_to_string(&mut text).await.unwrap();
+            assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+            // Both are closed by now, or will be.
+            for mut idle in idle {
+                idle.read_to_end(&mut Vec::new()).await.unwrap();
+            }
+        };
+        local.run_until(tokio::time::timeout(Duration::from_secs(20), asks)).await.unwrap();
     }
 }
