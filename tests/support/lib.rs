@@ -1,9 +1,9 @@
 //! What tests from outside share: a proxy, backends, clients, meshes in YAML, and skips that are loud.
 //!
 //! Tests enter by few doors, with data: [`TestProxy`] runs the same proxy as `weft run`, in this process, on port 0;
-//! [`TestBackend`] is a server that says what it saw; [`client`] asks. [`Weft`] is the binary
-//! as a process of its own, and [`Namespace`] a network of its own. Nothing sleeps: [`eventually`] looks until
-//! something is so.
+//! [`TestBackend`] is a server that says what it saw; [`client`] asks; [`Sides`] puts a stock Envoy beside the proxy.
+//! [`Weft`] is the binary as a process of its own, and [`Namespace`] a network of its own. Nothing sleeps:
+//! [`eventually`] looks until something is so.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
@@ -11,13 +11,17 @@ pub mod backend;
 pub mod binary;
 pub mod client;
 pub mod connection;
+pub mod envoy;
 pub mod mesh;
 pub mod metrics;
 pub mod netns;
 pub mod proxy;
 pub mod raw_h2;
+pub mod scripted;
 pub mod shared;
+pub mod sides;
 pub mod skip;
+pub mod wire;
 
 pub use backend::TestBackend;
 pub use binary::Weft;
@@ -26,6 +30,9 @@ pub use connection::Connection;
 pub use mesh::Mesh;
 pub use netns::Namespace;
 pub use proxy::TestProxy;
+pub use scripted::ScriptedBackend;
+pub use sides::{Side, Sides};
+pub use wire::{Wire, ask};
 
 use std::panic::Location;
 use std::time::Duration;

@@ -21,12 +21,18 @@ impl Mesh {
 
     /// Adds a Service of namespace `shop` with one port. `port` is written as `NAME/NUMBER`, such as `http/8000`.
     #[must_use]
-    pub fn service(mut self, name: &str, port: &str) -> Mesh {
+    pub fn service(self, name: &str, port: &str) -> Mesh {
+        self.service_at(name, port, "10.96.0.1")
+    }
+
+    /// The same at another address.
+    #[must_use]
+    pub fn service_at(mut self, name: &str, port: &str, address: &str) -> Mesh {
         let (port_name, number) = port.split_once('/').expect("NAME/NUMBER");
         let _ = write!(
             self.kubernetes,
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
-             spec:\n  clusterIP: 10.96.0.1\n  selector: {{app: {name}}}\n  ports:\n\
+             spec:\n  clusterIP: {address}\n  selector: {{app: {name}}}\n  ports:\n\
              \x20 - {{name: {port_name}, port: {number}}}\n"
         );
         self

@@ -158,6 +158,11 @@ impl Start {
         self
     }
 
+    /// What it would be started with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn ready(self) -> TestProxy {
         let mut proxy = self.start();

@@ -286,7 +286,12 @@ mod tests {
     async fn idle_connections_lock_nobody_out() {
         let registry = Registry::new();
         let status = Rc::new(Status::new(&registry, false));
-        let console = Rc::new(Console { status, reader: Publisher::new().reader(), registry });
+        let console = Rc::new(Console {
+            status,
+            reader: Publisher::new().reader(),
+            gauges: Gauges::new(&registry),
+            registry,
+        });
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
