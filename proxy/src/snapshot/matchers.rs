@@ -1,10 +1,9 @@
 //! Matchers with their regular expressions compiled. Semantics: Envoy's `RouteMatch`, `HeaderMatcher`,
 //! `QueryParameterMatcher`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use regex::bytes::Regex;
 
 use super::Mismatch;
@@ -80,23 +79,20 @@ pub(super) struct RouteMatcher {
 pub(crate) struct Subject<'a> {
     head: &'a RequestHead,
     path: &'a str,
-    /// Parsed when the first rule asks for it.
-    query: Option<Vec<form_urlencoded::Pair<'a>>>,
+    query: &'a str,
 }
 
 impl<'a> Subject<'a> {
     pub(crate) fn new(head: &'a RequestHead) -> Subject<'a> {
         let path = head.path.as_ref().map_or("", |path| path.path());
-        Subject { head, path, query: None }
+        let query = head.path.as_ref().and_then(|path| path.query()).unwrap_or("");
+        Subject { head, path, query }
     }
 
-    /// The value of the first parameter of that name, percent-decoded.
-    fn query_parameter(&mut self, name: &str) -> Option<&[u8]> {
-        let query = self.query.get_or_insert_with(|| {
-            let text = self.head.path.as_ref().and_then(|path| path.query()).unwrap_or("");
-            form_urlencoded::parse_pairs(text)
-        });
-        query.iter().find(|(found, _)| **found == *name.as_bytes()).map(|(_, value)| &**value)
+    /// The value of the first parameter of that name. Neither is percent-decoded, as in Envoy.
+    fn query_parameter(&self, name: &str) -> Option<&'a str> {
+        let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.into_iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 }
 
@@ -124,7 +120,7 @@ impl RouteMatcher {
     }
 
     /// Whether all conditions hold, or the first that does not.
-    pub(super) fn matches(&self, subject: &mut Subject<'_>) -> Result<(), Mismatch> {
+    pub(super) fn matches(&self, subject: &Subject<'_>) -> Result<(), Mismatch> {
         if subject.head.path.is_none() {
             return Err(Mismatch::Connect);
         }
@@ -138,7 +134,7 @@ impl RouteMatcher {
         }
         for (index, parameter) in self.query_parameters.iter().enumerate() {
             let holds = match (subject.query_parameter(&parameter.name), &parameter.value) {
-                (Some(value), Some(matcher)) => matcher.matches(value),
+                (Some(value), Some(matcher)) => matcher.matches(value.as_bytes()),
                 (Some(_), None) => true,
                 (None, _) => false,
             };
@@ -184,23 +180,28 @@ impl HeaderMatcher {
         }
     }
 
+    /// A header that is there several times meets a condition when one of its values does (Envoy's
+    /// `match_headers_individually`).
     fn matches(&self, head: &RequestHead) -> bool {
-        let value = match &self.name {
-            config::MatchedHeader::Method => Some(Cow::Borrowed(head.method.as_str().as_bytes())),
-            config::MatchedHeader::Authority => {
-                head.authority.as_ref().map(|authority| Cow::Borrowed(authority.as_bytes()))
+        match &self.name {
+            config::MatchedHeader::Method => self.holds(std::iter::once(head.method.as_str().as_bytes())),
+            config::MatchedHeader::Authority => self.holds(head.authority.iter().map(HeaderValue::as_bytes)),
+            config::MatchedHeader::Scheme => self.holds(std::iter::once(scheme(head))),
+            config::MatchedHeader::Header(name) => {
+                self.holds(head.headers.get_all(name).iter().map(HeaderValue::as_bytes))
             }
-            config::MatchedHeader::Scheme => Some(Cow::Borrowed(scheme(head))),
-            config::MatchedHeader::Header(name) => joined(head, name),
-        };
-        let Some(matcher) = &self.value else {
-            return value.is_some() != self.invert;
-        };
-        match value {
-            Some(value) => matcher.matches(&value) != self.invert,
-            None if self.treat_missing_as_empty => matcher.matches(b"") != self.invert,
+        }
+    }
+
+    fn holds<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut values = values.peekable();
+        let missing = values.peek().is_none();
+        match &self.value {
+            None => missing == self.invert,
+            Some(matcher) if missing && self.treat_missing_as_empty => matcher.matches(b"") != self.invert,
             // A header that is missing never matches, whatever `invert` says.
-            None => false,
+            Some(_) if missing => false,
+            Some(matcher) => values.any(|value| matcher.matches(value)) != self.invert,
         }
     }
 }
@@ -210,48 +211,5 @@ fn scheme(head: &RequestHead) -> &[u8] {
     match &head.scheme {
         Some(scheme) => scheme.as_str().as_bytes(),
         None => head.headers.get("x-forwarded-proto").map_or(b"http", HeaderValue::as_bytes),
-    }
-}
-
-/// All values of a header, joined by commas.
-fn joined<'a>(head: &'a RequestHead, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    let mut values = head.headers.get_all(name).iter();
-    let first = values.next()?.as_bytes();
-    let Some(second) = values.next() else {
-        return Some(Cow::Borrowed(first));
-    };
-    let mut all = [first, b",", second.as_bytes()].concat();
-    for value in values {
-        all.push(b',');
-        all.extend_from_slice(value.as_bytes());
-    }
-    Some(Cow::Owned(all))
-}
-
-/// Query strings.
-mod form_urlencoded {
-    use std::borrow::Cow;
-
-    /// Most parameters that are looked at; a query with more has the rest of them ignored.
-    const PARAMETERS_MAX: usize = 256;
-
-    /// Name and value.
-    pub(super) type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
-
-    /// The parameters in order, percent-decoded as Envoy does: `+` stays a plus.
-    pub(super) fn parse_pairs(query: &str) -> Vec<Pair<'_>> {
-        query
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .take(PARAMETERS_MAX)
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decode(name), decode(value))
-            })
-            .collect()
-    }
-
-    fn decode(text: &str) -> Cow<'_, [u8]> {
-        percent_encoding::percent_decode_str(text).into()
     }
 }

@@ -144,7 +144,7 @@ impl Route {
     }
 
     /// Whether it applies, or the first condition that does not hold.
-    pub(super) fn matches(&self, subject: &mut Subject<'_>) -> Result<(), Mismatch> {
+    pub(super) fn matches(&self, subject: &Subject<'_>) -> Result<(), Mismatch> {
         self.matcher.matches(subject)
     }
 

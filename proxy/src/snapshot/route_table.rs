@@ -110,9 +110,9 @@ impl RouteTable {
             trace.no_virtual_host();
             return None;
         };
-        let mut subject = Subject::new(head);
+        let subject = Subject::new(head);
         for (index, route) in self.virtual_hosts.get(virtual_host)?.routes().iter().enumerate() {
-            match route.matches(&mut subject) {
+            match route.matches(&subject) {
                 Ok(()) => {
                     trace.rule_match(index);
                     return Some(Found { virtual_host, index, route });

@@ -171,13 +171,11 @@ fn headers() {
     check(with(tester()), &request("GET h /", &[("x-user", "tester")]), Ok(()));
     check(with(tester()), &request("GET h /", &[("x-user", "Tester")]), no);
     check(with(tester()), &request("GET h /", &[]), no);
-    // Several values are compared joined by commas.
-    check(with(tester()), &request("GET h /", &[("x-user", "a"), ("x-user", "tester")]), no);
-    check(
-        with(header(named("x-user"), exact("a,tester"))),
-        &request("GET h /", &[("x-user", "a"), ("x-user", "tester")]),
-        Ok(()),
-    );
+    // Of several values one is enough; they are not compared joined.
+    let both = || request("GET h /", &[("x-user", "a"), ("x-user", "tester")]);
+    check(with(tester()), &both(), Ok(()));
+    check(with(header(named("x-user"), exact("a,tester"))), &both(), no);
+    check(with(HeaderMatcher { invert: true, ..tester() }), &both(), no);
     // Turned around, a header that is missing still does not match.
     let inverted = || HeaderMatcher { invert: true, ..tester() };
     check(with(inverted()), &request("GET h /", &[("x-user", "other")]), Ok(()));
@@ -225,11 +223,11 @@ fn query_parameters() {
     check(beta(), &request("GET h /?beta=2&beta=1", &[]), no);
     check(beta(), &request("GET h /?beta", &[]), no);
     check(beta(), &request("GET h /", &[]), no);
-    check(beta(), &request("GET h /?%62eta=%31", &[]), Ok(()));
+    // As in Envoy, nothing is decoded.
+    check(beta(), &request("GET h /?%62eta=1", &[]), no);
+    check(beta(), &request("GET h /?beta=%31", &[]), no);
     check(with("beta", None), &request("GET h /?beta", &[]), Ok(()));
     check(with("beta", None), &request("GET h /?beat", &[]), no);
-    check(with("a b", Some(StringMatch::Exact("c d".into()))), &request("GET h /?a%20b=c%20d", &[]), Ok(()));
-    // As in Envoy, a plus is a plus.
     check(with("a", Some(StringMatch::Exact("b c".into()))), &request("GET h /?a=b+c", &[]), no);
 }
 
