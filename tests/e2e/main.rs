@@ -11,4 +11,5 @@ mod last_good;
 mod limits;
 mod matching;
 mod outlier;
+mod paths;
 mod security;

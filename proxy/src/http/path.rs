@@ -169,8 +169,12 @@ fn remove_last_segment(out: &mut Vec<u8>) {
     }
 }
 
-/// Several slashes in a row become one.
+/// Several slashes in a row become one. Of a path of nothing but slashes two stay, as in Envoy, which keeps the first
+/// and the last.
 fn merge_slashes(path: &str) -> String {
+    if path.len() > 1 && path.bytes().all(|byte| byte == b'/') {
+        return "//".to_owned();
+    }
     let mut out = String::with_capacity(path.len());
     for character in path.chars() {
         if character != '/' || !out.ends_with('/') {
@@ -267,6 +271,8 @@ mod tests {
         check(MERGE, "//a///b/?c//d", "/a/b/?c//d");
         check(BASE, "//a///b", "//a///b");
         check(MERGE, "/a/./%2f", "/a/%2f");
+        check(MERGE, "//", "//");
+        check(MERGE, "////?x", "//?x");
     }
 
     #[test]
