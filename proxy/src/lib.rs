@@ -11,6 +11,8 @@
 
 mod admin;
 pub mod app;
+#[doc(hidden)]
+pub mod bench;
 mod cli;
 mod control;
 mod http;

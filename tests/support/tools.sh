@@ -6,6 +6,10 @@ if [[ -t 1 ]]; then bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'; else bold='' red
 # The ones of rustup need not be in the path of a shell that nobody logged in to.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
+# What is built in the ci profile is selected in one way, so that it is built once for all uses.
+# shellcheck disable=SC2034
+ci_profile=(--profile ci --locked -p proxy -p benches)
+
 steps=()
 failures=()
 

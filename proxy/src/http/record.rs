@@ -140,6 +140,11 @@ impl Record {
         }
     }
 
+    /// The listener it came by.
+    pub(crate) fn listener(&self) -> &ListenerView {
+        &self.listener
+    }
+
     /// Notes the status, before the head is complete.
     pub(crate) fn status(&mut self, status: StatusCode) {
         self.status = Some(status);

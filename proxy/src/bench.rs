@@ -1,0 +1,195 @@
+//! The door for `benches/instructions`: a proxy without threads of its own, and single decisions of it. It is for
+//! nobody else, and no promise.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::Resources;
+use config::compile::{Compiled, ExplicitListener, ListenTarget, compile};
+use config::store::Store;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::http::codec::{RequestHead, Version};
+use crate::http::connection::{Downstream, serve};
+use crate::http::engine::{Engine, Telemetry};
+use crate::http::labels::Identity;
+use crate::http::path;
+use crate::http::record::Record;
+use crate::listener::Drain;
+use crate::snapshot::{Builder, NoTrace, Publisher, Snapshot};
+use crate::telemetry::access_log::Writer;
+use crate::telemetry::metrics::Family;
+use crate::telemetry::{Registry, format};
+use crate::upstream::balancer::{self, Conditions};
+
+/// Where the random numbers begin: the same for every run.
+const SEED: u64 = 1;
+
+/// A proxy that serves on the thread of whoever asks it to.
+pub struct Proxy {
+    engine: Rc<Engine>,
+    snapshot: Arc<Snapshot>,
+    listener: Arc<str>,
+    // Ends when nobody holds a buffer any more, so it comes last.
+    _logs: Writer,
+}
+
+/// The head of a request.
+pub struct Request(RequestHead);
+
+/// A request that has been answered and could be logged now.
+pub struct Answered(Box<Record>);
+
+/// What YAML makes of a proxy with one listener.
+pub struct Compilation(Snapshot, Arc<str>, Identity);
+
+/// From YAML to what decides about requests, for the pod `web-1.shop`. Each text is a file and its content.
+///
+/// # Errors
+///
+/// When the pod is not in the texts, or there is no listener after all.
+pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation, String> {
+    let mut store = Store::new();
+    for (file, text) in texts {
+        store.read(file, text);
+        store.settle(file);
+    }
+    let objects = store.objects();
+    let pod = config::compile::Proxy::of_pod(&objects, "shop", "web-1", &objects.mesh.proxy_metadata());
+    let proxy = pod.ok_or("there is no pod web-1 in namespace shop")?;
+    let listener = ExplicitListener { address: SocketAddr::from(([127, 0, 0, 1], 0)), target };
+    let Compiled { update, .. } = compile(&objects, &proxy, &[listener]);
+    let listener = update.listeners.first().ok_or("there is no listener")?.name.clone();
+    let mut resources = Resources::default();
+    resources.apply(update);
+    let snapshot = Builder::new(true).build(&resources, &Snapshot::default());
+    Ok(Compilation(snapshot, listener, Identity::of(&proxy)))
+}
+
+impl Proxy {
+    /// A proxy that runs what was compiled.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread for logs.
+    pub fn new(compiled: Compilation) -> io::Result<Proxy> {
+        let Compilation(snapshot, listener, identity) = compiled;
+        let mut publisher = Publisher::new();
+        publisher.publish(snapshot);
+        let registry = Registry::new();
+        let logs = Writer::start()?;
+        let telemetry = Telemetry {
+            shard: registry.shard(),
+            logs: logs.buffers().ok_or_else(|| io::Error::other("no access logs"))?,
+            logs_dropped: registry.series(Family::AccessLogDropped, &[]),
+            identity: Arc::new(identity),
+            registry,
+        };
+        let engine = Engine::new(publisher.reader(), telemetry, SEED);
+        Ok(Proxy { engine, snapshot: publisher.current(), listener, _logs: logs })
+    }
+
+    /// Serves a client's connection until it is closed. Must be called inside an event loop with local tasks.
+    ///
+    /// # Errors
+    ///
+    /// When the client breaks the protocol, or the connection.
+    pub fn serve(&self, client: TcpStream) -> impl Future<Output = io::Result<()>> + use<> {
+        let downstream = self.downstream();
+        async move {
+            let downstream = downstream?;
+            client.set_nonblocking(true)?;
+            let client = tokio::net::TcpStream::from_std(client)?;
+            let served = serve(client, downstream, Rc::<Drain>::default().begun()).await;
+            served.map_err(|error| io::Error::other(format!("{error:?}")))
+        }
+    }
+
+    /// Decides by which rule a request goes: the indices of virtual host and rule.
+    pub fn route(&self, request: &Request) -> Option<(usize, usize)> {
+        let routes = self.snapshot.listeners.get(&self.listener)?.manager.routes.as_ref()?;
+        let found = routes.route(&request.0, &mut NoTrace)?;
+        Some((found.virtual_host, found.index))
+    }
+
+    /// Chooses an endpoint of a cluster: its index. The first call resolves the name; `random` is drawn by the caller.
+    pub fn picker(&self, cluster: &str) -> Option<impl Fn(u64) -> Option<usize> + use<>> {
+        let cluster = self.snapshot.clusters.get(cluster)?.clone();
+        Some(move |random| {
+            let conditions = Conditions { cursor: random, random, tried: &[], retry: None };
+            balancer::choose(&cluster, &conditions, &mut NoTrace).map(|choice| choice.endpoint)
+        })
+    }
+
+    /// A request that was answered by ourselves, ready to be logged.
+    ///
+    /// # Errors
+    ///
+    /// When there is no listener.
+    pub fn answered(&self, request: &Request) -> io::Result<Answered> {
+        let downstream = self.downstream()?;
+        let listener = downstream.listener(&self.engine.generation());
+        let mut record = Record::begin(&downstream, &listener, &request.0);
+        record.capture_request(&request.0);
+        record.direct_response();
+        record.status(http::StatusCode::OK);
+        record.finish();
+        Ok(Answered(record))
+    }
+
+    fn downstream(&self) -> io::Result<Rc<Downstream>> {
+        let local = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let remote = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        Downstream::new(&self.engine, &self.listener, local, remote)
+            .ok_or_else(|| io::Error::other("there is no such listener"))
+    }
+}
+
+impl Answered {
+    /// Writes the lines that the listener's access logs ask for.
+    pub fn log(&self, out: &mut Vec<u8>) {
+        for sink in &self.0.listener().listener.manager.access_log {
+            format::write(&sink.format, &*self.0, out);
+        }
+    }
+}
+
+impl Request {
+    /// GET of a path, over HTTP/1.1.
+    ///
+    /// # Errors
+    ///
+    /// When something in it is not as HTTP has it.
+    pub fn get(authority: &str, path: &str, headers: &[(&str, &str)]) -> Result<Request, http::Error> {
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            all.append(HeaderName::try_from(*name)?, HeaderValue::try_from(*value)?);
+        }
+        Ok(Request(RequestHead {
+            method: Method::GET,
+            version: Version::Http11,
+            authority: Some(HeaderValue::try_from(authority)?),
+            scheme: None,
+            path: Some(PathAndQuery::try_from(path)?),
+            headers: all,
+        }))
+    }
+}
+
+/// The normalized form of a path under Istio's default (BASE), if it is another.
+///
+/// # Errors
+///
+/// When the path cannot be forwarded.
+pub fn normalize(path: &PathAndQuery) -> Result<Option<PathAndQuery>, &'static str> {
+    let base = config::PathNormalization {
+        normalize_path: true,
+        merge_slashes: false,
+        escaped_slashes: config::EscapedSlashes::KeepUnchanged,
+    };
+    path::normalize(path, base).map_err(|_| "the path cannot be forwarded")
+}
