@@ -17,4 +17,6 @@ pub(crate) mod path;
 pub(crate) mod record;
 mod response_body;
 mod rewrite;
+#[cfg(test)]
+mod sizes;
 mod timeout;

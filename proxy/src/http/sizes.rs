@@ -1,0 +1,53 @@
+//! Sizes of the futures that live as long as connections and requests do: they are what those cost in memory. A bound
+//! is a little above the size; raising one is a decision.
+
+use std::future::{Future, Ready};
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use super::codec::{RecvBody, RequestHead, h1_server, h2_server};
+use super::connection::{Downstream, serve};
+use super::exchange::exchange;
+
+/// Size of the future that a function returns. The function is not called.
+fn size<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[track_caller]
+fn check(size: usize, bytes_max: usize) {
+    assert!(size <= bytes_max, "{size} bytes; at most {bytes_max}");
+    assert!(size * 5 >= bytes_max * 4, "{size} bytes; a bound of {bytes_max} guards nothing");
+}
+
+#[test]
+fn a_request() {
+    check(size(exchange), 3_200);
+}
+
+/// Of either version: which one is known only when the first bytes have come.
+#[test]
+fn a_connection() {
+    check(size(|io: TcpStream, downstream, shutdown: Ready<()>| serve(io, downstream, shutdown)), 3_072);
+}
+
+/// Without the request in flight: hyper keeps it in a box of its own.
+#[test]
+fn an_http1_connection() {
+    let serve = |io: TcpStream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
+        let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
+        h1_server::serve(io, handler, shutdown)
+    };
+    check(size(serve), 832);
+}
+
+/// Without the requests in flight: each has a task of its own.
+#[test]
+fn an_http2_connection() {
+    let serve = |io: TcpStream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
+        let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
+        h2_server::serve(io, Rc::new(handler), shutdown)
+    };
+    check(size(serve), 2_880);
+}
