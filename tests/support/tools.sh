@@ -43,12 +43,15 @@ complain() {
     printf '%s%s%s\n' "$red" "$*" "$plain" >&2
 }
 
-# debian COMMAND=PACKAGE...: installs the packages whose commands are not there. Whoever is not root is asked to;
-# the exit status then is 1.
+# debian 'COMMAND=PACKAGE PACKAGE'...: installs the packages of commands that are not there. Whoever is not root is asked
+# to; the exit status then is 1.
 debian() {
-    local pair missing=()
+    local pair packages missing=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || [[ -x /usr/sbin/${pair%%=*} ]] || missing+=("${pair#*=}")
+        if ! command -v "${pair%%=*}" >/dev/null && [[ ! -x /usr/sbin/${pair%%=*} ]]; then
+            read -ra packages <<<"${pair#*=}"
+            missing+=("${packages[@]}")
+        fi
     done
     ((${#missing[@]} == 0)) && return
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
