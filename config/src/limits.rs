@@ -39,11 +39,14 @@ macro_rules! limits {
 
         impl Default for Limits {
             fn default() -> Limits {
-                Limits { $($name: $default,)+ }
+                Limits::DEFAULT
             }
         }
 
         impl Limits {
+            /// What holds when nothing is said.
+            pub const DEFAULT: Limits = Limits { $($name: $default,)+ };
+
             /// All of them, in order.
             pub fn entries(&self) -> Vec<Entry> {
                 vec![$(Entry { name: stringify!($name), what: concat!($($what),+).trim_ascii(), value: self.$name },)+]

@@ -6,8 +6,9 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use config::Resources;
+use config::{Limits, Resources};
 use config::compile::{Compiled, ExplicitListener, ListenTarget, compile};
 use config::store::Store;
 use http::uri::PathAndQuery;
@@ -24,7 +25,7 @@ use crate::snapshot::{Builder, NoTrace, Publisher, Snapshot};
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, format};
-use crate::upstream::balancer::{self, Conditions};
+use crate::upstream::balancer::{self, Balance, Conditions};
 
 /// Where the random numbers begin: the same for every run.
 const SEED: u64 = 1;
@@ -89,7 +90,7 @@ impl Proxy {
             identity: Arc::new(identity),
             registry,
         };
-        let engine = Engine::new(publisher.reader(), telemetry, SEED);
+        let engine = Engine::new(publisher.reader(), telemetry, Limits::default(), Arc::default(), SEED);
         Ok(Proxy { engine, snapshot: publisher.current(), listener, _logs: logs })
     }
 
@@ -117,11 +118,12 @@ impl Proxy {
     }
 
     /// Chooses an endpoint of a cluster: its index. The first call resolves the name; `random` is drawn by the caller.
-    pub fn picker(&self, cluster: &str) -> Option<impl Fn(u64) -> Option<usize> + use<>> {
+    pub fn picker(&self, cluster: &str) -> Option<impl FnMut(u64) -> Option<usize> + use<>> {
         let cluster = self.snapshot.clusters.get(cluster)?.clone();
+        let mut balance = Balance::new(&cluster, Duration::ZERO, None, SEED);
         Some(move |random| {
-            let conditions = Conditions { cursor: random, random, tried: &[], retry: None };
-            balancer::choose(&cluster, &conditions, &mut NoTrace).map(|choice| choice.endpoint)
+            let conditions = Conditions { now: Duration::ZERO, random, tried: &[], retry: None };
+            balancer::choose(&cluster, &mut balance, &conditions, &mut NoTrace)
         })
     }
 
@@ -144,7 +146,8 @@ impl Proxy {
     fn downstream(&self) -> io::Result<Rc<Downstream>> {
         let local = SocketAddr::from(([127, 0, 0, 1], 8080));
         let remote = SocketAddr::from(([127, 0, 0, 1], 50_000));
-        Downstream::new(&self.engine, &self.listener, local, remote)
+        let (_, guard) = self.engine.guard();
+        Downstream::new(&self.engine, &self.listener, local, remote, guard)
             .ok_or_else(|| io::Error::other("there is no such listener"))
     }
 }

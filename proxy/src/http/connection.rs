@@ -109,7 +109,8 @@ async fn serve_until(
     let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
         let exceeded = || guard.exceeded();
-        h2_server::serve(stream, guard.limits(), Rc::new(handler), shutdown, exceeded).await
+        // In a box, so that it costs HTTP/1 connections nothing.
+        Box::pin(h2_server::serve(stream, guard.limits(), Rc::new(handler), shutdown, exceeded)).await
     } else {
         h1::server::serve(stream, guard.limits(), handler, shutdown).await
     }

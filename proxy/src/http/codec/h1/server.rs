@@ -53,7 +53,8 @@ where
         let Received { head, framing, keep_alive, expects_continue } = received;
         let request = Request { method: head.method.clone(), version: head.version, keep_alive };
         let body = server.body(framing, expects_continue);
-        let answer = server.wait(pin!(handler(head, body))).await?;
+        // In a box, so that a connection at rest costs no room for a request.
+        let answer = server.wait(Box::pin(handler(head, body))).await?;
         let Some((head, body)) = answer else { return Ok(()) };
         if !server.respond(&request, head, body).await? {
             server.linger().await;
@@ -136,7 +137,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
     /// Waits for the answer; `None` when the client leaves before.
     async fn wait<A>(
         &mut self,
-        mut answer: Pin<&mut impl Future<Output = A>>,
+        mut answer: Pin<Box<impl Future<Output = A>>>,
     ) -> Result<Option<A>, ConnectionError> {
         let answer = poll_fn(|cx| {
             self.is_draining(cx);
