@@ -39,8 +39,8 @@ async fn becomes(proxy: &TestProxy, host: &str, body: &str) {
 
 /// Waits until a proxy has acted on a change of another file; what is seen then was seen after the change before it.
 async fn has_looked(proxy: &TestProxy, number: u32) {
-    proxy.publish("probe.yaml", &answers("probe", &number.to_string())).await;
-    assert_eq!(asked(proxy, "probe").await, number.to_string());
+    proxy.mesh.write("probe.yaml", &answers("probe", &number.to_string()));
+    becomes(proxy, "probe", &number.to_string()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
