@@ -99,10 +99,15 @@ impl Control {
     pub(crate) fn look(&mut self) {
         self.burst = None;
         // Before looking: what changes after it was looked at is heard.
-        self.watcher.watch(self.files.directories());
+        let watched = self.files.directories();
+        self.watcher.watch(watched.clone());
         let now = time::now();
         let mut found = self.files.look(&self.watcher, now);
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
+        if self.files.directories() != watched {
+            // A directory that came meanwhile is not heard yet.
+            self.again = now;
+        }
         self.publisher.release();
         let about_files = AboutFiles::of(&mut found);
         let changed = !found.changes.is_empty() || self.about_files != about_files;
