@@ -3,6 +3,7 @@
 mod admin;
 mod basics;
 mod breakers;
+mod churn;
 mod generations;
 mod hosts;
 mod hot_swap;
