@@ -66,7 +66,7 @@ fn route((proxy, requests): (Proxy, Vec<Request>)) -> (Proxy, Vec<Request>) {
 // Which endpoint a request goes to.
 #[library_benchmark]
 #[bench::least_request(args = (), setup = ten_endpoints)]
-fn pick<F: Fn(u64) -> Option<usize>>(picker: F) -> F {
+fn pick<F: FnMut(u64) -> Option<usize>>(mut picker: F) -> F {
     for random in 0..TIMES as u64 {
         black_box(picker(black_box(random.wrapping_mul(0x9e37_79b9_7f4a_7c15)))).expect("an endpoint");
     }
@@ -125,7 +125,7 @@ fn many_hosts() -> (Proxy, Vec<Request>) {
     (proxy, requests)
 }
 
-fn ten_endpoints() -> impl Fn(u64) -> Option<usize> {
+fn ten_endpoints() -> impl FnMut(u64) -> Option<usize> {
     let proxy = proxy(&mesh::one_service(10), "", mesh::catalog());
     proxy.picker("outbound|8000||catalog.shop.svc.cluster.local").expect("a cluster")
 }

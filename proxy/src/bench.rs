@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Limits, Resources};
 use config::compile::{Compiled, ExplicitListener, ListenTarget, compile};
 use config::store::Store;
+use config::{Limits, Resources};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 

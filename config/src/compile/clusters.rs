@@ -12,12 +12,12 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Transport, sni};
-use super::{Scope, closed};
-use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb, TcpKeepalive as KeepaliveSettings};
+use super::{Scope, closed, connection_pool};
+use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
     CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, HttpProtocol,
-    LoadBalancingPolicy, ServiceRef, SlowStart, TcpKeepalive,
+    LoadBalancingPolicy, ServiceRef, SlowStart,
 };
 
 /// Name of the cluster without endpoints.
@@ -25,9 +25,6 @@ pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Name of the cluster that goes where the client wanted to go.
 pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Envoy's `common_http_protocol_options.idle_timeout` when it is not given.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Envoy's thresholds for a cluster that says none, as istiod leaves `BlackHoleCluster`.
 const ENVOY_CIRCUIT_BREAKERS: CircuitBreakers =
@@ -150,16 +147,16 @@ impl<'p> Place<'p> {
             load_balancing,
             slow_start: slow_start(load_balancing, &policy),
             locality_weighted,
-            connect_timeout: connect_timeout(self.scope, pool),
-            circuit_breakers: circuit_breakers(pool),
+            connect_timeout: connection_pool::connect_timeout(self.scope, pool),
+            circuit_breakers: connection_pool::circuit_breakers(pool),
             outlier_detection: outlier::outlier_detection(policy.outlier_detection),
             healthy_panic_percent: outlier::healthy_panic_percent(policy.outlier_detection),
             protocol: protocol(self.port.protocol, pool),
-            idle_timeout: idle_timeout(pool),
-            max_requests_per_connection: max_requests_per_connection(pool),
-            max_connection_duration: max_connection_duration(pool),
-            max_concurrent_streams: max_concurrent_streams(self.port.protocol, pool),
-            tcp_keepalive: tcp_keepalive(self.scope, pool),
+            idle_timeout: connection_pool::idle_timeout(pool),
+            max_requests_per_connection: connection_pool::max_requests_per_connection(pool),
+            max_connection_duration: connection_pool::max_connection_duration(pool),
+            max_concurrent_streams: connection_pool::max_concurrent_streams(self.port.protocol, pool),
+            tcp_keepalive: connection_pool::tcp_keepalive(self.scope, pool),
             transport_socket_matches: transport.matches,
             transport_socket: transport.socket,
             metadata: ClusterMetadata {
@@ -274,71 +271,6 @@ fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtoc
     }
 }
 
-/// The rule's bound, or else the mesh's; zero is no bound to either.
-fn connect_timeout(scope: &Scope<'_>, pool: Option<&ConnectionPoolSettings>) -> Duration {
-    let rule = pool.and_then(|pool| pool.tcp.as_ref()?.connect_timeout);
-    let told = [rule, scope.mesh.connect_timeout].into_iter().flatten().map(|timeout| timeout.0);
-    told.into_iter().find(|timeout| !timeout.is_zero()).unwrap_or(CONNECT_TIMEOUT)
-}
-
-fn idle_timeout(pool: Option<&ConnectionPoolSettings>) -> Duration {
-    let http = pool.and_then(|pool| pool.http.as_ref()?.idle_timeout);
-    let tcp = pool.and_then(|pool| pool.tcp.as_ref()?.idle_timeout);
-    http.or(tcp).map_or(IDLE_TIMEOUT, |timeout| timeout.0)
-}
-
-fn max_requests_per_connection(pool: Option<&ConnectionPoolSettings>) -> Option<u32> {
-    pool.and_then(|pool| positive(pool.http.as_ref()?.max_requests_per_connection))
-}
-
-fn max_connection_duration(pool: Option<&ConnectionPoolSettings>) -> Option<Duration> {
-    let duration = pool.and_then(|pool| pool.tcp.as_ref()?.max_connection_duration)?.0;
-    Some(duration).filter(|duration| !duration.is_zero())
-}
-
-/// istiod says it only where the port itself is HTTP/2, and forgets it again where the client's protocol is used.
-fn max_concurrent_streams(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> Option<u32> {
-    let http = pool.and_then(|pool| pool.http.as_ref())?;
-    let is_said = port == Protocol::Http2 && http.use_client_protocol != Some(true);
-    positive(http.max_concurrent_streams).filter(|_| is_said)
-}
-
-/// Zero and negative numbers mean the default.
-fn positive(number: Option<i32>) -> Option<u32> {
-    u32::try_from(number?).ok().filter(|number| *number > 0)
-}
-
-fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
-    let tcp = pool.and_then(|pool| pool.tcp.as_ref());
-    let http = pool.and_then(|pool| pool.http.as_ref());
-    let or_default = |told: Option<i32>| positive(told).unwrap_or(u32::MAX);
-    CircuitBreakers {
-        max_connections: or_default(tcp.and_then(|tcp| tcp.max_connections)),
-        max_pending_requests: or_default(http.and_then(|http| http.http1_max_pending_requests)),
-        max_requests: or_default(http.and_then(|http| http.http2_max_requests)),
-        max_retries: or_default(http.and_then(|http| http.max_retries)),
-    }
-}
-
-/// The mesh's keep-alive, field by field overridden by the rule's.
-fn tcp_keepalive(scope: &Scope<'_>, pool: Option<&ConnectionPoolSettings>) -> Option<TcpKeepalive> {
-    let told = |settings: &KeepaliveSettings| TcpKeepalive {
-        probes: settings.probes.filter(|probes| *probes > 0),
-        time: settings.time.map(|time| time.0),
-        interval: settings.interval.map(|interval| interval.0),
-    };
-    let mesh = scope.mesh.tcp_keepalive.as_ref().map(told);
-    let rule = pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive.as_ref()).map(told);
-    match (mesh, rule) {
-        (Some(mesh), Some(rule)) => Some(TcpKeepalive {
-            probes: rule.probes.or(mesh.probes),
-            time: rule.time.or(mesh.time),
-            interval: rule.interval.or(mesh.interval),
-        }),
-        (mesh, rule) => rule.or(mesh),
-    }
-}
-
 fn black_hole(scope: &Scope<'_>) -> Cluster {
     let transport = Transport::plain();
     Cluster {
@@ -347,12 +279,12 @@ fn black_hole(scope: &Scope<'_>) -> Cluster {
         load_balancing: LoadBalancingPolicy::RoundRobin,
         slow_start: None,
         locality_weighted: false,
-        connect_timeout: connect_timeout(scope, None),
+        connect_timeout: connection_pool::connect_timeout(scope, None),
         circuit_breakers: ENVOY_CIRCUIT_BREAKERS,
         outlier_detection: None,
         healthy_panic_percent: ENVOY_HEALTHY_PANIC_PERCENT,
         protocol: HttpProtocol::Http1,
-        idle_timeout: IDLE_TIMEOUT,
+        idle_timeout: connection_pool::IDLE_TIMEOUT,
         max_requests_per_connection: None,
         max_connection_duration: None,
         max_concurrent_streams: None,
@@ -371,7 +303,7 @@ fn passthrough(scope: &Scope<'_>) -> Cluster {
         circuit_breakers: CircuitBreakers::default(),
         protocol: HttpProtocol::Downstream,
         idle_timeout: PASSTHROUGH_IDLE_TIMEOUT,
-        tcp_keepalive: tcp_keepalive(scope, None),
+        tcp_keepalive: connection_pool::tcp_keepalive(scope, None),
         ..black_hole(scope)
     }
 }

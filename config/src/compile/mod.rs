@@ -19,6 +19,7 @@
 mod actions;
 mod closed;
 mod clusters;
+mod connection_pool;
 mod delegates;
 mod destination_rules;
 mod endpoints;
