@@ -71,8 +71,11 @@ async fn all_is_over(proxy: &TestProxy) {
         proxy.figure_is("catalog", figure, 0).await;
     }
     let cluster = [("cluster_name", "outbound|8000||catalog.shop.svc.cluster.local")];
-    let open = proxy.metric("envoy_cluster_upstream_cx_active", &cluster).await;
-    assert_eq!(proxy.figure("catalog", "cx_active").await, open.unwrap_or(0.0) as u64);
+    eventually("the gauge of the workers says what the process counts", || async {
+        let gauge = proxy.metric("envoy_cluster_upstream_cx_active", &cluster).await;
+        (gauge == Some(proxy.figure("catalog", "cx_active").await as f64)).then_some(())
+    })
+    .await;
     assert_eq!(proxy.metric("envoy_cluster_upstream_rq_pending_active", &cluster).await, Some(0.0));
 }
 
