@@ -155,6 +155,41 @@ async fn one_more_than_may_wait_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_are_counted_over_all_workers() {
+    let gate = Gate::closed();
+    let backend = gate.backend().await;
+    let pool = "tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 3}";
+    let proxy = TestProxy::of(catalog("http", &[&backend], pool)).set(|settings| settings.workers = 2);
+    let proxy = proxy.listen("catalog", 8000).ready().await;
+    let mut answers: JoinSet<Answer> = JoinSet::new();
+    let mut held = 0;
+    let refused = loop {
+        answers.spawn(Request::get("/").send(proxy.listener(0)));
+        let refused = eventually("it is held or refused", || async {
+            let active = proxy.figure("catalog", "rq_active").await;
+            let waiting = proxy.figure("catalog", "rq_pending_active").await;
+            let overflow = proxy.metric("envoy_cluster_upstream_rq_pending_overflow", &[]).await;
+            let refused = overflow.unwrap_or(0.0) > 0.0;
+            (refused || active + waiting > held && active > 0).then_some(refused)
+        })
+        .await;
+        if refused {
+            break answers.join_next().await.unwrap().unwrap();
+        }
+        held += 1;
+    };
+    assert_eq!(refused.header("x-envoy-overloaded"), "true");
+    // One connection, or one for each worker.
+    assert_eq!(proxy.figure("catalog", "rq_pending_active").await, 3);
+    assert!((4..=5).contains(&held), "{held}");
+    gate.open();
+    while let Some(answer) = answers.join_next().await {
+        assert_eq!(answer.unwrap().status, StatusCode::OK);
+    }
+    all_is_over(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_more_than_may_be_in_flight_is_refused() {
     for protocol in ["http", "http2"] {
         let gate = Gate::closed();
@@ -244,16 +279,22 @@ async fn a_retry_too_many_is_not_made_and_the_answer_stands() {
             "  - route: [{destination: {host: catalog}}]\n    retries: {attempts: 2, retryOn: 5xx}\n",
         ),
     );
-    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let proxy = TestProxy::of(mesh).set(|settings| settings.workers = 2).listen("catalog", 8000);
+    let proxy = proxy.ready().await;
     let retried = tokio::spawn(Request::get("/retried").send(proxy.listener(0)));
     proxy.figure_is("catalog", "rq_retry_active", 1).await;
-    let answer = Request::get("/not-retried").send(proxy.listener(0)).await;
-    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, "theirs"));
-    assert_eq!(answer.header("x-envoy-overloaded"), "");
+    // Whichever worker has them.
+    let mut answers: JoinSet<Answer> =
+        (0..6).map(|_| Request::get("/not-retried").send(proxy.listener(0))).collect();
+    while let Some(answer) = answers.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, "theirs"));
+        assert_eq!(answer.header("x-envoy-overloaded"), "");
+    }
     gate.open();
     assert_eq!(retried.await.unwrap().text(), "theirs");
-    assert_eq!(backend.served(), 4);
-    assert_eq!(proxy.metric("envoy_cluster_upstream_rq_retry_overflow", &[]).await, Some(1.0));
+    assert_eq!(backend.served(), 3 + 6);
+    assert_eq!(proxy.metric("envoy_cluster_upstream_rq_retry_overflow", &[]).await, Some(6.0));
     assert_eq!(proxy.metric("envoy_cluster_upstream_rq_retry", &[]).await, Some(2.0));
     let log = logged(&proxy, "/retried").await;
     assert!(
