@@ -54,7 +54,11 @@ impl Schedule {
             left -= share;
             schedule.add(index, (share + 1.0) / weight);
         }
-        while left >= 1.0 {
+        // Less than one is left of each.
+        for _ in weights {
+            if left < 1.0 {
+                break;
+            }
             left -= 1.0;
             let weight = schedule.next().and_then(|index| weights.get(index));
             schedule.advance(weight.copied().unwrap_or(1.0));
@@ -125,6 +129,13 @@ mod tests {
     fn a_weight_of_nothing_does_not_stop_the_others() {
         let turns = order(&[0.0, 1.0], 0, 100);
         assert_eq!(turns, [1; 100]);
-        assert_eq!(Schedule::new(&[], 5).next(), None);
+    }
+
+    #[test]
+    fn of_nobody_there_is_nothing_to_do() {
+        // One after the other, the turns before would take minutes.
+        for _ in 0..1_000 {
+            assert_eq!(Schedule::new(&[], u64::MAX).next(), None);
+        }
     }
 }
