@@ -17,7 +17,7 @@ const ROUNDS: usize = 12;
 async fn backend(address: Option<SocketAddr>) -> TestBackend {
     let answer = |_| async { Response::new(Full::new(Bytes::from_static(b"answer"))) };
     match address {
-        Some(address) => TestBackend::at(address, answer).await,
+        Some(address) => TestBackend::new_at(address, answer).await,
         None => TestBackend::new(answer).await,
     }
 }
