@@ -135,7 +135,7 @@ impl Proxy {
     pub fn answered(&self, request: &Request) -> io::Result<Answered> {
         let downstream = self.downstream()?;
         let listener = downstream.listener(&self.engine.generation());
-        let mut record = Record::begin(&downstream, &listener, &request.0);
+        let mut record = Record::begin(&downstream, &listener, &request.0, true);
         record.capture_request(&request.0);
         record.direct_response();
         record.status(http::StatusCode::OK);
@@ -156,7 +156,7 @@ impl Answered {
     /// Writes the lines that the listener's access logs ask for.
     pub fn log(&self, out: &mut Vec<u8>) {
         for sink in &self.0.listener().listener.manager.access_log {
-            format::write(&sink.format, &*self.0, out);
+            format::write(&sink.format, &*self.0, format::Missing::Dash, out);
         }
     }
 }

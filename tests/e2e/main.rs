@@ -1,6 +1,8 @@
 //! End to end: a real proxy, real backends, real files, on loopback.
 
+mod access_log;
 mod admin;
+mod admission;
 mod basics;
 mod breakers;
 mod churn;
@@ -10,7 +12,14 @@ mod hot_swap;
 mod http2_upstreams;
 mod last_good;
 mod limits;
+mod local_answers;
 mod matching;
+mod metrics;
 mod outlier;
 mod paths;
+mod request_headers;
+mod rewriting;
 mod security;
+mod upstream_failures;
+mod vanishing;
+mod versions;

@@ -147,7 +147,7 @@ async fn a_reset_reaches_the_server() {
     })
     .await;
     drop(body);
-    let labels = [("response_flags", "DC"), ("request_protocol", "grpc")];
+    let labels = [("response_flags", "DR"), ("request_protocol", "grpc")];
     eventually("it is counted", || async {
         (proxy.metric("istio_requests_total", &labels).await == Some(1.0)).then_some(())
     })

@@ -133,8 +133,6 @@ async fn curl_uploads_by_length_and_in_chunks() {
             let saw: Value = serde_json::from_str(&said).expect("what the backend got");
             assert_eq!(saw["length"], length, "{way:?}");
             assert_eq!(saw["digest"], digest(&sent), "{way:?}");
-            // The proxy has answered the expectation; the backend does not see it.
-            assert_eq!(saw["expect"], Value::Null);
             let expects = way.contains(&"expect: 100-continue") && length > 0;
             assert_eq!(curl.err.contains("HTTP/1.1 100 Continue"), expects, "{way:?} {length}: {}", curl.err);
         }

@@ -144,11 +144,12 @@ fn bootstrap_of(resources: &Resources) -> Value {
 async fn ready(admin_file: &Path, log: &Path, settings: &Settings) -> (SocketAddr, Vec<SocketAddr>) {
     let said = || std::fs::read_to_string(log).unwrap_or_default();
     let admin = eventually("Envoy tells where its admin console listens", || async {
-        assert!(!said().contains("exiting"), "{}", said());
+        assert!(!said().contains("[critical]"), "{}", said());
         std::fs::read_to_string(admin_file).ok()?.trim().parse::<SocketAddr>().ok()
     })
     .await;
     eventually("Envoy is ready", || async {
+        assert!(!said().contains("[critical]"), "{}", said());
         let answer = Request::get("/ready").try_send(admin).await.ok()?;
         (answer.status == 200).then_some(())
     })

@@ -77,7 +77,7 @@ impl Wire {
             (name, HeaderValue::from_str(value.trim()).expect("a header value"))
         });
         Some(Answer {
-            status: StatusCode::from_bytes(status.as_bytes()).expect("a status"),
+            status: StatusCode::from_bytes(status.as_bytes()).unwrap_or_else(|_| panic!("a status: {head}")),
             headers: headers.collect(),
             body: bytes::Bytes::new(),
             trailers: None,

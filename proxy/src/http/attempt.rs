@@ -1,12 +1,13 @@
 //! One try to get an answer from an endpoint.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::codec::{Body as _, RecvBody, RequestHead, ResponseHead, StreamError, Version};
+use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Version};
 use super::timeout::{Deadline, poll_passed};
 use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
@@ -18,7 +19,15 @@ pub(super) struct Answered {
     pub(super) head: ResponseHead,
     pub(super) body: RecvBody,
     pub(super) lease: Lease,
-    pub(super) local_address: Option<SocketAddr>,
+}
+
+/// Where an attempt goes.
+pub(super) struct Target<'t> {
+    pub(super) endpoint: &'t EndpointState,
+    /// Where our end of the connection is noted.
+    pub(super) local_address: &'t Cell<Option<SocketAddr>>,
+    /// What it takes to send the request once more.
+    pub(super) spare: Option<Spare<'t>>,
 }
 
 /// The use of a connection. Dropping it before the response has ended closes an HTTP/1 connection.
@@ -62,20 +71,28 @@ pub(super) struct Spare<'a> {
     pub(super) body: &'a RequestBody,
 }
 
-/// Sends a request to `endpoint` and waits for the head of its answer, but not beyond the deadlines. With a spare it
+impl Answered {
+    /// The answer is of no use: its connection is, if there is nothing more to be read on it.
+    pub(super) fn discard(self) {
+        if self.body.is_end_stream() {
+            self.lease.give_back();
+        }
+    }
+}
+
+/// Sends a request to an endpoint and waits for the head of its answer, but not beyond the deadlines. With a spare it
 /// goes over HTTP/2.
 pub(super) async fn run(
-    endpoint: &Rc<EndpointState>,
+    Target { endpoint, local_address, spare }: Target<'_>,
     head: Box<RequestHead>,
     body: AttemptBody,
-    spare: Option<Spare<'_>>,
     route: &mut Option<Deadline>,
     mut per_try: Option<Deadline>,
 ) -> Result<Answered, Failed> {
     let sending = async {
         match spare {
-            Some(spare) => send_h2(&endpoint.pool, head, body, spare).await,
-            None => send_h1(&endpoint.pool, head, body).await,
+            Some(spare) => send_h2(&endpoint.pool, head, body, (spare, local_address)).await,
+            None => send_h1(&endpoint.pool, head, body, local_address).await,
         }
     };
     let mut sending = pin!(sending);
@@ -98,19 +115,15 @@ async fn send_h1(
     pool: &Rc<Pool>,
     mut head: Box<RequestHead>,
     mut body: AttemptBody,
+    local_address: &Cell<Option<SocketAddr>>,
 ) -> Result<Answered, (Reset, Option<String>)> {
     loop {
         let connection = reading_ahead(pool.h1(), &mut body).await;
         let mut connection = connection.map_err(connect_failed)?;
+        local_address.set(connection.local_address);
         match connection.client.send(head, body).await {
             Ok((head, body)) => {
-                let local_address = connection.local_address;
-                return Ok(Answered {
-                    head,
-                    body,
-                    lease: Lease::H1(pool.clone(), connection),
-                    local_address,
-                });
+                return Ok(Answered { head, body, lease: Lease::H1(pool.clone(), connection) });
             }
             Err(failed) => match failed.unsent {
                 // The upstream had closed an idle connection and nothing was sent on it: another one serves as well.
@@ -129,7 +142,7 @@ async fn send_h2(
     pool: &Rc<Pool>,
     mut head: Box<RequestHead>,
     mut body: AttemptBody,
-    spare: Spare<'_>,
+    (spare, local_address): (Spare<'_>, &Cell<Option<SocketAddr>>),
 ) -> Result<Answered, (Reset, Option<String>)> {
     let mut replayed = false;
     loop {
@@ -144,9 +157,9 @@ async fn send_h2(
             }
             return Err(stream_failed(&error));
         }
-        let local_address = connection.local_address;
+        local_address.set(connection.local_address);
         match connection.client.send(*head, body).await {
-            Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard), local_address }),
+            Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard) }),
             Err(StreamError::Refused) if !replayed && spare.body.is_replayable() => {
                 replayed = true;
                 pool.replayed();
@@ -186,9 +199,8 @@ fn stream_failed(error: &StreamError) -> (Reset, Option<String>) {
         StreamError::Refused => Reset::RemoteRefused,
         StreamError::Protocol(_) => Reset::Protocol,
     };
-    let reason = match error {
-        StreamError::Protocol(what) => Some(what.clone()),
-        _ => None,
-    };
-    (reset, reason)
+    if let StreamError::Protocol(what) = error {
+        tracing::debug!(what, "an upstream broke the protocol");
+    }
+    (reset, None)
 }

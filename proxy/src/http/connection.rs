@@ -1,6 +1,6 @@
 //! A client's connection: tells HTTP/1 from HTTP/2 and starts an exchange for every request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +30,8 @@ pub(crate) struct Downstream {
     pub(crate) remote_address: SocketAddr,
     /// Whether it keeps its limits.
     pub(crate) guard: Rc<Guard>,
+    /// Whether an exchange that is dropped now is dropped because the client reset its stream.
+    pub(crate) resetting: Rc<Cell<bool>>,
     listener: RefCell<Rc<ListenerView>>,
 }
 
@@ -43,7 +45,8 @@ impl Downstream {
         guard: Rc<Guard>,
     ) -> Option<Rc<Downstream>> {
         let listener = RefCell::new(engine.generation().listener(listener)?);
-        Some(Rc::new(Downstream { engine: engine.clone(), local_address, remote_address, guard, listener }))
+        let (engine, resetting) = (engine.clone(), Rc::default());
+        Some(Rc::new(Downstream { engine, local_address, remote_address, guard, resetting, listener }))
     }
 
     /// The listener as `generation` has it. A listener that is gone serves the connections it has as it last did.
@@ -106,11 +109,13 @@ async fn serve_until(
         guard.speaks_http2(PREFACE.len());
     }
     let stream = Guarded::new(first, stream, guard.clone());
+    let resetting = downstream.resetting.clone();
     let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
         let exceeded = || guard.exceeded();
         // In a box, so that it costs HTTP/1 connections nothing.
-        Box::pin(h2_server::serve(stream, guard.limits(), Rc::new(handler), shutdown, exceeded)).await
+        let handler = Rc::new(handler);
+        Box::pin(h2_server::serve(stream, guard.limits(), handler, shutdown, exceeded, resetting)).await
     } else {
         h1::server::serve(stream, guard.limits(), handler, shutdown).await
     }

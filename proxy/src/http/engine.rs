@@ -4,7 +4,9 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
+
+use http::HeaderValue;
 
 use config::Limits;
 use slab::Slab;
@@ -33,6 +35,8 @@ pub(crate) struct Engine {
     /// Seconds since the start, as the sweep counts them.
     seconds: Rc<Cell<u64>>,
     started: Instant,
+    /// The second it was asked for last, and how a `date` header says it.
+    date: RefCell<(u64, HeaderValue)>,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
 }
@@ -99,6 +103,7 @@ impl Engine {
             guards: RefCell::default(),
             seconds: Rc::default(),
             started: time::now(),
+            date: RefCell::new((u64::MAX, HeaderValue::from_static(""))),
             telemetry,
         })
     }
@@ -190,6 +195,19 @@ impl Engine {
         }
         let dropped = self.telemetry.logs.flush();
         self.telemetry.shard.increase(self.telemetry.logs_dropped, dropped);
+    }
+
+    /// The time of day as a `date` header says it; written once a second.
+    pub(crate) fn date(&self) -> HeaderValue {
+        let now = time::wall();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != second
+            && let Ok(text) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            *date = (second, text);
+        }
+        date.1.clone()
     }
 
     /// A random number; not for secrets (splitmix64).

@@ -5,26 +5,33 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
+use super::codec::StreamError;
 use crate::telemetry::flags::Flag;
 use crate::upstream::retry::Reset;
 
 /// Why weft answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
+    /// A target that is no path.
+    BadTarget,
+    /// A Host that cannot be one.
+    BadAuthority,
+    /// A body in a transfer coding other than chunked.
+    UnknownTransferCoding,
     /// HTTP/1.0, which is not accepted here.
     LowVersion,
     /// The process has too much to do.
     Overloaded,
     /// More headers than allowed.
     TooManyHeaders,
-    /// A transfer coding that is not done here.
-    TransferCoding,
     /// HTTP/1.1 without a Host.
     MissingHost,
     /// A path that cannot be forwarded.
     BadPath,
     /// A protocol upgrade that is not done here.
     UpgradeRefused,
+    /// The rule's rewrite makes a path that is none.
+    BadRewrite,
     /// No rule matches.
     NoRoute,
     /// The rule's cluster does not exist.
@@ -44,6 +51,8 @@ pub(crate) enum Refusal {
         /// Whether this was not the first attempt.
         retried: bool,
     },
+    /// The client did not send its request in full, or not as a body is sent.
+    RequestFailed(StreamError),
     /// The upstream took longer than the route allows.
     RouteTimeout,
 }
@@ -59,6 +68,8 @@ pub(crate) struct Answer {
     pub(crate) details: Cow<'static, str>,
     /// The body.
     pub(crate) body: Cow<'static, str>,
+    /// Whether an HTTP/1 connection is of no use any more.
+    pub(crate) close: bool,
 }
 
 impl Refusal {
@@ -69,30 +80,42 @@ impl Refusal {
             flag,
             details: details.into(),
             body: body.into(),
+            close: false,
         };
+        let closing = |status, flag, details, body| Answer { close: true, ..of(status, flag, details, body) };
+        let broken = Some(Flag::DownstreamProtocolError);
         match self {
-            Refusal::LowVersion => of(StatusCode::UPGRADE_REQUIRED, None, "low_version", "Upgrade Required"),
-            Refusal::Overloaded => of(
+            Refusal::Overloaded => closing(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(Flag::OverloadManager),
                 "overload",
                 "envoy overloaded",
             ),
-            Refusal::TooManyHeaders => of(
+            Refusal::TooManyHeaders => closing(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Some(Flag::DownstreamProtocolError),
                 "too_many_headers",
                 "",
             ),
-            Refusal::TransferCoding => of(
+            Refusal::BadTarget => {
+                closing(StatusCode::BAD_REQUEST, broken, "http1.invalid_url", "Bad Request")
+            }
+            Refusal::BadAuthority => {
+                closing(StatusCode::BAD_REQUEST, broken, "http.invalid_authority", "Bad Request")
+            }
+            Refusal::UnknownTransferCoding => closing(
                 StatusCode::NOT_IMPLEMENTED,
-                Some(Flag::DownstreamProtocolError),
+                broken,
                 "http1.invalid_transfer_encoding",
                 "Not Implemented",
             ),
-            Refusal::MissingHost => of(StatusCode::BAD_REQUEST, None, "missing_host_header", ""),
-            Refusal::BadPath => of(StatusCode::BAD_REQUEST, None, "path_normalization_failed", ""),
-            Refusal::UpgradeRefused => of(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),
+            Refusal::LowVersion => {
+                closing(StatusCode::UPGRADE_REQUIRED, None, "low_version", "Upgrade Required")
+            }
+            Refusal::MissingHost => closing(StatusCode::BAD_REQUEST, None, "missing_host_header", ""),
+            Refusal::BadPath => closing(StatusCode::BAD_REQUEST, None, "path_normalization_failed", ""),
+            Refusal::UpgradeRefused => closing(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),
+            Refusal::BadRewrite => of(StatusCode::BAD_REQUEST, None, "rewritten_path_invalid", ""),
             Refusal::NoRoute => of(StatusCode::NOT_FOUND, Some(Flag::NoRouteFound), "route_not_found", ""),
             Refusal::NoCluster => {
                 of(StatusCode::SERVICE_UNAVAILABLE, Some(Flag::NoClusterFound), "cluster_not_found", "")
@@ -104,7 +127,12 @@ impl Refusal {
             ),
             Refusal::TlsNotEnforced(mode) => tls_not_enforced(*mode),
             Refusal::Reset { reset, reason, retried } => reset_answer(*reset, reason.as_deref(), *retried),
-            Refusal::RouteTimeout => timeout("upstream_response_timeout"),
+            // Nobody is there to be answered, unless it was a body that is none.
+            Refusal::RequestFailed(StreamError::Protocol(_)) => {
+                closing(StatusCode::BAD_REQUEST, broken, "http1.codec_error", "Bad Request")
+            }
+            Refusal::RequestFailed(_) => closing(StatusCode::BAD_REQUEST, None, "", ""),
+            Refusal::RouteTimeout => timeout("response_timeout"),
         }
     }
 }
@@ -115,6 +143,7 @@ fn no_healthy(details: &'static str, body: &'static str) -> Answer {
         flag: Some(Flag::NoHealthyUpstream),
         details: details.into(),
         body: body.into(),
+        close: false,
     }
 }
 
@@ -124,6 +153,7 @@ fn timeout(details: &'static str) -> Answer {
         flag: Some(Flag::UpstreamRequestTimeout),
         details: details.into(),
         body: "upstream request timeout".into(),
+        close: false,
     }
 }
 
@@ -142,6 +172,7 @@ fn tls_not_enforced(mode: config::UpstreamTlsMode) -> Answer {
              --allow-unenforced-security sends in plain text instead"
         )
         .into(),
+        close: false,
     }
 }
 
@@ -174,5 +205,6 @@ fn reset_answer(reset: Reset, reason: Option<&str>, retried: bool) -> Answer {
             "upstream connect error or disconnect/reset before headers. {latest}reset reason: {name}"
         )
         .into(),
+        close: false,
     }
 }

@@ -2,23 +2,24 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use super::attempt::{self, Answered, Failed, Spare};
-use super::codec::{RecvBody, RequestHead, ResponseHead, Version};
+use super::attempt::{self, Answered, Failed, Spare, Target};
+use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError};
 use super::connection::Downstream;
-use super::engine::{ListenerView, RouteHandle};
+use super::engine::{Engine, ListenerView, RouteHandle};
 use super::error::Refusal;
 use super::headers::{ATTEMPT_COUNT, DECORATOR_OPERATION, UPSTREAM_SERVICE_TIME};
 use super::record::Record;
 use super::response_body::ResponseBody;
 use super::timeout::{self, Deadline, Timeouts};
-use super::{headers, local_reply, observe, path, rewrite};
-use crate::snapshot::{Action, Destination, Forward, NoTrace, Transport};
+use super::{admission, headers, local_reply, observe, rewrite};
+use crate::snapshot::{Action, Destination, Forward, Mutations, NoTrace, Transport};
 use crate::telemetry::flags::Flag;
 use crate::time;
 use crate::upstream::request_body::RequestBody;
@@ -34,38 +35,46 @@ pub(crate) async fn exchange(downstream: Rc<Downstream>, mut head: RequestHead, 
     let engine = &downstream.engine;
     let generation = engine.generation();
     let listener = downstream.listener(&generation);
-    let mut record = Record::begin(&downstream, &listener, &head);
-    let admitted = admit(&mut head, &listener, &downstream);
+    // What follows a CONNECT has no end that we would know of.
+    let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
+    let mut record = Record::begin(&downstream, &listener, &head, bodiless);
+    let settings = &listener.listener.declared.http;
+    let admitted = admit(&mut head, settings, engine);
     record.capture_request(&head);
     if let Err(refusal) = admitted {
-        return refuse(record, &listener, &head.method, &refusal);
+        return refuse(record, &listener, &head.method, &refusal, &[]);
     }
     let routes = listener.listener.manager.routes.as_ref();
     let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
-        return refuse(record, &listener, &head.method, &Refusal::NoRoute);
+        return refuse(record, &listener, &head.method, &Refusal::NoRoute, &[]);
     };
     let handle = engine.route(&listener, &generation, found);
     drop(generation);
     record.route = Some(handle.clone());
+    if handle.route.response_asks_request {
+        record.keep_request(&head);
+    }
     match &handle.route.action {
         Action::Forward(rule) => forward(&downstream, &listener, &handle, rule, record, (head, body)).await,
         Action::Redirect(redirect) => {
             record.direct_response();
-            let answer = (local_reply::redirect(redirect, &handle.route, &head), Bytes::new());
-            respond_locally(record, &listener, Some(&handle), &head.method, answer)
+            let answer = (local_reply::redirect(redirect, &handle.route, &head, record.grpc), Bytes::new());
+            respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
         }
         Action::DirectResponse(response) => {
             record.direct_response();
             let answer = local_reply::direct(response, &head, record.grpc);
-            respond_locally(record, &listener, Some(&handle), &head.method, answer)
+            respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
         }
     }
 }
 
-/// Checks and completes a head before anything is decided by it.
-fn admit(head: &mut RequestHead, listener: &ListenerView, downstream: &Downstream) -> Result<(), Refusal> {
-    let settings = &listener.listener.declared.http;
-    let engine = &downstream.engine;
+/// Checks a head against the limits of the process, then by what it says, and completes it.
+fn admit(
+    head: &mut RequestHead,
+    settings: &config::HttpConnectionManager,
+    engine: &Engine,
+) -> Result<(), Refusal> {
     if engine.overload.is_shedding() {
         engine.limit_reached("memory_bytes_max");
         return Err(Refusal::Overloaded);
@@ -74,44 +83,41 @@ fn admit(head: &mut RequestHead, listener: &ListenerView, downstream: &Downstrea
         engine.limit_reached("headers_max");
         return Err(Refusal::TooManyHeaders);
     }
-    if head.version == Version::Http10 && !settings.accept_http_10 {
-        return Err(Refusal::LowVersion);
-    }
-    if head.authority.is_none() {
-        return Err(Refusal::MissingHost);
-    }
-    if headers::has_other_transfer_coding(&head.headers) {
-        return Err(Refusal::TransferCoding);
-    }
-    headers::sanitize_request(head).map_err(|_| Refusal::UpgradeRefused)?;
-    headers::identify_request(head, || u128::from(engine.random()) << 64 | u128::from(engine.random()));
-    if let Some(path) = &head.path {
-        let normalized = path::normalize(path, settings.path_normalization).map_err(|_| Refusal::BadPath)?;
-        if let Some(normalized) = normalized {
-            head.path = Some(normalized);
-        }
-    }
-    Ok(())
+    let random = || u128::from(engine.random()) << 64 | u128::from(engine.random());
+    admission::admit(head, settings, random)
 }
 
-/// Answers by ourselves, and says why.
-fn refuse(mut record: Box<Record>, listener: &ListenerView, method: &Method, refusal: &Refusal) -> Response {
+/// Answers by ourselves, and says why. `mutations` are those of the rule that could not be carried out.
+fn refuse(
+    mut record: Box<Record>,
+    listener: &ListenerView,
+    method: &Method,
+    refusal: &Refusal,
+    mutations: &[&Mutations],
+) -> Response {
     let answer = refusal.answer();
     record.refused(&answer);
     let mut reply = local_reply::text(answer.status, answer.body, record.grpc);
     if answer.flag == Some(Flag::UpstreamOverflow) {
         reply.0.headers.insert(retry::OVERLOADED, HeaderValue::from_static("true"));
     }
-    respond_locally(record, listener, None, method, reply)
+    respond_locally(record, listener, method, reply, mutations)
+}
+
+/// Ends an exchange whose client has left in the middle of its request. What is returned reaches nobody.
+fn leave(mut record: Box<Record>, failure: &StreamError) -> Response {
+    record.left(matches!(failure, StreamError::Reset(_) | StreamError::Refused));
+    let head = ResponseHead { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new() };
+    (head, ResponseBody::local(Bytes::new(), record))
 }
 
 /// Sends an answer that no upstream gave.
 fn respond_locally(
     mut record: Box<Record>,
     listener: &ListenerView,
-    handle: Option<&RouteHandle>,
     method: &Method,
     (mut head, mut body): (ResponseHead, Bytes),
+    mutations: &[&Mutations],
 ) -> Response {
     let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !bodiless {
@@ -120,9 +126,8 @@ fn respond_locally(
     if bodiless || method == Method::HEAD {
         body = Bytes::new();
     }
-    record.status(head.status);
-    if let Some(handle) = handle {
-        rewrite::response_headers(&mut head, &handle.route.mutations, &record);
+    for mutations in mutations {
+        rewrite::response_headers(&mut head, mutations, &record);
     }
     finish_head(&mut record, listener, &mut head);
     (head, ResponseBody::local(body, record))
@@ -132,6 +137,12 @@ fn respond_locally(
 fn finish_head(record: &mut Record, listener: &ListenerView, head: &mut ResponseHead) {
     let tracing = listener.listener.declared.http.tracing;
     headers::finish_response(&mut head.headers, &listener.listener.manager.server_name, tracing);
+    if record.closes() {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !head.headers.contains_key(DATE) {
+        head.headers.insert(DATE, record.date());
+    }
     record.response(head);
 }
 
@@ -180,7 +191,10 @@ async fn forward(
     };
     match forwarding.run(&mut record, head).await {
         Ok(success) => forwarding.respond(record, success),
-        Err(refusal) => refuse(record, listener, &method, &refusal),
+        Err(Refusal::RequestFailed(failure)) if !matches!(failure, StreamError::Protocol(_)) => {
+            leave(record, &failure)
+        }
+        Err(refusal) => refuse(record, listener, &method, &refusal, &forwarding.mutations()),
     }
 }
 
@@ -196,7 +210,7 @@ impl Forwarding<'_> {
             let (endpoint, protocol) = self.pick(record, upstream, &tried)?;
             let retries = record.attempts;
             record.attempts += 1;
-            self.prepare(record, &mut head, destination);
+            self.prepare(record, &mut head, destination)?;
             let last = self.policy.is_none_or(|policy| retries >= policy.num_retries);
             let http2 = attempt::is_http2(protocol, head.version);
             let final_use = last && !http2;
@@ -207,8 +221,15 @@ impl Forwarding<'_> {
             let spare = http2.then_some(Spare { head: &head, body: &self.body });
             let per_try = self.timeouts.per_try.map(|limit| Deadline::new(&self.body, time::now(), limit));
             let active = endpoint.begin();
-            let outcome =
-                attempt::run(&endpoint, sent, self.body.attempt(), spare, &mut deadline, per_try).await;
+            let local_address = &record.upstream_local_address;
+            local_address.set(None);
+            let to = Target { endpoint: &endpoint, local_address, spare };
+            let outcome = attempt::run(to, sent, self.body.attempt(), &mut deadline, per_try).await;
+            if outcome.is_err()
+                && let Some(failure) = self.body.failure()
+            {
+                return Err(Refusal::RequestFailed(failure));
+            }
             observe::attempt(&endpoint, &outcome, record.grpc);
             drop(retry.take());
             match self.verdict(&outcome, retries) {
@@ -225,10 +246,23 @@ impl Forwarding<'_> {
                     return self.conclude(record, outcome, active, deadline);
                 }
             }
-            drop((outcome, active));
+            if let Ok(answered) = outcome {
+                answered.discard();
+            }
+            drop(active);
             tried.push((endpoint.address, endpoint.priority));
             self.pause(record.attempts, &mut deadline).await?;
         }
+    }
+
+    /// The changes of headers that were asked for: the destination's come before the rule's.
+    fn mutations(&self) -> SmallVec<[&Mutations; 2]> {
+        let destination = self.forward.destinations.get(self.destination);
+        destination
+            .map(|destination| &destination.mutations)
+            .into_iter()
+            .chain([&self.handle.route.mutations])
+            .collect()
     }
 
     /// The cluster that was drawn, if it still exists.
@@ -265,26 +299,37 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Makes the head what the upstream is to see. Later attempts differ only in their number.
-    fn prepare(&self, record: &mut Record, head: &mut RequestHead, destination: &Destination) {
-        if record.attempts == 1 {
-            if self.listener.listener.declared.http.tracing
-                && let Some(operation) = &self.handle.route.operation
-            {
-                head.headers.insert(DECORATOR_OPERATION, operation.clone());
-            }
-            let elapsed = time::now().saturating_duration_since(record.started);
-            self.timeouts.announce(head, elapsed, record.grpc, self.forward);
+    /// Makes the head what the upstream is to see. Later attempts differ only in their number and the time left.
+    fn prepare(
+        &self,
+        record: &mut Record,
+        head: &mut RequestHead,
+        destination: &Destination,
+    ) -> Result<(), Refusal> {
+        if record.attempts == 1
+            && self.listener.listener.declared.http.tracing
+            && let Some(operation) = &self.handle.route.operation
+        {
+            head.headers.insert(DECORATOR_OPERATION, operation.clone());
         }
+        // The route's time begins when the client has sent its request.
+        let ended = self.body.ended(record.started).filter(|_| record.attempts > 1);
+        let elapsed = ended.map_or(Duration::ZERO, |ended| time::now().saturating_duration_since(ended));
+        self.timeouts.announce(head, elapsed, record.grpc, self.forward);
         if self.handle.route.virtual_host().include_request_attempt_count {
             head.headers.insert(ATTEMPT_COUNT, headers::number(record.attempts.into()));
         }
         if record.attempts == 1 {
             rewrite::request_headers(head, &destination.mutations, record);
             rewrite::request_headers(head, &self.handle.route.mutations, record);
-            rewrite::target(head, &self.handle.route, self.forward, destination);
+            rewrite::target(head, &self.handle.route, self.forward, destination)
+                .map_err(|_| Refusal::BadRewrite)?;
             record.forwarded(head);
+            if self.handle.route.response_asks_request {
+                record.keep_request(head);
+            }
         }
+        Ok(())
     }
 
     /// Whether there is another attempt.
@@ -313,7 +358,7 @@ impl Forwarding<'_> {
             Err(Failed::RouteTimeout) => Err(Refusal::RouteTimeout),
             Err(Failed::Reset(reset, reason)) => {
                 if let Some(reason) = &reason {
-                    record.transport_failure(reason.clone());
+                    record.transport_failure(reason);
                 }
                 let reason = record.limit_met(reset).or(reason);
                 Err(Refusal::Reset { reset, reason, retried: record.attempts > 1 })
@@ -330,9 +375,7 @@ impl Forwarding<'_> {
 
     /// Gives the upstream's answer to the client.
     fn respond(&self, mut record: Box<Record>, success: Success) -> Response {
-        let Success { answered: Answered { mut head, body, lease, local_address }, active, deadline } =
-            success;
-        record.upstream_local_address = local_address;
+        let Success { answered: Answered { mut head, body, lease }, active, deadline } = success;
         record.via_upstream();
         record.status(head.status);
         if let Some(ended) = self.body.ended(record.started) {
@@ -340,10 +383,9 @@ impl Forwarding<'_> {
             let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
             head.headers.insert(UPSTREAM_SERVICE_TIME, headers::number(milliseconds));
         }
-        if let Some(destination) = self.forward.destinations.get(self.destination) {
-            rewrite::response_headers(&mut head, &destination.mutations, &record);
+        for mutations in self.mutations() {
+            rewrite::response_headers(&mut head, mutations, &record);
         }
-        rewrite::response_headers(&mut head, &self.handle.route.mutations, &record);
         finish_head(&mut record, self.listener, &mut head);
         (head, ResponseBody::upstream(body, lease, active, deadline, record))
     }

@@ -1,6 +1,7 @@
 //! Headers that the connection manager and the router change on every request and response. Semantics: Envoy's
 //! `ConnectionManagerUtility::mutateRequestHeaders`, its router, and RFC 9110 section 7.6.1 for hop-by-hop fields.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_TYPE, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
@@ -10,6 +11,8 @@ use super::codec::RequestHead;
 
 /// `x-request-id`.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `x-forwarded-for`.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `x-envoy-attempt-count`.
@@ -33,7 +36,6 @@ pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-messag
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const EXPECT: HeaderName = http::header::EXPECT;
 
 /// Envoy's `x-envoy-*` request headers that steer a router. Only a caller known to be internal may use them, and
 /// without `internal_address_config`, which Istio does not set for sidecars, nobody is.
@@ -72,8 +74,6 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), UpgradeRefu
         return Err(UpgradeRefused);
     }
     remove_hop_by_hop(&mut head.headers);
-    // The codec has answered the expectation; the upstream gets the body as it comes.
-    head.headers.remove(EXPECT);
     keep_only_te_trailers(&mut head.headers);
     let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
     for name in head.headers.keys() {
@@ -85,18 +85,6 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), UpgradeRefu
         head.headers.remove(name);
     }
     Ok(())
-}
-
-/// Whether the body has a transfer coding besides `chunked`, which the codec has taken off. What remains would reach the
-/// upstream without its name (RFC 9112 section 6.1: a server answers 501 to a coding it does not understand).
-pub(crate) fn has_other_transfer_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match codings.next() {
-        None => false,
-        Some(coding) => {
-            !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") || codings.next().is_some()
-        }
-    }
 }
 
 /// Whether a Connection header names `option`.
@@ -152,14 +140,31 @@ fn keep_only_te_trailers(headers: &mut HeaderMap) {
     }
 }
 
+/// A request that says it has no scheme, which no rule of Envoy's applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EmptyScheme;
+
+/// The client's address as the proxy before us told it: the last one of `x-forwarded-for`. A sidecar's client is its
+/// own pod (Envoy's `use_remote_address: false`), so its word counts, for logs.
+pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes();
+    let last = last.rsplit(|byte| *byte == b',').next()?.trim_ascii();
+    std::str::from_utf8(last).ok()?.parse().ok()
+}
+
 /// Adds what every request carries: the scheme the client used, and an ID to find it by.
-pub(crate) fn identify_request(head: &mut RequestHead, random: impl FnOnce() -> u128) {
-    if !head.headers.contains_key(FORWARDED_PROTO) {
+pub(crate) fn identify_request(
+    head: &mut RequestHead,
+    random: impl FnOnce() -> u128,
+) -> Result<(), EmptyScheme> {
+    let empty = head.headers.get(FORWARDED_PROTO).map(HeaderValue::is_empty);
+    if empty.is_none() {
         head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
     if !head.headers.contains_key(REQUEST_ID) {
         head.headers.insert(REQUEST_ID, request_id(random()));
     }
+    if empty == Some(true) { Err(EmptyScheme) } else { Ok(()) }
 }
 
 /// A random UUID (RFC 9562 version 4) in its text form.

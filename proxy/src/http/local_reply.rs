@@ -57,12 +57,17 @@ fn grpc_status(status: StatusCode) -> &'static str {
 }
 
 /// A redirect. Semantics: Envoy's `RedirectAction`.
-pub(crate) fn redirect(redirect: &config::Redirect, route: &Route, head: &RequestHead) -> ResponseHead {
-    let mut headers = HeaderMap::new();
+pub(crate) fn redirect(
+    redirect: &config::Redirect,
+    route: &Route,
+    head: &RequestHead,
+    grpc: bool,
+) -> ResponseHead {
+    let (mut answer, _) = text(redirect.status, Cow::Borrowed(""), grpc);
     if let Ok(location) = HeaderValue::try_from(location(redirect, route, head)) {
-        headers.insert(LOCATION, location);
+        answer.headers.insert(LOCATION, location);
     }
-    ResponseHead { status: redirect.status, headers }
+    answer
 }
 
 fn location(redirect: &config::Redirect, route: &Route, head: &RequestHead) -> String {
@@ -71,7 +76,7 @@ fn location(redirect: &config::Redirect, route: &Route, head: &RequestHead) -> S
     let (host, port) = split_port(&authority);
     // A port that was only the old scheme's default would be wrong under a new one.
     let leftover = |port: &str| {
-        redirect.scheme.is_some()
+        scheme != old_scheme
             && (old_scheme == "http" && port == "80" || old_scheme == "https" && port == "443")
     };
     let port = match redirect.port {

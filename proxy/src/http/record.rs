@@ -3,12 +3,14 @@
 //! It begins with the request and moves into the response's body. When it is dropped, and not before, it counts the
 //! request and writes the access log; so a client that vanishes at any await is counted too, once.
 
+mod values;
+
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use config::format::{FormatHeader, Operator};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -20,11 +22,13 @@ use super::headers;
 use super::labels::Subject;
 use crate::snapshot::LogSink;
 use crate::telemetry::flags::{Flag, Flags};
-use crate::telemetry::format::{self, Message, Values};
+use crate::telemetry::format::{self, Missing};
 use crate::time;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::retry::Reset;
 use crate::upstream::{EndpointState, Outcome, View};
+
+pub(crate) use values::{request_header, value_of};
 
 /// Everything about one exchange that somebody may ask afterwards.
 pub(crate) struct Record {
@@ -33,6 +37,8 @@ pub(crate) struct Record {
     /// When it began.
     pub(crate) started: Instant,
     version: Version,
+    /// The client's address, as far as anybody told it.
+    client: SocketAddr,
     /// Whether the request was gRPC.
     pub(crate) grpc: bool,
     grpc_status: Option<u8>,
@@ -47,16 +53,22 @@ pub(crate) struct Record {
     /// The endpoint of the last attempt.
     pub(crate) endpoint: Option<Rc<EndpointState>>,
     /// Our end of the connection to it.
-    pub(crate) upstream_local_address: Option<SocketAddr>,
+    pub(crate) upstream_local_address: Cell<Option<SocketAddr>>,
     /// Attempts made.
     pub(crate) attempts: u32,
-    /// The request's body, for its length.
+    /// The request's body, once it is forwarded.
     pub(crate) request_body: Option<RequestBody>,
+    /// Whether the request had no body to be read when it began.
+    bodiless: bool,
+    /// An HTTP/1 connection is closed after this exchange, whatever the client would like.
+    close: bool,
     /// Bytes of the response's body that were handed to the client's connection.
     pub(crate) bytes_sent: u64,
     /// Nothing more is owed to the client.
     finished: bool,
     authority: Option<HeaderValue>,
+    /// The request's head, when headers of the response are made of it.
+    request_head: Option<Box<RequestHead>>,
     captured: Option<Box<Captured>>,
 }
 
@@ -77,6 +89,7 @@ impl Record {
         downstream: &Rc<Downstream>,
         listener: &Rc<ListenerView>,
         head: &RequestHead,
+        bodiless: bool,
     ) -> Box<Record> {
         downstream.guard.request_begins();
         Box::new(Record {
@@ -84,6 +97,8 @@ impl Record {
             listener: listener.clone(),
             started: time::now(),
             version: head.version,
+            client: headers::forwarded_for(&head.headers)
+                .map_or(downstream.remote_address, |ip| SocketAddr::new(ip, 0)),
             grpc: headers::is_grpc(head),
             grpc_status: None,
             status: None,
@@ -93,14 +108,22 @@ impl Record {
             route: None,
             upstream: None,
             endpoint: None,
-            upstream_local_address: None,
+            upstream_local_address: Cell::default(),
             attempts: 0,
             request_body: None,
+            bodiless,
+            close: false,
             bytes_sent: 0,
             finished: false,
             authority: head.authority.clone(),
+            request_head: None,
             captured: None,
         })
+    }
+
+    /// Keeps the head of the request for headers of the response.
+    pub(crate) fn keep_request(&mut self, head: &RequestHead) {
+        self.request_head = Some(Box::new(head.clone()));
     }
 
     /// Keeps what access logs will ask for; nothing when there are none.
@@ -120,9 +143,10 @@ impl Record {
         }));
     }
 
-    /// Notes what the upstream sees as path and authority.
+    /// Notes what the upstream sees.
     pub(crate) fn forwarded(&mut self, head: &RequestHead) {
         if let Some(captured) = &mut self.captured {
+            captured.request = pick(&head.headers, &self.listener.listener.manager.logged.request);
             captured.path = head.path.clone();
             captured.original_path = head.headers.get(headers::ORIGINAL_PATH).cloned();
             self.authority = head.authority.clone();
@@ -162,6 +186,7 @@ impl Record {
 
     /// Notes why weft answers by itself.
     pub(crate) fn refused(&mut self, answer: &Answer) {
+        self.close |= answer.close;
         if let Some(flag) = answer.flag {
             self.flags.insert(flag);
         }
@@ -174,8 +199,27 @@ impl Record {
     }
 
     /// Notes why no connection could be made, in the system's words.
-    pub(crate) fn transport_failure(&mut self, reason: String) {
-        self.transport_failure = Some(reason);
+    pub(crate) fn transport_failure(&mut self, reason: &str) {
+        self.transport_failure = Some(reason.replace(' ', "_"));
+    }
+
+    /// Whether the client is told that its connection is closed after this exchange: a request that is answered
+    /// before it has come in full leaves an HTTP/1 connection in no state for another one.
+    pub(crate) fn closes(&self) -> bool {
+        self.version != Version::Http2 && (self.close || !self.request_ended())
+    }
+
+    /// Whether the request has come in full.
+    pub(crate) fn request_ended(&self) -> bool {
+        match &self.request_body {
+            Some(body) => body.ended(self.started).is_some(),
+            None => self.bodiless,
+        }
+    }
+
+    /// The time of day as a header says it.
+    pub(crate) fn date(&self) -> HeaderValue {
+        self.downstream.engine.date()
     }
 
     /// Which limit of which object refused the request, if one did.
@@ -199,6 +243,16 @@ impl Record {
     /// Notes that the response was given to the client's connection in full.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
+    }
+
+    /// Notes that the client has left, by a reset of its stream or with its connection.
+    pub(crate) fn left(&mut self, reset: bool) {
+        let (flag, details) = if reset {
+            (Flag::DownstreamRemoteReset, "http2.remote_reset")
+        } else {
+            (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect")
+        };
+        self.fail(flag, details);
     }
 
     /// Notes that the response ended before its time.
@@ -243,7 +297,7 @@ impl Record {
     fn log(&self) {
         let telemetry = &self.downstream.engine.telemetry;
         for LogSink { path, format } in &self.listener.listener.manager.access_log {
-            let dropped = telemetry.logs.line(path, |out| format::write(format, self, out));
+            let dropped = telemetry.logs.line(path, |out| format::write(format, self, Missing::Dash, out));
             telemetry.shard.increase(telemetry.logs_dropped, dropped);
         }
     }
@@ -252,8 +306,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
-            self.flags.insert(Flag::DownstreamConnectionTermination);
-            self.details = Cow::Borrowed("downstream_remote_disconnect");
+            self.left(self.downstream.resetting.get());
         }
         self.downstream.guard.request_ends();
         self.count();
@@ -266,97 +319,4 @@ impl Drop for Record {
 /// The headers of these names that are there.
 fn pick(headers: &HeaderMap, names: &[HeaderName]) -> Vec<(HeaderName, HeaderValue)> {
     names.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
-}
-
-fn find<'a>(headers: &'a [(HeaderName, HeaderValue)], name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    headers.iter().find(|(known, _)| known == name).map(|(_, value)| Cow::Borrowed(value.as_bytes()))
-}
-
-impl Values for Record {
-    fn header(&self, message: Message, name: &FormatHeader) -> Option<Cow<'_, [u8]>> {
-        let captured = self.captured.as_ref()?;
-        match (message, name) {
-            (Message::Request, FormatHeader::Method) => {
-                Some(Cow::Borrowed(captured.method.as_str().as_bytes()))
-            }
-            (Message::Request, FormatHeader::Path) => {
-                captured.path.as_ref().map(|path| Cow::Borrowed(path.as_str().as_bytes()))
-            }
-            (Message::Request, FormatHeader::Authority) => {
-                self.authority.as_ref().map(|authority| Cow::Borrowed(authority.as_bytes()))
-            }
-            (Message::Request, FormatHeader::Scheme) => find(&captured.request, &headers::FORWARDED_PROTO),
-            (Message::Request, FormatHeader::Header(name)) if *name == headers::ORIGINAL_PATH => {
-                captured.original_path.as_ref().map(|path| Cow::Borrowed(path.as_bytes()))
-            }
-            (Message::Request, FormatHeader::Header(name)) => find(&captured.request, name),
-            (Message::Response, FormatHeader::Header(name)) => find(&captured.response, name),
-            (Message::Response, FormatHeader::Status) => {
-                self.status.map(|status| Cow::Owned(status.as_str().as_bytes().to_vec()))
-            }
-            (Message::Trailers, FormatHeader::Header(name)) => find(&captured.trailers, name),
-            _ => None,
-        }
-    }
-
-    fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
-        match operator {
-            Operator::StartTime => match &self.captured {
-                Some(captured) => format::timestamp(captured.wall, out),
-                None => format::timestamp(time::wall(), out),
-            },
-            Operator::Protocol => out.extend_from_slice(self.version.name().as_bytes()),
-            Operator::ResponseCode => {
-                format::number(self.status.map_or(0, |status| status.as_u16().into()), out);
-            }
-            Operator::ResponseCodeDetails if !self.details.is_empty() => {
-                out.extend_from_slice(self.details.as_bytes());
-            }
-            Operator::ResponseFlags => out.extend_from_slice(self.flags.text().as_bytes()),
-            Operator::UpstreamTransportFailureReason => return text(self.transport_failure.as_deref(), out),
-            Operator::BytesReceived => {
-                format::number(self.request_body.as_ref().map_or(0, RequestBody::received), out);
-            }
-            Operator::BytesSent => format::number(self.bytes_sent, out),
-            Operator::Duration => {
-                let milliseconds = time::now().saturating_duration_since(self.started).as_millis();
-                format::number(u64::try_from(milliseconds).unwrap_or(u64::MAX), out);
-            }
-            Operator::UpstreamHost => {
-                return address(self.endpoint.as_ref().map(|endpoint| endpoint.address), out);
-            }
-            Operator::UpstreamCluster => {
-                return text(self.upstream.as_ref().map(|view| &**view.cluster.name()), out);
-            }
-            Operator::UpstreamLocalAddress => return address(self.upstream_local_address, out),
-            Operator::UpstreamRequestAttemptCount => format::number(self.attempts.into(), out),
-            Operator::DownstreamLocalAddress => return address(Some(self.downstream.local_address), out),
-            Operator::DownstreamRemoteAddress => return address(Some(self.downstream.remote_address), out),
-            Operator::DownstreamRemoteIp => {
-                out.extend_from_slice(self.downstream.remote_address.ip().to_string().as_bytes());
-            }
-            Operator::RouteName => {
-                let name = self.route.as_ref().map(|handle| handle.route.name());
-                return text(name.filter(|name| !name.is_empty()), out);
-            }
-            Operator::VirtualHostName => {
-                return text(self.route.as_ref().map(|handle| &*handle.route.virtual_host().name), out);
-            }
-            // Headers and literals are not asked for here; the others have no value without TLS.
-            _ => return false,
-        }
-        true
-    }
-}
-
-fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(value.unwrap_or_default().as_bytes());
-    value.is_some()
-}
-
-fn address(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
-    if let Some(value) = value {
-        out.extend_from_slice(value.to_string().as_bytes());
-    }
-    value.is_some()
 }

@@ -68,21 +68,23 @@ impl ResponseBody {
             upstream.active = None;
             upstream.deadline = None;
             if let Some(lease) = upstream.lease.take() {
-                lease.give_back();
+                if self.record.request_ended() {
+                    lease.give_back();
+                } else if let Some(request) = &self.record.request_body {
+                    request.abandon();
+                }
             }
         }
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         let Source::Upstream(upstream) = &mut self.source else { return Poll::Ready(None) };
-        let frame = match upstream.body.poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending if poll_passed(&mut upstream.deadline, cx).is_ready() => {
-                self.record.fail(Flag::UpstreamRequestTimeout, "response_timeout");
-                return Poll::Ready(Some(Err(StreamError::Reset(CANCEL))));
-            }
-            Poll::Pending => return Poll::Pending,
-        };
+        // First, because a response that never pauses has its limit, too.
+        if poll_passed(&mut upstream.deadline, cx).is_ready() {
+            self.record.fail(Flag::UpstreamRequestTimeout, "response_timeout");
+            return Poll::Ready(Some(Err(StreamError::Reset(CANCEL))));
+        }
+        let frame = std::task::ready!(upstream.body.poll_frame(cx));
         match &frame {
             Some(Ok(Frame::Data(data))) => {
                 self.record.bytes_sent += data.len() as u64;
@@ -95,14 +97,9 @@ impl ResponseBody {
                 self.complete();
             }
             Some(Err(error)) => {
-                let flag = match error {
-                    StreamError::Reset(_) | StreamError::Refused => Flag::UpstreamRemoteReset,
-                    StreamError::Protocol(_) => Flag::UpstreamProtocolError,
-                    StreamError::ConnectionClosed | StreamError::BodyAborted => {
-                        Flag::UpstreamConnectionTermination
-                    }
-                };
-                self.record.fail(flag, "upstream_reset_after_response_started");
+                let http1 = matches!(upstream.lease, Some(Lease::H1(..)));
+                let (flag, details) = failure(error, http1);
+                self.record.fail(flag, details);
                 if let Some(active) = &upstream.active {
                     active.endpoint().monitor.failed();
                 }
@@ -110,6 +107,26 @@ impl ResponseBody {
             None => self.complete(),
         }
         Poll::Ready(frame)
+    }
+}
+
+/// How Envoy calls the end of a response before its time. To its HTTP/1 codec, a connection that ends in the middle of
+/// a message breaks the protocol.
+fn failure(error: &StreamError, http1: bool) -> (Flag, &'static str) {
+    match error {
+        StreamError::Reset(_) => {
+            (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}")
+        }
+        StreamError::Refused => {
+            (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_refused_stream_reset}")
+        }
+        StreamError::ConnectionClosed | StreamError::BodyAborted if !http1 => (
+            Flag::UpstreamConnectionTermination,
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
+        StreamError::Protocol(_) | StreamError::ConnectionClosed | StreamError::BodyAborted => {
+            (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+        }
     }
 }
 

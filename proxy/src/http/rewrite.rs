@@ -4,33 +4,46 @@ use std::borrow::Cow;
 
 use config::format::{FormatHeader, Operator};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use super::codec::{RequestHead, ResponseHead};
-use super::headers::{FORWARDED_PROTO, ORIGINAL_HOST, ORIGINAL_PATH};
-use super::record::Record;
+use super::headers::{ORIGINAL_HOST, ORIGINAL_PATH};
+use super::record::{Record, request_header, value_of};
 use crate::snapshot::{
     Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
 };
-use crate::telemetry::format::{self, Message, Values};
+use crate::telemetry::format::{self, Message, Missing, Values};
+
+/// A path that came out of a rewrite and is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadRewrite;
 
 /// Gives the request the path and authority the upstream is to see. What the client said is kept in
-/// `x-envoy-original-path` and `x-envoy-original-host`.
-pub(crate) fn target(head: &mut RequestHead, route: &Route, forward: &Forward, destination: &Destination) {
-    if let Some(host) = destination.host_rewrite.as_ref().or(forward.host_rewrite.as_ref())
+/// `x-envoy-original-path` and `x-envoy-original-host`; the latter, as in Envoy, only by the rule's own rewrite.
+pub(crate) fn target(
+    head: &mut RequestHead,
+    route: &Route,
+    forward: &Forward,
+    destination: &Destination,
+) -> Result<(), BadRewrite> {
+    if let Some(host) = &destination.host_rewrite {
+        head.authority = Some(host.clone());
+    }
+    if let Some(host) = &forward.host_rewrite
         && let Some(original) = head.authority.replace(host.clone())
     {
         head.headers.insert(ORIGINAL_HOST, original);
     }
-    let (Some(rewrite), Some(path)) = (&forward.path_rewrite, &head.path) else { return };
-    let Some(rewritten) = rewrite_path(rewrite, route, path) else { return };
+    let (Some(rewrite), Some(path)) = (&forward.path_rewrite, &head.path) else { return Ok(()) };
+    let rewritten = rewrite_path(rewrite, route, path).ok_or(BadRewrite)?;
     if let Ok(original) = HeaderValue::from_str(path.as_str()) {
         head.headers.insert(ORIGINAL_PATH, original);
     }
     head.path = Some(rewritten);
+    Ok(())
 }
 
-/// The new path; `None` when it would not be one, and the old one stays.
+/// The new path; `None` when it would not be one.
 fn rewrite_path(rewrite: &PathRewrite, route: &Route, path: &PathAndQuery) -> Option<PathAndQuery> {
     let old = path.path();
     let mut new = match rewrite {
@@ -42,6 +55,9 @@ fn rewrite_path(rewrite: &PathRewrite, route: &Route, path: &PathAndQuery) -> Op
             pattern.replace_all(old.as_bytes(), &**substitution).into_owned()
         }
     };
+    if !new.starts_with(b"/") {
+        return None;
+    }
     if let Some(query) = path.query() {
         new.push(b'?');
         new.extend_from_slice(query.as_bytes());
@@ -83,14 +99,14 @@ fn write(headers: &mut HeaderMap, header: &HeaderToAdd, value: Option<HeaderValu
     }
 }
 
-/// `None` when what was looked up cannot be a header value.
+/// `None` when what was looked up is empty or cannot be a header value: the header is then left as it is.
 fn header_value(template: &HeaderValueTemplate, values: &impl Values) -> Option<HeaderValue> {
     match template {
         HeaderValueTemplate::Literal(value) => Some(value.clone()),
         HeaderValueTemplate::Format(format) => {
             let mut out = Vec::new();
-            format::write(format, values, &mut out);
-            HeaderValue::try_from(out).ok()
+            format::write(format, values, Missing::Nothing, &mut out);
+            HeaderValue::try_from(out).ok().filter(|value| !value.is_empty())
         }
     }
 }
@@ -103,19 +119,7 @@ struct RequestValues<'a> {
 
 impl Values for RequestValues<'_> {
     fn header(&self, message: Message, name: &FormatHeader) -> Option<Cow<'_, [u8]>> {
-        let head = self.head;
-        match (message, name) {
-            (Message::Request, FormatHeader::Method) => Some(Cow::Borrowed(head.method.as_str().as_bytes())),
-            (Message::Request, FormatHeader::Path) => {
-                head.path.as_ref().map(|path| Cow::Borrowed(path.as_str().as_bytes()))
-            }
-            (Message::Request, FormatHeader::Authority) => {
-                head.authority.as_ref().map(|authority| Cow::Borrowed(authority.as_bytes()))
-            }
-            (Message::Request, FormatHeader::Scheme) => value_of(&head.headers, &FORWARDED_PROTO),
-            (Message::Request, FormatHeader::Header(name)) => value_of(&head.headers, name),
-            _ => None,
-        }
+        (message == Message::Request).then(|| request_header(self.head, name)).flatten()
     }
 
     fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
@@ -123,8 +127,7 @@ impl Values for RequestValues<'_> {
     }
 }
 
-/// What operators mean while a response is on its way to the client. Request headers are known as far as access logs
-/// keep them.
+/// What operators mean while a response is on its way to the client.
 struct ResponseValues<'a> {
     head: &'a ResponseHead,
     record: &'a Record,
@@ -141,8 +144,4 @@ impl Values for ResponseValues<'_> {
     fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
         self.record.write(operator, out)
     }
-}
-
-fn value_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    headers.get(name).map(|value| Cow::Borrowed(value.as_bytes()))
 }

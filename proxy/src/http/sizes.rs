@@ -51,7 +51,7 @@ fn an_http1_connection() {
 fn an_http2_connection() {
     let serve = |io: TcpStream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
-        h2_server::serve(io, LIMITS, Rc::new(handler), shutdown, || None)
+        h2_server::serve(io, LIMITS, Rc::new(handler), shutdown, || None, Rc::default())
     };
     check(size(serve), 2_880);
 }

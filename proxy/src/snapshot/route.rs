@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::format::Operator;
 use http::{HeaderName, HeaderValue};
 use regex::bytes::Regex;
 
@@ -21,6 +22,8 @@ pub(crate) struct Route {
     pub(crate) mutations: Mutations,
     /// `x-envoy-decorator-operation`; `None` when the operation is empty or cannot be a header value.
     pub(crate) operation: Option<HeaderValue>,
+    /// Whether headers of the response are made of those of the request.
+    pub(crate) response_asks_request: bool,
 }
 
 /// A resolved [`config::RouteAction`].
@@ -61,7 +64,7 @@ pub(crate) struct Destination {
     weight: u32,
     /// Headers changed for it.
     pub(crate) mutations: Mutations,
-    /// Authority for it; wins over the rule's.
+    /// Authority for it, unless the rule has one.
     pub(crate) host_rewrite: Option<HeaderValue>,
 }
 
@@ -90,6 +93,8 @@ pub(crate) struct Mutations {
     pub(crate) response_remove: Box<[HeaderName]>,
     /// Written towards the client.
     pub(crate) response_add: Box<[HeaderToAdd]>,
+    /// Whether what is written towards the client is made of headers of the request.
+    response_asks_request: bool,
 }
 
 /// A resolved [`config::HeaderToAdd`].
@@ -116,12 +121,18 @@ impl Route {
     /// Resolves the rule with this index of `host`, if there is one.
     pub(super) fn resolve(host: &Arc<config::VirtualHost>, index: usize) -> Option<Arc<Route>> {
         let declared = host.routes.get(index)?;
+        let action = Action::resolve(&declared.action);
+        let mutations = Mutations::resolve(&declared.headers);
+        let asks = |destination: &Destination| destination.mutations.response_asks_request;
+        let response_asks_request = mutations.response_asks_request
+            || matches!(&action, Action::Forward(forward) if forward.destinations.iter().any(asks));
         Some(Arc::new(Route {
+            response_asks_request,
             host: host.clone(),
             index,
             matcher: RouteMatcher::resolve(&declared.matches),
-            action: Action::resolve(&declared.action),
-            mutations: Mutations::resolve(&declared.headers),
+            action,
+            mutations,
             operation: Some(&declared.operation)
                 .filter(|operation| !operation.is_empty())
                 .and_then(|operation| HeaderValue::from_str(operation).ok()),
@@ -231,7 +242,10 @@ impl PathRewrite {
 
 impl Mutations {
     fn resolve(declared: &config::HeaderMutations) -> Mutations {
+        let asks = |operator: &Operator| matches!(operator, Operator::RequestHeader(_));
+        let mut written = declared.response_add.iter().flat_map(|header| header.value.operators());
         Mutations {
+            response_asks_request: written.any(asks),
             request_remove: declared.request_remove.clone().into(),
             request_add: declared.request_add.iter().filter_map(HeaderToAdd::resolve).collect(),
             response_remove: declared.response_remove.clone().into(),
@@ -241,9 +255,11 @@ impl Mutations {
 }
 
 impl HeaderToAdd {
-    /// `None` for a value that no header can have, which validation has refused before it comes here.
+    /// `None` for a value that is empty, which Envoy does not write, and for one that no header can have, which
+    /// validation has refused before it comes here.
     fn resolve(declared: &config::HeaderToAdd) -> Option<HeaderToAdd> {
         let value = match declared.value.as_literal() {
+            Some("") => return None,
             Some(text) => HeaderValueTemplate::Literal(HeaderValue::from_str(text).ok()?),
             None => HeaderValueTemplate::Format(declared.value.clone()),
         };

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 pub(crate) enum Flag {
     /// `DC`: the client closed the connection.
     DownstreamConnectionTermination,
+    /// `DR`: the client reset the stream.
+    DownstreamRemoteReset,
     /// `UH`: the cluster has no healthy endpoint.
     NoHealthyUpstream,
     /// `UT`: the upstream took too long.
@@ -35,26 +37,30 @@ pub(crate) enum Flag {
 }
 
 impl Flag {
-    const ALL: [Flag; 13] = [
-        Flag::DownstreamConnectionTermination,
+    /// In the order they are written. Envoy writes them in the order they came up: that retries are exhausted is
+    /// noticed before the last failure is noted, and that the client has left comes last.
+    const ALL: [Flag; 14] = [
+        Flag::UpstreamRetryLimitExceeded,
         Flag::NoHealthyUpstream,
         Flag::UpstreamRequestTimeout,
         Flag::UpstreamRemoteReset,
         Flag::UpstreamConnectionFailure,
         Flag::UpstreamConnectionTermination,
         Flag::UpstreamOverflow,
-        Flag::UpstreamRetryLimitExceeded,
         Flag::NoRouteFound,
         Flag::DownstreamProtocolError,
         Flag::UpstreamProtocolError,
         Flag::NoClusterFound,
         Flag::OverloadManager,
+        Flag::DownstreamConnectionTermination,
+        Flag::DownstreamRemoteReset,
     ];
 
     /// Envoy's short name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Flag::DownstreamConnectionTermination => "DC",
+            Flag::DownstreamRemoteReset => "DR",
             Flag::NoHealthyUpstream => "UH",
             Flag::UpstreamRequestTimeout => "UT",
             Flag::UpstreamRemoteReset => "UR",

@@ -25,8 +25,17 @@ pub(crate) trait Values {
     fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool;
 }
 
-/// Writes `format`; values that are missing become `-`.
-pub(crate) fn write(format: &Format, values: &impl Values, out: &mut Vec<u8>) {
+/// What stands for a value that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// `-`, in logs.
+    Dash,
+    /// Nothing, in header values.
+    Nothing,
+}
+
+/// Writes `format`.
+pub(crate) fn write(format: &Format, values: &impl Values, missing: Missing, out: &mut Vec<u8>) {
     for operator in format.operators() {
         let written = match operator {
             Operator::Literal(text) => {
@@ -38,7 +47,7 @@ pub(crate) fn write(format: &Format, values: &impl Values, out: &mut Vec<u8>) {
             Operator::ResponseTrailer(operand) => header(operand, Message::Trailers, values, out),
             other => values.write(other, out),
         };
-        if !written {
+        if !written && missing == Missing::Dash {
             out.push(b'-');
         }
     }
@@ -132,7 +141,7 @@ mod tests {
     fn operators_and_what_is_missing() {
         let check = |text: &str, expected: &str| {
             let mut out = Vec::new();
-            write(&Format::parse(text).unwrap(), &Fixed, &mut out);
+            write(&Format::parse(text).unwrap(), &Fixed, Missing::Dash, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{text}");
         };
         check("[%RESPONSE_CODE%] %PROTOCOL%", "[200] -");

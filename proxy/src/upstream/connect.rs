@@ -28,7 +28,10 @@ impl From<Limit> for ConnectError {
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> ConnectError {
-        ConnectError::Failed(error.to_string())
+        let text = error.to_string();
+        // Without the number, and with what Envoy says before it.
+        let words = text.split_once(" (os error").map_or(&*text, |(words, _)| words);
+        ConnectError::Failed(format!("delayed connect error: {words}"))
     }
 }
 

@@ -39,6 +39,10 @@ struct State {
     ended: Option<Instant>,
     /// Who waits for the end.
     waiting: Option<Waker>,
+    /// Who waits for the next piece.
+    reading: Option<Waker>,
+    /// Why nothing more will come, when that is not the end.
+    failed: Option<StreamError>,
 }
 
 impl RequestBody {
@@ -57,6 +61,8 @@ impl RequestBody {
             received: 0,
             ended: None,
             waiting: None,
+            reading: None,
+            failed: None,
         }))))
     }
 
@@ -80,6 +86,26 @@ impl RequestBody {
         if let Some(state) = &self.0 {
             state.borrow_mut().keep = false;
         }
+    }
+
+    /// The response has been given in full: whatever of the request is still to come is of no use any more. The attempt
+    /// gets an error, and what comes from the client is not waited for.
+    pub(crate) fn abandon(&self) {
+        let Some(state) = &self.0 else { return };
+        let mut state = state.borrow_mut();
+        if state.ended.is_none() {
+            state.attempt += 1;
+            state.lose();
+            state.source = RecvBody::empty();
+            if let Some(reading) = state.reading.take() {
+                reading.wake();
+            }
+        }
+    }
+
+    /// Why the client's part failed, if it did.
+    pub(crate) fn failure(&self) -> Option<StreamError> {
+        self.0.as_ref().and_then(|state| state.borrow().failed.clone())
     }
 
     /// Bytes read from the client.
@@ -109,7 +135,10 @@ impl RequestBody {
 impl State {
     /// Reads on. What comes is kept if it may be needed again and is not too long.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
-        let frame = std::task::ready!(self.source.poll_frame(cx));
+        let Poll::Ready(frame) = self.source.poll_frame(cx) else {
+            self.reading = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
         match &frame {
             Some(Ok(Frame::Data(data))) => {
                 self.received += data.len() as u64;
@@ -124,7 +153,10 @@ impl State {
                 self.kept.push(Frame::Trailers(trailers.clone()));
             }
             Some(Ok(Frame::Trailers(_))) => self.lose(),
-            Some(Err(_)) => self.lose(),
+            Some(Err(error)) => {
+                self.failed = Some(error.clone());
+                self.lose();
+            }
             None => {}
         }
         if frame.is_none() || self.source.is_end_stream() || matches!(frame, Some(Ok(Frame::Trailers(_)))) {
@@ -170,7 +202,9 @@ impl Body for AttemptBody {
     fn is_end_stream(&self) -> bool {
         let Some(state) = &self.state else { return true };
         let state = state.borrow();
-        self.next >= state.kept.len() && (state.ended.is_some() || state.source.is_end_stream())
+        state.attempt == self.attempt
+            && self.next >= state.kept.len()
+            && (state.ended.is_some() || state.source.is_end_stream())
     }
 
     fn exact_length(&self) -> Option<u64> {

@@ -69,7 +69,10 @@ impl Client {
         let (response, stream) =
             self.sender.send_request(encode(head)?, ended).map_err(|error| StreamError::from(&error))?;
         let sender = (!ended).then(|| {
-            AbortOnDrop(tokio::task::spawn_local(async move { drop(send_body(stream, body).await) }))
+            AbortOnDrop(tokio::task::spawn_local(async move {
+                let mut body = body;
+                drop(send_body(stream, &mut body).await);
+            }))
         });
         let (parts, stream) = response.await.map_err(|error| StreamError::from(&error))?.into_parts();
         let head = ResponseHead { status: parts.status, headers: parts.headers };

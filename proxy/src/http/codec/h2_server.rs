@@ -1,5 +1,6 @@
 //! HTTP/2 towards clients, by h2.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,25 +10,28 @@ use bytes::Bytes;
 use config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream};
-use http::header::HOST;
+use http::header::{COOKIE, HOST};
 use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fair::FairReader;
 use super::{
     Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Version, h2_settings,
+    join,
 };
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
 /// the client resets the stream or leaves before it is ready. When `exceeded` names a limit, the client is told to calm
 /// down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams.
+/// `resetting` is true while a future or body is dropped because of a reset.
 pub(crate) async fn serve<T, H, F, B>(
     io: T,
     limits: &Limits,
     handler: Rc<H>,
     shutdown: impl Future<Output = ()>,
     exceeded: impl Fn() -> Option<&'static str>,
+    resetting: Rc<Cell<bool>>,
 ) -> Result<(), ConnectionError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -69,8 +73,10 @@ where
         .await;
         match accepted {
             Some(Ok((request, respond))) => {
-                let handler = handler.clone();
-                tokio::task::spawn_local(async move { exchange(request, respond, &*handler).await });
+                let (handler, resetting) = (handler.clone(), resetting.clone());
+                tokio::task::spawn_local(async move {
+                    exchange(request, respond, &*handler, &resetting).await;
+                });
             }
             Some(Err(error)) => return Err(error),
             None => return Ok(()),
@@ -83,33 +89,65 @@ fn whole(limit: u64) -> u32 {
 }
 
 /// One stream: its request to the handler, the answer back.
-async fn exchange<H, F, B>(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>, handler: &H)
-where
+async fn exchange<H, F, B>(
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    handler: &H,
+    resetting: &Cell<bool>,
+) where
     H: Fn(RequestHead, RecvBody) -> F,
     F: Future<Output = (ResponseHead, B)>,
     B: Body,
 {
     let (head, body) = decode(request);
+    // Dropped last, when everything else of the exchange is gone.
+    let reset = Resetting(resetting);
     let mut answer = pin!(handler(head, body));
     let answer = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(Some(answer));
+            return Poll::Ready(Ok(answer));
         }
         // The client gave the stream up, or the connection is gone.
-        if respond.poll_reset(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+        respond.poll_reset(cx).map(Err)
     })
     .await;
-    let Some((head, body)) = answer else { return };
+    let (head, mut body) = match answer {
+        Ok(answer) => answer,
+        Err(gone) => {
+            reset.set(gone.is_ok());
+            return;
+        }
+    };
     let ended = body.is_end_stream();
     match respond.send_response(encode(head), ended) {
-        Ok(stream) if !ended => drop(send_body(stream, body).await),
+        Ok(stream) if !ended => {
+            let sent = send_body(stream, &mut body).await;
+            reset.set(matches!(sent, Err(StreamError::Reset(_) | StreamError::Refused)));
+        }
         // Sent in full, or the stream is gone: in both cases there is nothing left to do for it.
         Ok(_) | Err(_) => {}
     }
 }
 
+/// Says that what is dropped before it is dropped because of a reset.
+struct Resetting<'c>(&'c Cell<bool>);
+
+impl Resetting<'_> {
+    fn set(&self, reset: bool) {
+        self.0.set(reset);
+    }
+}
+
+impl Drop for Resetting<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 fn decode(request: Request<h2::RecvStream>) -> (RequestHead, RecvBody) {
-    let (parts, stream) = request.into_parts();
+    let (mut parts, stream) = request.into_parts();
+    // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
+    join(&mut parts.headers, COOKIE, b"; ");
     let uri = parts.uri.into_parts();
     let authority = match &uri.authority {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
@@ -137,13 +175,13 @@ fn encode(head: ResponseHead) -> Response<()> {
 /// returned error is the one that ended it.
 pub(super) async fn send_body<B: Body>(
     mut stream: SendStream<Bytes>,
-    mut body: B,
+    body: &mut B,
 ) -> Result<(), StreamError> {
     loop {
-        match poll_fn(|cx| poll_next(&mut stream, &mut body, cx)).await? {
+        match poll_fn(|cx| poll_next(&mut stream, body, cx)).await? {
             Some(Frame::Data(data)) => {
                 if !data.is_empty() {
-                    wait_for_capacity(&mut stream, &mut body).await?;
+                    wait_for_capacity(&mut stream, body).await?;
                 }
                 let ended = body.is_end_stream();
                 if data.is_empty() && !ended {

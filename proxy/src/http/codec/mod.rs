@@ -18,7 +18,7 @@ pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use error::{ConnectionError, StreamError};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// Version of HTTP that a message came or goes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,24 @@ pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     /// The headers.
     pub(crate) headers: HeaderMap,
+}
+
+/// Whether `coding`, the first Transfer-Encoding of `headers`, is the only one and says no more than `chunked`.
+pub(crate) fn is_chunked_only(headers: &HeaderMap, coding: &HeaderValue) -> bool {
+    let others = headers.get_all(http::header::TRANSFER_ENCODING).iter().nth(1).is_some();
+    !others && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+}
+
+/// Makes one header of several with the same name.
+pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) {
+    if headers.get_all(&name).iter().nth(1).is_none() {
+        return;
+    }
+    let values: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+    // What is made of header values and printable characters is a header value.
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(separator)) {
+        headers.insert(name, joined);
+    }
 }
 
 /// Settings of HTTP/2 connections, both directions. Stream windows stay below the connection window, so that one

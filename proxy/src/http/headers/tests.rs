@@ -37,7 +37,7 @@ fn hop_by_hop_fields_go() {
         &["content-length", "host"],
     );
     check(&[("trailer", "x"), ("proxy-authorization", "y")], &["proxy-authorization", "trailer"]);
-    check(&[("expect", "100-continue")], &[]);
+    check(&[("expect", "100-continue")], &["expect"]);
 }
 
 #[test]
@@ -76,16 +76,17 @@ fn upgrades_are_refused_but_for_the_offer_of_http2() {
 #[test]
 fn a_request_is_given_what_it_lacks() {
     let mut bare = head(&[]);
-    identify_request(&mut bare, || u128::MAX);
+    identify_request(&mut bare, || u128::MAX).unwrap();
     assert_eq!(bare.headers[REQUEST_ID], "ffffffff-ffff-4fff-bfff-ffffffffffff");
     assert_eq!(bare.headers[FORWARDED_PROTO], "http");
     let mut told = head(&[("x-request-id", "mine"), ("x-forwarded-proto", "https")]);
-    identify_request(&mut told, || 0);
+    identify_request(&mut told, || 0).unwrap();
     assert_eq!(told.headers[REQUEST_ID], "mine");
     assert_eq!(told.headers[FORWARDED_PROTO], "https");
     let mut zero = head(&[]);
-    identify_request(&mut zero, || 0);
+    identify_request(&mut zero, || 0).unwrap();
     assert_eq!(zero.headers[REQUEST_ID], "00000000-0000-4000-8000-000000000000");
+    assert!(identify_request(&mut head(&[("x-forwarded-proto", "")]), || 0).is_err());
 }
 
 #[test]
@@ -134,6 +135,25 @@ fn grpc_timeouts() {
     assert_eq!(write(99_999_999), "99999999m");
     assert_eq!(write(100_000_000), "100000S");
     assert_eq!(write(u64::MAX), "99999999H");
+}
+
+#[test]
+fn the_last_forwarded_address_counts() {
+    let check = |values: &[&'static str], expected: Option<&str>| {
+        let headers: Vec<_> = values.iter().map(|value| ("x-forwarded-for", *value)).collect();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(forwarded_for(&map), expected.map(|ip| ip.parse().unwrap()), "{values:?}");
+    };
+    check(&[], None);
+    check(&["10.0.0.1"], Some("10.0.0.1"));
+    check(&["10.0.0.1, 10.0.0.2 "], Some("10.0.0.2"));
+    check(&["10.0.0.1", "fd00::1"], Some("fd00::1"));
+    check(&["10.0.0.1, unknown"], None);
+    check(&["10.0.0.1:80"], None);
+    check(&[""], None);
 }
 
 #[test]

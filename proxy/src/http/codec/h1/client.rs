@@ -88,12 +88,13 @@ impl Client {
     pub(crate) async fn send<B: Body>(
         &mut self,
         head: Box<RequestHead>,
-        mut body: B,
+        body: B,
     ) -> Result<(ResponseHead, RecvBody), SendError<B>> {
         let shared = &self.shared;
         shared.phase.set(Phase::Busy);
         let framing = encode::request_framing(&head, &body);
         encode::request(&head, framing, shared.conn.state().begin_head());
+        let mut body = Some(body);
         let mut sending = Some(Sending::new(framing));
         let mut informational = 0;
         let received = poll_fn(|cx| {
@@ -123,7 +124,8 @@ impl Client {
             Err(error) => {
                 shared.phase.set(Phase::Over);
                 let wrote = shared.conn.state().wrote();
-                let unsent = (!wrote && error == StreamError::ConnectionClosed).then_some((head, body));
+                let unsent = body.filter(|_| !wrote && error == StreamError::ConnectionClosed);
+                let unsent = unsent.map(|body| (head, body));
                 Err(SendError { error, unsent })
             }
         }

@@ -265,51 +265,94 @@ pub(super) enum SendFailure {
 pub(super) struct Sending {
     framing: Framing,
     ended: bool,
+    failed: Option<StreamError>,
+    drops: bool,
+}
+
+/// How far queueing a body came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queued {
+    /// To its end, good or bad.
+    Ended,
+    /// To where it has no more for now.
+    Waits,
+    /// To where there is no more room.
+    Full,
 }
 
 impl Sending {
     /// With this framing; a head with it has been written already.
     pub(super) fn new(framing: Framing) -> Sending {
-        Sending { framing, ended: matches!(framing, Framing::Empty | Framing::Length(0)) }
+        let ended = matches!(framing, Framing::Empty | Framing::Length(0));
+        Sending { framing, ended, failed: None, drops: false }
     }
 
-    /// Sends as much as there is and fits; ready when all was written.
+    /// The body is dropped when all of it is queued, before the peer can see it: an exchange is over then, and whoever has
+    /// read an answer finds it counted.
+    pub(super) fn dropping(self) -> Sending {
+        Sending { drops: true, ..self }
+    }
+
+    /// Sends as much as there is and fits; ready when all was written. What came before a failure is written, too.
     pub(super) fn poll<T, B>(
         &mut self,
         conn: &Conn<T>,
-        body: &mut B,
+        body: &mut Option<B>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendFailure>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
-        B: Body + ?Sized,
+        B: Body,
     {
         loop {
-            let mut waits = false;
-            while !self.ended && !waits && conn.state().has_room() {
-                match body.poll_frame(cx) {
-                    Poll::Ready(frame) => {
-                        let frame = frame.transpose().map_err(SendFailure::Body)?;
-                        self.take(conn, frame).map_err(SendFailure::Body)?;
-                        if !self.ended && body.is_end_stream() {
-                            self.take(conn, None).map_err(SendFailure::Body)?;
-                        }
-                    }
-                    Poll::Pending => waits = true,
-                }
+            let queued = match body {
+                Some(body) => self.queue(conn, body, cx),
+                None => Queued::Ended,
+            };
+            if queued == Queued::Ended && self.drops {
+                *body = None;
             }
             let flushed = conn.state().poll_flush(cx);
-            if flushed.is_pending() && !self.ended {
+            if flushed.is_pending()
+                && queued != Queued::Ended
+                && let Some(body) = body
+            {
                 body.read_ahead(cx);
             }
             ready!(flushed).map_err(|_| SendFailure::Io)?;
-            if self.ended {
-                return Poll::Ready(Ok(()));
-            }
-            if waits {
-                return Poll::Pending;
+            match queued {
+                Queued::Ended => {
+                    return Poll::Ready(
+                        self.failed.take().map_or(Ok(()), |error| Err(SendFailure::Body(error))),
+                    );
+                }
+                Queued::Waits => return Poll::Pending,
+                Queued::Full => {}
             }
         }
+    }
+
+    /// Queues as much as there is and fits.
+    fn queue<T, B>(&mut self, conn: &Conn<T>, body: &mut B, cx: &mut Context<'_>) -> Queued
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+        B: Body,
+    {
+        while !self.ended {
+            if !conn.state().has_room() {
+                return Queued::Full;
+            }
+            let Poll::Ready(frame) = body.poll_frame(cx) else { return Queued::Waits };
+            let mut taken = frame.transpose().and_then(|frame| self.take(conn, frame));
+            if taken.is_ok() && !self.ended && body.is_end_stream() {
+                taken = self.take(conn, None);
+            }
+            if let Err(error) = taken {
+                self.failed = Some(error);
+                self.ended = true;
+            }
+        }
+        Queued::Ended
     }
 
     /// Queues a piece of the body, or its end.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use httparse::{Error, Header, ParserConfig, Status};
 
 use super::Framing;
-use crate::http::codec::{RequestHead, ResponseHead, Version};
+use crate::http::codec::{RequestHead, ResponseHead, Version, join};
 
 /// Headers there is room for without allocating.
 const HEADERS_ON_STACK: usize = 100;
@@ -117,8 +117,12 @@ impl HeadReader {
         let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
             .map_err(|_| BadHead::request("invalid method"))?;
         let path = bytes.slice(place(buffer, request.path.unwrap_or_default().as_bytes()));
-        let (headers, fields) = collect(buffer, &bytes, request.headers)?;
-        let target = Target::parse(&method, path)?;
+        let (mut headers, fields) = collect(buffer, &bytes, request.headers)?;
+        if fields.hosts > 1 {
+            // No one after us shall see another host than the one that was routed by.
+            join(&mut headers, HOST, b",");
+        }
+        let target = Target::parse(&method, path).unwrap_or_default();
         let head = RequestHead {
             authority: target.authority.or_else(|| headers.get(HOST).cloned()),
             scheme: target.scheme,
@@ -128,14 +132,11 @@ impl HeadReader {
             headers,
         };
         let framing = fields.request_framing(version)?;
-        if fields.hosts > 1 || head.authority.as_ref().is_some_and(|host| !is_authority(host.as_bytes())) {
-            return Err(BadHead::request("invalid host"));
-        }
         buffer.advance(length);
         self.seen = 0;
         Ok(Some(Received {
             framing,
-            keep_alive: fields.keep_alive(version) && head.method != Method::CONNECT,
+            keep_alive: fields.keep_alive(version) && !fields.is_coded && head.method != Method::CONNECT,
             expects_continue: fields.expects_continue && version == Version::Http11,
             head,
         }))
@@ -236,6 +237,8 @@ fn collect(buffer: &[u8], bytes: &Bytes, parsed: &[Header<'_>]) -> Result<(Heade
 struct Fields {
     length: Option<u64>,
     chunked: bool,
+    /// There is a transfer coding besides `chunked`: where the body ends is not known.
+    is_coded: bool,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
@@ -255,13 +258,10 @@ impl Fields {
             };
         }
         if *name == TRANSFER_ENCODING {
-            if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                // RFC 9112 section 6.1: 501 for a coding that is not understood.
-                let status = StatusCode::NOT_IMPLEMENTED;
-                return Err(BadHead { status, what: "unsupported transfer-encoding", limit: None });
-            }
+            // A coding that is not understood stays in the head, for whoever refuses it.
+            self.is_coded |= self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked");
             self.chunked = true;
-            return Ok(false);
+            return Ok(self.is_coded);
         }
         if *name == CONNECTION {
             for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -287,6 +287,7 @@ impl Fields {
             (true, None) if version == Version::Http10 => {
                 Err(BadHead::request("transfer-encoding in HTTP/1.0"))
             }
+            (true, None) if self.is_coded => Ok(Framing::Empty),
             (true, None) => Ok(Framing::Chunked),
             (false, Some(0) | None) => Ok(Framing::Empty),
             (false, Some(length)) => Ok(Framing::Length(length)),
@@ -297,6 +298,9 @@ impl Fields {
     fn response_framing(&self, status: StatusCode, method: &Method) -> Result<Framing, BadHead> {
         if self.chunked && self.length.is_some() {
             return Err(BadHead::request("transfer-encoding with content-length"));
+        }
+        if self.is_coded {
+            return Err(BadHead::request("unsupported transfer-encoding"));
         }
         let bodiless = status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -328,36 +332,27 @@ struct Target {
 }
 
 impl Target {
-    fn parse(method: &Method, bytes: Bytes) -> Result<Target, BadHead> {
-        const BAD: BadHead = BadHead::request("invalid request target");
-        if bytes.contains(&b'#') {
-            return Err(BadHead::request("fragment in the request target"));
-        }
+    /// `None` when it is none of the forms; whoever decides about the request refuses it.
+    fn parse(method: &Method, bytes: Bytes) -> Option<Target> {
         if *method == Method::CONNECT {
-            let authority = HeaderValue::from_maybe_shared(bytes).map_err(|_| BAD)?;
-            return Ok(Target { authority: Some(authority), ..Target::default() });
+            let authority = HeaderValue::from_maybe_shared(bytes).ok()?;
+            return Some(Target { authority: Some(authority), ..Target::default() });
         }
         if bytes.starts_with(b"/") || (*method == Method::OPTIONS && &*bytes == b"*") {
-            let path = PathAndQuery::from_maybe_shared(bytes).map_err(|_| BAD)?;
-            return Ok(Target { path: Some(path), ..Target::default() });
+            let path = PathAndQuery::from_maybe_shared(bytes).ok()?;
+            return Some(Target { path: Some(path), ..Target::default() });
         }
-        let uri = Uri::from_maybe_shared(bytes).map_err(|_| BAD)?.into_parts();
-        let (Some(scheme), Some(authority)) = (uri.scheme, uri.authority) else { return Err(BAD) };
+        let uri = Uri::from_maybe_shared(bytes).ok()?.into_parts();
+        let (scheme, authority) = (uri.scheme?, uri.authority?);
         if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
-            return Err(BAD);
+            return None;
         }
-        Ok(Target {
+        Some(Target {
             authority: HeaderValue::from_str(authority.as_str()).ok(),
             scheme: Some(scheme),
             path: uri.path_and_query.or(Some(PathAndQuery::from_static("/"))),
         })
     }
-}
-
-/// Whether `host` consists of what RFC 3986 section 3.2 allows in host and port. User information is not allowed in either
-/// form of HTTP's authority (RFC 9110 section 4.2.4).
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::Limits;
 use http::Method;
+use http::header::CONNECTION;
 use tokio::net::TcpStream;
 
 use super::conn::{Conn, SendFailure, Sending};
@@ -175,7 +176,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         &mut self,
         request: &Request,
         head: ResponseHead,
-        mut body: B,
+        body: B,
     ) -> Result<bool, ConnectionError> {
         let Request { method, version, keep_alive } = request;
         let framing = encode::response_framing(&head, method, *version, &body);
@@ -185,13 +186,16 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             // without having been told to.
             let abandoned =
                 !state.decoder.is_ended() && (Rc::strong_count(&self.conn) == 1 || state.owes_continue);
-            let keep_alive = *keep_alive && !self.draining && !abandoned && framing != Framing::UntilClose;
+            let said = !head.headers.contains_key(CONNECTION);
+            let keep_alive =
+                *keep_alive && said && !self.draining && !abandoned && framing != Framing::UntilClose;
             state.owes_continue = false;
             encode::response(&head, framing, *version, keep_alive, state.begin_head());
             keep_alive
         };
         drop(head);
-        let mut sending = Sending::new(framing);
+        let mut sending = Sending::new(framing).dropping();
+        let mut body = Some(body);
         let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = sending.poll(&self.conn, &mut body, cx) {
                 return Poll::Ready(sent);
@@ -202,7 +206,6 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             Ok(()) => {}
             Err(SendFailure::Io | SendFailure::Body(_)) => return Err(ConnectionError::Io),
         }
-        drop(body);
         let ended = self.conn.state().decoder.is_ended();
         Ok(keep_alive && ended)
     }

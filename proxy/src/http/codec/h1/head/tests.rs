@@ -70,6 +70,18 @@ fn requests() {
     check("GET / HTTP/1.1\r\nhost: a\r\n", Ok("more"));
 }
 
+/// Their heads can be read, so that whoever refuses them can also say which they were.
+#[test]
+fn what_is_refused_later() {
+    check("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", Ok("GET a,b / Empty"));
+    check("GET a HTTP/1.1\r\nhost: a\r\n\r\n", Ok("GET a - Empty"));
+    check("GET * HTTP/1.1\r\nhost: a\r\n\r\n", Ok("GET a - Empty"));
+    check("GET ftp://b/ HTTP/1.1\r\nhost: a\r\n\r\n", Ok("GET a - Empty"));
+    for coding in ["gzip, chunked", "xchunked", "chunked\r\ntransfer-encoding: chunked"] {
+        check(&format!("POST / HTTP/1.1\r\ntransfer-encoding: {coding}\r\n\r\n"), Ok("POST - / Empty close"));
+    }
+}
+
 #[test]
 fn what_can_be_read_in_two_ways_is_refused() {
     for (bytes, why) in [
@@ -88,23 +100,8 @@ fn what_can_be_read_in_two_ways_is_refused() {
         ("POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", "400 invalid content-length"),
         ("POST / HTTP/1.1\r\ncontent-length:\r\n\r\n", "400 invalid content-length"),
         ("POST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\n", "400 invalid content-length"),
-        ("POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "501 unsupported transfer-encoding"),
-        ("POST / HTTP/1.1\r\ntransfer-encoding: xchunked\r\n\r\n", "501 unsupported transfer-encoding"),
-        (
-            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
-            "501 unsupported transfer-encoding",
-        ),
         ("POST / HTTP/1.1\r\ntransfer-encoding : chunked\r\n\r\n", "400 invalid header name"),
         ("POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", "400 transfer-encoding in HTTP/1.0"),
-        ("GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", "400 invalid host"),
-        ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", "400 invalid host"),
-        ("GET / HTTP/1.1\r\nhost: u@a\r\n\r\n", "400 invalid host"),
-        ("GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", "400 invalid host"),
-        ("GET http://u:p@b/ HTTP/1.1\r\nhost: a\r\n\r\n", "400 invalid host"),
-        ("GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", "400 fragment in the request target"),
-        ("GET a HTTP/1.1\r\nhost: a\r\n\r\n", "400 invalid request target"),
-        ("GET * HTTP/1.1\r\nhost: a\r\n\r\n", "400 invalid request target"),
-        ("GET ftp://b/ HTTP/1.1\r\nhost: a\r\n\r\n", "400 invalid request target"),
         ("GET / HTTP/2.0\r\nhost: a\r\n\r\n", "400 unsupported version"),
         ("GET / HTTP/1.1\r\nx: a\0b\r\n\r\n", "400 invalid header value"),
         ("GET / HTTP/1.1\r\nx: a\rb\r\n\r\n", "400 invalid header value"),

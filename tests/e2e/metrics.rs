@@ -1,0 +1,223 @@
+//! Istio's standard metrics: each exit of a request is counted once, under labels that say how it ended.
+
+use std::net::TcpListener;
+
+use support::mesh::virtual_service;
+use support::{Mesh, ScriptedBackend, TestBackend, TestProxy, Wire, ask, eventually};
+
+/// Labels in the order of Istio's own.
+const LABELS: [&str; 25] = [
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+];
+
+/// The series of a metric: its labels in order, and its value.
+fn series(page: &str, metric: &str) -> Vec<(Vec<(String, String)>, f64)> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{'));
+    lines
+        .map(|line| {
+            let (labels, value) = line.rsplit_once("} ").expect("a series");
+            let labels = labels.trim_end_matches(',').split("\",").map(|label| {
+                let (name, value) = label.split_once("=\"").expect("a label");
+                (name.to_owned(), value.trim_end_matches('"').to_owned())
+            });
+            (labels.collect(), value.parse().expect("a number"))
+        })
+        .collect()
+}
+
+async fn shop(policy: &str) -> (TestBackend, ScriptedBackend, TestProxy) {
+    let backend = TestBackend::echo("catalog").await;
+    let silent = ScriptedBackend::new(|mut peer| async move { drop(peer.rest().await) }).await;
+    let nobody = TcpListener::bind(("127.9.9.8", 0)).expect("a port").local_addr().expect("an address");
+    let rules = "  - {match: [{uri: {exact: /direct}}], directResponse: {status: 200}}\n  \
+                 - {match: [{uri: {exact: /absent}}], route: [{destination: {host: absent}}]}\n  \
+                 - {match: [{uri: {exact: /slow}}], route: [{destination: {host: silent}}], timeout: 50ms}\n  \
+                 - {match: [{uri: {exact: /}}], route: [{destination: {host: catalog}}]}\n";
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", backend.address)
+        .service("silent", "http/8000")
+        .endpoint("silent", "http", "v1", silent.address)
+        .service("nobody", "http/8000")
+        .endpoint("nobody", "http", "v1", nobody)
+        .service("empty", "http/8000")
+        .with("rules.yaml", &virtual_service("catalog", rules))
+        .with("mesh.yaml", policy);
+    let proxy = TestProxy::of(mesh).listen_outbound(8000).ready().await;
+    (backend, silent, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_labels_of_an_answer() {
+    let (_backend, _silent, proxy) = shop("{}").await;
+    for _ in 0..3 {
+        ask(proxy.listener(0), "GET / HTTP/1.1\nHost: catalog\n\n").await;
+    }
+    let page = proxy.page("/stats/prometheus").await;
+    let requests = series(&page, "istio_requests_total");
+    let [(labels, value)] = &requests[..] else { panic!("{requests:?}") };
+    assert!((value - 3.0).abs() < f64::EPSILON);
+    let expected = [
+        "source",
+        "client",
+        "client",
+        "latest",
+        "shop",
+        "unknown",
+        "client",
+        "unknown",
+        "Kubernetes",
+        // Who answered: of its labels app and version nothing is known to a client, as they come by metadata exchange.
+        "catalog-v1",
+        "shop",
+        "unknown",
+        "unknown",
+        "unknown",
+        "catalog.shop.svc.cluster.local",
+        "catalog",
+        "v1",
+        "catalog",
+        "shop",
+        "Kubernetes",
+        "http",
+        "200",
+        "",
+        "-",
+        "unknown",
+    ];
+    let names: Vec<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, LABELS);
+    for ((name, value), expected) in labels.iter().zip(expected) {
+        // Pods of these tests are named after their port.
+        let value = if name == "destination_workload" { &value[..expected.len()] } else { value };
+        // The workload of a proxy without a pod has no name of its own.
+        let expected = if name == "source_workload" { "unknown" } else { expected };
+        assert_eq!(value, expected, "{name}");
+    }
+    let counts = series(&page, "istio_request_duration_milliseconds_count");
+    let [(duration_labels, count)] = &counts[..] else { panic!("{counts:?}") };
+    assert_eq!(duration_labels, labels);
+    assert!((count - 3.0).abs() < f64::EPSILON);
+}
+
+/// Requests, and of the series each is counted in: code, flags, protocol, gRPC status, service, its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_exit_is_counted_once() {
+    let (_backend, silent, proxy) = shop("{}").await;
+    let catalog = "catalog.shop.svc.cluster.local";
+    let grpc = "Content-Type: application/grpc\n";
+    let table = [
+        ("GET / HTTP/1.1\nHost: catalog\n\n".to_owned(), ["200", "-", "http", "", catalog, "catalog"]),
+        (
+            "GET /direct HTTP/1.1\nHost: catalog\n\n".to_owned(),
+            ["200", "-", "http", "", "catalog", "unknown"],
+        ),
+        (
+            "GET /nothing HTTP/1.1\nHost: catalog\n\n".to_owned(),
+            ["404", "NR", "http", "", "catalog", "unknown"],
+        ),
+        (
+            "GET /absent HTTP/1.1\nHost: catalog\n\n".to_owned(),
+            ["503", "NC", "http", "", "catalog", "unknown"],
+        ),
+        (
+            "GET /slow HTTP/1.1\nHost: catalog\n\n".to_owned(),
+            ["504", "UT", "http", "", "silent.shop.svc.cluster.local", "silent"],
+        ),
+        (
+            "GET / HTTP/1.1\nHost: empty\n\n".to_owned(),
+            ["503", "UH", "http", "", "empty.shop.svc.cluster.local", "empty"],
+        ),
+        (
+            "GET / HTTP/1.1\nHost: nobody\n\n".to_owned(),
+            ["503", "URX,UF", "http", "", "nobody.shop.svc.cluster.local", "nobody"],
+        ),
+        (
+            "GET / HTTP/1.1\nHost: elsewhere.example\n\n".to_owned(),
+            ["503", "UH", "http", "", "elsewhere.example", "PassthroughCluster"],
+        ),
+        (
+            format!("POST / HTTP/1.1\nHost: empty\n{grpc}Content-Length: 0\n\n"),
+            ["200", "UH", "grpc", "14", "empty.shop.svc.cluster.local", "empty"],
+        ),
+        ("GET / HTTP/1.0\nHost: catalog\n\n".to_owned(), ["426", "-", "http", "", "catalog", "unknown"]),
+    ];
+    for (request, _) in &table {
+        ask(proxy.listener(0), request).await;
+    }
+    let mut wire = Wire::connect(proxy.listener(0)).await;
+    let before = silent.accepted();
+    wire.request("GET / HTTP/1.1\nHost: silent\n\n").await;
+    eventually("the upstream is reached", || async { (silent.accepted() > before).then_some(()) }).await;
+    drop(wire);
+    let gone = ["0", "DC", "http", "", "silent.shop.svc.cluster.local", "silent"];
+    let names = [
+        "response_code",
+        "response_flags",
+        "request_protocol",
+        "grpc_response_status",
+        "destination_service",
+        "destination_service_name",
+    ];
+    for expected in table.iter().map(|(_, expected)| expected).chain([&gone]) {
+        let labels: Vec<(&str, &str)> = names.into_iter().zip(*expected).collect();
+        for metric in ["istio_requests_total", "istio_request_duration_milliseconds_count"] {
+            let value = eventually("it is counted", || proxy.metric(metric, &labels)).await;
+            assert!((value - 1.0).abs() < f64::EPSILON, "{metric} {labels:?}: {value}");
+        }
+    }
+    let all = proxy.metric("istio_requests_total", &[]).await.unwrap_or_default();
+    assert!((all - 11.0).abs() < f64::EPSILON, "nothing else is counted: {all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_blocked_is_counted_as_black_hole() {
+    let (_backend, _silent, proxy) = shop("outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n").await;
+    ask(proxy.listener(0), "GET / HTTP/1.1\nHost: elsewhere.example\n\n").await;
+    let labels = [
+        ("destination_service", "elsewhere.example"),
+        ("destination_service_name", "BlackHoleCluster"),
+        ("response_code", "502"),
+    ];
+    let value = proxy.metric("istio_requests_total", &labels).await;
+    assert!(value.is_some_and(|value| (value - 1.0).abs() < f64::EPSILON), "{value:?}");
+}
+
+/// The buckets tell how long requests took.
+#[tokio::test(flavor = "multi_thread")]
+async fn durations_fall_into_buckets() {
+    let (_backend, _silent, proxy) = shop("{}").await;
+    ask(proxy.listener(0), "GET /slow HTTP/1.1\nHost: catalog\n\n").await;
+    let buckets = "istio_request_duration_milliseconds_bucket";
+    for (bound, count) in [("25", 0.0), ("5000", 1.0), ("+Inf", 1.0)] {
+        let value =
+            proxy.metric(buckets, &[("response_code", "504"), ("le", bound)]).await.unwrap_or_default();
+        assert!((value - count).abs() < f64::EPSILON, "le={bound}: {value}");
+    }
+    let sum = proxy.metric("istio_request_duration_milliseconds_sum", &[]).await.unwrap_or_default();
+    assert!((50.0..5000.0).contains(&sum), "{sum}");
+}

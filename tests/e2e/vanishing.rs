@@ -1,0 +1,129 @@
+//! Clients that vanish, at each moment at which one can: each request is still recorded, once, and says so.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use support::{H2, Log, Mesh, ScriptedBackend, Side, Sides, TestProxy, Wire, eventually};
+
+/// A proxy before a service that takes requests and never answers.
+async fn shop() -> (ScriptedBackend, Sides) {
+    let silent = ScriptedBackend::new(|mut peer| async move { drop(peer.rest().await) }).await;
+    let mesh = Mesh::new().service("silent", "http/8000").endpoint("silent", "http", "v1", silent.address);
+    (silent, TestProxy::of(Log::configure(mesh, "")).listen_outbound(8000).both().await)
+}
+
+fn get(uri: &str) -> http::Request<()> {
+    http::Request::builder().version(http::Version::HTTP_2).uri(uri).body(()).expect("a request")
+}
+
+fn post(uri: &str) -> http::Request<()> {
+    let mut request = get(uri);
+    *request.method_mut() = http::Method::POST;
+    request
+}
+
+/// Waits until the upstream has got the request of a client that is about to vanish.
+async fn reached(silent: &ScriptedBackend, requests: u64) {
+    eventually("the upstream is reached", || async { (silent.accepted() >= requests).then_some(()) }).await;
+}
+
+/// Clients that vanish, each at another moment.
+async fn vanish(side: Side<'_>, silent: &ScriptedBackend) {
+    let to = side.listener(0);
+    let before = silent.accepted();
+    // While waiting for an answer.
+    let mut wire = Wire::connect(to).await;
+    wire.request("GET /waiting HTTP/1.1\nHost: silent\n\n").await;
+    reached(silent, before + 1).await;
+    drop(wire);
+    // In the middle of its request.
+    let mut wire = Wire::connect(to).await;
+    wire.request("POST /sending HTTP/1.1\nHost: silent\nContent-Length: 10\n\n12345").await;
+    reached(silent, before + 2).await;
+    drop(wire);
+    // The same over HTTP/2, with the connection.
+    let mut client = H2::connect(to).await;
+    let stream = client.begin(get("http://silent/cut"), true).await;
+    reached(silent, before + 3).await;
+    client.cut();
+    drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_vanish() {
+    let (silent, proxies) = shop().await;
+    for side in proxies.each() {
+        vanish(side, &silent).await;
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        let mut lines = [log.next().await, log.next().await, log.next().await];
+        lines.sort_by_key(|line| line.field("path").to_owned());
+        for (line, path) in lines.iter().zip(["/cut", "/sending", "/waiting"]) {
+            assert_eq!(line.field("path"), path, "{}", side.name());
+            assert_eq!(line.ending(), "0 DC downstream_remote_disconnect", "{}: {path}", side.name());
+            for field in ["upstream_host", "upstream_local_address"] {
+                assert!(line.field(field).parse::<SocketAddr>().is_ok(), "{}: {line:?}", side.name());
+            }
+            assert_eq!(
+                line.field("bytes_received"),
+                if path == "/sending" { "5" } else { "0" },
+                "{}",
+                side.name()
+            );
+        }
+        assert_eq!(log.unread(), "", "{}: each once", side.name());
+    }
+}
+
+/// A stream that is reset by its client is told from a client that leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_reset() {
+    let (silent, proxies) = shop().await;
+    for side in proxies.each() {
+        let before = silent.accepted();
+        let mut client = H2::connect(side.listener(0)).await;
+        let mut stream = client.begin(get("http://silent/waiting"), true).await;
+        reached(&silent, before + 1).await;
+        stream.sender.send_reset(h2::Reason::CANCEL);
+        let mut stream = client.begin(post("http://silent/sending"), false).await;
+        stream.sender.send_data(Bytes::from_static(b"12345"), false).expect("a body");
+        reached(&silent, before + 2).await;
+        stream.sender.send_reset(h2::Reason::CANCEL);
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        for _ in 0..2 {
+            assert_eq!(log.next().await.ending(), "0 DR http2.remote_reset", "{}", side.name());
+        }
+    }
+}
+
+/// A client that leaves in the middle of its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_to_the_end() {
+    let endless = ScriptedBackend::new(|mut peer| async move {
+        drop(peer.head().await);
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n12345").await;
+        drop(peer.rest().await);
+    })
+    .await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", endless.address);
+    let proxies = TestProxy::of(Log::configure(mesh, "")).listen("catalog", 8000).both().await;
+    for side in proxies.each() {
+        let mut wire = Wire::connect(side.listener(0)).await;
+        wire.request("GET / HTTP/1.1\nHost: catalog\n\n").await;
+        wire.head().await.expect("a head");
+        assert_eq!(wire.exactly(5).await.as_deref(), Some(&b"12345"[..]));
+        drop(wire);
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        let line = log.next().await;
+        assert_eq!(line.ending(), "200 DC downstream_remote_disconnect", "{}", side.name());
+        assert_eq!(line.field("bytes_sent"), "5", "{}", side.name());
+
+        let mut client = H2::connect(side.listener(0)).await;
+        let mut stream = client.begin(get("http://catalog/"), true).await;
+        stream.head().await.expect("a head");
+        assert_eq!(stream.data().await.expect("data").as_deref(), Some(&b"12345"[..]));
+        stream.sender.send_reset(h2::Reason::CANCEL);
+        let line = log.next().await;
+        assert_eq!(line.ending(), "200 DR http2.remote_reset", "{}", side.name());
+        assert_eq!(log.unread(), "", "{}: each once", side.name());
+    }
+}
