@@ -1,6 +1,6 @@
 //! One worker: a thread with an event loop of its own. It accepts, serves, keeps its upstreams and its numbers, and
-//! shares with other workers only the published snapshot, the endpoints' counts, and the queues by which a new
-//! connection finds the worker that has the fewest.
+//! shares with other workers only the published snapshot, the counts of clusters and endpoints, and the queues by which
+//! a new connection finds the worker that has the fewest.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -173,7 +173,10 @@ async fn when_all_are_out_the_panic_threshold_decides() {
         assert!(is_out(&proxy, one.address).await);
         let refused = Request::get("/").send(proxy.listener(0)).await;
         assert_eq!((refused.status.is_server_error(), refused.text().as_str()), (true, answer));
-        assert_eq!(one.served(), if answer.is_empty() { 2 } else { 1 });
+        let panics = if answer.is_empty() { 1 } else { 0 };
+        assert_eq!(one.served(), 1 + panics);
+        let counted = proxy.metric("envoy_cluster_lb_healthy_panic", &[]).await;
+        assert_eq!(counted.unwrap_or(0.0), panics as f64);
     }
 }
 

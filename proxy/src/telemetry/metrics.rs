@@ -58,6 +58,8 @@ pub(crate) enum Family {
     EjectionsOverflow,
     /// Endpoints that are ejected.
     EjectionsActive,
+    /// Choices among all endpoints of a priority because too few are healthy.
+    Panics,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
     /// The build.
@@ -160,7 +162,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 37] = [
+    pub(crate) const ALL: [Family; 38] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -187,6 +189,7 @@ impl Family {
         Family::Ejections,
         Family::EjectionsOverflow,
         Family::EjectionsActive,
+        Family::Panics,
         Family::AccessLogDropped,
         Family::Build,
         Family::ConfigGeneration,
@@ -341,6 +344,12 @@ impl Family {
                 "envoy_cluster_outlier_detection_ejections_active",
                 "Endpoints that are ejected.",
                 Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::Panics => of(
+                "envoy_cluster_lb_healthy_panic",
+                "Choices among all endpoints, healthy or not, because too few are healthy.",
+                Kind::Counter,
                 &[CLUSTER],
             ),
             Family::AccessLogDropped => of(

@@ -39,6 +39,12 @@ impl Balance {
         let rotation = Rotation::new(&table, previous.map(|balance| &balance.rotation), seed, weight);
         Balance { table, rotation }
     }
+
+    /// Whether an endpoint was chosen from all of its priority, healthy or not.
+    pub(crate) fn is_in_panic_for(&self, endpoint: usize) -> bool {
+        let mut panics = self.table.priorities.iter().filter(|priority| priority.in_panic);
+        panics.any(|priority| priority.hosts.contains(endpoint))
+    }
 }
 
 /// What the choice may depend on besides the cluster.

@@ -166,6 +166,9 @@ impl Upstream {
         let conditions = Conditions { now, random, tried, retry };
         let mut balance = view.balance.borrow_mut();
         let endpoint = balancer::choose(&view.cluster, &mut balance, &conditions, trace)?;
+        if balance.is_in_panic_for(endpoint) {
+            self.detector.panicked();
+        }
         view.endpoint(endpoint, &self.limits, &self.detector)
     }
 

@@ -111,6 +111,7 @@ pub(crate) struct Detector {
     shard: Arc<Shard>,
     ejections: Series,
     overflow: Series,
+    panics: Series,
 }
 
 /// Watches one endpoint.
@@ -130,6 +131,7 @@ impl Detector {
             shard: shard.clone(),
             ejections: series(Family::Ejections),
             overflow: series(Family::EjectionsOverflow),
+            panics: series(Family::Panics),
         };
         detector.update(cluster);
         Rc::new(detector)
@@ -138,6 +140,11 @@ impl Detector {
     /// A new generation of the cluster.
     pub(super) fn update(&self, cluster: &Cluster) {
         self.settings.set(cluster.declared.outlier_detection.as_ref().map(Settings::of));
+    }
+
+    /// Counts a choice among all endpoints because too few are healthy.
+    pub(super) fn panicked(&self) {
+        self.shard.increment(self.panics);
     }
 
     /// Ejects an endpoint that had too many errors in a row, unless it is out already or too many are; says whether

@@ -82,6 +82,14 @@ impl Hosts {
         (0..self.len()).filter_map(|at| self.get(at))
     }
 
+    /// Whether an endpoint is among them.
+    pub(super) fn contains(&self, endpoint: usize) -> bool {
+        match self {
+            Hosts::All(range) => range.contains(&endpoint),
+            Hosts::Some(indices) => indices.contains(&endpoint),
+        }
+    }
+
     /// One of them.
     pub(super) fn get(&self, at: usize) -> Option<usize> {
         match self {
