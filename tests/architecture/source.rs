@@ -57,7 +57,8 @@ impl Source {
     /// The paths of two or more segments that its code names; comments and strings are no code.
     pub(crate) fn names(&self) -> Vec<Named> {
         let mut names = Vec::new();
-        walk(self.tokens(), &self.module, &mut names);
+        let tokens: Vec<TokenTree> = self.tokens().into_iter().collect();
+        walk(&tokens, &Module::of(self.module.clone(), &tokens), &mut names);
         names
     }
 
@@ -92,8 +93,28 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn walk(tokens: TokenStream, module: &[String], names: &mut Vec<Named>) {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+/// Where code stands.
+struct Module {
+    path: Vec<String>,
+    /// Names of the modules declared in it: a path that begins with one leads there, and not to a crate of that name.
+    children: Vec<String>,
+}
+
+impl Module {
+    fn of(path: Vec<String>, tokens: &[TokenTree]) -> Module {
+        let declared = tokens.windows(2).filter_map(|pair| match pair {
+            [TokenTree::Ident(word), TokenTree::Ident(name)] if word == "mod" => Some(name.to_string()),
+            _ => None,
+        });
+        Module { path, children: declared.collect() }
+    }
+
+    fn child(&self, name: &str, tokens: &[TokenTree]) -> Module {
+        Module::of(self.path.iter().cloned().chain([name.to_owned()]).collect(), tokens)
+    }
+}
+
+fn walk(tokens: &[TokenTree], module: &Module, names: &mut Vec<Named>) {
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         match token {
@@ -101,18 +122,18 @@ fn walk(tokens: TokenStream, module: &[String], names: &mut Vec<Named>) {
                 if let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(body))) =
                     (tokens.get(at + 1), tokens.get(at + 2))
                 {
-                    let inner: Vec<String> = module.iter().cloned().chain([name.to_string()]).collect();
-                    walk(body.stream(), &inner, names);
+                    let tokens: Vec<TokenTree> = body.stream().into_iter().collect();
+                    walk(&tokens, &module.child(&name.to_string(), &tokens), names);
                     at += 2;
                 }
                 at += 1;
             }
             // What stands behind `::` belongs to a path that does not begin with a name, such as `<T as A>::B`.
-            TokenTree::Ident(_) if !is_separator(&tokens, at.wrapping_sub(2)) => {
-                at = tree(&tokens, at, &[], module, names);
+            TokenTree::Ident(_) if !is_separator(tokens, at.wrapping_sub(2)) => {
+                at = tree(tokens, at, &[], module, names);
             }
             TokenTree::Group(group) => {
-                walk(group.stream(), module, names);
+                walk(&group.stream().into_iter().collect::<Vec<_>>(), module, names);
                 at += 1;
             }
             _ => at += 1,
@@ -125,7 +146,7 @@ fn tree(
     tokens: &[TokenTree],
     mut at: usize,
     before: &[String],
-    module: &[String],
+    module: &Module,
     names: &mut Vec<Named>,
 ) -> usize {
     let mut path = before.to_vec();
@@ -152,12 +173,12 @@ fn tree(
         }
     }
     if path.len() > 1 || all {
-        names.push(Named { path: resolve(&path, module), within: module.to_vec(), line });
+        names.push(Named { path: resolve(&path, module), within: module.path.clone(), line });
     }
     at
 }
 
-fn branches(group: &Group, path: &[String], module: &[String], names: &mut Vec<Named>) {
+fn branches(group: &Group, path: &[String], module: &Module, names: &mut Vec<Named>) {
     let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
     let mut at = 0;
     while at < tokens.len() {
@@ -181,15 +202,19 @@ fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
     colon(at) == Some(Spacing::Joint) && colon(at.wrapping_add(1)).is_some()
 }
 
-fn resolve(path: &[String], module: &[String]) -> Vec<String> {
-    let mut own = module.to_vec();
+fn resolve(path: &[String], module: &Module) -> Vec<String> {
+    let mut own = module.path.clone();
     let mut rest = path;
     loop {
         match rest.first().map(String::as_str) {
             Some("crate") => own.clear(),
             Some("self") => {}
             Some("super") => drop(own.pop()),
-            _ if rest.len() == path.len() => return path.to_vec(),
+            Some(first)
+                if rest.len() == path.len() && !module.children.iter().any(|child| child == first) =>
+            {
+                return path.to_vec();
+            }
             _ => break,
         }
         rest = &rest[1..];
@@ -238,6 +263,7 @@ mod tests {
         );
         check("a", "fn f() { x(crate::b::C { d: std::e::<F>() }) }", &["crate::b::C", "std::e"]);
         check("a", "m! { crate::b::c!() }", &["crate::b::c"]);
+        check("a", "mod h2; use h2::X; mod b { use h2::Y; }", &["crate::a::h2::X", "h2::Y"]);
         check("a::b", "mod tests { use super::*; use super::super::c; }", &["crate::a::b", "crate::a::c"]);
         check("a", "// crate::b\n/* crate::c */ const X: &str = \"crate::d\";", &[]);
         check(
