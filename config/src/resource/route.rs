@@ -211,7 +211,8 @@ pub struct RetryPolicy {
     pub retriable_status_codes: Vec<StatusCode>,
     /// Attempts after the first.
     pub num_retries: u32,
-    /// From the end of the request to the end of one attempt's response. Zero means only the route's timeout counts.
+    /// From the end of the request, and not before there is a connection, to the head of one attempt's response. Zero
+    /// means only the route's timeout counts.
     pub per_try_timeout: Duration,
     /// Pauses between attempts.
     pub back_off: RetryBackOff,

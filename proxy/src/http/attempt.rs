@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Version};
 use super::timeout::{Deadline, poll_passed};
+use crate::time;
 use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
 use crate::upstream::retry::Reset;
@@ -85,10 +87,11 @@ impl Answered {
 pub(super) async fn run(
     Target { endpoint, local_address, spare }: Target<'_>,
     head: Box<RequestHead>,
-    body: AttemptBody,
+    request: &RequestBody,
     route: &mut Option<Deadline>,
-    mut per_try: Option<Deadline>,
+    per_try: Option<Duration>,
 ) -> Result<Answered, Failed> {
+    let body = request.attempt();
     let sending = async {
         match spare {
             Some(spare) => send_h2(&endpoint.pool, head, body, (spare, local_address)).await,
@@ -96,6 +99,7 @@ pub(super) async fn run(
         }
     };
     let mut sending = pin!(sending);
+    let mut own: Option<Deadline> = None;
     poll_fn(|cx| {
         if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
             return Poll::Ready(answer.map_err(|(reset, reason)| Failed::Reset(reset, reason)));
@@ -103,7 +107,11 @@ pub(super) async fn run(
         if poll_passed(route, cx).is_ready() {
             return Poll::Ready(Err(Failed::RouteTimeout));
         }
-        if poll_passed(&mut per_try, cx).is_ready() {
+        // An attempt's time begins when it has a connection: to get one has a limit of its own.
+        if own.is_none() && local_address.get().is_some() {
+            own = per_try.map(|limit| Deadline::new(request, time::now(), limit));
+        }
+        if poll_passed(&mut own, cx).is_ready() {
             return Poll::Ready(Err(Failed::Reset(Reset::PerTryTimeout, None)));
         }
         Poll::Pending

@@ -219,12 +219,11 @@ impl Forwarding<'_> {
             }
             let sent = Box::new(if final_use { head.take() } else { head.clone() });
             let spare = http2.then_some(Spare { head: &head, body: &self.body });
-            let per_try = self.timeouts.per_try.map(|limit| Deadline::new(&self.body, time::now(), limit));
             let active = endpoint.begin();
             let local_address = &record.upstream_local_address;
             local_address.set(None);
             let to = Target { endpoint: &endpoint, local_address, spare };
-            let outcome = attempt::run(to, sent, self.body.attempt(), &mut deadline, per_try).await;
+            let outcome = attempt::run(to, sent, &self.body, &mut deadline, self.timeouts.per_try).await;
             if outcome.is_err()
                 && let Some(failure) = self.body.failure()
             {

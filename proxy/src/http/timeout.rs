@@ -18,7 +18,7 @@ use crate::upstream::request_body::RequestBody;
 pub(crate) struct Timeouts {
     /// On all attempts together, to the end of the response.
     pub(crate) route: Option<Duration>,
-    /// On one attempt, to the head of the response.
+    /// On one attempt, from its connection to the head of the response.
     pub(crate) per_try: Option<Duration>,
 }
 

@@ -110,12 +110,8 @@ fn retriable_response(policy: &RetryPolicy, status: StatusCode, headers: &Header
         || (on(RetryCondition::RetriableStatusCodes) && policy.retriable_status_codes.contains(&status))
         || (has_grpc_condition(policy) && grpc_condition().is_some_and(on));
     let limits = on(RetryCondition::EnvoyRatelimited);
-    // Most answers are good: these headers are only looked for when something depends on them.
+    // Most answers are good: the header is only looked for when something depends on it.
     if !failed && !limits {
-        return false;
-    }
-    // An upstream that says it has too much to do is not asked again, whatever else the policy says.
-    if headers.contains_key(OVERLOADED) {
         return false;
     }
     if headers.contains_key(RATE_LIMITED) { limits } else { failed }
@@ -213,7 +209,7 @@ mod tests {
         check(C::FiveXx, 500, &[], true);
         check(C::FiveXx, 599, &[], true);
         check(C::FiveXx, 404, &[], false);
-        check(C::FiveXx, 503, &[("x-envoy-overloaded", "true")], false);
+        check(C::FiveXx, 503, &[("x-envoy-overloaded", "true")], true);
         check(C::FiveXx, 503, &[("x-envoy-ratelimited", "true")], false);
         check(C::EnvoyRatelimited, 429, &[("x-envoy-ratelimited", "true")], true);
         check(C::GatewayError, 500, &[], false);
