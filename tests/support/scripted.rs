@@ -97,6 +97,23 @@ impl Peer {
         self.unread.drain(..length).collect()
     }
 
+    /// Reads one chunk of a chunked body, the last one being empty; `None` when the connection ends before it is whole.
+    pub async fn chunk(&mut self) -> Option<String> {
+        loop {
+            let text = String::from_utf8_lossy(&self.unread).into_owned();
+            if let Some((size, rest)) = text.split_once("\r\n") {
+                let length = usize::from_str_radix(size, 16).ok()?;
+                if rest.len() >= length + 2 {
+                    self.unread.drain(..size.len() + 2 + length + 2);
+                    return Some(rest[..length].to_owned());
+                }
+            }
+            if self.read().await == 0 {
+                return None;
+            }
+        }
+    }
+
     /// Reads to the end of the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.read().await > 0 {}

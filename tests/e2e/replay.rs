@@ -1,0 +1,76 @@
+//! Bodies of requests that are tried again.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use support::mesh::virtual_service;
+use support::{Answer, Log, Mesh, Side, TestBackend, TestProxy, Wire};
+
+/// A body up to 1 MiB is sent again, a longer one cannot be.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_replayed_up_to_a_limit() {
+    let retries =
+        "  - retries: {attempts: 1, backoff: 1ms, retryOn: 5xx}\n    route: [{destination: {host: catalog}}]";
+    for (length, chunked, status) in [
+        (5, false, 200),
+        (5, true, 200),
+        (300_000, false, 200),
+        (1_000_000, false, 200),
+        (1_000_000, true, 200),
+        (1_500_000, false, 503),
+    ] {
+        let bodies: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
+        let noted = bodies.clone();
+        let backend = TestBackend::new(move |request| {
+            let noted = noted.clone();
+            async move {
+                let body = http_body_util::BodyExt::collect(request.into_body()).await;
+                let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                let whole = body.iter().enumerate().all(|(at, byte)| *byte == pattern(at));
+                noted.lock().push((body.len(), whole));
+                let status = if noted.lock().len() % 2 == 1 { 503 } else { 200 };
+                http::Response::builder()
+                    .status(status)
+                    .body(http_body_util::Full::default())
+                    .expect("an answer")
+            }
+        })
+        .await;
+        let mesh = Mesh::new()
+            .service("catalog", "http/8000")
+            .endpoint("catalog", "http", "v1", backend.address)
+            .with("rules.yaml", &virtual_service("catalog", retries));
+        let proxies = TestProxy::of(Log::configure(mesh, "")).listen("catalog", 8000).both().await;
+        for side in proxies.each() {
+            bodies.lock().clear();
+            let case = format!("{}: {length} bytes, chunked: {chunked}", side.name());
+            let answer = post(side, length, chunked).await;
+            assert_eq!(answer.status, status, "{case}");
+            let attempts = if status == 200 { 2 } else { 1 };
+            assert_eq!(*bodies.lock(), vec![(length, true); attempts], "{case}");
+        }
+    }
+}
+
+/// What stands at a place of a body, so that one that is shifted is told.
+fn pattern(at: usize) -> u8 {
+    u8::try_from(at % 251).unwrap_or_default()
+}
+
+async fn post(side: Side<'_>, length: usize, chunked: bool) -> Answer {
+    let body: Vec<u8> = (0..length).map(pattern).collect();
+    let mut wire = Wire::connect(side.listener(0)).await;
+    if chunked {
+        wire.request("POST / HTTP/1.1\nHost: catalog\nTransfer-Encoding: chunked\n\n").await;
+        for chunk in body.chunks(7777) {
+            wire.send(format!("{:x}\r\n", chunk.len())).await;
+            wire.send(chunk).await;
+            wire.send("\r\n").await;
+        }
+        wire.send("0\r\n\r\n").await;
+    } else {
+        wire.request(&format!("POST / HTTP/1.1\nHost: catalog\nContent-Length: {length}\n\n")).await;
+        wire.send(&body).await;
+    }
+    wire.answer(false).await
+}
