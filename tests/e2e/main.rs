@@ -7,6 +7,7 @@ mod basics;
 mod bodies;
 mod breakers;
 mod churn;
+mod destinations;
 mod generations;
 mod hosts;
 mod hot_swap;

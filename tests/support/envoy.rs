@@ -107,14 +107,18 @@ fn resources(settings: &Settings) -> Resources {
     let workload = &settings.workload;
     let mut metadata = objects.mesh.proxy_metadata();
     metadata.extend(workload.metadata.clone());
-    let proxy = compiler::Proxy {
+    let told = compiler::Proxy {
         namespace: workload.namespace.as_str().into(),
         labels: workload.labels.clone(),
         service_account: workload.service_account.as_str().into(),
         ips: workload.ip.into_iter().collect(),
-        metadata,
+        metadata: metadata.clone(),
         ..compiler::Proxy::default()
     };
+    let pod = workload.pod.as_ref();
+    let proxy = pod
+        .and_then(|(name, namespace)| compiler::Proxy::of_pod(&objects, namespace, name, &metadata))
+        .unwrap_or(told);
     let mut resources = Resources::default();
     resources.apply(compile(&objects, &proxy, &settings.listeners).update);
     resources

@@ -158,6 +158,11 @@ impl Start {
         self
     }
 
+    /// What it would read.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
     /// What it would be started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
