@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use support::{H2, Log, Mesh, ScriptedBackend, Side, Sides, TestProxy, Wire, eventually};
+use tokio::io::AsyncWriteExt;
 
 /// A proxy before a service that takes requests and never answers.
 async fn shop() -> (ScriptedBackend, Sides) {
@@ -125,5 +126,27 @@ async fn answers_that_nobody_reads_to_the_end() {
         let line = log.next().await;
         assert_eq!(line.ending(), "200 DR http2.remote_reset", "{}", side.name());
         assert_eq!(log.unread(), "", "{}: each once", side.name());
+    }
+}
+
+/// A client that says it will send no more has left: HTTP/1 knows no half of a connection here. That holds even when it
+/// leaves before anything was done for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_hang_up_at_once() {
+    let (_silent, proxies) = shop().await;
+    let requests =
+        ["GET /a HTTP/1.1\nHost: silent\n\n", "POST /b HTTP/1.1\nHost: silent\nContent-Length: 10\n\n12345"];
+    for side in proxies.each() {
+        for request in requests {
+            let mut wire = Wire::connect(side.listener(0)).await;
+            wire.request(request).await;
+            wire.stream.shutdown().await.expect("our half is closed");
+            assert_eq!(wire.rest().await, b"", "{}: {request}", side.name());
+        }
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        for _ in requests {
+            let line = log.next().await;
+            assert_eq!(line.ending(), "0 DC downstream_remote_disconnect", "{}: {line:?}", side.name());
+        }
     }
 }

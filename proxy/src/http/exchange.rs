@@ -30,8 +30,13 @@ use crate::upstream::{ActiveRequest, EndpointState, Upstream};
 pub(crate) type Response = (ResponseHead, ResponseBody);
 
 /// Answers one request. Everything is decided by the generation of its beginning, except that retries see the
-/// endpoints of their own time.
-pub(crate) async fn exchange(downstream: Rc<Downstream>, mut head: RequestHead, body: RecvBody) -> Response {
+/// endpoints of their own time. The record begins with the call, not when the future is first polled: a client that is
+/// gone by then is recorded, too.
+pub(crate) fn exchange(
+    downstream: Rc<Downstream>,
+    mut head: RequestHead,
+    body: RecvBody,
+) -> impl Future<Output = Response> {
     let engine = &downstream.engine;
     let generation = engine.generation();
     let listener = downstream.listener(&generation);
@@ -41,30 +46,35 @@ pub(crate) async fn exchange(downstream: Rc<Downstream>, mut head: RequestHead, 
     let settings = &listener.listener.declared.http;
     let admitted = admit(&mut head, settings, engine);
     record.capture_request(&head);
-    if let Err(refusal) = admitted {
-        return refuse(record, &listener, &head.method, &refusal, &[]);
-    }
-    let routes = listener.listener.manager.routes.as_ref();
-    let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
-        return refuse(record, &listener, &head.method, &Refusal::NoRoute, &[]);
-    };
-    let handle = engine.route(&listener, &generation, found);
-    drop(generation);
-    record.route = Some(handle.clone());
-    if handle.route.response_asks_request {
-        record.keep_request(&head);
-    }
-    match &handle.route.action {
-        Action::Forward(rule) => forward(&downstream, &listener, &handle, rule, record, (head, body)).await,
-        Action::Redirect(redirect) => {
-            record.direct_response();
-            let answer = (local_reply::redirect(redirect, &handle.route, &head, record.grpc), Bytes::new());
-            respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
+    async move {
+        if let Err(refusal) = admitted {
+            return refuse(record, &listener, &head.method, &refusal, &[]);
         }
-        Action::DirectResponse(response) => {
-            record.direct_response();
-            let answer = local_reply::direct(response, &head, record.grpc);
-            respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
+        let routes = listener.listener.manager.routes.as_ref();
+        let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
+            return refuse(record, &listener, &head.method, &Refusal::NoRoute, &[]);
+        };
+        let handle = downstream.engine.route(&listener, &generation, found);
+        drop(generation);
+        record.route = Some(handle.clone());
+        if handle.route.response_asks_request {
+            record.keep_request(&head);
+        }
+        match &handle.route.action {
+            Action::Forward(rule) => {
+                forward(&downstream, &listener, &handle, rule, record, (head, body)).await
+            }
+            Action::Redirect(redirect) => {
+                record.direct_response();
+                let answer = local_reply::redirect(redirect, &handle.route, &head, record.grpc);
+                let answer = (answer, Bytes::new());
+                respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
+            }
+            Action::DirectResponse(response) => {
+                record.direct_response();
+                let answer = local_reply::direct(response, &head, record.grpc);
+                respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
+            }
         }
     }
 }
@@ -108,7 +118,7 @@ fn refuse(
 fn leave(mut record: Box<Record>, failure: &StreamError) -> Response {
     record.left(matches!(failure, StreamError::Reset(_) | StreamError::Refused));
     let head = ResponseHead { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new() };
-    (head, ResponseBody::local(Bytes::new(), record))
+    (head, ResponseBody::nothing(record))
 }
 
 /// Sends an answer that no upstream gave.

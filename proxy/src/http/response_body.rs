@@ -23,6 +23,8 @@ pub(crate) struct ResponseBody {
 enum Source {
     /// Made here; `None` once it was given away.
     Local(Option<Bytes>),
+    /// Not to be sent: the codec ends the connection or stream instead.
+    Nothing,
     /// From an upstream.
     Upstream(Box<Upstream>),
 }
@@ -43,6 +45,11 @@ impl ResponseBody {
             record.finish();
         }
         ResponseBody { source: Source::Local(body), record }
+    }
+
+    /// A body that ends its connection or stream, so that nothing is sent.
+    pub(crate) fn nothing(record: Box<Record>) -> ResponseBody {
+        ResponseBody { source: Source::Nothing, record }
     }
 
     /// A body from an upstream; the whole response must have come when the deadline passes.
@@ -139,6 +146,7 @@ impl Body for ResponseBody {
                 self.record.finish();
                 Poll::Ready(body.map(|body| Ok(Frame::Data(body))))
             }
+            Source::Nothing => Poll::Ready(Some(Err(StreamError::BodyAborted))),
             Source::Upstream(_) => self.poll_upstream(cx),
         }
     }
@@ -146,6 +154,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Local(body) => body.is_none(),
+            Source::Nothing => false,
             Source::Upstream(upstream) => upstream.body.is_end_stream(),
         }
     }
@@ -153,6 +162,7 @@ impl Body for ResponseBody {
     fn exact_length(&self) -> Option<u64> {
         match &self.source {
             Source::Local(body) => Some(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Source::Nothing => None,
             Source::Upstream(upstream) => upstream.body.exact_length(),
         }
     }
