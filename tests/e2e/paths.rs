@@ -27,6 +27,15 @@ const TABLE: &[(&str, [&str; 4])] = &[
     ("/a|b^{c}\"", ["/a|b^{c}\"", "/a%7Cb%5E%7Bc%7D%22", "/a%7Cb%5E%7Bc%7D%22", "/a%7Cb%5E%7Bc%7D%22"]),
     ("/a%00b", ["/a%00b", "", "", ""]),
     ("/a%zz%4", ["/a%zz%4"; 4]),
+    // What is decoded once is not decoded twice.
+    ("/%2%41", ["/%2%41", "/%252A", "/%252A", "/%252A"]),
+    ("/%a%41", ["/%a%41", "/%25aA", "/%25aA", "/%25aA"]),
+    ("/%%41b", ["/%%41b", "/%25Ab", "/%25Ab", "/%25Ab"]),
+    ("/%%41g", ["/%%41g", "/%Ag", "/%Ag", "/%Ag"]),
+    ("/%%34%31", ["/%%34%31", "/%2541", "/%2541", "/%2541"]),
+    // A parameter of a dot segment reaches to the next slash.
+    ("/a/.;b\\..\\c/d", ["/a/.;b\\..\\c/d", "/a/d", "/a/d", "/a/d"]),
+    ("/a\\..;b", ["/a\\..;b", "/a/..;b", "/a/..;b", "/a/..;b"]),
     ("/a?x=/../y//z%2F", ["/a?x=/../y//z%2F"; 4]),
     ("/?", ["/?"; 4]),
     ("/a?x#part", ["/a?x"; 4]),
@@ -99,5 +108,45 @@ async fn rules_see_normalized_paths() {
         // An encoded slash is none, unless the mesh says so.
         let answer = ask(side.listener(0), "GET /x%2F..%2Fadmin HTTP/1.1\nHost: catalog\n\n").await;
         assert_eq!(answer.status, 200, "{}", side.name());
+    }
+}
+
+/// Pieces that paths are made of at random.
+const PIECES: [&str; 36] = [
+    "/", "/", "//", "/./", "/../", ".", "..", "%2e", "%2E", "%2f", "%5c", "\\", "a", "b", "%41", "%7e",
+    "%zz", "%", "%2", "%25", "%%", ";", ";x", "=", "+", "~", "@", ":", "%20", "|", "{", "^", "%c3%a9", "%00",
+    "?", "#",
+];
+
+/// Envoy and weft agree about paths nobody would think of.
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_at_random() {
+    // xorshift: the same paths every time.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap_or_default()
+    };
+    for mode in ["BASE", "DECODE_AND_MERGE_SLASHES"] {
+        let (_backend, proxies) = catalog(mode).await;
+        for _ in 0..400 {
+            let pieces = 1 + draw(8);
+            let path: String = (0..pieces).map(|_| PIECES[draw(PIECES.len())]).collect();
+            let request = format!("GET /{path} HTTP/1.1\nHost: catalog\n\n");
+            let mut seen = Vec::new();
+            for side in proxies.each() {
+                let answer = ask(side.listener(0), &request).await;
+                let forwarded = (answer.status == 200).then(|| answer.json()["path"].to_string());
+                seen.push((answer.status, forwarded));
+            }
+            assert!(seen.iter().all(|one| *one == seen[0]), "{mode} /{path}: {seen:?}");
+            let (status, forwarded) = &seen[0];
+            assert!(*status == 200 || *status == 400, "{mode} /{path}: {status}");
+            let path_only = forwarded.as_deref().unwrap_or_default().split('?').next().unwrap_or_default();
+            let dots = path_only.contains("/../") || path_only.contains("/./");
+            assert!(!dots, "{mode} /{path}: {forwarded:?}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! form; unreserved characters are decoded (section 6.2.2.2); characters that do not belong into a path are encoded;
 //! a backslash is a slash. The query is never touched.
 
+use std::borrow::Cow;
+
 use config::{EscapedSlashes, PathNormalization};
 use http::uri::PathAndQuery;
 
@@ -92,15 +94,16 @@ fn character(path: &[u8]) -> Option<Character> {
 }
 
 fn canonical(path: &str) -> Result<String, BadPath> {
-    let mut out = Vec::with_capacity(path.len() + 8);
+    let path = without_dot_parameters(path);
+    let mut out = Canonical { text: Vec::with_capacity(path.len() + 8), stray: None };
     let mut rest = path.as_bytes();
     while !rest.is_empty() {
         // At the beginning of a segment: is it a dot segment?
-        if out.last() == Some(&b'/')
+        if out.text.last() == Some(&b'/')
             && let Some((dots, length)) = dot_segment(rest)
         {
             if dots == 2 {
-                remove_last_segment(&mut out);
+                remove_last_segment(&mut out.text);
             }
             rest = rest.get(length..).unwrap_or_default();
             continue;
@@ -108,52 +111,91 @@ fn canonical(path: &str) -> Result<String, BadPath> {
         rest = copy_segment(rest, &mut out)?;
     }
     // Everything written is ASCII.
-    String::from_utf8(out).map_err(|_| BadPath)
+    String::from_utf8(out.text).map_err(|_| BadPath)
+}
+
+/// Some servers ignore a parameter of a dot segment (`..;x`), so it goes. As in Envoy it reaches to the next slash, which
+/// a backslash is not yet, and the dots must be plain.
+fn without_dot_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(".;") {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|segment| match segment.split_once(';') {
+        Some((dots @ ("." | ".."), _)) => dots,
+        _ => segment,
+    });
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
+}
+
+/// A path as it is written.
+struct Canonical {
+    text: Vec<u8>,
+    /// Where the last `%` stands that begins no escape.
+    stray: Option<usize>,
+}
+
+impl Canonical {
+    /// Writes a character that was escaped. If a stray `%` before it would become an escape of something else, that is
+    /// encoded: what is decoded once must not be decoded twice. `next` is what follows.
+    fn push_decoded(&mut self, byte: u8, next: Option<&u8>) {
+        self.text.push(byte);
+        let Some(stray) = self.stray else { return };
+        // Its place may have gone with a segment that was removed.
+        let is_escape = match self.text.get(stray..) {
+            Some([b'%', high]) => high.is_ascii_hexdigit() && next.is_some_and(u8::is_ascii_hexdigit),
+            Some([b'%', high, low]) => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
+            _ => false,
+        };
+        if is_escape {
+            self.text.splice(stray..=stray, *b"%25");
+            self.stray = None;
+        }
+    }
 }
 
 /// Copies up to and including the next slash; returns what is left.
-fn copy_segment<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], BadPath> {
+fn copy_segment<'a>(mut rest: &'a [u8], out: &mut Canonical) -> Result<&'a [u8], BadPath> {
     while let Some(next) = character(rest) {
         let written = rest.get(..next.length).unwrap_or_default();
         rest = rest.get(next.length..).unwrap_or_default();
         match next {
             Character { byte: 0, .. } => return Err(BadPath),
             Character { byte: b'/' | b'\\', decoded: false, .. } => {
-                out.push(b'/');
+                out.text.push(b'/');
                 return Ok(rest);
             }
-            Character { byte, decoded: true, .. } if is_unreserved(byte) => out.push(byte),
-            Character { decoded: true, .. } => out.extend_from_slice(written),
+            Character { byte, decoded: true, .. } if is_unreserved(byte) => {
+                out.push_decoded(byte, rest.first());
+            }
+            Character { decoded: true, .. } => out.text.extend_from_slice(written),
             Character { byte, decoded: false, .. } if needs_encoding(byte) => {
                 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
                 let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
-                out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+                out.text.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
             }
-            Character { byte, .. } => out.push(byte),
+            Character { byte, .. } => {
+                if byte == b'%' {
+                    out.stray = Some(out.text.len());
+                }
+                out.text.push(byte);
+            }
         }
     }
     Ok(rest)
 }
 
-/// Whether `rest` begins with a segment of one or two dots: how many, and the length with the slash after it. Plain
-/// dots may carry a parameter (`..;x`), which some servers ignore; encoded ones may not, as in Envoy.
+/// Whether `rest` begins with a segment of one or two dots: how many, and the length with the slash after it.
 fn dot_segment(rest: &[u8]) -> Option<(u8, usize)> {
-    let (mut dots, mut length, mut plain) = (0, 0, true);
+    let (mut dots, mut length) = (0, 0);
     loop {
         match character(rest.get(length..).unwrap_or_default()) {
-            Some(Character { byte: b'.', length: width, decoded }) if dots < 2 => {
+            Some(Character { byte: b'.', length: width, .. }) if dots < 2 => {
                 dots += 1;
                 length += width;
-                plain &= !decoded;
             }
             None if dots > 0 => return Some((dots, length)),
             Some(Character { byte: b'/' | b'\\', decoded: false, .. }) if dots > 0 => {
                 return Some((dots, length + 1));
-            }
-            Some(Character { byte: b';', decoded: false, .. }) if dots > 0 && plain => {
-                let parameter = rest.get(length..).unwrap_or_default();
-                let end = parameter.iter().position(|byte| matches!(byte, b'/' | b'\\'));
-                return Some((dots, end.map_or(rest.len(), |end| length + end + 1)));
             }
             _ => return None,
         }
@@ -245,6 +287,14 @@ mod tests {
             ("/a/..%3b/b", "/a/..%3b/b"),
             ("/a/...;/b", "/a/...;/b"),
             ("/a/b;c/d", "/a/b;c/d"),
+            ("/a/.;b\\..\\c/d", "/a/d"),
+            ("/a\\..;b", "/a/..;b"),
+            ("/%2%41", "/%252A"),
+            ("/%a%41", "/%25aA"),
+            ("/%%41b", "/%25Ab"),
+            ("/%%41g", "/%Ag"),
+            ("/%%34%31", "/%2541"),
+            ("/%a%25b", "/%a%25b"),
             ("/?/../x", "/?/../x"),
             ("/a/..?q", "/?q"),
             ("/a/%2fb", "/a/%2fb"),
