@@ -9,6 +9,7 @@ mod breakers;
 mod churn;
 mod destinations;
 mod generations;
+mod grpc;
 mod hosts;
 mod hot_swap;
 mod http2_upstreams;
