@@ -4,21 +4,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use crate::clock::MILLISECOND_NS;
+use crate::connection::Request;
 use crate::cpu::Watched;
 use crate::drive::{Pace, Plan};
+use crate::http2::hpack::Prepared;
 
 /// Connections the load holds at most.
 const CONNECTIONS_MAX: usize = 10_000;
+
+/// Requests at once on one HTTP/2 connection at most.
+const STREAMS_MAX: usize = 1000;
+
+/// Streams the backend allows unless told otherwise: what common servers do.
+const BACKEND_STREAMS_MAX: u32 = 100;
 
 /// The longest window and the longest warm-up, so that no run goes on for ever.
 const STAGE_MS_MAX: u64 = 3_600_000;
 
 /// How to call it.
 pub(crate) const USAGE: &str = "\
-load: the load generator, the backend and the floor of weft's load comparison
+load: the load generator, the backend and the floor of weft's measurements
 
-  load backend --version v1=127.0.0.2 --version v2=127.0.0.3
-      serves HTTP/1.1 on one free port of all these addresses; prints what it bound as a line of JSON
+  load backend --version v1=127.0.0.2 --version v2=127.0.0.3 [--streams-max 100]
+      serves HTTP/1.1 and HTTP/2 on one free port of all these addresses; prints what it bound as a line of JSON;
+      the query of a path may hold echo=HEADER, bytes=LENGTH, and hold: no answer until /-/release is asked for
   load floor --target 127.0.0.2:8080
       forwards bytes from a free loopback port to the target; prints what it bound
   load even  --target ADDR --rate 1000 --connections 16 [options]
@@ -26,7 +35,11 @@ load: the load generator, the backend and the floor of weft's load comparison
   load flood --target ADDR --connections 64 [options]
       a closed loop: as fast as the answers come
 
+  load ask   --target ADDR
+      asks over HTTP/2 what it reads, {\"path\": .., \"headers\": {..}} a line, and prints each answer likewise
+
   options of even and flood:
+      --streams N          HTTP/2 with prior knowledge, this many requests at once on each connection
       --warm-up-ms N       before the measured window (500)
       --window-ms N        length of the measured window (5000)
       --requests-max N     end the window after this many answers
@@ -43,9 +56,16 @@ pub(crate) enum Command {
     /// Put load on a target.
     Load(Plan),
     /// Be the backend.
-    Backend(Vec<(String, IpAddr)>),
+    Backend {
+        /// Labels and addresses.
+        versions: Vec<(String, IpAddr)>,
+        /// Streams a client may have at once on an HTTP/2 connection.
+        streams_max: u32,
+    },
     /// Be the floor before this target.
     Floor(SocketAddr),
+    /// Ask this target over HTTP/2.
+    Ask(SocketAddr),
     /// Tell how to call it.
     Help,
 }
@@ -65,8 +85,12 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
     }
     let mut options = Options::read(rest)?;
     let command = match command.as_str() {
-        "backend" => Command::Backend(options.all("version", pair::<IpAddr>)?),
+        "backend" => Command::Backend {
+            versions: options.all("version", pair::<IpAddr>)?,
+            streams_max: options.optional("streams-max")?.unwrap_or(BACKEND_STREAMS_MAX),
+        },
         "floor" => Command::Floor(options.required("target")?),
+        "ask" => Command::Ask(options.required("target")?),
         "even" => {
             let rate = options.required("rate")?;
             Command::Load(plan(&mut options, Pace::Even { rate })?)
@@ -96,8 +120,24 @@ fn plan(options: &mut Options, pace: Pace) -> Result<Plan, String> {
     }
     let path = options.optional("path")?.unwrap_or_else(|| "/items/7".to_owned());
     let host = options.optional("host")?.unwrap_or_else(|| "catalog.shop:8000".to_owned());
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weft-load\r\nAccept: */*\r\n\r\n");
+    let request = match options.optional("streams")? {
+        None => Request::Http1(
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weft-load\r\nAccept: */*\r\n\r\n")
+                .into_bytes(),
+        ),
+        Some(streams) if (1..=STREAMS_MAX).contains(&streams) => Request::Http2 {
+            head: Prepared::new(&[
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":path", &path),
+                (":authority", &host),
+                ("user-agent", "weft-load"),
+                ("accept", "*/*"),
+            ]),
+            streams,
+        },
+        Some(_) => return Err(format!("--streams is from 1 to {STREAMS_MAX}")),
+    };
     Ok(Plan {
         target,
         connections,
@@ -105,7 +145,7 @@ fn plan(options: &mut Options, pace: Pace) -> Result<Plan, String> {
         warm_up_ns: warm_up_ms * MILLISECOND_NS,
         window_ns: window_ms * MILLISECOND_NS,
         requests_max: options.optional("requests-max")?,
-        request: request.into_bytes(),
+        request,
         body_bytes: options.optional("body-bytes")?.unwrap_or(crate::backend::BODY_BYTES),
         watched: options.all("watch", watched)?,
     })
@@ -161,9 +201,15 @@ mod tests {
     fn check(line: &str, expected: Result<&str, &str>) {
         let arguments: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
         let found = parse(&arguments).map(|command| match command {
-            Command::Load(plan) => format!("{:?} {} {:?}", plan.pace, plan.connections, plan.watched),
-            Command::Backend(versions) => format!("{versions:?}"),
-            Command::Floor(target) => target.to_string(),
+            Command::Load(plan) => {
+                let streams = match plan.request {
+                    Request::Http1(_) => 0,
+                    Request::Http2 { streams, .. } => streams,
+                };
+                format!("{:?} {} {streams} {:?}", plan.pace, plan.connections, plan.watched)
+            }
+            Command::Backend { versions, streams_max } => format!("{versions:?} {streams_max}"),
+            Command::Floor(target) | Command::Ask(target) => target.to_string(),
             Command::Help => "help".to_owned(),
         });
         assert_eq!(found.as_deref().map_err(String::as_str), expected, "{line}");
@@ -176,11 +222,14 @@ mod tests {
         check("floor --target 127.0.0.1:80", Ok("127.0.0.1:80"));
         check(
             "backend --version v1=127.0.0.2 --version v2=127.0.0.3",
-            Ok(r#"[("v1", 127.0.0.2), ("v2", 127.0.0.3)]"#),
+            Ok(r#"[("v1", 127.0.0.2), ("v2", 127.0.0.3)] 100"#),
         );
+        check("backend --version v1=127.0.0.2 --streams-max 1", Ok(r#"[("v1", 127.0.0.2)] 1"#));
+        check("ask --target 127.0.0.1:80", Ok("127.0.0.1:80"));
+        check("flood --target 127.0.0.1:80 --connections 4 --streams 16", Ok("Flood 4 16 []"));
         check(
             "even --target 127.0.0.1:80 --rate 1000 --connections 16 --watch proxy=1,2",
-            Ok(r#"Even { rate: 1000 } 16 [Watched { name: "proxy", pids: [1, 2] }]"#),
+            Ok(r#"Even { rate: 1000 } 16 0 [Watched { name: "proxy", pids: [1, 2] }]"#),
         );
     }
 
@@ -190,6 +239,7 @@ mod tests {
         check("flood --target 127.0.0.1:80", Err("--connections is missing"));
         check("flood --target 127.0.0.1:80 --connections 0", Err("--connections is from 1 to 10000"));
         check("flood --target 127.0.0.1:80 --connections x", Err(r#"--connections cannot be "x""#));
+        check("flood --target 127.0.0.1:80 --connections 4 --streams 0", Err("--streams is from 1 to 1000"));
         check("floor --target 127.0.0.1:80 --speed 9", Err("unknown or repeated option --speed"));
         check("floor --target", Err("--target needs a value"));
         check(

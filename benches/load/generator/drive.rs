@@ -3,7 +3,7 @@
 //! Two paces. **Even** is an open loop: request `n` is due at its own moment whatever the proxy does, and its latency
 //! counts from that moment, also if it had to wait for its connection, so a stall is charged to every request it
 //! delayed (no coordinated omission). **Flood** is a closed loop: each connection sends its next request when it has
-//! the answer to the last; latency counts from the send.
+//! an answer, one at a time over HTTP/1.1 and some at once over HTTP/2; latency counts from the send.
 //!
 //! CPU time is read at both ends of the window by this process itself: nobody else knows the moments so well.
 
@@ -11,11 +11,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::clock::{MILLISECOND_NS, SECOND_NS, Ticker, now_ns};
-use crate::connection::{Connection, Loss, Received};
+use crate::connection::{Answer, Connection, Loss, Request};
 use crate::cpu::Watched;
 use crate::poll::Poll;
 use crate::report::{Report, Tally};
-use crate::response::Response;
 
 /// How long answers are awaited after the window.
 const DRAIN_NS_MAX: u64 = SECOND_NS;
@@ -59,7 +58,7 @@ pub(crate) struct Plan {
     /// Answers after which the window ends early.
     pub(crate) requests_max: Option<u64>,
     /// The request.
-    pub(crate) request: Vec<u8>,
+    pub(crate) request: Request,
     /// Body length every answer must have.
     pub(crate) body_bytes: usize,
     /// Processes whose CPU time is read.
@@ -82,20 +81,24 @@ struct Drive<'a> {
     /// When the window opens, and when it is to close.
     window: (u64, u64),
     tally: Tally,
+    /// The answers one read brought, kept for its memory.
+    answers: Vec<Answer>,
 }
 
 /// Runs the plan. Fails if the target cannot be reached, a watched process is gone, or errors exceed a limit.
 pub(crate) fn run(plan: &Plan) -> io::Result<Report> {
     let poll = Poll::new()?;
-    let connections =
-        (0..plan.connections).map(|_| Connection::open(plan.target)).collect::<io::Result<Vec<_>>>()?;
+    let connections = (0..plan.connections)
+        .map(|_| Connection::open(plan.target, &plan.request))
+        .collect::<io::Result<Vec<_>>>()?;
     for (token, connection) in (0..).zip(&connections) {
         poll.add(connection.stream(), token)?;
     }
     let start = now_ns();
     let opens = start + plan.warm_up_ns;
     let window = (opens, opens + plan.window_ns);
-    let mut drive = Drive { plan, poll, connections, stage: Stage::WarmUp, window, tally: Tally::new() };
+    let (stage, tally) = (Stage::WarmUp, Tally::new());
+    let mut drive = Drive { plan, poll, connections, stage, window, tally, answers: Vec::new() };
     match plan.pace {
         Pace::Even { rate } => drive.even(start, SECOND_NS / rate.clamp(1, SECOND_NS)),
         Pace::Flood => drive.flood(),
@@ -129,7 +132,10 @@ impl Drive<'_> {
 
     fn flood(&mut self) -> io::Result<()> {
         for connection in &mut self.connections {
-            connection.request(now_ns(), &self.plan.request)?;
+            while connection.has_room() {
+                connection.request(now_ns(), &self.plan.request)?;
+            }
+            connection.flush()?;
         }
         let mut ready = Vec::new();
         while self.advance()? {
@@ -171,9 +177,11 @@ impl Drive<'_> {
         let turn = usize::try_from(number).unwrap_or(0) % self.connections.len().max(1);
         if let Some(connection) = self.connections.get_mut(turn)
             && connection.request(due_ns, &self.plan.request)?
-            && self.is_measured(due_ns)
         {
-            self.tally.sent_late(now_ns().saturating_sub(due_ns));
+            connection.flush()?;
+            if self.is_measured(due_ns) {
+                self.tally.sent_late(now_ns().saturating_sub(due_ns));
+            }
         }
         Ok(())
     }
@@ -183,15 +191,19 @@ impl Drive<'_> {
         else {
             return Ok(());
         };
-        match connection.receive()? {
-            Received::Nothing => return Ok(()),
-            Received::Answer(response, due_ns) => self.answered(token, response, due_ns)?,
-            Received::Ended(loss) => self.lost(token, loss)?,
+        let mut answers = std::mem::take(&mut self.answers);
+        let loss = connection.receive(&mut answers)?;
+        for answer in answers.drain(..) {
+            self.answered(token, answer)?;
+        }
+        self.answers = answers;
+        if let Some(loss) = loss {
+            self.lost(token, loss)?;
         }
         self.next(token)
     }
 
-    fn answered(&mut self, token: u64, response: Response, due_ns: u64) -> io::Result<()> {
+    fn answered(&mut self, token: u64, Answer { response, due_ns }: Answer) -> io::Result<()> {
         let latency_ns = now_ns().saturating_sub(due_ns);
         let measured = self.is_measured(due_ns);
         self.tally.answered(&response, self.plan.body_bytes, measured.then_some(latency_ns));
@@ -211,21 +223,22 @@ impl Drive<'_> {
             return Ok(());
         };
         self.tally.reconnected();
-        connection.reopen(self.plan.target)?;
+        connection.reopen(self.plan.target, &self.plan.request)?;
         self.poll.add(connection.stream(), token)
     }
 
-    /// The connection is free: its next request.
+    /// The connection may have room: its next requests.
     fn next(&mut self, token: u64) -> io::Result<()> {
         let floods = self.plan.pace == Pace::Flood && !matches!(self.stage, Stage::Drain { .. });
         let Some(connection) = usize::try_from(token).ok().and_then(|index| self.connections.get_mut(index))
         else {
             return Ok(());
         };
-        if floods {
+        while floods && connection.has_room() {
             connection.request(now_ns(), &self.plan.request)?;
         }
-        connection.request_waiting(&self.plan.request)
+        connection.request_waiting(&self.plan.request)?;
+        connection.flush()
     }
 
     /// A request is measured if it was due inside the window.

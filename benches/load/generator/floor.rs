@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use crate::poll::{Outgoing, Poll};
+use crate::poll::{Interest, Outgoing, Poll};
 
 /// Bytes taken from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -90,8 +90,8 @@ impl Pair {
         if here.outgoing.is_blocked() {
             here.outgoing.send(&here.stream, &[])?;
             if !here.outgoing.is_blocked() {
-                poll.watch_for(&here.stream, token, false)?;
-                poll.watch_for(&there.stream, token ^ 1, false)?;
+                poll.watch(&here.stream, token, Interest::Read)?;
+                poll.watch(&there.stream, token ^ 1, Interest::Read)?;
             }
             return Ok(());
         }
@@ -109,8 +109,8 @@ impl Pair {
         };
         there.outgoing.send(&there.stream, buffer.get(..count).unwrap_or_default())?;
         if there.outgoing.is_blocked() {
-            poll.watch_for(&there.stream, token ^ 1, true)?;
-            poll.pause(&here.stream, token)?;
+            poll.watch(&there.stream, token ^ 1, Interest::Write)?;
+            poll.watch(&here.stream, token, Interest::End)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The load generator, the backend and the floor of the side-by-side comparison, in one small binary.
+//! The load generator, the backend and the floor of the measurements, in one small binary.
 //!
 //! It must cost little: it shares one core with nobody but itself while the proxy has the other. So: one thread, epoll,
 //! no allocation a request in the load, and only as much HTTP as is checked. See `benches/README.md`.
@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::arguments::Command;
 
 mod arguments;
+mod ask;
 mod backend;
 mod clock;
 mod connection;
@@ -19,6 +20,8 @@ mod cpu;
 mod drive;
 mod floor;
 mod histogram;
+mod http1;
+mod http2;
 mod poll;
 mod report;
 mod response;
@@ -53,11 +56,12 @@ fn execute(command: Command) -> io::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Backend(addresses) => {
-            let versions = backend::bind(&addresses)?;
+        Command::Backend { versions, streams_max } => {
+            let versions = backend::bind(&versions)?;
             announce(versions.iter().map(|version| &version.listener))?;
-            backend::serve(&versions)?;
+            backend::serve(&versions, streams_max)?;
         }
+        Command::Ask(target) => ask::run(target, io::stdin().lock(), io::stdout().lock())?,
         Command::Floor(target) => {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             announce([&listener])?;

@@ -11,6 +11,19 @@ use crate::clock::timespec;
 /// Events taken from the kernel in one call.
 const BATCH_EVENTS_MAX: usize = 256;
 
+/// What a socket is watched for. Its end is told in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// Bytes that came.
+    Read,
+    /// Room to send.
+    Write,
+    /// Either.
+    Both,
+    /// Nothing but the end.
+    End,
+}
+
 /// An epoll instance.
 pub(crate) struct Poll {
     epoll: OwnedFd,
@@ -29,15 +42,15 @@ impl Poll {
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(token), EventFlags::IN)?)
     }
 
-    /// Watches `source` for writing if `blocked`, else for reading: who cannot write must not read more.
-    pub(crate) fn watch_for(&self, source: impl AsFd, token: u64, blocked: bool) -> io::Result<()> {
-        let flags = if blocked { EventFlags::OUT } else { EventFlags::IN };
+    /// Watches `source` for something else than before.
+    pub(crate) fn watch(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        let flags = match interest {
+            Interest::Read => EventFlags::IN,
+            Interest::Write => EventFlags::OUT,
+            Interest::Both => EventFlags::IN.union(EventFlags::OUT),
+            Interest::End => EventFlags::empty(),
+        };
         Ok(epoll::modify(&self.epoll, source, EventData::new_u64(token), flags)?)
-    }
-
-    /// Watches `source` for nothing but its end.
-    pub(crate) fn pause(&self, source: impl AsFd, token: u64) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, source, EventData::new_u64(token), EventFlags::empty())?)
     }
 
     /// Waits until something is ready, for `timeout_ns` at most if given, and appends the tokens of what is. Ready
@@ -64,6 +77,11 @@ impl Outgoing {
     /// Some bytes still wait for the socket.
     pub(crate) fn is_blocked(&self) -> bool {
         !self.bytes.is_empty()
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Sends what waits, then `more`; keeps what the socket does not take.

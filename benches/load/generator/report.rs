@@ -112,7 +112,7 @@ impl Tally {
     pub(crate) fn lost(&mut self, loss: Loss) {
         match loss {
             Loss::Idle => {}
-            Loss::Unanswered => self.errors.unanswered += 1,
+            Loss::Unanswered(requests) => self.errors.unanswered += requests,
             Loss::Malformed(reason) => {
                 self.errors.malformed += 1;
                 self.malformed = Some(reason);

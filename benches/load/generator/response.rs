@@ -1,4 +1,4 @@
-//! Reading an HTTP/1.1 response (RFC 9112) as far as the load checks it: status, length, and who served it.
+//! Responses as far as the load checks them (status, length, who served it), and reading one of HTTP/1.1 (RFC 9112).
 
 /// Who served a response, by its `x-served-by` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum ServedBy {
 pub(crate) struct Response {
     /// Its status.
     pub(crate) status: u16,
-    /// Length of its head, the empty line included.
+    /// Length of its head, the empty line included; 0 over HTTP/2.
     pub(crate) head_bytes: usize,
     /// Length of its body.
     pub(crate) body_bytes: usize,
@@ -28,20 +28,32 @@ pub(crate) struct Response {
     pub(crate) served_by: ServedBy,
 }
 
-/// Not a response the load can read. It asks for nothing that is answered without `Content-Length`.
+/// Not something the load can read. Over HTTP/1.1 it asks for nothing that is answered without `Content-Length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl Response {
+    /// One of which nothing was read yet.
+    pub(crate) fn unread() -> Response {
+        Response { status: 0, head_bytes: 0, body_bytes: 0, closes: false, served_by: ServedBy::Nobody }
+    }
+
+    /// Takes note of a header of HTTP/2. A status that is no number stays 0, which no request expects.
+    pub(crate) fn header(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b":status" => {
+                self.status = decimal(value).ok().and_then(|status| status.try_into().ok()).unwrap_or(0);
+            }
+            b"x-served-by" => self.served_by = served_by(value),
+            _ => {}
+        }
+    }
+}
 
 /// Reads the response at the start of `bytes`; none while its head or body is incomplete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Response>, Malformed> {
     let Some((first, mut rest)) = next_line(bytes) else { return Ok(None) };
-    let mut response = Response {
-        status: status(first)?,
-        head_bytes: 0,
-        body_bytes: 0,
-        closes: false,
-        served_by: ServedBy::Nobody,
-    };
+    let mut response = Response { status: status(first)?, ..Response::unread() };
     let mut length = None;
     loop {
         let Some((line, after)) = next_line(rest) else { return Ok(None) };

@@ -7,9 +7,11 @@ use std::thread;
 use serde_json::Value;
 
 use crate::clock::{MILLISECOND_NS, SECOND_NS};
+use crate::connection::Request;
 use crate::cpu::Watched;
 use crate::drive::{Pace, Plan, run};
-use crate::{backend, floor};
+use crate::http2::hpack::Prepared;
+use crate::{ask, backend, floor};
 
 fn start_backend() -> SocketAddr {
     let addresses = [
@@ -19,7 +21,7 @@ fn start_backend() -> SocketAddr {
     let versions = backend::bind(&addresses).unwrap();
     let first = versions.first().unwrap().listener.local_addr().unwrap();
     assert_eq!(first.port(), versions.last().unwrap().listener.local_addr().unwrap().port());
-    thread::spawn(move || backend::serve(&versions));
+    thread::spawn(move || backend::serve(&versions, 100));
     first
 }
 
@@ -55,7 +57,7 @@ fn plan(target: SocketAddr, pace: Pace, requests_max: u64) -> Plan {
         warm_up_ns: 10 * MILLISECOND_NS,
         window_ns: 10 * SECOND_NS,
         requests_max: Some(requests_max),
-        request: b"GET /items/7 HTTP/1.1\r\nHost: catalog\r\n\r\n".to_vec(),
+        request: Request::Http1(b"GET /items/7 HTTP/1.1\r\nHost: catalog\r\n\r\n".to_vec()),
         body_bytes: backend::BODY_BYTES,
         watched: vec![Watched { name: "own".to_owned(), pids: vec![std::process::id()] }],
     }
@@ -65,8 +67,13 @@ fn number(report: &Value, path: &str) -> u64 {
     report.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {report}"))
 }
 
-fn check(target: SocketAddr, pace: Pace) {
-    let report = run(&plan(target, pace, 200)).unwrap().0;
+fn http2(streams: usize) -> Request {
+    let head = [(":method", "GET"), (":scheme", "http"), (":path", "/items/7"), (":authority", "catalog")];
+    Request::Http2 { head: Prepared::new(&head), streams }
+}
+
+fn check(target: SocketAddr, pace: Pace, request: Request) {
+    let report = run(&Plan { request, ..plan(target, pace, 200) }).unwrap().0;
     assert_eq!(number(&report, "/errors"), 0, "{report}");
     assert!(number(&report, "/requests") >= 200, "{report}");
     assert!(number(&report, "/latency_ns/count") >= 190, "{report}");
@@ -81,9 +88,37 @@ fn both_paces_reach_the_backend_directly_and_through_the_floor() {
     let backend = start_backend();
     let floor = start_floor(backend);
     for target in [backend, floor] {
-        check(target, Pace::Flood);
-        check(target, Pace::Even { rate: 2000 });
+        for pace in [Pace::Flood, Pace::Even { rate: 2000 }] {
+            check(target, pace, plan(target, pace, 1).request);
+            check(target, pace, http2(16));
+        }
     }
+}
+
+#[test]
+fn a_backend_that_takes_fewer_streams_than_asked_for_is_an_error() {
+    let report = run(&Plan { request: http2(101), ..plan(start_backend(), Pace::Flood, 1) });
+    let text = report.map_or_else(|error| error.to_string(), |report| report.0.to_string());
+    assert!(text.contains("fewer streams at once"), "{text}");
+}
+
+/// What `ask` says to a question.
+fn asked(target: SocketAddr, questions: &str) -> Vec<Value> {
+    let mut answers = Vec::new();
+    ask::run(target, questions.as_bytes(), &mut answers).unwrap();
+    String::from_utf8(answers).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn questions_over_http2_are_answered_on_one_connection() {
+    let answers = asked(
+        start_backend(),
+        "{\"path\": \"/a?echo=x-a\", \"headers\": {\"x-a\": \"yes\"}}\n{\"path\": \"/-/state\"}\n",
+    );
+    let text = |at: usize, path: &str| answers[at].pointer(path).and_then(Value::as_str).unwrap();
+    assert_eq!((text(0, "/headers/:status"), text(1, "/headers/content-length")), ("200", "128"));
+    assert!(text(0, "/body").starts_with("v1 yes .") && text(0, "/body").len() == backend::BODY_BYTES);
+    assert!(text(1, "/body").starts_with("v1 0/1 ."), "{}", text(1, "/body"));
 }
 
 #[test]
@@ -123,12 +158,14 @@ fn wrong_answers_are_errors() {
     ];
     for answer in cases {
         let target = start_scripted(answer);
-        let limited = Plan { window_ns: 50 * MILLISECOND_NS, ..plan(target, Pace::Even { rate: 100 }, 5) };
-        let wrong = match run(&limited) {
-            Ok(report) => number(&report.0, "/errors") > 0,
-            Err(error) => error.to_string().starts_with("gave up after"),
-        };
-        assert!(wrong, "{answer:?}");
+        for request in [plan(target, Pace::Flood, 1).request, http2(4)] {
+            let pace = plan(target, Pace::Even { rate: 100 }, 5);
+            let wrong = match run(&Plan { window_ns: 50 * MILLISECOND_NS, request, ..pace }) {
+                Ok(report) => number(&report.0, "/errors") > 0,
+                Err(error) => error.to_string().starts_with("gave up after"),
+            };
+            assert!(wrong, "{answer:?}");
+        }
     }
 }
 
