@@ -10,7 +10,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::http2::hpack::{Decoder, append_unindexed};
-use crate::http2::{Frame, Kind, PREFACE, append, append_acknowledgement, append_settings, flag, setting};
+use crate::http2::{
+    Frame, Kind, PREFACE, append, append_acknowledgement, append_settings, append_window_update, flag,
+    setting,
+};
 use crate::response::Malformed;
 
 /// How long an answer may take.
@@ -89,7 +92,14 @@ impl Client {
                     let value = String::from_utf8_lossy(value).into_owned();
                     answer.headers.insert(String::from_utf8_lossy(name).into_owned(), value.into());
                 })?,
-                Kind::Data => answer.body.extend_from_slice(frame.content()?),
+                Kind::Data => {
+                    answer.body.extend_from_slice(frame.content()?);
+                    let length = u32::try_from(frame.payload.len()).unwrap_or(0);
+                    // To widen by nothing is an error.
+                    if length > 0 {
+                        append_window_update(&mut out, 0, length);
+                    }
+                }
                 Kind::RstStream | Kind::GoAway => return Err(Malformed("the peer gave up")),
                 Kind::Unsupported(_) => return Err(Malformed("a push or a header block of several frames")),
                 Kind::Settings | Kind::Ping | Kind::WindowUpdate | Kind::Ignored(_) => {}

@@ -110,6 +110,12 @@ fn asked(target: SocketAddr, questions: &str) -> Vec<Value> {
 }
 
 #[test]
+fn more_may_be_asked_than_the_first_window_holds() {
+    let answers = asked(start_backend(), &"{\"path\": \"/a\"}\n".repeat(600));
+    assert_eq!(answers.len(), 600);
+}
+
+#[test]
 fn questions_over_http2_are_answered_on_one_connection() {
     let answers = asked(
         start_backend(),

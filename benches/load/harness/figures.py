@@ -7,9 +7,17 @@ are the median and the extremes of these ratios.
 from dataclasses import dataclass
 from statistics import median
 
-GATE_ENVOY, GOAL_ENVOY, GOAL_C = 0.6, 0.45, 1.2
-GATE_RESIDENT_MB = 15
 C_PROXIES = ("nginx", "haproxy")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is asked of weft in a shape: CPU per request against others, and memory."""
+
+    gate_envoy: float
+    goal_envoy: float
+    goal_c: float | None  # times the better of nginx and HAProxy
+    gate_resident_mb: float = 15
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,17 @@ def ratios(of, to):
 
 def verdicts(runs, shape, peer="weft"):
     """What is asked of weft in a shape, and whether it holds: (what, found, limit, is a gate, holds)."""
-    of = by_round(runs, shape, peer)
-    to_envoy, to_c = ratios(of, by_round(runs, shape, "envoy")), ratios(of, better_c(runs, shape))
-    resident = [run.rss_kb for run in runs if run.shape == shape and run.peer == peer]
+    name, limits = shape.name, shape.limits
+    of = by_round(runs, name, peer)
+    to_envoy, to_c = ratios(of, by_round(runs, name, "envoy")), ratios(of, better_c(runs, name))
+    resident = [run.rss_kb for run in runs if run.shape == name and run.peer == peer]
     asked = []
     if to_envoy:
-        asked.append(("CPU per request, times Envoy", to_envoy.median, GATE_ENVOY, True))
-        asked.append(("CPU per request, times Envoy", to_envoy.median, GOAL_ENVOY, False))
-    if to_c:
-        asked.append(("CPU per request, times the better of nginx and HAProxy", to_c.median, GOAL_C, False))
+        asked.append(("CPU per request, times Envoy", to_envoy.median, limits.gate_envoy, True))
+        asked.append(("CPU per request, times Envoy", to_envoy.median, limits.goal_envoy, False))
+    if to_c and limits.goal_c:
+        what = "CPU per request, times the better of nginx and HAProxy"
+        asked.append((what, to_c.median, limits.goal_c, False))
     if resident:
-        asked.append(("resident MB after the run", resident[-1] / 1024, GATE_RESIDENT_MB, True))
+        asked.append(("resident MB after the run", resident[-1] / 1024, limits.gate_resident_mb, True))
     return [(what, found, limit, gate, found <= limit) for what, found, limit, gate in asked]

@@ -7,8 +7,10 @@ import random
 import resource
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from .figures import Limits
+from .peers import HTTP1, HTTP2, Wire
 from .processes import Failure, cpu_seconds, idle_seconds, memory_kb
 from .verify import check_split
 
@@ -24,23 +26,64 @@ CALM_SAMPLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape of load."""
+    """One shape of load: what the load program is told, what is spoken, and what is asked of weft."""
 
     name: str
     title: str
-    pace: tuple
+    load: tuple
     connections: int
     warm_up_seconds: float
     window_seconds: float
+    wire: Wire
+    limits: Limits
 
     def seconds(self):
         """How long one run takes, about."""
         return self.warm_up_seconds + self.window_seconds + OVERHEAD_SECONDS
 
 
-EVEN = Shape("even", "1,000 requests/s evenly over 16 connections", ("--rate", "1000"), 16, 1.0, 5.0)
-FLOOD = Shape("flood", "64 connections as fast as they go", (), 64, 1.0, 3.0)
-SHAPES = {shape.name: shape for shape in (EVEN, FLOOD)}
+HTTP1_LIMITS = Limits(gate_envoy=0.6, goal_envoy=0.45, goal_c=1.2)
+HTTP2_LIMITS = Limits(gate_envoy=0.7, goal_envoy=0.6, goal_c=None)
+STREAMS = ("flood", "--streams", "16")
+STREAMS_TITLE = "16 streams on each of 4 HTTP/2 connections as fast as they go, to"
+
+EVEN = Shape(
+    name="even",
+    title="1,000 requests/s evenly over 16 connections",
+    load=("even", "--rate", "1000"),
+    connections=16,
+    warm_up_seconds=1.0,
+    window_seconds=5.0,
+    wire=Wire(),
+    limits=HTTP1_LIMITS,
+)
+FLOOD = Shape(
+    name="flood",
+    title="64 connections as fast as they go",
+    load=("flood",),
+    connections=64,
+    warm_up_seconds=1.0,
+    window_seconds=3.0,
+    wire=Wire(),
+    limits=HTTP1_LIMITS,
+)
+HTTP2_TO_HTTP1 = Shape(
+    name="http2-to-http1",
+    title=f"{STREAMS_TITLE} an HTTP/1.1 backend",
+    load=STREAMS,
+    connections=4,
+    warm_up_seconds=1.0,
+    window_seconds=3.0,
+    wire=Wire(HTTP2, HTTP1),
+    limits=HTTP2_LIMITS,
+)
+HTTP2_TO_HTTP2 = replace(
+    HTTP2_TO_HTTP1,
+    name="http2-to-http2",
+    title=f"{STREAMS_TITLE} an HTTP/2 backend",
+    wire=Wire(HTTP2, HTTP2),
+)
+SHAPES = {shape.name: shape for shape in (EVEN, FLOOD, HTTP2_TO_HTTP1, HTTP2_TO_HTTP2)}
 
 
 @dataclass
@@ -105,13 +148,13 @@ class Bench:
         pids = peer.pids()
         command = [
             self._load,
-            shape.name,
+            *shape.load,
             "--target",
             f"127.0.0.1:{peer.port}",
             "--connections",
             shape.connections,
         ]
-        command += [*shape.pace, "--warm-up-ms", int(shape.warm_up_seconds * 1000)]
+        command += ["--warm-up-ms", int(shape.warm_up_seconds * 1000)]
         command += ["--window-ms", int(shape.window_seconds * 1000)]
         command += ["--watch", f"proxy={','.join(map(str, pids))}"]
         command += ["--watch", f"load=self,{self._backend.process.pid}"]

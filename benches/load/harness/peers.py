@@ -7,19 +7,40 @@ import pathlib
 import pwd
 import re
 import subprocess
+from dataclasses import dataclass
 
 from .processes import Failure, accepts, free_port, tree, wait_until
 from .tools import version
 
 TEMPLATES = pathlib.Path(__file__).resolve().parents[1] / "peers"
 V1_ADDRESS, V2_ADDRESS = "127.0.0.2", "127.0.0.3"
+HTTP1, HTTP2 = "HTTP/1.1", "HTTP/2"
+
+# What istiod gives the cluster of a port named http2 or grpc.
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+ENVOY_HTTP2 = {
+    _OPTIONS: {
+        "@type": f"type.googleapis.com/{_OPTIONS}",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+}
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What is spoken with a proxy: downstream by the clients, upstream by the backend."""
+
+    downstream: str = HTTP1
+    upstream: str = HTTP1
+    connections: int = 1024  # the most on either side, where a proxy wants to know
 
 
 class Backend:
-    """The backend: one process, a version of the service on each of two addresses."""
+    """The backend: one process, a version of the service on each of two addresses. It speaks both versions of HTTP."""
 
-    def __init__(self, processes, load, cpus, directory):
+    def __init__(self, processes, load, cpus, directory, streams_max=100):
         command = [load, "backend", "--version", f"v1={V1_ADDRESS}", "--version", f"v2={V2_ADDRESS}"]
+        command += ["--streams-max", streams_max]
         self.process, listening = _start_announcing(processes, command, cpus, directory / "backend.log")
         self.port = int(listening[0].rpartition(":")[2])
 
@@ -35,9 +56,11 @@ class Peer:
         self.version = version(program, say_version) if say_version else ""
         self.process = None
         self.port = None
+        self.wire = Wire()
 
-    def start(self, processes, backend, cpus, directory):
-        """Starts it; returns when it accepts."""
+    def start(self, processes, backend, cpus, directory, wire):
+        """Starts it to speak what `wire` says; returns when it accepts."""
+        self.wire = wire
         self.port = free_port()
         home = directory / self.name
         home.mkdir(exist_ok=True)
@@ -56,6 +79,10 @@ class Peer:
     def _wait(self, home):
         """Waits for what comes before it accepts."""
 
+    def _wire_words(self):
+        """The words of its configuration that depend on what is spoken."""
+        return {}
+
     def _fill(self, template, backend, home):
         """Writes its configuration."""
         words = {
@@ -69,6 +96,8 @@ class Peer:
             "V1_ADDRESS": V1_ADDRESS,
             "V2_ADDRESS": V2_ADDRESS,
             "BACKEND_PORT": backend.port,
+            "CONNECTIONS": self.wire.connections,
+            **self._wire_words(),
         }
         filled = home / template
         filled.write_text(fill((TEMPLATES / template).read_text(), words))
@@ -80,7 +109,8 @@ class Floor(Peer):
 
     routes = False
 
-    def start(self, processes, backend, cpus, directory):
+    def start(self, processes, backend, cpus, directory, wire):
+        self.wire = wire
         command = [self.program, "floor", "--target", f"{V1_ADDRESS}:{backend.port}"]
         self.process, listening = _start_announcing(processes, command, cpus, directory / "floor.log")
         self.port = int(listening[0].rpartition(":")[2])
@@ -90,10 +120,19 @@ class Nginx(Peer):
     def _command(self, backend, home):
         return [self.program, "-p", home, "-c", self._fill("nginx.conf", backend, home)]
 
+    def _wire_words(self):
+        module, scheme = ("grpc", "grpc") if self.wire.upstream == HTTP2 else ("proxy", "http")
+        downstream = "http2" if self.wire.downstream == HTTP2 else ""
+        return {"DOWNSTREAM": downstream, "UPSTREAM": module, "UPSTREAM_SCHEME": scheme}
+
 
 class HAProxy(Peer):
     def _command(self, backend, home):
         return [self.program, "-db", "-f", self._fill("haproxy.cfg", backend, home)]
+
+    def _wire_words(self):
+        sides = {"DOWNSTREAM": self.wire.downstream, "UPSTREAM": self.wire.upstream}
+        return {side: "proto h2" if spoken == HTTP2 else "" for side, spoken in sides.items()}
 
 
 class Envoy(Peer):
@@ -101,6 +140,9 @@ class Envoy(Peer):
         configuration = self._fill("envoy.yaml", backend, home)
         limits = ["--concurrency", 1, "--disable-hot-restart", "--log-level", "warn"]
         return [self.program, "-c", configuration, *limits]
+
+    def _wire_words(self):
+        return {"UPSTREAM_OPTIONS": json.dumps(ENVOY_HTTP2 if self.wire.upstream == HTTP2 else {})}
 
 
 class Weft(Peer):
@@ -127,6 +169,9 @@ class Weft(Peer):
             1,
         ]
         return [*command, "--admin", "127.0.0.1:0", "--ready-file", home / "ready.json", *self._arguments]
+
+    def _wire_words(self):
+        return {"PORT_NAME": "http2" if self.wire.upstream == HTTP2 else "http"}
 
     def _wait(self, home):
         # What the file says is weft's matter; here it only has to be there, for the port is known.

@@ -1,4 +1,4 @@
-"""Processes of the comparison: started pinned, watched, and ended by id, whatever happens.
+"""Processes of the measurements: started pinned, watched, and ended by id, whatever happens.
 
 Each is a child of this one, in a session of its own (so Ctrl-C reaches only this process, which then ends
 them), and is killed by the kernel should this process itself be killed; only a worker that nginx forked would
@@ -32,12 +32,12 @@ class Processes:
     def __init__(self):
         self._running = []
 
-    def start(self, command, cpus, log, stdout=None):
+    def start(self, command, cpus, log, stdout=None, stdin=subprocess.DEVNULL):
         """Starts a command on the given CPUs; what it says goes to `log`, or to `stdout` if given."""
         with open(log, "ab") as out:
             process = subprocess.Popen(
                 [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=stdout if stdout is not None else out,
                 stderr=out,
                 start_new_session=True,
@@ -56,8 +56,10 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if process.stdout:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         if process in self._running:
             self._running.remove(process)
 

@@ -26,10 +26,10 @@ def tell(runs, shape, peers):
     mine = [run for run in runs if run.shape == shape.name]
     rounds = len({run.round for run in mine})
     lines = ["", f"{shape.name}: {shape.title} ({rounds} rounds of {shape.window_seconds:g} s)", ""]
-    lines += _table(_figures(mine, peers))
+    lines += table(_figures(mine, peers))
     lines += ["", "CPU per request as ratios, paired round by round", ""]
-    lines += _table(_ratios(runs, shape.name, peers))
-    lines += _verdicts(runs, shape.name) + _remarks(mine)
+    lines += table(_ratios(runs, shape.name, peers))
+    lines += _verdicts(runs, shape) + _remarks(mine)
     return "\n".join(lines)
 
 
@@ -103,7 +103,8 @@ def _spread(value, digits):
     return f"{value.median:,.{digits}f} ({value.least:,.{digits}f} to {value.greatest:,.{digits}f})"
 
 
-def _table(rows):
+def table(rows):
+    """Rows of cells as lines, the first row as their heads, the first column to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
     def line(row):

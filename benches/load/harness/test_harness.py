@@ -1,22 +1,19 @@
-"""Tests of the comparison's own parts. No proxy is needed: a scripted server stands for one."""
+"""Tests of the comparison's own parts: figures, configurations, processes. No proxy is needed."""
 
-import http.server
 import os
 import pathlib
-import random
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 from unittest import mock
 
-from . import measure, processes, report, verify
+from . import measure, processes, report
 from .figures import Spread, better_c, by_round, ratios, verdicts
-from .peers import TEMPLATES, Weft, fill
+from .peers import HTTP1, HTTP2, TEMPLATES, Envoy, HAProxy, Nginx, Weft, Wire, fill
 from .processes import Failure, Processes
 
 LOADED = {
@@ -63,7 +60,7 @@ class Figures(unittest.TestCase):
 
     def test_gates_hold_up_to_their_limit_and_not_beyond(self):
         def held(weft):
-            found = verdicts(runs(weft=[weft], envoy=[100], nginx=[40], haproxy=[50]), "even")
+            found = verdicts(runs(weft=[weft], envoy=[100], nginx=[40], haproxy=[50]), measure.EVEN)
             return [holds for _, _, _, _, holds in found]
 
         # Gate 0.6 and goal 0.45 times Envoy, goal 1.2 times nginx, gate 15 MB.
@@ -71,6 +68,16 @@ class Figures(unittest.TestCase):
         self.assertEqual(held(50), [True, False, False, True])
         self.assertEqual(held(60), [True, False, False, True])
         self.assertEqual(held(61), [False, False, False, True])
+
+    def test_each_shape_has_limits_of_its_own(self):
+        found = runs(weft=[65], envoy=[100], nginx=[40], haproxy=[50])
+        for run in found:
+            run.shape = "http2-to-http1"
+        # Gate 0.7 and goal 0.6 times Envoy, gate 15 MB, and nothing about nginx and HAProxy.
+        told = verdicts(found, measure.HTTP2_TO_HTTP1)
+        self.assertEqual([limit for _, _, limit, _, _ in told], [0.7, 0.6, 15])
+        self.assertEqual([holds for *_, holds in told], [True, False, True])
+        self.assertEqual(verdicts(found, measure.EVEN), [])
 
     def test_the_report_names_everyone_and_every_missed_gate(self):
         found = runs(floor=[10], envoy=[100], weft=[70])
@@ -97,6 +104,35 @@ class Templates(unittest.TestCase):
         for template in TEMPLATES.iterdir():
             text = re.sub(r"#.*", "", template.read_text())
             self.assertNotRegex(text, r"127\.0\.0\.1:\d|/tmp|/home|/var", template.name)
+
+
+    def test_each_peer_is_told_what_to_speak_on_both_sides(self):
+        home = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+        def written(kind, wire):
+            peer = kind("peer", "program", None, *([[]] if kind is Weft else []))
+            peer.port, peer.wire = 1, wire
+            peer._command(mock.Mock(port=2), home)
+            files = [path for path in home.rglob("*") if path.is_file()]
+            text = "".join(path.read_text() for path in files)
+            for path in files:
+                path.unlink()
+            return text
+
+        told = {  # by kind: what is in it for HTTP/2 downstream, for HTTP/2 upstream, and for HTTP/1.1 upstream
+            Nginx: ("backlog=1024 http2;", "grpc_pass grpc://$subset;", "proxy_pass http://$subset;"),
+            HAProxy: ("backlog 1024 proto h2", "127.0.0.2:2 proto h2", "127.0.0.2:2 \n"),
+            Envoy: ("", '"http2_protocol_options": {}', "typed_extension_protocol_options: {}"),
+            Weft: ("", "name: http2", "name: http,"),
+        }
+        for kind, (downstream, http2, http1) in told.items():
+            for wire in [Wire(down, up) for down in (HTTP1, HTTP2) for up in (HTTP1, HTTP2)]:
+                with self.subTest(kind=kind, wire=wire):
+                    text = written(kind, wire)
+                    if downstream:
+                        self.assertEqual(downstream in text, wire.downstream == HTTP2)
+                    self.assertEqual(http2 in text, wire.upstream == HTTP2)
+                    self.assertEqual(http1 in text, wire.upstream == HTTP1)
 
 
 class ProcessesEnd(unittest.TestCase):
@@ -169,93 +205,9 @@ class WeftStarts(unittest.TestCase):
         self.addCleanup(started.stop_all)
         weft = Weft("weft", program, ["--version"], ["--extra"])
         self.assertEqual(weft.version, "1.2.3")
-        weft.start(started, mock.Mock(port=4321), os.sched_getaffinity(0), directory)
+        weft.start(started, mock.Mock(port=4321), os.sched_getaffinity(0), directory, Wire())
         self.assertTrue(processes.accepts(weft.port))
         self.assertEqual(weft.pids(), [weft.process.pid])
-
-
-def scripted(change):
-    """A proxy and backend in one that applies the rules, after `change` had its say: it may return other
-    (path, headers, rule, version, request id) than it got."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each answer waits for a delayed acknowledgement
-
-        def do_GET(self):
-            asked, _, query = self.path.partition("?")
-            drawn = "v2" if random.random() < 0.1 else "v1"
-            if self.headers.get("x-user") == "tester":
-                rule, version = "header", "v2"
-            elif query == "beta=1":
-                rule, version = "query", "v2"
-            elif re.fullmatch("/v[0-9]+/items/.*", asked):
-                rule, version = "regex", "v1"
-            elif asked.startswith("/admin"):
-                rule, version = "prefix", "v2"
-            else:
-                rule, version = drawn, drawn
-            sent = {
-                "x-request-id": f"{random.getrandbits(128):032x}",
-                "host": self.headers["Host"],
-                "x-forwarded-proto": "http",
-            }
-            answer = {"path": self.path, "rule": rule, "version": version, "sent": sent, "status": 200}
-            change(answer)
-            _, echo, name = answer["path"].partition("echo=")
-            said = answer["sent"].get(name, "") if echo else answer["path"]
-            body = f"{answer['version']} {said} ".ljust(127, ".").encode() + b"\n"
-            self.send_response(answer["status"])
-            self.send_header("x-served-by", answer["rule"])
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    return http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-
-class Verification(unittest.TestCase):
-    def check(self, change, problem=None):
-        server = scripted(change)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        peer = mock.Mock(port=server.server_address[1], routes=True)
-        if problem is None:
-            self.assertIn("right", verify.verify(peer))
-        else:
-            with self.assertRaisesRegex(Failure, problem):
-                verify.verify(peer)
-
-    def test_a_proxy_that_applies_the_rules_passes(self):
-        self.check(lambda answer: None)
-
-    def test_each_fault_is_found(self):
-        def swap(**values):
-            return lambda answer: answer.update(values)
-
-        def only(applied, **values):
-            return lambda answer: answer.update(values) if answer["rule"] == applied else None
-
-        self.check(swap(status=503), "answered 503")
-        for rule in ("header", "query", "regex", "prefix"):
-            self.check(only(rule, rule="v1", version="v1"), f"must be answered by rule {rule}")
-            self.check(only(rule, version="v3"), "backend v3 answered")
-        self.check(swap(path="/rewritten"), "arrived as /rewritten")
-        self.check(only("v2", rule="v1", version="v1"), "must be 90/10")
-        self.check(lambda answer: answer["sent"].pop("x-request-id"), "x-request-id")
-        self.check(lambda answer: answer["sent"].update({"x-request-id": "0" * 32}), "x-request-id")
-        self.check(lambda answer: answer["sent"].update(host="127.0.0.1"), "host must arrive")
-
-    def test_the_split_may_vary_by_chance_only(self):
-        for v2, total in [(50, 500), (89, 500), (11, 500), (10_000, 100_000), (10_500, 100_000)]:
-            verify.check_split(v2, total)
-        for v2, total in [(0, 500), (100, 500), (9_000, 100_000), (50_000, 100_000)]:
-            with self.assertRaises(Failure):
-                verify.check_split(v2, total)
 
 
 class Calm(unittest.TestCase):

@@ -5,7 +5,10 @@ start of the body; the proxy names the rule in `x-served-by`.
 """
 
 import http.client
+import json
+import subprocess
 
+from .peers import HTTP2
 from .processes import Failure
 
 HOST = "catalog.shop:8000"
@@ -32,7 +35,7 @@ RULES = [
 
 
 class Client:
-    """One keep-alive connection to a proxy."""
+    """One keep-alive connection to a proxy, over HTTP/1.1."""
 
     def __init__(self, port):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
@@ -41,19 +44,48 @@ class Client:
         """Status, `x-served-by`, and the body's words."""
         self._connection.request("GET", path, headers={"Host": HOST, **(headers or {})})
         response = self._connection.getresponse()
-        body = response.read()
-        if response.status != 200 or len(body) != BODY_BYTES:
-            raise Failure(f"GET {path} {headers or ''} was answered {response.status} with {len(body)} bytes")
-        words = body.decode("latin-1").rstrip("\n").rstrip(".").split(" ")
-        return response.headers.get("x-served-by"), words[0], words[1]
+        body = response.read().decode("latin-1")
+        return _answer(path, headers, str(response.status), response.headers.get("x-served-by"), body)
 
     def close(self):
         self._connection.close()
 
 
-def verify(peer):
-    """Checks one peer; returns what was found in words, raises `Failure` with what is wrong."""
-    client = Client(peer.port)
+class Http2Client:
+    """The same over HTTP/2 with prior knowledge, by the load program, which can read header blocks."""
+
+    def __init__(self, port, processes, load, cpus, log):
+        self._processes = processes
+        command = [load, "ask", "--target", f"127.0.0.1:{port}"]
+        self._process = processes.start(command, cpus, log, subprocess.PIPE, subprocess.PIPE)
+
+    def get(self, path, headers=None):
+        """Status, `x-served-by`, and the body's words."""
+        question = {"path": path, "headers": {":authority": HOST, **(headers or {})}}
+        self._process.stdin.write((json.dumps(question) + "\n").encode())
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise OSError(f"no answer over HTTP/2 to GET {path}")
+        answer = json.loads(line)
+        found = answer["headers"]
+        return _answer(path, headers, found[":status"], found.get("x-served-by"), answer["body"])
+
+    def close(self):
+        self._processes.stop(self._process)
+
+
+def _answer(path, headers, status, served_by, body):
+    if status != "200" or len(body) != BODY_BYTES:
+        raise Failure(f"GET {path} {headers or ''} was answered {status} with {len(body)} bytes")
+    words = body.rstrip("\n").rstrip(".").split(" ")
+    return served_by, words[0], words[1]
+
+
+def verify(peer, http2=None):
+    """Checks one peer; returns what was found in words, raises `Failure` with what is wrong. `http2` makes a client of
+    that version for a port."""
+    client = http2(peer.port) if peer.wire.downstream == HTTP2 else Client(peer.port)
     try:
         return _verify_rules(client) if peer.routes else _verify_floor(client)
     except (OSError, http.client.HTTPException) as error:

@@ -2,7 +2,7 @@
 //! never widens it, so who sends a longer one stalls.
 
 use super::answer::{BODY_BYTES, Control, Wanted, When, append_opening, filler};
-use crate::http2::hpack::{Decoder, Prepared, append_unindexed};
+use crate::http2::hpack::{Decoder, Prepared, TABLE_BYTES, append_unindexed};
 use crate::http2::{
     FRAME_BYTES_MAX, Frame, Kind, PREFACE, WINDOW_BYTES, append, append_acknowledgement, append_head,
     append_settings, flag, setting,
@@ -17,6 +17,8 @@ pub(super) struct Http2 {
     /// The head of the usual answer, and whether it was sent before.
     usual: Prepared,
     usual_was_sent: bool,
+    /// The client keeps a table for it.
+    table: bool,
     /// What may be sent on the connection, and on a new stream.
     window: i64,
     stream_window: i64,
@@ -60,6 +62,7 @@ impl Http2 {
             decoder: Decoder::default(),
             usual: Prepared::new(&usual),
             usual_was_sent: false,
+            table: true,
             window: WINDOW_BYTES.into(),
             stream_window: WINDOW_BYTES.into(),
             streams: Vec::new(),
@@ -104,6 +107,9 @@ impl Http2 {
 
     fn settings(&mut self, frame: &Frame<'_>) {
         for (name, value) in frame.settings() {
+            if name == setting::HEADER_TABLE_SIZE {
+                self.table = value as usize >= TABLE_BYTES;
+            }
             if name == setting::INITIAL_WINDOW_SIZE {
                 let wider = i64::from(value) - self.stream_window;
                 self.stream_window += wider;
@@ -189,7 +195,8 @@ impl Http2 {
     }
 
     fn append_usual_head(&mut self, number: u32, out: &mut Vec<u8>) {
-        let block = self.usual.block(!std::mem::replace(&mut self.usual_was_sent, true));
+        let first = !std::mem::replace(&mut self.usual_was_sent, true);
+        let block = if self.table { self.usual.block(first) } else { self.usual.plain() };
         append(out, Kind::Headers, flag::END_HEADERS, number, block);
     }
 
@@ -344,6 +351,28 @@ mod tests {
         update(&mut connection, 0);
         assert_eq!(drain(&mut connection, &mut out), (100_000, true));
         assert!(connection.streams.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_put_into_a_table_the_client_does_not_keep() {
+        let mut out = Vec::new();
+        let mut connection = Http2::new(9, &mut out);
+        let mut bytes = PREFACE.to_vec();
+        append_settings(&mut bytes, &[(setting::HEADER_TABLE_SIZE, 0)]);
+        let head = Prepared::new(&[(":method", "GET"), (":path", "/a")]);
+        for stream in [1, 3] {
+            let flags = flag::END_STREAM | flag::END_HEADERS;
+            append(&mut bytes, Kind::Headers, flags, stream, head.block(stream == 1));
+        }
+        connection.receive(&bytes, "v1", &mut out).unwrap();
+        let (mut rest, mut heads) = (out.as_slice(), 0);
+        while let Some(frame) = Frame::take(&mut rest).unwrap() {
+            if frame.kind == Kind::Headers {
+                Decoder::default().decode(frame.payload, |_, _| {}).unwrap();
+                heads += 1;
+            }
+        }
+        assert_eq!(heads, 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! What is written are header lists that are the same each time, so a block has two forms: the first on a connection
 //! puts its headers into the peer's dynamic table, all later ones name them by index. That is what common clients do,
-//! and what a proxy sees of a client that repeats itself.
+//! and what a proxy sees of a client that repeats itself. For a peer that keeps no such table there is a third form.
 
 use std::collections::VecDeque;
 
@@ -211,24 +211,29 @@ fn string(block: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// A header list in the form it has first on a connection, and the one it has from then on.
+/// A header list in the form it has first on a connection, the one it has from then on, and the one without the peer's
+/// table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Prepared {
     first: Vec<u8>,
     later: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 impl Prepared {
     /// Prepares a list. It must fit the dynamic table and be the only one that is put into it.
     pub(crate) fn new(headers: &[(&str, &str)]) -> Prepared {
         let added = headers.iter().filter(|header| !STATIC.contains(header)).count();
-        let (mut prepared, mut number) = (Prepared::default(), 0);
+        // A table that is made smaller must be so by an instruction too.
+        let (mut prepared, mut number) = (Prepared { plain: vec![0x20], ..Prepared::default() }, 0);
         for (name, value) in headers {
             if let Some(index) = STATIC.iter().position(|entry| entry == &(*name, *value)) {
-                append_integer(&mut prepared.first, 0x80, 7, index + 1);
-                append_integer(&mut prepared.later, 0x80, 7, index + 1);
+                for block in [&mut prepared.first, &mut prepared.later, &mut prepared.plain] {
+                    append_integer(block, 0x80, 7, index + 1);
+                }
                 continue;
             }
+            append_unindexed(&mut prepared.plain, name, value);
             append_literal(&mut prepared.first, 0x40, 6, name, value);
             // The entry added last has the lowest index.
             append_integer(&mut prepared.later, 0x80, 7, STATIC.len() + added - number);
@@ -240,6 +245,11 @@ impl Prepared {
     /// The block, `first` on its connection or later.
     pub(crate) fn block(&self, first: bool) -> &[u8] {
         if first { &self.first } else { &self.later }
+    }
+
+    /// The block for a peer that keeps no table.
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
     }
 }
 
@@ -345,6 +355,7 @@ mod tests {
             assert_eq!(read(decoder, prepared.block(first)), Ok(expected.clone()));
         }
         assert!(prepared.block(false).len() <= 2 * headers.len());
+        assert_eq!(read(&mut Decoder::default(), prepared.plain()), Ok(expected));
         let mut block = Vec::new();
         append_unindexed(&mut block, "x-user", "tester");
         append_unindexed(&mut block, ":path", "/a");
