@@ -32,7 +32,7 @@ class Wire:
 
     downstream: str = HTTP1
     upstream: str = HTTP1
-    connections: int = 1024  # the most on either side, where a proxy wants to know
+    connections: int = 1024  # the most of both sides together, where a proxy wants to know
 
 
 class Backend:
@@ -97,6 +97,7 @@ class Peer:
             "V2_ADDRESS": V2_ADDRESS,
             "BACKEND_PORT": backend.port,
             "CONNECTIONS": self.wire.connections,
+            "CLIENTS": self.wire.connections // 2,
             **self._wire_words(),
         }
         filled = home / template

@@ -4,6 +4,7 @@ The backend puts its version and the path it saw (or, with `echo=NAME`, the valu
 start of the body; the proxy names the rule in `x-served-by`.
 """
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -62,8 +63,9 @@ class Http2Client:
     def get(self, path, headers=None):
         """Status, `x-served-by`, and the body's words."""
         question = {"path": path, "headers": {":authority": HOST, **(headers or {})}}
-        self._process.stdin.write((json.dumps(question) + "\n").encode())
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self._process.stdin.write((json.dumps(question) + "\n").encode())
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise OSError(f"no answer over HTTP/2 to GET {path}")

@@ -1,0 +1,193 @@
+"""What an idle connection costs: memory of a proxy before it, with many of it, and when they are gone."""
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass
+
+from .peers import HTTP1, HTTP2, V1_ADDRESS, Backend, Wire
+from .processes import Failure, memory_kb
+from .wire import BackendState, open_connection
+
+# Above this, weft's connections are called too big.
+GOAL_BYTES = 12 * 1024
+
+WARM_UP_REQUESTS = 200
+PATH = "/items/7"
+HELD_SECONDS_MAX = 10
+# Connections a proxy may have besides: those of the warm-up, before the requests that are held took them.
+OTHERS_MAX = 2
+
+# A proxy is told to bear as many on both sides, an eighth more on each (nginx begins to close idle ones when a sixteenth
+# is left), and some.
+SPARE = 1000
+# Files a proxy has open besides its connections.
+OTHER_FILES = 100
+
+# Memory is read when it has not moved by more than this for so long.
+SETTLED_KB, SETTLED_SECONDS, SETTLE_SECONDS_MAX, SAMPLE_SECONDS = 64, 0.5, 10, 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """Which connections lie idle."""
+
+    side: str
+    spoken: str
+    used: bool
+
+    def title(self):
+        """In words."""
+        return f"{self.side} {self.spoken}, {'after a request' if self.used else 'never used'}"
+
+    def wire(self, connections):
+        """What the proxy is to speak, and how many connections of both sides together it is to bear."""
+        upstream = self.spoken if self.side == "upstream" else HTTP1
+        downstream = self.spoken if self.side == "downstream" else HTTP1
+        return Wire(downstream, upstream, connections * 9 // 4 + SPARE)
+
+
+# No proxy opens an upstream connection before it has a request for it.
+CASES = [
+    Case("downstream", HTTP1, False),
+    Case("downstream", HTTP1, True),
+    Case("downstream", HTTP2, False),
+    Case("downstream", HTTP2, True),
+    Case("upstream", HTTP1, True),
+    Case("upstream", HTTP2, True),
+]
+
+
+@dataclass
+class Row:
+    """What was found of one proxy in one case."""
+
+    peer: str
+    case: str
+    connections: int
+    before_kb: int  # without them
+    with_kb: int
+    after_kb: int  # when they are gone
+
+    def bytes_each(self):
+        """Memory a connection adds."""
+        return (self.with_kb - self.before_kb) * 1024 / self.connections
+
+    def bytes_left(self):
+        """Memory that stays when it is gone."""
+        return (self.after_kb - self.before_kb) * 1024 / self.connections
+
+    def as_dict(self):
+        return {**asdict(self), "bytes_each": self.bytes_each(), "bytes_left": self.bytes_left()}
+
+
+def most_connections(files):
+    """How many connections a limit of open files allows in every case."""
+    return max(1, (files - OTHER_FILES - SPARE) * 4 // 9)
+
+
+class IdleBench:
+    """What a measurement needs: the load program (as the backend), the CPUs, how many connections."""
+
+    def __init__(self, processes, load, cpus, connections):
+        self._processes = processes
+        self._load = load
+        self._proxy_cpus, self._load_cpus = cpus
+        self._connections = connections
+
+    def measure(self, case, peer, directory):
+        """One case of one proxy, which is started for it alone."""
+        backend = Backend(self._processes, self._load, self._load_cpus, directory, streams_max=1)
+        try:
+            wire = case.wire(self._connections)
+            peer.start(self._processes, backend, self._proxy_cpus, directory, wire)
+            warm_up(peer, case)
+            measured = self._downstream if case.side == "downstream" else self._upstream
+            return Row(peer.name, case.title(), self._connections, *measured(case, peer, backend))
+        finally:
+            for process in (peer.process, backend.process):
+                if process:
+                    self._processes.stop(process)
+
+    def _downstream(self, case, peer, _):
+        before_kb = settled_kb(peer)
+        with self._opened(case.spoken, peer, case.used) as opened:
+            with_kb = settled_kb(peer)
+            check_open(opened)
+        return before_kb, with_kb, settled_kb(peer)
+
+    def _upstream(self, case, peer, backend):
+        """Downstream connections lie idle before and after. On each a request is held until all are there, so each
+        needs an upstream connection of its own: over HTTP/2 because the backend takes one stream at a time, and the
+        next is asked for only when the last has arrived."""
+        with self._opened(HTTP1, peer, True) as opened, BackendState(V1_ADDRESS, backend.port) as state:
+            before_kb = settled_kb(peer)
+            for number, connection in enumerate(opened, 1):
+                connection.ask(f"{PATH}?hold")
+                await_held(state, number)
+            state.release()
+            for connection in opened:
+                connection.answer()
+            with_kb = settled_kb(peer)
+            found = state.connections()
+            if not self._connections <= found <= self._connections + OTHERS_MAX:
+                raise Failure(f"it keeps {found:,} upstream connections, not {self._connections:,}")
+            check_open(opened)
+            self._processes.stop(backend.process)
+            return before_kb, with_kb, settled_kb(peer)
+
+    @contextlib.contextmanager
+    def _opened(self, spoken, peer, used):
+        """Connections to a proxy, after a request each if `used`; closed at the end."""
+        opened = []
+        try:
+            for number in range(self._connections):
+                opened.append(open_connection(spoken, peer.port, number))
+                if used:
+                    opened[-1].ask(PATH)
+                    opened[-1].answer()
+            yield opened
+        finally:
+            for connection in opened:
+                connection.close()
+
+
+def warm_up(peer, case):
+    """A few requests, so that what a proxy needs once is not charged to connections."""
+    connection = open_connection(case.wire(0).downstream, peer.port)
+    for _ in range(WARM_UP_REQUESTS):
+        connection.ask(PATH)
+        connection.answer()
+    connection.close()
+
+
+def await_held(state, wanted):
+    """Waits until the backend holds so many requests."""
+    deadline = time.monotonic() + HELD_SECONDS_MAX
+    while (held := state.held()) < wanted:
+        if time.monotonic() > deadline:
+            raise Failure(f"of {wanted:,} requests at once only {held:,} reach the backend")
+
+
+def check_open(opened):
+    """Fails if one of the connections was closed by the proxy."""
+    for number, connection in enumerate(opened, 1):
+        connection.socket.setblocking(False)
+        try:
+            if not connection.socket.recv(1):
+                raise Failure(f"connection {number:,} of {len(opened):,} was closed while idle")
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise Failure(f"connection {number:,} of {len(opened):,} broke while idle: {error}") from error
+
+
+def settled_kb(peer):
+    """Resident memory of a proxy once it does not move any more, or after a while."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    last, since = memory_kb(peer.pids())[0], time.monotonic()
+    while time.monotonic() < min(since + SETTLED_SECONDS, deadline):
+        time.sleep(SAMPLE_SECONDS)
+        now = memory_kb(peer.pids())[0]
+        if abs(now - last) > SETTLED_KB:
+            last, since = now, time.monotonic()
+    return memory_kb(peer.pids())[0]
