@@ -100,7 +100,7 @@ class IdleBench:
         try:
             wire = case.wire(self._connections)
             peer.start(self._processes, backend, self._proxy_cpus, directory, wire)
-            warm_up(peer, case)
+            warm_up(peer, wire.downstream)
             measured = self._downstream if case.side == "downstream" else self._upstream
             return Row(peer.name, case.title(), self._connections, *measured(case, peer, backend))
         finally:
@@ -151,9 +151,9 @@ class IdleBench:
                 connection.close()
 
 
-def warm_up(peer, case):
+def warm_up(peer, spoken):
     """A few requests, so that what a proxy needs once is not charged to connections."""
-    connection = open_connection(case.wire(0).downstream, peer.port)
+    connection = open_connection(spoken, peer.port)
     for _ in range(WARM_UP_REQUESTS):
         connection.ask(PATH)
         connection.answer()

@@ -1,5 +1,6 @@
 """Tests of what measures memory. Scripted servers stand for a proxy and for the backend."""
 
+import contextlib
 import pathlib
 import socket
 import socketserver
@@ -10,7 +11,7 @@ import threading
 import unittest
 from unittest import mock
 
-from . import idle, wire
+from . import idle, stalled, wire
 from .peers import HTTP1, HTTP2, Wire
 from .processes import Failure
 
@@ -20,7 +21,8 @@ def serve(case, handle):
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self):
-            handle(self.rfile, self.wfile)
+            with contextlib.suppress(ConnectionError, struct.error):  # the client has left
+                handle(self.rfile, self.wfile)
 
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -171,10 +173,83 @@ class Idle(unittest.TestCase):
             self.assertEqual(idle.settled_kb(mock.Mock()), 9002)
 
 
+class Stalled(unittest.TestCase):
+    def row(self, **figures):
+        usual = dict.fromkeys(("before_kb", "early_kb", "most_kb", "late_kb", "after_kb"), 10_000)
+        return stalled.Row("weft", "case", 100, **{**usual, **figures}, beside_ms=1.0, read_on=True)
+
+    def test_memory_is_flat_if_it_does_not_grow_after_all_have_stalled(self):
+        self.assertTrue(self.row(before_kb=1, most_kb=10_000 + stalled.FLAT_KB).is_flat())
+        self.assertFalse(self.row(most_kb=10_001 + stalled.FLAT_KB).is_flat())
+        self.assertTrue(self.row(early_kb=1_000_000, most_kb=1_010_000).is_flat())
+        self.assertEqual(self.row(late_kb=10_100).bytes_each(), 1024)
+
+    def test_streams_of_one_connection_are_read_until_their_windows_are_closed(self):
+        length, asked = 3 * wire.WINDOW_BYTES, []
+
+        def handle(reader, writer):
+            reader.read(len(wire.PREFACE))
+            writer.write(wire.frame(wire.SETTINGS, 0, 0, b""))
+            widened = None
+            while widened is None:
+                kind, _, stream, payload = read_frame(reader)
+                if kind == wire.HEADERS:
+                    writer.write(wire.frame(wire.HEADERS, wire.END_HEADERS, stream, b"\x88"))
+                    for count in [16_384] * 3 + [16_383]:
+                        writer.write(wire.frame(wire.DATA, 0, stream, bytes(count)))
+                    asked.append(stream)
+                widened = int.from_bytes(payload, "big") if kind == wire.WINDOW_UPDATE and stream else None
+            for _ in range((length - wire.WINDOW_BYTES) // 10):
+                writer.write(wire.frame(wire.DATA, 0, 1, bytes(10)))
+
+        case = next(case for case in stalled.CASES if case.one_connection)
+        with wire.connect(serve(self, handle)) as made:
+            client = wire.Http2(made, case.stream_window_bytes())
+            stalled.stall([client], case, stalled.Size(3, length, 0))
+            self.assertEqual(client.received, dict.fromkeys([1, 3, 5], wire.WINDOW_BYTES))
+            self.assertEqual((client.drain(length), asked), (length, [1, 3, 5]))
+
+    def test_a_body_is_pushed_as_far_as_the_other_side_takes_it_and_no_further(self):
+        taken, windows = [], struct.pack(">HI", wire.INITIAL_WINDOW_SIZE, 100_000)
+
+        def handle(reader, writer):
+            reader.read(len(wire.PREFACE))
+            writer.write(wire.frame(wire.SETTINGS, 0, 0, windows))
+            while True:
+                kind, _, _, payload = read_frame(reader)
+                taken.append(len(payload) if kind == wire.DATA else 0)
+                if sum(taken) == wire.WINDOW_BYTES:  # the connection's window; the stream's is larger now
+                    writer.write(wire.frame(wire.WINDOW_UPDATE, 0, 0, struct.pack(">I", 10_000)))
+
+        with wire.connect(serve(self, handle)) as made, mock.patch.object(stalled, "STILL_SECONDS", 0.3):
+            stalled.push([wire.Http2(made)], None, stalled.Size(1, 10**9, 0))
+        self.assertEqual(sum(taken), wire.WINDOW_BYTES + 10_000)
+
+    def test_who_takes_everything_does_not_stall(self):
+        def handle(reader, _):
+            while reader.read(65_536):
+                pass
+
+        port = serve(self, handle)
+        with wire.connect(port) as made, mock.patch.object(stalled, "STILL_SECONDS_MAX", 0.2):
+            with self.assertRaisesRegex(Failure, "still takes bodies"):
+                stalled.push([wire.Http1(made)], None, stalled.Size(1, 10**9, 0))
+
+    def test_a_request_beside_them_is_answered_or_not(self):
+        def answering(reader, writer):
+            read_head(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+        peer = mock.Mock(port=serve(self, answering), wire=Wire())
+        self.assertGreater(stalled.beside(peer), 0)
+        peer.port = serve(self, lambda reader, _: read_head(reader))
+        self.assertIsNone(stalled.beside(peer))
+
+
 class Scripts(unittest.TestCase):
     def test_each_script_tells_how_it_is_called_and_what_is_wrong(self):
         load = pathlib.Path(__file__).resolve().parents[1]
-        for name, bad in [("compare", "--rounds=0"), ("idle", "--connections=0")]:
+        for name, bad in [("compare", "--rounds=0"), ("idle", "--connections=0"), ("stalled", "--streams=0")]:
             with self.subTest(name=name):
                 called = [sys.executable, "-B", load / name]
                 told = subprocess.run([*called, "--help"], capture_output=True, text=True, check=True).stdout

@@ -44,6 +44,10 @@ impl Http1 {
             (self.state, control) = request(head, label, out)?;
         }
         self.incoming.drain(..taken);
+        if self.is_stalled() {
+            // What came of the body with the head.
+            self.incoming = Vec::new();
+        }
         if self.incoming.len() > HEAD_BYTES_MAX {
             return Err(ErrorKind::InvalidData.into());
         }
@@ -191,7 +195,9 @@ mod tests {
         connection.release("v1", &mut out);
         assert_eq!(connection.held(), 0);
         assert!(out.ends_with(b"\n"));
-        connection.receive(b"POST /a HTTP/1.1\r\ncontent-length: 9\r\n\r\n", "v1", &mut out).unwrap();
+        let mut post = b"POST /a HTTP/1.1\r\ncontent-length: 99999\r\n\r\n".to_vec();
+        post.resize(60_000, b'x');
+        connection.receive(&post, "v1", &mut out).unwrap();
         assert!(connection.is_stalled());
         let state = Http1::default().receive(b"GET /-/state HTTP/1.1\r\n\r\n", "v1", &mut out).unwrap();
         assert_eq!(state, Some(Control::State));
