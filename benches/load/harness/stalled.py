@@ -150,8 +150,10 @@ def stall(clients, case, size):
     client.greet()
     for _ in range(size.streams):
         client.ask(path)
-    while len(client.received) < size.streams or min(client.received.values()) < WINDOW_BYTES:
-        client.next_frame()
+    # A proxy may stall before all have got what their windows allow: it has windows of its own.
+    with contextlib.suppress(TimeoutError):
+        while len(client.received) < size.streams or min(client.received.values()) < WINDOW_BYTES:
+            client.next_frame()
 
 
 def push(clients, _, size):
