@@ -71,6 +71,9 @@ pub(super) fn is_http2(protocol: config::HttpProtocol, version: Version) -> bool
 pub(super) struct Spare<'a> {
     pub(super) head: &'a RequestHead,
     pub(super) body: &'a RequestBody,
+    /// Whether it is sent again without the policy's doing. Where the policy repeats refused streams, it alone does: both
+    /// together would ask an upstream that has too much to do twice as often.
+    pub(super) replays: bool,
 }
 
 impl Answered {
@@ -168,7 +171,7 @@ async fn send_h2(
         local_address.set(connection.local_address);
         match connection.client.send(*head, body).await {
             Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard) }),
-            Err(StreamError::Refused) if !replayed && spare.body.is_replayable() => {
+            Err(StreamError::Refused) if spare.replays && !replayed && spare.body.is_replayable() => {
                 replayed = true;
                 pool.replayed();
                 *head = spare.head.clone();

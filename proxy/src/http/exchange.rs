@@ -228,7 +228,8 @@ impl Forwarding<'_> {
                 self.body.stop_keeping();
             }
             let sent = Box::new(if final_use { head.take() } else { head.clone() });
-            let spare = http2.then_some(Spare { head: &head, body: &self.body });
+            let replays = !self.policy.is_some_and(retry::repeats_refused);
+            let spare = http2.then_some(Spare { head: &head, body: &self.body, replays });
             let active = endpoint.begin();
             let local_address = &record.upstream_local_address;
             local_address.set(None);

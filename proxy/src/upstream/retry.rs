@@ -60,6 +60,11 @@ pub(crate) enum Verdict {
     Retry,
 }
 
+/// Whether a policy repeats a request that the upstream has refused to look at.
+pub(crate) fn repeats_refused(policy: &RetryPolicy) -> bool {
+    after_reset(policy, Reset::RemoteRefused, 0) == Verdict::Retry
+}
+
 /// What comes after an attempt that got no answer. `retries` is the number made so far.
 pub(crate) fn after_reset(policy: &RetryPolicy, reset: Reset, retries: u32) -> Verdict {
     if matches!(reset, Reset::Overflow(_)) {

@@ -37,6 +37,15 @@ const HEAD_BYTES: usize = 1024;
 /// One connection.
 pub(crate) struct Conn<T>(RefCell<State<T>>);
 
+/// Why a body cannot be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It is none.
+    Malformed(&'static str),
+    /// The connection ended before it.
+    Closed,
+}
+
 /// What is known of it.
 pub(crate) struct State<T> {
     stream: T,
@@ -54,7 +63,7 @@ pub(crate) struct State<T> {
     /// Of the body that comes in.
     pub(super) decoder: Decoder,
     /// Why what came in cannot be read on.
-    pub(super) broken: Option<&'static str>,
+    pub(super) broken: Option<Broken>,
     /// The client waits for `100 Continue`.
     pub(super) owes_continue: bool,
 }
@@ -103,26 +112,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
             let _ = state.poll_flush(cx);
         }
         loop {
-            if let Some(what) = state.broken {
-                return Poll::Ready(Some(Err(StreamError::Protocol(what.to_owned()))));
+            match state.broken {
+                Some(Broken::Malformed(what)) => {
+                    return Poll::Ready(Some(Err(StreamError::Protocol(what.to_owned()))));
+                }
+                Some(Broken::Closed) => return Poll::Ready(Some(Err(StreamError::ConnectionClosed))),
+                None => {}
             }
             match state.decode() {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if state.decoder.is_ended() => return Poll::Ready(None),
                 Ok(None) => {}
                 Err(what) => {
-                    state.broken = Some(what);
+                    state.broken = Some(Broken::Malformed(what));
                     continue;
                 }
             }
             match ready!(state.poll_fill_body(cx)) {
                 Ok(1..) => {}
                 Ok(0) if state.decoder.close() => return Poll::Ready(None),
-                Ok(0) => {
-                    state.broken = Some("the connection ended in a body");
-                    return Poll::Ready(Some(Err(StreamError::ConnectionClosed)));
-                }
-                Err(_) => return Poll::Ready(Some(Err(StreamError::ConnectionClosed))),
+                Ok(0) | Err(_) => state.broken = Some(Broken::Closed),
             }
         }
     }

@@ -11,7 +11,7 @@ use http::Method;
 use http::header::CONNECTION;
 use tokio::net::TcpStream;
 
-use super::conn::{Conn, SendFailure, Sending};
+use super::conn::{Broken, Conn, SendFailure, Sending};
 use super::decode::Decoder;
 use super::head::{BadHead, Received};
 use super::{Framing, encode};
@@ -142,13 +142,14 @@ impl<S: Future<Output = ()>> Server<'_, S> {
     ) -> Result<Option<A>, ConnectionError> {
         let answer = poll_fn(|cx| {
             self.is_draining(cx);
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(Some(answer)));
-            }
+            let answer = answer.as_mut().poll(cx);
             let broken = self.conn.state().broken;
-            match broken {
-                Some(what) => Poll::Ready(Err(what)),
-                None => self.poll_gone(cx).map(|()| Ok(None)),
+            match (answer, broken) {
+                // Whoever leaves in the middle of a request waits for no answer.
+                (_, Some(Broken::Closed)) => Poll::Ready(Ok(None)),
+                (Poll::Ready(answer), _) => Poll::Ready(Ok(Some(answer))),
+                (Poll::Pending, Some(Broken::Malformed(what))) => Poll::Ready(Err(what)),
+                (Poll::Pending, None) => self.poll_gone(cx).map(|()| Ok(None)),
             }
         });
         match answer.await {
