@@ -21,14 +21,14 @@ impl Stage {
             Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
         let set = |settings: &mut weft::app::Settings| {
             for (name, value) in limits {
-                settings.limits.set(name, *value).unwrap();
+                settings.limits.set(name, *value).expect("a limit");
             }
         };
         Stage { backend, proxy: TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await }
     }
 
     async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.proxy.listener(0)).await.unwrap()
+        TcpStream::connect(self.proxy.listener(0)).await.expect("a connection")
     }
 
     /// Waits until the limit has been counted.
@@ -174,13 +174,14 @@ async fn rapid_resets_and_empty_frames_end_the_connection() {
     let stage = Stage::with(&[]).await;
     // Header block of `GET / HTTP/1.1`-like pseudo-headers, from HPACK's static table, and an authority.
     let block = b"\x82\x84\x86\x41\x07catalog";
+    let length = u8::try_from(block.len()).expect("a short block");
     let mut resets = HELLO.to_vec();
     for stream in (1..8_001u32).step_by(2) {
-        resets.extend([&[0, 0, block.len() as u8, 1, 5][..], &stream.to_be_bytes(), block].concat());
+        resets.extend([&[0, 0, length, 1, 5][..], &stream.to_be_bytes(), block].concat());
         resets.extend([&[0, 0, 4, 3, 0][..], &stream.to_be_bytes(), &[0, 0, 0, 8]].concat());
     }
     let mut empty = HELLO.to_vec();
-    empty.extend([&[0, 0, block.len() as u8, 1, 4, 0, 0, 0, 1][..], block].concat());
+    empty.extend([&[0, 0, length, 1, 4, 0, 0, 0, 1][..], block].concat());
     empty.extend([0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(5_000));
     let mut continuation = HELLO.to_vec();
     continuation.extend([0, 0, 0, 1, 0, 0, 0, 0, 1]);

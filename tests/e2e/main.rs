@@ -1,5 +1,7 @@
 //! End to end: a real proxy, real backends, real files, on loopback.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
 mod access_log;
 mod admin;
 mod admission;
