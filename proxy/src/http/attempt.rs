@@ -26,10 +26,14 @@ pub(super) struct Answered {
 /// Where an attempt goes.
 pub(super) struct Target<'t> {
     pub(super) endpoint: &'t EndpointState,
+    /// Whether HTTP/2 is spoken there.
+    pub(super) http2: bool,
+    /// Whether a request that an HTTP/2 upstream refuses to look at is sent again without the policy's doing. Where the
+    /// policy repeats refused streams, it alone does: both together would ask an upstream that has too much to do twice as
+    /// often.
+    pub(super) replays: bool,
     /// Where our end of the connection is noted.
     pub(super) local_address: &'t Cell<Option<SocketAddr>>,
-    /// What it takes to send the request once more.
-    pub(super) spare: Option<Spare<'t>>,
 }
 
 /// The use of a connection. Dropping it before the response has ended closes an HTTP/1 connection.
@@ -67,15 +71,6 @@ pub(super) fn is_http2(protocol: config::HttpProtocol, version: Version) -> bool
     }
 }
 
-/// What is needed to send a request over HTTP/2 once more.
-pub(super) struct Spare<'a> {
-    pub(super) head: &'a RequestHead,
-    pub(super) body: &'a RequestBody,
-    /// Whether it is sent again without the policy's doing. Where the policy repeats refused streams, it alone does: both
-    /// together would ask an upstream that has too much to do twice as often.
-    pub(super) replays: bool,
-}
-
 impl Answered {
     /// The answer is of no use: its connection is, if there is nothing more to be read on it.
     pub(super) fn discard(self) {
@@ -85,21 +80,16 @@ impl Answered {
     }
 }
 
-/// Sends a request to an endpoint and waits for the head of its answer, but not beyond the deadlines. With a spare it
-/// goes over HTTP/2.
+/// Sends a request to an endpoint and waits for the head of its answer, but not beyond the deadlines.
 pub(super) async fn run(
-    Target { endpoint, local_address, spare }: Target<'_>,
-    head: Box<RequestHead>,
+    to: Target<'_>,
+    head: &RequestHead,
     request: &RequestBody,
     route: &mut Option<Deadline>,
     per_try: Option<Duration>,
 ) -> Result<Answered, Failed> {
-    let body = request.attempt();
     let sending = async {
-        match spare {
-            Some(spare) => send_h2(&endpoint.pool, head, body, (spare, local_address)).await,
-            None => send_h1(&endpoint.pool, head, body, local_address).await,
-        }
+        if to.http2 { send_h2(&to, head, request).await } else { send_h1(&to, head, request.attempt()).await }
     };
     let mut sending = pin!(sending);
     let mut own: Option<Deadline> = None;
@@ -111,7 +101,7 @@ pub(super) async fn run(
             return Poll::Ready(Err(Failed::RouteTimeout));
         }
         // An attempt's time begins when it has a connection: to get one has a limit of its own.
-        if own.is_none() && local_address.get().is_some() {
+        if own.is_none() && to.local_address.get().is_some() {
             own = per_try.map(|limit| Deadline::new(request, time::now(), limit));
         }
         if poll_passed(&mut own, cx).is_ready() {
@@ -123,25 +113,22 @@ pub(super) async fn run(
 }
 
 async fn send_h1(
-    pool: &Rc<Pool>,
-    mut head: Box<RequestHead>,
+    to: &Target<'_>,
+    head: &RequestHead,
     mut body: AttemptBody,
-    local_address: &Cell<Option<SocketAddr>>,
 ) -> Result<Answered, (Reset, Option<String>)> {
+    let pool = &to.endpoint.pool;
     loop {
         let connection = reading_ahead(pool.h1(), &mut body).await;
         let mut connection = connection.map_err(connect_failed)?;
-        local_address.set(connection.local_address);
+        to.local_address.set(connection.local_address);
         match connection.client.send(head, body).await {
             Ok((head, body)) => {
                 return Ok(Answered { head, body, lease: Lease::H1(pool.clone(), connection) });
             }
             Err(failed) => match failed.unsent {
                 // The upstream had closed an idle connection and nothing was sent on it: another one serves as well.
-                Some((unsent, unsent_body)) if connection.was_used() => {
-                    head = unsent;
-                    body = unsent_body;
-                }
+                Some(unsent) if connection.was_used() => body = unsent,
                 _ => return Err(stream_failed(&failed.error)),
             },
         }
@@ -150,11 +137,12 @@ async fn send_h1(
 
 /// A request that the upstream promises not to have looked at is sent once more, if all of it is still there.
 async fn send_h2(
-    pool: &Rc<Pool>,
-    mut head: Box<RequestHead>,
-    mut body: AttemptBody,
-    (spare, local_address): (Spare<'_>, &Cell<Option<SocketAddr>>),
+    to: &Target<'_>,
+    head: &RequestHead,
+    request: &RequestBody,
 ) -> Result<Answered, (Reset, Option<String>)> {
+    let pool = &to.endpoint.pool;
+    let mut body = request.attempt();
     let mut replayed = false;
     loop {
         let guard = reading_ahead(pool.h2(), &mut body).await;
@@ -168,14 +156,13 @@ async fn send_h2(
             }
             return Err(stream_failed(&error));
         }
-        local_address.set(connection.local_address);
-        match connection.client.send(*head, body).await {
+        to.local_address.set(connection.local_address);
+        match connection.client.send(head.clone(), body).await {
             Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard) }),
-            Err(StreamError::Refused) if spare.replays && !replayed && spare.body.is_replayable() => {
+            Err(StreamError::Refused) if to.replays && !replayed && request.is_replayable() => {
                 replayed = true;
                 pool.replayed();
-                *head = spare.head.clone();
-                body = spare.body.attempt();
+                body = request.attempt();
             }
             Err(error) => return Err(stream_failed(&error)),
         }

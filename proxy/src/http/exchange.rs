@@ -9,7 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
-use super::attempt::{self, Answered, Failed, Spare, Target};
+use super::attempt::{self, Answered, Failed, Target};
 use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError};
 use super::connection::Downstream;
 use super::engine::{Engine, ListenerView, RouteHandle};
@@ -223,18 +223,15 @@ impl Forwarding<'_> {
             self.prepare(record, &mut head, destination)?;
             let last = self.policy.is_none_or(|policy| retries >= policy.num_retries);
             let http2 = attempt::is_http2(protocol, head.version);
-            let final_use = last && !http2;
-            if final_use {
+            let replays = http2 && !self.policy.is_some_and(retry::repeats_refused);
+            if last && !replays {
                 self.body.stop_keeping();
             }
-            let sent = Box::new(if final_use { head.take() } else { head.clone() });
-            let replays = !self.policy.is_some_and(retry::repeats_refused);
-            let spare = http2.then_some(Spare { head: &head, body: &self.body, replays });
             let active = endpoint.begin();
             let local_address = &record.upstream_local_address;
             local_address.set(None);
-            let to = Target { endpoint: &endpoint, local_address, spare };
-            let outcome = attempt::run(to, sent, &self.body, &mut deadline, self.timeouts.per_try).await;
+            let to = Target { endpoint: &endpoint, http2, replays, local_address };
+            let outcome = attempt::run(to, &head, &self.body, &mut deadline, self.timeouts.per_try).await;
             if outcome.is_err()
                 && let Some(failure) = self.body.failure()
             {

@@ -81,7 +81,7 @@ impl Client {
             path: Some(PathAndQuery::from_static(path)),
             headers: headers.collect(),
         };
-        let sent = connection.send(Box::new(head), EmptyBody).await;
+        let sent = connection.send(&head, EmptyBody).await;
         let (head, mut body) = sent.map_err(|failed| failed.error.to_string())?;
         let mut read = Vec::new();
         while let Some(frame) = poll_fn(|cx| body.poll_frame(cx)).await {

@@ -59,20 +59,6 @@ pub(crate) struct RequestHead {
     pub(crate) headers: HeaderMap,
 }
 
-impl RequestHead {
-    /// Takes everything out, for a last use.
-    pub(crate) fn take(&mut self) -> RequestHead {
-        RequestHead {
-            method: std::mem::take(&mut self.method),
-            version: self.version,
-            authority: self.authority.take(),
-            scheme: self.scheme.take(),
-            path: self.path.take(),
-            headers: std::mem::take(&mut self.headers),
-        }
-    }
-}
-
 /// The head of a response.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {

@@ -41,12 +41,12 @@ enum Phase {
     Over,
 }
 
-/// A request that failed, and the request itself when it is known that nothing of it was sent.
+/// A request that failed, and its body when it is known that nothing of it was sent.
 pub(crate) struct SendError<B> {
     /// Why.
     pub(crate) error: StreamError,
-    /// The request, to be sent on another connection.
-    pub(crate) unsent: Option<(Box<RequestHead>, B)>,
+    /// The body, to be sent on another connection.
+    pub(crate) unsent: Option<B>,
 }
 
 /// The rest of a request that is still being sent while its answer comes; ready when it was sent. It is boxed because it
@@ -87,13 +87,13 @@ impl Client {
     /// the future, or the answer's body before its end, makes the connection useless.
     pub(crate) async fn send<B: Body>(
         &mut self,
-        head: Box<RequestHead>,
+        head: &RequestHead,
         body: B,
     ) -> Result<(ResponseHead, RecvBody), SendError<B>> {
         let shared = &self.shared;
         shared.phase.set(Phase::Busy);
-        let framing = encode::request_framing(&head, &body);
-        encode::request(&head, framing, shared.conn.state().begin_head());
+        let framing = encode::request_framing(head, &body);
+        encode::request(head, framing, shared.conn.state().begin_head());
         let mut body = Some(body);
         let mut sending = Some(Sending::new(framing));
         let mut informational = 0;
@@ -125,7 +125,6 @@ impl Client {
                 shared.phase.set(Phase::Over);
                 let wrote = shared.conn.state().wrote();
                 let unsent = body.filter(|_| !wrote && error == StreamError::ConnectionClosed);
-                let unsent = unsent.map(|body| (head, body));
                 Err(SendError { error, unsent })
             }
         }
