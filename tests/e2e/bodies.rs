@@ -243,7 +243,8 @@ async fn an_early_answer_ends_the_exchange() {
         let mut client = H2::connect(side.listener(0)).await;
         for _ in 0..2 {
             let mut stream = client.begin(post(), false).await;
-            stream.sender.send_data(Bytes::from_static(b"12345"), false).expect("a piece");
+            // The answer may be faster than this.
+            let _ = stream.sender.send_data(Bytes::from_static(b"12345"), false);
             let answer = stream.answer().await;
             assert_eq!((answer.status.as_u16(), &*answer.text()), (413, "no"), "{name}");
             ended(&mut told).await;

@@ -86,7 +86,7 @@ async fn of_a_route() {
             let line = log.next().await;
             assert_eq!(line.ending(), ending, "{name}");
             let duration: u64 = line.field("duration").parse().expect("milliseconds");
-            assert!(ending.contains(" - ") || (100..2000).contains(&duration), "{name}: {duration} ms");
+            assert!(ending.contains(" - ") || (80..5000).contains(&duration), "{name}: {duration} ms");
         }
     }
 }
@@ -238,6 +238,6 @@ async fn of_an_attempt() {
         let details = "upstream_reset_before_response_started{connection_timeout}";
         assert_eq!(line.ending(), format!("503 URX,UF {details}"), "{name}");
         let duration: u64 = line.field("duration").parse().expect("milliseconds");
-        assert!((600..5000).contains(&duration), "{name}: two connects of 300 ms each: {duration} ms");
+        assert!((550..5000).contains(&duration), "{name}: two connects of 300 ms each: {duration} ms");
     }
 }

@@ -196,3 +196,28 @@ async fn a_connection_that_grew_stale_costs_no_request() {
     }
     assert_eq!(backend.accepted(), 10);
 }
+
+/// How large a head may be: those of requests as Envoy takes them, those of answers a little larger.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_too_large() {
+    let backend = ScriptedBackend::new(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            let length = head.split(' ').nth(1).and_then(|path| path.trim_start_matches('/').parse().ok());
+            let filler = "x".repeat(length.unwrap_or(0));
+            peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-filler: {filler}\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let proxies = TestProxy::of(mesh).listen("catalog", 8000).both().await;
+    // Bytes of the request's head and of the answer's, and the status.
+    let table = [(50_000, 0, 200), (70_000, 0, 431), (0, 75_000, 200), (0, 85_000, 502)];
+    for side in proxies.each() {
+        for (request, answer, status) in table {
+            let filler = "x".repeat(request);
+            let text = format!("GET /{answer} HTTP/1.1\nHost: catalog\nX-Filler: {filler}\n\n");
+            let seen = ask(side.listener(0), &text).await.status;
+            assert_eq!(seen, status, "{}: {request} {answer}", side.name());
+        }
+    }
+}

@@ -12,10 +12,11 @@ use super::{headers, path};
 /// Checks and completes a head. `random` makes the ID of a request that has none.
 pub(crate) fn admit(
     head: &mut RequestHead,
+    bodiless: bool,
     settings: &config::HttpConnectionManager,
     random: impl FnOnce() -> u128,
 ) -> Result<(), Refusal> {
-    check_syntax(head)?;
+    check_syntax(head, bodiless)?;
     if head.version == Version::Http10 && !settings.accept_http_10 {
         return Err(Refusal::LowVersion);
     }
@@ -35,7 +36,7 @@ pub(crate) fn admit(
 }
 
 /// What the library accepts and Envoy does not.
-fn check_syntax(head: &RequestHead) -> Result<(), Refusal> {
+fn check_syntax(head: &RequestHead, bodiless: bool) -> Result<(), Refusal> {
     match &head.path {
         None if head.method != Method::CONNECT => return Err(Refusal::BadTarget),
         Some(path) if !is_path(path.as_str(), &head.method) => return Err(Refusal::BadTarget),
@@ -43,6 +44,9 @@ fn check_syntax(head: &RequestHead) -> Result<(), Refusal> {
     }
     if head.authority.as_ref().is_some_and(|authority| !is_authority(authority)) {
         return Err(Refusal::BadAuthority);
+    }
+    if bodiless {
+        return Ok(());
     }
     match head.headers.get(TRANSFER_ENCODING) {
         Some(coding) if !is_chunked_only(&head.headers, coding) => Err(Refusal::UnknownTransferCoding),

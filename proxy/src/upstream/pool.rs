@@ -20,6 +20,7 @@ pub(crate) use self::h2::H2Guard;
 use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
+use crate::http::codec::RESPONSE_HEAD_BYTES_MAX;
 use crate::time;
 use line::Line;
 
@@ -64,7 +65,7 @@ pub(crate) struct Pool {
     address: SocketAddr,
     limits: Rc<Limits>,
     monitor: Rc<Monitor>,
-    /// Limits of the heads that upstreams send: Envoy's defaults.
+    /// Limits of the heads that upstreams send: Envoy's.
     head_limits: Rc<config::Limits>,
     settings: Cell<Settings>,
     /// HTTP/1 connections without a request.
@@ -91,7 +92,10 @@ impl Pool {
             address,
             limits,
             monitor,
-            head_limits: Rc::default(),
+            head_limits: Rc::new(config::Limits {
+                head_bytes_max: RESPONSE_HEAD_BYTES_MAX.into(),
+                ..config::Limits::default()
+            }),
             settings: Cell::new(settings),
             h1_idle: RefCell::default(),
             h1_line: RefCell::default(),
