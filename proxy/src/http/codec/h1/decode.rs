@@ -26,8 +26,9 @@ const TRAILER_BYTES_MAX: usize = 16 * 1024;
 /// Fields of a trailer section.
 const TRAILERS_MAX: usize = 100;
 
-/// What has no meaning, or a dangerous one, after the body (RFC 9110 section 6.5.1); it is left out.
-const NOT_IN_TRAILERS: [HeaderName; 11] = [
+/// What has no meaning, or a dangerous one, after the body (RFC 9110 section 6.5.1), and what HTTP/2 does not have; it is
+/// left out.
+pub(super) const NOT_IN_TRAILERS: [HeaderName; 13] = [
     AUTHORIZATION,
     CONNECTION,
     CONTENT_ENCODING,
@@ -35,6 +36,8 @@ const NOT_IN_TRAILERS: [HeaderName; 11] = [
     CONTENT_RANGE,
     CONTENT_TYPE,
     HOST,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     TE,
     TRAILER,
     TRANSFER_ENCODING,
@@ -58,6 +61,10 @@ enum State {
     Size {
         size: u64,
         digits: u8,
+    },
+    /// In the spaces that may follow them.
+    Space {
+        size: u64,
     },
     /// After them.
     Extension {
@@ -145,16 +152,17 @@ impl Decoder {
                 State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
             (State::Size { digits: 0, .. }, _) => return Err("invalid chunk size"),
-            (State::Size { size, .. }, b'\r') => State::SizeEnd { size },
-            (State::Size { size, .. }, b';' | b' ' | b'\t') => State::Extension { size },
-            (State::Size { .. }, _) => return Err("invalid chunk size"),
+            (State::Size { size, .. } | State::Space { size }, b'\r') => State::SizeEnd { size },
+            (State::Size { size, .. } | State::Space { size }, b';') => State::Extension { size },
+            (State::Size { size, .. } | State::Space { size }, b' ' | b'\t') => {
+                self.pass_over()?;
+                State::Space { size }
+            }
+            (State::Size { .. } | State::Space { .. }, _) => return Err("invalid chunk size"),
             (State::Extension { size }, b'\r') => State::SizeEnd { size },
             (State::Extension { .. }, 0..=8 | 10..=31 | 0x7f) => return Err("invalid chunk extension"),
             (State::Extension { size }, _) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
-                    return Err("chunk extensions too large");
-                }
+                self.pass_over()?;
                 State::Extension { size }
             }
             (State::SizeEnd { size: 0 }, b'\n') => State::Trailers,
@@ -165,9 +173,24 @@ impl Decoder {
         })
     }
 
+    /// One byte of what is ignored.
+    fn pass_over(&mut self) -> Result<(), &'static str> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
+            return Err("chunk extensions too large");
+        }
+        Ok(())
+    }
+
     fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, &'static str> {
         let mut room = [httparse::EMPTY_HEADER; TRAILERS_MAX];
         let parsed = match httparse::parse_headers(buffer, &mut room) {
+            // Who wants both bytes of a line's end would see another end of the body, and another request behind it.
+            Ok(Status::Complete((length, _)))
+                if has_bare_line_feed(buffer.get(..length).unwrap_or_default()) =>
+            {
+                return Err("invalid trailers");
+            }
             Ok(Status::Complete((length, parsed))) => Some((length, collect(parsed)?)),
             Ok(Status::Partial) => None,
             Err(_) => return Err("invalid trailers"),
@@ -182,6 +205,11 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Whether one of these lines, all of which have ended, ends without a carriage return.
+fn has_bare_line_feed(lines: &[u8]) -> bool {
+    lines.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
 }
 
 fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
@@ -278,7 +306,15 @@ mod tests {
             true,
             "Z",
         );
-        check(Framing::Chunked, "0\r\nContent-Length: 5\r\nHost: x\r\n\r\n", "", &[], true, "");
+        check(
+            Framing::Chunked,
+            "0\r\nContent-Length: 5\r\nHost: x\r\nKeep-Alive: 5\r\n\r\n",
+            "",
+            &[],
+            true,
+            "",
+        );
+        check(Framing::Chunked, "1 ;a\r\n!\r\n0\r\n\r\nGET / HTTP/1.1\n", "!", &[], true, "GET / HTTP/1.1\n");
     }
 
     #[test]
@@ -290,6 +326,8 @@ mod tests {
             ("0x1\r\na", "invalid chunk size"),
             ("1\na\r\n", "invalid chunk size"),
             ("1\r\r\na", "invalid chunk line"),
+            ("1 a\r\n", "invalid chunk size"),
+            ("1 0\r\n", "invalid chunk size"),
             ("1;a\nb\r\n", "invalid chunk extension"),
             ("1;\0\r\n", "invalid chunk extension"),
             ("1\r\naX", "invalid chunk line"),
@@ -298,6 +336,9 @@ mod tests {
             ("00000000000000001\r\na", "chunk size too large"),
             ("0\r\nno colon\r\n\r\n", "invalid trailers"),
             ("0\r\na : b\r\n\r\n", "invalid trailers"),
+            ("0\r\n\n", "invalid trailers"),
+            ("0\r\na: b\n\r\n", "invalid trailers"),
+            ("0\r\na: b\r\n\n", "invalid trailers"),
         ] {
             for size in 1..=bytes.len() {
                 assert_eq!(decode(Framing::Chunked, bytes.as_bytes(), size), Err(why), "{bytes:?} by {size}");
@@ -309,6 +350,8 @@ mod tests {
     fn what_is_ignored_is_limited() {
         let extension = format!("1;{}\r\na\r\n", "x".repeat(CHUNK_EXTENSION_BYTES_MAX as usize + 1));
         assert_eq!(decode(Framing::Chunked, extension.as_bytes(), 9), Err("chunk extensions too large"));
+        let spaces = format!("1{}\r\na\r\n", " ".repeat(CHUNK_EXTENSION_BYTES_MAX as usize + 1));
+        assert_eq!(decode(Framing::Chunked, spaces.as_bytes(), 9), Err("chunk extensions too large"));
         let many = "1;x\r\na\r\n".repeat(CHUNK_EXTENSION_BYTES_MAX as usize);
         assert!(decode(Framing::Chunked, many.as_bytes(), 4096).is_ok());
         let trailers = format!("0\r\nx: {}", "x".repeat(TRAILER_BYTES_MAX));

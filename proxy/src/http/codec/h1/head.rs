@@ -168,7 +168,7 @@ impl HeadReader {
         let status = StatusCode::from_u16(response.code.unwrap_or_default())
             .map_err(|_| BadHead::request("invalid status"))?;
         let (headers, fields) = collect(buffer, &bytes, response.headers)?;
-        let framing = fields.response_framing(status, method)?;
+        let framing = fields.response_framing(status, version, method)?;
         buffer.advance(length);
         self.seen = 0;
         Ok(Some(Received {
@@ -249,11 +249,10 @@ impl Fields {
     /// Takes note of a header; `false` when it says nothing new and is left out.
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, BadHead> {
         if *name == CONTENT_LENGTH {
-            // RFC 9112 section 6.3: equal values may be taken as one, others leave the framing unknown.
+            // RFC 9112 section 6.3 lets equal values be taken as one; Envoy does not.
             let length = parse_length(value.as_bytes()).ok_or(BadHead::request("invalid content-length"))?;
             return match self.length.replace(length) {
                 None => Ok(true),
-                Some(known) if known == length => Ok(false),
                 Some(_) => Err(BadHead::request("several content-lengths")),
             };
         }
@@ -295,9 +294,22 @@ impl Fields {
     }
 
     /// RFC 9112 section 6.3, where it says "response".
-    fn response_framing(&self, status: StatusCode, method: &Method) -> Result<Framing, BadHead> {
+    fn response_framing(
+        &self,
+        status: StatusCode,
+        version: Version,
+        method: &Method,
+    ) -> Result<Framing, BadHead> {
         if self.chunked && self.length.is_some() {
             return Err(BadHead::request("transfer-encoding with content-length"));
+        }
+        if self.chunked && version == Version::Http10 {
+            return Err(BadHead::request("transfer-encoding in HTTP/1.0"));
+        }
+        // RFC 9110 section 8.6; Envoy takes a length of nothing.
+        if status == StatusCode::NO_CONTENT && (self.chunked || self.length.is_some_and(|length| length > 0))
+        {
+            return Err(BadHead::request("204 with a body"));
         }
         if self.is_coded {
             return Err(BadHead::request("unsupported transfer-encoding"));

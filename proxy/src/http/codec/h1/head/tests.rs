@@ -55,7 +55,6 @@ fn requests() {
     check("GET / HTTP/1.1\r\nconnection: x, CLOSE\r\n\r\n", Ok("GET - / Empty close"));
     check("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc", Ok("POST a / Length(3) abc"));
     check("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", Ok("POST a / Empty"));
-    check("POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", Ok("POST - / Length(3)"));
     check("POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n", Ok("POST - / Chunked"));
     check(
         "PUT / HTTP/1.1\r\nexpect: 100-Continue\r\ncontent-length: 1\r\n\r\n",
@@ -94,6 +93,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
             "400 transfer-encoding with content-length",
         ),
         ("POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n", "400 several content-lengths"),
+        ("POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", "400 several content-lengths"),
         ("POST / HTTP/1.1\r\ncontent-length: 3, 3\r\n\r\n", "400 invalid content-length"),
         ("POST / HTTP/1.1\r\ncontent-length: +3\r\n\r\n", "400 invalid content-length"),
         ("POST / HTTP/1.1\r\ncontent-length: 0x3\r\n\r\n", "400 invalid content-length"),
@@ -148,7 +148,19 @@ fn responses() {
     check(Method::GET, "HTTP/1.1 200 OK\r\n\r\n", Ok("200 UntilClose close"));
     check(Method::GET, "HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\n", Ok("200 Length(3) close"));
     check(Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", Ok("200 Empty"));
-    check(Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 3\r\n\r\n", Ok("204 Empty"));
+    check(Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", Ok("204 Empty"));
+    check(Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", Ok("204 Empty"));
+    check(Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 3\r\n\r\n", Err("204 with a body"));
+    check(
+        Method::GET,
+        "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+        Err("204 with a body"),
+    );
+    check(
+        Method::GET,
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        Err("transfer-encoding in HTTP/1.0"),
+    );
     check(Method::GET, "HTTP/1.1 304 Not Modified\r\ncontent-length: 3\r\n\r\n", Ok("304 Empty"));
     check(Method::GET, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", Ok("103 Empty"));
     check(Method::GET, "HTTP/1.1 200 OK\r\ncontent-le", Ok("more"));
