@@ -2,21 +2,60 @@
 //! completed with. Semantics: Envoy's HTTP/1 codec and the beginning of its `ConnectionManagerImpl::decodeHeaders`,
 //! in its order.
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::Scheme;
 use http::{HeaderValue, Method};
 
-use super::codec::{RequestHead, Version, is_chunked_only};
+use super::codec::{RequestHead, Version};
 use super::error::Refusal;
+use super::headers::NotSanitized;
 use super::{headers, path};
+
+/// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody.
+const METHODS: [&str; 34] = [
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "MSEARCH",
+    "NOTIFY",
+    "OPTIONS",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+];
 
 /// Checks and completes a head. `random` makes the ID of a request that has none.
 pub(crate) fn admit(
     head: &mut RequestHead,
-    bodiless: bool,
     settings: &config::HttpConnectionManager,
     random: impl FnOnce() -> u128,
 ) -> Result<(), Refusal> {
-    check_syntax(head, bodiless)?;
+    check_syntax(head)?;
     if head.version == Version::Http10 && !settings.accept_http_10 {
         return Err(Refusal::LowVersion);
     }
@@ -29,28 +68,95 @@ pub(crate) fn admit(
             head.path = Some(normalized);
         }
     }
-    let upgrade = headers::sanitize_request(head);
+    let sanitized = headers::sanitize_request(head);
     let scheme = headers::identify_request(head, random);
-    upgrade.map_err(|_| Refusal::UpgradeRefused)?;
+    sanitized.map_err(|refused| match refused {
+        NotSanitized::Upgrade => Refusal::UpgradeRefused,
+        NotSanitized::Nominated => Refusal::BadConnection,
+    })?;
     scheme.map_err(|_| Refusal::NoRoute)
 }
 
 /// What the library accepts and Envoy does not.
-fn check_syntax(head: &RequestHead, bodiless: bool) -> Result<(), Refusal> {
-    match &head.path {
-        None if head.method != Method::CONNECT => return Err(Refusal::BadTarget),
-        Some(path) if !is_path(path.as_str(), &head.method) => return Err(Refusal::BadTarget),
-        Some(_) | None => {}
+fn check_syntax(head: &mut RequestHead) -> Result<(), Refusal> {
+    if head.version != Version::Http2 && !is_known(&head.method) {
+        return Err(Refusal::UnknownMethod);
+    }
+    if !is_target(head) {
+        return Err(Refusal::BadTarget);
     }
     if head.authority.as_ref().is_some_and(|authority| !is_authority(authority)) {
         return Err(Refusal::BadAuthority);
     }
-    if bodiless {
-        return Ok(());
+    match head.version {
+        Version::Http2 => check_http2(head)?,
+        Version::Http10 | Version::Http11 if head.scheme.is_some() => check_absolute(head)?,
+        Version::Http10 | Version::Http11 => {}
     }
-    match head.headers.get(TRANSFER_ENCODING) {
-        Some(coding) if !is_chunked_only(&head.headers, coding) => Err(Refusal::UnknownTransferCoding),
-        Some(_) | None => Ok(()),
+    // The codec takes off `chunked`, where it stands alone.
+    if head.headers.contains_key(TRANSFER_ENCODING) { Err(Refusal::UnknownTransferCoding) } else { Ok(()) }
+}
+
+fn is_known(method: &Method) -> bool {
+    let usual = matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::HEAD
+            | Method::OPTIONS
+            | Method::PATCH
+    );
+    usual || METHODS.contains(&method.as_str())
+}
+
+/// RFC 9112 section 3.2: the form of a target belongs to the method.
+fn is_target(head: &RequestHead) -> bool {
+    let connects = head.method == Method::CONNECT;
+    match &head.path {
+        None => connects && head.authority.as_ref().is_some_and(|authority| has_port(authority.as_bytes())),
+        Some(path) => !connects && is_path(path.as_str(), &head.method),
+    }
+}
+
+/// Whether an authority ends in a port.
+fn has_port(authority: &[u8]) -> bool {
+    let port = authority.rsplit(|byte| *byte == b':').next().unwrap_or_default();
+    let port = std::str::from_utf8(port).ok().filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    port.is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+/// The authority of an absolute target loses its user, and has a port or none.
+fn check_absolute(head: &mut RequestHead) -> Result<(), Refusal> {
+    let Some(authority) = &head.authority else { return Ok(()) };
+    let host = authority.as_bytes().rsplit(|byte| *byte == b'@').next().unwrap_or_default();
+    let behind_address = host.rsplit(|byte| *byte == b']').next().unwrap_or_default();
+    if behind_address.contains(&b':') && !has_port(host) {
+        return Err(Refusal::BadTarget);
+    }
+    if host.len() != authority.len() {
+        head.authority = Some(HeaderValue::from_bytes(host).map_err(|_| Refusal::BadAuthority)?);
+    }
+    Ok(())
+}
+
+/// What HTTP/2 leaves open and HTTP/1 does not: it may be the upstream's protocol.
+fn check_http2(head: &RequestHead) -> Result<(), Refusal> {
+    // RFC 9113 section 8.3.1: no user; and a Host beside `:authority` is one, too, though it goes no further.
+    let has_user = head.authority.as_ref().is_some_and(|authority| authority.as_bytes().contains(&b'@'));
+    if has_user || !head.headers.get(HOST).is_none_or(is_authority) {
+        return Err(Refusal::BadAuthority);
+    }
+    if head.scheme.as_ref().map(Scheme::as_str) == Some("") {
+        return Err(Refusal::BadMessaging);
+    }
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let is_length = |length: &[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    if lengths.next().is_none_or(is_length) && lengths.next().is_none() {
+        Ok(())
+    } else {
+        Err(Refusal::BadMessaging)
     }
 }
 
@@ -65,4 +171,111 @@ fn is_authority(authority: &HeaderValue) -> bool {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'!' | b'$'..=b'.' | b':' | b';' | b'=' | b'@' | b'[' | b']' | b'_' | b'~')
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(version: Version, method: &str, target: &str, host: &[u8]) -> RequestHead {
+        let uri = target.parse::<http::Uri>().unwrap().into_parts();
+        let mut headers = http::HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_bytes(host).unwrap());
+        let authority = uri.authority.as_ref().map(|authority| authority.as_str().as_bytes());
+        RequestHead {
+            method: method.parse().unwrap(),
+            version,
+            authority: HeaderValue::from_bytes(authority.unwrap_or(host)).ok(),
+            scheme: uri.scheme,
+            path: uri.path_and_query,
+            headers,
+        }
+    }
+
+    fn check(method: &str, target: &str, expected: Option<&str>) {
+        let mut head = head(Version::Http11, method, target, b"catalog");
+        let verdict = check_syntax(&mut head);
+        let authority = head.authority.as_ref().and_then(|authority| authority.to_str().ok());
+        let expected = expected.ok_or(Refusal::BadTarget);
+        assert_eq!(verdict.map(|()| authority.unwrap_or_default()), expected, "{method} {target}");
+    }
+
+    #[test]
+    fn the_form_of_the_target_belongs_to_the_method() {
+        check("GET", "/a?b", Some("catalog"));
+        check("GET", "http://other:80/a", Some("other:80"));
+        check("GET", "https://[::1]/a", Some("[::1]"));
+        check("GET", "http://me:secret@other/a", Some("other"));
+        check("GET", "http://other:port/a", None);
+        check("GET", "http://other:70000/a", None);
+        check("GET", "other:80", None);
+        check("GET", "http://other?b", None);
+        check("GET", "*", None);
+        check("GET", "/\u{e9}", None);
+        check("OPTIONS", "*", Some("catalog"));
+        check("CONNECT", "other:443", Some("other:443"));
+        check("CONNECT", "other", None);
+        check("CONNECT", "/a", None);
+    }
+
+    #[test]
+    fn what_an_authority_is() {
+        for (host, good) in [
+            (&b"catalog"[..], true),
+            (b"CATALOG.shop:8000", true),
+            (b"[::1]:80", true),
+            (b"cata_log", true),
+            (b"", true),
+            (b"cata log", false),
+            (b"catalog/a", false),
+            (b"catalog?a", false),
+            (b"catalog#a", false),
+            (b"cata\\log", false),
+            (b"cata\tlog", false),
+            (b"cata\xe9log", false),
+        ] {
+            let verdict = check_syntax(&mut head(Version::Http11, "GET", "/", host));
+            assert_eq!(verdict.is_ok(), good, "{}", String::from_utf8_lossy(host));
+        }
+        let with_user = |version| check_syntax(&mut head(version, "GET", "/", b"me@catalog"));
+        assert_eq!(with_user(Version::Http11), Ok(()));
+        assert_eq!(with_user(Version::Http2), Err(Refusal::BadAuthority));
+        let mut beside = head(Version::Http2, "GET", "http://catalog/", b"cata log");
+        assert_eq!(check_syntax(&mut beside), Err(Refusal::BadAuthority));
+    }
+
+    #[test]
+    fn methods() {
+        for (name, good) in [("GET", true), ("PROPFIND", true), ("get", false), ("BREW", false)] {
+            let verdict = |version| check_syntax(&mut head(version, name, "/", b"catalog")).is_ok();
+            assert_eq!(verdict(Version::Http11), good, "{name}");
+            assert!(verdict(Version::Http2), "{name}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_http2_are_one_number() {
+        for (values, good) in [
+            (&["3"][..], true),
+            (&["3", "3"], false),
+            (&["3, 3"], false),
+            (&["+3"], false),
+            (&[""], false),
+            (&[], true),
+        ] {
+            let mut head = head(Version::Http2, "POST", "/", b"catalog");
+            for value in values {
+                head.headers.append(CONTENT_LENGTH, HeaderValue::from_static(value));
+            }
+            let expected = if good { Ok(()) } else { Err(Refusal::BadMessaging) };
+            assert_eq!(check_syntax(&mut head), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_coding_that_the_codec_left_is_not_understood() {
+        let mut head = head(Version::Http11, "POST", "/", b"catalog");
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        assert_eq!(check_syntax(&mut head), Err(Refusal::UnknownTransferCoding));
+    }
 }

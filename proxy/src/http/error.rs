@@ -12,10 +12,16 @@ use crate::upstream::retry::Reset;
 /// Why weft answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// A target that is no path.
+    /// A method that nobody knows.
+    UnknownMethod,
+    /// A target that is none, or none of this method.
     BadTarget,
     /// A Host that cannot be one.
     BadAuthority,
+    /// A Connection header that would take off what says who asks whom.
+    BadConnection,
+    /// An HTTP/2 message that would be no HTTP/1 message.
+    BadMessaging,
     /// A body in a transfer coding other than chunked.
     UnknownTransferCoding,
     /// HTTP/1.0, which is not accepted here.
@@ -97,6 +103,15 @@ impl Refusal {
                 "too_many_headers",
                 "",
             ),
+            Refusal::UnknownMethod => {
+                closing(StatusCode::BAD_REQUEST, broken, "http1.codec_error", "Bad Request")
+            }
+            Refusal::BadConnection => {
+                closing(StatusCode::BAD_REQUEST, broken, "http1.connection_header_rejected", "Bad Request")
+            }
+            Refusal::BadMessaging => {
+                closing(StatusCode::BAD_REQUEST, broken, "http2.violation.of.messaging.rule", "Bad Request")
+            }
             Refusal::BadTarget => {
                 closing(StatusCode::BAD_REQUEST, broken, "http1.invalid_url", "Bad Request")
             }

@@ -44,7 +44,7 @@ pub(crate) fn exchange(
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
     let settings = &listener.listener.declared.http;
-    let admitted = admit(&mut head, bodiless, settings, engine);
+    let admitted = admit(&mut head, settings, engine);
     record.capture_request(&head);
     async move {
         if let Err(refusal) = admitted {
@@ -82,7 +82,6 @@ pub(crate) fn exchange(
 /// Checks a head against the limits of the process, then by what it says, and completes it.
 fn admit(
     head: &mut RequestHead,
-    bodiless: bool,
     settings: &config::HttpConnectionManager,
     engine: &Engine,
 ) -> Result<(), Refusal> {
@@ -95,7 +94,7 @@ fn admit(
         return Err(Refusal::TooManyHeaders);
     }
     let random = || u128::from(engine.random()) << 64 | u128::from(engine.random());
-    admission::admit(head, bodiless, settings, random)
+    admission::admit(head, settings, random)
 }
 
 /// Answers by ourselves, and says why. `mutations` are those of the rule that could not be carried out.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::codec::RequestHead;
@@ -57,21 +57,32 @@ const INTERNAL_ONLY: [&str; 15] = [
     "x-envoy-original-url",
 ];
 
+/// Fields that a client may not take off by naming them in Connection (Envoy's `Http::Utility::sanitizeConnectionHeader`).
+const PROTECTED: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
+
 /// Most headers of one message that are removed here; a head has no more than that many.
 const REMOVED_MAX: usize = 128;
 
-/// A protocol upgrade the client asks for and weft does not do.
+/// Why a request cannot go on without what was meant for this hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UpgradeRefused;
+pub(crate) enum NotSanitized {
+    /// It asks for a protocol upgrade, which is not done here.
+    Upgrade,
+    /// Connection names a field that says who asks whom.
+    Nominated,
+}
 
 /// Takes off what was meant for this hop only, and what nobody outside may say.
-pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), UpgradeRefused> {
+pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitized> {
     // An offer to speak HTTP/2 may be ignored (RFC 9113 section 3.1); any other upgrade changes what the request means.
     if let Some(upgrade) = head.headers.get(UPGRADE)
         && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")
-        && nominates(&head.headers, b"upgrade")
+        && options(&head.headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
     {
-        return Err(UpgradeRefused);
+        return Err(NotSanitized::Upgrade);
+    }
+    if options(&head.headers).any(is_protected) {
+        return Err(NotSanitized::Nominated);
     }
     remove_hop_by_hop(&mut head.headers);
     keep_only_te_trailers(&mut head.headers);
@@ -87,14 +98,15 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), UpgradeRefu
     Ok(())
 }
 
-/// Whether a Connection header names `option`.
-fn nominates(headers: &HeaderMap, option: &[u8]) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(option))
-    })
+/// What Connection names.
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(CONNECTION).iter();
+    values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether a client may not take this off by naming it in Connection.
+fn is_protected(option: &[u8]) -> bool {
+    option.starts_with(b":") || PROTECTED.iter().any(|name| option.eq_ignore_ascii_case(name))
 }
 
 /// Takes off the hop-by-hop fields of RFC 9110 section 7.6.1, those that Connection names among them.
@@ -119,11 +131,8 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The fields that Connection names, without those that a message cannot do without.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter();
-    let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let names = tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok());
-    let kept = [http::header::HOST, http::header::CONTENT_LENGTH, TE];
-    names.filter(|name| !kept.contains(name)).take(REMOVED_MAX).collect()
+    let names = options(headers).filter_map(|option| HeaderName::from_bytes(option).ok());
+    names.filter(|name| ![HOST, CONTENT_LENGTH, TE].contains(name)).take(REMOVED_MAX).collect()
 }
 
 /// Of `te`, only `trailers` has a meaning beyond this hop, and gRPC asks for it.

@@ -68,18 +68,13 @@ pub(crate) struct ResponseHead {
     pub(crate) headers: HeaderMap,
 }
 
-/// Whether `coding`, the first Transfer-Encoding of `headers`, is the only one and says no more than `chunked`.
-pub(crate) fn is_chunked_only(headers: &HeaderMap, coding: &HeaderValue) -> bool {
-    let others = headers.get_all(http::header::TRANSFER_ENCODING).iter().nth(1).is_some();
-    !others && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-}
-
-/// Makes one header of several with the same name.
+/// Makes one header of several with the same name. As in Envoy, empty ones leave no separator.
 pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) {
     if headers.get_all(&name).iter().nth(1).is_none() {
         return;
     }
-    let values: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+    let values = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
+    let values: Vec<&[u8]> = values.filter(|value| !value.is_empty()).collect();
     // What is made of header values and printable characters is a header value.
     if let Ok(joined) = HeaderValue::from_bytes(&values.join(separator)) {
         headers.insert(name, joined);
