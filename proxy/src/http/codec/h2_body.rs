@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 
 use super::body::AbortOnDrop;
 use super::{Frame, StreamError};
@@ -118,6 +119,10 @@ impl H2Body {
                 let trailers = ready!(self.stream.poll_trailers(cx));
                 self.end = End::Complete;
                 Poll::Ready(match trailers {
+                    // h2 looks for the names that RFC 9113 section 8.2.2 forbids, and this one is not among them.
+                    Ok(Some(trailers)) if trailers.contains_key(CONTENT_LENGTH) => {
+                        Some(Err(StreamError::Protocol("a length behind the body".to_owned())))
+                    }
                     Ok(trailers) => trailers.map(|trailers| Ok(Frame::Trailers(trailers))),
                     Err(error) => Some(Err(StreamError::from(&error))),
                 })

@@ -6,6 +6,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Framing;
+use super::decode::NOT_IN_TRAILERS;
 use crate::http::codec::{Body, RequestHead, ResponseHead, Version};
 
 /// After the bytes of a chunk.
@@ -131,7 +132,8 @@ pub(super) fn chunk_size(length: usize, out: &mut Vec<u8>) {
 pub(super) fn last_chunk(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        fields(trailers, |_| false, out);
+        // HTTP/2 leaves some to us that would be read as framing here.
+        fields(trailers, |name| NOT_IN_TRAILERS.contains(name), out);
     }
     out.extend_from_slice(b"\r\n");
 }
