@@ -96,6 +96,8 @@ limits! {
     /// HTTP/2 DATA, HEADERS and CONTINUATION frames that carry nothing and end nothing, that a peer may send ahead of those
     /// it has earned.
     http2_empty_frames_max = 100, 10;
+    /// HTTP/2 heads that an upstream may send ahead of those that its requests have earned: informational answers above all.
+    http2_answer_heads_max = 1_000, 100;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;

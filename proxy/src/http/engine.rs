@@ -139,7 +139,8 @@ impl Engine {
         }
         let cluster = snapshot.clusters.get(name)?;
         let telemetry = &self.telemetry;
-        let upstream = Upstream::new(cluster.clone(), &telemetry.registry, &telemetry.shard, self.random());
+        let series = (&telemetry.registry, &telemetry.shard);
+        let upstream = Upstream::new(cluster.clone(), &self.limits, series, self.random());
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         Some(upstream)
     }

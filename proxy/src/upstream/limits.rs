@@ -56,6 +56,9 @@ impl Limit {
 pub(crate) struct Limits {
     shared: Arc<ClusterShared>,
     breakers: Cell<config::CircuitBreakers>,
+    /// Limits of the process.
+    process: Rc<config::Limits>,
+    registry: Arc<Registry>,
     shard: Arc<Shard>,
     connections: Series,
     connections_active: Series,
@@ -84,11 +87,18 @@ pub(crate) struct Retry(Rc<Limits>);
 
 impl Limits {
     /// Of a cluster, for one worker.
-    pub(super) fn new(cluster: &Cluster, registry: &Registry, shard: &Arc<Shard>) -> Rc<Limits> {
+    pub(super) fn new(
+        cluster: &Cluster,
+        process: &Rc<config::Limits>,
+        registry: &Arc<Registry>,
+        shard: &Arc<Shard>,
+    ) -> Rc<Limits> {
         let series = |family| registry.series(family, &[cluster.name()]);
         Rc::new(Limits {
             shared: cluster.shared.clone(),
             breakers: Cell::new(cluster.declared.circuit_breakers),
+            process: process.clone(),
+            registry: registry.clone(),
             shard: shard.clone(),
             connections: series(Family::UpstreamConnections),
             connections_active: series(Family::UpstreamConnectionsActive),
@@ -102,6 +112,16 @@ impl Limits {
             retries_overflow: series(Family::UpstreamRetriesOverflow),
             replays: series(Family::UpstreamReplays),
         })
+    }
+
+    /// Limits of the process.
+    pub(super) fn process(&self) -> &config::Limits {
+        &self.process
+    }
+
+    /// Counts that an upstream met the limit of the process of this name.
+    pub(super) fn reached(&self, limit: &str) {
+        self.shard.increment(self.registry.series(Family::LimitReached, &[limit]));
     }
 
     /// A new generation of the cluster: its limits hold from now on.

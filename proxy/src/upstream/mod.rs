@@ -80,14 +80,14 @@ pub(crate) struct Outcome {
 pub(crate) struct ActiveRequest(Rc<EndpointState>);
 
 impl Upstream {
-    /// Of a cluster that a request has come to for the first time.
+    /// Of a cluster that a request has come to for the first time. `process` are the limits of the process.
     pub(crate) fn new(
         cluster: Arc<Cluster>,
-        registry: &Registry,
-        shard: &Arc<Shard>,
+        process: &Rc<config::Limits>,
+        (registry, shard): (&Arc<Registry>, &Arc<Shard>),
         seed: u64,
     ) -> Rc<Upstream> {
-        let limits = Limits::new(&cluster, registry, shard);
+        let limits = Limits::new(&cluster, process, registry, shard);
         let detector = Detector::new(&cluster, registry, shard);
         let view = View::new(cluster, None, seed, |_| None);
         Rc::new(Upstream {

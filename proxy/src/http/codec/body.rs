@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::h2_body::H2Body;
+use super::h2_watched::Known;
 use super::{StreamError, h1};
 
 /// A piece of a body.
@@ -100,14 +101,31 @@ impl RecvBody {
         RecvBody(Source::H1Client(incoming))
     }
 
-    /// What h2 receives; `sender` is aborted when the body is dropped.
-    pub(super) fn from_h2(stream: h2::RecvStream, sender: Option<AbortOnDrop>) -> RecvBody {
+    /// What h2 receives from a client.
+    pub(super) fn from_h2(stream: h2::RecvStream) -> RecvBody {
+        RecvBody::of_stream(stream, None, None)
+    }
+
+    /// What h2 receives from an upstream on this connection; `sender` is aborted when the body is dropped.
+    pub(super) fn from_h2_upstream(
+        stream: h2::RecvStream,
+        sender: Option<AbortOnDrop>,
+        connection: Rc<Known>,
+    ) -> RecvBody {
+        RecvBody::of_stream(stream, sender, Some(connection))
+    }
+
+    fn of_stream(
+        stream: h2::RecvStream,
+        sender: Option<AbortOnDrop>,
+        connection: Option<Rc<Known>>,
+    ) -> RecvBody {
         if stream.is_end_stream() {
             // A server may answer before it has read the request; the rest of the request is of no use any more,
             // and dropping the sender tells the server so (RFC 9113 section 8.1).
             RecvBody::empty()
         } else {
-            RecvBody(Source::H2(H2Body::new(stream, sender)))
+            RecvBody(Source::H2(H2Body::new(stream, sender, connection)))
         }
     }
 }

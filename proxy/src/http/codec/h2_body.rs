@@ -5,12 +5,14 @@
 //! cannot be handed on still counts as unread, so that the stream's window bounds it.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 
 use super::body::AbortOnDrop;
+use super::h2_watched::Known;
 use super::{Frame, StreamError};
 
 /// A frame below this is small: copying it costs less than passing it on alone.
@@ -25,6 +27,8 @@ pub(super) struct H2Body {
     stream: h2::RecvStream,
     taken: Taken,
     end: End,
+    /// On the client side.
+    connection: Option<Rc<Known>>,
     _sender: Option<AbortOnDrop>,
 }
 
@@ -50,9 +54,19 @@ enum End {
 }
 
 impl H2Body {
-    /// `sender` is aborted when the body is dropped.
-    pub(super) fn new(stream: h2::RecvStream, sender: Option<AbortOnDrop>) -> H2Body {
-        H2Body { stream, taken: Taken::default(), end: End::Open, _sender: sender }
+    /// `sender` is aborted when the body is dropped; `connection` is the upstream's.
+    pub(super) fn new(
+        stream: h2::RecvStream,
+        sender: Option<AbortOnDrop>,
+        connection: Option<Rc<Known>>,
+    ) -> H2Body {
+        H2Body { stream, taken: Taken::default(), end: End::Open, connection, _sender: sender }
+    }
+
+    /// Whether an upstream had ended the stream before it reset it. h2 does not tell.
+    fn was_ended(&self) -> bool {
+        let stream = self.stream.stream_id().as_u32();
+        self.connection.as_ref().is_some_and(|connection| connection.has_ended(stream))
     }
 
     /// The next piece; see [`super::Body::poll_frame`].
@@ -103,7 +117,9 @@ impl H2Body {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => return Poll::Ready(Some(data)),
                 // RFC 9113 section 8.1: a server that has answered in full may reset without an error.
-                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => self.end = End::Complete,
+                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) && self.was_ended() => {
+                    self.end = End::Complete;
+                }
                 Some(Err(error)) => self.end = End::Failed(StreamError::from(&error)),
                 None => self.end = End::DataEnded,
             }

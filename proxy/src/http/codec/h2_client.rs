@@ -1,17 +1,20 @@
 //! HTTP/2 towards upstreams, by h2.
 
 use std::future::Future;
+use std::rc::Rc;
 
 use bytes::Bytes;
+use config::Limits;
 use h2::client::{Builder, SendRequest};
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderValue, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
 use super::fair::FairReader;
 use super::h2_server::send_body;
+use super::h2_watched::{Known, Watched};
 use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, h2_settings};
 
 /// Streams we reset that h2 counts against an upstream connection before it gives the connection up. A proxy resets
@@ -22,14 +25,20 @@ const LOCAL_RESETS_MAX: Option<usize> = None;
 #[derive(Clone)]
 pub(crate) struct Client {
     sender: SendRequest<Bytes>,
+    known: Rc<Known>,
 }
 
 /// Takes over a connected socket. The second value must be polled for anything to happen; it resolves when the
-/// connection has ended.
-pub(crate) async fn connect<T>(io: T) -> Result<(Client, impl Future<Output = ()>), StreamError>
+/// connection has ended, to the limit that the upstream exceeded if it did.
+pub(crate) async fn connect<T>(
+    io: T,
+    limits: &Limits,
+) -> Result<(Client, impl Future<Output = Option<&'static str>> + use<T>), StreamError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    let known = Known::new(limits);
+    let io = Watched { stream: io, known: known.clone() };
     let (sender, connection) = Builder::new()
         .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(h2_settings::CONNECTION_WINDOW_BYTES)
@@ -43,8 +52,12 @@ where
         .await
         .map_err(|error| StreamError::from(&error))?;
     // Whoever has a stream on the connection is told what went wrong; nobody else needs to know.
-    let connection = async { drop(connection.await) };
-    Ok((Client { sender }, connection))
+    let watched = known.clone();
+    let connection = async move {
+        drop(connection.await);
+        watched.exceeded()
+    };
+    Ok((Client { sender, known }, connection))
 }
 
 impl Client {
@@ -76,8 +89,22 @@ impl Client {
         });
         let (parts, stream) = response.await.map_err(|error| StreamError::from(&error))?.into_parts();
         let head = ResponseHead { status: parts.status, headers: parts.headers };
-        Ok((head, RecvBody::from_h2(stream, sender)))
+        // The stream is reset with what is dropped here.
+        check(&head.headers).map_err(|what| StreamError::Protocol(what.to_owned()))?;
+        Ok((head, RecvBody::from_h2_upstream(stream, sender, self.known.clone())))
     }
+}
+
+/// Refuses what h2 takes and others would not.
+fn check(headers: &HeaderMap) -> Result<(), &'static str> {
+    if headers.len() > h2_settings::HEADERS_MAX {
+        return Err("more headers than allowed");
+    }
+    let is_repeated = headers.len() != headers.keys_len();
+    if is_repeated && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err("a Content-Length beside another");
+    }
+    Ok(())
 }
 
 /// Writes the head with pseudo-headers; the Host header becomes `:authority`.

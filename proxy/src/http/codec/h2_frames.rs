@@ -17,6 +17,9 @@ const CONTROL_FRAMES_PER_USEFUL: u32 = 10;
 /// Control frames that a second earns.
 const CONTROL_FRAMES_PER_SECOND: u32 = 100;
 
+/// Heads of answers that a request earns: one, trailers, and some that inform.
+const ANSWER_HEADS_PER_REQUEST: u32 = 10;
+
 /// Resets that a second earns.
 const RESET_FRAMES_PER_SECOND: u32 = 50;
 
@@ -39,6 +42,8 @@ pub(crate) enum Flood {
     Reset,
     /// Frames that carry nothing and end nothing.
     Empty,
+    /// Heads of answers that nobody asked for.
+    Answer,
 }
 
 impl Flood {
@@ -48,6 +53,7 @@ impl Flood {
             Flood::Control => "http2_control_frames_max",
             Flood::Reset => "http2_reset_frames_max",
             Flood::Empty => "http2_empty_frames_max",
+            Flood::Answer => "http2_answer_heads_max",
         }
     }
 }
@@ -58,12 +64,14 @@ struct Frame {
     length: u32,
     kind: u8,
     flags: u8,
+    stream: u32,
 }
 
 impl Frame {
     fn of(header: [u8; HEADER_BYTES]) -> Frame {
-        let [high, middle, low, kind, flags, ..] = header;
-        Frame { length: u32::from_be_bytes([0, high, middle, low]), kind, flags }
+        let [high, middle, low, kind, flags, stream @ ..] = header;
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        Frame { length: u32::from_be_bytes([0, high, middle, low]), kind, flags, stream }
     }
 
     fn has(self, flag: u8) -> bool {
@@ -117,6 +125,9 @@ struct Budget {
     control_max: u32,
     resets_max: u32,
     empty_max: u32,
+    /// For upstreams only.
+    answers: Option<u32>,
+    answers_max: u32,
 }
 
 impl Budget {
@@ -127,7 +138,16 @@ impl Budget {
             whole(limits.http2_reset_frames_max),
             whole(limits.http2_empty_frames_max),
         );
-        Budget { control, resets, empty, control_max: control, resets_max: resets, empty_max: empty }
+        Budget {
+            control,
+            resets,
+            empty,
+            control_max: control,
+            resets_max: resets,
+            empty_max: empty,
+            answers: None,
+            answers_max: whole(limits.http2_answer_heads_max),
+        }
     }
 
     fn earn(&mut self, control: u32, resets: u32, empty: u32) {
@@ -136,13 +156,31 @@ impl Budget {
         self.empty = self.empty.saturating_add(empty).min(self.empty_max);
     }
 
+    /// A request went to an upstream.
+    fn asked(&mut self) {
+        let more = |answers: u32| answers.saturating_add(ANSWER_HEADS_PER_REQUEST).min(self.answers_max);
+        self.answers = self.answers.map(more);
+    }
+
+    fn passed(&mut self, seconds: u32) {
+        self.earn(
+            CONTROL_FRAMES_PER_SECOND.saturating_mul(seconds),
+            RESET_FRAMES_PER_SECOND.saturating_mul(seconds),
+            seconds,
+        );
+    }
+
     fn spend(&mut self, frame: Frame) -> Result<(), Flood> {
         let (left, flood) = match frame.kind {
             DATA if frame.length == 0 && !frame.has(END_STREAM) => (&mut self.empty, Flood::Empty),
             HEADERS | CONTINUATION if frame.length == 0 && !frame.has(END_HEADERS) => {
                 (&mut self.empty, Flood::Empty)
             }
+            HEADERS if self.answers == Some(0) => return Err(Flood::Answer),
             DATA | HEADERS | CONTINUATION => {
+                if frame.kind == HEADERS {
+                    self.answers = self.answers.map(|answers| answers.saturating_sub(1));
+                }
                 self.earn(CONTROL_FRAMES_PER_USEFUL, 0, 1);
                 return Ok(());
             }
@@ -179,8 +217,25 @@ impl Watch {
         }
     }
 
+    /// The peer is an upstream: it may send heads of answers for requests only.
+    pub(crate) fn bound_answers(mut self) -> Watch {
+        self.budget.answers = Some(self.budget.answers_max);
+        self
+    }
+
     /// Bytes came from the peer.
     pub(crate) fn received(&mut self, bytes: &[u8]) -> Result<(), Flood> {
+        self.received_at(bytes, || 0, |_| {})
+    }
+
+    /// The same, when nobody says that time passed: `seconds` tells how many have since it was last asked, and is asked when
+    /// a budget is used up. `ended` is told of each stream that the peer ends in order.
+    pub(crate) fn received_at(
+        &mut self,
+        bytes: &[u8],
+        mut seconds: impl FnMut() -> u32,
+        mut ended: impl FnMut(u32),
+    ) -> Result<(), Flood> {
         let Watch { received, budget, in_header_block, is_head, .. } = self;
         let mut verdict = Ok(());
         received.scan(bytes, |frame| {
@@ -188,8 +243,14 @@ impl Watch {
             if *is_head {
                 *in_header_block = !frame.has(END_HEADERS);
             }
+            if matches!(frame.kind, DATA | HEADERS) && frame.has(END_STREAM) {
+                ended(frame.stream);
+            }
             if verdict.is_ok() {
-                verdict = budget.spend(frame);
+                verdict = budget.spend(frame).or_else(|_| {
+                    budget.passed(seconds());
+                    budget.spend(frame)
+                });
             }
         });
         verdict
@@ -202,16 +263,15 @@ impl Watch {
             if matches!(frame.kind, DATA | HEADERS) {
                 budget.earn(CONTROL_FRAMES_PER_USEFUL, u32::from(frame.has(END_STREAM)), 0);
             }
+            if frame.kind == HEADERS {
+                budget.asked();
+            }
         });
     }
 
     /// Time passed.
     pub(crate) fn passed(&mut self, seconds: u32) {
-        self.budget.earn(
-            CONTROL_FRAMES_PER_SECOND.saturating_mul(seconds),
-            RESET_FRAMES_PER_SECOND.saturating_mul(seconds),
-            seconds,
-        );
+        self.budget.passed(seconds);
     }
 
     /// Whether the peer has begun a header block, or a frame header, and not ended it.
@@ -296,6 +356,42 @@ mod tests {
         );
         watch.passed(u32::MAX);
         assert_eq!(endured(&mut watch, &frame(6, 0, 8)).0, Limits::default().http2_control_frames_max);
+    }
+
+    #[test]
+    fn time_is_asked_for_when_a_budget_is_used_up() {
+        let (mut watch, mut asked) = (watch(), 0);
+        let limit = Limits::default().http2_control_frames_max;
+        for count in 0..5 * limit {
+            let verdict = watch.received_at(
+                &frame(6, 0, 8),
+                || {
+                    asked += 1;
+                    3
+                },
+                |_| {},
+            );
+            assert_eq!(verdict, Ok(()), "{count}");
+        }
+        assert_eq!(asked, 4 * limit / u64::from(3 * CONTROL_FRAMES_PER_SECOND) + 1);
+    }
+
+    #[test]
+    fn heads_of_answers_are_earned_by_requests() {
+        let head = frame(HEADERS, END_HEADERS, 3);
+        let mut upstream = watch().bound_answers();
+        let limit = Limits::default().http2_answer_heads_max;
+        assert_eq!(endured(&mut upstream, &head), (limit, Some(Flood::Answer)));
+        upstream.sent(&head);
+        assert_eq!(endured(&mut upstream, &head), (ANSWER_HEADS_PER_REQUEST.into(), Some(Flood::Answer)));
+    }
+
+    #[test]
+    fn ends_of_streams_are_told() {
+        let mut ended = Vec::new();
+        let bytes = [frame(HEADERS, END_HEADERS, 3), frame(DATA, END_STREAM, 2)].concat();
+        assert_eq!(watch().received_at(&bytes, || 0, |stream| ended.push(stream)), Ok(()));
+        assert_eq!(ended, [1]);
     }
 
     #[test]

@@ -161,7 +161,7 @@ fn decode(request: Request<h2::RecvStream>) -> (RequestHead, RecvBody) {
         path: uri.path_and_query,
         headers: parts.headers,
     };
-    (head, RecvBody::from_h2(stream, None))
+    (head, RecvBody::from_h2(stream))
 }
 
 fn encode(head: ResponseHead) -> Response<()> {

@@ -13,6 +13,7 @@ mod h2_body;
 pub(crate) mod h2_client;
 pub(crate) mod h2_frames;
 pub(crate) mod h2_server;
+mod h2_watched;
 
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use error::{ConnectionError, StreamError};
@@ -101,4 +102,6 @@ pub(crate) mod h2_settings {
     pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
     /// Largest header block of a response; what Envoy takes of an upstream.
     pub(crate) const HEADER_LIST_BYTES_MAX: u32 = super::RESPONSE_HEAD_BYTES_MAX;
+    /// Most headers we accept from an upstream; Envoy's default.
+    pub(crate) const HEADERS_MAX: usize = 100;
 }

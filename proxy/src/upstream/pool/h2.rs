@@ -216,11 +216,15 @@ impl Pool {
         let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
         let local_address = stream.local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
-        let (mut client, connection) = h2_client::connect(stream).await.map_err(failed)?;
+        let (mut client, connection) =
+            h2_client::connect(stream, self.limits.process()).await.map_err(failed)?;
         let state = Rc::new(State::default());
         let (pool, ended) = (self.clone(), state.clone());
         tokio::task::spawn_local(async move {
-            connection.await;
+            if let Some(limit) = connection.await {
+                pool.limits.reached(limit);
+                tracing::debug!(address = %pool.address, limit, "an upstream exceeded a limit");
+            }
             ended.retired.set(true);
             drop(open);
             pool.serve_h2();

@@ -1,0 +1,130 @@
+//! The stream of bytes to an HTTP/2 upstream, watched: floods end the connection, and it is remembered which streams the
+//! upstream has ended.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use config::Limits;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::h2_frames::Watch;
+use crate::time;
+
+/// Bytes of the client's preface (RFC 9113 section 3.4), which we send.
+const PREFACE_BYTES: usize = 24;
+
+/// Streams that are remembered as ended. A reset that follows an answer follows it at once.
+const ENDED_MAX: usize = 256;
+
+/// What is known of one connection.
+#[derive(Debug)]
+pub(super) struct Known {
+    watch: RefCell<Watch>,
+    /// When time was last counted for the upstream. No timer runs for that.
+    counted_at: Cell<Instant>,
+    exceeded: Cell<Option<&'static str>>,
+    ended: RefCell<VecDeque<u32>>,
+}
+
+impl Known {
+    /// Of a new connection.
+    pub(super) fn new(limits: &Limits) -> Rc<Known> {
+        Rc::new(Known {
+            watch: RefCell::new(Watch::new(limits, 0, PREFACE_BYTES).bound_answers()),
+            counted_at: Cell::new(time::now()),
+            exceeded: Cell::new(None),
+            ended: RefCell::default(),
+        })
+    }
+
+    /// The limit that the upstream has exceeded, if it has.
+    pub(super) fn exceeded(&self) -> Option<&'static str> {
+        self.exceeded.get()
+    }
+
+    /// Whether the upstream has lately ended this stream in order.
+    pub(super) fn has_ended(&self, stream: u32) -> bool {
+        self.ended.borrow().contains(&stream)
+    }
+
+    fn received(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut ended = self.ended.borrow_mut();
+        let end = |stream| {
+            if ended.len() == ENDED_MAX {
+                ended.pop_front();
+            }
+            ended.push_back(stream);
+        };
+        self.watch.borrow_mut().received_at(bytes, || self.seconds(), end).map_err(|flood| {
+            self.exceeded.set(Some(flood.limit()));
+            io::Error::other(flood.limit())
+        })
+    }
+
+    /// Whole seconds since it was last asked.
+    fn seconds(&self) -> u32 {
+        let passed = time::now().saturating_duration_since(self.counted_at.get()).as_secs();
+        self.counted_at.set(self.counted_at.get() + std::time::Duration::from_secs(passed));
+        u32::try_from(passed).unwrap_or(u32::MAX)
+    }
+}
+
+/// A stream of bytes that is watched.
+pub(super) struct Watched<T> {
+    pub(super) stream: T,
+    pub(super) known: Rc<Known>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        Poll::Ready(self.known.received(buffer.filled().get(before..).unwrap_or_default()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.known.watch.borrow_mut().sent(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
+        let mut watch = self.known.watch.borrow_mut();
+        let mut left = written;
+        for buffer in buffers {
+            let part = left.min(buffer.len());
+            watch.sent(buffer.get(..part).unwrap_or_default());
+            left -= part;
+        }
+        drop(watch);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
