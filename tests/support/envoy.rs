@@ -136,6 +136,8 @@ fn bootstrap_of(resources: &Resources) -> Value {
     for listener in bootstrap["static_resources"]["listeners"].as_array_mut().into_iter().flatten() {
         let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
         manager["proxy_100_continue"] = json!(true);
+        // Envoy waits a second for who is refused to leave first; that changes no verdict.
+        manager["delayed_close_timeout"] = json!("0.01s");
         manager["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
         for log in manager["access_log"].as_array_mut().into_iter().flatten() {
             let path = &mut log["typed_config"]["path"];

@@ -1,9 +1,9 @@
 //! What tests from outside share: a proxy, backends, clients, meshes in YAML, and skips that are loud.
 //!
 //! Tests enter by few doors, with data: [`TestProxy`] runs the same proxy as `weft run`, in this process, on port 0;
-//! [`TestBackend`] is a server that says what it saw; [`client`] asks; [`Sides`] puts a stock Envoy beside the proxy.
-//! [`Weft`] is the binary as a process of its own, and [`Namespace`] a network of its own. Nothing sleeps:
-//! [`eventually`] looks until something is so.
+//! [`TestBackend`] is a server that says what it saw, [`Recorder`] one that keeps and judges every byte; [`client`] asks;
+//! [`Sides`] puts a stock Envoy beside the proxy. [`Weft`] is the binary as a process of its own, and [`Namespace`] a
+//! network of its own. Nothing sleeps: [`eventually`] looks until something is so.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
@@ -12,6 +12,7 @@ pub mod binary;
 pub mod client;
 pub mod connection;
 pub mod envoy;
+pub mod frames;
 pub mod h2c;
 pub mod log;
 pub mod mesh;
@@ -19,10 +20,12 @@ pub mod metrics;
 pub mod netns;
 pub mod proxy;
 pub mod raw_h2;
+pub mod recorder;
 pub mod scripted;
 pub mod shared;
 pub mod sides;
 pub mod skip;
+pub mod strict;
 pub mod wire;
 
 pub use backend::TestBackend;
@@ -34,6 +37,7 @@ pub use log::Log;
 pub use mesh::Mesh;
 pub use netns::Namespace;
 pub use proxy::TestProxy;
+pub use recorder::Recorder;
 pub use scripted::ScriptedBackend;
 pub use sides::{Side, Sides};
 pub use wire::{Wire, ask};

@@ -1,0 +1,15 @@
+//! HTTP as its documents have it, in tables of raw bytes.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, what is not as expected ends the test"
+)]
+
+mod case;
+mod envoy;
+mod http1;
+mod http2;
+mod requests;
+mod streams;
