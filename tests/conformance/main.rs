@@ -7,9 +7,14 @@
     reason = "in a test, what is not as expected ends the test"
 )]
 
+mod answers;
 mod case;
 mod envoy;
 mod http1;
 mod http2;
 mod requests;
+mod script;
+mod script2;
 mod streams;
+mod upstreams;
+mod upstreams2;
