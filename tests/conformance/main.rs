@@ -10,6 +10,7 @@
 mod answers;
 mod case;
 mod envoy;
+mod h2spec;
 mod http1;
 mod http2;
 mod requests;
