@@ -11,10 +11,14 @@ pub(crate) const LOGGED: &str = "accessLogFile: /dev/null\n";
 /// Its two backends are at `backend`.
 pub(crate) fn five_rules(backend: &str) -> String {
     let (address, port) = backend.split_once(':').expect("ADDRESS:PORT");
-    include_str!("../load/peers/weft.yaml")
+    let text = include_str!("../load/peers/weft.yaml")
+        .replace("@PORT_NAME@", "http")
         .replace("@BACKEND_PORT@", port)
         .replace("@V1_ADDRESS@", address)
-        .replace("@V2_ADDRESS@", "127.0.0.2")
+        .replace("@V2_ADDRESS@", "127.0.0.2");
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    assert!(!lines.any(|line| line.contains('@')), "a word is not filled in: {text}");
+    text
 }
 
 /// One service and so many endpoints.
