@@ -33,7 +33,7 @@ fn a_request() {
 /// Of either version: which one is known only when the first bytes have come. An HTTP/2 connection has a box besides.
 #[test]
 fn a_connection() {
-    check(size(|io: TcpStream, downstream, shutdown: Ready<()>| serve(io, downstream, shutdown)), 1_856);
+    check(size(|io: TcpStream, downstream, shutdown: Ready<()>| serve(io, downstream, shutdown)), 1_952);
 }
 
 /// Without the request in flight, which is in a box of its own.

@@ -159,9 +159,12 @@ impl Body for RecvBody {
     }
 
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        // HTTP/1 has no frames that could pile up: what is not read stays in the socket.
-        if let Source::H2(body) = &mut self.0 {
-            body.read_ahead(cx);
+        match &mut self.0 {
+            // HTTP/1 has no frames that could pile up: what is not read stays in the socket. But the request goes on though
+            // the answer does not.
+            Source::H1Client(incoming) => incoming.poll_rest(cx),
+            Source::H2(body) => body.read_ahead(cx),
+            Source::Empty | Source::H1Server(_) => {}
         }
     }
 }

@@ -104,7 +104,10 @@ impl Guard {
         };
         if head != self.in_head.get() {
             self.in_head.set(head);
-            self.since.set(self.now.get());
+            // Whoever was told to end gets no more time by beginning again.
+            if self.closing.get().is_none() {
+                self.since.set(self.now.get());
+            }
         }
     }
 
@@ -149,6 +152,10 @@ impl Guard {
 
     /// Ready when it is to close.
     pub(crate) fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<Closing> {
+        if self.closing.get() == Some(Closing::Idle) && self.active.get() > 0 && !self.is_http2() {
+            // A request came before the connection was closed for having none.
+            self.closing.set(None);
+        }
         if let Some(closing) = self.closing.get() {
             return Poll::Ready(closing);
         }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use config::Limits;
 use http::{Method, StatusCode};
@@ -58,6 +58,8 @@ pub(crate) struct Incoming {
     shared: Rc<Shared>,
     rest: Option<Rest>,
     keep_alive: bool,
+    /// The connection may serve another exchange already: nothing more may be read from it here.
+    ended: bool,
 }
 
 impl Client {
@@ -74,9 +76,7 @@ impl Client {
         if self.shared.phase.get() != Phase::Idle {
             return false;
         }
-        let mut state = self.shared.conn.state();
-        let silent =
-            state.buffer.is_empty() && state.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending();
+        let silent = self.shared.conn.state().is_silent();
         if !silent {
             self.shared.phase.set(Phase::Over);
         }
@@ -95,15 +95,20 @@ impl Client {
         let framing = encode::request_framing(head, &body);
         encode::request(head, framing, shared.conn.state().begin_head());
         let mut body = Some(body);
-        let mut sending = Some(Sending::new(framing));
-        let mut informational = 0;
+        let mut sending = Some(Sending::new(framing, body.as_ref().is_none_or(Body::is_end_stream)));
+        let (mut informational, mut begun, mut cut) = (0, false, false);
         let received = poll_fn(|cx| {
             if let Some(send) = &mut sending {
-                match send.poll(&shared.conn, &mut body, cx) {
+                let sent = send.poll(&shared.conn, &mut body, cx);
+                begun = send.has_begun();
+                match sent {
                     Poll::Ready(Ok(())) => sending = None,
                     Poll::Ready(Err(SendFailure::Body(error))) => return Poll::Ready(Err(error)),
                     // The upstream may have answered before it left.
-                    Poll::Ready(Err(SendFailure::Io)) if shared.conn.state().wrote() => sending = None,
+                    Poll::Ready(Err(SendFailure::Io)) if shared.conn.state().wrote() => {
+                        cut = true;
+                        sending = None;
+                    }
                     Poll::Ready(Err(SendFailure::Io)) => {
                         return Poll::Ready(Err(StreamError::ConnectionClosed));
                     }
@@ -113,7 +118,8 @@ impl Client {
             shared.poll_head(&head.method, &mut informational, cx)
         });
         match received.await {
-            Ok(received) => {
+            Ok(mut received) => {
+                received.keep_alive &= !cut;
                 let rest = sending.map(|mut send| {
                     let shared = shared.clone();
                     let rest: Rest = Box::new(move |cx| send.poll(&shared.conn, &mut body, cx));
@@ -124,7 +130,7 @@ impl Client {
             Err(error) => {
                 shared.phase.set(Phase::Over);
                 let wrote = shared.conn.state().wrote();
-                let unsent = body.filter(|_| !wrote && error == StreamError::ConnectionClosed);
+                let unsent = body.filter(|_| !wrote && !begun && error == StreamError::ConnectionClosed);
                 Err(SendError { error, unsent })
             }
         }
@@ -174,7 +180,7 @@ impl Shared {
         state.decoder = Decoder::new(framing);
         let ended = state.decoder.is_ended();
         drop(state);
-        let incoming = Incoming { shared: self.clone(), rest, keep_alive };
+        let incoming = Incoming { shared: self.clone(), rest, keep_alive, ended };
         if ended {
             incoming.end();
             return (head, RecvBody::empty());
@@ -186,6 +192,20 @@ impl Shared {
 impl Incoming {
     /// The next piece; meanwhile the rest of the request goes out.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.poll_rest(cx);
+        let frame = std::task::ready!(self.shared.conn.poll_body(cx));
+        if self.shared.conn.is_body_ended() {
+            self.ended = true;
+            self.end();
+        }
+        Poll::Ready(frame)
+    }
+
+    /// Goes on sending the request, if there is more of it.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) {
         if let Some(rest) = &mut self.rest
             && let Poll::Ready(sent) = rest(cx)
         {
@@ -193,11 +213,6 @@ impl Incoming {
             // The upstream may well answer without reading all of the request.
             self.keep_alive &= sent.is_ok();
         }
-        let frame = std::task::ready!(self.shared.conn.poll_body(cx));
-        if self.is_end_stream() {
-            self.end();
-        }
-        Poll::Ready(frame)
     }
 
     /// The answer has come in full: the connection can be used again if the request was sent in full, too.
@@ -213,11 +228,11 @@ impl Incoming {
 
     /// Whether it has ended.
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.shared.conn.is_body_ended()
+        self.ended
     }
 
     /// Bytes still to come, where that is known.
     pub(crate) fn exact_length(&self) -> Option<u64> {
-        self.shared.conn.body_remaining()
+        if self.ended { Some(0) } else { self.shared.conn.body_remaining() }
     }
 }

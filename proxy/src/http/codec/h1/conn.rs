@@ -8,10 +8,11 @@ use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::decode::Decoder;
 use super::head::HeadReader;
@@ -66,6 +67,10 @@ pub(crate) struct State<T> {
     pub(super) broken: Option<Broken>,
     /// The client waits for `100 Continue`.
     pub(super) owes_continue: bool,
+    /// `100 Continue` is on its way.
+    continues: bool,
+    /// Who is to be told when the body that comes in has been read.
+    pub(super) waiting: Option<Waker>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
@@ -84,6 +89,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
             decoder: Decoder::new(Framing::Empty),
             broken: None,
             owes_continue: false,
+            continues: false,
+            waiting: None,
         }))
     }
 
@@ -107,10 +114,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
         let mut state = self.state();
         if state.owes_continue {
             state.owes_continue = false;
+            state.continues = true;
             state.out.extend_from_slice(encode::CONTINUE);
-            // What does not fit now goes with the response; an error shows there, too.
-            let _ = state.poll_flush(cx);
         }
+        if state.continues {
+            // An error shows when the response is written, too.
+            state.continues = state.poll_flush(cx).is_pending();
+        }
+        let body = state.poll_body(cx);
+        if state.decoder.is_ended() || state.broken.is_some() {
+            // Whoever waits for the connection's end has not looked for it while there was a body to be read.
+            if let Some(waiting) = state.waiting.take() {
+                waiting.wake();
+            }
+        }
+        body
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        let state = self;
         loop {
             match state.broken {
                 Some(Broken::Malformed(what)) => {
@@ -171,6 +195,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
     /// Where to write a head; nothing of it was written yet.
     pub(super) fn begin_head(&mut self) -> &mut Vec<u8> {
         self.wrote = false;
+        self.continues = false;
         if self.out.capacity() == 0 {
             self.out.reserve(HEAD_BYTES);
         }
@@ -183,10 +208,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
     }
 
     fn has_room(&self) -> bool {
-        self.data.is_empty() && self.out.len() - self.written < OUT_BYTES_MAX
+        self.data.is_empty() && self.tail.is_empty() && self.out.len() - self.written < OUT_BYTES_MAX
     }
 
     fn queue(&mut self, data: Bytes, chunk: bool) {
+        // What was written is let go, or a reader that always leaves something would make the whole body stay here.
+        self.out.drain(..self.written);
+        self.written = 0;
         if chunk {
             encode::chunk_size(data.len(), &mut self.out);
         }
@@ -260,6 +288,15 @@ fn poll_read_buf(
     pin!(stream.read_buf(buffer)).poll(cx)
 }
 
+impl State<TcpStream> {
+    /// Whether the other side has neither left nor said anything. It costs the task none of its share of the event loop,
+    /// so that any number of connections can be looked at at once.
+    pub(super) fn is_silent(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        self.buffer.is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 /// Why a body could not be sent.
 #[derive(Debug)]
 pub(super) enum SendFailure {
@@ -269,10 +306,12 @@ pub(super) enum SendFailure {
     Body(StreamError),
 }
 
-/// A body on its way out.
+/// A body on its way out. It is polled to its end, also when its bytes are known to be all there: only then does it know
+/// itself that it has ended, and only then is there room behind its last piece.
 #[derive(Debug)]
 pub(super) struct Sending {
     framing: Framing,
+    begun: bool,
     ended: bool,
     failed: Option<StreamError>,
     drops: bool,
@@ -290,10 +329,14 @@ enum Queued {
 }
 
 impl Sending {
-    /// With this framing; a head with it has been written already.
-    pub(super) fn new(framing: Framing) -> Sending {
-        let ended = matches!(framing, Framing::Empty | Framing::Length(0));
-        Sending { framing, ended, failed: None, drops: false }
+    /// With this framing; a head with it has been written already. `ended` tells that the body has ended before it began.
+    pub(super) fn new(framing: Framing, ended: bool) -> Sending {
+        Sending { framing, begun: false, ended, failed: None, drops: false }
+    }
+
+    /// Whether anything of the body was taken.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// The body is dropped when all of it is queued, before the peer can see it: an exchange is over then, and whoever has
@@ -352,11 +395,8 @@ impl Sending {
                 return Queued::Full;
             }
             let Poll::Ready(frame) = body.poll_frame(cx) else { return Queued::Waits };
-            let mut taken = frame.transpose().and_then(|frame| self.take(conn, frame));
-            if taken.is_ok() && !self.ended && body.is_end_stream() {
-                taken = self.take(conn, None);
-            }
-            if let Err(error) = taken {
+            self.begun = true;
+            if let Err(error) = frame.transpose().and_then(|frame| self.take(conn, frame)) {
                 self.failed = Some(error);
                 self.ended = true;
             }
@@ -375,7 +415,6 @@ impl Sending {
             (Some(Frame::Data(data)), Framing::Length(left)) => {
                 // More than was promised would be read as the next message.
                 *left = left.checked_sub(data.len() as u64).ok_or(StreamError::BodyAborted)?;
-                self.ended = *left == 0;
                 state.queue(data, false);
             }
             (Some(Frame::Data(data)), Framing::Chunked) => state.queue(data, true),
@@ -396,3 +435,7 @@ impl Sending {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "conn/tests.rs"]
+mod tests;

@@ -169,6 +169,9 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }
         }
+        if !state.decoder.is_ended() {
+            state.waiting = Some(cx.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -195,7 +198,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             keep_alive
         };
         drop(head);
-        let mut sending = Sending::new(framing).dropping();
+        let mut sending = Sending::new(framing, body.is_end_stream()).dropping();
         let mut body = Some(body);
         let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = sending.poll(&self.conn, &mut body, cx) {
@@ -226,12 +229,12 @@ impl<S: Future<Output = ()>> Server<'_, S> {
     /// Ends the connection so that the client can read what was sent: a socket that is closed with unread bytes is reset,
     /// and a reset makes the client's kernel forget what it had received.
     async fn linger(&self) {
+        let mut passed_over = 0;
         let lingering = poll_fn(|cx| {
             let mut state = self.conn.state();
             if ready!(state.poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
             }
-            let mut passed_over = 0;
             while passed_over < LINGER_BYTES_MAX {
                 match ready!(state.poll_fill(cx)) {
                     Ok(count @ 1..) => passed_over += count,
