@@ -10,6 +10,7 @@ mod bodies;
 mod breakers;
 mod churn;
 mod destinations;
+mod ends;
 mod generations;
 mod grpc;
 mod hosts;
