@@ -150,3 +150,39 @@ async fn clients_that_hang_up_at_once() {
         }
     }
 }
+
+/// A client that leaves while both directions stream. The upstream has no reason to end: that the client is gone shows
+/// only to who reads its request.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_leave_in_the_middle_of_everything() {
+    let parrot = ScriptedBackend::new(|mut peer| async move {
+        drop(peer.head().await);
+        peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        while let Some(chunk) = peer.chunk().await {
+            peer.send(format!("{:x}\r\n{chunk}\r\n", chunk.len())).await;
+        }
+    })
+    .await;
+    let mesh = Mesh::new().service("parrot", "http/8000").endpoint("parrot", "http", "v1", parrot.address);
+    let proxies = TestProxy::of(Log::configure(mesh, "")).listen("parrot", 8000).both().await;
+    // What the client does at last, and how that is recorded.
+    let table =
+        [(None, "200 DC downstream_remote_disconnect"), (Some("nonsense\r\n"), "200 DPE http1.codec_error")];
+    for side in proxies.each() {
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        for (last, ending) in table {
+            let mut wire = Wire::connect(side.listener(0)).await;
+            wire.request("POST / HTTP/1.1\nHost: parrot\nTransfer-Encoding: chunked\n\n3\r\none\r\n").await;
+            wire.head().await.expect("a head");
+            assert_eq!(wire.exactly(8).await.as_deref(), Some(&b"3\r\none\r\n"[..]), "{}", side.name());
+            if let Some(last) = last {
+                wire.send(last).await;
+                assert_eq!(wire.rest().await, b"", "{}: no end that was not there", side.name());
+            }
+            drop(wire);
+            let line = log.next().await;
+            assert_eq!(line.ending(), ending, "{}", side.name());
+            assert_eq!(line.field("bytes_received"), "3", "{}", side.name());
+        }
+    }
+}

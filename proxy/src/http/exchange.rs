@@ -116,7 +116,7 @@ fn refuse(
 
 /// Ends an exchange whose client has left in the middle of its request. What is returned reaches nobody.
 fn leave(mut record: Box<Record>, failure: &StreamError) -> Response {
-    record.left(matches!(failure, StreamError::Reset(_) | StreamError::Refused));
+    record.left_with(failure);
     let head = ResponseHead { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new() };
     (head, ResponseBody::nothing(record))
 }

@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::codec::{RequestHead, ResponseHead, Version};
+use super::codec::{RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
 use super::engine::{ListenerView, RouteHandle};
 use super::error::Answer;
@@ -255,6 +255,14 @@ impl Record {
         self.fail(flag, details);
     }
 
+    /// Notes that the client's part failed like this in the middle of its request.
+    pub(crate) fn left_with(&mut self, failure: &StreamError) {
+        match failure {
+            StreamError::Protocol(_) => self.fail(Flag::DownstreamProtocolError, "http1.codec_error"),
+            other => self.left(matches!(other, StreamError::Reset(_) | StreamError::Refused)),
+        }
+    }
+
     /// Notes that the response ended before its time.
     pub(crate) fn fail(&mut self, flag: Flag, details: &'static str) {
         self.finished = true;
@@ -306,7 +314,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
-            self.left(self.downstream.resetting.get());
+            match self.request_body.as_ref().and_then(RequestBody::failure) {
+                Some(failure) => self.left_with(&failure),
+                None => self.left(self.downstream.resetting.get()),
+            }
         }
         self.downstream.guard.request_ends();
         self.count();

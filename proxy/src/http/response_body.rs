@@ -10,6 +10,7 @@ use super::record::Record;
 use super::timeout::{Deadline, poll_passed};
 use crate::telemetry::flags::Flag;
 use crate::upstream::ActiveRequest;
+use crate::upstream::request_body::RequestBody;
 
 /// HTTP/2's CANCEL (RFC 9113 section 7): what the client is told when the upstream took too long.
 const CANCEL: u32 = 8;
@@ -104,6 +105,11 @@ impl ResponseBody {
                 self.complete();
             }
             Some(Err(error)) => {
+                // A request that breaks off takes its answer with it: that is not the upstream's doing.
+                if let Some(left) = self.record.request_body.as_ref().and_then(RequestBody::failure) {
+                    self.record.left_with(&left);
+                    return Poll::Ready(frame);
+                }
                 let http1 = matches!(upstream.lease, Some(Lease::H1(..)));
                 let (flag, details) = failure(error, http1);
                 self.record.fail(flag, details);

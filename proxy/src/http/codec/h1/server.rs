@@ -158,10 +158,13 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         }
     }
 
-    /// Ready when the client has left. It is only looked for once the request has come in full: until then, whoever reads
-    /// the body finds out.
+    /// Ready when the client has left, or sends what is no body while it is answered. It is only looked for once the request has come in full: until then, whoever reads
+    /// the body finds out, and wakes us.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.conn.state();
+        if state.broken.is_some() {
+            return Poll::Ready(());
+        }
         // A client may send its next requests ahead, but they are not read without end.
         while state.decoder.is_ended() && (state.buffer.len() as u64) < self.limits.head_bytes_max {
             match ready!(state.poll_fill(cx)) {
