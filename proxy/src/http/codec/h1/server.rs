@@ -158,8 +158,8 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         }
     }
 
-    /// Ready when the client has left, or sends what is no body while it is answered. It is only looked for once the request has come in full: until then, whoever reads
-    /// the body finds out, and wakes us.
+    /// Ready when the client has left, or sends what is no body while it is answered. It is only looked for once the request
+    /// has come in full: until then, whoever reads the body finds out, and wakes us.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.conn.state();
         if state.broken.is_some() {
