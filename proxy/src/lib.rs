@@ -10,6 +10,7 @@
 //! `snapshot/publish.rs`.
 
 mod admin;
+mod allocator;
 pub mod app;
 #[doc(hidden)]
 pub mod bench;
