@@ -98,6 +98,14 @@ limits! {
     http2_empty_frames_max = 100, 10;
     /// HTTP/2 heads that an upstream may send ahead of those that its requests have earned: informational answers above all.
     http2_answer_heads_max = 1_000, 100;
+    /// Requests of the process that wait for a connection to an upstream, whatever the clusters allow: istiod's default for
+    /// each cluster is 2^32-1. One more is refused.
+    pending_requests_max = 65_536, 1;
+    /// Bytes of one request's body that are kept for a retry (Envoy's `per_connection_buffer_limit_bytes`). A longer body is
+    /// not retried.
+    replay_bytes_max = 1_048_576, 0;
+    /// Bytes that all requests of the process together keep for a retry. A body that would pass it is not retried.
+    replay_bytes_total_max = 67_108_864, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;

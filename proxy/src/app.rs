@@ -20,7 +20,7 @@ use crate::http::engine::Telemetry;
 use crate::http::labels::Identity;
 use crate::listener::{Handover, Loads, Socket};
 use crate::overload::{self, Overload};
-use crate::snapshot::Publisher;
+use crate::snapshot::{ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
@@ -179,7 +179,8 @@ impl App {
         if self.settings.allow_unenforced_security {
             tracing::warn!("--allow-unenforced-security: what asks for TLS is sent in plain text");
         }
-        let mut control = Control::new(self.control_settings(), publisher, status.clone());
+        let process = ProcessShared::new(&self.settings.limits, time::now());
+        let mut control = Control::new(self.control_settings(&process), publisher, status.clone());
         let console = Rc::new(Console {
             status: status.clone(),
             reader: reader.clone(),
@@ -203,7 +204,7 @@ impl App {
         let mut workers = None;
         loop {
             if workers.is_none() && status.is_published() {
-                match self.start_workers(&reader, &registry, &status, &overload) {
+                match self.start_workers(&reader, &registry, &status, (&overload, &process)) {
                     Ok(started) => workers = Some(started),
                     Err(error) => {
                         tracing::error!(%error, "workers cannot be started");
@@ -227,7 +228,7 @@ impl App {
         }
     }
 
-    fn control_settings(&self) -> control::Settings {
+    fn control_settings(&self, process: &Arc<ProcessShared>) -> control::Settings {
         let directories = self.settings.config_directories.iter().cloned().map(Place::Directory);
         let files = self.settings.config_files.iter().cloned().map(Place::File);
         let mesh = self.settings.mesh_config.iter().cloned().map(Place::MeshConfig);
@@ -236,6 +237,7 @@ impl App {
             workload: self.settings.workload.clone(),
             listeners: self.settings.listeners.clone(),
             allow_unenforced_security: self.settings.allow_unenforced_security,
+            process: process.clone(),
         }
     }
 
@@ -245,7 +247,7 @@ impl App {
         reader: &crate::snapshot::Reader,
         registry: &Arc<Registry>,
         status: &Status,
-        overload: &Arc<Overload>,
+        (overload, process): (&Arc<Overload>, &Arc<ProcessShared>),
     ) -> io::Result<Workers> {
         let count = self.settings.workers.max(1);
         let loads = Loads::new(count);
@@ -288,6 +290,7 @@ impl App {
                 },
                 limits: limits.clone(),
                 overload: overload.clone(),
+                process: process.clone(),
                 phase: phase_of_workers.clone(),
             })?);
         }

@@ -21,10 +21,11 @@ use crate::http::labels::Identity;
 use crate::http::path;
 use crate::http::record::Record;
 use crate::listener::Drain;
-use crate::snapshot::{Builder, NoTrace, Publisher, Snapshot};
+use crate::snapshot::{Builder, NoTrace, ProcessShared, Publisher, Snapshot};
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, format};
+use crate::time;
 use crate::upstream::balancer::{self, Balance, Conditions};
 
 /// Where the random numbers begin: the same for every run.
@@ -67,8 +68,12 @@ pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation
     let listener = update.listeners.first().ok_or("there is no listener")?.name.clone();
     let mut resources = Resources::default();
     resources.apply(update);
-    let snapshot = Builder::new(true).build(&resources, &Snapshot::default());
+    let snapshot = Builder::new(true, process()).build(&resources, &Snapshot::default());
     Ok(Compilation(snapshot, listener, Identity::of(&proxy)))
+}
+
+fn process() -> Arc<ProcessShared> {
+    ProcessShared::new(&Limits::default(), time::now())
 }
 
 impl Proxy {
@@ -90,7 +95,8 @@ impl Proxy {
             identity: Arc::new(identity),
             registry,
         };
-        let engine = Engine::new(publisher.reader(), telemetry, Limits::default(), Arc::default(), SEED);
+        let engine =
+            Engine::new(publisher.reader(), telemetry, Limits::default(), (Arc::default(), process()), SEED);
         Ok(Proxy { engine, snapshot: publisher.current(), listener, _logs: logs })
     }
 

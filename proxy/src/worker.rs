@@ -20,7 +20,7 @@ use crate::http::connection::{Downstream, serve};
 use crate::http::engine::{Engine, Telemetry};
 use crate::listener::{Accepted, Drain, Handover, Socket, accept};
 use crate::overload::Overload;
-use crate::snapshot::Reader;
+use crate::snapshot::{ProcessShared, Reader};
 use crate::telemetry::Cell as Series;
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// Whether the process has too much to do.
     pub(crate) overload: Arc<Overload>,
+    /// What the process counts as a whole.
+    pub(crate) process: Arc<ProcessShared>,
     /// How far the process is.
     pub(crate) phase: watch::Receiver<Phase>,
 }
@@ -101,12 +103,13 @@ impl Worker {
             telemetry,
             limits,
             overload,
+            process,
             mut phase,
         } = settings;
         let seed = RandomState::new().build_hasher().finish() ^ index as u64;
         let connections = telemetry.registry.series(Family::WorkerConnections, &[&index.to_string()]);
         let worker = Rc::new(Worker {
-            engine: Engine::new(reader.clone(), telemetry, limits, overload, seed),
+            engine: Engine::new(reader.clone(), telemetry, limits, (overload, process), seed),
             drain: Rc::default(),
             listeners: RefCell::default(),
             connections,

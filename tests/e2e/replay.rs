@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use support::mesh::virtual_service;
-use support::{Answer, Log, Mesh, Side, TestBackend, TestProxy, Wire};
+use support::{Answer, Log, Mesh, Side, TestBackend, TestProxy, Wire, eventually};
 
 /// A body up to 1 MiB is sent again, a longer one cannot be.
 #[tokio::test(flavor = "multi_thread")]
@@ -50,6 +50,55 @@ async fn bodies_are_replayed_up_to_a_limit() {
             assert_eq!(*bodies.lock(), vec![(length, true); attempts], "{case}");
         }
     }
+}
+
+/// All requests of the process together keep no more than the process may; one that would pass it is served, but not
+/// tried again. What was kept is let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_keeps_so_much_for_retries_and_no_more() {
+    let retries =
+        "  - retries: {attempts: 1, backoff: 1ms, retryOn: 5xx}\n    route: [{destination: {host: catalog}}]";
+    // Answers once it has the whole request: 503 to the first attempt of each.
+    let backend = TestBackend::new(|request| async move {
+        let first = request.headers().get("x-envoy-attempt-count").is_none_or(|count| count == "1");
+        // The test looks at what is answered.
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        let answer = http::Response::builder().status(if first { 503 } else { 200 });
+        answer.body(http_body_util::Full::default()).expect("an answer")
+    })
+    .await;
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", backend.address)
+        .with("rules.yaml", &virtual_service("catalog", retries));
+    let limit = |settings: &mut weft::app::Settings| {
+        settings.limits.set("replay_bytes_total_max", 100_000).expect("a limit");
+    };
+    let proxy = TestProxy::of(mesh).set(limit).listen("catalog", 8000).ready().await;
+    let begin = || async {
+        let mut wire = Wire::connect(proxy.listener(0)).await;
+        wire.request("POST / HTTP/1.1\nHost: catalog\nContent-Length: 40001\n\n").await;
+        wire.send(vec![0; 40_000]).await;
+        wire
+    };
+    let kept = |bytes: f64| {
+        let proxy = &proxy;
+        eventually("the bytes that are kept", move || async move {
+            (proxy.metric("weft_replay_bytes", &[]).await == Some(bytes)).then_some(())
+        })
+    };
+    let mut fits = [begin().await, begin().await];
+    kept(80_000.0).await;
+    let mut beyond = begin().await;
+    beyond.send([0]).await;
+    assert_eq!(beyond.answer(false).await.status, 503);
+    let total = [("limit", "replay_bytes_total_max")];
+    assert_eq!(proxy.metric("weft_limit_reached_total", &total).await, Some(1.0));
+    for wire in &mut fits {
+        wire.send([0]).await;
+        assert_eq!(wire.answer(false).await.status, 200);
+    }
+    kept(0.0).await;
 }
 
 /// What stands at a place of a body, so that one that is shifted is told.

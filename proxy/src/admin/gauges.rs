@@ -28,6 +28,10 @@ impl Gauges {
         for series in known.values() {
             self.shard.set_gauge(*series, 0);
         }
+        if let Some(cluster) = snapshot.clusters.values().next() {
+            let series = self.registry.series(Family::ReplayBytes, &[]);
+            self.shard.set_gauge(series, cluster.shared.process.replay_bytes());
+        }
         for cluster in snapshot.clusters.values() {
             for (family, value) in room(cluster).into_iter().chain(ejections(cluster)) {
                 let series = *known

@@ -12,6 +12,7 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::compile::{Compiled, ExplicitListener, Proxy, compile};
@@ -25,7 +26,7 @@ pub(crate) use files::Place;
 pub use identity::Workload;
 pub(crate) use status::{Published, Status};
 
-use crate::snapshot::{Builder, Publisher};
+use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::time;
 use files::{Change, Content, Files, Found};
 use settle::Burst;
@@ -45,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) listeners: Vec<ExplicitListener>,
     /// Whether what guards access or trust and is not enforced is let through.
     pub(crate) allow_unenforced_security: bool,
+    /// What the process counts as a whole.
+    pub(crate) process: Arc<ProcessShared>,
 }
 
 /// Owns what we were told.
@@ -74,7 +77,7 @@ impl Control {
             store: Store::new(),
             about_files: AboutFiles::default(),
             resources: Resources::default(),
-            builder: Builder::new(settings.allow_unenforced_security),
+            builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
             burst: None,

@@ -14,12 +14,13 @@ use slab::Slab;
 use super::codec::guard::Guard;
 use super::labels::Identity;
 use crate::overload::Overload;
-use crate::snapshot::{Action, Found, Listener, Reader, Route, Snapshot};
+use crate::snapshot::{Action, Found, Listener, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 use crate::upstream::Upstream;
+use crate::upstream::replay::Replay;
 
 /// What the connections of one worker share. It belongs to one thread.
 pub(crate) struct Engine {
@@ -31,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) limits: Rc<Limits>,
     /// Whether the process has too much to do.
     pub(crate) overload: Arc<Overload>,
+    /// How much of requests is kept for a retry.
+    pub(crate) replay: Rc<Replay>,
     guards: RefCell<Slab<Rc<Guard>>>,
     /// Seconds since the start, as the sweep counts them.
     seconds: Rc<Cell<u64>>,
@@ -89,9 +92,10 @@ impl Engine {
         reader: Reader,
         telemetry: Telemetry,
         limits: Limits,
-        overload: Arc<Overload>,
+        (overload, process): (Arc<Overload>, Arc<ProcessShared>),
         seed: u64,
     ) -> Rc<Engine> {
+        let replay = Replay::new(process, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         Rc::new(Engine {
             reader,
@@ -100,6 +104,7 @@ impl Engine {
             random: Cell::new(seed),
             limits: Rc::new(limits),
             overload,
+            replay,
             guards: RefCell::default(),
             seconds: Rc::default(),
             started: time::now(),

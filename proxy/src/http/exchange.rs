@@ -186,7 +186,7 @@ async fn forward(
     (head, body): (RequestHead, RecvBody),
 ) -> Response {
     let policy = forward.retry_policy.as_ref().filter(|policy| policy.num_retries > 0);
-    let body = RequestBody::new(body);
+    let body = RequestBody::new(body, &downstream.engine.replay);
     record.request_body = Some(body.clone());
     let method = head.method.clone();
     let forwarding = Forwarding {

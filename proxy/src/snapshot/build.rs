@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use config::{Resources, RouteSource};
 
-use super::{Cluster, Listener, PENDING_REQUESTS_MAX, ProcessShared, RouteTable, Snapshot};
+use super::{Cluster, Listener, ProcessShared, RouteTable, Snapshot};
 use crate::time;
 
 /// Builds one snapshot after the other.
@@ -16,8 +16,8 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// `allow_unenforced_security` sends in plain text what asks for TLS; otherwise it is answered 503.
-    pub(crate) fn new(allow_unenforced_security: bool) -> Builder {
-        Builder { allow_unenforced_security, process: ProcessShared::new(PENDING_REQUESTS_MAX, time::now()) }
+    pub(crate) fn new(allow_unenforced_security: bool, process: Arc<ProcessShared>) -> Builder {
+        Builder { allow_unenforced_security, process }
     }
 
     /// The snapshot of `resources` that follows `previous`.

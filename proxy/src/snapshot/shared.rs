@@ -15,10 +15,6 @@ use crossbeam_utils::CachePadded;
 
 pub(crate) use health::{Ejection, Health, Ledger, Reason};
 
-/// Requests of the whole process that may wait for a connection, whatever the clusters allow: istiod's own default
-/// for each cluster is 2³²-1. One more is refused.
-pub(crate) const PENDING_REQUESTS_MAX: u32 = 65_536;
-
 /// How many there are of something.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU32);
@@ -70,13 +66,43 @@ pub(crate) struct ProcessShared {
     pub(crate) pending_requests: Count,
     /// How many of them there may be.
     pub(crate) pending_requests_max: u32,
+    /// Bytes of requests that are kept for a retry.
+    replay_bytes: AtomicU64,
+    /// How many of them there may be.
+    replay_bytes_max: u64,
     began: Instant,
 }
 
 impl ProcessShared {
-    /// With a bound on requests that wait for a connection; the process begins `now`.
-    pub(crate) fn new(pending_requests_max: u32, now: Instant) -> Arc<ProcessShared> {
-        Arc::new(ProcessShared { pending_requests: Count::default(), pending_requests_max, began: now })
+    /// With the limits of the process, which begins `now`.
+    pub(crate) fn new(limits: &config::Limits, now: Instant) -> Arc<ProcessShared> {
+        Arc::new(ProcessShared {
+            pending_requests: Count::default(),
+            pending_requests_max: u32::try_from(limits.pending_requests_max).unwrap_or(u32::MAX),
+            replay_bytes: AtomicU64::new(0),
+            replay_bytes_max: limits.replay_bytes_total_max,
+            began: now,
+        })
+    }
+
+    /// That many bytes more are kept for a retry; false when there are too many, and they may not be kept.
+    pub(crate) fn try_keep(&self, bytes: u64) -> bool {
+        let kept = self.replay_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = kept.saturating_add(bytes) <= self.replay_bytes_max;
+        if !fits {
+            self.let_go(bytes);
+        }
+        fits
+    }
+
+    /// That many bytes are not kept any more.
+    pub(crate) fn let_go(&self, bytes: u64) {
+        self.replay_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that are kept for a retry now.
+    pub(crate) fn replay_bytes(&self) -> u64 {
+        self.replay_bytes.load(Ordering::Relaxed)
     }
 
     /// How long the process has been there at `time`: what times are counted from where they are shared.

@@ -59,8 +59,9 @@ pub(crate) fn next_generation(
         metadata: ClusterMetadata::default(),
     };
     change(&mut declared);
+    let limits = config::Limits { pending_requests_max: 2, ..config::Limits::default() };
     let process =
-        previous.map_or_else(|| ProcessShared::new(2, now), |cluster| cluster.shared.process.clone());
+        previous.map_or_else(|| ProcessShared::new(&limits, now), |cluster| cluster.shared.process.clone());
     Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, false, now)
 }
 

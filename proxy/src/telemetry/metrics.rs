@@ -44,6 +44,8 @@ pub(crate) enum Family {
     UpstreamRetriesOverflow,
     /// Requests refused by the process's limit of those that wait for a connection.
     PendingOverflow,
+    /// Bytes of requests kept for a retry.
+    ReplayBytes,
     /// Connections there may still be.
     RemainingConnections,
     /// Requests that may still wait for a connection.
@@ -162,7 +164,7 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 38] = [
+    pub(crate) const ALL: [Family; 39] = [
         Family::Requests,
         Family::RequestDuration,
         Family::DownstreamConnections,
@@ -182,6 +184,7 @@ impl Family {
         Family::UpstreamReplays,
         Family::UpstreamRetriesOverflow,
         Family::PendingOverflow,
+        Family::ReplayBytes,
         Family::RemainingConnections,
         Family::RemainingPending,
         Family::RemainingRequests,
@@ -231,7 +234,7 @@ impl Family {
             ),
             Family::LimitReached => of(
                 "weft_limit_reached_total",
-                "Connections closed and requests refused because a limit of the process was met.",
+                "Times a limit of the process was met: a connection closed, a request refused, or a body not kept for a retry.",
                 Kind::Counter,
                 &["limit"],
             ),
@@ -304,6 +307,9 @@ impl Family {
                 Kind::Counter,
                 &[],
             ),
+            Family::ReplayBytes => {
+                of("weft_replay_bytes", "Bytes of requests kept for a retry.", Kind::Gauge, &[])
+            }
             Family::RemainingConnections => of(
                 "envoy_cluster_circuit_breakers_default_remaining_cx",
                 "Connections there may still be.",

@@ -179,6 +179,7 @@ impl Limits {
             self.shared.pending_requests.subtract();
             self.shard.increment(self.pending_overflow);
             self.shard.increment(self.process_pending_overflow);
+            self.reached("pending_requests_max");
             return Err(Limit::ProcessPendingRequests);
         }
         self.shard.increment(self.pending);

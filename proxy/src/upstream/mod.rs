@@ -5,6 +5,7 @@ mod connect;
 mod limits;
 pub(crate) mod outlier;
 pub(crate) mod pool;
+pub(crate) mod replay;
 pub(crate) mod request_body;
 pub(crate) mod retry;
 

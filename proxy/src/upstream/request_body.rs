@@ -6,11 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::replay::{Kept, Replay};
 use crate::http::codec::{Body, Frame, RecvBody, StreamError};
 use crate::time;
-
-/// Bytes kept for a retry (Envoy's default `per_connection_buffer_limit_bytes`). A longer body cannot be retried.
-pub(crate) const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 
 /// The body of one request, for all its attempts. Clones are handles of the same body.
 #[derive(Debug, Clone)]
@@ -30,7 +28,7 @@ struct State {
     source: RecvBody,
     /// What was read so far, while it is kept.
     kept: Vec<Frame>,
-    kept_bytes: usize,
+    kept_bytes: Kept,
     keep: bool,
     /// Whether something read is not kept, so that another attempt would miss it.
     lost: bool,
@@ -46,15 +44,16 @@ struct State {
 }
 
 impl RequestBody {
-    /// Takes over what the client sends. It is kept for another attempt until [`RequestBody::stop_keeping`].
-    pub(crate) fn new(source: RecvBody) -> RequestBody {
+    /// Takes over what the client sends. It is kept for another attempt until [`RequestBody::stop_keeping`], if it is not
+    /// too long.
+    pub(crate) fn new(source: RecvBody, replay: &Rc<Replay>) -> RequestBody {
         if source.is_end_stream() {
             return RequestBody(None);
         }
         RequestBody(Some(Rc::new(RefCell::new(State {
             source,
             kept: Vec::new(),
-            kept_bytes: 0,
+            kept_bytes: replay.begin(),
             keep: true,
             lost: false,
             attempt: 0,
@@ -142,8 +141,7 @@ impl State {
         match &frame {
             Some(Ok(Frame::Data(data))) => {
                 self.received += data.len() as u64;
-                if self.keep && self.kept_bytes + data.len() <= REPLAY_BYTES_MAX {
-                    self.kept_bytes += data.len();
+                if self.keep && self.kept_bytes.try_add(data.len()) {
                     self.kept.push(Frame::Data(data.clone()));
                 } else {
                     self.lose();
@@ -172,7 +170,7 @@ impl State {
         self.lost = true;
         self.keep = false;
         self.kept = Vec::new();
-        self.kept_bytes = 0;
+        self.kept_bytes.clear();
     }
 }
 
