@@ -199,7 +199,8 @@ impl Worker {
         *self.listeners.borrow_mut().entry(listener.clone()).or_insert_with(|| {
             let generation = self.engine.generation();
             let view = generation.listener(listener);
-            let prefix = view.as_ref().map_or(&**listener, |view| &view.listener.declared.http.stat_prefix);
+            let prefix =
+                view.as_ref().map_or(&**listener, |view| &view.listener.manager.declared.stat_prefix);
             let series =
                 |family| self.engine.telemetry.registry.series(family, &[prefix.trim_end_matches(';')]);
             ListenerMetrics {

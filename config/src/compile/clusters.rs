@@ -86,11 +86,11 @@ impl Clusters {
     /// The clusters of one port of a service.
     fn add(&mut self, place: &Place<'_>) {
         let whole = place.cluster(None, place.discovery());
-        let discovery = whole.discovery;
+        let discovery = whole.discovery.clone();
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
             let of_subset = is_passthrough(subset.subset.traffic_policy.as_ref());
-            let discovery = if of_subset { DiscoveryType::OriginalDst } else { discovery };
+            let discovery = if of_subset { DiscoveryType::OriginalDst } else { discovery.clone() };
             let cluster = place.cluster(Some(subset), discovery);
             self.push_with_endpoints(place, cluster, Some(subset));
         }
@@ -140,7 +140,7 @@ impl<'p> Place<'p> {
         let pool = policy.connection_pool;
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
         let number = u32::from(self.port.number);
-        let transport = self.transport(&policy, subset, discovery);
+        let transport = self.transport(&policy, subset, &discovery);
         Cluster {
             name: cluster_name(subset_name, &self.service.host, number).into(),
             discovery,
@@ -157,6 +157,7 @@ impl<'p> Place<'p> {
             max_connection_duration: connection_pool::max_connection_duration(pool),
             max_concurrent_streams: connection_pool::max_concurrent_streams(self.port.protocol, pool),
             tcp_keepalive: connection_pool::tcp_keepalive(self.scope, pool),
+            bind_addresses: Vec::new(),
             transport_socket_matches: transport.matches,
             transport_socket: transport.socket,
             metadata: ClusterMetadata {
@@ -175,7 +176,7 @@ impl<'p> Place<'p> {
         &self,
         policy: &Policy<'p>,
         subset: Option<&RuleSubset<'p>>,
-        discovery: DiscoveryType,
+        discovery: &DiscoveryType,
     ) -> Transport {
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
         if let Some(closed) = closed::transport(self.scope, self.service) {
@@ -289,6 +290,7 @@ fn black_hole(scope: &Scope<'_>) -> Cluster {
         max_connection_duration: None,
         max_concurrent_streams: None,
         tcp_keepalive: None,
+        bind_addresses: Vec::new(),
         transport_socket_matches: transport.matches,
         transport_socket: transport.socket,
         metadata: ClusterMetadata::default(),

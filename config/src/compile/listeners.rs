@@ -15,8 +15,9 @@ use crate::finding::{Severity, code};
 use crate::mesh::{MeshConfig, Normalization};
 use crate::resource::format::Format;
 use crate::resource::{
-    AccessLog, EscapedSlashes, HttpConnectionManager, Listener, PathNormalization, RouteConfiguration,
-    RouteSource, TrafficDirection, VirtualHost,
+    AccessLog, EscapedSlashes, FilterChain, FilterChainMatch, HttpConnectionManager, Listener,
+    ListenerFilters, NetworkFilter, PathNormalization, RouteConfiguration, RouteSource, TrafficDirection,
+    VirtualHost,
 };
 
 /// What outbound connection managers say they are: Envoy's own name, as Istio leaves it.
@@ -56,19 +57,31 @@ impl Listeners<'_> {
         for asked in asked {
             let routes = self.route_configuration(&asked.target, &mut by_port, findings);
             let name = name(asked, &mut names);
+            let manager = HttpConnectionManager {
+                stat_prefix: format!("outbound_{name}").into(),
+                routes: RouteSource::Rds(routes.name.clone()),
+                server_name: SERVER_NAME.into(),
+                path_normalization: path_normalization(self.scope.mesh),
+                accept_http_10: accepts_http_10(self.scope),
+                access_log: access_log.clone(),
+                tracing: self.scope.mesh.enable_tracing != Some(false),
+            };
             listeners.push(Listener {
-                address: asked.address,
-                traffic_direction: TrafficDirection::Outbound,
-                http: HttpConnectionManager {
-                    stat_prefix: format!("outbound_{name}").into(),
-                    routes: RouteSource::Rds(routes.name.clone()),
-                    server_name: SERVER_NAME.into(),
-                    path_normalization: path_normalization(self.scope.mesh),
-                    accept_http_10: accepts_http_10(self.scope),
-                    access_log: access_log.clone(),
-                    tracing: self.scope.mesh.enable_tracing != Some(false),
-                },
                 name,
+                address: asked.address,
+                bind_to_port: true,
+                use_original_dst: false,
+                transparent: false,
+                traffic_direction: TrafficDirection::Outbound,
+                listener_filters: ListenerFilters::default(),
+                filter_chains: vec![FilterChain {
+                    name: "".into(),
+                    chain_match: FilterChainMatch::default(),
+                    filter: NetworkFilter::Http(Arc::new(manager)),
+                }],
+                default_filter_chain: None,
+                access_log: Vec::new(),
+                origin: None,
             });
             configurations.entry(routes.name.clone()).or_insert(routes);
         }

@@ -51,13 +51,13 @@ impl Transport {
     }
 
     /// Mutual TLS with the workload's identity, where the endpoint accepts it.
-    pub(super) fn automatic(sni: &Arc<str>, discovery: DiscoveryType) -> Transport {
+    pub(super) fn automatic(sni: &Arc<str>, discovery: &DiscoveryType) -> Transport {
         let tls = TransportSocket::Tls(UpstreamTls {
             mode: UpstreamTlsMode::IstioMutual,
             sni: sni.clone(),
             origin: None,
         });
-        if discovery == DiscoveryType::OriginalDst {
+        if *discovery == DiscoveryType::OriginalDst {
             // Nothing is known of the endpoint that the client chose.
             return Transport { matches: Vec::new(), socket: tls };
         }

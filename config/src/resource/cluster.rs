@@ -1,9 +1,10 @@
 //! Clusters: Envoy's `config.cluster.v3.Cluster`, as istiod fills it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::EndpointMetadata;
+use super::endpoint::{DnsLocality, EndpointMetadata};
 use crate::origin::Origin;
 
 /// A group of endpoints that serve the same thing, and how to reach them.
@@ -41,6 +42,10 @@ pub struct Cluster {
     pub max_concurrent_streams: Option<u32>,
     /// TCP keep-alive probes; `None` leaves them off.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Our address of connections to endpoints, at most one of each IP version: of those the one of the endpoint's
+    /// version. Empty lets the kernel choose. `127.0.0.6` and `::6` tell the redirect rules that a connection came
+    /// through the inbound listener. Envoy: `upstream_bind_config`.
+    pub bind_addresses: Vec<IpAddr>,
     /// Transport by the endpoint's TLS mode, the first that matches; auto-mTLS is written this way.
     pub transport_socket_matches: Vec<TransportSocketMatch>,
     /// Transport when none of those matches.
@@ -50,7 +55,7 @@ pub struct Cluster {
 }
 
 /// How endpoints are found. Envoy: `Cluster.DiscoveryType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiscoveryType {
     /// From the [`ClusterLoadAssignment`](crate::resource::ClusterLoadAssignment) of the same name.
     Eds,
@@ -58,6 +63,35 @@ pub enum DiscoveryType {
     OriginalDst,
     /// Written into the cluster; only used without endpoints, for `BlackHoleCluster`.
     Static,
+    /// All addresses that DNS tells for the names, each an endpoint.
+    StrictDns(Arc<DnsDiscovery>),
+    /// Of the only name the first address that DNS tells when a connection is opened; the connections to earlier ones
+    /// stay.
+    LogicalDns(Arc<DnsDiscovery>),
+}
+
+/// How names become addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsDiscovery {
+    /// The names. An address stands for itself.
+    pub localities: Vec<DnsLocality>,
+    /// Time after which a name is asked for again. Istio: mesh `dnsRefreshRate`, 60 s.
+    pub refresh_rate: Duration,
+    /// Whether the time to live that DNS tells decides instead (`respect_dns_ttl`).
+    pub respect_ttl: bool,
+    /// Which addresses are asked for.
+    pub family: DnsFamily,
+}
+
+/// Which addresses DNS is asked for. Envoy: `Cluster.DnsLookupFamily`, those values that istiod uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// Those of IPv4.
+    V4Only,
+    /// Those of IPv6.
+    V6Only,
+    /// Both.
+    All,
 }
 
 /// How an endpoint is chosen. Envoy: `Cluster.LbPolicy`.

@@ -39,6 +39,32 @@ pub struct Endpoint {
     pub metadata: Arc<EndpointMetadata>,
 }
 
+/// Names of one locality and priority, whose addresses DNS tells. Envoy: `LocalityLbEndpoints`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsLocality {
+    /// Where they are.
+    pub locality: Locality,
+    /// 0 is used first; higher ones only as lower ones fail. Without gaps.
+    pub priority: u32,
+    /// Share of this locality among those of its priority, where the cluster weighs localities. Over 0.
+    pub weight: u32,
+    /// The names.
+    pub endpoints: Vec<DnsEndpoint>,
+}
+
+/// A name that stands for endpoints. Envoy: `LbEndpoint`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsEndpoint {
+    /// The name to ask DNS for, or an address.
+    pub host: Arc<str>,
+    /// Where its addresses listen.
+    pub port: u16,
+    /// The share of each of its addresses. Over 0.
+    pub weight: u32,
+    /// Who they are.
+    pub metadata: Arc<EndpointMetadata>,
+}
+
 /// What istiod writes into an endpoint's `filter_metadata`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointMetadata {

@@ -1,10 +1,11 @@
-//! Listeners and what they do with HTTP: Envoy's `Listener` and `HttpConnectionManager`.
+//! Listeners and their filter chains: Envoy's `config.listener.v3.Listener`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::resource::RouteConfiguration;
-use crate::resource::format::Format;
+use crate::origin::Origin;
+use crate::resource::{AccessLog, HttpConnectionManager, TcpProxy};
 
 /// Which way traffic crosses the workload this proxy stands beside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,74 +16,219 @@ pub enum TrafficDirection {
     Outbound,
 }
 
-/// A socket and what happens to a connection accepted on it. Envoy: `config.listener.v3.Listener`.
+/// A socket, or a stand-in for one, and what happens to a connection that comes to it. Envoy:
+/// `config.listener.v3.Listener`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// Unique among listeners; istiod's names where istiod has one.
     pub name: Arc<str>,
-    /// Where to listen. Port 0 asks the kernel for a free one.
+    /// Where to listen; or, without [`bind_to_port`](Self::bind_to_port), the original destination that brings a
+    /// connection here, where `0.0.0.0` and `::` stand for every address. Port 0 asks the kernel for a free one.
     pub address: SocketAddr,
+    /// Whether it has a socket of its own. Without one it gets connections from a listener that has
+    /// [`use_original_dst`](Self::use_original_dst).
+    pub bind_to_port: bool,
+    /// Whether a connection is given to the listener whose address is its original destination: the exact address
+    /// first, then the wildcard address of that port, and this one when there is neither.
+    pub use_original_dst: bool,
+    /// Whether the socket takes connections to addresses that are not this host's (`IP_TRANSPARENT`, TPROXY mode).
+    pub transparent: bool,
     /// Which way the traffic goes.
     pub traffic_direction: TrafficDirection,
-    /// What serves the connections.
-    pub http: HttpConnectionManager,
-}
-
-/// How connections of a listener are served as HTTP.
-/// Envoy: `extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpConnectionManager {
-    /// Prefix in metrics, istiod's form: `outbound_0.0.0.0_8000`.
-    pub stat_prefix: Arc<str>,
-    /// Where the routes are.
-    pub routes: RouteSource,
-    /// What the `server` response header says, whatever the upstream said. Envoy's default is `envoy`.
-    pub server_name: Arc<str>,
-    /// What happens to a path before anything looks at it.
-    pub path_normalization: PathNormalization,
-    /// Whether HTTP/1.0 requests are served; otherwise they are answered 426.
-    pub accept_http_10: bool,
-    /// Where requests are logged; empty when they are not.
+    /// What is found out of a connection before its filter chain is chosen.
+    pub listener_filters: ListenerFilters,
+    /// The chains, of which the one that matches best serves a connection.
+    pub filter_chains: Vec<FilterChain>,
+    /// What serves a connection that no chain matches; without it such a connection is closed.
+    pub default_filter_chain: Option<FilterChain>,
+    /// Where connections are logged that no chain matches; empty when they are not. Envoy: `access_log` with a filter
+    /// on the response flag `NR`.
     pub access_log: Vec<AccessLog>,
-    /// Whether tracing is on. It decides who may say `x-envoy-decorator-operation`: an outbound connection manager
-    /// with tracing tells the next proxy the operation of the route, and removes what the upstream says of it.
-    pub tracing: bool,
+    /// The object that asks for it; `None` when the mesh as a whole does.
+    pub origin: Option<Origin>,
 }
 
-/// Where an [`HttpConnectionManager`] takes its routes from.
+/// What is found out of a connection before its filter chain is chosen. Envoy: `Listener.listener_filters`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerFilters {
+    /// The destination before it was redirected here, from the kernel. Of a listener with `use_original_dst` that is
+    /// told anyway.
+    pub original_dst: bool,
+    /// Whether the first bytes are a ClientHello, and what it asks for.
+    pub tls_inspector: Option<Inspector>,
+    /// Whether the first bytes are a request of HTTP/1 or the preface of HTTP/2.
+    pub http_inspector: Option<Inspector>,
+    /// How long all of them may wait for bytes; `None` for ever, as istiod says. Envoy: `listener_filters_timeout`,
+    /// where 0 stands for ever.
+    pub timeout: Option<Duration>,
+    /// Whether a connection goes on after the timeout, with what is known of it; otherwise it is closed.
+    pub continue_on_timeout: bool,
+}
+
+/// A listener filter that looks at first bytes, which are left where they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inspector {
+    /// Original destination ports, sorted, for which nobody looks, as the server may have to speak first. Envoy:
+    /// `filter_disabled`.
+    pub disabled_on_ports: Vec<u16>,
+}
+
+/// What serves connections of one kind. Envoy: `config.listener.v3.FilterChain`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum RouteSource {
-    /// By the name of a [`RouteConfiguration`] among the resources (RDS).
-    Rds(Arc<str>),
-    /// Written into the listener.
-    Inline(Arc<RouteConfiguration>),
+pub struct FilterChain {
+    /// istiod's name; chains of different transports may share one. May be empty.
+    pub name: Arc<str>,
+    /// Which connections.
+    pub chain_match: FilterChainMatch,
+    /// What serves them.
+    pub filter: NetworkFilter,
 }
 
-/// MeshConfig `pathNormalization`, as the connection manager's fields it becomes.
+/// Which connections a [`FilterChain`] is for; what is empty or `None` is for all. Envoy: `FilterChainMatch`, those
+/// fields that istiod writes.
+///
+/// Of several chains the best is found field by field, in the order of the fields here: among the chains that match the
+/// field most specifically, and among no others, the next field decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilterChainMatch {
+    /// Original destination port.
+    pub destination_port: Option<u16>,
+    /// Original destination address; the longest prefix wins.
+    pub prefix_ranges: Vec<CidrRange>,
+    /// Server name asked for, in lower case: a name, or `*.` and a suffix; exact names first, then the longest suffix.
+    pub server_names: Vec<Arc<str>>,
+    /// Whether the client speaks TLS.
+    pub transport_protocol: Option<TransportProtocol>,
+    /// Protocols offered by ALPN, of which one is enough; or what the HTTP inspector found, `http/1.0`, `http/1.1` or
+    /// `h2c`.
+    pub application_protocols: Vec<Arc<str>>,
+}
+
+/// What carries the bytes of a client, as the TLS inspector finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathNormalization {
-    /// RFC 3986 section 6 normalization: dot segments are removed, unreserved characters decoded, `\` becomes `/`.
-    pub normalize_path: bool,
-    /// Several slashes in a row become one.
-    pub merge_slashes: bool,
-    /// What happens to `%2F` and `%5C` before that.
-    pub escaped_slashes: EscapedSlashes,
+pub enum TransportProtocol {
+    /// Not TLS, or not looked at.
+    RawBuffer,
+    /// TLS.
+    Tls,
 }
 
-/// Envoy's `PathWithEscapedSlashesAction`, those values that Istio uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EscapedSlashes {
-    /// They stay as they are.
-    KeepUnchanged,
-    /// They become slashes and the request is forwarded.
-    UnescapeAndForward,
+/// Addresses that share their first bits. Envoy: `config.core.v3.CidrRange`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CidrRange {
+    address: IpAddr,
+    prefix_bits: u8,
 }
 
-/// One sink of access log lines. Envoy: `extensions.access_loggers.file.v3.FileAccessLog`.
+/// What a [`FilterChain`] does with a connection: the last of Envoy's network filters.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AccessLog {
-    /// File to append to; `/dev/stdout` and `/dev/stderr` mean this process's own.
-    pub path: Arc<str>,
-    /// One line, its line end included.
-    pub format: Format,
+pub enum NetworkFilter {
+    /// It speaks HTTP.
+    Http(Arc<HttpConnectionManager>),
+    /// It passes bytes on.
+    TcpProxy(Arc<TcpProxy>),
+    /// It closes the connection, because what must stand before it is not there yet: an authorization policy that is
+    /// not enforced, or TLS that cannot be terminated.
+    Closed(Closed),
+}
+
+/// Why connections are closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// What is missing, as one line for the log.
+    pub reason: Arc<str>,
+    /// The object that asks for it; `None` when the mesh as a whole does.
+    pub origin: Option<Origin>,
+}
+
+impl Listener {
+    /// All its chains, the default one last.
+    pub fn chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.filter_chains.iter().chain(&self.default_filter_chain)
+    }
+}
+
+impl FilterChain {
+    /// Its connection manager, when it speaks HTTP.
+    pub fn http(&self) -> Option<&Arc<HttpConnectionManager>> {
+        match &self.filter {
+            NetworkFilter::Http(manager) => Some(manager),
+            NetworkFilter::TcpProxy(_) | NetworkFilter::Closed(_) => None,
+        }
+    }
+}
+
+impl CidrRange {
+    /// The range of the first `prefix_bits` bits of `address`; the others are set to 0. `None` when the address has not
+    /// so many.
+    pub fn new(address: IpAddr, prefix_bits: u8) -> Option<CidrRange> {
+        let address = match address {
+            IpAddr::V4(ip) if prefix_bits <= 32 => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix_bits)).unwrap_or(0);
+                IpAddr::V4((ip.to_bits() & mask).into())
+            }
+            IpAddr::V6(ip) if prefix_bits <= 128 => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix_bits)).unwrap_or(0);
+                IpAddr::V6((ip.to_bits() & mask).into())
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => return None,
+        };
+        Some(CidrRange { address, prefix_bits })
+    }
+
+    /// One address.
+    pub fn host(address: IpAddr) -> CidrRange {
+        let prefix_bits = if address.is_ipv4() { 32 } else { 128 };
+        CidrRange { address, prefix_bits }
+    }
+
+    /// A range as users write it: `10.0.0.0/8`, or an address for itself alone.
+    pub fn parse(text: &str) -> Option<CidrRange> {
+        match text.split_once('/') {
+            Some((address, bits)) => CidrRange::new(address.parse().ok()?, bits.parse().ok()?),
+            None => text.parse().ok().map(CidrRange::host),
+        }
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many first bits its addresses share.
+    pub fn prefix_bits(&self) -> u8 {
+        self.prefix_bits
+    }
+
+    /// Whether `address` is in it. An IPv4 address is never in a range of IPv6, and the other way round.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4()
+            && CidrRange::new(address, self.prefix_bits).is_some_and(|range| range.address == self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_addresses() {
+        let check = |range: &str, address: &str, expected| {
+            let parsed = CidrRange::parse(range).unwrap();
+            assert_eq!(parsed.contains(address.parse().unwrap()), expected, "{range} {address}");
+        };
+        check("10.0.0.0/8", "10.200.1.1", true);
+        check("10.1.2.3/8", "10.200.1.1", true);
+        check("10.0.0.0/8", "11.0.0.0", false);
+        check("10.0.0.1", "10.0.0.1", true);
+        check("10.0.0.1", "10.0.0.2", false);
+        check("0.0.0.0/0", "1.2.3.4", true);
+        check("0.0.0.0/0", "::1", false);
+        check("::/0", "::1", true);
+        check("fd00::/8", "fd12::1", true);
+        check("fd00::/8", "fe80::1", false);
+        for wrong in ["", "/8", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "10.0.0/8", "a/8"] {
+            assert_eq!(CidrRange::parse(wrong), None, "{wrong}");
+        }
+    }
 }

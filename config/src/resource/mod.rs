@@ -10,22 +10,28 @@ mod cluster;
 mod endpoint;
 pub mod envoy_json;
 pub mod format;
+mod http_connection_manager;
 mod listener;
 mod matcher;
 mod resources;
 mod route;
+mod tcp_proxy;
 
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, HttpProtocol, LoadBalancingPolicy,
-    OutlierDetection, ServiceRef, SlowStart, TcpKeepalive, TransportSocket, TransportSocketMatch,
-    UpstreamTls, UpstreamTlsMode,
+    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily, HttpProtocol,
+    LoadBalancingPolicy, OutlierDetection, ServiceRef, SlowStart, TcpKeepalive, TransportSocket,
+    TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
 };
 pub use endpoint::{
-    ClusterLoadAssignment, Endpoint, EndpointMetadata, Locality, LocalityEndpoints, Workload,
+    ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,
+    Workload,
+};
+pub use http_connection_manager::{
+    AccessLog, EscapedSlashes, HttpConnectionManager, PathNormalization, RouteSource,
 };
 pub use listener::{
-    AccessLog, EscapedSlashes, HttpConnectionManager, Listener, PathNormalization, RouteSource,
-    TrafficDirection,
+    CidrRange, Closed, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter,
+    TrafficDirection, TransportProtocol,
 };
 pub use matcher::{
     HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, QueryParameterMatcher, RouteMatch, StringMatch,
@@ -36,3 +42,4 @@ pub use route::{
     PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition, RetryConditions,
     RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
 };
+pub use tcp_proxy::{TcpDestinations, TcpProxy, TcpWeightedCluster};

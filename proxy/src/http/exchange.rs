@@ -43,7 +43,7 @@ pub(crate) fn exchange(
     // What follows a CONNECT has no end that we would know of.
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
-    let settings = &listener.listener.declared.http;
+    let settings = &listener.listener.manager.declared;
     let admitted = admit(&mut head, settings, engine);
     record.capture_request(&head);
     async move {
@@ -145,7 +145,7 @@ fn respond_locally(
 
 /// The last changes of a response's head, which every response gets.
 fn finish_head(record: &mut Record, listener: &ListenerView, head: &mut ResponseHead) {
-    let tracing = listener.listener.declared.http.tracing;
+    let tracing = listener.listener.manager.declared.tracing;
     headers::finish_response(&mut head.headers, &listener.listener.manager.server_name, tracing);
     if record.closes() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -297,7 +297,10 @@ impl Forwarding<'_> {
         let Some(endpoint) = record.endpoint.clone() else {
             return Err(match declared.discovery {
                 config::DiscoveryType::OriginalDst => Refusal::NoOriginalDestination,
-                config::DiscoveryType::Eds | config::DiscoveryType::Static => Refusal::NoHealthyUpstream,
+                config::DiscoveryType::Eds
+                | config::DiscoveryType::Static
+                | config::DiscoveryType::StrictDns(_)
+                | config::DiscoveryType::LogicalDns(_) => Refusal::NoHealthyUpstream,
             });
         };
         match endpoint.transport {
@@ -314,7 +317,7 @@ impl Forwarding<'_> {
         destination: &Destination,
     ) -> Result<(), Refusal> {
         if record.attempts == 1
-            && self.listener.listener.declared.http.tracing
+            && self.listener.listener.manager.declared.tracing
             && let Some(operation) = &self.handle.route.operation
         {
             head.headers.insert(DECORATOR_OPERATION, operation.clone());

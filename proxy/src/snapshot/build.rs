@@ -31,14 +31,18 @@ impl Builder {
             next.route_tables.insert(name.clone(), route_table(declared, known));
         }
         for (name, declared) in &resources.listeners {
+            // Only what has a socket and one chain that speaks HTTP is served.
+            let Some(manager) = declared.chains().next().and_then(config::FilterChain::http) else {
+                continue;
+            };
             let known = previous.listeners.get(name);
-            let routes = match &declared.http.routes {
+            let routes = match &manager.routes {
                 RouteSource::Rds(routes) => next.route_tables.get(routes).cloned(),
                 RouteSource::Inline(routes) => {
                     Some(route_table(routes, known.and_then(|listener| listener.manager.routes.as_ref())))
                 }
             };
-            next.listeners.insert(name.clone(), listener(declared, routes, known));
+            next.listeners.insert(name.clone(), listener(declared, manager, routes, known));
         }
         next
     }
@@ -51,6 +55,8 @@ impl Builder {
     ) -> Arc<Cluster> {
         let assignment = match declared.discovery {
             config::DiscoveryType::Eds => resources.endpoints.get(&declared.name),
+            // Nobody asks DNS yet: such a cluster has no endpoints.
+            config::DiscoveryType::StrictDns(_) | config::DiscoveryType::LogicalDns(_) => None,
             config::DiscoveryType::OriginalDst | config::DiscoveryType::Static => None,
         };
         let known = previous.clusters.get(&declared.name);
@@ -93,6 +99,7 @@ fn route_table(
 
 fn listener(
     declared: &Arc<config::Listener>,
+    manager: &Arc<config::HttpConnectionManager>,
     routes: Option<Arc<RouteTable>>,
     known: Option<&Arc<Listener>>,
 ) -> Arc<Listener> {
@@ -103,6 +110,6 @@ fn listener(
     };
     match known {
         Some(known) if Arc::ptr_eq(&known.declared, declared) && same_routes(known) => known.clone(),
-        _ => Arc::new(Listener::resolve(declared, routes)),
+        _ => Arc::new(Listener::resolve(declared, manager, routes)),
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Listener {
 /// A resolved [`config::HttpConnectionManager`].
 #[derive(Debug)]
 pub(crate) struct Manager {
+    /// What it was resolved from.
+    pub(crate) declared: Arc<config::HttpConnectionManager>,
     /// The routes; `None` when the route configuration it names does not exist, which is answered 404.
     pub(crate) routes: Option<Arc<RouteTable>>,
     /// The `server` header.
@@ -51,15 +53,20 @@ pub(crate) struct Logged {
 }
 
 impl Listener {
-    /// Resolves a listener with the table its routes are in.
-    pub(super) fn resolve(declared: &Arc<config::Listener>, routes: Option<Arc<RouteTable>>) -> Listener {
+    /// Resolves a listener with its connection manager and the table its routes are in.
+    pub(super) fn resolve(
+        declared: &Arc<config::Listener>,
+        manager: &Arc<config::HttpConnectionManager>,
+        routes: Option<Arc<RouteTable>>,
+    ) -> Listener {
         let server_name =
-            HeaderValue::from_str(&declared.http.server_name).unwrap_or(HeaderValue::from_static("envoy"));
-        let access_log = declared.http.access_log.iter();
+            HeaderValue::from_str(&manager.server_name).unwrap_or(HeaderValue::from_static("envoy"));
+        let access_log = manager.access_log.iter();
         let access_log: Box<[LogSink]> =
             access_log.map(|log| LogSink { path: log.path.clone(), format: log.format.clone() }).collect();
         let logged = Logged::by(&access_log);
-        Listener { declared: declared.clone(), manager: Manager { routes, server_name, access_log, logged } }
+        let manager = Manager { declared: manager.clone(), routes, server_name, access_log, logged };
+        Listener { declared: declared.clone(), manager }
     }
 }
 

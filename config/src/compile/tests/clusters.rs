@@ -23,10 +23,10 @@ pub(super) fn with_policy(policy: &str) -> Output {
 
 #[test]
 fn balancers() {
-    let check = |policy: &str, discovery, balancing| {
+    let check = |policy: &str, discovery: DiscoveryType, balancing| {
         let output = with_policy(policy);
         let cluster = output.cluster(WEB);
-        assert_eq!((cluster.discovery, cluster.load_balancing), (discovery, balancing), "{policy}");
+        assert_eq!((&cluster.discovery, cluster.load_balancing), (&discovery, balancing), "{policy}");
         assert_eq!(output.resources.endpoints.contains_key(WEB), discovery == Eds);
     };
     let simple = |name: &str| format!("loadBalancer: {{simple: {name}}}");

@@ -2,7 +2,11 @@
 
 use super::mesh::{Mesh, service, service_in};
 use crate::mesh::Normalization;
-use crate::resource::{EscapedSlashes, PathNormalization, RouteSource};
+use crate::resource::{EscapedSlashes, HttpConnectionManager, Listener, PathNormalization, RouteSource};
+
+fn manager(listener: &Listener) -> &HttpConnectionManager {
+    listener.chains().next().unwrap().http().unwrap()
+}
 
 #[test]
 fn a_service_may_be_named_in_every_form() {
@@ -54,7 +58,8 @@ fn listeners_are_named_once_and_share_routes() {
     mesh.listeners[2].address = "[::1]:8080".parse().unwrap();
     let output = mesh.compile();
     let listeners = output.compiled.update.listeners.iter();
-    let names: Vec<(&str, RouteSource)> = listeners.map(|it| (&*it.name, it.http.routes.clone())).collect();
+    let names: Vec<(&str, RouteSource)> =
+        listeners.map(|it| (&*it.name, manager(it).routes.clone())).collect();
     let rds = |name: &str| RouteSource::Rds(name.into());
     assert_eq!(
         names,
@@ -70,7 +75,7 @@ fn listeners_are_named_once_and_share_routes() {
 #[test]
 fn connection_managers() {
     let mesh = || Mesh::new("");
-    let http = |mesh: Mesh| mesh.compile().compiled.update.listeners[0].http.clone();
+    let http = |mesh: Mesh| manager(&mesh.compile().compiled.update.listeners[0]).clone();
     let default = http(mesh());
     assert_eq!((&*default.server_name, default.accept_http_10, default.tracing), ("envoy", false, true));
     assert_eq!(default.access_log, []);
@@ -93,7 +98,7 @@ fn connection_managers() {
 fn paths_are_normalized_as_the_mesh_says() {
     let check = |told, normalize_path, merge_slashes, escaped_slashes| {
         let output = Mesh::new("").configure(|mesh| mesh.path_normalization = told).compile();
-        let made = output.compiled.update.listeners[0].http.path_normalization;
+        let made = manager(&output.compiled.update.listeners[0]).path_normalization;
         assert_eq!(made, PathNormalization { normalize_path, merge_slashes, escaped_slashes });
     };
     use EscapedSlashes::{KeepUnchanged, UnescapeAndForward};
@@ -112,7 +117,7 @@ fn access_logs() {
             mesh.access_log_format = format.map(str::to_owned);
         };
         let output = Mesh::new("").configure(configure).compile();
-        let [log] = &output.compiled.update.listeners[0].http.access_log[..] else { panic!() };
+        let [log] = &manager(&output.compiled.update.listeners[0]).access_log[..] else { panic!() };
         assert!(log.format.text().starts_with(expected), "{}", log.format.text());
         assert!(log.format.text().ends_with('\n') && !log.format.text().ends_with("\n\n"));
         assert_eq!(output.codes(), codes);

@@ -1,12 +1,14 @@
 //! `config.cluster.v3.Cluster`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::endpoint::dns_assignment;
 use super::proto;
 use crate::resource::{
-    Cluster, DiscoveryType, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
+    Cluster, DiscoveryType, DnsFamily, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
     TransportSocket, TransportSocketMatch, UpstreamTls,
 };
 
@@ -20,9 +22,13 @@ pub fn cluster(cluster: &Cluster) -> Value {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     set("name", json!(&*cluster.name));
-    set("type", discovery(cluster.discovery));
+    set("type", discovery(&cluster.discovery));
     if cluster.discovery == DiscoveryType::Eds {
         set("eds_cluster_config", json!({ "eds_config": proto::ads(), "service_name": &*cluster.name }));
+    }
+    dns_discovery(cluster, &mut set);
+    if let Some(bind) = bind_config(&cluster.bind_addresses) {
+        set("upstream_bind_config", bind);
     }
     set("connect_timeout", proto::duration(cluster.connect_timeout));
     if let Some(policy) = policy(cluster.load_balancing) {
@@ -65,12 +71,42 @@ pub fn cluster(cluster: &Cluster) -> Value {
     Value::Object(fields)
 }
 
-fn discovery(discovery: DiscoveryType) -> Value {
+fn discovery(discovery: &DiscoveryType) -> Value {
     json!(match discovery {
         DiscoveryType::Eds => "EDS",
         DiscoveryType::OriginalDst => "ORIGINAL_DST",
         DiscoveryType::Static => "STATIC",
+        DiscoveryType::StrictDns(_) => "STRICT_DNS",
+        DiscoveryType::LogicalDns(_) => "LOGICAL_DNS",
     })
+}
+
+/// How names become addresses, and the names.
+fn dns_discovery(cluster: &Cluster, set: &mut impl FnMut(&str, Value) -> Option<Value>) {
+    let (DiscoveryType::StrictDns(dns) | DiscoveryType::LogicalDns(dns)) = &cluster.discovery else { return };
+    set("dns_refresh_rate", proto::duration(dns.refresh_rate));
+    let family = match dns.family {
+        DnsFamily::V4Only => "V4_ONLY",
+        DnsFamily::V6Only => "V6_ONLY",
+        DnsFamily::All => "ALL",
+    };
+    set("dns_lookup_family", json!(family));
+    if dns.respect_ttl {
+        set("respect_dns_ttl", json!(true));
+    }
+    set("load_assignment", dns_assignment(&cluster.name, dns));
+}
+
+/// The first address is the source; the others are for the other IP version.
+fn bind_config(addresses: &[IpAddr]) -> Option<Value> {
+    let source = |address: &IpAddr| json!({ "address": address.to_string(), "port_value": 0 });
+    let (first, others) = addresses.split_first()?;
+    let mut config = json!({ "source_address": source(first) });
+    if let (false, Some(fields)) = (others.is_empty(), config.as_object_mut()) {
+        let others = others.iter().map(|address| json!({ "address": source(address) }));
+        fields.insert("extra_source_addresses".to_owned(), others.collect());
+    }
+    Some(config)
 }
 
 /// `None` for ROUND_ROBIN, the default.

@@ -1,109 +1,210 @@
-//! `config.listener.v3.Listener` with its HTTP connection manager.
+//! `config.listener.v3.Listener` with its filter chains.
 
 use serde_json::{Map, Value, json};
 
+use super::connection_manager::{connection_manager, file_access_log, tcp_proxy};
 use super::proto;
 use super::route::route_configuration;
 use crate::resource::{
-    AccessLog, EscapedSlashes, HttpConnectionManager, Listener, Resources, RouteSource, TrafficDirection,
+    CidrRange, Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Inspector, Listener,
+    NetworkFilter, Resources, RouteSource, TrafficDirection, TransportProtocol,
 };
+
+/// What istiod lets the TLS inspector read at first.
+const TLS_READ_BYTES: u32 = 512;
 
 /// A listener in Envoy's JSON.
 pub fn listener(listener: &Listener) -> Value {
-    let routes = match &listener.http.routes {
+    let routes = |http: &HttpConnectionManager| match &http.routes {
         RouteSource::Rds(name) => {
             ("rds", json!({ "config_source": proto::ads(), "route_config_name": &**name }))
         }
         RouteSource::Inline(routes) => ("route_config", route_configuration(routes)),
     };
-    with(listener, routes, true)
+    with(listener, &routes, true)
 }
 
 /// A listener whose routes are written into it, from `resources` when it only names them.
 pub(super) fn with_routes(listener: &Listener, resources: &Resources, access_log: bool) -> Value {
-    let routes = match &listener.http.routes {
-        RouteSource::Inline(routes) => route_configuration(routes),
-        RouteSource::Rds(name) => match resources.routes.get(name) {
-            Some(routes) => route_configuration(routes),
-            None => json!({ "name": &**name }),
-        },
+    let routes = |http: &HttpConnectionManager| {
+        let routes = match &http.routes {
+            RouteSource::Inline(routes) => route_configuration(routes),
+            RouteSource::Rds(name) => match resources.routes.get(name) {
+                Some(routes) => route_configuration(routes),
+                None => json!({ "name": &**name }),
+            },
+        };
+        ("route_config", routes)
     };
-    with(listener, ("route_config", routes), access_log)
+    with(listener, &routes, access_log)
 }
 
-fn with(listener: &Listener, routes: (&str, Value), access_log: bool) -> Value {
-    let manager = proto::extension(
-        "envoy.filters.network.http_connection_manager",
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        connection_manager(&listener.http, routes, access_log),
-    );
-    json!({
-        "name": &*listener.name,
-        "address": proto::address(listener.address),
-        "filter_chains": [{ "filters": [manager] }],
-        "traffic_direction": match listener.traffic_direction {
-            TrafficDirection::Inbound => "INBOUND",
-            TrafficDirection::Outbound => "OUTBOUND",
-        },
-    })
-}
+/// The field of a connection manager that says its routes.
+type Routes<'r> = &'r dyn Fn(&HttpConnectionManager) -> (&'static str, Value);
 
-fn connection_manager(http: &HttpConnectionManager, routes: (&str, Value), access_log: bool) -> Value {
-    let router = proto::extension(
-        "envoy.filters.http.router",
-        "envoy.extensions.filters.http.router.v3.Router",
-        json!({}),
-    );
-    let normalization = &http.path_normalization;
+fn with(listener: &Listener, routes: Routes<'_>, access_log: bool) -> Value {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    set("stat_prefix", json!(&*http.stat_prefix));
-    set(routes.0, routes.1);
-    set("http_filters", json!([router]));
-    set("use_remote_address", json!(false));
-    set("stream_idle_timeout", json!("0s"));
-    set("normalize_path", json!(normalization.normalize_path));
-    if normalization.merge_slashes {
-        set("merge_slashes", json!(true));
+    set("name", json!(&*listener.name));
+    set("address", proto::address(listener.address));
+    let chains = listener.filter_chains.iter().map(|chain| filter_chain(chain, routes, access_log));
+    set("filter_chains", chains.collect());
+    if let Some(chain) = &listener.default_filter_chain {
+        set("default_filter_chain", filter_chain(chain, routes, access_log));
     }
-    set(
-        "path_with_escaped_slashes_action",
-        json!(match normalization.escaped_slashes {
-            EscapedSlashes::KeepUnchanged => "KEEP_UNCHANGED",
-            EscapedSlashes::UnescapeAndForward => "UNESCAPE_AND_FORWARD",
-        }),
-    );
-    // `envoy` is what it says anyway.
-    if &*http.server_name != "envoy" {
-        set("server_name", json!(&*http.server_name));
+    if listener.use_original_dst {
+        set("use_original_dst", json!(true));
     }
-    if http.accept_http_10 {
-        set("http_protocol_options", json!({ "accept_http_10": true }));
+    if listener.transparent {
+        set("transparent", json!(true));
     }
-    if http.tracing {
-        // Istio's sampling where the mesh says none; it decides nothing without a tracer.
-        set(
-            "tracing",
-            json!({
-                "client_sampling": { "value": 100.0 },
-                "random_sampling": { "value": 1.0 },
-                "overall_sampling": { "value": 100.0 },
-            }),
-        );
+    if !listener.bind_to_port {
+        set("bind_to_port", json!(false));
     }
-    if access_log && !http.access_log.is_empty() {
-        set("access_log", http.access_log.iter().map(file_access_log).collect());
+    listener_filters(listener, &mut set);
+    let direction = match listener.traffic_direction {
+        TrafficDirection::Inbound => "INBOUND",
+        TrafficDirection::Outbound => "OUTBOUND",
+    };
+    set("traffic_direction", json!(direction));
+    if access_log && !listener.access_log.is_empty() {
+        let log = |log| {
+            let mut log = file_access_log(log);
+            if let Some(fields) = log.as_object_mut() {
+                fields.insert("filter".to_owned(), json!({ "response_flag_filter": { "flags": ["NR"] } }));
+            }
+            log
+        };
+        set("access_log", listener.access_log.iter().map(log).collect());
+    }
+    if let Some(metadata) = proto::metadata(listener.origin.as_ref(), Map::new()) {
+        set("metadata", metadata);
     }
     Value::Object(fields)
 }
 
-fn file_access_log(log: &AccessLog) -> Value {
-    proto::extension(
-        "envoy.access_loggers.file",
-        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-        json!({
-            "path": &*log.path,
-            "log_format": { "text_format_source": { "inline_string": log.format.text() } },
-        }),
-    )
+fn listener_filters(listener: &Listener, set: &mut impl FnMut(&str, Value) -> Option<Value>) {
+    let told = &listener.listener_filters;
+    let mut filters = Vec::new();
+    if told.original_dst {
+        filters.push(proto::extension(
+            "envoy.filters.listener.original_dst",
+            "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+            json!({}),
+        ));
+    }
+    if let Some(inspector) = &told.tls_inspector {
+        let filter = proto::extension(
+            "envoy.filters.listener.tls_inspector",
+            "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+            json!({ "initial_read_buffer_size": TLS_READ_BYTES }),
+        );
+        filters.push(disabled(filter, inspector));
+    }
+    if let Some(inspector) = &told.http_inspector {
+        let filter = proto::extension(
+            "envoy.filters.listener.http_inspector",
+            "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
+            json!({}),
+        );
+        filters.push(disabled(filter, inspector));
+    }
+    if !filters.is_empty() {
+        set("listener_filters", Value::Array(filters));
+    }
+    // Only istiod's sidecar listeners say it; Envoy's own default is 15 s.
+    if !listener.bind_to_port || told.original_dst {
+        set("listener_filters_timeout", proto::duration(told.timeout.unwrap_or_default()));
+    }
+    if told.continue_on_timeout {
+        set("continue_on_listener_filters_timeout", json!(true));
+    }
+}
+
+/// `filter` with the ports on which it is off.
+fn disabled(mut filter: Value, inspector: &Inspector) -> Value {
+    let port =
+        |port: &u16| json!({ "destination_port_range": { "start": port, "end": u32::from(*port) + 1 } });
+    let disabled = match &inspector.disabled_on_ports[..] {
+        [] => return filter,
+        [only] => port(only),
+        ports => json!({ "or_match": { "rules": ports.iter().map(port).collect::<Value>() } }),
+    };
+    if let Some(fields) = filter.as_object_mut() {
+        fields.insert("filter_disabled".to_owned(), disabled);
+    }
+    filter
+}
+
+fn filter_chain(chain: &FilterChain, routes: Routes<'_>, access_log: bool) -> Value {
+    let mut fields = Map::new();
+    if !chain.name.is_empty() {
+        fields.insert("name".to_owned(), json!(&*chain.name));
+    }
+    let chain_match = chain_match(&chain.chain_match);
+    if !chain_match.is_empty() {
+        fields.insert("filter_chain_match".to_owned(), Value::Object(chain_match));
+    }
+    let mut origin = None;
+    let filters = match &chain.filter {
+        NetworkFilter::Http(http) => json!([proto::extension(
+            "envoy.filters.network.http_connection_manager",
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            connection_manager(http, routes(http), access_log),
+        )]),
+        NetworkFilter::TcpProxy(tcp) => {
+            origin = proto::metadata(tcp.origin.as_ref(), Map::new());
+            json!([proto::extension(
+                "envoy.filters.network.tcp_proxy",
+                "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                tcp_proxy(tcp, access_log),
+            )])
+        }
+        // Envoy closes a connection for which there is no filter.
+        NetworkFilter::Closed(closed) => {
+            origin = Some(closed_metadata(closed));
+            json!([])
+        }
+    };
+    fields.insert("filters".to_owned(), filters);
+    fields.extend(origin.map(|origin| ("metadata".to_owned(), origin)));
+    Value::Object(fields)
+}
+
+/// The reason stands where places stand.
+fn closed_metadata(closed: &Closed) -> Value {
+    let metadata = proto::metadata(closed.origin.as_ref(), Map::new());
+    let mut metadata = metadata.unwrap_or_else(|| json!({ "filter_metadata": {} }));
+    if let Some(filters) = metadata.get_mut("filter_metadata").and_then(Value::as_object_mut) {
+        let weft = filters.entry("weft").or_insert_with(|| json!({}));
+        if let Some(weft) = weft.as_object_mut() {
+            weft.insert("closed".to_owned(), json!(&*closed.reason));
+        }
+    }
+    metadata
+}
+
+fn chain_match(told: &FilterChainMatch) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    let texts = |texts: &[std::sync::Arc<str>]| texts.iter().map(|text| json!(&**text)).collect::<Value>();
+    if let Some(port) = told.destination_port {
+        set("destination_port", json!(port));
+    }
+    if !told.prefix_ranges.is_empty() {
+        let range = |range: &CidrRange| json!({ "address_prefix": range.address().to_string(), "prefix_len": range.prefix_bits() });
+        set("prefix_ranges", told.prefix_ranges.iter().map(range).collect());
+    }
+    if !told.server_names.is_empty() {
+        set("server_names", texts(&told.server_names));
+    }
+    match told.transport_protocol {
+        Some(TransportProtocol::RawBuffer) => drop(set("transport_protocol", json!("raw_buffer"))),
+        Some(TransportProtocol::Tls) => drop(set("transport_protocol", json!("tls"))),
+        None => {}
+    }
+    if !told.application_protocols.is_empty() {
+        set("application_protocols", texts(&told.application_protocols));
+    }
+    fields
 }

@@ -7,6 +7,7 @@
 //! `weft.place` as `file:line`. Nothing secret is in any declared resource, so nothing secret can get out here.
 
 mod cluster;
+mod connection_manager;
 mod endpoint;
 mod listener;
 mod proto;

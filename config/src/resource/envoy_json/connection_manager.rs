@@ -1,0 +1,102 @@
+//! Network filters: `HttpConnectionManager` and `TcpProxy`, and the logs they write.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::proto;
+use crate::resource::{AccessLog, EscapedSlashes, HttpConnectionManager, TcpDestinations, TcpProxy};
+
+/// Envoy's default of a TCP proxy's `idle_timeout`.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A connection manager in Envoy's JSON; `routes` are the name and the value of its field for them.
+pub(super) fn connection_manager(
+    http: &HttpConnectionManager,
+    routes: (&str, Value),
+    access_log: bool,
+) -> Value {
+    let router = proto::extension(
+        "envoy.filters.http.router",
+        "envoy.extensions.filters.http.router.v3.Router",
+        json!({}),
+    );
+    let normalization = &http.path_normalization;
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    set("stat_prefix", json!(&*http.stat_prefix));
+    set(routes.0, routes.1);
+    set("http_filters", json!([router]));
+    set("use_remote_address", json!(false));
+    set("stream_idle_timeout", json!("0s"));
+    set("normalize_path", json!(normalization.normalize_path));
+    if normalization.merge_slashes {
+        set("merge_slashes", json!(true));
+    }
+    set(
+        "path_with_escaped_slashes_action",
+        json!(match normalization.escaped_slashes {
+            EscapedSlashes::KeepUnchanged => "KEEP_UNCHANGED",
+            EscapedSlashes::UnescapeAndForward => "UNESCAPE_AND_FORWARD",
+        }),
+    );
+    // `envoy` is what it says anyway.
+    if &*http.server_name != "envoy" {
+        set("server_name", json!(&*http.server_name));
+    }
+    if http.accept_http_10 {
+        set("http_protocol_options", json!({ "accept_http_10": true }));
+    }
+    if http.tracing {
+        // Istio's sampling where the mesh says none; it decides nothing without a tracer.
+        set(
+            "tracing",
+            json!({
+                "client_sampling": { "value": 100.0 },
+                "random_sampling": { "value": 1.0 },
+                "overall_sampling": { "value": 100.0 },
+            }),
+        );
+    }
+    if access_log && !http.access_log.is_empty() {
+        set("access_log", http.access_log.iter().map(file_access_log).collect());
+    }
+    Value::Object(fields)
+}
+
+/// A TCP proxy in Envoy's JSON.
+pub(super) fn tcp_proxy(proxy: &TcpProxy, access_log: bool) -> Value {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    set("stat_prefix", json!(&*proxy.stat_prefix));
+    match &proxy.destinations {
+        TcpDestinations::Cluster(cluster) => set("cluster", json!(&**cluster)),
+        TcpDestinations::Weighted(clusters) => {
+            let clusters = clusters.iter().map(|it| json!({ "name": &*it.cluster, "weight": it.weight }));
+            set("weighted_clusters", json!({ "clusters": clusters.collect::<Value>() }))
+        }
+    };
+    match proxy.idle_timeout {
+        Some(TCP_IDLE_TIMEOUT) => None,
+        Some(timeout) => set("idle_timeout", proto::duration(timeout)),
+        None => set("idle_timeout", json!("0s")),
+    };
+    if proxy.hash_source_ip {
+        set("hash_policy", json!([{ "source_ip": {} }]));
+    }
+    if access_log && !proxy.access_log.is_empty() {
+        set("access_log", proxy.access_log.iter().map(file_access_log).collect());
+    }
+    Value::Object(fields)
+}
+
+pub(super) fn file_access_log(log: &AccessLog) -> Value {
+    proto::extension(
+        "envoy.access_loggers.file",
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        json!({
+            "path": &*log.path,
+            "log_format": { "text_format_source": { "inline_string": log.format.text() } },
+        }),
+    )
+}

@@ -1,0 +1,65 @@
+//! How a listener serves HTTP: Envoy's `HttpConnectionManager`.
+
+use std::sync::Arc;
+
+use crate::resource::RouteConfiguration;
+use crate::resource::format::Format;
+
+/// How connections of a listener are served as HTTP.
+/// Envoy: `extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpConnectionManager {
+    /// Prefix in metrics, istiod's form: `outbound_0.0.0.0_8000`.
+    pub stat_prefix: Arc<str>,
+    /// Where the routes are.
+    pub routes: RouteSource,
+    /// What the `server` response header says, whatever the upstream said. Envoy's default is `envoy`.
+    pub server_name: Arc<str>,
+    /// What happens to a path before anything looks at it.
+    pub path_normalization: PathNormalization,
+    /// Whether HTTP/1.0 requests are served; otherwise they are answered 426.
+    pub accept_http_10: bool,
+    /// Where requests are logged; empty when they are not.
+    pub access_log: Vec<AccessLog>,
+    /// Whether tracing is on. It decides who may say `x-envoy-decorator-operation`: an outbound connection manager
+    /// with tracing tells the next proxy the operation of the route, and removes what the upstream says of it.
+    pub tracing: bool,
+}
+
+/// Where an [`HttpConnectionManager`] takes its routes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteSource {
+    /// By the name of a [`RouteConfiguration`] among the resources (RDS).
+    Rds(Arc<str>),
+    /// Written into the listener.
+    Inline(Arc<RouteConfiguration>),
+}
+
+/// MeshConfig `pathNormalization`, as the connection manager's fields it becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathNormalization {
+    /// RFC 3986 section 6 normalization: dot segments are removed, unreserved characters decoded, `\` becomes `/`.
+    pub normalize_path: bool,
+    /// Several slashes in a row become one.
+    pub merge_slashes: bool,
+    /// What happens to `%2F` and `%5C` before that.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// Envoy's `PathWithEscapedSlashesAction`, those values that Istio uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// They stay as they are.
+    KeepUnchanged,
+    /// They become slashes and the request is forwarded.
+    UnescapeAndForward,
+}
+
+/// One sink of access log lines. Envoy: `extensions.access_loggers.file.v3.FileAccessLog`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// File to append to; `/dev/stdout` and `/dev/stderr` mean this process's own.
+    pub path: Arc<str>,
+    /// One line, its line end included.
+    pub format: Format,
+}
