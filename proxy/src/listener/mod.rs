@@ -1,5 +1,7 @@
 //! Accepting connections, and giving each to the worker that has the fewest.
 
+#[allow(dead_code, reason = "what chooses a filter chain by it comes next")]
+mod detect;
 mod drain;
 mod handover;
 
