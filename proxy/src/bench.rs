@@ -14,10 +14,10 @@ use config::{Limits, Resources};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::engine::labels::Identity;
+use crate::engine::{Engine, Telemetry};
 use crate::http::codec::{RequestHead, Version};
 use crate::http::connection::{Downstream, serve};
-use crate::http::engine::{Engine, Telemetry};
-use crate::http::labels::Identity;
 use crate::http::path;
 use crate::http::record::Record;
 use crate::listener::Drain;

@@ -16,6 +16,7 @@ pub mod app;
 pub mod bench;
 mod cli;
 mod control;
+mod engine;
 mod http;
 mod listener;
 mod net;

@@ -15,9 +15,9 @@ use config::Limits;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::engine::{Engine, Telemetry};
 use crate::http::codec::ConnectionError;
 use crate::http::connection::{Downstream, serve};
-use crate::http::engine::{Engine, Telemetry};
 use crate::listener::{Accepted, Drain, Handover, Socket, accept};
 use crate::overload::Overload;
 use crate::snapshot::{ProcessShared, Reader};

@@ -5,13 +5,15 @@ use crate::source::{Named, Source};
 /// Parts of `proxy`, from the lowest, and what each stands on directly. It may import what it stands on, what that
 /// stands on, and so on, besides the [`LEAVES`]; nothing else. A part comes after all that it stands on, so there is
 /// no way round in a circle.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     // Settings, a request's head and a callout in; a verdict out.
     ("filters", &[]),
     ("snapshot", &["filters"]),
     ("upstream", &["snapshot"]),
-    ("tcp", &["upstream"]),
-    ("http", &["upstream"]),
+    // What the connections of one worker share, whatever they speak.
+    ("engine", &["upstream"]),
+    ("tcp", &["engine"]),
+    ("http", &["engine"]),
     ("listener", &["http", "tcp"]),
     ("worker", &["listener"]),
     // What a request never waits for.
@@ -104,13 +106,13 @@ fn what_is_found() {
     check("upstream", "use crate::http::codec;", &[]);
     check(
         "upstream",
-        "use crate::http::engine::Engine;",
-        &["f.rs:1: upstream must not import crate::http::engine::Engine"],
+        "use crate::engine::Engine;",
+        &["f.rs:1: upstream must not import crate::engine::Engine"],
     );
     check(
         "http::codec::body",
-        "use super::super::engine;",
-        &["f.rs:1: http::codec must not import crate::http::engine"],
+        "use super::super::exchange;",
+        &["f.rs:1: http::codec must not import crate::http::exchange"],
     );
     check(
         "http::exchange",

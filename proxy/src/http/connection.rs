@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 
 use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
-use super::engine::{Engine, Generation, ListenerView};
 use super::exchange::exchange;
+use crate::engine::{Engine, Generation, ListenerView};
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -16,10 +16,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::codec::{RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
-use super::engine::{ListenerView, RouteHandle};
 use super::error::Answer;
 use super::headers;
-use super::labels::Subject;
+use crate::engine::labels::Subject;
+use crate::engine::{ListenerView, RouteHandle};
 use crate::snapshot::LogSink;
 use crate::telemetry::flags::{Flag, Flags};
 use crate::telemetry::format::{self, Missing};

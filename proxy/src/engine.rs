@@ -1,5 +1,7 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
+pub(crate) mod labels;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,8 +13,7 @@ use http::HeaderValue;
 use config::Limits;
 use slab::Slab;
 
-use super::codec::guard::Guard;
-use super::labels::Identity;
+use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
 use crate::snapshot::{Action, Found, Listener, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
@@ -21,6 +22,7 @@ use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 use crate::upstream::Upstream;
 use crate::upstream::replay::Replay;
+use labels::Identity;
 
 /// What the connections of one worker share. It belongs to one thread.
 pub(crate) struct Engine {
