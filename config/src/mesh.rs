@@ -6,11 +6,13 @@
 //! about and not lost.
 
 mod fields;
+mod proxy_config;
 mod read;
 
 #[cfg(test)]
 mod tests;
 
+pub use proxy_config::{PROXY_CONFIG_ANNOTATION, ProxyConfigRead, read_proxy_config};
 pub use read::{MeshRead, object_ref, read_mesh};
 
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct MeshConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProxyConfig {
+    /// Number of workers; 0 means one per core.
+    pub concurrency: Option<i32>,
     /// Metadata added to the node's, such as `ISTIO_META_HTTP10`.
     pub proxy_metadata: BTreeMap<String, String>,
 }
@@ -88,10 +92,15 @@ pub enum Normalization {
 }
 
 impl MeshConfig {
-    /// Node metadata of all proxies: `ISTIO_META_X` among the metadata becomes `X`, as with the Istio agent.
+    /// Node metadata of all proxies.
     pub fn proxy_metadata(&self) -> BTreeMap<String, String> {
-        let told = self.default_config.proxy_metadata.iter();
-        told.filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value.clone())))
-            .collect()
+        node_metadata(&self.default_config.proxy_metadata)
     }
+}
+
+/// Node metadata among the metadata of proxies: `ISTIO_META_X` becomes `X`, as with the Istio agent.
+pub fn node_metadata(proxy_metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let told = proxy_metadata.iter();
+    told.filter_map(|(name, value)| Some((name.strip_prefix("ISTIO_META_")?.to_owned(), value.clone())))
+        .collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::istio::{DestinationRule, VirtualService};
+use crate::istio::{DestinationRule, ProxyConfig, VirtualService};
 use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, Service};
 use crate::mesh::MeshConfig;
 use crate::origin::{ObjectRef, Origin, Place};
@@ -104,6 +104,8 @@ pub struct Objects {
     pub virtual_services: BTreeMap<Key, Arc<Object<VirtualService>>>,
     /// Destination rules.
     pub destination_rules: BTreeMap<Key, Arc<Object<DestinationRule>>>,
+    /// Settings of proxies.
+    pub proxy_configs: BTreeMap<Key, Arc<Object<ProxyConfig>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
     /// What is refused, was never good, and was to guard something: that is closed until it is corrected.
@@ -136,6 +138,8 @@ pub enum AnyObject {
     VirtualService(Arc<Object<VirtualService>>),
     /// `networking.istio.io` DestinationRule.
     DestinationRule(Arc<Object<DestinationRule>>),
+    /// `networking.istio.io` ProxyConfig.
+    ProxyConfig(Arc<Object<ProxyConfig>>),
 }
 
 impl AnyObject {
@@ -148,6 +152,7 @@ impl AnyObject {
             AnyObject::Pod(object) => &object.metadata,
             AnyObject::VirtualService(object) => &object.metadata,
             AnyObject::DestinationRule(object) => &object.metadata,
+            AnyObject::ProxyConfig(object) => &object.metadata,
         }
     }
 }
@@ -165,6 +170,7 @@ impl Objects {
             AnyObject::Pod(object) => drop(self.pods.insert(key, object)),
             AnyObject::VirtualService(object) => drop(self.virtual_services.insert(key, object)),
             AnyObject::DestinationRule(object) => drop(self.destination_rules.insert(key, object)),
+            AnyObject::ProxyConfig(object) => drop(self.proxy_configs.insert(key, object)),
         }
     }
 
@@ -180,6 +186,7 @@ impl Objects {
             AnyObject::Pod(_) => drop(self.pods.remove(&key)),
             AnyObject::VirtualService(_) => drop(self.virtual_services.remove(&key)),
             AnyObject::DestinationRule(_) => drop(self.destination_rules.remove(&key)),
+            AnyObject::ProxyConfig(_) => drop(self.proxy_configs.remove(&key)),
         }
     }
 }

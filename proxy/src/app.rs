@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::admin::{self, Console, Gauges};
-pub use crate::control::Workload;
-use crate::control::{self, Control, Place, Status};
+use crate::control::{self, Control, Place, Status, WorkerCount};
+pub use crate::control::{Cpu, Environment, Quota, Workload};
 use crate::engine::Telemetry;
 use crate::engine::labels::Identity;
 use crate::listener::{Handover, Loads, Socket};
@@ -27,6 +27,7 @@ use crate::telemetry::metrics::Family;
 use crate::upstream::outlier;
 use crate::worker::{self, Phase};
 use crate::{listener, net, time};
+pub use config::compile::GivenConfig;
 
 /// How long a proxy that drains waits for its requests (Istio's `terminationDrainDuration`).
 pub const DRAIN_DURATION: Duration = Duration::from_secs(5);
@@ -49,7 +50,7 @@ pub struct Settings {
     pub listeners: Vec<ExplicitListener>,
     /// Where the admin console listens.
     pub admin: SocketAddr,
-    /// Number of workers; at least one is made.
+    /// Number of workers; 0 leaves it to the configuration and the machine.
     pub workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
     pub allow_unenforced_security: bool,
@@ -204,7 +205,8 @@ impl App {
         let mut workers = None;
         loop {
             if workers.is_none() && status.is_published() {
-                match self.start_workers(&reader, &registry, &status, (&overload, &process)) {
+                let count = control.worker_count();
+                match self.start_workers(count, &reader, &registry, &status, (&overload, &process)) {
                     Ok(started) => workers = Some(started),
                     Err(error) => {
                         tracing::error!(%error, "workers cannot be started");
@@ -236,6 +238,7 @@ impl App {
             places: directories.chain(files).chain(mesh).collect(),
             workload: self.settings.workload.clone(),
             listeners: self.settings.listeners.clone(),
+            workers: self.settings.workers,
             allow_unenforced_security: self.settings.allow_unenforced_security,
             process: process.clone(),
         }
@@ -244,12 +247,13 @@ impl App {
     /// Starts the workers and says what they listen on.
     fn start_workers(
         &mut self,
+        decided: WorkerCount,
         reader: &crate::snapshot::Reader,
         registry: &Arc<Registry>,
         status: &Status,
         (overload, process): (&Arc<Overload>, &Arc<ProcessShared>),
     ) -> io::Result<Workers> {
-        let count = self.settings.workers.max(1);
+        let count = decided.workers.max(1);
         let loads = Loads::new(count);
         let (queues, mut received): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(listener::HANDED_OVER_MAX)).unzip();
@@ -294,6 +298,8 @@ impl App {
                 phase: phase_of_workers.clone(),
             })?);
         }
+        tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
+        status.started(decided);
         self.tell_ready.send_replace(Some(Bound { admin: self.admin, listeners: bound }));
         Ok(Workers { threads, phase, loads })
     }

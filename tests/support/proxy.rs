@@ -39,7 +39,7 @@ impl TestProxy {
                 labels: BTreeMap::from([("app".to_owned(), "client".to_owned())]),
                 service_account: "client".to_owned(),
                 ip: "10.244.1.10".parse().ok(),
-                metadata: BTreeMap::new(),
+                ..Workload::default()
             },
             listeners: Vec::new(),
             admin: any(),

@@ -10,7 +10,7 @@
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes.
 //!
-//! `proxy` says for whom.
+//! `proxy` says for whom, `proxy_config` with which settings.
 //!
 //! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
@@ -32,6 +32,7 @@ mod matchers;
 mod outlier;
 mod protocol;
 mod proxy;
+mod proxy_config;
 mod registry;
 mod retry;
 mod routes;
@@ -48,6 +49,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use proxy::Proxy;
+pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 
 use crate::finding::Finding;
 use crate::mesh::MeshConfig;

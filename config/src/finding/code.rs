@@ -81,6 +81,9 @@ pub const MESH_CONFIG_OVERRIDDEN: &str = "mesh-config-overridden";
 /// Warning. A directory of the configuration without a single file of it.
 pub const EMPTY_DIRECTORY: &str = "empty-directory";
 
+/// Warning. What is written now holds after a restart only.
+pub const NEEDS_RESTART: &str = "needs-restart";
+
 /// Note. Objects of a kind that weft does not read.
 pub const KIND_SKIPPED: &str = "kind-skipped";
 /// Note. Objects that stay as they were last read, because their file or document is bad now.

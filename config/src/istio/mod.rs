@@ -8,9 +8,11 @@
 //! Unions (Istio's `oneof`) are structs of options: an enum would lose the place of an error inside of it.
 
 mod destination_rule;
+mod proxy_config;
 mod value;
 mod virtual_service;
 
 pub use destination_rule::*;
+pub use proxy_config::*;
 pub use value::*;
 pub use virtual_service::*;

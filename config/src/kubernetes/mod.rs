@@ -122,6 +122,9 @@ pub struct Pod {
     pub spec: PodSpec,
     /// How it is.
     pub status: PodStatus,
+    /// Its annotation `proxy.istio.io/config`: settings of its proxy, as YAML.
+    #[serde(skip)]
+    pub proxy_config: Option<String>,
 }
 
 /// What is wanted of a [`Pod`].

@@ -71,7 +71,7 @@ pub(super) const PROXY_CONFIG: &[(&str, Fate)] = &[
     ("availabilityZone", NotForProxy),
     ("binaryPath", NotForProxy),
     ("caCertificatesPem", NotHonoured(&[])),
-    ("concurrency", NotHonoured(&[])),
+    ("concurrency", Honoured),
     ("configPath", NotForProxy),
     ("connectionSettings", NotHonoured(&[])),
     ("controlPlaneAuthPolicy", NotForProxy),

@@ -158,7 +158,6 @@ fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshCo
 
 fn not_honoured(check: &mut Check<'_>, config: &mut MeshConfig, path: String, instead: &str) {
     let remedy = match path.as_str() {
-        "defaultConfig.concurrency" => "use `--workers`",
         "defaultConfig.proxyAdminPort" => "use `--admin`",
         _ => "remove it, or keep Istio's own proxy where the mesh relies on it",
     };
@@ -168,7 +167,7 @@ fn not_honoured(check: &mut Check<'_>, config: &mut MeshConfig, path: String, in
 }
 
 /// Whether a value is empty, or what weft does anyway.
-fn is_harmless(value: &Node<'_>, harmless: &[&str]) -> bool {
+pub(super) fn is_harmless(value: &Node<'_>, harmless: &[&str]) -> bool {
     match &value.value {
         Value::Scalar { text, .. } => text.is_empty() || value.is_null() || harmless.contains(&text.as_ref()),
         Value::Sequence(items) => items.is_empty(),

@@ -34,7 +34,7 @@ fn honoured_fields() {
                 connectTimeout: 3s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
-                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  holdApplicationUntilProxyStarts: true\n\
+                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  holdApplicationUntilProxyStarts: true\n\
                 defaultProviders: {metrics: [prometheus]}\nextensionProviders: [{name: a, zipkin: {service: b, port: 1}}]\n";
     let config = check(text, &[]);
     let expected = MeshConfig {
@@ -56,6 +56,7 @@ fn honoured_fields() {
         default_virtual_service_export_to: vec!["*".to_owned()],
         default_destination_rule_export_to: vec!["shop".to_owned()],
         default_config: ProxyConfig {
+            concurrency: Some(3),
             proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
         },
         not_honoured: Vec::new(),
@@ -70,16 +71,16 @@ fn honoured_fields() {
 
 #[test]
 fn fields_not_honoured_are_warned_of_and_kept_by_name() {
-    let text = "accessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%NO_SUCH%\"}'\nenableAutoMtls: false\ndefaultConfig:\n  concurrency: 4\n  tracing: {sampling: 5}\n";
+    let text = "accessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%NO_SUCH%\"}'\nenableAutoMtls: false\ndefaultConfig:\n  statusPort: 4\n  tracing: {sampling: 5}\n";
     let expected = [
         "1 warning field-not-honoured accessLogEncoding",
         "3 warning field-not-honoured enableAutoMtls",
-        "5 warning field-not-honoured defaultConfig.concurrency",
+        "5 warning field-not-honoured defaultConfig.statusPort",
         "6 warning field-not-honoured defaultConfig.tracing",
     ];
     let config = check(text, &expected);
     assert_eq!(config.access_log_format, None);
-    let names = ["accessLogEncoding", "enableAutoMtls", "defaultConfig.concurrency", "defaultConfig.tracing"];
+    let names = ["accessLogEncoding", "enableAutoMtls", "defaultConfig.statusPort", "defaultConfig.tracing"];
     assert_eq!(config.not_honoured, names);
     let warned = |text: &str, path: &str| check(text, &[&format!("1 warning field-not-honoured {path}")]);
     assert_eq!(warned("accessLogFormat: '%NO_SUCH%'", "accessLogFormat").access_log_format, None);
@@ -114,6 +115,7 @@ fn errors_refuse_it() {
     check("defaultConfig:\n  proxymetadata: {}", &["2 error unknown-field defaultConfig.proxymetadata"]);
     check("tcpKeepalive: {times: 3}", &["1 error unknown-field tcpKeepalive.times"]);
     check("connectTimeout: 3", &["1 error wrong-type connectTimeout"]);
+    check("defaultConfig: {concurrency: -1}", &["1 error bad-value defaultConfig.concurrency"]);
     check("connectTimeout: 0s", &["1 error bad-value connectTimeout"]);
     check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);
     check("outboundTrafficPolicy: {mode: ANY}", &["1 error bad-value outboundTrafficPolicy.mode"]);

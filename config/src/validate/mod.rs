@@ -16,6 +16,7 @@ mod load_balancer;
 mod mesh;
 mod names;
 mod not_honoured;
+mod proxy_config;
 mod reachability;
 mod references;
 mod traffic_policy;
@@ -49,7 +50,9 @@ pub fn object(object: &AnyObject) -> Vec<Finding> {
         }
         AnyObject::Service(object) => kubernetes::check_service(&mut check, &object.spec),
         AnyObject::EndpointSlice(object) => kubernetes::check_endpoint_slice(&mut check, &object.spec),
-        AnyObject::Namespace(_) | AnyObject::Node(_) | AnyObject::Pod(_) => {}
+        AnyObject::ProxyConfig(object) => proxy_config::check(&mut check, &object.spec),
+        AnyObject::Pod(object) => proxy_config::check_pod(&mut check, &object.spec),
+        AnyObject::Namespace(_) | AnyObject::Node(_) => {}
     }
     check.into_findings()
 }

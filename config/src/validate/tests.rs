@@ -1,6 +1,7 @@
 //! Tables of objects and what there is to say about them.
 
 mod destination_rule;
+mod proxy_config;
 mod virtual_service;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::yaml::{Limits, read_file};
 fn findings(kind: &str, spec: &str) -> Vec<String> {
     let spec = spec.trim_start_matches('\n');
     let text = format!(
-        "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec:\n{spec}"
+        "apiVersion: networking.istio.io/v1beta1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec:\n{spec}"
     );
     let read = read_file(&Arc::from("f.yaml"), &text, &Limits::DEFAULT);
     let [object] = read.objects.as_slice() else { panic!("{:?}\n{text}", read.findings) };

@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     Pod,
     VirtualService,
     DestinationRule,
+    ProxyConfig,
 }
 
 impl Kind {
@@ -23,7 +24,7 @@ impl Kind {
 
     /// Whether it is Istio's, and read strictly.
     pub(crate) fn is_istio(self) -> bool {
-        matches!(self, Kind::VirtualService | Kind::DestinationRule)
+        matches!(self, Kind::VirtualService | Kind::DestinationRule | Kind::ProxyConfig)
     }
 }
 
@@ -80,7 +81,7 @@ const ISTIO: &[IstioKind] = &[
     istio(NETWORKING, "WorkloadGroup", ALL, OTHER),
     istio(NETWORKING, "Sidecar", ALL, OTHER),
     istio(NETWORKING, "EnvoyFilter", &["v1alpha3"], OTHER),
-    istio(NETWORKING, "ProxyConfig", &["v1beta1"], OTHER),
+    istio(NETWORKING, "ProxyConfig", &["v1beta1"], Recognized::Read(Kind::ProxyConfig)),
     istio(SECURITY, "PeerAuthentication", &["v1", "v1beta1"], GUARD),
     istio(SECURITY, "RequestAuthentication", &["v1", "v1beta1"], GUARD),
     istio(SECURITY, "AuthorizationPolicy", &["v1", "v1beta1"], GUARD),

@@ -17,6 +17,8 @@ use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
+use crate::kubernetes::Pod;
+use crate::mesh::PROXY_CONFIG_ANNOTATION;
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
 
@@ -209,9 +211,10 @@ impl FileReader {
             Kind::Node => object!(Node, with(root, problems)),
             Kind::Service => object!(Service, with(root, problems)),
             Kind::EndpointSlice => object!(EndpointSlice, with(root, problems)),
-            Kind::Pod => object!(Pod, with(root, problems)),
+            Kind::Pod => object!(Pod, pod(root, problems)),
             Kind::VirtualService => object!(VirtualService, spec(root, problems)),
             Kind::DestinationRule => object!(DestinationRule, spec(root, problems)),
+            Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems)),
         };
         problems.is_empty().then_some(value)
     }
@@ -283,6 +286,15 @@ impl FileReader {
             });
         }
     }
+}
+
+/// A Pod, with the one annotation that matters.
+fn pod(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Pod> {
+    let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems)?;
+    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let annotation = annotations.and_then(|annotations| annotations.get(PROXY_CONFIG_ANNOTATION)?.text());
+    pod.proxy_config = annotation.map(str::to_owned);
+    Some(pod)
 }
 
 /// The `spec` of an object of Istio's, read strictly.

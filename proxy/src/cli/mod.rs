@@ -2,6 +2,8 @@
 
 mod check;
 mod demo;
+mod environment;
+mod pod_info;
 mod run;
 
 use std::io::IsTerminal;

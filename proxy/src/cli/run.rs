@@ -1,6 +1,5 @@
 //! `weft run`: one proxy.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +12,7 @@ use config::limits::Entry;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::environment;
 use crate::app::{self, Bound, Running, Settings, Workload};
 use crate::net;
 
@@ -59,9 +59,14 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
     admin: SocketAddr,
 
-    /// Number of workers, each a thread; two, or one per core if there are fewer, when not given.
+    /// Number of workers, each a thread. When not given: `concurrency` of a ProxyConfig (0 is one per core), else the
+    /// CPU limit, else the CPU request, both rounded up, else two, or one per core if there are fewer.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
     workers: Option<u16>,
+
+    /// Directory with `annotations` of the pod as the downward API writes them.
+    #[arg(long, default_value = "/etc/istio/pod", value_name = "DIR")]
+    pod_info: PathBuf,
 
     /// File that is written, as JSON, with the addresses that were bound once the proxy is ready; one that is there
     /// before is removed at the start.
@@ -87,6 +92,8 @@ Examples:
   all HTTP services of port 8000, chosen by Host:
     weft run --config config/ --namespace shop --listen 127.0.0.1:8081=outbound:8000
     curl -H 'Host: catalog' http://127.0.0.1:8081/items
+  as many workers as the container was given CPU (concurrency of a ProxyConfig and --workers win over it):
+    ISTIO_CPU_LIMIT=1500m weft run --config config/ --as web-1.shop
   what is it doing?
     curl http://127.0.0.1:15000/help";
 
@@ -139,17 +146,9 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Node metadata from the environment, as the Istio agent takes it: `ISTIO_META_X` becomes `X`.
-fn metadata() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| {
-            Some((name.to_str()?.strip_prefix("ISTIO_META_")?.to_owned(), value.into_string().ok()?))
-        })
-        .collect()
-}
-
 impl Arguments {
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> Result<Settings, String> {
+        let variables = environment::variables();
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
         for path in &self.config {
             // What is not there yet is waited for.
@@ -161,8 +160,7 @@ impl Arguments {
             };
             if is_directory { config_directories.push(path.clone()) } else { config_files.push(path.clone()) }
         }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Settings {
+        Ok(Settings {
             config_directories,
             config_files,
             mesh_config: self.mesh_config.clone(),
@@ -172,14 +170,15 @@ impl Arguments {
                 labels: self.labels.iter().cloned().collect(),
                 service_account: self.service_account.clone(),
                 ip: self.ip,
-                metadata: metadata(),
+                metadata: environment::metadata(&variables),
+                environment: environment::environment(&variables, &self.pod_info)?,
             },
             listeners: self.listen.clone(),
             admin: self.admin,
-            workers: self.workers.map_or(cores.min(2), usize::from),
+            workers: self.workers.map_or(0, usize::from),
             allow_unenforced_security: self.allow_unenforced_security,
             limits: self.limits(),
-        }
+        })
     }
 
     fn limits(&self) -> Limits {
@@ -219,7 +218,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if let Err(error) = arguments.remove_ready_file() {
         return super::fail(&error);
     }
-    let settings = arguments.settings();
+    let settings = match arguments.settings() {
+        Ok(settings) => settings,
+        Err(error) => return super::fail(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::fail(&error),

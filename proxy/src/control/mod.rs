@@ -9,6 +9,7 @@ mod identity;
 mod settle;
 mod status;
 mod watch;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,8 +24,10 @@ use config::{Resources, validate};
 
 pub(crate) use check::check;
 pub(crate) use files::Place;
-pub use identity::Workload;
+pub use identity::{Environment, Workload};
 pub(crate) use status::{Published, Status};
+pub(crate) use workers::WorkerCount;
+pub use workers::{Cpu, Quota};
 
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::time;
@@ -44,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) workload: Workload,
     /// Listeners the command line asks for.
     pub(crate) listeners: Vec<ExplicitListener>,
+    /// Workers the command line asks for; 0 when it does not.
+    pub(crate) workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
     pub(crate) allow_unenforced_security: bool,
     /// What the process counts as a whole.
@@ -140,6 +145,8 @@ impl Control {
             self.status.not_published(&why, findings);
             return;
         };
+        self.status.asked_for(self.settings.workload.settings(&objects, &proxy).concurrency);
+        findings.extend(self.needs_restart());
         let Compiled { update, findings: compiled } = compile(&objects, &proxy, &self.settings.listeners);
         findings.extend(compiled);
         let names = update.listeners.iter().map(|listener| listener.name.clone()).collect();
@@ -178,6 +185,18 @@ impl Control {
                 known
             }
         }
+    }
+
+    /// That other workers are asked for than run, if it is so.
+    fn needs_restart(&self) -> Option<Finding> {
+        let now = self.worker_count();
+        workers::needs_restart(&self.status.workers()?, &now)
+    }
+
+    /// How many workers there are to be.
+    pub(crate) fn worker_count(&self) -> WorkerCount {
+        let asked = self.status.concurrency();
+        workers::decide(self.settings.workers, asked.as_ref(), &self.settings.workload.environment.cpu)
     }
 
     /// Why what was read may lack what decides: before anything was published there is no last good of it, and it is

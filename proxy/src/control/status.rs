@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use config::Resources;
-use config::compile::Proxy;
+use config::compile::{Concurrency, Proxy};
 use config::finding::{Finding, Severity};
 
+use super::workers::WorkerCount;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -23,6 +24,10 @@ pub(crate) struct Status {
     not_ready: RefCell<Option<String>>,
     findings: RefCell<Vec<Finding>>,
     published: RefCell<Option<Published>>,
+    /// How many workers the configuration asks for.
+    concurrency: RefCell<Option<Concurrency>>,
+    /// The workers that were started.
+    workers: RefCell<Option<WorkerCount>>,
     /// Replaced generations that are still held.
     pub(crate) generations_held: Cell<usize>,
     /// Whether what guards access or trust and is not enforced is let through.
@@ -70,6 +75,8 @@ impl Status {
             not_ready: RefCell::new(Some("the configuration has not been read yet".to_owned())),
             findings: RefCell::default(),
             published: RefCell::default(),
+            concurrency: RefCell::default(),
+            workers: RefCell::default(),
             generations_held: Cell::new(0),
             allow_unenforced_security,
             metrics: Metrics {
@@ -93,6 +100,26 @@ impl Status {
     /// What was published last.
     pub(crate) fn last_published(&self) -> Option<Published> {
         self.published.borrow().clone()
+    }
+
+    /// How many workers the configuration asks for.
+    pub(crate) fn concurrency(&self) -> Option<Concurrency> {
+        self.concurrency.borrow().clone()
+    }
+
+    /// The configuration asks for so many workers.
+    pub(super) fn asked_for(&self, concurrency: Option<Concurrency>) {
+        *self.concurrency.borrow_mut() = concurrency;
+    }
+
+    /// The workers that were started; `None` before they were.
+    pub(crate) fn workers(&self) -> Option<WorkerCount> {
+        self.workers.borrow().clone()
+    }
+
+    /// Workers are started.
+    pub(crate) fn started(&self, workers: WorkerCount) {
+        *self.workers.borrow_mut() = Some(workers);
     }
 
     /// Number of the generation that is served; 0 before the first.

@@ -48,11 +48,17 @@ pub(crate) struct Bound {
 impl Weft {
     /// Starts it with these arguments besides `--ready-file` and an admin console on a free port.
     pub(crate) fn run(arguments: &[&str]) -> Weft {
+        Weft::run_with(&[], arguments)
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Weft {
         let directory = tempfile::tempdir().unwrap();
         let (log, ready_file) = (directory.path().join("log"), directory.path().join("ready.json"));
         let child = Command::new(env!("CARGO_BIN_EXE_weft"))
             .args(["run", "--admin", "127.0.0.1:0", "--ready-file", ready_file.to_str().unwrap()])
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
@@ -86,6 +92,13 @@ impl Weft {
             let (_, after) = log.split_once("started admin=")?;
             after.lines().next()?.parse().ok()
         })
+    }
+
+    /// How many of its threads have a name that begins so.
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|found| found.starts_with(name)).count()
     }
 
     /// What it has written to stderr so far.

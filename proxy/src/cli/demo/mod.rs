@@ -9,7 +9,6 @@ mod progress;
 mod table;
 mod tour;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -131,20 +130,13 @@ impl Demo {
             config_directories: vec![directory.clone()],
             config_files: Vec::new(),
             mesh_config: None,
-            workload: Workload {
-                pod: Some(("web-1".to_owned(), "shop".to_owned())),
-                namespace: String::new(),
-                labels: BTreeMap::new(),
-                service_account: String::new(),
-                ip: None,
-                metadata: BTreeMap::new(),
-            },
+            workload: Workload { pod: Some(("web-1".to_owned(), "shop".to_owned())), ..Workload::default() },
             listeners: vec![
                 listen(arguments.listen, ListenTarget::Service { host: "catalog.shop".into(), port: 8000 }),
                 listen(next_port, ListenTarget::Outbound { port: 8000 }),
             ],
             admin: free(arguments.admin, arguments.once),
-            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2),
+            workers: 0,
             allow_unenforced_security: false,
             limits: config::Limits::default(),
         };

@@ -1,0 +1,115 @@
+//! A text to ProxyConfig alone: the annotation of a Pod, and what the injector puts into the container's environment.
+
+use std::fmt::Write as _;
+
+use super::ProxyConfig;
+use super::fields::{Fate, PROXY_CONFIG};
+use super::read::is_harmless;
+use crate::yaml::tree::{Node, Value};
+use crate::yaml::typed::{self, Unknown};
+use crate::yaml::{Limits, Path, Problem, build, documents};
+
+/// The annotation of a Pod that holds the settings of its proxy.
+pub const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
+
+/// What a text that holds a ProxyConfig says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ProxyConfigRead {
+    /// The settings.
+    pub config: ProxyConfig,
+    /// Fields written that weft does not honour yet.
+    pub not_honoured: Vec<String>,
+}
+
+/// Reads `text`, YAML or JSON. A text that says nothing holds for one without fields.
+///
+/// # Errors
+///
+/// When it is no ProxyConfig of Istio's: what is wrong, in one line.
+pub fn read_proxy_config(text: &str) -> Result<ProxyConfigRead, String> {
+    let mut documents = documents(text);
+    let (Some(document), None) = (documents.next(), documents.next()) else {
+        return if text.trim().is_empty() {
+            Ok(ProxyConfigRead::default())
+        } else {
+            Err("it is several documents".into())
+        };
+    };
+    let built = build(&document, &Limits::DEFAULT).map_err(|broken| told(&[broken.problem]))?;
+    let Some(root) = built.root.filter(|root| !root.is_null()) else { return Ok(ProxyConfigRead::default()) };
+    let mut problems = built.problems;
+    if !matches!(root.value, Value::Mapping(_)) {
+        return Err("it is not a mapping".into());
+    }
+    let names: Vec<&str> = PROXY_CONFIG.iter().map(|(name, _)| *name).collect();
+    typed::unknown_fields(&root, &Path::Root, &names, &mut problems);
+    let config: Option<ProxyConfig> =
+        typed::read(&root, &Path::Root, Unknown::RefusedExceptIn(&[""]), &mut problems);
+    let Some(config) = config.filter(|_| problems.is_empty()) else { return Err(told(&problems)) };
+    if let Some(negative) = config.concurrency.filter(|concurrency| *concurrency < 0) {
+        return Err(format!("concurrency: {negative} is not a number of workers"));
+    }
+    Ok(ProxyConfigRead { config, not_honoured: not_honoured(&root) })
+}
+
+fn not_honoured(root: &Node<'_>) -> Vec<String> {
+    let is_lost = |key: &str, value: &Node<'_>| {
+        let fate = PROXY_CONFIG.iter().find(|(name, _)| *name == key).map(|(_, fate)| *fate);
+        matches!(fate, Some(Fate::NotHonoured(harmless)) if !is_harmless(value, harmless))
+    };
+    let lost = root.entries().iter().filter(|entry| is_lost(&entry.key, &entry.value));
+    lost.map(|entry| entry.key.to_string()).collect()
+}
+
+/// The first problem, and how many more there are.
+fn told(problems: &[Problem]) -> String {
+    let mut text = String::new();
+    if let Some(first) = problems.first() {
+        let place = if first.path.is_empty() { String::new() } else { format!(", {}", first.path) };
+        let _ = write!(text, "line {}{place}: {}; {}", first.line, first.what, first.remedy);
+    }
+    if problems.len() > 1 {
+        let _ = write!(text, " (and {} more)", problems.len() - 1);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_text_says() {
+        let check = |text: &str, concurrency: Option<i32>, not_honoured: &[&str]| {
+            let read = read_proxy_config(text).unwrap();
+            assert_eq!(
+                (read.config.concurrency, read.not_honoured.as_slice()),
+                (concurrency, &*not_honoured.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()),
+                "{text}"
+            );
+        };
+        check("", None, &[]);
+        check("{}", None, &[]);
+        check("{}\n", None, &[]);
+        check("concurrency: 0\n", Some(0), &[]);
+        check("concurrency: null\n", None, &[]);
+        check("{\"concurrency\":2,\"proxyMetadata\":{\"A\":\"b\"},\"statusPort\":15020}", Some(2), &[]);
+        check("concurrency: 2\ntracing: {sampling: 5}\n", Some(2), &["tracing"]);
+    }
+
+    #[test]
+    fn what_is_no_proxy_config_is_told() {
+        let check =
+            |text: &str, expected: &str| assert_eq!(read_proxy_config(text).unwrap_err(), expected, "{text}");
+        check(
+            "concurency: 2",
+            "line 1, concurency: there is no field `concurency` here; did you mean `concurrency`?",
+        );
+        check("concurrency: -1", "concurrency: -1 is not a number of workers");
+        check("[]", "it is not a mapping");
+        check("{}\n---\n{}\n", "it is several documents");
+        let wrong = read_proxy_config("a: 1\nb: 2\nconcurrency: many").unwrap_err();
+        assert!(wrong.starts_with("line 1, a: ") && wrong.ends_with("(and 2 more)"), "{wrong}");
+        assert!(read_proxy_config("a: [").unwrap_err().starts_with("line 1"));
+    }
+}

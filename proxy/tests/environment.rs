@@ -1,0 +1,107 @@
+//! `weft run` where the injector put it: what it takes from its environment and from what is written for proxies.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+mod process;
+
+use std::fs;
+use std::process::Command;
+
+use process::{Weft, eventually, get, mesh};
+
+/// A ProxyConfig of namespace `shop`.
+fn proxy_config(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{{spec}}}\n"
+    )
+}
+
+/// A directory with a mesh of one service and one Pod.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    mesh(directory.path(), ([127, 0, 0, 1], 9).into());
+    directory
+}
+
+#[test]
+fn who_decides_how_many_workers_there_are() {
+    let config = directory();
+    let pod_info = tempfile::tempdir().unwrap();
+    let check = |variables: &[(&str, &str)], arguments: &[&str], workers: usize, by: &str| {
+        let base = ["--config", config.path().to_str().unwrap(), "--as", "web-1.shop"];
+        let pod_info = ["--pod-info", pod_info.path().to_str().unwrap()];
+        let arguments: Vec<&str> = base.iter().chain(&pod_info).chain(arguments).copied().collect();
+        let mut weft = Weft::run_with(variables, &arguments);
+        weft.ready();
+        let log = weft.log();
+        let expected = format!("workers started workers={workers} decided_by={by}");
+        assert!(log.contains(&expected), "{expected} is not in {log}");
+        // A thread gets its name after it was started.
+        eventually("so many threads run", || (weft.threads("worker") == workers).then_some(()));
+    };
+    let limit = ("ISTIO_CPU_LIMIT", "2500m");
+    check(&[limit], &[], 3, "CPU limit in ISTIO_CPU_LIMIT, rounded up");
+    fs::write(config.path().join("mesh.yaml"), "defaultConfig: {concurrency: 1}\n").unwrap();
+    check(&[limit], &[], 1, "MeshConfig defaultConfig.concurrency");
+    let objects = [
+        proxy_config("all", "concurrency: 2"),
+        proxy_config("web", "concurrency: 4, selector: {matchLabels: {app: web}}"),
+    ];
+    let file = config.path().join("proxies.yaml");
+    fs::write(&file, objects.join("---\n")).unwrap();
+    check(&[limit], &[], 4, &format!("ProxyConfig shop/web ({}:9)", file.display()));
+    let given = ("PROXY_CONFIG", "{\"concurrency\":5}");
+    check(&[limit, given], &[], 5, "PROXY_CONFIG");
+    let annotations = pod_info.path().join("annotations");
+    fs::write(&annotations, "a=\"b\"\nproxy.istio.io/config=\"concurrency: 6\\n\"\n").unwrap();
+    check(&[given], &[], 6, &format!("proxy.istio.io/config in {}", annotations.display()));
+    check(&[given], &["--workers", "2"], 2, "--workers");
+}
+
+#[test]
+fn another_number_of_workers_needs_a_restart_and_that_is_told() {
+    let config = directory();
+    let arguments = ["--config", config.path().to_str().unwrap(), "--namespace", "shop"];
+    let mut weft = Weft::run_with(&[("ISTIO_CPU_LIMIT", "1")], &arguments);
+    let bound = weft.ready();
+    let findings = || get(bound.admin, "/findings").1;
+    assert!(!findings().contains("needs-restart"), "{}", findings());
+    fs::write(config.path().join("p.yaml"), proxy_config("all", "concurrency: 3")).unwrap();
+    let what = "says 3 workers now, but 1 run since the start (CPU limit in ISTIO_CPU_LIMIT, rounded up)";
+    eventually("it is told", || findings().contains(what).then_some(()));
+    assert_eq!(weft.threads("worker"), 1);
+    fs::write(config.path().join("p.yaml"), proxy_config("all", "concurrency: 1")).unwrap();
+    eventually("it is right again", || (!findings().contains("needs-restart")).then_some(()));
+}
+
+#[test]
+fn an_environment_that_cannot_be_made_out_is_refused() {
+    let config = directory();
+    let pod_info = tempfile::tempdir().unwrap();
+    let annotations = pod_info.path().join("annotations");
+    let check = |variables: &[(&str, &str)], annotation: &str, expected: &str| {
+        fs::write(&annotations, annotation).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_weft"))
+            .args(["run", "--admin", "127.0.0.1:0", "--config", config.path().to_str().unwrap()])
+            .args(["--pod-info", pod_info.path().to_str().unwrap()])
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    };
+    check(
+        &[("ISTIO_CPU_LIMIT", "lots")],
+        "",
+        "weft: ISTIO_CPU_LIMIT: `lots` is not an amount of CPU; write it like 2",
+    );
+    check(
+        &[("PROXY_CONFIG", "{concurency: 2}")],
+        "",
+        "weft: PROXY_CONFIG is no ProxyConfig: line 1, concurency: there is no field `concurency` here; did you mean",
+    );
+    check(&[("PROXY_CONFIG", "{concurrency: -2}")], "", "concurrency: -2 is not a number of workers");
+    check(&[], "proxy.istio.io/config=\"[]\"\n", "annotations is no ProxyConfig: it is not a mapping");
+    check(&[], "app=web\n", "annotations: line 1 is not like key=\"value\"");
+}
