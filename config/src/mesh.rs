@@ -26,7 +26,9 @@ use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
 pub struct MeshConfig {
     /// File of access logs; empty turns them off.
     pub access_log_file: Option<String>,
-    /// Format of access logs; Istio's default when not given.
+    /// How a line of the access log is written.
+    pub access_log_encoding: AccessLogEncoding,
+    /// Format of access logs, as text or as a JSON object; Istio's default when not given.
     pub access_log_format: Option<String>,
     /// Whether requests are traced; true when not given.
     pub enable_tracing: Option<bool>,
@@ -64,6 +66,17 @@ pub struct ProxyConfig {
     pub concurrency: Option<i32>,
     /// Metadata added to the node's, such as `ISTIO_META_HTTP10`.
     pub proxy_metadata: BTreeMap<String, String>,
+}
+
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AccessLogEncoding {
+    /// As text.
+    #[default]
+    Text,
+    /// As a JSON object.
+    Json,
 }
 
 /// What happens to requests for hosts that no service has.

@@ -162,7 +162,7 @@ impl Answered {
     /// Writes the lines that the listener's access logs ask for.
     pub fn log(&self, out: &mut Vec<u8>) {
         for sink in &self.0.listener().listener.manager.access_log {
-            format::write(&sink.format, &*self.0, format::Missing::Dash, out);
+            format::write_line(&sink.format, &*self.0, out);
         }
     }
 }

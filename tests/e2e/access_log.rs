@@ -232,3 +232,76 @@ async fn a_format_of_ones_own() {
         assert_eq!(text, format!("rule abc back /newold /old abcdef 1 100%\n"), "{}", side.name());
     }
 }
+
+/// Lines that are JSON objects: the same values under the same names, numbers as numbers, what is missing as null.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_has_the_same_values() {
+    let backend = TestBackend::echo("catalog").await;
+    let rules = "  - {name: direct, match: [{uri: {exact: /direct}}], directResponse: {status: 200, body: {string: hi}}}\n  \
+                 - {match: [{uri: {exact: /echo}}], route: [{destination: {host: catalog}}]}\n";
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", backend.address)
+        .with("rules.yaml", &virtual_service("catalog", rules));
+    let proxies =
+        TestProxy::of(Log::configure(mesh, "accessLogEncoding: JSON\n")).listen_outbound(8000).both().await;
+    let forwarded =
+        "POST /echo HTTP/1.1\nHost: catalog\nUser-Agent: a \"b\" \\ \u{e9}\nContent-Length: 5\n\nhello";
+    for side in proxies.each() {
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        for request in [forwarded, "GET /direct HTTP/1.1\nHost: catalog\n\n", "GET /echo HTTP/1.1\n\n"] {
+            ask(side.listener(0), request).await;
+        }
+        let mut lines = Vec::new();
+        for _ in 0..3 {
+            let text = log.next_text().await;
+            let line: serde_json::Value = serde_json::from_str(&text).expect("a line is JSON");
+            let keys: Vec<&str> = line.as_object().expect("an object").keys().map(String::as_str).collect();
+            let mut fields = FIELDS;
+            fields.sort_unstable();
+            assert_eq!(keys, fields, "{}", side.name());
+            // Envoy sorts them too, and writes no spaces.
+            assert!(text.starts_with("{\"authority\":") && !text.contains("\": "), "{}: {text}", side.name());
+            lines.push(line);
+        }
+        let of = |line: usize, fields: &[&str]| {
+            fields.iter().map(|field| lines[line][field].to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let name = side.name();
+        let counts = ["response_code", "bytes_received", "response_flags", "response_code_details"];
+        assert_eq!(of(0, &counts), "200 5 \"-\" \"via_upstream\"", "{name}");
+        assert_eq!(lines[0]["user_agent"], "a \"b\" \\ \u{e9}", "{name}");
+        assert_eq!(of(0, &["upstream_cluster"]), format!("\"{CATALOG}\""), "{name}");
+        assert!(lines[0]["duration"].is_u64() && lines[0]["bytes_sent"].is_u64(), "{name}: {}", lines[0]);
+        // A header's value is text, also where it is a number.
+        assert!(lines[0]["upstream_service_time"].is_string(), "{name}: {}", lines[0]);
+        assert!(is_time(lines[0]["start_time"].as_str().unwrap_or_default()), "{name}: {}", lines[0]);
+        assert_eq!(of(0, &["route_name", "requested_server_name"]), "null null", "{name}");
+        assert_eq!(of(1, &["route_name", "bytes_sent", "upstream_host"]), "\"direct\" 2 null", "{name}");
+        assert_eq!(of(2, &counts), "400 0 \"-\" \"missing_host_header\"", "{name}");
+        assert_eq!(of(2, &["authority", "request_id", "upstream_cluster"]), "null null null", "{name}");
+    }
+}
+
+/// An object of one's own is written as Envoy writes it, to the byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_of_ones_own() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let format = "accessLogEncoding: JSON\naccessLogFormat: '{\"z\": \"%PROTOCOL%\", \"a\": {\"n\": [\"%RESPONSE_CODE%\", 5, \
+                  1.5, true, null, {}, \"x\"]}, \"mixed\": \"%REQ(:METHOD)% 100%% %REQ(X-NONE)% %BYTES_RECEIVED%\", \"cut\": \
+                  \"%REQ(X-IN):3%\", \"none\": \"%REQ(X-NONE)%\", \"tries\": \"%UPSTREAM_REQUEST_ATTEMPT_COUNT%\"}'\n";
+    let proxies = TestProxy::of(Log::configure(mesh, format)).listen("catalog", 8000).both().await;
+    for side in proxies.each() {
+        ask(side.listener(0), "GET / HTTP/1.1\nHost: catalog\nX-In: a\"bcdef\n\n").await;
+        let line = Log::of(&proxies.weft.mesh, side).next_text().await;
+        let expected = r#"{"a":{"n":[200,5,1.5,true,null,{},"x"]},"cut":"a\"b","mixed":"GET 100% - 0","none":null,"tries":1,"z":"HTTP/1.1"}"#;
+        assert_eq!(line, expected, "{}", side.name());
+    }
+    let dump: serde_json::Value =
+        serde_json::from_str(&proxies.weft.page("/config_dump?resource=dynamic_listeners").await)
+            .expect("JSON");
+    let listener = &dump["configs"][0]["active_state"]["listener"];
+    let log = &listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"][0]["typed_config"];
+    assert_eq!(log["log_format"]["json_format"]["a"]["n"][1], 5, "{log:#}");
+}

@@ -92,8 +92,13 @@ impl Log {
         mesh.with("mesh.yaml", &config)
     }
 
-    /// Waits for the next line.
+    /// Waits for the next line in the default format.
     pub async fn next(&mut self) -> Line {
+        Line::parse(&self.next_text().await)
+    }
+
+    /// Waits for the next line in any format.
+    pub async fn next_text(&mut self) -> String {
         let line = eventually("a line is logged", || async {
             let text = std::fs::read_to_string(&self.file).unwrap_or_default();
             let (line, _) = text.get(self.read..)?.split_once('\n')?;
@@ -101,7 +106,7 @@ impl Log {
         })
         .await;
         self.read += line.len() + 1;
-        Line::parse(&line)
+        line
     }
 
     /// Lines written that were not read, as far as they are there.

@@ -15,7 +15,7 @@ use Fate::{Honoured, NotForProxy, NotHonoured};
 
 /// Fields of `istio.mesh.v1alpha1.MeshConfig`.
 pub(super) const MESH_CONFIG: &[(&str, Fate)] = &[
-    ("accessLogEncoding", NotHonoured(&["TEXT"])),
+    ("accessLogEncoding", Honoured),
     ("accessLogFile", Honoured),
     ("accessLogFormat", Honoured),
     ("ca", NotForProxy),

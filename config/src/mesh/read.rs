@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::fields::{Fate, MESH_CONFIG, PROXY_CONFIG};
-use super::{MeshConfig, Normalization, OutboundTrafficPolicy, ProxyConfig};
+use super::{AccessLogEncoding, MeshConfig, Normalization, OutboundTrafficPolicy, ProxyConfig};
 use crate::finding::{Finding, Severity, code};
-use crate::format::Format;
+use crate::format::{Format, FormatError, JsonFormat};
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
 use crate::objects::Source;
 use crate::origin::ObjectRef;
@@ -142,9 +142,9 @@ fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshCo
             );
         }
     }
-    if config.access_log_format.as_deref().is_some_and(|format| Format::parse(format).is_err()) {
-        let instead = "it holds an operator that weft does not know, so Istio's default format is used";
-        not_honoured(check, config, "accessLogFormat".to_owned(), instead);
+    if let Some(why) = config.access_log_format.as_deref().and_then(|format| malformed(config, format)) {
+        let instead = format!("{why}; so Istio's default format is used");
+        not_honoured(check, config, "accessLogFormat".to_owned(), &instead);
         config.access_log_format = None;
     }
     let policy = root.get("outboundTrafficPolicy");
@@ -153,6 +153,14 @@ fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshCo
     }
     if policy.is_some_and(|policy| policy.get("tlsSettings").is_some()) {
         not_honoured(check, config, "outboundTrafficPolicy.tlsSettings".to_owned(), "it has no effect");
+    }
+}
+
+/// Why a format of the access log is not one, if it is not.
+fn malformed(config: &MeshConfig, format: &str) -> Option<FormatError> {
+    match config.access_log_encoding {
+        AccessLogEncoding::Text => Format::parse(format).err(),
+        AccessLogEncoding::Json => JsonFormat::parse(format).err(),
     }
 }
 
@@ -198,14 +206,6 @@ struct Fields {
     _default_providers: DefaultProviders,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum AccessLogEncoding {
-    #[default]
-    Text,
-    Json,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum OutboundMode {
@@ -243,10 +243,8 @@ impl Fields {
     fn into_config(self) -> MeshConfig {
         MeshConfig {
             access_log_file: self.access_log_file,
-            // With the encoding JSON the format is a template of JSON, not of text.
-            access_log_format: self
-                .access_log_format
-                .filter(|format| !format.is_empty() && self.access_log_encoding == AccessLogEncoding::Text),
+            access_log_encoding: self.access_log_encoding,
+            access_log_format: self.access_log_format.filter(|format| !format.is_empty()),
             enable_tracing: self.enable_tracing,
             outbound_traffic_policy: self.outbound_traffic_policy.mode.map(|mode| match mode {
                 OutboundMode::RegistryOnly => OutboundTrafficPolicy::RegistryOnly,

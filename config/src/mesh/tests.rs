@@ -39,6 +39,7 @@ fn honoured_fields() {
     let config = check(text, &[]);
     let expected = MeshConfig {
         access_log_file: Some("/dev/stdout".to_owned()),
+        access_log_encoding: AccessLogEncoding::Text,
         access_log_format: Some("%PROTOCOL%".to_owned()),
         enable_tracing: Some(true),
         outbound_traffic_policy: Some(OutboundTrafficPolicy::RegistryOnly),
@@ -73,17 +74,22 @@ fn honoured_fields() {
 fn fields_not_honoured_are_warned_of_and_kept_by_name() {
     let text = "accessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%NO_SUCH%\"}'\nenableAutoMtls: false\ndefaultConfig:\n  statusPort: 4\n  tracing: {sampling: 5}\n";
     let expected = [
-        "1 warning field-not-honoured accessLogEncoding",
         "3 warning field-not-honoured enableAutoMtls",
         "5 warning field-not-honoured defaultConfig.statusPort",
         "6 warning field-not-honoured defaultConfig.tracing",
+        "2 warning field-not-honoured accessLogFormat",
     ];
     let config = check(text, &expected);
     assert_eq!(config.access_log_format, None);
-    let names = ["accessLogEncoding", "enableAutoMtls", "defaultConfig.statusPort", "defaultConfig.tracing"];
+    let names = ["enableAutoMtls", "defaultConfig.statusPort", "defaultConfig.tracing", "accessLogFormat"];
     assert_eq!(config.not_honoured, names);
     let warned = |text: &str, path: &str| check(text, &[&format!("1 warning field-not-honoured {path}")]);
     assert_eq!(warned("accessLogFormat: '%NO_SUCH%'", "accessLogFormat").access_log_format, None);
+    let json = |format: &str| format!("{{accessLogEncoding: JSON, accessLogFormat: '{format}'}}");
+    assert_eq!(warned(&json("%PROTOCOL%"), "accessLogFormat").access_log_format, None);
+    let honoured = check(&json("{\"a\": \"%PROTOCOL%\"}"), &[]);
+    assert_eq!(honoured.access_log_encoding, AccessLogEncoding::Json);
+    assert_eq!(honoured.access_log_format.as_deref(), Some("{\"a\": \"%PROTOCOL%\"}"));
     warned("defaultProviders: {tracing: [otel]}", "defaultProviders.tracing");
     warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
     let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");

@@ -3,10 +3,14 @@
 //! Access logs and header values are written in it. The text is parsed once, here; the proxy only walks the
 //! [`Operator`]s. Source: Envoy, "Access logging", command operators.
 
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderName;
+
+pub use json::{JsonFormat, JsonPiece};
 
 /// A parsed format string.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,33 @@ pub struct Format {
     text: Arc<str>,
     /// What to write, in order.
     operators: Vec<Operator>,
+}
+
+/// How a line of an access log is written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogFormat {
+    /// As text, its line end included.
+    Text(Format),
+    /// As a JSON object.
+    Json(JsonFormat),
+}
+
+impl LogFormat {
+    /// All values that a line looks up, and the text between them where it is not JSON.
+    pub fn operators(&self) -> impl Iterator<Item = &Operator> {
+        let formats = match self {
+            LogFormat::Text(format) => vec![format],
+            LogFormat::Json(format) => {
+                let pieces = format.pieces().iter();
+                pieces
+                    .filter_map(
+                        |piece| if let JsonPiece::Value(format) = piece { Some(format) } else { None },
+                    )
+                    .collect()
+            }
+        };
+        formats.into_iter().flat_map(Format::operators)
+    }
 }
 
 /// One piece of a format: text, or a value looked up when it is written. A value that is missing is written `-`.
@@ -189,6 +220,18 @@ fn command_end(text: &str) -> Option<usize> {
 }
 
 impl Operator {
+    /// Whether the value is a number, which in JSON is written as one.
+    pub fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Operator::ResponseCode
+                | Operator::BytesReceived
+                | Operator::BytesSent
+                | Operator::Duration
+                | Operator::UpstreamRequestAttemptCount
+        )
+    }
+
     fn parse(command: &str) -> Result<Operator, FormatError> {
         let (name, argument) = match command.split_once('(') {
             Some((name, rest)) => (name, Some(rest)),

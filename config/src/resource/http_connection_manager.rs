@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::resource::RouteConfiguration;
-use crate::resource::format::Format;
+use crate::resource::format::LogFormat;
 
 /// How connections of a listener are served as HTTP.
 /// Envoy: `extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
@@ -60,6 +60,6 @@ pub enum EscapedSlashes {
 pub struct AccessLog {
     /// File to append to; `/dev/stdout` and `/dev/stderr` mean this process's own.
     pub path: Arc<str>,
-    /// One line, its line end included.
-    pub format: Format,
+    /// One line.
+    pub format: LogFormat,
 }

@@ -22,7 +22,7 @@ use crate::engine::labels::Subject;
 use crate::engine::{ListenerView, RouteHandle};
 use crate::snapshot::LogSink;
 use crate::telemetry::flags::{Flag, Flags};
-use crate::telemetry::format::{self, Missing};
+use crate::telemetry::format;
 use crate::time;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::retry::Reset;
@@ -305,7 +305,7 @@ impl Record {
     fn log(&self) {
         let telemetry = &self.downstream.engine.telemetry;
         for LogSink { path, format } in &self.listener.listener.manager.access_log {
-            let dropped = telemetry.logs.line(path, |out| format::write(format, self, Missing::Dash, out));
+            let dropped = telemetry.logs.line(path, |out| format::write_line(format, self, out));
             telemetry.shard.increase(telemetry.logs_dropped, dropped);
         }
     }

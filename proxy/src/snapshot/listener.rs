@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use config::format::{Format, FormatHeader, HeaderOperand, Operator};
+use config::format::{FormatHeader, HeaderOperand, LogFormat, Operator};
 use http::{HeaderName, HeaderValue};
 
 use super::RouteTable;
@@ -38,7 +38,7 @@ pub(crate) struct LogSink {
     /// File to append to.
     pub(crate) path: Arc<str>,
     /// One line.
-    pub(crate) format: Format,
+    pub(crate) format: LogFormat,
 }
 
 /// The headers that access logs ask for; no others are kept until the end of a request.

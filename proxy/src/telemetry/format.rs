@@ -1,9 +1,11 @@
 //! Writes Envoy's format strings: walks the operators of a [`Format`] and asks for their values.
 
+mod json;
+
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use config::format::{Format, FormatHeader, HeaderOperand, Operator};
+use config::format::{Format, FormatHeader, HeaderOperand, JsonPiece, LogFormat, Operator};
 
 /// Which message a header operator means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,22 +36,51 @@ pub(crate) enum Missing {
     Nothing,
 }
 
+/// Writes one line of an access log.
+pub(crate) fn write_line(format: &LogFormat, values: &impl Values, out: &mut Vec<u8>) {
+    match format {
+        LogFormat::Text(format) => write(format, values, Missing::Dash, out),
+        LogFormat::Json(format) => {
+            for piece in format.pieces() {
+                match piece {
+                    JsonPiece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                    JsonPiece::Value(format) => json::value(format, values, out),
+                }
+            }
+        }
+    }
+}
+
 /// Writes `format`.
 pub(crate) fn write(format: &Format, values: &impl Values, missing: Missing, out: &mut Vec<u8>) {
     for operator in format.operators() {
-        let written = match operator {
-            Operator::Literal(text) => {
-                out.extend_from_slice(text.as_bytes());
-                true
-            }
-            Operator::RequestHeader(operand) => header(operand, Message::Request, values, out),
-            Operator::ResponseHeader(operand) => header(operand, Message::Response, values, out),
-            Operator::ResponseTrailer(operand) => header(operand, Message::Trailers, values, out),
-            other => values.write(other, out),
-        };
+        let begin = out.len();
+        let written = write_operator(operator, values, out);
         if !written && missing == Missing::Dash {
             out.push(b'-');
         }
+        if let Operator::RequestHeader(_) | Operator::ResponseHeader(_) | Operator::ResponseTrailer(_) =
+            operator
+        {
+            // A header value may hold what would end the line or the field early.
+            for byte in out.iter_mut().skip(begin).filter(|byte| byte.is_ascii_control()) {
+                *byte = b'?';
+            }
+        }
+    }
+}
+
+/// Writes the value of one operator as it is; `false` when there is none.
+fn write_operator(operator: &Operator, values: &impl Values, out: &mut Vec<u8>) -> bool {
+    match operator {
+        Operator::Literal(text) => {
+            out.extend_from_slice(text.as_bytes());
+            true
+        }
+        Operator::RequestHeader(operand) => header(operand, Message::Request, values, out),
+        Operator::ResponseHeader(operand) => header(operand, Message::Response, values, out),
+        Operator::ResponseTrailer(operand) => header(operand, Message::Trailers, values, out),
+        other => values.write(other, out),
     }
 }
 
@@ -58,8 +89,7 @@ fn header(operand: &HeaderOperand, message: Message, values: &impl Values, out: 
     let value = value.or_else(|| values.header(message, operand.alternative.as_ref()?));
     let Some(value) = value else { return false };
     let length = operand.max_length.map_or(value.len(), |length| length.min(value.len()));
-    // A header value may hold what would end the line or the field early.
-    out.extend(value.iter().take(length).map(|byte| if byte.is_ascii_control() { b'?' } else { *byte }));
+    out.extend(value.iter().take(length));
     true
 }
 

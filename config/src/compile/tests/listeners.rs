@@ -1,7 +1,8 @@
 //! Listeners that the command line asks for.
 
 use super::mesh::{Mesh, service, service_in};
-use crate::mesh::Normalization;
+use crate::mesh::{AccessLogEncoding, Normalization};
+use crate::resource::format::LogFormat;
 use crate::resource::{EscapedSlashes, HttpConnectionManager, Listener, PathNormalization, RouteSource};
 
 fn manager(listener: &Listener) -> &HttpConnectionManager {
@@ -118,12 +119,36 @@ fn access_logs() {
         };
         let output = Mesh::new("").configure(configure).compile();
         let [log] = &manager(&output.compiled.update.listeners[0]).access_log[..] else { panic!() };
-        assert!(log.format.text().starts_with(expected), "{}", log.format.text());
-        assert!(log.format.text().ends_with('\n') && !log.format.text().ends_with("\n\n"));
+        let LogFormat::Text(format) = &log.format else { panic!() };
+        assert!(format.text().starts_with(expected), "{}", format.text());
+        assert!(format.text().ends_with('\n') && !format.text().ends_with("\n\n"));
         assert_eq!(output.codes(), codes);
     };
     check(Some("%PROTOCOL%"), "%PROTOCOL%\n", &[]);
     check(Some("%PROTOCOL%\n"), "%PROTOCOL%\n", &[]);
     check(Some("%NOTHING%"), "[%START_TIME%]", &["access-log-format"]);
     check(None, "[%START_TIME%]", &[]);
+}
+
+#[test]
+fn access_logs_in_json() {
+    let check = |format: Option<&str>, expected: &[&str], codes: &[&str]| {
+        let configure = |mesh: &mut crate::mesh::MeshConfig| {
+            mesh.access_log_file = Some("/dev/stdout".to_owned());
+            mesh.access_log_encoding = AccessLogEncoding::Json;
+            mesh.access_log_format = format.map(str::to_owned);
+        };
+        let output = Mesh::new("").configure(configure).compile();
+        let [log] = &manager(&output.compiled.update.listeners[0]).access_log[..] else { panic!() };
+        let LogFormat::Json(format) = &log.format else { panic!() };
+        let keys: Vec<&String> = format.value().as_object().unwrap().keys().collect();
+        assert!(keys.iter().take(expected.len()).eq(expected), "{keys:?}");
+        assert_eq!(output.codes(), codes);
+        let envoy = crate::envoy_json::listener(&output.compiled.update.listeners[0]);
+        let manager = &envoy["filter_chains"][0]["filters"][0]["typed_config"];
+        assert_eq!(manager["access_log"][0]["typed_config"]["log_format"]["json_format"], *format.value());
+    };
+    check(Some(r#"{"a": "%PROTOCOL%", "b": 5}"#), &["a", "b"], &[]);
+    check(Some("%PROTOCOL%"), &["authority", "bytes_received"], &["access-log-format"]);
+    check(None, &["authority", "bytes_received"], &[]);
 }

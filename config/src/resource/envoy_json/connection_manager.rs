@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::proto;
+use crate::resource::format::LogFormat;
 use crate::resource::{AccessLog, EscapedSlashes, HttpConnectionManager, TcpDestinations, TcpProxy};
 
 /// Envoy's default of a TCP proxy's `idle_timeout`.
@@ -91,12 +92,13 @@ pub(super) fn tcp_proxy(proxy: &TcpProxy, access_log: bool) -> Value {
 }
 
 pub(super) fn file_access_log(log: &AccessLog) -> Value {
+    let format = match &log.format {
+        LogFormat::Text(format) => json!({ "text_format_source": { "inline_string": format.text() } }),
+        LogFormat::Json(format) => json!({ "json_format": format.value() }),
+    };
     proto::extension(
         "envoy.access_loggers.file",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-        json!({
-            "path": &*log.path,
-            "log_format": { "text_format_source": { "inline_string": log.format.text() } },
-        }),
+        json!({ "path": &*log.path, "log_format": format }),
     )
 }
