@@ -1,5 +1,6 @@
 //! The binary `weft` as a process of its own.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -52,10 +53,17 @@ pub struct Weft {
 impl Weft {
     /// Starts `binary run` with these arguments, and an admin console on loopback, and waits until it is ready.
     pub async fn run(binary: &Path, arguments: &[&str]) -> Weft {
+        Weft::run_by(&[], binary, arguments).await
+    }
+
+    /// The same by a command that becomes what it is given, such as `taskset` or `prlimit`.
+    pub async fn run_by(command: &[&str], binary: &Path, arguments: &[&str]) -> Weft {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = |name| fs::File::create(directory.path().join(name)).expect("a file");
         let ready = directory.path().join("ready");
-        let child = Command::new(binary)
+        let mut words = command.iter().map(OsStr::new).chain([binary.as_os_str()]);
+        let child = Command::new(words.next().expect("a program"))
+            .args(words)
             .args(["run", "--admin", "127.0.0.1:0", "--ready-file"])
             .arg(&ready)
             .args(arguments)
@@ -80,6 +88,11 @@ impl Weft {
         let listeners = bound["listeners"].as_array().expect("a list of listeners");
         weft.listeners = listeners.iter().map(|listener| address(&listener["address"])).collect();
         weft
+    }
+
+    /// Its number among the processes.
+    pub fn process(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// Where listener number `index` listens, in the order they were asked for.

@@ -1,0 +1,127 @@
+//! Attackers: many tasks that do the same over and over, on a thread that gives way to everybody else and uses no more than
+//! a part of a core. What is measured is how weft treats the client beside them, not how the kernel does.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::stage::Stage;
+
+/// How much of a core attackers may use.
+const CPU_PERCENT_MAX: u128 = 25;
+
+/// In the short form there is one attacker for so many.
+const SHORT_PART: usize = 8;
+
+/// How long whoever has used it up waits.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// How long after one attacker the next one begins.
+const RAMP: Duration = Duration::from_millis(1);
+
+/// What an attacker knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scene {
+    /// A listener whose upstream is in order.
+    pub(crate) catalog: SocketAddr,
+    /// One whose upstream speaks HTTP/1, badly.
+    pub(crate) bad: SocketAddr,
+    /// One whose upstream speaks HTTP/2, badly.
+    pub(crate) bad2: SocketAddr,
+    /// How long the attack lasts.
+    pub(crate) time: Duration,
+}
+
+/// One round of an attacker.
+pub(crate) type Round = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An attack.
+#[derive(Clone)]
+pub(crate) struct Attack {
+    /// What it does.
+    pub(crate) name: &'static str,
+    /// How many attackers do it at once.
+    pub(crate) attackers: usize,
+    /// How long each pauses after a round. Whoever is thrown out comes back, but not without end: a machine with two cores
+    /// would measure the attackers.
+    pub(crate) pause: Duration,
+    /// One round.
+    pub(crate) round: Arc<dyn Fn(Scene) -> Round + Send + Sync>,
+}
+
+/// An attack by so many attackers, who come back after so many milliseconds.
+pub(crate) fn attack<F: Future<Output = ()> + Send + 'static>(
+    name: &'static str,
+    attackers: usize,
+    pause_ms: u64,
+    round: impl Fn(Scene) -> F + Send + Sync + 'static,
+) -> Attack {
+    let round = Arc::new(move |scene| Box::pin(round(scene)) as Round);
+    Attack { name, attackers, pause: Duration::from_millis(pause_ms), round }
+}
+
+/// Makes this thread give way to others, the more the higher the number.
+pub(crate) fn give_way(niceness: i32) {
+    let own = rustix::thread::gettid();
+    rustix::process::setpriority_process(Some(own), niceness).expect("a thread may be nicer");
+}
+
+/// Time this thread has computed.
+fn computed() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default()) + Duration::from_nanos(nanoseconds)
+}
+
+/// Waits until attackers have used no more of their core than they may.
+async fn afford(began: Instant) {
+    while computed().as_micros() * 100 > began.elapsed().as_micros() * CPU_PERCENT_MAX {
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// Begins an attack; the result resolves when it is over and all its connections are closed, to the time that attackers have
+/// computed.
+pub(crate) fn start(
+    stage: &Stage,
+    attack: &Attack,
+    time: Duration,
+) -> impl Future<Output = Duration> + use<> {
+    let scene = stage.scene(time);
+    let Attack { attackers, pause, round, .. } = attack.clone();
+    let attackers = if stage.is_measured() { attackers } else { attackers.div_ceil(SHORT_PART) };
+    let thread = std::thread::spawn(move || {
+        // Attackers get what the others leave, as if they were elsewhere.
+        give_way(19);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let began = Instant::now();
+            let end = tokio::time::Instant::from_std(began) + time;
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..attackers {
+                let round = round.clone();
+                tasks.spawn(async move {
+                    let rounds = async {
+                        loop {
+                            afford(began).await;
+                            round(scene).await;
+                            tokio::time::sleep(pause).await;
+                        }
+                    };
+                    // It ends by time only.
+                    let _ = tokio::time::timeout_at(end, rounds).await;
+                });
+                tokio::time::sleep(RAMP).await;
+            }
+            while tasks.join_next().await.is_some() {}
+        });
+        computed()
+    });
+    async move {
+        tokio::task::spawn_blocking(move || thread.join().expect("attackers do not fail"))
+            .await
+            .expect("the thread is waited for")
+    }
+}
