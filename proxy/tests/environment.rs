@@ -105,3 +105,65 @@ fn an_environment_that_cannot_be_made_out_is_refused() {
     check(&[], "proxy.istio.io/config=\"[]\"\n", "annotations is no ProxyConfig: it is not a mapping");
     check(&[], "app=web\n", "annotations: line 1 is not like key=\"value\"");
 }
+
+/// In an injected pod nothing need be said, and the metrics name the workload as Istio's do.
+#[test]
+fn an_injected_pod_needs_no_flags() {
+    let config = directory();
+    let backend = process::Backend::start();
+    mesh(config.path(), backend.address);
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: c, namespace: shop}\n\
+                spec:\n  hosts: [catalog]\n  http:\n  - match: [{sourceLabels: {app: web}}]\n\
+                \x20   directResponse: {status: 203, body: {string: labelled}}\n\
+                \x20 - directResponse: {status: 404}\n";
+    fs::write(config.path().join("rule.yaml"), rule).unwrap();
+    let pod_info = tempfile::tempdir().unwrap();
+    fs::write(pod_info.path().join("labels"), "app=\"web\"\nversion=\"v3\"\n").unwrap();
+    let variables = [
+        ("POD_NAME", "web-7d9c-x"),
+        ("POD_NAMESPACE", "shop"),
+        ("INSTANCE_IP", "10.244.1.9"),
+        ("HOST_IP", "172.18.0.2"),
+        ("SERVICE_ACCOUNT", "web"),
+        ("TRUST_DOMAIN", "corp.example"),
+        ("CANONICAL_SERVICE", "storefront"),
+        ("CANONICAL_REVISION", "v3"),
+        ("ISTIO_META_CLUSTER_ID", "east"),
+        ("ISTIO_META_WORKLOAD_NAME", "web"),
+        ("ISTIO_META_MESH_ID", "mesh-1"),
+        ("ISTIO_META_OWNER", "kubernetes://apis/apps/v1/namespaces/shop/deployments/web"),
+        ("ISTIO_META_APP_CONTAINERS", "web"),
+        ("PROXY_CONFIG", "{}\n"),
+    ];
+    let config = config.path().to_str().unwrap();
+    let pod_info = pod_info.path().to_str().unwrap();
+    let mut weft = Weft::run_with(
+        &variables,
+        &["--config", config, "--pod-info", pod_info, "--listen", "127.0.0.1:0=catalog:8000"],
+    );
+    let bound = weft.ready();
+    // Its short name is of its namespace, its rule of its labels.
+    assert_eq!(get(bound.listeners[0].1, "/"), (203, "labelled".to_owned()));
+    let metrics = get(bound.admin, "/stats/prometheus").1;
+    let line = metrics.lines().find(|line| line.starts_with("istio_requests_total")).unwrap();
+    for label in [
+        "source_workload=\"web\"",
+        "source_canonical_service=\"storefront\"",
+        "source_canonical_revision=\"v3\"",
+        "source_workload_namespace=\"shop\"",
+        "source_app=\"web\"",
+        "source_version=\"v3\"",
+        "source_cluster=\"east\"",
+    ] {
+        assert!(line.contains(label), "{label} is not in {line}");
+    }
+    let log = weft.log();
+    for part in [
+        "standing beside: name `web-7d9c-x` (POD_NAME), namespace shop (POD_NAMESPACE)",
+        "service account web (SERVICE_ACCOUNT), addresses [10.244.1.9] (INSTANCE_IP), 4 labels (",
+        "node's address 172.18.0.2 (HOST_IP); workload `web`, canonical name `storefront`, cluster east",
+        "identity spiffe://corp.example/ns/shop/sa/web",
+    ] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+}

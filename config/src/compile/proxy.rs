@@ -1,10 +1,10 @@
 //! Which workload a proxy stands beside: what the injector and the Istio agent tell istiod of a pod.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::workload::{first_label, node_locality, pod_locality, workload, workload_of};
+use super::workload::{first_label, label_locality, node_locality, workload, workload_of};
 use crate::objects::Objects;
 use crate::resource::{Locality, Workload};
 
@@ -13,6 +13,9 @@ const DNS_DOMAIN: &str = "cluster.local";
 
 /// ID of a mesh's only cluster.
 const CLUSTER_ID: &str = "Kubernetes";
+
+/// Trust domain of a mesh that names none.
+const TRUST_DOMAIN: &str = "cluster.local";
 
 /// The workload this proxy stands beside: what istiod learns from a node's identity and metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Proxy {
     pub dns_domain: Arc<str>,
     /// ID of its cluster; `Kubernetes`.
     pub cluster_id: Arc<str>,
+    /// Trust domain of its identity; `cluster.local`.
+    pub trust_domain: Arc<str>,
     /// Node metadata, such as `HTTP10`.
     pub metadata: BTreeMap<String, String>,
 }
@@ -49,6 +54,7 @@ impl Default for Proxy {
             locality: Locality::default(),
             dns_domain: DNS_DOMAIN.into(),
             cluster_id: CLUSTER_ID.into(),
+            trust_domain: TRUST_DOMAIN.into(),
             metadata: BTreeMap::new(),
         }
     }
@@ -63,8 +69,6 @@ impl Proxy {
         metadata: &BTreeMap<String, String>,
     ) -> Option<Proxy> {
         let pod = objects.pods.get(&(namespace.into(), name.into()))?;
-        let nodes: HashMap<&str, Locality> =
-            objects.nodes.values().map(|node| (&**node.name(), node_locality(node))).collect();
         let workload = workload(&pod.metadata, CLUSTER_ID);
         let told =
             [("WORKLOAD_NAME", Some(&*workload.name)), ("NODE_NAME", pod.spec.spec.node_name.as_deref())];
@@ -75,16 +79,33 @@ impl Proxy {
         } else {
             status.pod_ips.iter().map(|address| address.ip).collect()
         };
-        Some(Proxy {
+        let mut proxy = Proxy {
             name: pod.name().clone(),
             namespace: pod.namespace().clone(),
             labels: pod.metadata.labels.clone(),
             service_account: pod.spec.spec.service_account_name.as_deref().unwrap_or("default").into(),
             ips: addresses,
-            locality: pod_locality(pod, &nodes),
             metadata: told.chain(metadata.clone()).collect(),
             ..Proxy::default()
-        })
+        };
+        proxy.locate(objects);
+        Some(proxy)
+    }
+
+    /// Finds out where it runs: what its label says, or else its node. And in which cluster: what its metadata says.
+    pub fn locate(&mut self, objects: &Objects) {
+        let node = self.metadata.get("NODE_NAME").map_or("", String::as_str);
+        let node = objects.nodes.get(&("".into(), node.into())).map(|node| node_locality(node));
+        self.locality = label_locality(&self.labels).or(node).unwrap_or_default();
+        if let Some(cluster) = self.metadata.get("CLUSTER_ID").filter(|cluster| !cluster.is_empty()) {
+            self.cluster_id = cluster.as_str().into();
+        }
+    }
+
+    /// Its identity in the mesh, as certificates say it (SPIFFE).
+    pub fn principal(&self) -> String {
+        let Proxy { trust_domain, namespace, service_account, .. } = self;
+        format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")
     }
 
     /// The workload as metrics name it; what is not known is empty.
@@ -137,7 +158,24 @@ status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
             (&*workload.name, &*workload.canonical_name, &*workload.canonical_revision),
             ("web", "web", "v2")
         );
+        assert_eq!(proxy.principal(), "spiffe://cluster.local/ns/shop/sa/web");
         assert!(Proxy::of_pod(&objects, "shop", "other", &metadata).is_none());
+    }
+
+    #[test]
+    fn where_it_runs() {
+        let mut objects = Objects::default();
+        mesh::load(&mut objects, "mesh.yaml", MESH);
+        let check = |label: &str, node: &str, expected: &str| {
+            let pairs = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            let labels = pairs("istio-locality", label);
+            let mut proxy = Proxy { labels, metadata: pairs("NODE_NAME", node), ..Proxy::default() };
+            proxy.locate(&objects);
+            assert_eq!(proxy.locality.to_string(), expected, "{label} {node}");
+        };
+        check("", "n", "r/z/");
+        check("a.b.c", "n", "a/b/c");
+        check("", "other", Locality::default().to_string().as_str());
     }
 
     #[test]

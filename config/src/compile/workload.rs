@@ -141,18 +141,19 @@ impl<'a> Instances<'a> {
 
 /// Where a pod runs: what its label says, or else its node.
 pub(super) fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -> Locality {
-    match pod.metadata.labels.get(LOCALITY).filter(|label| !label.is_empty()) {
-        // A label cannot hold slashes, so dots stand for them.
-        Some(label) => {
-            let mut parts = label.split(if label.contains('/') { '/' } else { '.' });
-            let mut part = || parts.next().unwrap_or_default().into();
-            Locality { region: part(), zone: part(), sub_zone: part() }
-        }
-        None => {
-            let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
-            nodes.get(node).cloned().unwrap_or_default()
-        }
-    }
+    label_locality(&pod.metadata.labels).unwrap_or_else(|| {
+        let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
+        nodes.get(node).cloned().unwrap_or_default()
+    })
+}
+
+/// Where a workload says by its label that it runs.
+pub(super) fn label_locality(labels: &BTreeMap<String, String>) -> Option<Locality> {
+    let label = labels.get(LOCALITY).filter(|label| !label.is_empty())?;
+    // A label cannot hold slashes, so dots stand for them.
+    let mut parts = label.split(if label.contains('/') { '/' } else { '.' });
+    let mut part = || parts.next().unwrap_or_default().into();
+    Some(Locality { region: part(), zone: part(), sub_zone: part() })
 }
 
 /// Where a node is.

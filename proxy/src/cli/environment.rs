@@ -6,11 +6,22 @@ use std::path::Path;
 
 use config::mesh::{PROXY_CONFIG_ANNOTATION, read_proxy_config};
 
+use serde_json::Value;
+
 use super::pod_info;
 use crate::app::{Cpu, Environment, GivenConfig};
 
 /// Settings of the proxy, as the injector computed them.
 const PROXY_CONFIG: &str = "PROXY_CONFIG";
+
+/// Prefix of variables that hold JSON objects of node metadata.
+const METADATA_JSON: &str = "ISTIO_METAJSON_";
+
+/// The one of them that holds labels.
+const LABELS_JSON: &str = "ISTIO_METAJSON_LABELS";
+
+/// Label that a Deployment adds.
+const TEMPLATE_LABEL: &str = "pod-template-hash";
 
 /// Environment variables whose names and values are text.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -23,9 +34,29 @@ pub(super) fn variables() -> Variables {
     std::env::vars_os().filter_map(text).collect()
 }
 
-/// Node metadata: `ISTIO_META_X` becomes `X`.
+/// Node metadata: `ISTIO_META_X` becomes `X`, and each `ISTIO_METAJSON_X` is an object whose entries are metadata.
 pub(super) fn metadata(variables: &Variables) -> BTreeMap<String, String> {
-    config::mesh::node_metadata(variables)
+    let mut metadata = config::mesh::node_metadata(variables);
+    for (name, text) in variables {
+        if name.starts_with(METADATA_JSON) && name != LABELS_JSON {
+            metadata.extend(json_object(name, text));
+        }
+    }
+    metadata
+}
+
+/// The entries of a JSON object; what is no text is JSON.
+fn json_object(name: &str, text: &str) -> BTreeMap<String, String> {
+    match serde_json::from_str::<BTreeMap<String, Value>>(text) {
+        Ok(entries) => entries
+            .into_iter()
+            .map(|(key, value)| (key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect(),
+        Err(error) => {
+            tracing::warn!("{name} is not a JSON object and has no effect: {error}");
+            BTreeMap::new()
+        }
+    }
 }
 
 /// What `variables` and the files in `pod_info` give.
@@ -44,7 +75,45 @@ pub(super) fn environment(variables: &Variables, pod_info: &Path) -> Result<Envi
     {
         proxy_configs.push(given(&format!("{PROXY_CONFIG_ANNOTATION} in {}", annotations.display()), &text)?);
     }
-    Ok(Environment { proxy_configs, cpu })
+    let text = |name: &str| variables.get(name).cloned().unwrap_or_default();
+    let address = |name: &str| {
+        let text = text(name);
+        let bad = |_| format!("{name}: `{text}` is not an IP address");
+        (!text.is_empty()).then(|| text.parse().map_err(bad)).transpose()
+    };
+    let (labels, labels_by) = labels(variables, pod_info)?;
+    Ok(Environment {
+        pod_name: text("POD_NAME"),
+        namespace: text("POD_NAMESPACE"),
+        service_account: text("SERVICE_ACCOUNT"),
+        ip: address("INSTANCE_IP")?,
+        host_ip: address("HOST_IP")?,
+        trust_domain: text("TRUST_DOMAIN"),
+        labels,
+        labels_by,
+        canonical_service: text("CANONICAL_SERVICE"),
+        canonical_revision: text("CANONICAL_REVISION"),
+        proxy_configs,
+        cpu,
+    })
+}
+
+/// The labels of the pod and what gave them: the variable, and over it the file, without the label that only tells apart
+/// the pods of two templates.
+fn labels(variables: &Variables, pod_info: &Path) -> Result<(BTreeMap<String, String>, String), String> {
+    let file = pod_info.join("labels");
+    let of_file = pod_info::read(&file)?;
+    let mut by: Vec<String> = Vec::new();
+    let mut labels = BTreeMap::new();
+    if let Some(text) = variables.get(LABELS_JSON) {
+        labels = json_object(LABELS_JSON, text);
+        by.push(LABELS_JSON.to_owned());
+    }
+    if let Some(of_file) = of_file {
+        labels.extend(of_file.into_iter().filter(|(label, _)| label != TEMPLATE_LABEL));
+        by.push(file.display().to_string());
+    }
+    Ok((labels, by.join(", ")))
 }
 
 /// Settings of the proxy that `by` gives.
@@ -54,4 +123,56 @@ fn given(by: &str, text: &str) -> Result<GivenConfig, String> {
         tracing::warn!("{by}: weft does not honour `{field}` yet: it has no effect");
     }
     Ok((by.to_owned(), read.config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn metadata_of_variables() {
+        let check = |variables: &[(&str, &str)], expected: &[(&str, &str)]| {
+            assert_eq!(metadata(&pairs(variables)), pairs(expected), "{variables:?}");
+        };
+        check(&[("ISTIO_META_CLUSTER_ID", "c"), ("OTHER", "x")], &[("CLUSTER_ID", "c")]);
+        let json = r#"{"A": "a", "B": {"c": [1]}, "D": true}"#;
+        check(&[("ISTIO_METAJSON_ANY", json)], &[("A", "a"), ("B", r#"{"c":[1]}"#), ("D", "true")]);
+        check(&[("ISTIO_META_A", "x"), ("ISTIO_METAJSON_ANY", r#"{"A": "y"}"#)], &[("A", "y")]);
+        check(&[("ISTIO_METAJSON_ANY", "[1]"), ("ISTIO_META_A", "x")], &[("A", "x")]);
+        check(&[("ISTIO_METAJSON_LABELS", r#"{"app": "web"}"#)], &[]);
+    }
+
+    #[test]
+    fn what_the_injector_sets() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut variables = pairs(&[
+            ("POD_NAME", "web-1"),
+            ("POD_NAMESPACE", "shop"),
+            ("SERVICE_ACCOUNT", "web"),
+            ("INSTANCE_IP", "10.0.0.1"),
+            ("HOST_IP", "fd00::1"),
+            ("TRUST_DOMAIN", "corp"),
+            ("CANONICAL_SERVICE", "storefront"),
+            ("CANONICAL_REVISION", "v7"),
+            ("ISTIO_METAJSON_LABELS", r#"{"app": "web", "version": "v1"}"#),
+        ]);
+        let given = environment(&variables, directory.path()).unwrap();
+        assert_eq!((given.pod_name.as_str(), given.namespace.as_str()), ("web-1", "shop"));
+        assert_eq!((given.ip, given.host_ip), ("10.0.0.1".parse().ok(), "fd00::1".parse().ok()));
+        assert_eq!((given.service_account.as_str(), given.trust_domain.as_str()), ("web", "corp"));
+        assert_eq!(given.labels, pairs(&[("app", "web"), ("version", "v1")]));
+        assert_eq!(given.labels_by, "ISTIO_METAJSON_LABELS");
+        let file = directory.path().join("labels");
+        std::fs::write(&file, "version=\"v2\"\npod-template-hash=\"7d9c\"\n").unwrap();
+        let given = environment(&variables, directory.path()).unwrap();
+        assert_eq!(given.labels, pairs(&[("app", "web"), ("version", "v2")]));
+        assert_eq!(given.labels_by, format!("ISTIO_METAJSON_LABELS, {}", file.display()));
+        variables.insert("INSTANCE_IP".to_owned(), "here".to_owned());
+        let refused = environment(&variables, directory.path()).unwrap_err();
+        assert_eq!(refused, "INSTANCE_IP: `here` is not an IP address");
+    }
 }

@@ -34,19 +34,20 @@ pub(super) struct Arguments {
     #[arg(long = "as", value_name = "POD.NAMESPACE", value_parser = parse_pod, conflicts_with_all = ["namespace", "labels", "service_account", "ip"])]
     pod: Option<(String, String)>,
 
-    /// The workload's namespace.
-    #[arg(long, default_value = "default")]
-    namespace: String,
+    /// The workload's namespace; `POD_NAMESPACE`, or else `default`, when not given.
+    #[arg(long)]
+    namespace: Option<String>,
 
-    /// The workload's labels, as KEY=VALUE, separated by commas.
+    /// The workload's labels, as KEY=VALUE, separated by commas; those in the directory of `--pod-info`, or else in
+    /// `ISTIO_METAJSON_LABELS`, when not given.
     #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
 
-    /// The workload's service account.
-    #[arg(long, default_value = "default")]
-    service_account: String,
+    /// The workload's service account; `SERVICE_ACCOUNT`, or else `default`, when not given.
+    #[arg(long)]
+    service_account: Option<String>,
 
-    /// The workload's address.
+    /// The workload's address; `INSTANCE_IP` when not given.
     #[arg(long)]
     ip: Option<IpAddr>,
 
@@ -64,7 +65,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
     workers: Option<u16>,
 
-    /// Directory with `annotations` of the pod as the downward API writes them.
+    /// Directory with `labels` and `annotations` of the pod as the downward API writes them.
     #[arg(long, default_value = "/etc/istio/pod", value_name = "DIR")]
     pod_info: PathBuf,
 
@@ -92,6 +93,9 @@ Examples:
   all HTTP services of port 8000, chosen by Host:
     weft run --config config/ --namespace shop --listen 127.0.0.1:8081=outbound:8000
     curl -H 'Host: catalog' http://127.0.0.1:8081/items
+  beside the application in an injected pod, which tells POD_NAME, POD_NAMESPACE, INSTANCE_IP, SERVICE_ACCOUNT and
+  ISTIO_META_* (flags win over these, and these over the Pod object):
+    weft run --config config/ --listen 127.0.0.1:8081=outbound:8000
   as many workers as the container was given CPU (concurrency of a ProxyConfig and --workers win over it):
     ISTIO_CPU_LIMIT=1500m weft run --config config/ --as web-1.shop
   what is it doing?
@@ -166,9 +170,9 @@ impl Arguments {
             mesh_config: self.mesh_config.clone(),
             workload: Workload {
                 pod: self.pod.clone(),
-                namespace: self.namespace.clone(),
+                namespace: self.namespace.clone().unwrap_or_default(),
                 labels: self.labels.iter().cloned().collect(),
-                service_account: self.service_account.clone(),
+                service_account: self.service_account.clone().unwrap_or_default(),
                 ip: self.ip,
                 metadata: environment::metadata(&variables),
                 environment: environment::environment(&variables, &self.pod_info)?,

@@ -1,4 +1,7 @@
-//! Which workload this proxy stands beside: told as a pod to look up, or part by part.
+//! Which workload this proxy stands beside: told as a pod to look up, told part by part, or found in the environment.
+//!
+//! The command line wins over the environment, the environment over the Pod object. With `--as` the Pod object is all
+//! there is, because the environment may be of another one; only node metadata is taken from it then.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +12,11 @@ use config::objects::Objects;
 
 use super::workers::Cpu;
 
-/// How the command line names the workload.
+/// Labels of a workload that the injector also gives as variables.
+const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
+const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
+
+/// How the command line and the environment name the workload. What is empty was not told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Workload {
     /// The pod to take everything else from, as name and namespace.
@@ -28,22 +35,64 @@ pub struct Workload {
     pub environment: Environment,
 }
 
-/// What the container of the proxy was given where it runs.
+/// What the container of the proxy was given where it runs. What is empty was not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
+    /// `POD_NAME`.
+    pub pod_name: String,
+    /// `POD_NAMESPACE`.
+    pub namespace: String,
+    /// `SERVICE_ACCOUNT`.
+    pub service_account: String,
+    /// `INSTANCE_IP`.
+    pub ip: Option<IpAddr>,
+    /// `HOST_IP`: the node's address.
+    pub host_ip: Option<IpAddr>,
+    /// `TRUST_DOMAIN`.
+    pub trust_domain: String,
+    /// Labels, and what gave them.
+    pub labels: BTreeMap<String, String>,
+    /// The file or variables that gave the labels.
+    pub labels_by: String,
+    /// `CANONICAL_SERVICE`.
+    pub canonical_service: String,
+    /// `CANONICAL_REVISION`.
+    pub canonical_revision: String,
     /// Settings of the proxy, the one that wins last.
     pub proxy_configs: Vec<GivenConfig>,
     /// The CPU it may use.
     pub cpu: Cpu,
 }
 
+/// The workload, and what of it was decided by whom.
+#[derive(Debug, PartialEq)]
+pub(super) struct Resolved {
+    /// The workload as compile takes it.
+    pub(super) proxy: Proxy,
+    /// Each part, and in parentheses who decided it.
+    pub(super) decided: String,
+}
+
 impl Workload {
-    /// The workload as compile takes it, or why it is not known.
-    pub(super) fn resolve(&self, objects: &Objects) -> Result<Proxy, Box<Finding>> {
-        let mut proxy = self.proxy(objects)?;
-        let mut metadata = self.settings(objects, &proxy).metadata;
+    /// The workload, or why it is not known.
+    pub(super) fn resolve(&self, objects: &Objects) -> Result<Resolved, Box<Finding>> {
+        let mut resolved = match &self.pod {
+            None => self.put_together(objects),
+            Some((name, namespace)) => {
+                let proxy = Proxy::of_pod(objects, namespace, name, &self.metadata)
+                    .ok_or_else(|| Box::new(self.missing(name, namespace, objects)))?;
+                Resolved { decided: format!("Pod {namespace}/{name} (--as)"), proxy }
+            }
+        };
+        let proxy = &mut resolved.proxy;
+        if !self.environment.trust_domain.is_empty() {
+            proxy.trust_domain = self.environment.trust_domain.as_str().into();
+        }
+        let mut metadata = self.settings(objects, proxy).metadata;
         metadata.extend(std::mem::take(&mut proxy.metadata));
-        Ok(Proxy { metadata, ..proxy })
+        proxy.metadata = metadata;
+        proxy.locate(objects);
+        Ok(resolved)
     }
 
     /// The settings that hold for its proxy.
@@ -52,21 +101,58 @@ impl Workload {
         effective_proxy_config(objects, &proxy.namespace, &proxy.labels, &proxy.name, given)
     }
 
-    /// The workload without what the settings of proxies add.
-    fn proxy(&self, objects: &Objects) -> Result<Proxy, Box<Finding>> {
-        let Some((name, namespace)) = &self.pod else {
-            return Ok(Proxy {
-                name: "".into(),
-                namespace: self.namespace.as_str().into(),
-                labels: self.labels.clone(),
-                service_account: self.service_account.as_str().into(),
-                ips: self.ip.into_iter().collect(),
-                metadata: self.metadata.clone(),
-                ..Proxy::default()
-            });
+    /// The workload by its parts. The Pod object that the environment names need not be there.
+    fn put_together(&self, objects: &Objects) -> Resolved {
+        let given = &self.environment;
+        let namespace =
+            first([told(&self.namespace, "--namespace"), told(&given.namespace, "POD_NAMESPACE")]);
+        let (namespace, namespace_by) = namespace.unwrap_or(("default", "default"));
+        let of_pod = Proxy::of_pod(objects, namespace, &given.pod_name, &self.metadata);
+        let pod = of_pod.as_ref();
+        let account = first([
+            told(&self.service_account, "--service-account"),
+            told(&given.service_account, "SERVICE_ACCOUNT"),
+            pod.map(|pod| (&*pod.service_account, "Pod object")),
+        ]);
+        let (account, account_by) = account.unwrap_or(("default", "default"));
+        let ips = first([
+            self.ip.map(|ip| (vec![ip], "--ip")),
+            given.ip.map(|ip| (vec![ip], "INSTANCE_IP")),
+            pod.map(|pod| (pod.ips.clone(), "Pod object")),
+        ]);
+        let (ips, ips_by) = ips.unwrap_or((Vec::new(), "nobody"));
+        let labels = first([
+            (!self.labels.is_empty()).then(|| (self.labels.clone(), "--labels")),
+            (!given.labels.is_empty()).then(|| (given.labels.clone(), given.labels_by.as_str())),
+            pod.map(|pod| (pod.labels.clone(), "Pod object")),
+        ]);
+        let (mut labels, labels_by) = labels.unwrap_or((BTreeMap::new(), "nobody"));
+        for (label, value) in
+            [(CANONICAL_NAME, &given.canonical_service), (CANONICAL_REVISION, &given.canonical_revision)]
+        {
+            if !value.is_empty() && !self.labels.contains_key(label) {
+                labels.insert(label.to_owned(), value.clone());
+            }
+        }
+        let addresses: Vec<String> = ips.iter().map(ToString::to_string).collect();
+        let decided = format!(
+            "name `{}` (POD_NAME), namespace {namespace} ({namespace_by}), service account {account} ({account_by}), addresses [{}] \
+             ({ips_by}), {} labels ({labels_by})",
+            given.pod_name,
+            addresses.join(", "),
+            labels.len(),
+        );
+        let proxy = Proxy {
+            name: given.pod_name.as_str().into(),
+            namespace: namespace.into(),
+            labels,
+            service_account: account.into(),
+            ips,
+            // With what the Pod object tells, where there is one.
+            metadata: of_pod.map_or_else(|| self.metadata.clone(), |pod| pod.metadata),
+            ..Proxy::default()
         };
-        Proxy::of_pod(objects, namespace, name, &self.metadata)
-            .ok_or_else(|| Box::new(self.missing(name, namespace, objects)))
+        Resolved { proxy, decided }
     }
 
     fn missing(&self, name: &str, namespace: &str, objects: &Objects) -> Finding {
@@ -89,3 +175,33 @@ impl Workload {
         }
     }
 }
+
+impl Resolved {
+    /// What was decided, and what follows from it, in one line.
+    pub(super) fn line(&self, host_ip: Option<IpAddr>) -> String {
+        let Proxy { cluster_id, locality, .. } = &self.proxy;
+        let workload = self.proxy.workload();
+        let host = host_ip.map(|ip| format!(", node's address {ip} (HOST_IP)")).unwrap_or_default();
+        format!(
+            "{}{host}; workload `{}`, canonical name `{}`, cluster {cluster_id}, locality `{locality}`, identity {}",
+            self.decided,
+            workload.name,
+            workload.canonical_name,
+            self.proxy.principal()
+        )
+    }
+}
+
+/// A text and who told it, unless nobody did.
+fn told<'t>(text: &'t str, by: &'t str) -> Option<(&'t str, &'t str)> {
+    (!text.is_empty()).then_some((text, by))
+}
+
+/// The first that is there.
+fn first<T, const N: usize>(candidates: [Option<T>; N]) -> Option<T> {
+    candidates.into_iter().flatten().next()
+}
+
+#[cfg(test)]
+#[path = "identity/tests.rs"]
+mod tests;

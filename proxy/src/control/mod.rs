@@ -67,6 +67,8 @@ pub(crate) struct Control {
     builder: Builder,
     publisher: Publisher,
     status: Rc<Status>,
+    /// Which workload the proxy stands beside, as it was logged last.
+    identity: String,
     /// Changes that were heard and not acted on yet.
     burst: Option<Burst>,
     /// When to look again though nothing is heard.
@@ -85,6 +87,7 @@ impl Control {
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
+            identity: String::new(),
             burst: None,
             again: time::now(),
             settings,
@@ -171,11 +174,18 @@ impl Control {
         self.status.findings(findings, self.store.refusals().len() + self.about_files.unreadable.len());
     }
 
-    /// The workload that the proxy stands beside. When its pod is not there it is what it was last; `None` when it never
+    /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it is what it was last; `None` when it never
     /// was, and the last finding says why.
-    fn proxy(&self, objects: &Objects, findings: &mut Vec<Finding>) -> Option<Proxy> {
+    fn proxy(&mut self, objects: &Objects, findings: &mut Vec<Finding>) -> Option<Proxy> {
         match self.settings.workload.resolve(objects) {
-            Ok(proxy) => Some(proxy),
+            Ok(resolved) => {
+                let line = resolved.line(self.settings.workload.environment.host_ip);
+                if self.identity != line {
+                    tracing::info!("standing beside: {line}");
+                    self.identity = line;
+                }
+                Some(resolved.proxy)
+            }
             Err(mut finding) => {
                 let known = self.status.last_published().map(|published| published.proxy);
                 if known.is_some() {

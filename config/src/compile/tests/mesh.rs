@@ -149,9 +149,7 @@ pub(super) fn proxy(name: &str, namespace: &str) -> Proxy {
         service_account: name.into(),
         ips: vec!["10.244.1.10".parse().unwrap()],
         locality: crate::resource::Locality { region: "r1".into(), zone: "r1-a".into(), sub_zone: "".into() },
-        dns_domain: "cluster.local".into(),
-        cluster_id: "Kubernetes".into(),
-        metadata: BTreeMap::new(),
+        ..Proxy::default()
     }
 }
 
