@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use config::compile::ExplicitListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::admin::{self, Console, Gauges};
+use crate::admin::{Console, Gauges, Serving, health};
 use crate::control::{self, Control, Place, Status, WorkerCount};
 pub use crate::control::{Cpu, Environment, Quota, Workload};
 use crate::engine::Telemetry;
@@ -50,6 +49,8 @@ pub struct Settings {
     pub listeners: Vec<ExplicitListener>,
     /// Where the admin console listens.
     pub admin: SocketAddr,
+    /// Port on all addresses that tells readiness and life; 0 takes a free one.
+    pub health_port: Option<u16>,
     /// Number of workers; 0 leaves it to the configuration and the machine.
     pub workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
@@ -63,6 +64,8 @@ pub struct Settings {
 pub struct Bound {
     /// The admin console.
     pub admin: SocketAddr,
+    /// The health port, if there is one.
+    pub health: Option<SocketAddr>,
     /// The listeners, in the order they were asked for.
     pub listeners: Vec<SocketAddr>,
 }
@@ -70,7 +73,7 @@ pub struct Bound {
 /// A proxy that was started. Dropping it ends it at once.
 #[derive(Debug)]
 pub struct Running {
-    admin: SocketAddr,
+    bound: Bound,
     commands: mpsc::UnboundedSender<Command>,
     ready: watch::Receiver<Option<Bound>>,
     ended: Option<oneshot::Receiver<()>>,
@@ -93,28 +96,70 @@ pub fn start(settings: Settings) -> io::Result<Running> {
         net::listen(address)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
     };
-    let console = bind(settings.admin)?;
-    let admin = console.local_addr()?;
+    let console_socket = bind(settings.admin)?;
+    let admin = console_socket.local_addr()?;
     let sockets =
         settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
+    let health = settings.health_port.map(|port| {
+        net::listen_everywhere(port).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on port {port} of all addresses: {error}"))
+        })
+    });
+    let health = health.transpose()?;
+    let bound = Bound {
+        admin,
+        health: health.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
+        listeners: Vec::new(),
+    };
     let (commands, received) = mpsc::unbounded_channel();
     let (tell_ready, ready) = watch::channel(None);
     let (tell_ended, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let logs = Writer::start()?;
+    let registry = Registry::new();
+    let publisher = Publisher::new();
+    let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
+    let console = Console {
+        status: status.clone(),
+        reader: publisher.reader(),
+        registry: registry.clone(),
+        gauges: Gauges::new(&registry),
+    };
+    let mut pages = vec![Serving::start("admin", console_socket, || console.answers())?];
+    if let Some(socket) = health {
+        let status = status.clone();
+        pages.push(Serving::start("health", socket, || health::answers(status))?);
+    }
+    let (started, tell) = (bound.clone(), tell_ready);
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
-        let app = App { settings, admin, sockets, console, logs, tell_ready, commands: received };
-        LocalSet::new().block_on(&runtime, app.run());
+        let app = App {
+            settings,
+            bound: started,
+            sockets,
+            logs,
+            registry,
+            status,
+            tell_ready: tell,
+            commands: received,
+        };
+        LocalSet::new().block_on(&runtime, app.run(publisher));
+        // They answer to the end: that it drains, above all.
+        drop(pages);
         // Nobody may be waiting.
         let _ = tell_ended.send(());
     })?;
-    Ok(Running { admin, commands, ready, ended: Some(ended), thread: Some(thread) })
+    Ok(Running { bound, commands, ready, ended: Some(ended), thread: Some(thread) })
 }
 
 impl Running {
     /// Where the admin console listens.
     pub fn admin(&self) -> SocketAddr {
-        self.admin
+        self.bound.admin
+    }
+
+    /// The health port, if there is one.
+    pub fn health(&self) -> Option<SocketAddr> {
+        self.bound.health
     }
 
     /// Waits until it is ready; `None` when it ended before.
@@ -156,10 +201,11 @@ impl Drop for Running {
 /// The control thread's part of a proxy.
 struct App {
     settings: Settings,
-    admin: SocketAddr,
+    bound: Bound,
     sockets: Vec<std::net::TcpListener>,
-    console: std::net::TcpListener,
     logs: Writer,
+    registry: Arc<Registry>,
+    status: Arc<Status>,
     tell_ready: watch::Sender<Option<Bound>>,
     commands: mpsc::UnboundedReceiver<Command>,
 }
@@ -172,28 +218,14 @@ struct Workers {
 }
 
 impl App {
-    async fn run(mut self) {
-        let registry = Registry::new();
-        let publisher = Publisher::new();
+    async fn run(mut self, publisher: Publisher) {
+        let (registry, status) = (self.registry.clone(), self.status.clone());
         let reader = publisher.reader();
-        let status = Rc::new(Status::new(&registry, self.settings.allow_unenforced_security));
         if self.settings.allow_unenforced_security {
             tracing::warn!("--allow-unenforced-security: what asks for TLS is sent in plain text");
         }
         let process = ProcessShared::new(&self.settings.limits, time::now());
         let mut control = Control::new(self.control_settings(&process), publisher, status.clone());
-        let console = Rc::new(Console {
-            status: status.clone(),
-            reader: reader.clone(),
-            registry: registry.clone(),
-            gauges: Gauges::new(&registry),
-        });
-        if let Ok(socket) = self.console.try_clone() {
-            tokio::task::spawn_local(async move {
-                let error = admin::serve(socket, console).await;
-                tracing::error!(%error, "the admin console ended");
-            });
-        }
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
         let overload = Arc::new(Overload::default());
         tokio::task::spawn_local(watch_memory(
@@ -262,7 +294,7 @@ impl App {
         let published = status.last_published();
         let identity = published.as_ref().map(|published| Identity::of(&published.proxy)).unwrap_or_default();
         let identity = Arc::new(identity);
-        let names = published.map(|published| published.listeners).unwrap_or_default();
+        let names = published.map(|published| published.listeners.clone()).unwrap_or_default();
         let mut sockets: Vec<Vec<Socket>> = (0..count).map(|_| Vec::new()).collect();
         let mut bound = Vec::new();
         for (index, (socket, listener)) in self.sockets.drain(..).zip(names).enumerate() {
@@ -300,7 +332,7 @@ impl App {
         }
         tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
         status.started(decided);
-        self.tell_ready.send_replace(Some(Bound { admin: self.admin, listeners: bound }));
+        self.tell_ready.send_replace(Some(Bound { listeners: bound, ..self.bound.clone() }));
         Ok(Workers { threads, phase, loads })
     }
 }

@@ -1,7 +1,7 @@
 //! Sockets: how they are made.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use rustix::process::Resource;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -33,11 +33,29 @@ pub(crate) fn raise_open_files() {
 ///
 /// When the address is taken, not ours, or needs a privilege.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // An address of one family is of that family only, whatever the system's default.
+    bind(address, true)
+}
+
+/// A listening socket on all addresses of the machine, of both families where there are both.
+///
+/// # Errors
+///
+/// When the port is taken or needs a privilege.
+pub(crate) fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    match bind((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            bind((Ipv4Addr::UNSPECIFIED, port).into(), false)
+        }
+        bound => bound,
+    }
+}
+
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // An address of one family is of that family only, whatever the system's default.
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -29,6 +29,7 @@ fn arguments_that_are_refused_say_what_to_write() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken_address = taken.local_addr().unwrap();
     let (admin, listen) = (taken_address.to_string(), format!("{taken_address}=catalog.shop:8000"));
+    let health = taken_address.port().to_string();
     let cases: &[(&[&str], i32, &str)] = &[
         (&[], 2, "--config <DIR|FILE>"),
         (&["--config", config, "--as", "web-1"], 2, "write it as POD.NAMESPACE, like web-1.shop"),
@@ -49,6 +50,16 @@ fn arguments_that_are_refused_say_what_to_write() {
         (&["--config", config, "--workers", "0"], 2, "0 is not in 1..=1024"),
         (&["--config", config, "--admin", "15000"], 2, "invalid value '15000' for '--admin <ADDRESS>'"),
         (&["--config", config, "--log", "loud=very=much"], 2, "--log loud=very=much: "),
+        (
+            &["--config", config, "--health-port", "70000"],
+            2,
+            "invalid value '70000' for '--health-port <PORT>'",
+        ),
+        (
+            &["--config", config, "--admin", "127.0.0.1:0", "--health-port", &health],
+            1,
+            &format!("cannot listen on port {health} of all addresses: Address already in use"),
+        ),
         (&["--config", config, "--admin", &admin], 1, &format!("cannot listen on {admin}: ")),
         (
             &["--config", config, "--admin", "127.0.0.1:0", "--listen", &listen],
@@ -252,4 +263,22 @@ fn a_file_that_is_wrong_throughout_does_not_flood_the_log() {
     let metrics = get(bound.admin, "/stats/prometheus").1;
     assert!(metrics.contains("\nweft_config_refused_objects 1000\n"), "{metrics}");
     assert!(metrics.contains("\nweft_config_refusals_total 1000\n"), "{metrics}");
+}
+
+#[test]
+fn the_health_port_tells_readiness_before_and_after() {
+    let parent = tempfile::tempdir().unwrap();
+    let config = parent.path().join("config");
+    let mut weft =
+        Weft::run(&["--config", config.to_str().unwrap(), "--as", "web-1.shop", "--health-port", "0"]);
+    fs::create_dir(&config).unwrap();
+    mesh(&config, nowhere());
+    let bound = weft.ready();
+    let health = bound.health.unwrap();
+    assert_eq!(get(health, "/healthz/ready"), (200, "ok\n".to_owned()));
+    assert_eq!(get(health, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(health, "/ready").0, 404);
+    // Without the flag there is none, and the ready file tells none.
+    let mut without = Weft::run(&["--config", config.to_str().unwrap(), "--as", "web-1.shop"]);
+    assert_eq!(without.ready().health, None);
 }

@@ -13,6 +13,7 @@ mod destinations;
 mod ends;
 mod generations;
 mod grpc;
+mod health;
 mod hosts;
 mod hot_swap;
 mod http2_upstreams;

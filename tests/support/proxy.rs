@@ -43,6 +43,7 @@ impl TestProxy {
             },
             listeners: Vec::new(),
             admin: any(),
+            health_port: None,
             workers: 1,
             allow_unenforced_security: false,
             limits: config::Limits::default(),
@@ -58,6 +59,13 @@ impl TestProxy {
     /// Where the admin console listens.
     pub fn admin(&self) -> SocketAddr {
         self.bound.admin
+    }
+
+    /// Where the health port is that [`Start::health_port`] asked for.
+    pub fn health(&self) -> SocketAddr {
+        let port = self.bound.health.expect("there is a health port").port();
+        // It listens on all addresses.
+        SocketAddr::from(([127, 0, 0, 1], port))
     }
 
     /// A page of the admin console.
@@ -144,6 +152,12 @@ impl Start {
         self
     }
 
+    /// A port that tells readiness and life.
+    #[must_use]
+    pub fn health_port(self) -> Start {
+        self.set(|settings| settings.health_port = Some(0))
+    }
+
     /// Any other setting.
     #[must_use]
     pub fn set(mut self, change: impl FnOnce(&mut Settings)) -> Start {
@@ -178,7 +192,7 @@ impl Start {
     /// Starts it without waiting. Only the admin console is known to listen.
     pub fn start(self) -> TestProxy {
         let running = app::start(self.settings).expect("the proxy starts");
-        let bound = Bound { admin: running.admin(), listeners: Vec::new() };
+        let bound = Bound { admin: running.admin(), health: running.health(), listeners: Vec::new() };
         TestProxy { mesh: self.mesh, running, bound }
     }
 }

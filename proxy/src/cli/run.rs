@@ -60,6 +60,12 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
     admin: SocketAddr,
 
+    /// Port on all addresses that tells a kubelet or a load balancer about the proxy: /healthz/ready is 200 when it
+    /// serves and 503 with the reason otherwise, /healthz is 200 while the process lives. Istio's is 15021; none when not
+    /// given, 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    health_port: Option<u16>,
+
     /// Number of workers, each a thread. When not given: `concurrency` of a ProxyConfig (0 is one per core), else the
     /// CPU limit, else the CPU request, both rounded up, else two, or one per core if there are fewer.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
@@ -99,7 +105,10 @@ Examples:
   as many workers as the container was given CPU (concurrency of a ProxyConfig and --workers win over it):
     ISTIO_CPU_LIMIT=1500m weft run --config config/ --as web-1.shop
   what is it doing?
-    curl http://127.0.0.1:15000/help";
+    curl http://127.0.0.1:15000/help
+  with the port that Istio's probes ask:
+    weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000 --health-port 15021
+    curl http://127.0.0.1:15021/healthz/ready";
 
 /// Parses `ADDRESS=TARGET`.
 fn parse_listener(text: &str) -> Result<ExplicitListener, String> {
@@ -179,6 +188,7 @@ impl Arguments {
             },
             listeners: self.listen.clone(),
             admin: self.admin,
+            health_port: self.health_port,
             workers: self.workers.map_or(0, usize::from),
             allow_unenforced_security: self.allow_unenforced_security,
             limits: self.limits(),
@@ -285,13 +295,20 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
     for (target, address) in &listeners {
         tracing::info!(%address, target, "listening");
     }
+    if let Some(health) = bound.health {
+        tracing::info!(address = %health, "telling health");
+    }
     tracing::info!(admin = %bound.admin, "ready");
     let Some(file) = ready_file else { return Ok(()) };
     let listeners: Vec<_> = listeners
         .iter()
         .map(|(target, address)| json!({ "target": target, "address": address.to_string() }))
         .collect();
-    let text = json!({ "admin": bound.admin.to_string(), "listeners": listeners }).to_string();
+    let mut told = json!({ "admin": bound.admin.to_string(), "listeners": listeners });
+    if let (Some(health), Some(told)) = (bound.health, told.as_object_mut()) {
+        told.insert("health".to_owned(), json!(health.to_string()));
+    }
+    let text = told.to_string();
     // Whoever waits for the file sees it whole or not at all.
     let draft = draft(file);
     fs::write(&draft, text)?;

@@ -12,7 +12,6 @@ mod watch;
 mod workers;
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +65,7 @@ pub(crate) struct Control {
     resources: Resources,
     builder: Builder,
     publisher: Publisher,
-    status: Rc<Status>,
+    status: Arc<Status>,
     /// Which workload the proxy stands beside, as it was logged last.
     identity: String,
     /// Changes that were heard and not acted on yet.
@@ -77,7 +76,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Has read nothing yet.
-    pub(crate) fn new(settings: Settings, publisher: Publisher, status: Rc<Status>) -> Control {
+    pub(crate) fn new(settings: Settings, publisher: Publisher, status: Arc<Status>) -> Control {
         Control {
             files: Files::new(settings.places.clone()),
             watcher: Watcher::new(),
@@ -129,7 +128,7 @@ impl Control {
         if changed || !self.status.is_published() {
             self.publish();
         }
-        self.status.generations_held.set(self.publisher.held());
+        self.status.generations_held(self.publisher.held());
     }
 
     /// Compiles what holds now, and publishes it if it differs.
@@ -187,7 +186,7 @@ impl Control {
                 Some(resolved.proxy)
             }
             Err(mut finding) => {
-                let known = self.status.last_published().map(|published| published.proxy);
+                let known = self.status.last_published().map(|published| published.proxy.clone());
                 if known.is_some() {
                     finding.what.push_str("; it is taken to be as it was last read");
                 }
@@ -200,13 +199,13 @@ impl Control {
     /// That other workers are asked for than run, if it is so.
     fn needs_restart(&self) -> Option<Finding> {
         let now = self.worker_count();
-        workers::needs_restart(&self.status.workers()?, &now)
+        workers::needs_restart(self.status.workers()?.as_ref(), &now)
     }
 
     /// How many workers there are to be.
     pub(crate) fn worker_count(&self) -> WorkerCount {
         let asked = self.status.concurrency();
-        workers::decide(self.settings.workers, asked.as_ref(), &self.settings.workload.environment.cpu)
+        workers::decide(self.settings.workers, asked.as_deref(), &self.settings.workload.environment.cpu)
     }
 
     /// Why what was read may lack what decides: before anything was published there is no last good of it, and it is

@@ -1,10 +1,11 @@
 //! What the control thread knows of itself, for the console and the metrics.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use config::Resources;
 use config::compile::{Concurrency, Proxy};
 use config::finding::{Finding, Severity};
@@ -17,22 +18,44 @@ use crate::telemetry::{Cell as Series, Registry, Shard};
 /// Findings of one change that are logged; a file that is wrong throughout has thousands.
 const FINDINGS_LOGGED_MAX: usize = 100;
 
-/// Written by the control thread's one loop, read by the console on the same thread.
+/// Written by the control thread's one loop, read by the consoles on threads of their own: a compile may take seconds, and
+/// those who ask for readiness do not wait for it.
 pub(crate) struct Status {
-    generation: Cell<u64>,
-    draining: Cell<bool>,
-    not_ready: RefCell<Option<String>>,
-    findings: RefCell<Vec<Finding>>,
-    published: RefCell<Option<Published>>,
+    generation: AtomicU64,
+    draining: AtomicBool,
+    not_ready: ArcSwapOption<String>,
+    findings: ArcSwap<Vec<Finding>>,
+    published: ArcSwapOption<Published>,
     /// How many workers the configuration asks for.
-    concurrency: RefCell<Option<Concurrency>>,
+    concurrency: ArcSwapOption<Concurrency>,
     /// The workers that were started.
-    workers: RefCell<Option<WorkerCount>>,
-    /// Replaced generations that are still held.
-    pub(crate) generations_held: Cell<usize>,
+    workers: ArcSwapOption<WorkerCount>,
     /// Whether what guards access or trust and is not enforced is let through.
     pub(crate) allow_unenforced_security: bool,
     metrics: Metrics,
+}
+
+/// How far the process is, in Envoy's words. Between them Envoy has `INITIALIZING`, while it waits for what was configured
+/// to warm up; nothing of weft's does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// There is nothing to serve yet.
+    PreInitializing,
+    /// It serves.
+    Live,
+    /// It is about to end.
+    Draining,
+}
+
+impl State {
+    /// Envoy's name of it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::PreInitializing => "PRE_INITIALIZING",
+            State::Live => "LIVE",
+            State::Draining => "DRAINING",
+        }
+    }
 }
 
 /// What was published last.
@@ -70,14 +93,13 @@ impl Status {
         let severities = [Severity::Note, Severity::Warning, Severity::Error];
         let of = |severity: Severity| registry.series(Family::ConfigFindings, &[&severity.to_string()]);
         Status {
-            generation: Cell::new(0),
-            draining: Cell::new(false),
-            not_ready: RefCell::new(Some("the configuration has not been read yet".to_owned())),
-            findings: RefCell::default(),
-            published: RefCell::default(),
-            concurrency: RefCell::default(),
-            workers: RefCell::default(),
-            generations_held: Cell::new(0),
+            generation: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            not_ready: ArcSwapOption::from_pointee("the configuration has not been read yet".to_owned()),
+            findings: ArcSwap::default(),
+            published: ArcSwapOption::empty(),
+            concurrency: ArcSwapOption::empty(),
+            workers: ArcSwapOption::empty(),
             allow_unenforced_security,
             metrics: Metrics {
                 generation: registry.series(Family::ConfigGeneration, &[]),
@@ -94,76 +116,83 @@ impl Status {
 
     /// Whether anything was published.
     pub(crate) fn is_published(&self) -> bool {
-        self.generation.get() > 0
+        self.generation() > 0
     }
 
     /// What was published last.
-    pub(crate) fn last_published(&self) -> Option<Published> {
-        self.published.borrow().clone()
+    pub(crate) fn last_published(&self) -> Option<Arc<Published>> {
+        self.published.load_full()
     }
 
     /// How many workers the configuration asks for.
-    pub(crate) fn concurrency(&self) -> Option<Concurrency> {
-        self.concurrency.borrow().clone()
+    pub(crate) fn concurrency(&self) -> Option<Arc<Concurrency>> {
+        self.concurrency.load_full()
     }
 
     /// The configuration asks for so many workers.
     pub(super) fn asked_for(&self, concurrency: Option<Concurrency>) {
-        *self.concurrency.borrow_mut() = concurrency;
+        self.concurrency.store(concurrency.map(Arc::new));
     }
 
     /// The workers that were started; `None` before they were.
-    pub(crate) fn workers(&self) -> Option<WorkerCount> {
-        self.workers.borrow().clone()
+    pub(crate) fn workers(&self) -> Option<Arc<WorkerCount>> {
+        self.workers.load_full()
     }
 
     /// Workers are started.
     pub(crate) fn started(&self, workers: WorkerCount) {
-        *self.workers.borrow_mut() = Some(workers);
+        self.workers.store(Some(Arc::new(workers)));
     }
 
     /// Number of the generation that is served; 0 before the first.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.get()
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Why the proxy is not ready; `None` when it is.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        if self.draining.get() {
+        if self.draining.load(Ordering::Relaxed) {
             return Some("it is draining".to_owned());
         }
-        self.not_ready.borrow().clone()
+        if let Some(why) = self.not_ready.load_full() {
+            return Some(why.to_string());
+        }
+        self.workers.load().is_none().then(|| "the workers have not been started yet".to_owned())
     }
 
-    /// Whether the process is about to end.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// How far the process is.
+    pub(crate) fn state(&self) -> State {
+        match self.not_ready() {
+            _ if self.draining.load(Ordering::Relaxed) => State::Draining,
+            Some(_) => State::PreInitializing,
+            None => State::Live,
+        }
     }
 
     /// What there is to say about the configuration.
-    pub(crate) fn all_findings(&self) -> Vec<Finding> {
-        self.findings.borrow().clone()
+    pub(crate) fn all_findings(&self) -> Arc<Vec<Finding>> {
+        self.findings.load_full()
     }
 
     /// The process is about to end.
     pub(crate) fn drain(&self) {
-        self.draining.set(true);
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// A generation was published.
     pub(super) fn published(&self, generation: u64, published: Published) {
-        self.generation.set(generation);
-        *self.not_ready.borrow_mut() = None;
         let seconds = published.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.metrics.shard.set_gauge(self.metrics.generation, generation);
         self.metrics.shard.set_gauge(self.metrics.published, seconds);
-        *self.published.borrow_mut() = Some(published);
+        self.published.store(Some(Arc::new(published)));
+        self.generation.store(generation, Ordering::Release);
+        self.not_ready.store(None);
     }
 
     /// Nothing could be published; what was before stays.
     pub(super) fn not_published(&self, why: &str, findings: Vec<Finding>) {
         if !self.is_published() {
-            *self.not_ready.borrow_mut() = Some(why.to_owned());
+            self.not_ready.store(Some(Arc::new(why.to_owned())));
         }
         let refused = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
         self.findings(findings, refused);
@@ -173,8 +202,9 @@ impl Status {
     pub(super) fn findings(&self, mut findings: Vec<Finding>, refused: usize) {
         findings.sort();
         findings.dedup();
-        let known: HashSet<Finding> = self.findings.borrow().iter().cloned().collect();
-        let new: Vec<&Finding> = findings.iter().filter(|finding| !known.contains(*finding)).collect();
+        let before = self.findings.load_full();
+        let known: HashSet<&Finding> = before.iter().collect();
+        let new: Vec<&Finding> = findings.iter().filter(|finding| !known.contains(finding)).collect();
         for finding in new.iter().take(FINDINGS_LOGGED_MAX) {
             match finding.severity {
                 Severity::Note => tracing::info!("{finding}"),
@@ -192,12 +222,16 @@ impl Status {
             let count = findings.iter().filter(|finding| finding.severity == severity).count();
             self.metrics.shard.set_gauge(series, count as u64);
         }
-        *self.findings.borrow_mut() = findings;
+        self.findings.store(Arc::new(findings));
     }
 
-    /// Brings up to date what is only looked at when somebody asks.
+    /// So many replaced generations are still held.
+    pub(super) fn generations_held(&self, held: usize) {
+        self.metrics.shard.set_gauge(self.metrics.held, held as u64);
+    }
+
+    /// Brings up to date what is only looked at when somebody asks. Nobody else writes it.
     pub(crate) fn refresh_metrics(&self, served: &Snapshot) {
         self.metrics.shard.set_gauge(self.metrics.tls_endpoints, served.tls_endpoints() as u64);
-        self.metrics.shard.set_gauge(self.metrics.held, self.generations_held.get() as u64);
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Weft {
 /// What a running proxy has bound.
 pub(crate) struct Bound {
     pub(crate) admin: SocketAddr,
+    /// The health port, by loopback.
+    pub(crate) health: Option<SocketAddr>,
     pub(crate) listeners: Vec<(String, SocketAddr)>,
 }
 
@@ -77,7 +79,12 @@ impl Weft {
         let listeners = bound["listeners"].as_array().unwrap().iter();
         let listeners = listeners
             .map(|listener| (listener["target"].as_str().unwrap().to_owned(), address(&listener["address"])));
-        Bound { admin: address(&bound["admin"]), listeners: listeners.collect() }
+        let health = bound.get("health").map(|told| {
+            let everywhere: SocketAddr = address(told);
+            assert!(everywhere.ip().is_unspecified(), "{everywhere}");
+            SocketAddr::from(([127, 0, 0, 1], everywhere.port()))
+        });
+        Bound { admin: address(&bound["admin"]), health, listeners: listeners.collect() }
     }
 
     /// Whether the ready file is there.

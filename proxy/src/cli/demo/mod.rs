@@ -136,6 +136,7 @@ impl Demo {
                 listen(next_port, ListenTarget::Outbound { port: 8000 }),
             ],
             admin: free(arguments.admin, arguments.once),
+            health_port: None,
             workers: 0,
             allow_unenforced_security: false,
             limits: config::Limits::default(),
