@@ -153,6 +153,8 @@ impl Control {
         findings.extend(compiled);
         let names = update.listeners.iter().map(|listener| listener.name.clone()).collect();
         let changed = self.resources.apply(update);
+        // First, so that whoever sees a generation sees what there is to say about it.
+        self.status.findings(findings, self.store.refusals().len() + self.about_files.unreadable.len());
         if first || !changed.is_empty() {
             let next = self.builder.build(&self.resources, &self.publisher.current());
             tracing::info!(
@@ -170,7 +172,6 @@ impl Control {
                 Published { resources: self.resources.clone(), proxy, listeners: names, at: time::wall() },
             );
         }
-        self.status.findings(findings, self.store.refusals().len() + self.about_files.unreadable.len());
     }
 
     /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it is what it was last; `None` when it never

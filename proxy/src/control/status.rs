@@ -182,20 +182,21 @@ impl Status {
     /// A generation was published.
     pub(super) fn published(&self, generation: u64, published: Published) {
         let seconds = published.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.metrics.shard.set_gauge(self.metrics.generation, generation);
-        self.metrics.shard.set_gauge(self.metrics.published, seconds);
         self.published.store(Some(Arc::new(published)));
         self.generation.store(generation, Ordering::Release);
         self.not_ready.store(None);
+        // Last, so that whoever sees its number sees it.
+        self.metrics.shard.set_gauge(self.metrics.published, seconds);
+        self.metrics.shard.set_gauge(self.metrics.generation, generation);
     }
 
     /// Nothing could be published; what was before stays.
     pub(super) fn not_published(&self, why: &str, findings: Vec<Finding>) {
+        let refused = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        self.findings(findings, refused);
         if !self.is_published() {
             self.not_ready.store(Some(Arc::new(why.to_owned())));
         }
-        let refused = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-        self.findings(findings, refused);
     }
 
     /// What there is to say about the configuration now. What is new is logged.
