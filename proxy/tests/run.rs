@@ -132,9 +132,11 @@ fn what_is_not_there_yet_is_waited_for_and_told() {
     let config = parent.path().join("config");
     let weft = &mut Weft::run(&["--config", config.to_str().unwrap(), "--as", "web-1.shop"]);
     let admin = weft.admin();
-    let (status, why) = get(admin, "/ready");
-    assert_eq!(status, 503);
-    assert!(why.contains("/config cannot be read: No such file or directory"), "{why}");
+    eventually("the directory is missed", || {
+        let (status, why) = get(admin, "/ready");
+        assert_eq!(status, 503);
+        why.contains("/config cannot be read: No such file or directory").then_some(())
+    });
     // The directory comes without the Pod.
     fs::create_dir(&config).unwrap();
     fs::write(config.join("a.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n").unwrap();

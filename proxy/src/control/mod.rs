@@ -174,8 +174,8 @@ impl Control {
         }
     }
 
-    /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it is what it was last; `None` when it never
-    /// was, and the last finding says why.
+    /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it
+    /// is what it was last; `None` when it never was, and the last finding says why.
     fn proxy(&mut self, objects: &Objects, findings: &mut Vec<Finding>) -> Option<Proxy> {
         match self.settings.workload.resolve(objects) {
             Ok(resolved) => {
