@@ -182,7 +182,6 @@ async fn every_kind_that_is_not_honoured_is_warned_of_at_its_place() {
         ("networking.istio.io/v1", "WorkloadGroup", "no effect"),
         ("networking.istio.io/v1", "Sidecar", "no effect"),
         ("networking.istio.io/v1alpha3", "EnvoyFilter", "no effect"),
-        ("networking.istio.io/v1beta1", "ProxyConfig", "no effect"),
         ("telemetry.istio.io/v1", "Telemetry", "no effect"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin", "no effect"),
     ];
