@@ -1,7 +1,7 @@
 //! Istio's MeshConfig: what holds for the whole mesh.
 //!
-//! It has no kind of its own: it is `mesh.yaml` in the configuration directory or the file given as
-//! `--mesh-config`. It is strict like Istio's kinds: every field of Istio's is known, and any other is an error.
+//! It has no kind of its own: it is `mesh.yaml` in the configuration directory, the file given as `--mesh-config`, or
+//! the text `mesh` in the ConfigMap `istio` of Istio's installation. It is strict like Istio's kinds: every field of Istio's is known, and any other is an error.
 //! Fields that weft does not honour yet are kept in [`MeshConfig::not_honoured`] by name, so that they are warned
 //! about and not lost.
 
@@ -13,6 +13,7 @@ mod read;
 mod tests;
 
 pub use proxy_config::{PROXY_CONFIG_ANNOTATION, ProxyConfigRead, read_proxy_config};
+pub(crate) use read::read_part;
 pub use read::{MeshRead, object_ref, read_mesh};
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@
 //!   tells what is missing, [`Store::settle`] makes it gone. What is new in the text holds at once.
 //! - Of an object that is written twice, the first by file name and line holds; the other is an error.
 //! - What did not change keeps its `Arc`.
+//! - MeshConfig in a file of its own wins over that in a ConfigMap.
 
 mod mesh;
 mod report;
@@ -115,6 +116,13 @@ impl Store {
         Store { limits, ..Store::default() }
     }
 
+    /// MeshConfig is that of this revision of Istio, where a ConfigMap holds it: `istio-REVISION`, or `istio` without one.
+    #[must_use]
+    pub fn of_revision(mut self, revision: &str) -> Store {
+        self.mesh.set_revision(revision);
+        self
+    }
+
     /// Takes in `text` as all that `file` holds now. What is new or changed in it holds from now on. Returns the
     /// objects that it held before and lacks now; they go on to hold until [`Store::settle`].
     ///
@@ -125,7 +133,11 @@ impl Store {
         }
         self.revision += 1;
         let name = self.file_name(file);
-        let FileRead { objects, findings, unidentified } = read_file(&name, text, &self.limits);
+        let FileRead { objects, mesh_maps, mut findings, unidentified } =
+            read_file(&name, text, &self.limits);
+        let is_whole = unidentified == 0;
+        findings.extend(self.mesh.read_maps(&name, mesh_maps, is_whole, &self.limits, self.revision));
+        self.mesh.elect(&mut self.objects.mesh);
         let mut before = self.take_claims(&name);
         let touched: BTreeSet<_> =
             before.keys().cloned().chain(objects.iter().map(|read| read.object.clone())).collect();
@@ -138,7 +150,7 @@ impl Store {
             written.insert(object);
         }
         before.retain(|object, _| !written.contains(object));
-        let standing = if unidentified == 0 { Standing::Missing } else { Standing::Kept };
+        let standing = if is_whole { Standing::Missing } else { Standing::Kept };
         for (object, claims) in before {
             let claims = claims.into_iter().map(|claim| Claim { standing, ..claim });
             self.records.entry(object).or_default().claims.extend(claims);
@@ -151,7 +163,7 @@ impl Store {
     /// Takes in `text` as MeshConfig. A text that says nothing counts as missing, as in [`Store::read`].
     pub fn read_mesh(&mut self, file: &str, text: &str) -> Vec<ObjectRef> {
         self.revision += 1;
-        self.mesh.read(file, text, &self.limits, self.revision);
+        self.mesh.read(&file.into(), text, &self.limits, self.revision);
         self.mesh.elect(&mut self.objects.mesh);
         self.missing(file)
     }

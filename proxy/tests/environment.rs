@@ -167,3 +167,60 @@ fn an_injected_pod_needs_no_flags() {
         assert!(log.contains(part), "{part} is not in {log}");
     }
 }
+
+/// MeshConfig in Istio's ConfigMap, changed while the proxy runs; then a file of its own beside it.
+#[test]
+fn mesh_config_of_the_config_map_is_hot() {
+    let config = directory();
+    let map = |name: &str, mode: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: istio-system}}\ndata:\n  mesh: |-\n\
+             \x20   rootNamespace: istio-system\n    outboundTrafficPolicy:\n      mode: {mode}\n  meshNetworks: 'networks: {{}}'\n"
+        )
+    };
+    let file = config.path().join("istio.yaml");
+    fs::write(&file, map("istio-canary", "REGISTRY_ONLY")).unwrap();
+    let mut weft = Weft::run_with(
+        &[("WEFT_REVISION", "canary")],
+        &[
+            "--config",
+            config.path().to_str().unwrap(),
+            "--namespace",
+            "shop",
+            "--listen",
+            "127.0.0.1:0=outbound:8000",
+        ],
+    );
+    let bound = weft.ready();
+    let unknown_host = || {
+        let stream = process::send(
+            bound.listeners[0].1,
+            "GET / HTTP/1.1\r\nhost: nobody\r\nconnection: close\r\n\r\n",
+        );
+        process::answer(&stream).0
+    };
+    let findings = || get(bound.admin, "/findings").1;
+    assert!(unknown_host().starts_with("http/1.1 502 "));
+    fs::write(&file, map("istio-canary", "ALLOW_ANY")).unwrap();
+    eventually("ALLOW_ANY is live", || unknown_host().starts_with("http/1.1 503 ").then_some(()));
+    // What is wrong names the line inside the ConfigMap; what was good holds.
+    fs::write(&file, map("istio-canary", "ALLOW_NOBODY")).unwrap();
+    let wrong = format!("{}:8: error: MeshConfig mesh: outboundTrafficPolicy.mode: ", file.display());
+    eventually("the error is told", || findings().contains(&wrong).then_some(()));
+    assert!(unknown_host().starts_with("http/1.1 503 "));
+    fs::write(config.path().join("mesh.yaml"), "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n").unwrap();
+    eventually("mesh.yaml wins", || unknown_host().starts_with("http/1.1 502 ").then_some(()));
+    fs::write(&file, map("istio-canary", "ALLOW_ANY")).unwrap();
+    let overridden = format!(
+        "{}:1: warning: MeshConfig mesh: the MeshConfig in this ConfigMap is not read",
+        file.display()
+    );
+    eventually("it is told", || {
+        (findings().contains(&overridden) && !findings().contains(" error: ")).then_some(())
+    });
+    assert!(unknown_host().starts_with("http/1.1 502 "));
+    fs::write(&file, map("istio", "ALLOW_ANY")).unwrap();
+    eventually("another revision is told", || {
+        findings().contains("it is that of Istio's revision `default`").then_some(())
+    });
+}

@@ -57,7 +57,7 @@ use crate::objects::{Metadata, Objects};
 use crate::resource::Update;
 
 /// Istio's root namespace when the mesh does not say another.
-const ROOT_NAMESPACE: &str = "istio-system";
+pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// A listener that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -76,13 +76,16 @@ pub const UNUSABLE_RULE: &str = "unusable-rule";
 pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
 /// Error. A file that cannot be read.
 pub const UNREADABLE_FILE: &str = "unreadable-file";
-/// Warning. A `mesh.yaml` that is not read, because the command line names another MeshConfig.
+/// Warning. A `mesh.yaml` or a ConfigMap that is not read, because another MeshConfig wins over it.
 pub const MESH_CONFIG_OVERRIDDEN: &str = "mesh-config-overridden";
 /// Warning. A directory of the configuration without a single file of it.
 pub const EMPTY_DIRECTORY: &str = "empty-directory";
 
 /// Warning. What is written now holds after a restart only.
 pub const NEEDS_RESTART: &str = "needs-restart";
+
+/// Note. A ConfigMap with the MeshConfig of another revision or namespace.
+pub const MESH_CONFIG_ELSEWHERE: &str = "mesh-config-elsewhere";
 
 /// Note. Objects of a kind that weft does not read.
 pub const KIND_SKIPPED: &str = "kind-skipped";

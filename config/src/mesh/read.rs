@@ -15,7 +15,7 @@ use crate::origin::ObjectRef;
 use crate::validate::{Check, check_mesh};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Document, FieldLines, Limits, Path, Problem, build, documents};
+use crate::yaml::{Document, FieldLines, Limits, Lines, Path, Problem, build, documents};
 
 /// What a file that holds MeshConfig says.
 #[derive(Debug)]
@@ -35,6 +35,16 @@ pub fn object_ref() -> ObjectRef {
 
 /// Reads MeshConfig from `text`, which is all that the file `file` holds.
 pub fn read_mesh(file: &Arc<str>, text: &str, limits: &Limits) -> MeshRead {
+    read_part(file, text, Lines::OF_FILE, limits)
+}
+
+/// Reads MeshConfig from `text`, of which `lines` says where it is in the file `file`.
+pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limits) -> MeshRead {
+    let errors = |problems: Vec<Problem>| -> Vec<Finding> {
+        let in_file = |problem: Problem| Problem { line: lines.of_file(problem.line), ..problem };
+        let errors = problems.into_iter().map(in_file);
+        errors.map(|problem| problem.into_error(file, Some(object_ref()))).collect()
+    };
     let mut problems = Vec::new();
     let mut documents = documents(text);
     let root = match (documents.next(), documents.next()) {
@@ -54,16 +64,16 @@ pub fn read_mesh(file: &Arc<str>, text: &str, limits: &Limits) -> MeshRead {
     let is_empty = root.is_none() && problems.is_empty();
     let Some(root) = root else {
         let config = is_empty.then(MeshConfig::default);
-        return MeshRead { config, is_empty, findings: errors(problems, file) };
+        return MeshRead { config, is_empty, findings: errors(problems) };
     };
     check_names(&root, &mut problems);
     let unknown = Unknown::RefusedExceptIn(&["", "defaultConfig"]);
     let fields: Option<Fields> = typed::read(&root, &Path::Root, unknown, &mut problems);
-    let mut findings = errors(problems, file);
+    let mut findings = errors(problems);
     let mut config = fields.filter(|_| findings.is_empty()).map(Fields::into_config);
     if let Some(accepted) = &mut config {
-        let source =
-            Source { file: file.clone(), line: root.line, fields: Some(Arc::new(FieldLines::of(&root))) };
+        let fields = lines.are_kept.then(|| Arc::new(FieldLines::of(&root)));
+        let source = Source { file: file.clone(), line: lines.of_file(root.line), fields };
         let object = object_ref();
         let mut check = Check::new(&object, &source);
         warn_not_honoured(&mut check, &root, accepted);
@@ -103,10 +113,6 @@ fn one_document<'a>(
 
 fn problem(line: u32, code: &'static str, what: &str, remedy: &str) -> Problem {
     Problem { line, path: String::new(), code, what: what.to_owned(), remedy: remedy.to_owned() }
-}
-
-fn errors(problems: Vec<Problem>, file: &Arc<str>) -> Vec<Finding> {
-    problems.into_iter().map(|problem| problem.into_error(file, Some(object_ref()))).collect()
 }
 
 fn check_names(root: &Node<'_>, problems: &mut Vec<Problem>) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::mesh::MeshFiles;
 use super::{Claim, File, Record, Standing, Store};
 use crate::finding::{Finding, Severity, code};
 use crate::mesh::object_ref;
@@ -93,18 +92,17 @@ impl Store {
                 });
             }
         }
-        for (name, file) in &self.mesh.0 {
-            let before = self.mesh.first().filter(|(first, _)| *first != name);
-            if file.config.is_none() || before.is_some() {
+        for (key, file) in &self.mesh.held {
+            let before = self.mesh.first().filter(|(first, _)| *first != key);
+            let is_second = before.is_some_and(|(first, _)| first.holder == key.holder);
+            if file.config.is_none() || is_second {
                 let serving = before.filter(|(_, first)| first.config.is_some());
                 refusals.push(Refusal {
                     object: Some(object_ref()),
-                    place: MeshFiles::place(name),
+                    place: key.place(file),
                     since: file.revision,
-                    serving: serving.map(|(first, file)| Serving {
-                        place: MeshFiles::place(first),
-                        revision: file.revision,
-                    }),
+                    serving: serving
+                        .map(|(first, file)| Serving { place: first.place(file), revision: file.revision }),
                 });
             }
         }
@@ -127,7 +125,7 @@ impl Store {
         let unreadable = file.findings.iter().filter(|finding| finding.severity == Severity::Error);
         let place = unreadable.filter_map(|finding| finding.place.clone()).next();
         Some(Finding {
-            place: place.or_else(|| Some(MeshFiles::place(name))),
+            place: place.or_else(|| Some(Place { file: name.clone(), line: 1 })),
             severity: Severity::Note,
             code: code::LAST_GOOD_SERVES,
             object: None,
@@ -143,15 +141,30 @@ impl Store {
     }
 
     fn mesh_findings(&self, findings: &mut Vec<Finding>) {
-        let Some((first, _)) = self.mesh.first() else { return };
-        for (name, file) in &self.mesh.0 {
+        let Some((first, first_file)) = self.mesh.first() else { return };
+        for (key, file) in &self.mesh.held {
             findings.extend_from_slice(&file.findings);
-            if name != first {
-                let what = format!("MeshConfig is also written in {first}, which comes first and counts");
-                findings.push(error(object_ref(), MeshFiles::place(name), what, "keep one of the two files"));
-            } else if file.config.is_none() {
-                let what = "the MeshConfig that was good last still holds, or Istio's defaults";
-                findings.push(note(object_ref(), MeshFiles::place(name), what.to_owned()));
+            let place = key.place(file);
+            if key == first {
+                if file.config.is_none() {
+                    let what = "the MeshConfig that was good last still holds, or Istio's defaults";
+                    findings.push(note(object_ref(), place, what.to_owned()));
+                }
+            } else if key.holder == first.holder {
+                let first = first.place(first_file);
+                let what = format!("MeshConfig is also written at {first}, which comes first and counts");
+                findings.push(error(object_ref(), place, what, "keep one of the two"));
+            } else {
+                let what = format!(
+                    "the MeshConfig in this ConfigMap is not read, because {} wins over it",
+                    first.file
+                );
+                findings.push(Finding {
+                    severity: Severity::Warning,
+                    code: code::MESH_CONFIG_OVERRIDDEN,
+                    remedy: "keep one of the two".to_owned(),
+                    ..note(object_ref(), place, what)
+                });
             }
         }
     }

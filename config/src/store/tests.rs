@@ -1,5 +1,7 @@
 //! Files that change, break and are mended.
 
+mod mesh_maps;
+
 use super::*;
 use crate::finding::code;
 use crate::testing;

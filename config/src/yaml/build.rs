@@ -129,7 +129,8 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && !self.is_text(tag.as_deref(), line)?;
                 self.spend(1, line)?;
-                self.add(Node { line, value: Value::Scalar { text, plain } }, anchor)
+                let literal = style == ScalarStyle::Literal;
+                self.add(Node { line, value: Value::Scalar { text, plain, literal } }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.is_text(tag.as_deref(), line)?;
@@ -240,7 +241,7 @@ impl<'a> Builder<'a> {
 
     fn key(&mut self, node: Node<'a>) -> Result<(), Problem> {
         let line = node.line;
-        let Value::Scalar { text, plain } = node.value else {
+        let Value::Scalar { text, plain, .. } = node.value else {
             return Err(self.problem(
                 line,
                 code::MALFORMED_YAML,

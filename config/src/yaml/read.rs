@@ -11,6 +11,7 @@ use super::identity::{self, Names, TypeMeta};
 use super::kinds::{Kind, NotHonoured, Recognized, recognize};
 use super::limits::Limits;
 use super::lines::FieldLines;
+use super::mesh_map::{self, MeshMap};
 use super::path::Path;
 use super::problem::Problem;
 use super::split::{DocumentText, documents};
@@ -27,6 +28,8 @@ use crate::origin::{ObjectRef, Place};
 pub struct FileRead {
     /// The objects it names, in order.
     pub objects: Vec<ObjectRead>,
+    /// ConfigMaps that hold MeshConfig, in order.
+    pub mesh_maps: Vec<MeshMap>,
     /// What there is to say about no one of them.
     pub findings: Vec<Finding>,
     /// Documents that hold something, but do not tell which object they are, or pretend to be of a kind that there is
@@ -108,7 +111,12 @@ impl FileReader {
                 }
                 Err(_) => self.unidentified(problem),
             },
-            Recognized::Skipped if !is_list(&meta, head) => self.skip(&meta, head.line),
+            Recognized::Skipped if !is_list(&meta, head) => {
+                match mesh_map::broken(&meta, head, &problem, &mut self.names) {
+                    Some(map) => self.read.mesh_maps.push(map),
+                    None => self.skip(&meta, head.line),
+                }
+            }
             _ => self.unidentified(problem),
         }
     }
@@ -174,7 +182,10 @@ impl FileReader {
                 let object = identity::object_ref(root, Kind::VirtualService, meta.kind, &mut self.names);
                 self.not_honoured(lost, root.line, object.ok());
             }
-            Recognized::Skipped => self.skip(meta, root.line),
+            Recognized::Skipped => match mesh_map::mesh_map(meta, root, &problems, &mut self.names) {
+                Some(map) => self.read.mesh_maps.push(map),
+                None => self.skip(meta, root.line),
+            },
             Recognized::Refused { code: why, what, remedy } => {
                 let field = if why == code::UNKNOWN_VERSION { "apiVersion" } else { "kind" };
                 let line = root.entry(field).map_or(root.line, |entry| entry.line);

@@ -25,6 +25,8 @@ pub(crate) enum Value<'a> {
         text: Cow<'a, str>,
         /// Whether it was written without quotes, so that it may stand for something else than text.
         plain: bool,
+        /// Whether it was written as a literal block (`|`), each of its lines a line of the file.
+        literal: bool,
     },
     /// A list.
     Sequence(Vec<Node<'a>>),
@@ -65,8 +67,8 @@ impl<'a> Node<'a> {
     /// The text, when this is a scalar that stands for text.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
-            Value::Scalar { text, plain: false } => Some(text),
-            Value::Scalar { text, plain: true } => match resolve(text) {
+            Value::Scalar { text, plain: false, .. } => Some(text),
+            Value::Scalar { text, plain: true, .. } => match resolve(text) {
                 Resolved::Text(text) => Some(text),
                 _ => None,
             },
@@ -76,7 +78,7 @@ impl<'a> Node<'a> {
 
     /// Whether this is null: Kubernetes takes a field that is null for one that is not there.
     pub(crate) fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true } if resolve(text) == Resolved::Null)
+        matches!(&self.value, Value::Scalar { text, plain: true, .. } if resolve(text) == Resolved::Null)
     }
 
     /// How many nodes this is, itself included.

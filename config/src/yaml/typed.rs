@@ -87,7 +87,7 @@ impl<'n, 'a> Reader<'n, 'a> {
         let found = match &self.node.value {
             Value::Sequence(_) => Unexpected::Seq,
             Value::Mapping(_) => Unexpected::Map,
-            Value::Scalar { text, plain: true } => match resolve(text) {
+            Value::Scalar { text, plain: true, .. } => match resolve(text) {
                 Resolved::Null => Unexpected::Unit,
                 Resolved::Boolean(value) => Unexpected::Bool(value),
                 Resolved::Integer(value) => {
@@ -107,8 +107,8 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let outcome = match &self.node.value {
-            Value::Scalar { text, plain: false } => visitor.visit_str(text),
-            Value::Scalar { text, plain: true } => match resolve(text) {
+            Value::Scalar { text, plain: false, .. } => visitor.visit_str(text),
+            Value::Scalar { text, plain: true, .. } => match resolve(text) {
                 Resolved::Null => visitor.visit_unit(),
                 Resolved::Boolean(value) => visitor.visit_bool(value),
                 Resolved::Integer(value) => match (u64::try_from(value), i64::try_from(value)) {

@@ -16,9 +16,13 @@ pub(super) struct Arguments {
     #[arg(required = true, value_name = "DIR|FILE|-")]
     config: Vec<PathBuf>,
 
-    /// MeshConfig, when it is not `mesh.yaml` in a directory.
+    /// MeshConfig, when it is not `mesh.yaml` in a directory or in Istio's ConfigMap.
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
+
+    /// Revision of Istio whose ConfigMap `istio-REVISION` holds the MeshConfig; `istio` when not given.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REVISION")]
+    revision: String,
 
     /// How findings are shown.
     #[arg(long, default_value = "human", value_name = "FORM")]
@@ -33,6 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   weft check config/
   weft check config/ --output json --fail-on warning
+  kubectl get configmap istio -n istio-system -o yaml | weft check -
   kubectl get vs,dr,svc,endpointslices,pods,nodes,ns -A -o yaml | weft check -
 
 Exit status: 0 nothing that bad, 1 findings that bad, 2 the configuration cannot be looked at.";
@@ -57,13 +62,14 @@ enum FailOn {
 
 /// Checks a configuration and prints what there is to say.
 pub(super) fn check(arguments: &Arguments) -> ExitCode {
-    let findings = match control::check(&arguments.config, arguments.mesh_config.as_deref()) {
-        Ok(findings) => findings,
-        Err(what) => {
-            eprintln!("weft: {what}");
-            return ExitCode::from(2);
-        }
-    };
+    let findings =
+        match control::check(&arguments.config, arguments.mesh_config.as_deref(), &arguments.revision) {
+            Ok(findings) => findings,
+            Err(what) => {
+                eprintln!("weft: {what}");
+                return ExitCode::from(2);
+            }
+        };
     let text = match arguments.output {
         Output::Human => Ok(human(&findings)),
         Output::Json => serde_json::to_string_pretty(&findings).map(|text| text + "\n"),

@@ -23,6 +23,9 @@ const LABELS_JSON: &str = "ISTIO_METAJSON_LABELS";
 /// Label that a Deployment adds.
 const TEMPLATE_LABEL: &str = "pod-template-hash";
 
+/// Label with the revision of Istio, which the injector sets.
+const REVISION_LABEL: &str = "istio.io/rev";
+
 /// Environment variables whose names and values are text.
 pub(super) type Variables = BTreeMap<String, String>;
 
@@ -114,6 +117,11 @@ fn labels(variables: &Variables, pod_info: &Path) -> Result<(BTreeMap<String, St
         by.push(file.display().to_string());
     }
     Ok((labels, by.join(", ")))
+}
+
+/// The revision of Istio that injected the proxy; empty when nothing says it.
+pub(super) fn revision(environment: &Environment) -> String {
+    environment.labels.get(REVISION_LABEL).cloned().unwrap_or_default()
 }
 
 /// Settings of the proxy that `by` gives.

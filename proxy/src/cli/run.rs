@@ -25,9 +25,15 @@ pub(super) struct Arguments {
     #[arg(long, required = true, value_name = "DIR|FILE")]
     config: Vec<PathBuf>,
 
-    /// MeshConfig, when it is not `mesh.yaml` in a configuration directory.
+    /// MeshConfig, when it is not `mesh.yaml` in a configuration directory or `mesh` in Istio's ConfigMap there; it wins
+    /// over both.
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
+
+    /// Revision of Istio whose ConfigMap `istio-REVISION` holds the MeshConfig; the pod's label `istio.io/rev`, or else
+    /// `istio`, when not given.
+    #[arg(long, env = "WEFT_REVISION", value_name = "REVISION")]
+    revision: Option<String>,
 
     /// The workload this proxy stands beside, as POD.NAMESPACE: namespace, labels, service account and address come
     /// from that Pod.
@@ -102,6 +108,9 @@ Examples:
   beside the application in an injected pod, which tells POD_NAME, POD_NAMESPACE, INSTANCE_IP, SERVICE_ACCOUNT and
   ISTIO_META_* (flags win over these, and these over the Pod object):
     weft run --config config/ --listen 127.0.0.1:8081=outbound:8000
+  with the MeshConfig of a cluster, of Istio's revision `canary`:
+    kubectl get configmap istio-canary -n istio-system -o yaml > config/istio.yaml
+    weft run --config config/ --revision canary --as web-1.shop
   as many workers as the container was given CPU (concurrency of a ProxyConfig and --workers win over it):
     ISTIO_CPU_LIMIT=1500m weft run --config config/ --as web-1.shop
   what is it doing?
@@ -162,6 +171,7 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 impl Arguments {
     fn settings(&self) -> Result<Settings, String> {
         let variables = environment::variables();
+        let environment = environment::environment(&variables, &self.pod_info)?;
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
         for path in &self.config {
             // What is not there yet is waited for.
@@ -184,7 +194,8 @@ impl Arguments {
                 service_account: self.service_account.clone().unwrap_or_default(),
                 ip: self.ip,
                 metadata: environment::metadata(&variables),
-                environment: environment::environment(&variables, &self.pod_info)?,
+                revision: self.revision.clone().unwrap_or_else(|| environment::revision(&environment)),
+                environment,
             },
             listeners: self.listen.clone(),
             admin: self.admin,

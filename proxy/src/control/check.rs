@@ -21,14 +21,19 @@ const NAMESPACES_MAX: usize = 256;
 /// The path that stands for standard input, and the name under which findings speak of it.
 const STANDARD_INPUT: (&str, &str) = ("-", "<stdin>");
 
-/// What there is to say about the configuration at `paths`, by file and line. The path `-` is standard input.
+/// What there is to say about the configuration at `paths`, by file and line, for a mesh of this revision of Istio. The
+/// path `-` is standard input.
 ///
 /// # Errors
 ///
 /// When a path cannot be looked at.
-pub(crate) fn check(paths: &[PathBuf], mesh_config: Option<&Path>) -> Result<Vec<Finding>, String> {
+pub(crate) fn check(
+    paths: &[PathBuf],
+    mesh_config: Option<&Path>,
+    revision: &str,
+) -> Result<Vec<Finding>, String> {
     let mut places = Vec::new();
-    let mut store = Store::new();
+    let mut store = Store::new().of_revision(revision);
     for path in paths {
         if path.as_os_str() == STANDARD_INPUT.0 {
             let text = standard_input().map_err(|error| format!("standard input: {error}"))?;

@@ -31,6 +31,8 @@ pub struct Workload {
     pub ip: Option<IpAddr>,
     /// Node metadata, such as `HTTP10`, from the environment.
     pub metadata: BTreeMap<String, String>,
+    /// Revision of Istio that it belongs to; empty is the one without a name.
+    pub revision: String,
     /// What its container was given.
     pub environment: Environment,
 }

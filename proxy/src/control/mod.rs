@@ -80,7 +80,7 @@ impl Control {
         Control {
             files: Files::new(settings.places.clone()),
             watcher: Watcher::new(),
-            store: Store::new(),
+            store: Store::new().of_revision(&settings.workload.revision),
             about_files: AboutFiles::default(),
             resources: Resources::default(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
