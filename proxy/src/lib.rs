@@ -10,6 +10,7 @@
 //! `snapshot/publish.rs`.
 
 mod admin;
+mod agent;
 mod allocator;
 pub mod app;
 #[doc(hidden)]

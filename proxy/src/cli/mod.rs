@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod environment;
 mod pod_info;
+mod redirect;
 mod run;
 
 use std::io::IsTerminal;
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Arguments),
     /// See it work: echo backends, a proxy before them, YAML to edit, a live table.
     Demo(demo::Arguments),
+    /// Print, apply, remove or verify the rules by which a pod's traffic comes to the proxy.
+    Redirect(Box<redirect::Arguments>),
 }
 
 const EXAMPLES: &str = "\
@@ -47,7 +50,7 @@ pub fn main() -> ExitCode {
     let log = arguments.log.as_deref().unwrap_or(match arguments.command {
         // The demo shows itself what there is to say about the configuration.
         Command::Demo(_) => "error,weft::control=off",
-        Command::Run(_) | Command::Check(_) => "info",
+        Command::Run(_) | Command::Check(_) | Command::Redirect(_) => "info",
     });
     let filter = match EnvFilter::try_new(log) {
         Ok(filter) => filter,
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Redirect(arguments) => redirect::redirect(&arguments),
     }
 }
 

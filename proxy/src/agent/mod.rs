@@ -1,0 +1,3 @@
+//! What the Istio agent does beside the proxy.
+
+pub(crate) mod redirect;

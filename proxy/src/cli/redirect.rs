@@ -1,0 +1,119 @@
+//! `weft redirect`: the rules by which a pod's traffic comes to the proxy.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::agent::redirect::{self, Host, Settings};
+
+/// Status when the rules are not proved; Istio's CNI looks for it.
+const UNPROVED: u8 = 126;
+
+/// The rules by which a pod's traffic comes to the proxy.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Say what would be run, and run nothing.
+    Print(redirect::Arguments),
+    /// Put the rules in force, all or none.
+    Apply(redirect::Arguments),
+    /// Take the rules away, with the arguments they were applied with. Somebody else's rules stay.
+    Remove(redirect::Arguments),
+    /// Prove that the rules are in force, by a connection.
+    Verify(redirect::Arguments),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weft redirect print                                     what would be run for a sidecar?
+  weft redirect apply -m TPROXY -b 8080,9090 -x 10.0.0.1/32
+  weft redirect apply --native-nftables --run-validation  with nft, and prove it
+  weft redirect remove
+
+Exit status: 0 done, 1 not done, 2 an argument is wrong, 126 the rules are not proved.";
+
+/// Prints, applies, removes or verifies redirect rules.
+pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
+    match &arguments.action {
+        Action::Print(arguments) => run(arguments, |settings, _| {
+            say(&[redirect::print(settings)]);
+            ExitCode::SUCCESS
+        }),
+        Action::Apply(arguments) => apply(arguments),
+        Action::Remove(arguments) => run(arguments, |settings, _| tell(redirect::remove(settings))),
+        Action::Verify(arguments) => run(arguments, verify),
+    }
+}
+
+/// Applies redirect rules as istio-iptables does: what is not to be applied, removed instead or proved in the end is
+/// said by arguments too.
+fn apply(arguments: &redirect::Arguments) -> ExitCode {
+    run(arguments, |settings, host| {
+        if settings.dry_run {
+            say(&[redirect::print(settings)]);
+        } else if settings.cleanup_only {
+            return tell(redirect::remove(settings));
+        } else if !settings.skip_rule_apply {
+            match redirect::apply(settings) {
+                Ok(said) if said.is_empty() => say(&["the rules are in force already\n".to_owned()]),
+                Ok(said) => say(&lines(&said)),
+                Err(why) => return super::fail(&why),
+            }
+        }
+        if settings.run_validation && !settings.dry_run { verify(settings, host) } else { ExitCode::SUCCESS }
+    })
+}
+
+/// Does something with what the arguments mean here, or in the network namespace that they name.
+fn run(arguments: &redirect::Arguments, act: impl FnOnce(&Settings, &Host) -> ExitCode) -> ExitCode {
+    let host = Host::environment();
+    if let Some(namespace) = Settings::network_namespace(arguments, &host)
+        && let Err(why) = redirect::enter(&namespace)
+    {
+        return super::fail(&why);
+    }
+    let host = host.look();
+    match Settings::new(arguments, &host) {
+        Ok(settings) => act(&settings, &host),
+        Err(why) => {
+            eprintln!("weft: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn verify(settings: &Settings, host: &Host) -> ExitCode {
+    match redirect::verify(settings, host) {
+        Ok(said) => {
+            say(&lines(&said));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("weft: {why}");
+            ExitCode::from(UNPROVED)
+        }
+    }
+}
+
+fn tell(result: Result<Vec<String>, String>) -> ExitCode {
+    match result {
+        Ok(said) if said.is_empty() => say(&["there are no rules\n".to_owned()]),
+        Ok(said) => say(&lines(&said)),
+        Err(why) => return super::fail(&why),
+    }
+    ExitCode::SUCCESS
+}
+
+fn lines(said: &[String]) -> Vec<String> {
+    said.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Whoever reads no further, like `head`, has seen enough.
+fn say(texts: &[String]) {
+    drop(io::stdout().lock().write_all(texts.concat().as_bytes()));
+}
