@@ -2,7 +2,7 @@
 
 Each is a child of this one, in a session of its own (so Ctrl-C reaches only this process, which then ends
 them), and is killed by the kernel should this process itself be killed; only a worker that nginx forked would
-then remain.
+then remain. What it leaves behind when it ends, such as the workers of a killed nginx, is killed with its session.
 """
 
 import contextlib
@@ -56,6 +56,8 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 with contextlib.suppress(BrokenPipeError):

@@ -157,6 +157,21 @@ class ProcessesEnd(unittest.TestCase):
             self.processes.stop_all()
         self.assertEqual(process.returncode, -signal.SIGKILL)
 
+    def test_what_it_leaves_behind_ends_with_it(self):
+        process = self.start(
+            "import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c',"
+            "'import time; print(1, flush=True); time.sleep(60)']); print(child.pid, flush=True);"
+            "os.kill(os.getpid(), 9)"
+        )
+        said = sorted(int(process.stdout.readline()) for _ in range(2))
+        self.assertEqual((process.wait(), said[0]), (-signal.SIGKILL, 1))
+        self.processes.stop(process)
+        deadline = time.monotonic() + 10
+        # It is nobody's child of ours; whoever takes orphans in removes it.
+        while pathlib.Path(f"/proc/{said[1]}").exists() and " Z " not in stat(said[1]):
+            self.assertLess(time.monotonic(), deadline, "what a killed process left behind goes on")
+            time.sleep(0.01)
+
     def test_the_tree_holds_descendants_and_their_memory_counts(self):
         process = self.start(
             "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c',"
@@ -175,6 +190,14 @@ class ProcessesEnd(unittest.TestCase):
         process = self.start("import sys; sys.exit('no such port')")
         with self.assertRaisesRegex(Failure, "(?s)status 1.*no such port"):
             processes.wait_until(lambda: False, process, "it does not start")
+
+
+def stat(pid):
+    """What the kernel says of a process; nothing when it has gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
 
 
 # A stand-in for weft: checks how it is called, and is ready when it says so.
