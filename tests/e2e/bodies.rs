@@ -345,3 +345,39 @@ async fn a_body_that_is_none() {
         assert_eq!(line.ending(), "400 DPE http1.codec_error", "{}", side.name());
     }
 }
+
+/// Clients of one upstream connection that do not read, more than 8 MiB of windows: they stop only themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_do_not_read_stop_nobody_else() {
+    const STALLED: u32 = 100;
+    let large = Bytes::from(vec![b'x'; HELD_BYTES_MAX]);
+    let backend = TestBackend::new(move |request| {
+        let large = large.clone();
+        async move {
+            let body = if request.uri().path() == "/large" { large } else { Bytes::from_static(b"small") };
+            http::Response::new(http_body_util::Full::new(body))
+        }
+    })
+    .await;
+    let mesh =
+        Mesh::new().service("catalog", "http2/8000").endpoint("catalog", "http2", "v1", backend.address);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let mut stream = socket.connect(proxy.listener(0)).await.expect("a connection");
+        stream.write_all(b"GET /large HTTP/1.1\r\nhost: catalog\r\n\r\n").await.expect("a request");
+        stalled.push(stream);
+    }
+    proxy.figure_is("catalog", "rq_active", STALLED.into()).await;
+    // Long enough for all windows to fill.
+    let began = std::time::Instant::now();
+    while began.elapsed() < 4 * STOPPED {
+        let answer = ask(proxy.listener(0), "GET / HTTP/1.1\nHost: catalog\n\n").await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 5));
+    }
+    proxy.figure_is("catalog", "rq_active", STALLED.into()).await;
+    drop(stalled);
+    proxy.figure_is("catalog", "rq_active", 0).await;
+}

@@ -41,7 +41,7 @@ where
     let io = Watched { stream: io, known: known.clone() };
     let (sender, connection) = Builder::new()
         .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(h2_settings::CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(h2_settings::UPSTREAM_CONNECTION_WINDOW_BYTES)
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
         .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
