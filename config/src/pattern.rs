@@ -11,6 +11,9 @@ use regex::bytes::{Regex, RegexBuilder};
 /// Largest compiled program of one pattern.
 pub const PROGRAM_BYTES_MAX: usize = 1024 * 1024;
 
+/// Sizes by which programs are told apart: most patterns are of the first.
+const PROGRAM_BYTES: [usize; 4] = [4 * 1024, 32 * 1024, 256 * 1024, PROGRAM_BYTES_MAX];
+
 /// Why a pattern is not one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternError {
@@ -42,6 +45,22 @@ pub fn full_match(pattern: &str) -> Result<Regex, PatternError> {
     compile(&format!(r"\A(?:{pattern})\z"))
 }
 
+/// The same, and a size that its program does not exceed.
+///
+/// # Errors
+///
+/// As [`full_match`].
+pub fn full_match_sized(pattern: &str) -> Result<(Regex, usize), PatternError> {
+    let anchored = format!(r"\A(?:{pattern})\z");
+    // The library does not tell the size; it stops as soon as a program is larger than it may be.
+    let [small @ .., _] = PROGRAM_BYTES;
+    let sized = small.into_iter().find_map(|size| {
+        let build = |pattern: &str| compile_within(pattern, size);
+        build(pattern).and_then(|_| build(&anchored)).ok().map(|regex| (regex, size))
+    });
+    sized.map_or_else(|| full_match(pattern).map(|regex| (regex, PROGRAM_BYTES_MAX)), Ok)
+}
+
 /// A pattern that may match anywhere, as Istio's `uriRegexRewrite` does.
 ///
 /// # Errors
@@ -53,7 +72,12 @@ pub fn search(pattern: &str) -> Result<Regex, PatternError> {
 
 /// Character classes are ASCII as in RE2; a pattern that names Unicode classes or characters gets them.
 fn compile(pattern: &str) -> Result<Regex, PatternError> {
-    let build = |unicode| RegexBuilder::new(pattern).unicode(unicode).size_limit(PROGRAM_BYTES_MAX).build();
+    compile_within(pattern, PROGRAM_BYTES_MAX)
+}
+
+/// The same with a program of at most `bytes_max`.
+fn compile_within(pattern: &str, bytes_max: usize) -> Result<Regex, PatternError> {
+    let build = |unicode| RegexBuilder::new(pattern).unicode(unicode).size_limit(bytes_max).build();
     build(false).or_else(|_| build(true)).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => PatternError::TooBig,
         error => {
@@ -105,6 +129,21 @@ mod tests {
         for pattern in ["(", "a)(b", "[z-a]", "(?=look)", "((((a{100}){100}){100}){100})"] {
             assert!(full_match(pattern).is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn sizes_of_programs() {
+        let check = |pattern: &str, expected| {
+            let size = full_match_sized(pattern).map(|(_, size)| size).ok();
+            assert_eq!(size, expected, "{pattern}");
+            assert_eq!(full_match(pattern).is_ok(), expected.is_some(), "{pattern}");
+        };
+        check("/v[0-9]+/items/.*", Some(4 * 1024));
+        check("a{500}", Some(32 * 1024));
+        check("(a{100}){50}", Some(256 * 1024));
+        check("(a{100}){150}", Some(PROGRAM_BYTES_MAX));
+        check("(a{1000}){1000}", None);
+        check("a)(b", None);
     }
 
     #[test]

@@ -9,17 +9,39 @@ pub(crate) struct Check<'a> {
     object: &'a ObjectRef,
     source: &'a Source,
     findings: Vec<Finding>,
+    /// What the regular expressions of the object take, as far as they were compiled.
+    pattern_bytes: usize,
 }
+
+/// Bytes that the compiled regular expressions of one object may take together.
+pub const OBJECT_PATTERN_BYTES_MAX: usize = 64 << 20;
 
 impl<'a> Check<'a> {
     /// Begins to check `object`, which is written at `source`.
     pub(crate) fn new(object: &'a ObjectRef, source: &'a Source) -> Self {
-        Check { object, source, findings: Vec::new() }
+        Check { object, source, findings: Vec::new(), pattern_bytes: 0 }
     }
 
     /// What was found.
     pub(crate) fn into_findings(self) -> Vec<Finding> {
         self.findings
+    }
+
+    /// Whether no further regular expression may be compiled.
+    pub(crate) fn has_no_room_for_patterns(&self) -> bool {
+        self.pattern_bytes > OBJECT_PATTERN_BYTES_MAX
+    }
+
+    /// A regular expression takes so many bytes; an error when that is too much with those before it.
+    pub(crate) fn takes_pattern(&mut self, path: &str, bytes: usize) {
+        self.pattern_bytes = self.pattern_bytes.saturating_add(bytes);
+        if self.has_no_room_for_patterns() {
+            let what = format!(
+                "the regular expressions of the object are past the limit object_pattern_bytes_max, which is \
+                 {OBJECT_PATTERN_BYTES_MAX}; those that follow are not looked at"
+            );
+            self.error(code::LIMIT_EXCEEDED, path, what, "use smaller repetitions, or several objects");
+        }
     }
 
     /// The namespace of the object.

@@ -92,9 +92,15 @@ pub(crate) fn regular_expression(check: &mut Check<'_>, path: &str, pattern: &st
         check.error(code::BAD_REGEX, path, what, "shorten it, or match by `prefix` or `exact`");
         return None;
     }
+    if check.has_no_room_for_patterns() {
+        return None;
+    }
     // As the proxy compiles it: what passes here builds there.
-    match pattern::full_match(pattern) {
-        Ok(regex) => Some(regex.captures_len() - 1),
+    match pattern::full_match_sized(pattern) {
+        Ok((regex, bytes)) => {
+            check.takes_pattern(path, bytes);
+            Some(regex.captures_len() - 1)
+        }
         Err(PatternError::TooBig) => {
             let what = format!(
                 "the regular expression takes more than {} bytes when compiled",
