@@ -19,6 +19,8 @@ pub struct Limits {
     pub alias_nodes_max: usize,
     /// Problems told of one document.
     pub document_problems_max: usize,
+    /// Problems told of one file; past it, of every object only the first, and of documents that are none only how many.
+    pub file_problems_max: usize,
 }
 
 impl Limits {
@@ -31,6 +33,7 @@ impl Limits {
         document_depth_max: 64,
         alias_nodes_max: 10_000,
         document_problems_max: 64,
+        file_problems_max: 10_000,
     };
 }
 

@@ -59,6 +59,8 @@ pub fn read_file(file: &Arc<str>, text: &str, limits: &Limits) -> FileRead {
         limits: *limits,
         names: Names::default(),
         skipped: BTreeMap::new(),
+        told: 0,
+        untold: None,
         read: FileRead::default(),
     };
     if text.len() > limits.file_bytes_max {
@@ -73,6 +75,7 @@ pub fn read_file(file: &Arc<str>, text: &str, limits: &Limits) -> FileRead {
         reader.document(&document);
     }
     reader.note_skipped();
+    reader.count_untold();
     reader.read
 }
 
@@ -82,6 +85,10 @@ struct FileReader {
     names: Names,
     /// How many objects of which version and kind were skipped, and the line of the first.
     skipped: BTreeMap<(String, String), (usize, u32)>,
+    /// Problems told so far.
+    told: usize,
+    /// How many documents are none of which nothing is told, and the line of the first.
+    untold: Option<(usize, u32)>,
     read: FileRead,
 }
 
@@ -239,18 +246,44 @@ impl FileReader {
         problems: Vec<Problem>,
     ) {
         let place = Place { file: self.file.clone(), line: root.line };
-        let told = problems.into_iter().take(self.limits.document_problems_max);
-        let findings = told.map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
+        let room = self.limits.file_problems_max.saturating_sub(self.told).max(1);
+        let told = problems.into_iter().take(self.limits.document_problems_max.min(room));
+        let findings: Vec<Finding> =
+            told.map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
+        self.told += findings.len();
         self.read.objects.push(ObjectRead { object, place, value, findings, guard });
     }
 
     fn unidentified(&mut self, problem: Problem) {
+        if self.told < self.limits.file_problems_max {
+            self.told += 1;
+            self.tell_unidentified(problem);
+        } else {
+            self.read.unidentified += 1;
+            self.untold.get_or_insert((0, problem.line)).0 += 1;
+        }
+    }
+
+    fn tell_unidentified(&mut self, problem: Problem) {
         self.read.unidentified += 1;
         self.read.findings.push(problem.into_error(&self.file, None));
     }
 
+    fn count_untold(&mut self) {
+        let Some((count, line)) = self.untold else { return };
+        let problem = Problem {
+            line,
+            path: String::new(),
+            code: code::NO_IDENTITY,
+            what: format!("{count} more documents do not tell which object they are"),
+            remedy: "correct those before, or move what are no objects of the mesh out of this directory"
+                .to_owned(),
+        };
+        self.read.findings.push(problem.into_error(&self.file, None));
+    }
+
     fn past_limit(&mut self, line: u32, name: &str, limit: usize) {
-        self.unidentified(Problem {
+        self.tell_unidentified(Problem {
             line,
             path: String::new(),
             code: code::LIMIT_EXCEEDED,

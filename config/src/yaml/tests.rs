@@ -315,6 +315,7 @@ fn limits_hold() {
         document_depth_max: 8,
         alias_nodes_max: 20,
         document_problems_max: 2,
+        file_problems_max: 100,
     };
     let check = |text: &str, expected: &str| {
         let read = read_file(&Arc::from("f.yaml"), text, &limits);
@@ -336,6 +337,26 @@ fn limits_hold() {
     check(&list, "file_documents_max");
     let many = format!("{ROUTE}spec: {{a: 1, b: 2, c: 3, d: 4}}\n");
     assert_eq!(read_file(&Arc::from("f"), &many, &limits).objects[0].findings.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_wrong_throughout_is_not_told_throughout() {
+    let limits = Limits { file_problems_max: 3, ..Limits::DEFAULT };
+    let told = |text: &str| {
+        let read = read_file(&Arc::from("f.yaml"), text, &limits);
+        let of_objects: Vec<_> = read.objects.iter().map(|object| object.findings.len()).collect();
+        let lines: Vec<_> = read
+            .findings
+            .iter()
+            .map(|finding| (finding.place.as_ref().unwrap().line, finding.what.clone()))
+            .collect();
+        (of_objects, lines, read.unidentified)
+    };
+    let bad = format!("---\n{ROUTE}spec: {{a: 1, b: 2}}\n");
+    assert_eq!(told(&bad.repeat(4)), (vec![2, 1, 1, 1], Vec::new(), 0));
+    let (of_objects, lines, unidentified) = told(&"---\na: b\n".repeat(6));
+    assert_eq!((of_objects.len(), lines.len(), unidentified), (0, 4, 6));
+    assert_eq!(lines[3], (8, "3 more documents do not tell which object they are".to_owned()));
 }
 
 /// The classic: each level repeats the one before it nine times.
