@@ -67,7 +67,8 @@ fn standard_input() -> io::Result<String> {
     let mut text = String::new();
     io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+        let what = format!("it is past the limit file_bytes_max, which is {FILE_BYTES_MAX}");
+        return Err(io::Error::other(what));
     }
     Ok(text)
 }

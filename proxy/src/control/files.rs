@@ -14,7 +14,7 @@ use super::settle::{Settled, Sight, settle};
 use super::watch::{Wanted, Watcher};
 
 /// Largest file that is read.
-pub(crate) const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const FILE_BYTES_MAX: u64 = config::yaml::Limits::DEFAULT.file_bytes_max as u64;
 
 /// How often one look begins anew because a mounted ConfigMap was swapped under it.
 const SWAPS_MAX: usize = 5;
@@ -295,9 +295,13 @@ fn stamp(file: &Path) -> io::Result<Stamp> {
         return Err(io::Error::other("it is not a file"));
     }
     if metadata.len() > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+        return Err(too_long());
     }
     Ok(Stamp::of(&metadata))
+}
+
+fn too_long() -> io::Error {
+    io::Error::other(format!("it is past the limit file_bytes_max, which is {FILE_BYTES_MAX}"))
 }
 
 /// What is in a file that looks like `seen`; `None` when it changed meanwhile.

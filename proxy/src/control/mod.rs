@@ -273,8 +273,8 @@ impl AboutFiles {
 
     fn findings(&self) -> impl Iterator<Item = Finding> {
         let unreadable = self.unreadable.iter().map(|(path, why)| {
-            let remedy =
-                "make it readable UTF-8 text, or remove it; what was read of it before holds until then";
+            let remedy = "make it a readable file of UTF-8 text, split it if it is too long, or remove it; what was \
+                          read of it before holds until then";
             about_file(
                 path,
                 Severity::Error,

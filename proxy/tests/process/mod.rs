@@ -108,6 +108,13 @@ impl Weft {
         names.filter(|found| found.starts_with(name)).count()
     }
 
+    /// The most memory it has held so far, in KiB.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// What it has written to stderr so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
