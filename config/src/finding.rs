@@ -59,6 +59,29 @@ impl fmt::Display for Finding {
             write!(f, "{place}: ")?;
         }
         write!(f, "{}: ", self.severity)?;
+        self.fmt_what(f)
+    }
+}
+
+/// A finding for a log, whose lines say their own level.
+struct Unleveled<'f>(&'f Finding);
+
+impl fmt::Display for Unleveled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.0.place {
+            write!(f, "{place}: ")?;
+        }
+        self.0.fmt_what(f)
+    }
+}
+
+impl Finding {
+    /// The finding without its severity, for a log whose lines say it.
+    pub fn unleveled(&self) -> impl fmt::Display {
+        Unleveled(self)
+    }
+
+    fn fmt_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }

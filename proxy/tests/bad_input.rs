@@ -304,7 +304,7 @@ impl Fixture {
     }
 
     /// Gives it a bad file and looks that it is borne.
-    #[allow(clippy::disallowed_methods, reason = "how long the program takes is measured from outside")]
+    #[expect(clippy::disallowed_methods, reason = "the time that another process takes")]
     fn bears(&self, case: &Case) {
         let Case { name, text, told, mib_max } = case;
         let (before, began) = (self.weft.memory_peak_kib(), Instant::now());

@@ -260,6 +260,9 @@ fn a_file_that_is_wrong_throughout_does_not_flood_the_log() {
     let bound = weft.ready();
     let log = weft.log();
     assert_eq!(log.matches("[unknown-field]").count(), 100);
+    // The line says its level, the finding does not say it again.
+    let line = log.lines().find(|line| line.contains("shop/v0: ") || line.contains("default/v0: ")).unwrap();
+    assert!(line.contains(" ERROR ") && !line.contains("error: "), "{line}");
     assert!(log.contains("900 more findings are at /findings"), "{log}");
     assert_eq!(get(bound.admin, "/findings").1.matches("[unknown-field]").count(), OBJECTS);
     let metrics = get(bound.admin, "/stats/prometheus").1;

@@ -207,7 +207,9 @@ impl Status {
         let known: HashSet<&Finding> = before.iter().collect();
         let new: Vec<&Finding> = findings.iter().filter(|finding| !known.contains(finding)).collect();
         for finding in new.iter().take(FINDINGS_LOGGED_MAX) {
-            match finding.severity {
+            let severity = finding.severity;
+            let finding = finding.unleveled();
+            match severity {
                 Severity::Note => tracing::info!("{finding}"),
                 Severity::Warning => tracing::warn!("{finding}"),
                 Severity::Error => tracing::error!("{finding}"),
