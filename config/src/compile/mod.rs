@@ -116,6 +116,7 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
     let clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
     closed::find(&scope, &mut findings);
     transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
+    outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry);
     let maker = listeners::Listeners {
         scope: &scope,

@@ -1,7 +1,15 @@
 //! Outlier detection of a DestinationRule, as istiod writes it into a cluster.
 
+use std::collections::{BTreeMap, HashMap};
+
+use super::findings::Findings;
+use crate::finding::{Finding, Severity, code};
 use crate::istio::OutlierDetection as Settings;
-use crate::resource::OutlierDetection;
+use crate::origin::Origin;
+use crate::resource::{Cluster, ClusterLoadAssignment, OutlierDetection};
+
+/// Envoy's default of `max_ejection_percent`, which istiod leaves.
+const MAX_EJECTION_PERCENT: u32 = 10;
 
 /// What `settings` say; `None` when there are none.
 pub(super) fn outlier_detection(settings: Option<&Settings>) -> Option<OutlierDetection> {
@@ -27,4 +35,44 @@ pub(super) fn healthy_panic_percent(settings: Option<&Settings>) -> u32 {
 /// Zero and negative numbers mean the default.
 fn positive(number: Option<i32>) -> Option<u32> {
     u32::try_from(number?).ok().filter(|number| *number > 0)
+}
+
+/// Finds rules that can eject nobody, because already one endpoint of those there are is a larger share than may be out:
+/// Envoy ejects one more only while the share stays within bounds. One finding a rule, about the largest such cluster.
+pub(super) fn find_never_ejecting(
+    clusters: &[Cluster],
+    assignments: &[ClusterLoadAssignment],
+    findings: &mut Findings,
+) {
+    let counts: HashMap<&str, usize> = assignments
+        .iter()
+        .map(|all| (&*all.cluster_name, all.localities.iter().map(|group| group.endpoints.len()).sum()))
+        .collect();
+    let mut found: BTreeMap<&Origin, (usize, u32, &str)> = BTreeMap::new();
+    for cluster in clusters {
+        let (Some(outlier), Some(origin)) = (&cluster.outlier_detection, &cluster.metadata.origin) else {
+            continue;
+        };
+        let count = counts.get(&*cluster.name).copied().unwrap_or_default();
+        let percent = outlier.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT);
+        let share = u64::from(percent).saturating_mul(count as u64);
+        if count > 0 && share < 100 && found.get(origin).is_none_or(|(known, ..)| *known < count) {
+            found.insert(origin, (count, percent, &cluster.name));
+        }
+    }
+    for (origin, (count, percent, cluster)) in found {
+        let endpoints =
+            if count == 1 { "the only endpoint".to_owned() } else { format!("one of {count} endpoints") };
+        findings.add_finding(Finding {
+            place: origin.place.clone(),
+            severity: Severity::Note,
+            code: code::NEVER_EJECTS,
+            object: Some(origin.object.clone()),
+            path: String::new(),
+            what: format!(
+                "nobody is ever ejected from `{cluster}`: {endpoints} is more than maxEjectionPercent, which is {percent}"
+            ),
+            remedy: format!("raise maxEjectionPercent to {} or more, if it is meant", 100_usize.div_ceil(count)),
+        });
+    }
 }

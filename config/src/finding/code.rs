@@ -87,6 +87,8 @@ pub const NEEDS_RESTART: &str = "needs-restart";
 /// Note. A ConfigMap with the MeshConfig of another revision or namespace.
 pub const MESH_CONFIG_ELSEWHERE: &str = "mesh-config-elsewhere";
 
+/// Note. Outlier detection that can eject nobody, with as few endpoints as there are.
+pub const NEVER_EJECTS: &str = "never-ejects";
 /// Note. Objects of a kind that weft does not read.
 pub const KIND_SKIPPED: &str = "kind-skipped";
 /// Note. Objects that stay as they were last read, because their file or document is bad now.

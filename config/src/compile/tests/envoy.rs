@@ -85,7 +85,7 @@ fn everything() -> Output {
     mesh.listen_service("web", 81);
     mesh.listen_service("absent", 80);
     let output = mesh.compile();
-    assert_eq!(output.codes(), ["security-not-enforced", "unknown-listen-service"]);
+    assert_eq!(output.codes(), ["security-not-enforced", "unknown-listen-service", "never-ejects"]);
     output
 }
 

@@ -5,6 +5,7 @@ mod endpoints;
 mod envoy;
 mod listeners;
 pub(super) mod mesh;
+mod outlier;
 mod routes;
 mod scale;
 mod shop;
