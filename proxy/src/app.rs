@@ -1,5 +1,8 @@
 //! Wiring: what a proxy is made of, and how it starts and ends.
 
+mod pages;
+mod workers;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,24 +15,30 @@ use config::compile::ExplicitListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::admin::{Console, Gauges, Serving, health};
+use crate::admin::DrainListeners;
 use crate::control::{self, Control, Place, Status, WorkerCount};
 pub use crate::control::{Cpu, Environment, Quota, Workload};
-use crate::engine::Telemetry;
 use crate::engine::labels::Identity;
-use crate::listener::{Handover, Loads, Socket};
+use crate::engine::{ProcessWide, Telemetry};
+use crate::listener::{Handover, Loads, Meant, Socket};
 use crate::overload::{self, Overload};
 use crate::snapshot::{ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
+pub use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Family;
 use crate::upstream::outlier;
-use crate::worker::{self, Phase};
+use crate::worker::{self, Orders};
 use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
+use pages::Sockets;
+use workers::Workers;
 
 /// How long a proxy that drains waits for its requests (Istio's `terminationDrainDuration`).
 pub const DRAIN_DURATION: Duration = Duration::from_secs(5);
+
+/// How long a graceful drain of listeners lasts when nothing else is said (Istio's `drainDuration`).
+pub const DRAIN_TIME: Duration = Duration::from_secs(45);
 
 /// How often a proxy that drains looks whether it is idle.
 const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -55,8 +64,12 @@ pub struct Settings {
     pub workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
     pub allow_unenforced_security: bool,
+    /// How long a graceful drain of listeners lasts before they accept no more (Envoy's `--drain-time-s`).
+    pub drain_time: Duration,
     /// Limits of the process.
     pub limits: Limits,
+    /// The process's own log; `None` where that is not weft's.
+    pub logging: Option<Arc<Logging>>,
 }
 
 /// What a proxy listens on once it is ready.
@@ -83,6 +96,7 @@ pub struct Running {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Drain,
+    DrainListeners(DrainListeners),
     End,
 }
 
@@ -119,17 +133,8 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let registry = Registry::new();
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
-    let console = Console {
-        status: status.clone(),
-        reader: publisher.reader(),
-        registry: registry.clone(),
-        gauges: Gauges::new(&registry),
-    };
-    let mut pages = vec![Serving::start("admin", console_socket, || console.answers())?];
-    if let Some(socket) = health {
-        let status = status.clone();
-        pages.push(Serving::start("health", socket, || health::answers(status))?);
-    }
+    let sockets_of_pages = Sockets { console: console_socket, health };
+    let pages = pages::serve(sockets_of_pages, &settings, &status, &registry, &publisher, &commands)?;
     let (started, tell) = (bound.clone(), tell_ready);
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
         let app = App {
@@ -210,13 +215,6 @@ struct App {
     commands: mpsc::UnboundedReceiver<Command>,
 }
 
-/// The workers, once there are any.
-struct Workers {
-    threads: Vec<JoinHandle<()>>,
-    phase: watch::Sender<Phase>,
-    loads: Loads,
-}
-
 impl App {
     async fn run(mut self, publisher: Publisher) {
         let (registry, status) = (self.registry.clone(), self.status.clone());
@@ -224,21 +222,24 @@ impl App {
         if self.settings.allow_unenforced_security {
             tracing::warn!("--allow-unenforced-security: what asks for TLS is sent in plain text");
         }
-        let process = ProcessShared::new(&self.settings.limits, time::now());
-        let mut control = Control::new(self.control_settings(&process), publisher, status.clone());
+        let process = ProcessWide {
+            overload: Arc::default(),
+            shared: ProcessShared::new(&self.settings.limits, time::now()),
+            health: status.health.clone(),
+        };
+        let mut control = Control::new(self.control_settings(&process.shared), publisher, status.clone());
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
-        let overload = Arc::new(Overload::default());
         tokio::task::spawn_local(watch_memory(
-            overload.clone(),
+            process.overload.clone(),
             registry.clone(),
             self.settings.limits.memory_bytes_max,
         ));
         control.look();
-        let mut workers = None;
+        let mut workers: Option<Workers> = None;
         loop {
             if workers.is_none() && status.is_published() {
                 let count = control.worker_count();
-                match self.start_workers(count, &reader, &registry, &status, (&overload, &process)) {
+                match self.start_workers(count, &reader, &registry, &status, &process) {
                     Ok(started) => workers = Some(started),
                     Err(error) => {
                         tracing::error!(%error, "workers cannot be started");
@@ -246,15 +247,28 @@ impl App {
                     }
                 }
             }
-            tokio::select! {
-                () = control.next() => {}
-                command = self.commands.recv() => {
-                    if let (Some(Command::Drain), Some(workers)) = (command, &workers) {
-                        status.drain();
-                        self.drain(workers, &mut control).await;
-                    }
+            let drained = async {
+                match &mut workers {
+                    Some(workers) => workers.drained().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let command = tokio::select! {
+                () = control.next() => continue,
+                () = drained => continue,
+                command = self.commands.recv() => command,
+            };
+            match (command, &mut workers) {
+                // Before there are workers there are no listeners either, and the console says so.
+                (Some(Command::DrainListeners(asked)), workers) => {
+                    workers.iter_mut().for_each(|workers| workers.drain_listeners(asked));
+                }
+                (Some(Command::Drain), Some(workers)) => {
+                    status.drain();
+                    self.drain(workers, &mut control).await;
                     break;
                 }
+                _ => break,
             }
         }
         if let Some(workers) = workers {
@@ -283,14 +297,14 @@ impl App {
         reader: &crate::snapshot::Reader,
         registry: &Arc<Registry>,
         status: &Status,
-        (overload, process): (&Arc<Overload>, &Arc<ProcessShared>),
+        process: &ProcessWide,
     ) -> io::Result<Workers> {
         let count = decided.workers.max(1);
         let loads = Loads::new(count);
         let (queues, mut received): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(listener::HANDED_OVER_MAX)).unzip();
         let queues: Arc<[_]> = queues.into();
-        let (phase, phase_of_workers) = watch::channel(Phase::Serving);
+        let (orders, orders_of_workers) = watch::channel(Orders::default());
         let published = status.last_published();
         let identity = published.as_ref().map(|published| Identity::of(&published.proxy)).unwrap_or_default();
         let identity = Arc::new(identity);
@@ -325,30 +339,33 @@ impl App {
                     identity: identity.clone(),
                 },
                 limits: limits.clone(),
-                overload: overload.clone(),
                 process: process.clone(),
-                phase: phase_of_workers.clone(),
+                orders: orders_of_workers.clone(),
             })?);
         }
         tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
-        status.started(decided);
+        status.started(decided, bound.clone());
         self.tell_ready.send_replace(Some(Bound { listeners: bound, ..self.bound.clone() }));
-        Ok(Workers { threads, phase, loads })
+        Ok(Workers { threads, orders, loads, drain_time: self.settings.drain_time, stop: None })
     }
 }
 
 impl App {
     /// Answers what is in flight, but for no longer than the drain lasts. Configuration is still followed meanwhile.
-    async fn drain(&mut self, workers: &Workers, control: &mut Control) {
+    async fn drain(&mut self, workers: &mut Workers, control: &mut Control) {
         tracing::info!(connections = workers.loads.total(), "draining");
-        workers.phase.send_replace(Phase::Draining);
+        workers.drain(Meant::All);
         let latest = time::now() + DRAIN_DURATION;
         loop {
             let look = (time::now() + DRAIN_LOOK_INTERVAL).min(latest);
             tokio::select! {
                 () = control.next() => {}
                 () = tokio::time::sleep_until(look.into()) => {}
-                command = self.commands.recv() => if command != Some(Command::Drain) { return },
+                command = self.commands.recv() => match command {
+                    Some(Command::Drain) => {}
+                    Some(Command::DrainListeners(asked)) => workers.drain_listeners(asked),
+                    Some(Command::End) | None => return,
+                },
             }
             let left = workers.loads.total();
             if left == 0 || time::now() >= latest {
@@ -373,15 +390,5 @@ async fn watch_memory(overload: Arc<Overload>, registry: Arc<Registry>, told: u6
         shedding = now;
         shard.set_gauge(series, u64::from(now));
         tokio::time::sleep_until((time::now() + overload::LOOK_INTERVAL).into()).await;
-    }
-}
-
-impl Workers {
-    fn end(self) {
-        self.phase.send_replace(Phase::Ended);
-        for thread in self.threads {
-            // Only a panic of the thread is an error, and it has been reported then.
-            let _ = thread.join();
-        }
     }
 }

@@ -15,7 +15,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::engine::labels::Identity;
-use crate::engine::{Engine, Telemetry};
+use crate::engine::{Engine, ProcessWide, Telemetry};
 use crate::http::codec::{RequestHead, Version};
 use crate::http::connection::{Downstream, serve};
 use crate::http::path;
@@ -68,12 +68,13 @@ pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation
     let listener = update.listeners.first().ok_or("there is no listener")?.name.clone();
     let mut resources = Resources::default();
     resources.apply(update);
-    let snapshot = Builder::new(true, process()).build(&resources, &Snapshot::default());
+    let snapshot = Builder::new(true, process().shared).build(&resources, &Snapshot::default());
     Ok(Compilation(snapshot, listener, Identity::of(&proxy)))
 }
 
-fn process() -> Arc<ProcessShared> {
-    ProcessShared::new(&Limits::default(), time::now())
+fn process() -> ProcessWide {
+    let shared = ProcessShared::new(&Limits::default(), time::now());
+    ProcessWide { overload: Arc::default(), shared, health: Arc::default() }
 }
 
 impl Proxy {
@@ -95,8 +96,7 @@ impl Proxy {
             identity: Arc::new(identity),
             registry,
         };
-        let engine =
-            Engine::new(publisher.reader(), telemetry, Limits::default(), (Arc::default(), process()), SEED);
+        let engine = Engine::new(publisher.reader(), telemetry, Limits::default(), process(), SEED);
         Ok(Proxy { engine, snapshot: publisher.current(), listener, _logs: logs })
     }
 

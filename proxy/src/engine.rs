@@ -13,6 +13,7 @@ use http::HeaderValue;
 use config::Limits;
 use slab::Slab;
 
+use crate::health::Health;
 use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
 use crate::snapshot::{Action, Found, Listener, ProcessShared, Reader, Route, Snapshot};
@@ -36,6 +37,8 @@ pub(crate) struct Engine {
     pub(crate) overload: Arc<Overload>,
     /// How much of requests is kept for a retry.
     pub(crate) replay: Rc<Replay>,
+    /// What an operator says of the proxy's health.
+    pub(crate) health: Arc<Health>,
     guards: RefCell<Slab<Rc<Guard>>>,
     /// Seconds since the start, as the sweep counts them.
     seconds: Rc<Cell<u64>>,
@@ -44,6 +47,17 @@ pub(crate) struct Engine {
     date: RefCell<(u64, HeaderValue)>,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
+}
+
+/// What all workers of the process share, but for what is published.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessWide {
+    /// Whether the process has too much to do.
+    pub(crate) overload: Arc<Overload>,
+    /// What the process counts as a whole.
+    pub(crate) shared: Arc<ProcessShared>,
+    /// What an operator says of the proxy's health.
+    pub(crate) health: Arc<Health>,
 }
 
 /// Where the numbers and lines of one worker go.
@@ -94,10 +108,11 @@ impl Engine {
         reader: Reader,
         telemetry: Telemetry,
         limits: Limits,
-        (overload, process): (Arc<Overload>, Arc<ProcessShared>),
+        process: ProcessWide,
         seed: u64,
     ) -> Rc<Engine> {
-        let replay = Replay::new(process, &limits, &telemetry.registry, &telemetry.shard);
+        let ProcessWide { overload, shared, health } = process;
+        let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         Rc::new(Engine {
             reader,
@@ -107,6 +122,7 @@ impl Engine {
             limits: Rc::new(limits),
             overload,
             replay,
+            health,
             guards: RefCell::default(),
             seconds: Rc::default(),
             started: time::now(),

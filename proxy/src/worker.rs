@@ -11,16 +11,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::Limits;
+use config::{Limits, TrafficDirection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use crate::engine::{Engine, Telemetry};
+use crate::engine::{Engine, ProcessWide, Telemetry};
 use crate::http::codec::ConnectionError;
 use crate::http::connection::{Downstream, serve};
-use crate::listener::{Accepted, Drain, Handover, Socket, accept};
-use crate::overload::Overload;
-use crate::snapshot::{ProcessShared, Reader};
+use crate::listener::{Accepted, Drains, Handover, Meant, Socket, accept};
+use crate::snapshot::Reader;
 use crate::telemetry::Cell as Series;
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -28,15 +27,15 @@ use crate::time;
 /// How often idle connections are looked for and log lines handed over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far the process is on its way to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// It serves.
-    Serving,
-    /// It answers what it has, says `Connection: close`, and wants no more.
-    Draining,
-    /// It ends now.
-    Ended,
+/// What the workers are told. It only ever becomes more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// Connections of these listeners are answered what they have in flight, with `Connection: close`, and not kept.
+    pub(crate) drain: Meant,
+    /// These listeners accept no more.
+    pub(crate) stop: Meant,
+    /// The worker ends now.
+    pub(crate) end: bool,
 }
 
 /// What a worker begins with.
@@ -55,12 +54,10 @@ pub(crate) struct Settings {
     pub(crate) telemetry: Telemetry,
     /// Limits of the process; that of connections is a number.
     pub(crate) limits: Limits,
-    /// Whether the process has too much to do.
-    pub(crate) overload: Arc<Overload>,
-    /// What the process counts as a whole.
-    pub(crate) process: Arc<ProcessShared>,
-    /// How far the process is.
-    pub(crate) phase: watch::Receiver<Phase>,
+    /// What it shares with the other workers.
+    pub(crate) process: ProcessWide,
+    /// What it is told to do.
+    pub(crate) orders: watch::Receiver<Orders>,
 }
 
 /// Starts a worker's thread.
@@ -79,14 +76,18 @@ pub(crate) fn start(settings: Settings) -> io::Result<JoinHandle<()>> {
 /// What the tasks of a worker share.
 struct Worker {
     engine: Rc<Engine>,
-    drain: Rc<Drain>,
+    /// Of connections.
+    drains: Drains,
+    /// Of acceptors.
+    stops: Drains,
     listeners: RefCell<HashMap<Arc<str>, ListenerMetrics>>,
     connections: Series,
 }
 
-/// Series of one listener.
+/// Series of one listener, and which way its traffic goes.
 #[derive(Debug, Clone, Copy)]
 struct ListenerMetrics {
+    direction: TrafficDirection,
     connections: Series,
     connections_active: Series,
     protocol_errors: Series,
@@ -102,15 +103,15 @@ impl Worker {
             mut reader,
             telemetry,
             limits,
-            overload,
             process,
-            mut phase,
+            mut orders,
         } = settings;
         let seed = RandomState::new().build_hasher().finish() ^ index as u64;
         let connections = telemetry.registry.series(Family::WorkerConnections, &[&index.to_string()]);
         let worker = Rc::new(Worker {
-            engine: Engine::new(reader.clone(), telemetry, limits, (overload, process), seed),
-            drain: Rc::default(),
+            engine: Engine::new(reader.clone(), telemetry, limits, process, seed),
+            drains: Drains::default(),
+            stops: Drains::default(),
             listeners: RefCell::default(),
             connections,
         });
@@ -119,8 +120,13 @@ impl Worker {
             tokio::task::spawn_local(async move {
                 let listener = socket.listener.clone();
                 let admit = || worker.admit(handover.connections());
-                let error = accept(socket, handover.clone(), admit, |accepted| worker.serve(accepted)).await;
-                tracing::error!(%listener, %error, "the listener stopped accepting");
+                let stopped = worker.stops.of(worker.metrics(&listener).direction).begun();
+                tokio::select! {
+                    error = accept(socket, handover.clone(), admit, |accepted| worker.serve(accepted)) => {
+                        tracing::error!(%listener, %error, "the listener stopped accepting");
+                    }
+                    () = stopped => tracing::info!(%listener, "the listener accepts no more"),
+                }
             });
         }
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -130,14 +136,13 @@ impl Worker {
                 Some(accepted) = handed_over.recv() => worker.serve(accepted),
                 true = reader.changed() => drop(worker.engine.generation()),
                 _ = sweep.tick() => worker.engine.sweep(time::now()),
-                changed = phase.changed() => {
-                    let now = *phase.borrow_and_update();
-                    if changed.is_err() || now == Phase::Ended {
+                changed = orders.changed() => {
+                    let now = *orders.borrow_and_update();
+                    if changed.is_err() || now.end {
                         break;
                     }
-                    if now == Phase::Draining {
-                        worker.drain.begin();
-                    }
+                    worker.drains.begin(now.drain);
+                    worker.stops.begin(now.stop);
                 }
             }
         }
@@ -175,7 +180,7 @@ impl Worker {
             shard.increment(metrics.connections_active);
             shard.increment(worker.connections);
             let ended = match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => serve(stream, downstream, worker.drain.begun()).await,
+                Ok(stream) => serve(stream, downstream, worker.drains.of(metrics.direction).begun()).await,
                 Err(_) => Err(ConnectionError::Io),
             };
             match ended {
@@ -201,9 +206,14 @@ impl Worker {
             let view = generation.listener(listener);
             let prefix =
                 view.as_ref().map_or(&**listener, |view| &view.listener.manager.declared.stat_prefix);
+            // What is gone serves as an outbound listener did; it has no connections to come.
+            let direction = view
+                .as_ref()
+                .map_or(TrafficDirection::Outbound, |view| view.listener.declared.traffic_direction);
             let series =
                 |family| self.engine.telemetry.registry.series(family, &[prefix.trim_end_matches(';')]);
             ListenerMetrics {
+                direction,
                 connections: series(Family::DownstreamConnections),
                 connections_active: series(Family::DownstreamConnectionsActive),
                 protocol_errors: series(Family::DownstreamProtocolErrors),

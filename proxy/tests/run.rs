@@ -287,3 +287,61 @@ fn the_health_port_tells_readiness_before_and_after() {
     let mut without = Weft::run(&["--config", config.to_str().unwrap(), "--as", "web-1.shop"]);
     assert_eq!(without.ready().health, None);
 }
+
+#[test]
+fn log_levels_change_while_it_runs() {
+    let directory = directory(nowhere());
+    let config = directory.path().to_str().unwrap();
+    let mut weft = Weft::run(&[
+        "--config",
+        config,
+        "--namespace",
+        "shop",
+        "--listen",
+        "127.0.0.1:0=catalog:8000",
+        "--log",
+        "warn",
+    ]);
+    let bound = weft.ready();
+    let (_, listener) = bound.listeners[0];
+    let post = |path: &str| process::ask("POST", bound.admin, path);
+    let shown = get(bound.admin, "/logging");
+    assert_eq!(shown.0, 200);
+    assert!(shown.1.starts_with("active loggers:\n  admin: warning\n"), "{}", shown.1);
+    // Who does not speak HTTP is told of in a line of level debug.
+    let babble = || {
+        let stream = process::send(listener, "what?\r\n\r\n");
+        process::answer(&stream);
+    };
+    let told = || weft.log().matches("a client did not speak HTTP").count();
+    babble();
+    let (status, text) = post("/logging?worker=debug");
+    assert!(
+        status == 200 && text.contains("\n  worker: debug\n") && text.contains("\n  http: warning\n"),
+        "{text}"
+    );
+    eventually("it is told of", || {
+        babble();
+        (told() > 0).then_some(())
+    });
+    for (path, what) in [
+        ("/logging?worker=loud", "error: unknown logger level `loud`\n"),
+        ("/logging?router=info", "error: unknown logger name `router`; there are admin, "),
+        ("/logging?paths=worker", "error: `worker` is not NAME:LEVEL\n"),
+        ("/logging?worker=info&http=info", "error: invalid number of parameters; there is one\n"),
+    ] {
+        let (status, text) = post(path);
+        assert!(
+            status == 400 && text.starts_with(what) && text.contains("\nlevels: trace debug"),
+            "{path}: {text}"
+        );
+    }
+    let (_, text) = post("/logging?paths=worker:off,http:trace");
+    assert!(text.contains("\n  worker: off\n") && text.contains("\n  http: trace\n"), "{text}");
+    let (_, text) = post("/logging?level=error");
+    assert!(text.contains("\n  worker: error\n") && text.ends_with("\nthe same as --log error\n"), "{text}");
+    let before = told();
+    babble();
+    assert_eq!(get(bound.admin, "/logging").1, text);
+    assert_eq!(told(), before);
+}

@@ -36,7 +36,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
 ///
 /// The codec is one of them though it stands inside `http`: heads, bodies and frames are the words in which routing,
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
-const LEAVES: [&str; 6] = ["time", "net", "telemetry", "tls", "overload", "http::codec"];
+const LEAVES: [&str; 7] = ["time", "net", "telemetry", "tls", "overload", "health", "http::codec"];
 
 /// The clock.
 const CLOCK: &str = "time";

@@ -63,6 +63,11 @@ impl Envoy {
         self.listeners[index]
     }
 
+    /// Where the admin console listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// A page of the admin console.
     pub async fn page(&self, path: &str) -> String {
         Request::get(path).send(self.admin).await.text()

@@ -46,7 +46,9 @@ impl TestProxy {
             health_port: None,
             workers: 1,
             allow_unenforced_security: false,
+            drain_time: app::DRAIN_TIME,
             limits: config::Limits::default(),
+            logging: None,
         };
         Start { mesh, settings }
     }

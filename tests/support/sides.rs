@@ -61,6 +61,14 @@ impl Side<'_> {
         }
     }
 
+    /// Where its admin console listens.
+    pub fn admin(self) -> SocketAddr {
+        match self {
+            Side::Weft(proxy) => proxy.admin(),
+            Side::Envoy(envoy) => envoy.admin(),
+        }
+    }
+
     /// Its access log, when the mesh says `weft` writes to this file.
     pub fn log(self, weft: &std::path::Path) -> PathBuf {
         match self {

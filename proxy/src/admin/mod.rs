@@ -4,6 +4,9 @@ mod clusters;
 mod config_dump;
 mod gauges;
 pub(crate) mod health;
+mod logging;
+mod process;
+mod query;
 mod serve;
 
 use std::rc::Rc;
@@ -16,7 +19,10 @@ use crate::control::Status;
 use crate::http::codec::RequestHead;
 use crate::snapshot::Reader;
 use crate::telemetry::Registry;
+use crate::telemetry::logging::Logging;
 pub(crate) use gauges::Gauges;
+pub(crate) use process::Process;
+use query::Query;
 use serve::Page;
 pub(crate) use serve::{Answers, FullBody, Serving};
 
@@ -30,19 +36,87 @@ pub(crate) struct Console {
     pub(crate) registry: Arc<Registry>,
     /// Those of clusters that are written only when they are asked for.
     pub(crate) gauges: Gauges,
+    /// What does not change while the process lives.
+    pub(crate) process: Process,
+    /// The process's own log, where it is weft's.
+    pub(crate) logging: Option<Arc<Logging>>,
+    /// Has listeners drained.
+    pub(crate) drain: Box<dyn Fn(DrainListeners) + Send>,
 }
 
-/// A page and what it tells, for `/help`.
-const PAGES: [(&str, &str); 6] = [
-    ("/clusters", "clusters and their endpoints with live figures; ?format=json"),
-    (
-        "/config_dump",
-        "the declared configuration, as Envoy's, with its origins; ?resource=FIELD, ?name_regex=RE",
+/// What `/drain_listeners` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrainListeners {
+    /// Only those of inbound traffic.
+    pub(crate) inbound_only: bool,
+    /// Connections are told to close first, and the listeners accept until the drain is over.
+    pub(crate) graceful: bool,
+    /// After a graceful drain the listeners go on to accept.
+    pub(crate) skip_exit: bool,
+}
+
+/// A page, for whoever asks and for `/help`.
+struct Entry {
+    path: &'static str,
+    access: Access,
+    /// What may be in the query; `None` where the page reads that by itself.
+    parameters: Option<&'static [&'static str]>,
+    /// What it tells.
+    what: &'static str,
+}
+
+/// Which methods a page has.
+enum Access {
+    /// It shows: GET and HEAD.
+    Show,
+    /// It changes something: POST.
+    Change,
+    /// It decides by itself.
+    Own,
+}
+
+const fn show(path: &'static str, parameters: &'static [&'static str], what: &'static str) -> Entry {
+    Entry { path, access: Access::Show, parameters: Some(parameters), what }
+}
+
+const fn change(path: &'static str, parameters: &'static [&'static str], what: &'static str) -> Entry {
+    Entry { path, access: Access::Change, parameters: Some(parameters), what }
+}
+
+const PAGES: [Entry; 15] = [
+    show("/certs", &[], "certificates; none until weft speaks TLS"),
+    show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
+    Entry {
+        path: "/config_dump",
+        access: Access::Show,
+        parameters: None,
+        what: "the declared configuration, as Envoy's, with its origins; ?resource=FIELD, ?name_regex=RE",
+    },
+    change(
+        "/drain_listeners",
+        &["graceful", "inboundonly", "skip_exit"],
+        "POST: listeners accept no more; ?inboundonly, ?graceful tells connections to close first, &skip_exit only that",
     ),
-    ("/findings", "what is wrong or not honoured in the configuration; ?format=json"),
-    ("/help", "this list"),
-    ("/ready", "200 when a configuration is served, 503 and the reason otherwise"),
-    ("/stats/prometheus", "metrics in Prometheus' text format"),
+    show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),
+    change(
+        "/healthcheck/fail",
+        &[],
+        "POST: readiness fails, HTTP/1 connections are closed after their next answer",
+    ),
+    change("/healthcheck/ok", &[], "POST: takes that back"),
+    show("/help", &[], "this list"),
+    show("/listeners", &["format"], "listeners and where they listen; ?format=json"),
+    Entry {
+        path: "/logging",
+        access: Access::Own,
+        parameters: None,
+        what: "levels of the process's own log; POST ?level=LEVEL, ?NAME=LEVEL, ?paths=NAME:LEVEL,...",
+    },
+    show("/memory", &[], "memory of the process, as far as it is known"),
+    show("/ready", &[], "200 when a configuration is served, 503 and the reason otherwise"),
+    show("/server_info", &[], "version, state, uptime, arguments and node"),
+    show("/stats/prometheus", &[], "metrics in Prometheus' text format"),
+    show("/", &[], "this list"),
 ];
 
 impl Console {
@@ -52,29 +126,73 @@ impl Console {
     }
 
     fn answer(&self, head: &RequestHead) -> Page {
-        let readable = matches!(head.method, Method::GET | Method::HEAD);
-        let page = self.page(head);
-        if !readable && page.status != StatusCode::NOT_FOUND {
-            return Page::only("GET, HEAD", "only GET and HEAD; nothing here changes anything");
+        let path = head.path.as_ref().map_or("/", |path| path.path());
+        let Some(entry) = PAGES.iter().find(|entry| entry.path == path) else {
+            return Page::text(StatusCode::NOT_FOUND, format!("there is no `{path}` here\n\n{}", help()));
+        };
+        match (&entry.access, &head.method) {
+            (Access::Show, &Method::GET | &Method::HEAD)
+            | (Access::Change, &Method::POST)
+            | (Access::Own, _) => {}
+            (Access::Show, _) => {
+                return Page::only("GET, HEAD", "only GET and HEAD; this page changes nothing");
+            }
+            (Access::Change, _) => {
+                return Page::only("POST", "this page changes something, which needs POST");
+            }
         }
-        page
+        let query = Query::of(head);
+        if let Some(what) = entry.parameters.and_then(|parameters| query.not_understood(parameters)) {
+            return Page::text(StatusCode::BAD_REQUEST, format!("{what}\n"));
+        }
+        self.page(path, &query, head)
     }
 
-    fn page(&self, head: &RequestHead) -> Page {
-        let path = head.path.as_ref().map_or("/", |path| path.path());
-        let query = head.path.as_ref().and_then(|path| path.query()).unwrap_or("");
-        let json = query.split('&').any(|parameter| parameter == "format=json");
+    fn page(&self, path: &str, query: &Query, head: &RequestHead) -> Page {
+        let json = query.wants_json();
         match path {
-            "/" | "/help" => Page::text(StatusCode::OK, help()),
             "/ready" => self.ready(),
             "/stats/prometheus" => self.stats(),
             "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
             "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
-            "/config_dump" => self.config_dump(query),
+            "/config_dump" => self.config_dump(query::text(head)),
             "/findings" if json => self.findings_json(),
             "/findings" => self.findings(),
-            _ => Page::text(StatusCode::NOT_FOUND, format!("there is no `{path}` here\n\n{}", help())),
+            "/listeners" if json => Page::json(&process::listeners_json(&self.status)),
+            "/listeners" => Page::text(StatusCode::OK, process::listeners(&self.status)),
+            "/server_info" => Page::json(&process::server_info(&self.status, &self.process)),
+            "/memory" => Page::json(&process::memory()),
+            "/certs" => Page::json(&process::certs()),
+            "/logging" => logging::page(head, self.logging.as_deref()),
+            "/healthcheck/fail" => self.set_health(true),
+            "/healthcheck/ok" => self.set_health(false),
+            "/drain_listeners" => self.drain_listeners(query),
+            _ => Page::text(StatusCode::OK, help()),
         }
+    }
+
+    fn set_health(&self, failed: bool) -> Page {
+        self.status.health.set_failed(failed);
+        tracing::info!(failed, "health, by the admin console");
+        Page::text(StatusCode::OK, "OK\n".to_owned())
+    }
+
+    fn drain_listeners(&self, query: &Query) -> Page {
+        let asked = DrainListeners {
+            inbound_only: query.has("inboundonly"),
+            graceful: query.has("graceful"),
+            skip_exit: query.has("skip_exit"),
+        };
+        if asked.skip_exit && !asked.graceful {
+            let what = "skip_exit means nothing without graceful: say `?graceful&skip_exit`\n";
+            return Page::text(StatusCode::BAD_REQUEST, what.to_owned());
+        }
+        if !self.status.is_serving() {
+            let what = "there is no listener to drain yet; see /ready\n";
+            return Page::text(StatusCode::SERVICE_UNAVAILABLE, what.to_owned());
+        }
+        (self.drain)(asked);
+        Page::text(StatusCode::OK, "OK\n".to_owned())
     }
 
     /// Envoy's `/ready`: `LIVE` when ready. What an operator must know besides follows it.
@@ -153,7 +271,7 @@ impl Console {
 
 fn help() -> String {
     let mut text = String::from("weft admin console\n\n");
-    for (path, what) in PAGES {
+    for Entry { path, what, .. } in PAGES.iter().filter(|entry| entry.path != "/") {
         text.push_str(&format!("  {path:<20} {what}\n"));
     }
     text

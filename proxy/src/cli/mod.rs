@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::app::Logging;
+
 /// An L7 sidecar data-plane proxy for Istio meshes that can say why it did what it did.
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -61,9 +63,12 @@ pub fn main() -> ExitCode {
     };
     let ansi = std::io::stderr().is_terminal();
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    format.with_ansi(ansi).with_target(false).init();
+    let format = format.with_ansi(ansi).with_target(false).with_filter_reloading();
+    let handle = format.reload_handle();
+    format.init();
+    let logging = Logging::new(log, move |filter| handle.reload(filter).map_err(|error| error.to_string()));
     match arguments.command {
-        Command::Run(arguments) => run::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments, &logging),
         Command::Check(arguments) => check::check(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Redirect(arguments) => redirect::redirect(&arguments),

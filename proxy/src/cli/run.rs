@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use config::Limits;
 use config::compile::{ExplicitListener, ListenTarget};
@@ -13,7 +15,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::environment;
-use crate::app::{self, Bound, Running, Settings, Workload};
+use crate::app::{self, Bound, Logging, Running, Settings, Workload};
 use crate::net;
 
 /// Run a proxy on a directory of Istio and Kubernetes YAML.
@@ -72,6 +74,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PORT")]
     health_port: Option<u16>,
 
+    /// How long a graceful drain of listeners lasts, in seconds, before they accept no more; one is asked for by POST
+    /// /drain_listeners?graceful at the admin console.
+    #[arg(long, default_value_t = u32::try_from(app::DRAIN_TIME.as_secs()).unwrap_or(u32::MAX), value_name = "SECONDS")]
+    drain_time_s: u32,
+
     /// Number of workers, each a thread. When not given: `concurrency` of a ProxyConfig (0 is one per core), else the
     /// CPU limit, else the CPU request, both rounded up, else two, or one per core if there are fewer.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX))]
@@ -115,6 +122,9 @@ Examples:
     ISTIO_CPU_LIMIT=1500m weft run --config config/ --as web-1.shop
   what is it doing?
     curl http://127.0.0.1:15000/help
+  take it out of service for a while, and hear more of what it does:
+    curl -X POST http://127.0.0.1:15000/healthcheck/fail
+    curl -X POST http://127.0.0.1:15000/logging?http=debug
   with the port that Istio's probes ask:
     weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000 --health-port 15021
     curl http://127.0.0.1:15021/healthz/ready";
@@ -169,7 +179,7 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 }
 
 impl Arguments {
-    fn settings(&self) -> Result<Settings, String> {
+    fn settings(&self, logging: &Arc<Logging>) -> Result<Settings, String> {
         let variables = environment::variables();
         let environment = environment::environment(&variables, &self.pod_info)?;
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
@@ -202,7 +212,9 @@ impl Arguments {
             health_port: self.health_port,
             workers: self.workers.map_or(0, usize::from),
             allow_unenforced_security: self.allow_unenforced_security,
+            drain_time: Duration::from_secs(self.drain_time_s.into()),
             limits: self.limits(),
+            logging: Some(logging.clone()),
         })
     }
 
@@ -238,12 +250,12 @@ fn draft(file: &Path) -> PathBuf {
 }
 
 /// Runs the proxy until it is told to end.
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
+pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
     net::raise_open_files();
     if let Err(error) = arguments.remove_ready_file() {
         return super::fail(&error);
     }
-    let settings = match arguments.settings() {
+    let settings = match arguments.settings(logging) {
         Ok(settings) => settings,
         Err(error) => return super::fail(&error),
     };

@@ -1,6 +1,7 @@
 //! What the control thread knows of itself, for the console and the metrics.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -11,6 +12,7 @@ use config::compile::{Concurrency, Proxy};
 use config::finding::{Finding, Severity};
 
 use super::workers::WorkerCount;
+use crate::health::Health;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -30,6 +32,10 @@ pub(crate) struct Status {
     concurrency: ArcSwapOption<Concurrency>,
     /// The workers that were started.
     workers: ArcSwapOption<WorkerCount>,
+    /// Where they listen.
+    serving: ArcSwapOption<Vec<SocketAddr>>,
+    /// What an operator says of the proxy's health.
+    pub(crate) health: Arc<Health>,
     /// Whether what guards access or trust and is not enforced is let through.
     pub(crate) allow_unenforced_security: bool,
     metrics: Metrics,
@@ -43,7 +49,7 @@ pub(crate) enum State {
     PreInitializing,
     /// It serves.
     Live,
-    /// It is about to end.
+    /// It is about to end, or an operator took it out of service.
     Draining,
 }
 
@@ -100,6 +106,8 @@ impl Status {
             published: ArcSwapOption::empty(),
             concurrency: ArcSwapOption::empty(),
             workers: ArcSwapOption::empty(),
+            serving: ArcSwapOption::empty(),
+            health: Arc::default(),
             allow_unenforced_security,
             metrics: Metrics {
                 generation: registry.series(Family::ConfigGeneration, &[]),
@@ -139,9 +147,10 @@ impl Status {
         self.workers.load_full()
     }
 
-    /// Workers are started.
-    pub(crate) fn started(&self, workers: WorkerCount) {
+    /// Workers are started, and listen there: the listeners in the order they were asked for.
+    pub(crate) fn started(&self, workers: WorkerCount, addresses: Vec<SocketAddr>) {
         self.workers.store(Some(Arc::new(workers)));
+        self.serving.store(Some(Arc::new(addresses)));
     }
 
     /// Number of the generation that is served; 0 before the first.
@@ -154,16 +163,19 @@ impl Status {
         if self.draining.load(Ordering::Relaxed) {
             return Some("it is draining".to_owned());
         }
+        if self.health.is_failed() {
+            return Some("/healthcheck/fail was posted; POST /healthcheck/ok takes it back".to_owned());
+        }
         if let Some(why) = self.not_ready.load_full() {
             return Some(why.to_string());
         }
-        self.workers.load().is_none().then(|| "the workers have not been started yet".to_owned())
+        (!self.is_serving()).then(|| "the workers have not been started yet".to_owned())
     }
 
     /// How far the process is.
     pub(crate) fn state(&self) -> State {
         match self.not_ready() {
-            _ if self.draining.load(Ordering::Relaxed) => State::Draining,
+            _ if self.draining.load(Ordering::Relaxed) || self.health.is_failed() => State::Draining,
             Some(_) => State::PreInitializing,
             None => State::Live,
         }
@@ -177,6 +189,16 @@ impl Status {
     /// The process is about to end.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the workers were started.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load().is_some()
+    }
+
+    /// Where the listeners listen, in the order they were asked for; none before the workers were started.
+    pub(crate) fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.serving.load_full().unwrap_or_default()
     }
 
     /// A generation was published.

@@ -204,9 +204,11 @@ impl Record {
     }
 
     /// Whether the client is told that its connection is closed after this exchange: a request that is answered
-    /// before it has come in full leaves an HTTP/1 connection in no state for another one.
+    /// before it has come in full leaves an HTTP/1 connection in no state for another one, and while an operator says
+    /// that the proxy is out of service its clients are to go elsewhere.
     pub(crate) fn closes(&self) -> bool {
-        self.version != Version::Http2 && (self.close || !self.request_ended())
+        let leave = || self.close || !self.request_ended() || self.downstream.engine.health.is_failed();
+        self.version != Version::Http2 && leave()
     }
 
     /// Whether the request has come in full.

@@ -1,4 +1,4 @@
-//! Tells the connections of one worker that the process is about to end.
+//! Tells the connections and acceptors of one worker that their listener, or the process, is about to end.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use config::TrafficDirection;
 use slab::Slab;
 
 /// Begins once and does not end.
@@ -13,6 +14,45 @@ use slab::Slab;
 pub(crate) struct Drain {
     begun: Cell<bool>,
     waiting: RefCell<Slab<Waker>>,
+}
+
+/// One for the listeners of each direction.
+#[derive(Debug, Default)]
+pub(crate) struct Drains {
+    inbound: Rc<Drain>,
+    outbound: Rc<Drain>,
+}
+
+/// Which listeners are meant. A later one includes those before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Meant {
+    /// None.
+    #[default]
+    None,
+    /// Those whose traffic is inbound.
+    Inbound,
+    /// All.
+    All,
+}
+
+impl Drains {
+    /// That of the listeners of one direction.
+    pub(crate) fn of(&self, direction: TrafficDirection) -> &Rc<Drain> {
+        match direction {
+            TrafficDirection::Inbound => &self.inbound,
+            TrafficDirection::Outbound => &self.outbound,
+        }
+    }
+
+    /// Begins those that are meant.
+    pub(crate) fn begin(&self, meant: Meant) {
+        if meant >= Meant::Inbound {
+            self.inbound.begin();
+        }
+        if meant >= Meant::All {
+            self.outbound.begin();
+        }
+    }
 }
 
 /// Resolves when the drain begins. Polling it before that costs no more than looking at a flag.

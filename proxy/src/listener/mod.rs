@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use drain::Drain;
+pub(crate) use drain::{Drain, Drains, Meant};
 pub(crate) use handover::{HANDED_OVER_MAX, Handover, Load, Loads};
 
 use crate::time;

@@ -6,6 +6,7 @@
 pub(crate) mod access_log;
 pub(crate) mod flags;
 pub(crate) mod format;
+pub(crate) mod logging;
 pub(crate) mod metrics;
 mod registry;
 mod shard;

@@ -169,7 +169,12 @@ pub(crate) fn answer(stream: &TcpStream) -> (String, String) {
 
 /// GET of a path: the status and the body.
 pub(crate) fn get(to: SocketAddr, path: &str) -> (u16, String) {
-    let stream = send(to, &format!("GET {path} HTTP/1.1\r\nhost: catalog\r\nconnection: close\r\n\r\n"));
+    ask("GET", to, path)
+}
+
+/// A request without a body: the status and the body of the answer.
+pub(crate) fn ask(method: &str, to: SocketAddr, path: &str) -> (u16, String) {
+    let stream = send(to, &format!("{method} {path} HTTP/1.1\r\nhost: catalog\r\nconnection: close\r\n\r\n"));
     let (head, body) = answer(&stream);
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
 }

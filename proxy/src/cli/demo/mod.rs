@@ -139,7 +139,9 @@ impl Demo {
             health_port: None,
             workers: 0,
             allow_unenforced_security: false,
+            drain_time: app::DRAIN_TIME,
             limits: config::Limits::default(),
+            logging: None,
         };
         let mut proxy = app::start(settings)?;
         let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;

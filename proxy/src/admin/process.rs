@@ -1,0 +1,86 @@
+//! Pages about the process: `/server_info`, `/memory`, `/listeners`, `/certs`.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use config::envoy_json;
+use serde_json::{Value, json};
+
+use crate::control::Status;
+use crate::{overload, time};
+
+/// What does not change while the process lives.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// When it began.
+    pub(crate) started: Instant,
+    /// What it was told at its start: `command_line_options` of Envoy's page.
+    pub(crate) options: Value,
+}
+
+/// `/server_info`, Envoy's `envoy.admin.v3.ServerInfo`.
+pub(super) fn server_info(status: &Status, process: &Process) -> Value {
+    let uptime = format!("{}s", time::now().saturating_duration_since(process.started).as_secs());
+    let node = status.last_published().map(|published| {
+        let mut dump = envoy_json::bootstrap_dump(&published.proxy);
+        dump.pointer_mut("/bootstrap/node").map(Value::take).unwrap_or_default()
+    });
+    json!({
+        "version": concat!("weft/", env!("CARGO_PKG_VERSION")),
+        "state": status.state().name(),
+        "uptime_current_epoch": uptime,
+        // There is one epoch: weft hands over to no successor.
+        "uptime_all_epochs": uptime,
+        "hot_restart_version": "disabled",
+        "hot_restart_initializing": false,
+        "command_line_options": process.options,
+        // Who it is may have to be read first.
+        "node": node.unwrap_or_else(|| json!({})),
+    })
+}
+
+/// `/memory`, Envoy's `envoy.admin.v3.Memory`. The system's allocator does not say what Envoy's says of itself; that is
+/// `null`, and what is told says where it is from.
+pub(super) fn memory() -> Value {
+    json!({
+        "allocated": null,
+        "heap_size": null,
+        "pageheap_unmapped": null,
+        "pageheap_free": null,
+        "total_thread_cache": null,
+        // As all of Envoy's: a 64-bit number, which in protobuf's JSON is text.
+        "total_physical_bytes": overload::memory_used().map(|bytes| bytes.to_string()),
+        "weft": {
+            "total_physical_bytes": "resident pages of the process, from /proc/self/statm",
+            "null": "the system's allocator does not tell it",
+        },
+    })
+}
+
+/// Names and addresses of the listeners that were bound.
+fn listeners_of(status: &Status) -> Vec<(String, SocketAddr)> {
+    let published = status.last_published();
+    let names = published.iter().flat_map(|published| &published.listeners);
+    names.map(ToString::to_string).zip(status.addresses().iter().copied()).collect()
+}
+
+/// `/listeners` as text: `name::address`.
+pub(super) fn listeners(status: &Status) -> String {
+    listeners_of(status).into_iter().map(|(name, address)| format!("{name}::{address}\n")).collect()
+}
+
+/// `/listeners?format=json`, Envoy's `envoy.admin.v3.Listeners`.
+pub(super) fn listeners_json(status: &Status) -> Value {
+    let statuses = listeners_of(status).into_iter().map(|(name, address)| {
+        json!({ "name": name, "local_address": { "socket_address": {
+            "address": address.ip().to_string(),
+            "port_value": address.port(),
+        } } })
+    });
+    json!({ "listener_statuses": statuses.collect::<Vec<Value>>() })
+}
+
+/// `/certs`, Envoy's `envoy.admin.v3.Certificates`: none is loaded, because weft speaks no TLS yet.
+pub(super) fn certs() -> Value {
+    json!({ "certificates": [] })
+}

@@ -1,0 +1,85 @@
+//! The query of a request to the console. Nothing in it is passed over: what a page does not know is refused.
+
+use percent_encoding::percent_decode_str;
+
+use crate::http::codec::RequestHead;
+
+/// Names and values, in order, decoded. A name without `=` has the value ``.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Query(pub(super) Vec<(String, String)>);
+
+impl Query {
+    /// That of a request.
+    pub(super) fn of(head: &RequestHead) -> Query {
+        Query::parse(text(head))
+    }
+
+    fn parse(text: &str) -> Query {
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let parameters = text.split('&').filter(|parameter| !parameter.is_empty());
+        let pairs = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
+        Query(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
+    }
+
+    /// What of it a page with these parameters does not understand. Of `format` it understands `json` and `text`; the
+    /// others are said or not, and have no value.
+    pub(super) fn not_understood(&self, parameters: &[&str]) -> Option<String> {
+        self.0.iter().enumerate().find_map(|(index, (name, value))| {
+            if !parameters.contains(&name.as_str()) {
+                return Some(match parameters {
+                    [] => format!("`{name}`: this page takes no parameters"),
+                    known => format!("`{name}` is not one of {}", known.join(", ")),
+                });
+            }
+            if self.0.iter().take(index).any(|(before, _)| before == name) {
+                return Some(format!("`{name}` comes twice"));
+            }
+            match name.as_str() {
+                "format" if matches!(value.as_str(), "json" | "text") => None,
+                "format" => Some(format!("`{value}` is not a format; there are json and text")),
+                _ if value.is_empty() => None,
+                _ => Some(format!("`{name}` takes no value; leave it out when it is not meant")),
+            }
+        })
+    }
+
+    /// Whether a parameter is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// Whether the page is wanted as JSON.
+    pub(super) fn wants_json(&self) -> bool {
+        self.0.iter().any(|(name, value)| name == "format" && value == "json")
+    }
+}
+
+/// As it was written.
+pub(super) fn text(head: &RequestHead) -> &str {
+    head.path.as_ref().and_then(|path| path.query()).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_understood() {
+        let check = |text: &str, expected: Option<&str>| {
+            let refused = Query::parse(text).not_understood(&["format", "graceful"]);
+            assert_eq!(refused.as_deref(), expected, "{text}");
+        };
+        for text in
+            ["", "&", "format=json", "format=text", "graceful", "graceful=&format=json", "f%6frmat=json"]
+        {
+            check(text, None);
+        }
+        check("formt=json", Some("`formt` is not one of format, graceful"));
+        check("format=yaml", Some("`yaml` is not a format; there are json and text"));
+        check("format", Some("`` is not a format; there are json and text"));
+        check("graceful=false", Some("`graceful` takes no value; leave it out when it is not meant"));
+        check("graceful&graceful", Some("`graceful` comes twice"));
+        let none = Query::parse("a=b").not_understood(&[]);
+        assert_eq!(none.as_deref(), Some("`a`: this page takes no parameters"));
+    }
+}

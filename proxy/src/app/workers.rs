@@ -1,0 +1,66 @@
+//! The workers as the control thread sees them: told to drain, to stop, to end.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::admin::DrainListeners;
+use crate::listener::{Loads, Meant};
+use crate::time;
+use crate::worker::Orders;
+
+/// The workers, once there are any.
+pub(super) struct Workers {
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) orders: watch::Sender<Orders>,
+    /// How many connections each has.
+    pub(super) loads: Loads,
+    /// How long a graceful drain of listeners lasts.
+    pub(super) drain_time: Duration,
+    /// When a graceful drain of listeners is over, and which of them accept no more from then on.
+    pub(super) stop: Option<(Instant, Meant)>,
+}
+
+impl Workers {
+    /// Does what `/drain_listeners` asks. A graceful drain of listeners that are drained already changes nothing, as with
+    /// Envoy; one that asks for more of them begins anew.
+    pub(super) fn drain_listeners(&mut self, asked: DrainListeners) {
+        let DrainListeners { inbound_only, graceful, skip_exit } = asked;
+        let meant = if inbound_only { Meant::Inbound } else { Meant::All };
+        tracing::info!(inbound_only, graceful, skip_exit, "draining listeners");
+        if !graceful {
+            self.stop(meant);
+        } else if self.orders.borrow().drain < meant {
+            self.drain(meant);
+            self.stop = (!skip_exit).then(|| (time::now() + self.drain_time, meant));
+        }
+    }
+
+    /// Tells the connections of these listeners to close.
+    pub(super) fn drain(&self, meant: Meant) {
+        self.orders.send_modify(|orders| orders.drain = orders.drain.max(meant));
+    }
+
+    /// These listeners accept no more.
+    pub(super) fn stop(&self, meant: Meant) {
+        self.orders.send_modify(|orders| orders.stop = orders.stop.max(meant));
+    }
+
+    /// Waits until a graceful drain of listeners is over. It may be dropped and called again.
+    pub(super) async fn drained(&mut self) {
+        let Some((when, meant)) = self.stop else { return std::future::pending().await };
+        tokio::time::sleep_until(when.into()).await;
+        self.stop = None;
+        self.stop(meant);
+    }
+
+    /// Ends them.
+    pub(super) fn end(self) {
+        self.orders.send_modify(|orders| orders.end = true);
+        for thread in self.threads {
+            // Only a panic of the thread is an error, and it has been reported then.
+            let _ = thread.join();
+        }
+    }
+}
