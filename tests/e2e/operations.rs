@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 use support::client::KeepAlive;
-use support::{Answer, Mesh, Request, Side, Sides, TestBackend, TestProxy, Wire, eventually};
+use support::{Answer, Connection, Mesh, Request, Side, Sides, TestBackend, TestProxy, Wire, eventually};
 use tokio::net::TcpStream;
 
 async fn start() -> (TestBackend, Sides) {
@@ -119,12 +119,22 @@ async fn health_fails_and_recovers() {
         // It goes on to serve, and sends its clients away.
         let after = client.send(Request::get("/")).await.expect("an answer");
         assert_eq!((after.status.as_u16(), after.header("connection")), (200, "close"), "{name}");
+        let client = Connection::http2(side.listener(0)).await;
+        eventually(&format!("a client of {name} over HTTP/2 is told by GOAWAY"), || {
+            let asked = client.share();
+            async move { asked?.send(Request::get("/")).await.is_err().then_some(()) }
+        })
+        .await;
         assert_eq!(post(side, "/healthcheck/ok").await.status, 200, "{name}");
         let ready = Request::get("/ready").send(side.admin()).await;
         assert_eq!((ready.status.as_u16(), ready.text().lines().next()), (200, Some("LIVE")), "{name}");
         let mut client = KeepAlive::connect(side.listener(0)).await;
         let again = client.send(Request::get("/")).await.expect("an answer");
         assert_eq!(again.header("connection"), "", "{name}");
+        let mut client = Connection::http2(side.listener(0)).await;
+        for _ in 0..10 {
+            assert_eq!(client.send(Request::get("/")).await.expect("an answer").status, 200, "{name}");
+        }
     }
     // The health port says the same.
     let side = Side::Weft(&proxies.weft);

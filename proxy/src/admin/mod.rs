@@ -98,11 +98,7 @@ const PAGES: [Entry; 15] = [
         "POST: listeners accept no more; ?inboundonly, ?graceful tells connections to close first, &skip_exit only that",
     ),
     show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),
-    change(
-        "/healthcheck/fail",
-        &[],
-        "POST: readiness fails, HTTP/1 connections are closed after their next answer",
-    ),
+    change("/healthcheck/fail", &[], "POST: readiness fails, connections are closed after their next answer"),
     change("/healthcheck/ok", &[], "POST: takes that back"),
     show("/help", &[], "this list"),
     show("/listeners", &["format"], "listeners and where they listen; ?format=json"),

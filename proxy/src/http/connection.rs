@@ -74,6 +74,9 @@ pub(crate) async fn serve(
         if shutdown.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
+        if guard.is_sent_away() {
+            return Poll::Ready(());
+        }
         match guard.poll_closing(cx) {
             Poll::Ready(Closing::Idle) if guard.is_http2() => Poll::Ready(()),
             Poll::Ready(_) | Poll::Pending => Poll::Pending,

@@ -156,6 +156,10 @@ impl Record {
     /// Notes the head of the response.
     pub(crate) fn response(&mut self, head: &ResponseHead) {
         self.status = Some(head.status);
+        // Over HTTP/1 the head says so.
+        if self.version == Version::Http2 && self.downstream.engine.health.is_failed() {
+            self.downstream.guard.send_away();
+        }
         if self.grpc {
             self.grpc_status = headers::grpc_status(&head.headers);
         }

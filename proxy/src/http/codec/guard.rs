@@ -38,6 +38,8 @@ pub(crate) struct Guard {
     now: Rc<Cell<u64>>,
     /// Whether a head was begun.
     in_head: Cell<bool>,
+    /// Whether the client is to go elsewhere, once it has its answers.
+    sent_away: Cell<bool>,
     /// Requests that have begun and not ended.
     active: Cell<u32>,
     closing: Cell<Option<Closing>>,
@@ -55,6 +57,7 @@ impl Guard {
             since: Cell::new(now.get()),
             now: now.clone(),
             in_head: Cell::new(false),
+            sent_away: Cell::new(false),
             active: Cell::new(0),
             closing: Cell::new(None),
             task: RefCell::default(),
@@ -88,6 +91,16 @@ impl Guard {
     pub(crate) fn request_ends(&self) {
         self.active.set(self.active.get().saturating_sub(1));
         self.since.set(self.now.get());
+    }
+
+    /// The client is to go elsewhere, once it has its answers.
+    pub(crate) fn send_away(&self) {
+        self.sent_away.set(true);
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_sent_away(&self) -> bool {
+        self.sent_away.get()
     }
 
     /// Bytes came from the client.
