@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use rustix::io::Errno;
 use rustix::process::Resource;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -11,6 +12,15 @@ const BACKLOG: i32 = 4096;
 
 /// Open files that are assumed where the system does not say.
 const OPEN_FILES_BY_DEFAULT: u64 = 1024;
+
+/// How metrics and answers call the number of open files, beside the limits that can be set.
+pub(crate) const OPEN_FILES_MAX: &str = "open_files_max";
+
+/// Whether it failed because the process, or the system, has as many open files as it may.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
 
 /// Open files the process may have.
 pub(crate) fn open_files_max() -> u64 {

@@ -121,8 +121,10 @@ impl Worker {
                 let listener = socket.listener.clone();
                 let admit = || worker.admit(handover.connections());
                 let stopped = worker.stops.of(worker.metrics(&listener).direction).begun();
+                let reached = |limit| worker.engine.limit_reached(limit);
+                let serve = |accepted| worker.serve(accepted);
                 tokio::select! {
-                    error = accept(socket, handover.clone(), admit, |accepted| worker.serve(accepted)) => {
+                    error = accept(socket, handover.clone(), admit, reached, serve) => {
                         tracing::error!(%listener, %error, "the listener stopped accepting");
                     }
                     () = stopped => tracing::info!(%listener, "the listener accepts no more"),

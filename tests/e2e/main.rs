@@ -22,6 +22,7 @@ mod limits;
 mod local_answers;
 mod matching;
 mod metrics;
+mod open_files;
 mod operations;
 mod outlier;
 mod paths;

@@ -8,16 +8,20 @@ mod handover;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use drain::{Drain, Drains, Meant};
 pub(crate) use handover::{HANDED_OVER_MAX, Handover, Load, Loads};
 
-use crate::time;
+use crate::{net, time};
 
 /// How long accepting pauses after a failure that is not the client's, such as too many open files.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is said that accepting fails.
+const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A listening socket of one listener.
 #[derive(Debug)]
@@ -47,11 +51,13 @@ pub(crate) struct Accepted {
 
 /// Accepts connections and gives each to a worker: to this one by `serve`, to others by their queue. One that `admit`
 /// turns down is closed at once: a client that is told so can go elsewhere, one that waits in the kernel's queue cannot.
+/// `reached` learns when there are too many open files for another one; whoever wants to connect waits until there are not.
 /// Ends only when the event loop does.
 pub(crate) async fn accept(
     socket: Socket,
     handover: Handover,
     admit: impl Fn() -> bool,
+    reached: impl Fn(&'static str),
     serve: impl Fn(Accepted),
 ) -> io::Error {
     let Socket { listener, address, socket } = socket;
@@ -59,6 +65,7 @@ pub(crate) async fn accept(
         Ok(socket) => socket,
         Err(error) => return error,
     };
+    let mut told = None;
     loop {
         let mut ready = match socket.readable().await {
             Ok(ready) => ready,
@@ -68,8 +75,15 @@ pub(crate) async fn accept(
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) if is_the_clients(&error) => continue,
             Ok(Err(error)) => {
-                tracing::warn!(%listener, %error, "cannot accept connections now");
-                tokio::time::sleep_until((time::now() + ACCEPT_PAUSE).into()).await;
+                if net::is_out_of_files(&error) {
+                    reached(net::OPEN_FILES_MAX);
+                }
+                let now = time::now();
+                if is_due(told, now) {
+                    told = Some(now);
+                    tracing::warn!(%listener, %error, "cannot accept connections now");
+                }
+                tokio::time::sleep_until((now + ACCEPT_PAUSE).into()).await;
                 continue;
             }
             // Somebody else took it.
@@ -104,6 +118,11 @@ fn register(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)
+}
+
+/// Whether it is time to say again what was told then.
+fn is_due(told: Option<Instant>, now: Instant) -> bool {
+    told.is_none_or(|told| now.saturating_duration_since(told) >= FAILURE_TOLD_INTERVAL)
 }
 
 /// Whether accepting failed because the client had already left.

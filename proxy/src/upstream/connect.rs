@@ -8,6 +8,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::limits::Limit;
+use crate::net;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,9 @@ impl From<Limit> for ConnectError {
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> ConnectError {
+        if net::is_out_of_files(&error) {
+            return ConnectError::Overflow(Limit::OpenFiles);
+        }
         let text = error.to_string();
         // Without the number, and with what Envoy says before it.
         let words = text.split_once(" (os error").map_or(&*text, |(words, _)| words);

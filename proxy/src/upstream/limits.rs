@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::connect::ConnectError;
+use crate::net;
 use crate::snapshot::{Cluster, ClusterShared};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -23,6 +25,8 @@ pub(crate) enum Limit {
     Requests,
     /// Retries of the cluster.
     Retries,
+    /// Open files of the process.
+    OpenFiles,
 }
 
 impl Limit {
@@ -38,6 +42,9 @@ impl Limit {
             Limit::ProcessPendingRequests => {
                 let max = cluster.shared.process.pending_requests_max;
                 return format!("pending_requests_max {max} of this process");
+            }
+            Limit::OpenFiles => {
+                return format!("{} {} of this process", net::OPEN_FILES_MAX, net::open_files_max());
             }
         };
         let mut text = match &cluster.declared.metadata.origin {
@@ -119,7 +126,7 @@ impl Limits {
         &self.process
     }
 
-    /// Counts that an upstream met the limit of the process of this name.
+    /// Counts that the limit of the process of this name was met, by an upstream or for it.
     pub(super) fn reached(&self, limit: &str) {
         self.shard.increment(self.registry.series(Family::LimitReached, &[limit]));
     }
@@ -163,9 +170,14 @@ impl Limits {
         self.shard.increment(self.replays);
     }
 
-    /// Counts a connection that could not be opened.
-    pub(super) fn connect_failed(&self) {
-        self.shard.increment(self.connect_failures);
+    /// Counts a connection that could not be opened. Where that is for want of a file, the upstream has no part in it.
+    pub(super) fn connect_failed(&self, error: &ConnectError) {
+        match error {
+            ConnectError::Overflow(Limit::OpenFiles) => self.reached(net::OPEN_FILES_MAX),
+            ConnectError::Timeout | ConnectError::Failed(_) | ConnectError::Overflow(_) => {
+                self.shard.increment(self.connect_failures);
+            }
+        }
     }
 
     /// A request that begins to wait for a connection.

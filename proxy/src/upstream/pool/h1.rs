@@ -137,7 +137,7 @@ impl Pool {
         match opened {
             Ok(connection) => self.offer_h1(connection),
             Err(error) => {
-                self.limits.connect_failed();
+                self.limits.connect_failed(&error);
                 self.h1_line.borrow_mut().fail(&error);
             }
         }

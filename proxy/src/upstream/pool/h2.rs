@@ -200,7 +200,7 @@ impl Pool {
                 }
             }
             Err(error) => {
-                self.limits.connect_failed();
+                self.limits.connect_failed(&error);
                 if self.h2_open.borrow().iter().any(|connection| !connection.is_retired()) {
                     // Who waits, if anybody, is served when there is room on those.
                     self.h2_load_retry_at.set(Some(time::now() + LOAD_RETRY_INTERVAL));

@@ -1,0 +1,98 @@
+//! A process that may open no more files: it serves the connections it has, says what it wants, and goes on when it gets it.
+
+use std::time::Duration;
+
+use support::mesh::destination_rule;
+use support::{Mesh, Request, ScriptedBackend, Weft, Wire, binary, eventually};
+use tokio::net::TcpStream;
+
+/// Open files of the process: some twenty are its own.
+const FILES: &str = "--nofile=64:64";
+
+/// More connections than it can have.
+const CONNECTIONS: usize = 80;
+
+/// How long it is left without files: many times as long as accepting pauses.
+const WHILE: Duration = Duration::from_secs(1);
+
+/// One answer at a time, when it is asked for `/slow` not before its connection has something more to read.
+async fn backend() -> ScriptedBackend {
+    ScriptedBackend::new(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            if head.starts_with("POST /slow ") {
+                peer.body(1).await;
+            }
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await
+}
+
+const GET: &str = "GET / HTTP/1.1\nHost: catalog\n\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_files_the_connections_there_are_are_served() {
+    let backend = backend().await;
+    // One failure of the endpoint would have it out.
+    let rule = destination_rule(
+        "catalog",
+        "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, consecutiveGatewayErrors: 1, maxEjectionPercent: 100}}",
+    );
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", backend.address)
+        .with("rule.yaml", &rule);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let limits = ["--limit", "downstream_connections_max=1000", "--workers", "1"];
+    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let to = weft.listener(0);
+    let (mut first, mut second) = (Wire::connect(to).await, Wire::connect(to).await);
+    for wire in [&mut first, &mut second] {
+        wire.request(GET).await;
+        assert_eq!(wire.answer(false).await.status, 200);
+    }
+    assert_eq!(backend.accepted(), 1, "one connection to the upstream");
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        held.push(TcpStream::connect(to).await.expect("the kernel accepts it"));
+    }
+    let told = || weft.log().matches("cannot accept connections now").count();
+    eventually("it has no files", || async { (told() > 0).then_some(()) }).await;
+
+    let mut waits = Wire::connect(to).await;
+    waits.request(GET).await;
+    let nothing = tokio::time::timeout(WHILE, waits.head()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    first.request("POST /slow HTTP/1.1\nHost: catalog\nContent-Length: 1\n\n").await;
+    // Goes by the connection there is, which serves nobody else until its body comes.
+    let refused = async {
+        loop {
+            second.request(GET).await;
+            let answer = second.answer(false).await;
+            if answer.status == 503 {
+                return answer.text();
+            }
+        }
+    };
+    let refused =
+        tokio::time::timeout(support::PATIENCE, refused).await.expect("there is no other connection");
+    assert!(refused.ends_with("reset reason: overflow"), "{refused}");
+    first.send("x").await;
+    assert_eq!(first.answer(false).await.status, 200);
+    second.request(GET).await;
+    assert_eq!(second.answer(false).await.status, 200, "the connection there is serves again");
+
+    assert_eq!(told(), 1, "it is not said over and over: {}", weft.log());
+    drop(held);
+    assert_eq!(waits.answer(false).await.status, 200, "who waited is served");
+    assert_eq!(Request::get("/").send(to).await.status, 200);
+    let reached = weft.metric("weft_limit_reached_total", &[("limit", "open_files_max")]).await;
+    assert!(reached.is_some_and(|reached| reached >= 5.0), "{reached:?}");
+    let cluster = [("cluster_name", "outbound|8000||catalog.shop.svc.cluster.local")];
+    for metric in ["outlier_detection_ejections_enforced_total", "upstream_cx_connect_fail"] {
+        let count = weft.metric(&format!("envoy_cluster_{metric}"), &cluster).await;
+        assert_eq!(count.unwrap_or(0.0), 0.0, "{metric}: it was not the upstream's fault");
+    }
+}
