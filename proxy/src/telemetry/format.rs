@@ -63,14 +63,17 @@ pub(crate) fn write(format: &Format, values: &impl Values, missing: Missing, out
             operator
         {
             // A header value may hold what would end the line or the field early.
-            for byte in out.iter_mut().skip(begin).filter(|byte| byte.is_ascii_control()) {
-                *byte = b'?';
+            for byte in out.get_mut(begin..).unwrap_or_default() {
+                // Written in any case, so that the compiler makes it sixteen bytes at a time.
+                *byte = if byte.is_ascii_control() { b'?' } else { *byte };
             }
         }
     }
 }
 
-/// Writes the value of one operator as it is; `false` when there is none.
+/// Writes the value of one operator as it is; `false` when there is none. Inlined because a line of text has fifty of them:
+/// a call for each is a fifth of the line.
+#[inline(always)]
 fn write_operator(operator: &Operator, values: &impl Values, out: &mut Vec<u8>) -> bool {
     match operator {
         Operator::Literal(text) => {
@@ -89,7 +92,7 @@ fn header(operand: &HeaderOperand, message: Message, values: &impl Values, out: 
     let value = value.or_else(|| values.header(message, operand.alternative.as_ref()?));
     let Some(value) = value else { return false };
     let length = operand.max_length.map_or(value.len(), |length| length.min(value.len()));
-    out.extend(value.iter().take(length));
+    out.extend_from_slice(value.get(..length).unwrap_or_default());
     true
 }
 

@@ -1,8 +1,8 @@
 //! Values of access logs in JSON, by Envoy's rules.
 
-use config::format::Format;
+use config::format::{Format, Operator};
 
-use super::{Values, write_operator};
+use super::Values;
 
 /// Writes what `format` says as one JSON value: a single operator as a number, a string, or `null` where it is missing;
 /// several, or text between them, as a string in which `-` stands for what is missing.
@@ -35,6 +35,11 @@ pub(super) fn value(format: &Format, values: &impl Values, out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
+}
+
+/// The same as for a line of text, once for all of this file.
+fn write_operator(operator: &Operator, values: &impl Values, out: &mut Vec<u8>) -> bool {
+    super::write_operator(operator, values, out)
 }
 
 /// Escapes what was written from `begin` on for a JSON string. Bytes that are not UTF-8 each become the character of
