@@ -25,6 +25,10 @@ pub(super) fn server_info(status: &Status, process: &Process) -> Value {
         let mut dump = envoy_json::bootstrap_dump(&published.proxy);
         dump.pointer_mut("/bootstrap/node").map(Value::take).unwrap_or_default()
     });
+    let mut options = process.options.clone();
+    if let (Some(options), Some(started)) = (options.as_object_mut(), status.workers()) {
+        options.insert("concurrency".to_owned(), json!(started.workers));
+    }
     json!({
         "version": concat!("weft/", env!("CARGO_PKG_VERSION")),
         "state": status.state().name(),
@@ -33,14 +37,14 @@ pub(super) fn server_info(status: &Status, process: &Process) -> Value {
         "uptime_all_epochs": uptime,
         "hot_restart_version": "disabled",
         "hot_restart_initializing": false,
-        "command_line_options": process.options,
+        "command_line_options": options,
         // Who it is may have to be read first.
         "node": node.unwrap_or_else(|| json!({})),
     })
 }
 
-/// `/memory`, Envoy's `envoy.admin.v3.Memory`. The system's allocator does not say what Envoy's says of itself; that is
-/// `null`, and what is told says where it is from.
+/// `/memory`, Envoy's `envoy.admin.v3.Memory`. What the allocator knows of itself it is not asked yet; that is `null`, and
+/// what is told says where it is from.
 pub(super) fn memory() -> Value {
     json!({
         "allocated": null,
@@ -52,7 +56,7 @@ pub(super) fn memory() -> Value {
         "total_physical_bytes": overload::memory_used().map(|bytes| bytes.to_string()),
         "weft": {
             "total_physical_bytes": "resident pages of the process, from /proc/self/statm",
-            "null": "the system's allocator does not tell it",
+            "null": "the allocator is not asked for it yet",
         },
     })
 }

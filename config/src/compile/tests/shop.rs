@@ -94,7 +94,7 @@ fn check(name: &str) {
     let stream = std::fs::read_to_string(shared.join(format!("xds/{name}/stream.json"))).unwrap();
     let stream: Vec<Value> = serde_json::from_str(&stream).unwrap();
     let output = shop(&shared, name).compile();
-    assert_eq!(output.codes(), ["security-not-enforced"]);
+    assert_eq!(output.codes(), ["security-not-enforced", "never-ejects"]);
     let resources = output.resources;
 
     let clusters = resources.clusters.values().map(|it| (it.name.to_string(), envoy_json::cluster(it)));
