@@ -6,6 +6,7 @@ use bytes::Bytes;
 use support::mesh::virtual_service;
 use support::scripted::Peer;
 use support::{H2, Log, Mesh, ScriptedBackend, Sides, TestProxy, Wire, ask};
+use tokio::io::AsyncWriteExt;
 
 /// Longer than the timeouts of these tests, to see that nothing happens.
 const WHILE: Duration = Duration::from_millis(400);
@@ -19,6 +20,11 @@ async fn one(mut peer: Peer) {
             "/part" => {
                 peer.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345").await;
                 break;
+            }
+            "/flood" => {
+                peer.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+                while peer.stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+                return;
             }
             "/trickle" => {
                 peer.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
@@ -88,6 +94,27 @@ async fn of_a_route() {
             let duration: u64 = line.field("duration").parse().expect("milliseconds");
             assert!(ending.contains(" - ") || (80..5000).contains(&duration), "{name}: {duration} ms");
         }
+    }
+}
+
+/// The time runs to the end of the answer also when it is the client that does not take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_does_not_stop_the_clock() {
+    let (_backend, proxies) = shop().await;
+    for side in proxies.each() {
+        let mut log = Log::of(&proxies.weft.mesh, side);
+        let mut wire = Wire::connect(side.listener(0)).await;
+        wire.request("GET /flood HTTP/1.1\nHost: catalog\n\n").await;
+        assert_eq!(log.next().await.ending(), "200 UT response_timeout", "{}: HTTP/1", side.name());
+        let mut client = H2::connect(side.listener(0)).await;
+        let request = http::Request::get("http://catalog/flood").version(http::Version::HTTP_2);
+        let mut stream = client.begin(request.body(()).expect("a request"), true).await;
+        assert_eq!(stream.head().await.expect("a head").0, 200, "{}", side.name());
+        assert_eq!(log.next().await.ending(), "200 UT response_timeout", "{}: HTTP/2", side.name());
+        // The connection goes on.
+        let request = http::Request::get("http://catalog/ok").version(http::Version::HTTP_2);
+        let answer = client.ask(request.body(()).expect("a request")).await;
+        assert_eq!(answer.status, 200, "{}", side.name());
     }
 }
 

@@ -175,7 +175,8 @@ async fn reading_ahead<T>(waiting: impl Future<Output = T>, body: &mut AttemptBo
     poll_fn(|cx| {
         let polled = waiting.as_mut().poll(cx);
         if polled.is_pending() {
-            body.read_ahead(cx);
+            // It is not the body that is waited for.
+            let _ = body.read_ahead(cx);
         }
         polled
     })

@@ -85,12 +85,16 @@ impl ResponseBody {
         }
     }
 
+    fn timed_out(&mut self) -> StreamError {
+        self.record.fail(Flag::UpstreamRequestTimeout, "response_timeout");
+        StreamError::Reset(CANCEL)
+    }
+
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         let Source::Upstream(upstream) = &mut self.source else { return Poll::Ready(None) };
         // First, because a response that never pauses has its limit, too.
         if poll_passed(&mut upstream.deadline, cx).is_ready() {
-            self.record.fail(Flag::UpstreamRequestTimeout, "response_timeout");
-            return Poll::Ready(Some(Err(StreamError::Reset(CANCEL))));
+            return Poll::Ready(Some(Err(self.timed_out())));
         }
         let frame = std::task::ready!(upstream.body.poll_frame(cx));
         match &frame {
@@ -173,9 +177,12 @@ impl Body for ResponseBody {
         }
     }
 
-    fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Source::Upstream(upstream) = &mut self.source {
-            upstream.body.read_ahead(cx);
+    /// The time runs on while the client reads nothing.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let Source::Upstream(upstream) = &mut self.source else { return Poll::Pending };
+        if poll_passed(&mut upstream.deadline, cx).is_ready() {
+            return Poll::Ready(self.timed_out());
         }
+        upstream.body.read_ahead(cx)
     }
 }

@@ -215,11 +215,12 @@ impl Body for AttemptBody {
         Some(kept.sum::<u64>() + state.source.exact_length()?)
     }
 
-    fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        let Some(state) = &self.state else { return };
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let Some(state) = &self.state else { return Poll::Pending };
         let mut state = state.borrow_mut();
-        if state.attempt == self.attempt && state.ended.is_none() {
-            state.source.read_ahead(cx);
+        if state.attempt != self.attempt || state.ended.is_some() {
+            return Poll::Pending;
         }
+        state.source.read_ahead(cx)
     }
 }

@@ -33,8 +33,10 @@ pub(crate) trait Body: Unpin + 'static {
 
     /// Called instead of `poll_frame` while there is no room to send: takes in what has come, to be handed out later,
     /// without letting the peer send more. Small frames then lie here together instead of one by one in the codec,
-    /// which closes a connection that has too many of them.
-    fn read_ahead(&mut self, _: &mut Context<'_>) {}
+    /// which closes a connection that has too many of them. Ready when room is not to be waited for any longer.
+    fn read_ahead(&mut self, _: &mut Context<'_>) -> Poll<StreamError> {
+        Poll::Pending
+    }
 }
 
 /// No body at all.
@@ -158,7 +160,7 @@ impl Body for RecvBody {
         }
     }
 
-    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match &mut self.0 {
             // HTTP/1 has no frames that could pile up: what is not read stays in the socket. But the request goes on though
             // the answer does not.
@@ -166,5 +168,6 @@ impl Body for RecvBody {
             Source::H2(body) => body.read_ahead(cx),
             Source::Empty | Source::H1Server(_) => {}
         }
+        Poll::Pending
     }
 }

@@ -205,17 +205,18 @@ pub(super) async fn send_body<B: Body>(
 async fn wait_for_capacity<B: Body>(stream: &mut SendStream<Bytes>, body: &mut B) -> Result<(), StreamError> {
     stream.reserve_capacity(1);
     while stream.capacity() == 0 {
-        let capacity = poll_fn(|cx| {
-            let capacity = stream.poll_capacity(cx);
-            if capacity.is_pending() {
-                body.read_ahead(cx);
-            }
-            capacity
+        let capacity = poll_fn(|cx| match stream.poll_capacity(cx) {
+            Poll::Ready(capacity) => Poll::Ready(Ok(capacity)),
+            Poll::Pending => body.read_ahead(cx).map(Err),
         });
         match capacity.await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(StreamError::from(&error)),
-            None => return Err(StreamError::ConnectionClosed),
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(error))) => return Err(StreamError::from(&error)),
+            Ok(None) => return Err(StreamError::ConnectionClosed),
+            Err(error) => {
+                stream.send_reset(reset_reason(&error));
+                return Err(error);
+            }
         }
     }
     Ok(())

@@ -345,7 +345,8 @@ impl Sending {
         Sending { drops: true, ..self }
     }
 
-    /// Sends as much as there is and fits; ready when all was written. What came before a failure is written, too.
+    /// Sends as much as there is and fits; ready when all was written. What came before a failure is written, too, unless
+    /// there is no room for it.
     pub(super) fn poll<T, B>(
         &mut self,
         conn: &Conn<T>,
@@ -368,8 +369,9 @@ impl Sending {
             if flushed.is_pending()
                 && queued != Queued::Ended
                 && let Some(body) = body
+                && let Poll::Ready(error) = body.read_ahead(cx)
             {
-                body.read_ahead(cx);
+                return Poll::Ready(Err(SendFailure::Body(error)));
             }
             ready!(flushed).map_err(|_| SendFailure::Io)?;
             match queued {
