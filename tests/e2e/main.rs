@@ -6,6 +6,7 @@ mod access_log;
 mod admin;
 mod admission;
 mod basics;
+mod blocked;
 mod bodies;
 mod breakers;
 mod churn;
