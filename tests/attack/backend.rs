@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,6 +11,11 @@ use tokio::task::JoinHandle;
 
 /// Bytes of the answer to `/big`: a gigabyte.
 pub(crate) const BIG: u64 = 1 << 30;
+
+/// Bytes of a large answer that are sent at once, and the time between two of those: fast, but not so fast that the machine has
+/// nothing else to do until all buffers are full.
+const PIECE: usize = 64 * 1024;
+const PIECE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A server. It ends, and cuts its connections, with the value.
 #[derive(Debug)]
@@ -23,7 +29,12 @@ pub(crate) struct Backend {
 impl Backend {
     /// Starts one.
     pub(crate) async fn new() -> Backend {
-        let listener = TcpListener::bind(("127.0.0.2", 0)).await.expect("a port");
+        Backend::at(([127, 0, 0, 2], 0).into()).await
+    }
+
+    /// The same at an address of one's own.
+    pub(crate) async fn at(address: SocketAddr) -> Backend {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let sent = Arc::new(AtomicU64::new(0));
         let counted = sent.clone();
@@ -112,12 +123,13 @@ async fn try_serve(mut stream: TcpStream, sent: Arc<AtomicU64>) -> std::io::Resu
 async fn big(stream: &mut TcpStream, sent: &AtomicU64) -> std::io::Result<()> {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BIG}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
-    let piece = vec![b'x'; 64 * 1024];
+    let piece = vec![b'x'; PIECE];
     let mut left = BIG;
     while left > 0 {
         let count = stream.write(&piece).await? as u64;
         sent.fetch_add(count, Ordering::Relaxed);
         left -= count.min(left);
+        tokio::time::sleep(PIECE_INTERVAL).await;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::clients1::connect;
 const FLOOD: usize = 20_000;
 
 /// How long those who are thrown out stay away.
-const PAUSE_MS: u64 = 20;
+const PAUSE_MS: u64 = 100;
 
 type Field<'a> = (&'a [u8], &'a [u8]);
 

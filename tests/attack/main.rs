@@ -13,8 +13,10 @@
 mod attacker;
 mod backend;
 mod bystander;
+mod chaos;
 mod clients1;
 mod clients2;
+mod proxy;
 mod report;
 mod stage;
 mod tools;
@@ -55,7 +57,7 @@ fn attacks() -> Vec<Attack> {
 
 #[test]
 fn who_behaves_is_served() {
-    let core = stage::share_cores();
+    let core = proxy::share_cores();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(endure_all(core));
 }
@@ -72,6 +74,7 @@ async fn endure_all(core: Option<usize>) {
         println!("{row}");
         rows.push(row);
     }
+    stage.ended().await;
     println!("{}", report::table(&rows));
     let wrong: Vec<String> = rows.iter().flat_map(|row| row.wrong(stage.is_measured(), first)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

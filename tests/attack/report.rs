@@ -57,6 +57,8 @@ impl Row {
         let after = self.after;
         check(after.clients == 0.0, format!("{} client connections are left", after.clients));
         check(after.requests == 0, format!("{} requests are left in flight", after.requests));
+        let upstreams = after.upstreams == 0.0 || !measured;
+        check(upstreams, format!("{} connections to upstreams are left", after.upstreams));
         let (quiet, loud) = (self.quiet.quantile(990), self.loud.quantile(990));
         let bound =
             if measured { (quiet * P99_FACTOR_MAX).max(P99_MICROS_MIN) } else { SHORT_P99_MICROS_MAX };
