@@ -45,7 +45,7 @@ pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Action::Apply(arguments) => apply(arguments),
-        Action::Remove(arguments) => run(arguments, |settings, _| tell(redirect::remove(settings))),
+        Action::Remove(arguments) => apply(&arguments.to_remove()),
         Action::Verify(arguments) => run(arguments, verify),
     }
 }
@@ -54,7 +54,9 @@ pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
 /// said by arguments too.
 fn apply(arguments: &redirect::Arguments) -> ExitCode {
     run(arguments, |settings, host| {
-        if settings.dry_run {
+        if settings.dry_run && settings.cleanup_only {
+            say(&["all redirect rules would be removed\n".to_owned()]);
+        } else if settings.dry_run {
             say(&[redirect::print(settings)]);
         } else if settings.cleanup_only {
             return tell(redirect::remove(settings));

@@ -6,6 +6,7 @@
 use super::iptables::{self, State};
 use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, tidy, variants,
+    warn_of_doubtful,
 };
 use super::network::{self, Step};
 use super::nftables;
@@ -96,27 +97,42 @@ impl Changes {
         // Noted before it is done: one table may be changed when the next one fails.
         self.note(Change::Iptables(target.clone()), said);
         let changed = change_tables(&target.tools, &target.before, &target.wanted);
-        changed.map_err(|failure| failure.to_string())
+        changed.map_err(|failure| failure.to_string())?;
+        if !target.before.is_empty() {
+            tidy(&target.tools, target.family, &target.before);
+            warn_of_doubtful(&target.tools, &target.conceivable);
+        }
+        Ok(())
     }
 
-    /// Takes all back; says how many there were.
-    fn take_back(&mut self) -> Result<usize, Failure> {
+    /// Takes all back; says how many there were, or what could not be taken back. All the rest is.
+    fn take_back(&mut self) -> Result<usize, String> {
         let count = self.made.len();
+        let mut failures = Vec::new();
         while let Some(change) = self.made.pop() {
-            match change {
-                Change::Iptables(Target { tools, family, conceivable, before, wanted }) => {
-                    let now = look(&tools, &conceivable)?;
-                    change_tables(&tools, &now, &before)?;
-                    if before.is_empty() {
-                        tidy(&tools, family, &wanted);
-                    }
-                }
-                Change::Nftables(before) => nft(&(nftables::removal() + &before))?,
-                Change::Added(step) => drop(step.remove()?),
-                Change::Removed(step) => drop(step.add()?),
+            if let Err(failure) = undo(&change) {
+                failures.push(failure.to_string());
             }
         }
-        Ok(count)
+        if failures.is_empty() { Ok(count) } else { Err(failures.join("; ")) }
+    }
+}
+
+fn undo(change: &Change) -> Result<(), Failure> {
+    match change {
+        Change::Iptables(Target { tools, family, conceivable, before, .. }) => {
+            let now = look(tools, conceivable)?;
+            if now != *before {
+                change_tables(tools, &now, before)?;
+            }
+            if before.is_empty() {
+                tidy(tools, *family, &now);
+            }
+            Ok(())
+        }
+        Change::Nftables(before) => nft(&(nftables::removal() + before)),
+        Change::Added(step) => step.remove().map(drop),
+        Change::Removed(step) => step.add().map(drop),
     }
 }
 

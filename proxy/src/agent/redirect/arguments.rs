@@ -132,3 +132,10 @@ pub(crate) struct Arguments {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) cleanup_only: Option<String>,
 }
+
+impl Arguments {
+    /// The same arguments, to remove the rules.
+    pub(crate) fn to_remove(&self) -> Arguments {
+        Arguments { cleanup_only: Some("true".to_owned()), ..self.clone() }
+    }
+}

@@ -38,6 +38,11 @@ impl Part {
     fn hooks(&self) -> impl Iterator<Item = &String> {
         self.rules.iter().filter(|rule| BUILT_IN.contains(&chain_of(rule)))
     }
+
+    /// The kernel's chains in which there are rules.
+    pub(crate) fn hooked(&self) -> impl Iterator<Item = &str> {
+        BUILT_IN.into_iter().filter(|chain| self.hooks().any(|rule| chain_of(rule) == *chain))
+    }
 }
 
 /// What should be in the tables.
@@ -93,11 +98,38 @@ pub(crate) fn found(saved: &str) -> State {
     state
 }
 
+/// Whether there is a table, by what iptables-save prints.
+pub(crate) fn has_table(saved: &str, table: Table) -> bool {
+    saved.lines().any(|line| line.strip_prefix('*').is_some_and(|name| name.trim() == table.name()))
+}
+
 /// Rules that are wanted in the kernel's chains and cannot be told from somebody else's by where they lead; iptables
 /// has to be asked whether they are there.
 pub(crate) fn plain_hooks(wanted: &State) -> impl Iterator<Item = (Table, &String)> {
     let hooks = wanted.iter().flat_map(|(table, part)| part.hooks().map(|rule| (*table, rule)));
     hooks.filter(|(_, rule)| words(rule, "-j").is_none_or(|to| !to.starts_with(PREFIX)))
+}
+
+/// Rules in the kernel's chains that leave an interface alone, as ours do, and are not conceivable: they may be of
+/// former arguments, or somebody else's.
+pub(crate) fn doubtful(saved: &str, conceivable: &State) -> Vec<String> {
+    let known: Vec<_> = plain_hooks(conceivable).map(|(table, rule)| (table, body(rule))).collect();
+    let mut doubtful = Vec::new();
+    let mut table = None;
+    for text in saved.lines() {
+        if let Some(name) = text.strip_prefix('*') {
+            table = [Table::Mangle, Table::Nat].into_iter().find(|table| table.name() == name.trim());
+        }
+        let words = body(text);
+        let shape = matches!(
+            words.as_slice(),
+            ["PREROUTING", "-i", _, "-j", "RETURN"] | ["OUTPUT", "-o", _, "-j", "RETURN"]
+        );
+        if let Some(table) = table.filter(|table| shape && !known.contains(&(*table, words))) {
+            doubtful.push(format!("`{text}` in table {}", table.name()));
+        }
+    }
+    doubtful
 }
 
 /// All rules that are wanted.

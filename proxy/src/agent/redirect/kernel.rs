@@ -4,7 +4,7 @@ use super::iptables::{self, State};
 use super::nftables;
 use super::rule::{Family, Rule, Table};
 use super::rules::rules;
-use super::settings::{Mode, Settings, Variant};
+use super::settings::{InboundPorts, Mode, Settings, Variant};
 use super::tools::{self, Failure, Iptables};
 
 /// All rules that these settings may have brought about, whatever the mode and the machine's addresses were then.
@@ -14,21 +14,33 @@ pub(super) fn conceivable(settings: &Settings) -> Vec<Rule> {
 
 /// Settings that ask for everything that these may have asked for.
 pub(super) fn conceivable_settings(settings: &Settings) -> Settings {
-    Settings { mode: Mode::Tproxy, ipv6: true, ..settings.clone() }
+    let inbound = InboundPorts::AllExcept(Vec::new());
+    Settings { mode: Mode::Tproxy, inbound, ipv6: true, ..settings.clone() }
 }
 
 /// What of ours is in the tables. Rules in the kernel's chains that do not lead to a chain of ours are ours if they are
 /// among the conceivable ones.
 pub(super) fn look(tools: &Iptables, conceivable: &State) -> Result<State, Failure> {
-    let mut state = iptables::found(&tools.saved()?);
+    let saved = tools.saved()?;
+    let mut state = iptables::found(&saved);
     if !state.is_empty() {
         for (table, rule) in iptables::plain_hooks(conceivable) {
-            if tools.has(table.name(), &iptables::check(rule)) {
+            // Asking about a table of the old iptables that is not there would make it.
+            if iptables::has_table(&saved, table) && tools.has(table.name(), &iptables::check(rule)) {
                 state.entry(table).or_default().rules.push(rule.clone());
             }
         }
     }
     Ok(state)
+}
+
+/// Says which rules stay that may have been ours under other arguments.
+pub(super) fn warn_of_doubtful(tools: &Iptables, conceivable: &State) {
+    for rule in iptables::doubtful(&tools.saved().unwrap_or_default(), conceivable) {
+        tracing::warn!(
+            "{tools}: {rule} stays; if it was applied with -c or -k, remove the rules with that argument"
+        );
+    }
 }
 
 /// Takes one state out and puts another one in.
@@ -68,19 +80,21 @@ pub(super) fn count(state: &State) -> String {
     }
 }
 
-/// Deletes tables that iptables has made in nftables and that nothing is in any more. Whoever wants one again, makes it
-/// again. One that somebody has just put a rule in stays, because its chain cannot be deleted then; without nft, all do.
-pub(super) fn tidy(tools: &Iptables, family: Family, tables: &State) {
+/// Deletes chains and tables that iptables has made in nftables for rules of ours and in which nothing is any more.
+/// Whoever wants one again, makes it again. One that somebody has just put a rule in stays, because it cannot be deleted
+/// then; without nft, all do.
+pub(super) fn tidy(tools: &Iptables, family: Family, removed: &State) {
     if *tools != Iptables::of(family, Variant::Nft) {
         return;
     }
     let family = nftables::ip(family);
-    for table in tables.keys().map(|table| table.name()) {
-        if let Ok(listing) = tools::run("nft", &["list", "table", family, table], None)
-            && let Some(deletion) = nftables::deletion(family, table, &listing)
+    for (table, part) in removed {
+        let hooked: Vec<&str> = part.hooked().collect();
+        if let Ok(listing) = tools::run("nft", &["list", "table", family, table.name()], None)
+            && let Some(deletion) = nftables::deletion(family, table.name(), &listing, &hooked)
             && let Err(failure) = nft(&deletion)
         {
-            tracing::debug!(%failure, "a table stays");
+            tracing::debug!(%failure, "an empty chain stays");
         }
     }
 }

@@ -71,7 +71,11 @@ impl Step {
             }
             Step::Rule { family, mark, table } => {
                 let end = format!("fwmark {mark:#x} lookup {table}");
-                let rules = ip(&[option(family), "rule", "show"])?;
+                let rules = match ip(&[option(family), "rule", "show"]) {
+                    // IPv6 may be switched off, and then there is nothing.
+                    Err(failure) if family == Family::V6 && !failure.is_missing() => String::new(),
+                    rules => rules?,
+                };
                 rules.lines().any(|line| line.trim_end().ends_with(&end))
             }
             Step::Route { family, table } => {

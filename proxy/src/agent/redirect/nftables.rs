@@ -51,26 +51,33 @@ pub(crate) fn replacement(rules: &[Rule]) -> String {
     text
 }
 
-/// Input of nft that deletes a table of which this is the listing, if it is empty: the kernel's chains without rules, as
-/// iptables makes them. A chain that has got a rule meanwhile makes it fail.
-pub(crate) fn deletion(family: &str, table: &str, listing: &str) -> Option<String> {
+/// Input of nft that deletes those of the chains `hooked` that are empty: hooked in, and without rules. With them goes
+/// the table of which this is the listing, if there is nothing else in it. A chain that has got a rule meanwhile makes
+/// all of it fail. `None` when there is nothing to delete.
+pub(crate) fn deletion(family: &str, table: &str, listing: &str, hooked: &[&str]) -> Option<String> {
     let mut text = String::new();
-    let (mut chains, mut hooks) = (0, 0);
+    let (mut chain, mut is_empty, mut is_last) = ("", false, true);
     for line in listing.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["table", ..] | ["}"] => {}
-            ["chain", chain, "{"] => {
-                let _ = writeln!(text, "delete chain {family} {table} {chain}");
-                chains += 1;
+            ["table", ..] => {}
+            ["chain", name, "{"] => (chain, is_empty) = (name, false),
+            ["type", .., "policy", "accept;"] if hooked.contains(&chain) => is_empty = true,
+            ["}"] if chain.is_empty() => {}
+            ["}"] => {
+                if is_empty {
+                    let _ = writeln!(text, "delete chain {family} {table} {chain}");
+                }
+                is_last &= is_empty;
+                chain = "";
             }
-            ["type", .., "policy", "accept;"] => hooks += 1,
-            _ => return None,
+            _ => (is_empty, is_last) = (false, false),
         }
     }
-    let _ = writeln!(text, "delete table {family} {table}");
-    // A chain that is not hooked in is somebody's own.
-    (chains == hooks).then_some(text)
+    if is_last {
+        let _ = writeln!(text, "delete table {family} {table}");
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 fn push_table(text: &mut String, table: Table, rules: &[&Rule]) {

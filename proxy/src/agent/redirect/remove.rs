@@ -3,6 +3,7 @@
 use super::iptables::{self, State};
 use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, tidy, variants,
+    warn_of_doubtful,
 };
 use super::network;
 use super::nftables;
@@ -30,6 +31,7 @@ pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
                 Ok(state) => match change_tables(&tools, &state, &State::new()) {
                     Ok(()) => {
                         tidy(&tools, family, &state);
+                        warn_of_doubtful(&tools, &conceivable);
                         said.push(format!("{tools}: {} removed", count(&state)));
                     }
                     Err(failure) => failures.push(failure.to_string()),

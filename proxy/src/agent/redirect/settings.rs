@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arguments::Arguments;
-use super::host::Host;
+use super::host::{Families, Host};
 use super::rule::{Cidr, Interface, Owner};
 
 pub(crate) use parse::Value;
@@ -176,7 +176,13 @@ impl Settings {
         let flag = |given: &Option<String>, flag, variables: &[&str]| {
             value(given, flag, variables, "false").boolean()
         };
-        let ip = host.families(flag(&a.dual_stack, "--dual-stack", &["ISTIO_DUAL_STACK", "DUAL_STACK"])?)?;
+        let cleanup_only = flag(&a.cleanup_only, "--cleanup-only", &["CLEANUP_ONLY"])?;
+        let dual_stack = flag(&a.dual_stack, "--dual-stack", &["ISTIO_DUAL_STACK", "DUAL_STACK"])?;
+        let ip = match host.families(dual_stack) {
+            // Rules are removed whatever the network looks like by now.
+            Err(_) if cleanup_only => Families { v4: true, v6: true },
+            ip => ip?,
+        };
         let (users, groups) = proxy_owners(a, host)?;
         let everywhere = flag(&a.capture_all_dns, "--capture-all-dns", &["CAPTURE_ALL_DNS"])?;
         let dns = flag(&a.redirect_dns, "--redirect-dns", &["ISTIO_META_DNS_CAPTURE", "REDIRECT_DNS"])?;
@@ -207,7 +213,7 @@ impl Settings {
             exclude_interfaces: exclude_interfaces.interfaces()?,
             owner_groups: owner_groups(host)?,
             loopback: host.variable("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "127.0.0.1/32").loopback()?,
-            dns: if dns { host.dns(everywhere)? } else { None },
+            dns: if dns && !cleanup_only { host.dns(everywhere)? } else { None },
             drop_invalid: flag(&a.drop_invalid, "--drop-invalid", &["INVALID_DROP", "DROP_INVALID"])?,
             ipv4: ip.v4,
             ipv6: ip.v6,
@@ -215,7 +221,7 @@ impl Settings {
             dry_run: flag(&a.dry_run, "--dry-run", &["DRY_RUN"])?,
             skip_rule_apply: flag(&a.skip_rule_apply, "--skip-rule-apply", &["SKIP_RULE_APPLY"])?,
             run_validation: flag(&a.run_validation, "--run-validation", &["RUN_VALIDATION"])?,
-            cleanup_only: flag(&a.cleanup_only, "--cleanup-only", &["CLEANUP_ONLY"])?,
+            cleanup_only,
             reconcile: flag(&a.reconcile, "--reconcile", &["RECONCILE"])?,
             force_apply: flag(&a.force_apply, "--force-apply", &["FORCE_APPLY"])?,
             probe_port: value(

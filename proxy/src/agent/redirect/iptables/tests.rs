@@ -86,3 +86,10 @@ fn iptables_is_asked_about_rules_that_lead_nowhere_of_ours() {
     let asked: Vec<_> = plain_hooks(&wanted).map(|(_, rule)| check(rule).join(" ")).collect();
     assert_eq!(asked, ["-C PREROUTING -i vm0 -j RETURN"]);
 }
+
+#[test]
+fn what_may_be_ours_or_not_is_told() {
+    assert_eq!(doubtful(SAVED, &State::new()), ["`-A PREROUTING -i eth1 -j RETURN` in table nat"]);
+    let conceivable = state(&[], &["-A PREROUTING -i eth1 -j RETURN"]);
+    assert!(doubtful(SAVED, &conceivable).is_empty());
+}

@@ -40,16 +40,35 @@ table inet istio-proxy-raw {
 }
 
 #[test]
-fn only_empty_tables_of_iptables_are_deleted() {
-    let check = |chain: &str, expected: Option<&str>| {
-        let listing =
-            format!("# Warning: managed\ntable ip nat {{\n\tchain PREROUTING {{\n{chain}\t}}\n}}\n");
-        assert_eq!(deletion("ip", "nat", &listing).as_deref(), expected, "{chain}");
+fn only_what_is_empty_is_deleted() {
+    let check = |chains: &str, expected: Option<&str>| {
+        let listing = format!("# Warning: managed\ntable ip nat {{\n{chains}}}\n");
+        assert_eq!(
+            deletion("ip", "nat", &listing, &["PREROUTING", "OUTPUT"]).as_deref(),
+            expected,
+            "{chains}"
+        );
     };
-    let hook = "\t\ttype nat hook prerouting priority dstnat; policy accept;\n";
-    check(hook, Some("delete chain ip nat PREROUTING\ndelete table ip nat\n"));
-    check(&hook.replace("accept", "drop"), None);
-    check(&format!("{hook}\t\tcounter packets 0 bytes 0 accept\n"), None);
-    // A chain of somebody's own.
-    check("", None);
+    let prerouting =
+        "\tchain PREROUTING {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\t}\n";
+    let output = "\tchain OUTPUT {\n\t\ttype nat hook output priority -100; policy accept;\n\t}\n";
+    let rule = "policy accept;\n\t\tcounter packets 0 bytes 0 accept\n";
+    let input = output.replace("OUTPUT", "INPUT").replace("output", "input");
+    let gone = "delete chain ip nat PREROUTING\n";
+    check(prerouting, Some(&format!("{gone}delete table ip nat\n")));
+    check(
+        &format!("{prerouting}{output}"),
+        Some(&format!("{gone}delete chain ip nat OUTPUT\ndelete table ip nat\n")),
+    );
+    check("", Some("delete table ip nat\n"));
+    check(&prerouting.replace("accept", "drop"), None);
+    check(&prerouting.replace("policy accept;\n", rule), None);
+    // What is somebody's stays, and so does the table then.
+    check(&format!("\tchain THEIRS {{\n\t}}\n{prerouting}"), Some(gone));
+    check(&format!("{prerouting}{input}"), Some(gone));
+    check(
+        &format!("{}{output}", prerouting.replace("policy accept;\n", rule)),
+        Some("delete chain ip nat OUTPUT\n"),
+    );
+    check(&format!("\tset theirs {{\n\t\ttype inet_service\n\t}}\n{prerouting}"), Some(gone));
 }

@@ -78,6 +78,9 @@ fn a_host_without_a_network_is_refused() {
     let lonely = Host { addresses: Ok(vec![IpAddr::from([127, 0, 0, 1])]), ..host(&[]) };
     let why = settings(&[], &lonely).expect_err("no addresses");
     assert!(why.starts_with("no interface has an address"), "{why}");
+    let removal =
+        settings(&["--cleanup-only", "--redirect-dns"], &lonely).expect("rules can be removed still");
+    assert!(removal.cleanup_only && removal.dns.is_none());
 }
 
 #[test]
