@@ -4,5 +4,7 @@
 
 mod namespace;
 mod pods;
+mod redirect;
+mod redirect_traffic;
 mod shop;
 mod swap;

@@ -51,6 +51,11 @@ impl Namespace {
         Some(namespace)
     }
 
+    /// What it is called, for `ip`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Gives the namespace an address.
     pub fn add_address(&self, address: IpAddr) {
         let bits = if address.is_ipv4() { 32 } else { 128 };
