@@ -257,6 +257,41 @@ fn rules_in_another_place_are_refused_or_replaced() {
 }
 
 #[test]
+fn those_who_apply_at_the_same_time_do_not_undo_each_other() {
+    const TEST: &str = "netns::redirect::those_who_apply_at_the_same_time_do_not_undo_each_other";
+    for back_end in BACK_ENDS {
+        let Some(namespace) = namespace(TEST) else { return };
+        namespace.run(|| async move {
+            std::thread::scope(|scope| {
+                let apply = || redirect(&everything("apply", back_end, "TPROXY"));
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(apply)).collect();
+                for one in all {
+                    let (status, said) = one.join().expect("it ends");
+                    assert_eq!(status, 0, "{back_end}: {said}");
+                }
+            });
+            let (status, said) = redirect(&everything("verify", back_end, "TPROXY"));
+            assert_eq!(status, 0, "{back_end}: {said}");
+        });
+    }
+}
+
+#[test]
+fn the_environment_counts() {
+    const TEST: &str = "netns::redirect::the_environment_counts";
+    let Some(namespace) = namespace(TEST) else { return };
+    namespace.run(|| async move {
+        let mut command = Command::new(binary::weft());
+        command.args(["redirect", "print"]).env("ISTIO_INBOUND_PORTS", "81").env("ISTIO_DUAL_STACK", "true");
+        let output = command.output().expect("weft can be run");
+        let printed = String::from_utf8(output.stdout).expect("text");
+        let caught = "-A ISTIO_INBOUND -p tcp --dport 81 -j ISTIO_IN_REDIRECT\n";
+        assert_eq!(printed.matches(caught).count(), 2, "{printed}");
+        assert!(printed.ends_with("END\nip -6 addr add ::6/128 dev lo\n"), "{printed}");
+    });
+}
+
+#[test]
 fn the_iptables_that_has_rules_is_used() {
     const TEST: &str = "netns::redirect::the_iptables_that_has_rules_is_used";
     for (filled, used) in [(None, "nft"), (Some("nft"), "nft"), (Some("legacy"), "legacy")] {

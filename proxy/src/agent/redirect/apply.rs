@@ -8,6 +8,7 @@ use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, tidy, variants,
     warn_of_doubtful,
 };
+use super::lock::Lock;
 use super::network::{self, Step};
 use super::nftables;
 use super::rule::{Family, Rule};
@@ -21,6 +22,7 @@ use super::tools::{Failure, Iptables};
 ///
 /// A sentence that says what is wrong and what to do. Then nothing has changed, or the sentence says what has.
 pub(crate) fn apply(settings: &Settings) -> Result<Vec<String>, String> {
+    let _lock = Lock::take()?;
     let mut changes = Changes::default();
     let result = take(settings, &mut changes);
     result.map_err(|why| match changes.take_back() {

@@ -17,6 +17,7 @@ mod arguments;
 mod host;
 mod iptables;
 mod kernel;
+mod lock;
 mod network;
 mod nftables;
 mod print;

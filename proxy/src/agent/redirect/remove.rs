@@ -5,6 +5,7 @@ use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, tidy, variants,
     warn_of_doubtful,
 };
+use super::lock::Lock;
 use super::network;
 use super::nftables;
 use super::rule::Family;
@@ -17,6 +18,7 @@ use super::tools::Iptables;
 ///
 /// What could not be taken away, and why. All the rest is.
 pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
+    let _lock = Lock::take()?;
     let rules = conceivable(settings);
     let (mut said, mut failures) = (Vec::new(), Vec::new());
     let mut works = false;
