@@ -52,7 +52,7 @@ pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
 
 /// Applies redirect rules as istio-iptables does: what is not to be applied, removed instead or proved in the end is
 /// said by arguments too.
-fn apply(arguments: &redirect::Arguments) -> ExitCode {
+pub(super) fn apply(arguments: &redirect::Arguments) -> ExitCode {
     run(arguments, |settings, host| {
         if settings.dry_run && settings.cleanup_only {
             say(&["all redirect rules would be removed\n".to_owned()]);

@@ -89,7 +89,7 @@ pub(crate) enum Backend {
     Nftables,
 }
 
-/// What is to be done; the first four fields say with what and to whom, the last ones what and how.
+/// What is to be done: which rules, and from `dry_run` on what is done with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// Where outbound connections go.
