@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::istio::{DestinationRule, ProxyConfig, VirtualService};
+use crate::istio::{
+    AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, ProxyConfig, RequestAuthentication,
+    ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
+};
 use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, Service};
 use crate::mesh::MeshConfig;
 use crate::origin::{ObjectRef, Origin, Place};
@@ -106,6 +109,20 @@ pub struct Objects {
     pub destination_rules: BTreeMap<Key, Arc<Object<DestinationRule>>>,
     /// Settings of proxies.
     pub proxy_configs: BTreeMap<Key, Arc<Object<ProxyConfig>>>,
+    /// Gateways.
+    pub gateways: BTreeMap<Key, Arc<Object<Gateway>>>,
+    /// Service entries.
+    pub service_entries: BTreeMap<Key, Arc<Object<ServiceEntry>>>,
+    /// Workload entries.
+    pub workload_entries: BTreeMap<Key, Arc<Object<WorkloadEntry>>>,
+    /// Sidecars.
+    pub sidecars: BTreeMap<Key, Arc<Object<Sidecar>>>,
+    /// Peer authentications.
+    pub peer_authentications: BTreeMap<Key, Arc<Object<PeerAuthentication>>>,
+    /// Request authentications.
+    pub request_authentications: BTreeMap<Key, Arc<Object<RequestAuthentication>>>,
+    /// Authorization policies.
+    pub authorization_policies: BTreeMap<Key, Arc<Object<AuthorizationPolicy>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
     /// What is refused, was never good, and was to guard something: that is closed until it is corrected.
@@ -140,6 +157,20 @@ pub enum AnyObject {
     DestinationRule(Arc<Object<DestinationRule>>),
     /// `networking.istio.io` ProxyConfig.
     ProxyConfig(Arc<Object<ProxyConfig>>),
+    /// `networking.istio.io` Gateway.
+    Gateway(Arc<Object<Gateway>>),
+    /// `networking.istio.io` ServiceEntry.
+    ServiceEntry(Arc<Object<ServiceEntry>>),
+    /// `networking.istio.io` WorkloadEntry.
+    WorkloadEntry(Arc<Object<WorkloadEntry>>),
+    /// `networking.istio.io` Sidecar.
+    Sidecar(Arc<Object<Sidecar>>),
+    /// `security.istio.io` PeerAuthentication.
+    PeerAuthentication(Arc<Object<PeerAuthentication>>),
+    /// `security.istio.io` RequestAuthentication.
+    RequestAuthentication(Arc<Object<RequestAuthentication>>),
+    /// `security.istio.io` AuthorizationPolicy.
+    AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
 }
 
 impl AnyObject {
@@ -153,6 +184,13 @@ impl AnyObject {
             AnyObject::VirtualService(object) => &object.metadata,
             AnyObject::DestinationRule(object) => &object.metadata,
             AnyObject::ProxyConfig(object) => &object.metadata,
+            AnyObject::Gateway(object) => &object.metadata,
+            AnyObject::ServiceEntry(object) => &object.metadata,
+            AnyObject::WorkloadEntry(object) => &object.metadata,
+            AnyObject::Sidecar(object) => &object.metadata,
+            AnyObject::PeerAuthentication(object) => &object.metadata,
+            AnyObject::RequestAuthentication(object) => &object.metadata,
+            AnyObject::AuthorizationPolicy(object) => &object.metadata,
         }
     }
 }
@@ -171,6 +209,15 @@ impl Objects {
             AnyObject::VirtualService(object) => drop(self.virtual_services.insert(key, object)),
             AnyObject::DestinationRule(object) => drop(self.destination_rules.insert(key, object)),
             AnyObject::ProxyConfig(object) => drop(self.proxy_configs.insert(key, object)),
+            AnyObject::Gateway(object) => drop(self.gateways.insert(key, object)),
+            AnyObject::ServiceEntry(object) => drop(self.service_entries.insert(key, object)),
+            AnyObject::WorkloadEntry(object) => drop(self.workload_entries.insert(key, object)),
+            AnyObject::Sidecar(object) => drop(self.sidecars.insert(key, object)),
+            AnyObject::PeerAuthentication(object) => drop(self.peer_authentications.insert(key, object)),
+            AnyObject::RequestAuthentication(object) => {
+                drop(self.request_authentications.insert(key, object));
+            }
+            AnyObject::AuthorizationPolicy(object) => drop(self.authorization_policies.insert(key, object)),
         }
     }
 
@@ -187,6 +234,13 @@ impl Objects {
             AnyObject::VirtualService(_) => drop(self.virtual_services.remove(&key)),
             AnyObject::DestinationRule(_) => drop(self.destination_rules.remove(&key)),
             AnyObject::ProxyConfig(_) => drop(self.proxy_configs.remove(&key)),
+            AnyObject::Gateway(_) => drop(self.gateways.remove(&key)),
+            AnyObject::ServiceEntry(_) => drop(self.service_entries.remove(&key)),
+            AnyObject::WorkloadEntry(_) => drop(self.workload_entries.remove(&key)),
+            AnyObject::Sidecar(_) => drop(self.sidecars.remove(&key)),
+            AnyObject::PeerAuthentication(_) => drop(self.peer_authentications.remove(&key)),
+            AnyObject::RequestAuthentication(_) => drop(self.request_authentications.remove(&key)),
+            AnyObject::AuthorizationPolicy(_) => drop(self.authorization_policies.remove(&key)),
         }
     }
 }

@@ -372,7 +372,7 @@ async fn those_who_do_not_read_stop_nobody_else() {
     }
     proxy.figure_is("catalog", "rq_active", STALLED.into()).await;
     // Long enough for all windows to fill.
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     while began.elapsed() < 4 * STOPPED {
         let answer = ask(proxy.listener(0), "GET / HTTP/1.1\nHost: catalog\n\n").await;
         assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 5));

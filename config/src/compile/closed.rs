@@ -23,6 +23,9 @@ pub(super) fn transport(scope: &Scope<'_>, service: &Service<'_>) -> Option<Tran
 /// Whether `guard` would hold for `service`, as the proxy sees it. One whose host cannot be read may be for any service
 /// of its namespace; in the root namespace, for all.
 fn guards(guard: &RefusedGuard, scope: &Scope<'_>, service: &Service<'_>) -> bool {
+    if !is_of_services(guard) {
+        return false;
+    }
     let namespace = &guard.origin.object.namespace;
     let of_service = namespace == service.namespace();
     let of_root = **namespace == *scope.root_namespace;
@@ -37,9 +40,14 @@ fn guards(guard: &RefusedGuard, scope: &Scope<'_>, service: &Service<'_>) -> boo
     *host == *service.host
 }
 
+/// Whether `guard` is a DestinationRule, and not a policy for inbound traffic.
+fn is_of_services(guard: &RefusedGuard) -> bool {
+    &*guard.origin.object.kind == "DestinationRule"
+}
+
 /// Finds what is closed.
 pub(super) fn find(scope: &Scope<'_>, findings: &mut Findings) {
-    for RefusedGuard { origin, host } in &scope.objects.refused_guards {
+    for RefusedGuard { origin, host } in scope.objects.refused_guards.iter().filter(|it| is_of_services(it)) {
         let closed = match host {
             Some(host) => format!("`{host}`"),
             None => format!("every service of namespace {}", origin.object.namespace),

@@ -7,12 +7,24 @@
 //!
 //! Unions (Istio's `oneof`) are structs of options: an enum would lose the place of an error inside of it.
 
+mod authorization_policy;
 mod destination_rule;
+mod gateway;
+mod peer_authentication;
 mod proxy_config;
+mod request_authentication;
+mod service_entry;
+mod sidecar;
 mod value;
 mod virtual_service;
 
+pub use authorization_policy::*;
 pub use destination_rule::*;
+pub use gateway::*;
+pub use peer_authentication::*;
 pub use proxy_config::*;
+pub use request_authentication::*;
+pub use service_entry::*;
+pub use sidecar::*;
 pub use value::*;
 pub use virtual_service::*;

@@ -7,6 +7,7 @@
 
 mod check;
 mod destination_rule;
+mod gateway;
 mod http_extras;
 mod http_match;
 mod http_route;
@@ -19,6 +20,9 @@ mod not_honoured;
 mod proxy_config;
 mod reachability;
 mod references;
+mod security;
+mod service_entry;
+mod sidecar;
 mod traffic_policy;
 mod values;
 mod virtual_service;
@@ -53,6 +57,17 @@ pub fn object(object: &AnyObject) -> Vec<Finding> {
         AnyObject::EndpointSlice(object) => kubernetes::check_endpoint_slice(&mut check, &object.spec),
         AnyObject::ProxyConfig(object) => proxy_config::check(&mut check, &object.spec),
         AnyObject::Pod(object) => proxy_config::check_pod(&mut check, &object.spec),
+        AnyObject::PeerAuthentication(object) => security::peer_authentication(&mut check, &object.spec),
+        AnyObject::RequestAuthentication(object) => {
+            security::request_authentication(&mut check, &object.spec);
+        }
+        AnyObject::AuthorizationPolicy(object) => security::authorization_policy(&mut check, &object.spec),
+        AnyObject::ServiceEntry(object) => service_entry::check(&mut check, &object.spec),
+        AnyObject::WorkloadEntry(object) => {
+            service_entry::check_endpoint(&mut check, "spec", &object.spec);
+        }
+        AnyObject::Sidecar(object) => sidecar::check(&mut check, &object.spec),
+        AnyObject::Gateway(object) => gateway::check(&mut check, &object.spec),
         AnyObject::Namespace(_) | AnyObject::Node(_) => {}
     }
     check.into_findings()

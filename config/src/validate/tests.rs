@@ -1,6 +1,8 @@
 //! Tables of objects and what there is to say about them.
 
 mod destination_rule;
+mod inbound;
+mod mesh_objects;
 mod proxy_config;
 mod virtual_service;
 
@@ -12,14 +14,19 @@ use crate::yaml::{Limits, read_file};
 /// Findings of one object as `SEVERITY CODE PATH`, those of reading it included.
 fn findings(kind: &str, spec: &str) -> Vec<String> {
     let spec = spec.trim_start_matches('\n');
+    let group = if kind.ends_with("tion") || kind.ends_with("Policy") { "security" } else { "networking" };
     let text = format!(
-        "apiVersion: networking.istio.io/v1beta1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec:\n{spec}"
+        "apiVersion: {group}.istio.io/v1beta1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec:\n{spec}"
     );
     let read = read_file(&Arc::from("f.yaml"), &text, &Limits::DEFAULT);
     let [object] = read.objects.as_slice() else { panic!("{:?}\n{text}", read.findings) };
     let mut all = object.findings.clone();
     all.extend(object.value.iter().flat_map(super::object));
-    assert!(all.iter().all(|finding| finding.place.as_ref().is_some_and(|place| place.line > 3)), "{all:?}");
+    let has_place = |line: u32, path: &str| line > 3 || path.is_empty();
+    assert!(
+        all.iter().all(|it| it.place.as_ref().is_some_and(|place| has_place(place.line, &it.path))),
+        "{all:?}"
+    );
     assert!(all.iter().all(|finding| !finding.remedy.is_empty()), "{all:?}");
     all.iter().map(|finding| format!("{} {} {}", finding.severity, finding.code, finding.path)).collect()
 }

@@ -11,14 +11,21 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// What the object at `root` guards: a DestinationRule that asks for TLS, its host.
+    /// What the object at `root` guards: a DestinationRule that asks for TLS, its host; a security policy, what it
+    /// selects, which nobody tries to read where something else in it is wrong.
     pub(super) fn of(kind: Kind, root: &Node<'_>) -> Option<Guard> {
+        if kind.guards_inbound() {
+            return Some(Guard { host: None });
+        }
         let spec = (kind == Kind::DestinationRule).then(|| root.get("spec")).flatten()?;
         asks_for_tls(spec).then(|| Guard { host: host(root) })
     }
 
     /// The same of an object that could not be read to its end: `head` could, `text` is all of it.
     pub(super) fn of_broken(kind: Kind, head: &Node<'_>, text: &str) -> Option<Guard> {
+        if kind.guards_inbound() {
+            return Some(Guard { host: None });
+        }
         (kind == Kind::DestinationRule && text.contains("tls")).then(|| Guard { host: host(head) })
     }
 }
@@ -58,6 +65,7 @@ mod tests {
             let found = Guard::of(Kind::DestinationRule, &root);
             assert_eq!(found.as_ref().map(|guard| guard.host.as_deref()), expected, "{spec}");
             assert_eq!(Guard::of(Kind::VirtualService, &root), None);
+            assert_eq!(Guard::of(Kind::PeerAuthentication, &root), Some(Guard { host: None }));
         };
         check("host: a", None);
         check("host: a, trafficPolicy: {tls: {mode: SIMPLE}}", Some(Some("a")));

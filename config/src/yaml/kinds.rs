@@ -14,6 +14,13 @@ pub(crate) enum Kind {
     VirtualService,
     DestinationRule,
     ProxyConfig,
+    Gateway,
+    ServiceEntry,
+    WorkloadEntry,
+    Sidecar,
+    PeerAuthentication,
+    RequestAuthentication,
+    AuthorizationPolicy,
 }
 
 impl Kind {
@@ -24,7 +31,12 @@ impl Kind {
 
     /// Whether it is Istio's, and read strictly.
     pub(crate) fn is_istio(self) -> bool {
-        matches!(self, Kind::VirtualService | Kind::DestinationRule | Kind::ProxyConfig)
+        !matches!(self, Kind::Namespace | Kind::Node | Kind::Service | Kind::EndpointSlice | Kind::Pod)
+    }
+
+    /// Whether its objects guard the inbound traffic of workloads.
+    pub(crate) fn guards_inbound(self) -> bool {
+        matches!(self, Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::AuthorizationPolicy)
     }
 }
 
@@ -34,7 +46,7 @@ pub(crate) enum Recognized {
     /// Reads it.
     Read(Kind),
     /// Knows it, but does not honour it yet.
-    NotHonoured(NotHonoured),
+    NotHonoured,
     /// Skips it: it is not for a proxy.
     Skipped,
     /// Refuses it: it looks like one of these and is none, so that it is not known which object it is.
@@ -48,15 +60,6 @@ pub(crate) enum Recognized {
     },
 }
 
-/// What is lost while a kind is not honoured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotHonoured {
-    /// It guards inbound traffic, which weft does not serve yet.
-    GuardsInbound,
-    /// It does something else.
-    Other,
-}
-
 /// One kind of Istio's.
 struct IstioKind {
     group: &'static str,
@@ -68,23 +71,27 @@ struct IstioKind {
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 const ALL: &[&str] = &["v1", "v1beta1", "v1alpha3"];
-const OTHER: Recognized = Recognized::NotHonoured(NotHonoured::Other);
-const GUARD: Recognized = Recognized::NotHonoured(NotHonoured::GuardsInbound);
+const OTHER: Recognized = Recognized::NotHonoured;
 
 /// All kinds that Istio 1.32 serves, with their versions.
 const ISTIO: &[IstioKind] = &[
     istio(NETWORKING, "VirtualService", ALL, Recognized::Read(Kind::VirtualService)),
     istio(NETWORKING, "DestinationRule", ALL, Recognized::Read(Kind::DestinationRule)),
-    istio(NETWORKING, "Gateway", ALL, OTHER),
-    istio(NETWORKING, "ServiceEntry", ALL, OTHER),
-    istio(NETWORKING, "WorkloadEntry", ALL, OTHER),
+    istio(NETWORKING, "Gateway", ALL, Recognized::Read(Kind::Gateway)),
+    istio(NETWORKING, "ServiceEntry", ALL, Recognized::Read(Kind::ServiceEntry)),
+    istio(NETWORKING, "WorkloadEntry", ALL, Recognized::Read(Kind::WorkloadEntry)),
     istio(NETWORKING, "WorkloadGroup", ALL, OTHER),
-    istio(NETWORKING, "Sidecar", ALL, OTHER),
+    istio(NETWORKING, "Sidecar", ALL, Recognized::Read(Kind::Sidecar)),
     istio(NETWORKING, "EnvoyFilter", &["v1alpha3"], OTHER),
     istio(NETWORKING, "ProxyConfig", &["v1beta1"], Recognized::Read(Kind::ProxyConfig)),
-    istio(SECURITY, "PeerAuthentication", &["v1", "v1beta1"], GUARD),
-    istio(SECURITY, "RequestAuthentication", &["v1", "v1beta1"], GUARD),
-    istio(SECURITY, "AuthorizationPolicy", &["v1", "v1beta1"], GUARD),
+    istio(SECURITY, "PeerAuthentication", &["v1", "v1beta1"], Recognized::Read(Kind::PeerAuthentication)),
+    istio(
+        SECURITY,
+        "RequestAuthentication",
+        &["v1", "v1beta1"],
+        Recognized::Read(Kind::RequestAuthentication),
+    ),
+    istio(SECURITY, "AuthorizationPolicy", &["v1", "v1beta1"], Recognized::Read(Kind::AuthorizationPolicy)),
     istio("telemetry.istio.io", "Telemetry", &["v1", "v1alpha1"], OTHER),
     istio("extensions.istio.io", "WasmPlugin", &["v1alpha1"], OTHER),
     istio("extensions.istio.io", "TrafficExtension", &["v1alpha1"], OTHER),
@@ -168,7 +175,7 @@ mod tests {
         check("v1", "Service", Recognized::Read(Kind::Service));
         check("networking.istio.io/v1alpha3", "VirtualService", Recognized::Read(Kind::VirtualService));
         check("networking.istio.io/v1beta1", "DestinationRule", Recognized::Read(Kind::DestinationRule));
-        check("security.istio.io/v1", "AuthorizationPolicy", GUARD);
+        check("security.istio.io/v1", "AuthorizationPolicy", Recognized::Read(Kind::AuthorizationPolicy));
         check("networking.istio.io/v1alpha3", "EnvoyFilter", OTHER);
         check("apps/v1", "Deployment", Recognized::Skipped);
         check("v1", "ConfigMap", Recognized::Skipped);

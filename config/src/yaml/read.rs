@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::build::build;
 use super::guard::Guard;
 use super::identity::{self, Names, TypeMeta};
-use super::kinds::{Kind, NotHonoured, Recognized, recognize};
+use super::kinds::{Kind, Recognized, recognize};
 use super::limits::Limits;
 use super::lines::FieldLines;
 use super::mesh_map::{self, MeshMap};
@@ -185,9 +185,9 @@ impl FileReader {
                 }
                 Err(problem) => self.unidentified(*problem),
             },
-            Recognized::NotHonoured(lost) => {
+            Recognized::NotHonoured => {
                 let object = identity::object_ref(root, Kind::VirtualService, meta.kind, &mut self.names);
-                self.not_honoured(lost, root.line, object.ok());
+                self.not_honoured(root.line, object.ok());
             }
             Recognized::Skipped => match mesh_map::mesh_map(meta, root, &problems, &mut self.names) {
                 Some(map) => self.read.mesh_maps.push(map),
@@ -233,6 +233,13 @@ impl FileReader {
             Kind::VirtualService => object!(VirtualService, spec(root, problems)),
             Kind::DestinationRule => object!(DestinationRule, spec(root, problems)),
             Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems)),
+            Kind::Gateway => object!(Gateway, spec(root, problems)),
+            Kind::ServiceEntry => object!(ServiceEntry, spec(root, problems)),
+            Kind::WorkloadEntry => object!(WorkloadEntry, spec(root, problems)),
+            Kind::Sidecar => object!(Sidecar, spec(root, problems)),
+            Kind::PeerAuthentication => object!(PeerAuthentication, policy(root, problems)),
+            Kind::RequestAuthentication => object!(RequestAuthentication, policy(root, problems)),
+            Kind::AuthorizationPolicy => object!(AuthorizationPolicy, policy(root, problems)),
         };
         problems.is_empty().then_some(value)
     }
@@ -292,20 +299,14 @@ impl FileReader {
         });
     }
 
-    fn not_honoured(&mut self, lost: NotHonoured, line: u32, object: Option<ObjectRef>) {
-        let what = match lost {
-            NotHonoured::GuardsInbound => {
-                "weft does not honour this kind yet; it guards inbound traffic, which weft does not serve yet"
-            }
-            NotHonoured::Other => "weft does not honour this kind yet; the object has no effect",
-        };
+    fn not_honoured(&mut self, line: u32, object: Option<ObjectRef>) {
         self.read.findings.push(Finding {
             place: Some(Place { file: self.file.clone(), line }),
             severity: Severity::Warning,
             code: code::KIND_NOT_HONOURED,
             object,
             path: String::new(),
-            what: what.to_owned(),
+            what: "weft does not honour this kind yet; the object has no effect".to_owned(),
             remedy: "keep Istio's own proxy where the mesh relies on this object".to_owned(),
         });
     }
@@ -356,6 +357,15 @@ fn spec<T: DeserializeOwned>(root: &Node<'_>, problems: &mut Vec<Problem>) -> Op
         return None;
     };
     typed::read(&entry.value, &path, Unknown::Refused, problems)
+}
+
+/// The `spec` of a security policy, where to say nothing means something: an AuthorizationPolicy without one allows
+/// nothing.
+fn policy<T: DeserializeOwned + Default>(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
+    match root.entry("spec").filter(|entry| !entry.value.is_null()) {
+        Some(_) => spec(root, problems),
+        None => Some(T::default()),
+    }
 }
 
 fn is_list(meta: &TypeMeta<'_>, root: &Node<'_>) -> bool {

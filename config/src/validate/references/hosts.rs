@@ -1,12 +1,12 @@
 //! Hosts of services, and which rules hold for them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::objects::{Key, Object, Objects};
-use crate::validate::names::is_subset;
+use crate::validate::names::{is_subset, overlap};
 
 /// The domain of services, as Istio has it unless told otherwise.
 const SERVICE_DOMAIN: &str = "svc.cluster.local";
@@ -23,6 +23,8 @@ pub(super) struct Hosts<'o> {
     /// Rules by namespace, with their hosts in full.
     rules: BTreeMap<&'o str, Vec<(String, &'o Object<DestinationRule>)>>,
     root_namespace: &'o str,
+    /// Hosts that ServiceEntry objects declare.
+    declared: HashSet<String>,
 }
 
 impl<'o> Hosts<'o> {
@@ -43,13 +45,21 @@ impl<'o> Hosts<'o> {
             rules.entry(rule.namespace().as_ref()).or_default().push((host, rule.as_ref()));
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-        Hosts { services, slices, rules, root_namespace }
+        let declared = objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
+        let declared = declared.map(|host| host.to_lowercase()).collect();
+        Hosts { services, slices, rules, root_namespace, declared }
     }
 
     /// The service of that full host.
     pub(super) fn service(&self, host: &str) -> Option<&'o Object<Service>> {
         let host = host.strip_suffix('.').unwrap_or(host);
         self.services.get(host).copied()
+    }
+
+    /// Whether a ServiceEntry declares that host, or hosts that it stands for or among.
+    pub(super) fn is_declared(&self, host: &str) -> bool {
+        let host = host.to_lowercase();
+        self.declared.contains(&host) || self.declared.iter().any(|declared| overlap(declared, &host))
     }
 
     /// Endpoint slices of a service.

@@ -68,11 +68,14 @@ fn answered_503(what: &str) -> String {
 
 /// Warns of a host that no service has.
 pub(super) fn dangling_host(check: &mut Check<'_>, hosts: &Hosts<'_>, path: &str, written: &str, host: &str) {
+    if hosts.is_declared(host) {
+        return;
+    }
     let completed = with_domain(written);
     let remedy = if written.contains('.') && hosts.service(&completed).is_some() {
         format!("write `{completed}`; only a name without a point is completed")
     } else if written == host {
-        "correct the name, or add the Service; a ServiceEntry is not honoured yet".to_owned()
+        "correct the name, or add the Service or ServiceEntry".to_owned()
     } else {
         format!("correct the name, add the Service, or name its namespace; it is taken to be `{host}`")
     };

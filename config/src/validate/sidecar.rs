@@ -1,0 +1,76 @@
+//! Sidecar: what Istio's own validation refuses, and what is not honoured yet.
+
+use super::check::Check;
+use super::{names, values};
+use crate::finding::code;
+use crate::istio::{CaptureMode, Sidecar, SidecarOutboundTrafficPolicy};
+
+/// Checks one Sidecar.
+pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
+    if let Some(selector) = &spec.workload_selector {
+        names::selector(check, "spec.workloadSelector.labels", &selector.labels);
+    }
+    for (index, egress) in spec.egress.iter().enumerate() {
+        let path = format!("spec.egress[{index}]");
+        if egress.hosts.is_empty() {
+            let what = "an egress listener needs hosts";
+            check.error(code::MISSING_FIELD, &format!("{path}.hosts"), what, "add them, or `*/*` for all");
+        }
+        for (index, host) in egress.hosts.iter().enumerate() {
+            scoped_host(check, &format!("{path}.hosts[{index}]"), host);
+        }
+        let own_socket = egress.port.is_some()
+            || egress.bind.as_deref().is_some_and(|bind| !bind.is_empty())
+            || egress.capture_mode == CaptureMode::None;
+        if own_socket {
+            let what = "weft does not honour listeners of single ports yet: the hosts are reached by all their ports";
+            let remedy = "leave out `port`, `bind` and `captureMode`";
+            check.warning(code::FIELD_NOT_HONOURED, &path, what, remedy);
+        }
+    }
+    for (index, ingress) in spec.ingress.iter().enumerate() {
+        let path = format!("spec.ingress[{index}]");
+        values::port(check, &format!("{path}.port.number"), ingress.port.number);
+        let written = [
+            ("bind", ingress.bind.as_deref().is_some_and(|bind| !bind.is_empty())),
+            ("captureMode", ingress.capture_mode == CaptureMode::None),
+            ("tls", ingress.tls.is_some()),
+            ("connectionPool", ingress.connection_pool.is_some()),
+        ];
+        for (field, _) in written.iter().filter(|(_, written)| *written) {
+            not_honoured(check, &format!("{path}.{field}"), "the port is served without it");
+        }
+        let endpoint = ingress.default_endpoint.as_deref().unwrap_or_default();
+        if endpoint.starts_with("unix://") {
+            let instead = "connections to the port are closed";
+            not_honoured(check, &format!("{path}.defaultEndpoint"), instead);
+        }
+    }
+    if spec.inbound_connection_pool.is_some() {
+        not_honoured(check, "spec.inboundConnectionPool", "there are no such bounds");
+    }
+    if let Some(SidecarOutboundTrafficPolicy { egress_proxy: Some(_), .. }) = &spec.outbound_traffic_policy {
+        let instead = "traffic for hosts that no service has goes where the client wanted to go";
+        not_honoured(check, "spec.outboundTrafficPolicy.egressProxy", instead);
+    }
+}
+
+fn not_honoured(check: &mut Check<'_>, path: &str, instead: &str) {
+    let what = format!("weft does not honour this field yet: {instead}");
+    let remedy = "remove it, or keep Istio's own proxy where the mesh relies on it";
+    check.warning(code::FIELD_NOT_HONOURED, path, what, remedy);
+}
+
+/// `namespace/host`.
+fn scoped_host(check: &mut Check<'_>, path: &str, host: &str) {
+    let Some((namespace, name)) = host.split_once('/') else {
+        let what = format!("`{host}` says no namespace");
+        return check.bad(path, what, "write `namespace/host`; `./host` is the own namespace, `*/host` all");
+    };
+    if !matches!(namespace, "." | "*" | "~") && !names::is_dns_label(namespace) {
+        check.bad(path, format!("`{namespace}` is not a namespace"), "write a namespace, `.`, `*` or `~`");
+    }
+    if name != "*" {
+        names::host(check, path, name);
+    }
+}

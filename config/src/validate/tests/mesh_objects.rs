@@ -1,0 +1,118 @@
+//! ServiceEntry, WorkloadEntry, Sidecar and Gateway.
+
+use super::check;
+
+#[test]
+fn service_entries() {
+    let check = |spec: &str, expected: &[&str]| check("ServiceEntry", &format!("  {{{spec}}}\n"), expected);
+    let port = "ports: [{number: 80, name: http, protocol: HTTP}]";
+    check(&format!("hosts: [a.b], {port}, resolution: DNS"), &[]);
+    check(&format!("hosts: [a.b], addresses: [10.0.0.1, 10.1.0.0/16], {port}"), &[]);
+    check(
+        &format!(
+            "hosts: [a.b], {port}, resolution: STATIC, endpoints: [{{address: 10.0.0.1, ports: {{http: 8080}}}}]"
+        ),
+        &[],
+    );
+    check(port, &["error missing-field spec.hosts"]);
+    check(&format!("hosts: ['*'], {port}"), &["error bad-value spec.hosts[0]"]);
+    check(&format!("hosts: [a.b], addresses: [x], {port}"), &["error bad-value spec.addresses[0]"]);
+    check(
+        "hosts: [a.b], ports: [{number: 80, name: a}, {number: 80, name: a}, {number: 0}]",
+        &[
+            "error bad-value spec.ports[1].number",
+            "error bad-value spec.ports[1].name",
+            "error bad-value spec.ports[2].number",
+            "error missing-field spec.ports[2].name",
+        ],
+    );
+    let endpoint = |address: &str| format!("endpoints: [{{address: {address}}}]");
+    check(
+        &format!("hosts: [a.b], {port}, resolution: STATIC, {}", endpoint("c.d")),
+        &["error bad-value spec.endpoints[0].address"],
+    );
+    check(&format!("hosts: [a.b], {port}, resolution: DNS, {}", endpoint("c.d")), &[]);
+    check(
+        &format!("hosts: [a.b], {port}, {}", endpoint("10.0.0.1")),
+        &["error conflicting-fields spec.resolution"],
+    );
+    check(
+        &format!(
+            "hosts: [a.b], {port}, resolution: STATIC, workloadSelector: {{labels: {{a: b}}}}, {}",
+            endpoint("10.0.0.1")
+        ),
+        &["error conflicting-fields spec.workloadSelector"],
+    );
+    check(
+        &format!("hosts: [a.b], {port}, resolution: STATIC"),
+        &["warning ineffective-value spec.resolution"],
+    );
+    check(&format!("hosts: ['*.b'], {port}, resolution: DNS"), &["error bad-value spec.resolution"]);
+    check(
+        &format!("hosts: ['*.b'], {port}, resolution: DYNAMIC_DNS"),
+        &["warning field-not-honoured spec.resolution"],
+    );
+    check(
+        &format!("hosts: [a.b], {port}, subjectAltNames: [x]"),
+        &["warning field-not-honoured spec.subjectAltNames"],
+    );
+}
+
+#[test]
+fn workload_entries() {
+    let check = |spec: &str, expected: &[&str]| check("WorkloadEntry", &format!("  {{{spec}}}\n"), expected);
+    check("address: 10.0.0.1, labels: {app: a}, serviceAccount: a, weight: 3, locality: r/z", &[]);
+    check("labels: {app: a}", &["error missing-field spec.address"]);
+    check("address: 'unix:///a'", &["warning field-not-honoured spec.address"]);
+    check("address: a.b, ports: {http: 0}", &["error bad-value spec.ports[http]"]);
+    check("address: a.b, network: n", &["warning field-not-honoured spec.network"]);
+}
+
+#[test]
+fn sidecars() {
+    let check = |spec: &str, expected: &[&str]| check("Sidecar", &format!("  {{{spec}}}\n"), expected);
+    check(
+        "egress: [{hosts: ['./*', 'ops/*', '*/a.b', '~/*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
+        &[],
+    );
+    check("egress: [{}]", &["error missing-field spec.egress[0].hosts"]);
+    check("egress: [{hosts: [a]}]", &["error bad-value spec.egress[0].hosts[0]"]);
+    check("egress: [{hosts: ['a_b/*']}]", &["error bad-value spec.egress[0].hosts[0]"]);
+    check(
+        "egress: [{port: {number: 80, protocol: HTTP, name: http}, hosts: ['./*']}]",
+        &["warning field-not-honoured spec.egress[0]"],
+    );
+    let port = "port: {number: 80, protocol: HTTP, name: http}";
+    check(&format!("ingress: [{{{port}, defaultEndpoint: '127.0.0.1:8080'}}]"), &[]);
+    check("ingress: [{port: {number: 0}}]", &["error bad-value spec.ingress[0].port.number"]);
+    check(
+        &format!("ingress: [{{{port}, captureMode: NONE}}]"),
+        &["warning field-not-honoured spec.ingress[0].captureMode"],
+    );
+}
+
+#[test]
+fn gateways() {
+    let check = |server: &str, expected: &[&str]| {
+        check("Gateway", &format!("  {{selector: {{a: b}}, servers: [{{{server}}}]}}\n"), expected);
+    };
+    let http = "port: {number: 80, name: http, protocol: HTTP}";
+    check(&format!("{http}, hosts: [a.b, '*.c', 'shop/*', './d.e', '*']"), &[]);
+    check(&format!("{http}, hosts: [a.b], tls: {{httpsRedirect: true}}"), &[]);
+    check(http, &["error missing-field spec.servers[0].hosts"]);
+    check(&format!("{http}, hosts: ['a_b/c']"), &["error bad-value spec.servers[0].hosts[0]"]);
+    let https = "port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.b]";
+    check(https, &["error missing-field spec.servers[0].tls"]);
+    check(
+        &format!("{https}, tls: {{mode: SIMPLE, credentialName: c}}"),
+        &["warning security-not-enforced spec.servers[0].tls.mode"],
+    );
+    let tls = "port: {number: 443, name: tls, protocol: TLS}, hosts: [a.b]";
+    check(&format!("{tls}, tls: {{mode: PASSTHROUGH}}"), &[]);
+    check(
+        &format!("{tls}, tls: {{mode: AUTO_PASSTHROUGH}}"),
+        &["warning field-not-honoured spec.servers[0].tls.mode"],
+    );
+    let bad = "port: {number: 80, name: x, protocol: UDP}, hosts: [a.b]";
+    check(bad, &["error bad-value spec.servers[0].port.protocol"]);
+}
