@@ -1,6 +1,7 @@
 //! Clusters of the services that the proxy sees, one per port and subset, and their endpoints.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +17,17 @@ use super::{Scope, closed, connection_pool};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
-    CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, HttpProtocol,
-    LoadBalancingPolicy, ServiceRef, SlowStart,
+    CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily,
+    HttpProtocol, LoadBalancingPolicy, ServiceRef, SlowStart,
 };
 
 /// Name of the cluster without endpoints.
 pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Name of the cluster that goes where the client wanted to go.
 pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+
+/// Name of the cluster of inbound ports that no service has.
+pub(super) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 
 const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Envoy's thresholds for a cluster that says none, as istiod leaves `BlackHoleCluster`.
@@ -35,9 +39,28 @@ const MIN_WEIGHT_PERCENT: f64 = 10.0;
 /// Envoy's panic threshold for a cluster that says none.
 const ENVOY_HEALTHY_PANIC_PERCENT: u32 = 50;
 
+/// Istio's default of MeshConfig.dnsRefreshRate.
+const DNS_REFRESH_RATE: Duration = Duration::from_secs(60);
+/// No labels: what everything carries.
+static EVERYTHING: BTreeMap<String, String> = BTreeMap::new();
+
+/// Which addresses are asked for by a proxy that has `ips`.
+fn dns_family(ips: &[IpAddr]) -> DnsFamily {
+    match (ips.iter().any(IpAddr::is_ipv4), ips.iter().any(IpAddr::is_ipv6)) {
+        (true, true) => DnsFamily::All,
+        (false, true) => DnsFamily::V6Only,
+        (_, false) => DnsFamily::V4Only,
+    }
+}
+
 /// The name of the cluster of a service, port and subset; the subset may be empty.
 pub(super) fn cluster_name(subset: &str, host: &str, port: u32) -> String {
     format!("outbound|{port}|{subset}|{host}")
+}
+
+/// The name of the cluster of one of the workload's own ports.
+pub(super) fn inbound_cluster_name(number: u16) -> String {
+    format!("inbound|{number}||")
 }
 
 /// Clusters and endpoints as they are made.
@@ -78,19 +101,23 @@ impl Clusters {
         self.names.get(name.as_str()).cloned().unwrap_or_else(|| name.into())
     }
 
-    fn push(&mut self, cluster: Cluster) {
+    /// Adds a cluster that is no service's.
+    pub(super) fn push(&mut self, cluster: Cluster) {
         self.names.insert(cluster.name.clone());
         self.clusters.push(cluster);
     }
 
     /// The clusters of one port of a service.
     fn add(&mut self, place: &Place<'_>) {
-        let whole = place.cluster(None, place.discovery());
-        let discovery = whole.discovery.clone();
+        let whole = place.cluster(None, place.discovery(None));
+        let passthrough = whole.discovery == DiscoveryType::OriginalDst;
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
             let of_subset = is_passthrough(subset.subset.traffic_policy.as_ref());
-            let discovery = if of_subset { DiscoveryType::OriginalDst } else { discovery.clone() };
+            let discovery = match passthrough || of_subset {
+                true => DiscoveryType::OriginalDst,
+                false => place.discovery(Some(subset)),
+            };
             let cluster = place.cluster(Some(subset), discovery);
             self.push_with_endpoints(place, cluster, Some(subset));
         }
@@ -115,9 +142,21 @@ struct Place<'p> {
 }
 
 impl<'p> Place<'p> {
-    fn discovery(&self) -> DiscoveryType {
+    /// How the endpoints of a subset are found.
+    fn discovery(&self, subset: Option<&RuleSubset<'p>>) -> DiscoveryType {
+        let dns = || {
+            let assignment = self.assigned(Arc::default(), subset);
+            Arc::new(DnsDiscovery {
+                localities: self.endpoints.names(self.members, &assignment, self.scope),
+                refresh_rate: DNS_REFRESH_RATE,
+                respect_ttl: true,
+                family: dns_family(&self.scope.proxy.ips),
+            })
+        };
         match self.service.resolution {
             Resolution::Passthrough => DiscoveryType::OriginalDst,
+            Resolution::Dns => DiscoveryType::StrictDns(dns()),
+            Resolution::DnsRoundRobin => DiscoveryType::LogicalDns(dns()),
             Resolution::ClientSide | Resolution::Alias(_) => DiscoveryType::Eds,
         }
     }
@@ -163,10 +202,11 @@ impl<'p> Place<'p> {
             metadata: ClusterMetadata {
                 services: vec![ServiceRef {
                     host: self.service.host.clone(),
-                    name: self.service.object.name().clone(),
+                    name: self.service.name().clone(),
                     namespace: self.service.namespace().clone(),
                 }],
                 subset: subset_name.into(),
+                external: self.service.is_external(),
                 origin: self.origin(subset),
             },
         }
@@ -185,6 +225,10 @@ impl<'p> Place<'p> {
         let sni = sni(subset_name, &self.service.host, u32::from(self.port.number));
         if let Some(tls) = policy.tls {
             return Transport::told(tls, &sni, self.origin(subset));
+        }
+        // Nobody there would understand it.
+        if self.service.is_external() {
+            return Transport::plain();
         }
         let traffic_policy = match subset {
             None => self.rule.and_then(|rule| rule.traffic_policy),
@@ -207,20 +251,22 @@ impl<'p> Place<'p> {
     }
 
     fn assignment(&self, cluster_name: Arc<str>, subset: Option<&RuleSubset<'p>>) -> ClusterLoadAssignment {
-        let everything = BTreeMap::new();
+        self.endpoints.assign(self.members, self.assigned(cluster_name, subset), self.scope)
+    }
+
+    fn assigned(&self, cluster_name: Arc<str>, subset: Option<&RuleSubset<'p>>) -> Assignment<'p> {
         let policy = self.policy(subset);
         let traffic_policy = match subset {
             None => self.rule.and_then(|rule| rule.traffic_policy),
             Some(subset) => subset.subset.traffic_policy.as_ref(),
         };
-        let assignment = Assignment {
+        Assignment {
             cluster_name,
-            subset: subset.map_or(&everything, |subset| &subset.subset.labels),
+            subset: subset.map_or(&EVERYTHING, |subset| &subset.subset.labels),
             tls_mode: tls_mode(traffic_policy, self.port.number),
             locality: locality::setting(self.scope, &policy),
             fails_over: policy.outlier_detection.is_some(),
-        };
-        self.endpoints.assign(self.members, assignment, self.scope)
+        }
     }
 }
 
@@ -257,7 +303,7 @@ fn slow_start(load_balancing: LoadBalancingPolicy, policy: &Policy<'_>) -> Optio
     })
 }
 
-fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtocol {
+pub(super) fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtocol {
     let http = pool.and_then(|pool| pool.http.as_ref());
     if http.and_then(|http| http.use_client_protocol) == Some(true) {
         return HttpProtocol::Downstream;
@@ -268,7 +314,7 @@ fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtoc
     match port {
         Protocol::Http2 => HttpProtocol::Http2,
         Protocol::Detected => HttpProtocol::Downstream,
-        Protocol::Http1 | Protocol::Tcp | Protocol::Udp => HttpProtocol::Http1,
+        Protocol::Http1 | Protocol::Tls | Protocol::Tcp | Protocol::Udp => HttpProtocol::Http1,
     }
 }
 
@@ -297,7 +343,7 @@ fn black_hole(scope: &Scope<'_>) -> Cluster {
     }
 }
 
-fn passthrough(scope: &Scope<'_>) -> Cluster {
+pub(super) fn passthrough(scope: &Scope<'_>) -> Cluster {
     Cluster {
         name: PASSTHROUGH.into(),
         discovery: DiscoveryType::OriginalDst,

@@ -1,4 +1,4 @@
-//! Endpoints: from endpoint slices and pods to load assignments.
+//! Endpoints: from endpoint slices, pods and entries to load assignments.
 //!
 //! Only endpoints that may get requests are declared. Istio also declares those that are not ready, marked
 //! unhealthy; Envoy sends them nothing, but counts them when it spills from one priority to the next.
@@ -9,16 +9,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Scope;
+use super::entries::Entries;
 use super::findings::Findings;
 use super::locality::{self, Group};
-use super::registry::{Port, Service};
+use super::registry::{Port, Service, Source};
 use super::workload::{Instance, Instances};
 use crate::finding::{Severity, code};
 use crate::istio::{ClientTlsMode, LocalityLbSetting};
 use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
 use crate::objects::Object;
 use crate::resource::{
-    ClusterLoadAssignment, Endpoint, EndpointMetadata, Locality, LocalityEndpoints, Workload,
+    ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,
+    Workload,
 };
 
 /// Label of an endpoint slice that names its service.
@@ -29,6 +31,7 @@ pub(super) struct Endpoints<'a> {
     /// By namespace and name of the service; IPv4 before IPv6, then by name.
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
     instances: Instances<'a>,
+    entries: Entries<'a>,
     /// Metadata of endpoints without a pod.
     unknown: Arc<EndpointMetadata>,
 }
@@ -36,9 +39,12 @@ pub(super) struct Endpoints<'a> {
 /// An endpoint of one port of a service.
 #[derive(Clone, Copy)]
 pub(super) struct Member<'e> {
-    address: SocketAddr,
-    is_ready: bool,
-    pod: Option<&'e Instance<'e>>,
+    /// Where it listens; the address is of no use where it has a name.
+    pub(super) address: SocketAddr,
+    /// The name that DNS is asked for.
+    pub(super) name: Option<&'e str>,
+    pub(super) is_ready: bool,
+    pub(super) pod: Option<&'e Instance<'e>>,
 }
 
 impl<'e> Member<'e> {
@@ -50,6 +56,10 @@ impl<'e> Member<'e> {
     /// Whether its pod carries `labels`.
     fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.is_empty() || self.pod.is_some_and(|pod| pod.labels().carries(labels))
+    }
+
+    fn weight(&self) -> u32 {
+        self.pod.map_or(1, |pod| pod.weight)
     }
 
     /// Whether nothing says that it accepts TLS.
@@ -94,7 +104,7 @@ impl<'a> Endpoints<'a> {
             cluster_id: scope.proxy.cluster_id.clone(),
         };
         let unknown = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
-        Endpoints { slices, instances, unknown }
+        Endpoints { slices, instances, entries: Entries::new(scope), unknown }
     }
 
     /// All endpoints of `port` of `service`, also those that are not ready.
@@ -104,8 +114,14 @@ impl<'a> Endpoints<'a> {
         port: &Port<'_>,
         scope: &Scope<'_>,
     ) -> Vec<Member<'_>> {
-        let publishes_not_ready = service.object.spec.spec.publish_not_ready_addresses;
-        let key = (&**service.namespace(), &**service.object.name());
+        let object = match service.source {
+            Source::Kubernetes(object) => object,
+            Source::Entry(object) => {
+                return self.entries.members(object, service, port, &self.instances, scope);
+            }
+        };
+        let publishes_not_ready = object.spec.spec.publish_not_ready_addresses;
+        let key = (&**object.namespace(), &**object.name());
         let mut members = Vec::new();
         let mut addresses = HashSet::new();
         let mut families: HashMap<(&str, &str), bool> = HashMap::new();
@@ -127,10 +143,12 @@ impl<'a> Endpoints<'a> {
                 };
                 if is_reachable(ip, &scope.proxy.ips) && addresses.insert(ip) {
                     let is_ready = publishes_not_ready || endpoint.conditions.ready != Some(false);
-                    members.push(Member { address: SocketAddr::new(ip, number), is_ready, pod });
+                    let address = SocketAddr::new(ip, number);
+                    members.push(Member { address, name: None, is_ready, pod });
                 }
             }
         }
+        members.extend(self.entries.of_kubernetes(object, port, scope));
         members
     }
 
@@ -141,12 +159,7 @@ impl<'a> Endpoints<'a> {
         assignment: Assignment<'_>,
         scope: &Scope<'_>,
     ) -> ClusterLoadAssignment {
-        let mut groups =
-            by_locality(members.iter().filter(|member| member.is_ready && member.carries(assignment.subset)));
-        if let Some(setting) = &assignment.locality {
-            groups = locality::apply(groups, scope, setting, assignment.fails_over);
-        }
-        let localities = groups.into_iter().map(|group| LocalityEndpoints {
+        let localities = groups(members, &assignment, scope).into_iter().map(|group| LocalityEndpoints {
             locality: group.locality,
             priority: group.priority,
             weight: group.weight,
@@ -155,7 +168,34 @@ impl<'a> Endpoints<'a> {
         ClusterLoadAssignment { localities: localities.collect(), cluster_name: assignment.cluster_name }
     }
 
+    /// The names of a cluster whose port has `members`.
+    pub(super) fn names(
+        &self,
+        members: &[Member<'_>],
+        assignment: &Assignment<'_>,
+        scope: &Scope<'_>,
+    ) -> Vec<DnsLocality> {
+        let declare = |member: &Member<'_>| DnsEndpoint {
+            host: member.name.map_or_else(|| member.address.ip().to_string().into(), Arc::from),
+            port: member.address.port(),
+            weight: member.weight(),
+            metadata: self.metadata(member, assignment.tls_mode),
+        };
+        let localities = groups(members, assignment, scope).into_iter().map(|group| DnsLocality {
+            locality: group.locality,
+            priority: group.priority,
+            weight: group.weight,
+            endpoints: group.members.iter().map(declare).collect(),
+        });
+        localities.collect()
+    }
+
     fn declare(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>) -> Endpoint {
+        let metadata = self.metadata(member, tls_mode);
+        Endpoint { address: member.address, weight: member.weight(), metadata }
+    }
+
+    fn metadata(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>) -> Arc<EndpointMetadata> {
         let metadata = match member.pod {
             None => &self.unknown,
             Some(pod) => pod.metadata(match tls_mode {
@@ -163,7 +203,21 @@ impl<'a> Endpoints<'a> {
                 None => pod.accepts_mutual_tls(),
             }),
         };
-        Endpoint { address: member.address, weight: 1, metadata: metadata.clone() }
+        metadata.clone()
+    }
+}
+
+/// The ready endpoints of a subset, by locality and priority.
+fn groups<'m, 'e: 'm>(
+    members: &'m [Member<'e>],
+    assignment: &Assignment<'_>,
+    scope: &Scope<'_>,
+) -> Vec<Group<'e>> {
+    let groups =
+        by_locality(members.iter().filter(|member| member.is_ready && member.carries(assignment.subset)));
+    match &assignment.locality {
+        Some(setting) => locality::apply(groups, scope, setting, assignment.fails_over),
+        None => groups,
     }
 }
 
@@ -180,7 +234,7 @@ fn target<'s>(slice: &'s Object<EndpointSlice>, endpoint: &'s SliceEndpoint) -> 
 }
 
 /// Whether a proxy with these addresses has one of the family of `ip`.
-fn is_reachable(ip: IpAddr, proxy_ips: &[IpAddr]) -> bool {
+pub(super) fn is_reachable(ip: IpAddr, proxy_ips: &[IpAddr]) -> bool {
     proxy_ips.is_empty() || proxy_ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4())
 }
 
@@ -195,7 +249,7 @@ fn by_locality<'m, 'e: 'm>(members: impl Iterator<Item = &'m Member<'e>>) -> Vec
     let groups = by_locality.into_iter().map(|(locality, members)| Group {
         locality: locality.clone(),
         priority: 0,
-        weight: u32::try_from(members.len()).unwrap_or(u32::MAX),
+        weight: members.iter().fold(0, |sum: u32, member| sum.saturating_add(member.weight())),
         members,
     });
     let mut groups: Vec<Group<'e>> = groups.collect();

@@ -2,13 +2,15 @@
 //!
 //! One file a concern, in the order of the work:
 //!
-//! 1. `registry` (with `host` and `protocol`): the services that the proxy sees;
+//! 1. `registry` (with `service_entries`, `host` and `protocol`): the services that the proxy sees;
 //! 2. `destination_rules` and `traffic_policy`: which settings hold for a service, port and subset;
-//! 3. `workload`, `endpoints` and `locality`: who serves it, and in which order of preference;
+//! 3. `workload`, `endpoints` (with `entries`) and `locality`: who serves it, and in which order of preference;
 //! 4. `clusters` and `transport` (and `closed`): those three become clusters and load assignments;
 //! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
-//! 7. `listeners`: what the command line asks for, served by those routes.
+//! 7. `listeners`: what the command line asks for, served by those routes, with what `managers` says of all;
+//! 8. `outbound` and `tcp`: listeners for the traffic that a workload sends;
+//! 9. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
 //! `proxy` says for whom, `proxy_config` with which settings.
 //!
@@ -16,6 +18,7 @@
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
 //! by [`validate`](crate::validate), not here.
 
+mod access_log;
 mod actions;
 mod closed;
 mod clusters;
@@ -23,19 +26,29 @@ mod connection_pool;
 mod delegates;
 mod destination_rules;
 mod endpoints;
+mod entries;
 mod findings;
+mod guards;
 mod headers;
 mod host;
+mod inbound;
+mod inbound_clusters;
 mod listeners;
 mod locality;
+mod managers;
 mod matchers;
+mod outbound;
 mod outlier;
+mod peer_authentication;
 mod protocol;
 mod proxy;
 mod proxy_config;
 mod registry;
 mod retry;
 mod routes;
+mod service_entries;
+mod targets;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod traffic_policy;
@@ -45,7 +58,8 @@ mod virtual_services;
 mod visibility;
 mod workload;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 pub use proxy::Proxy;
@@ -85,6 +99,27 @@ pub enum ListenTarget {
     },
 }
 
+/// What is to be compiled beside the clusters and their endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Listeners that the command line asks for; those of the mode come after them.
+    pub listeners: Vec<ExplicitListener>,
+    /// Which listeners else.
+    pub mode: Mode,
+    /// Whether inbound traffic is served in plain text where policies that are not enforced yet guard it.
+    pub allow_unenforced_security: bool,
+}
+
+/// What a proxy is in the mesh. Istio: the type of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It serves what the command line asks for, and nothing else.
+    #[default]
+    Explicit,
+    /// It stands beside a workload whose traffic is redirected to it.
+    Sidecar,
+}
+
 /// What [`compile`] makes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Compiled {
@@ -102,9 +137,14 @@ struct Scope<'a> {
     root_namespace: &'a str,
 }
 
-/// Compiles `objects` for `proxy` and the listeners it is to have. It never fails: what cannot be compiled is left
-/// out and found.
+/// Compiles `objects` for `proxy` and the listeners that the command line asks for. It never fails: what cannot be
+/// compiled is left out and found.
 pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener]) -> Compiled {
+    compile_as(objects, proxy, &Request { listeners: listeners.to_vec(), ..Request::default() })
+}
+
+/// Compiles `objects` for `proxy` as `request` says. It never fails either.
+pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compiled {
     let mesh = &*objects.mesh;
     let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
     let scope = Scope { objects, proxy, mesh, root_namespace };
@@ -113,23 +153,68 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
     let registry = registry::Registry::new(&scope);
     let rules = destination_rules::DestinationRules::new(&scope);
     let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
-    let clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
+    let mut clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
     closed::find(&scope, &mut findings);
     transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
     outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
+    let targets = match request.mode {
+        Mode::Explicit => BTreeMap::new(),
+        Mode::Sidecar => targets::targets(&scope, &registry, &endpoints),
+    };
+    if request.mode == Mode::Sidecar {
+        inbound_clusters::clusters(&scope, &rules, &targets).into_iter().for_each(|it| clusters.push(it));
+    }
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry);
+    let common = managers::Common::new(&scope, &mut findings);
     let maker = listeners::Listeners {
         scope: &scope,
         registry: &registry,
         clusters: &clusters,
         virtual_services: &virtual_services,
+        common: &common,
     };
-    let (listeners, routes) = maker.make(listeners, &mut findings);
+    let mut tables = listeners::Tables::default();
+    let mut listeners = maker.make(&request.listeners, &mut tables, &mut findings);
+    if request.mode == Mode::Sidecar {
+        let tcp = tcp::Tcp {
+            scope: &scope,
+            registry: &registry,
+            clusters: &clusters,
+            rules: &rules,
+            virtual_services: &virtual_services,
+            common: &common,
+        };
+        let outbound =
+            outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints, tcp: &tcp };
+        listeners.extend(outbound.make(&mut tables, &mut findings));
+        let inbound = inbound::Inbound {
+            scope: &scope,
+            clusters: &clusters,
+            common: &common,
+            modes: &peer_authentication::Modes::new(&scope),
+            guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
+            allow_unenforced_security: request.allow_unenforced_security,
+        };
+        listeners.push(inbound.make(&targets));
+    }
+    let routes = tables.configurations.into_values().collect();
 
     let clusters::Clusters { mut clusters, mut endpoints, .. } = clusters;
     clusters.sort_by(|one, other| one.name.cmp(&other.name));
     endpoints.sort_by(|one, other| one.cluster_name.cmp(&other.cluster_name));
     Compiled { update: Update { listeners, routes, clusters, endpoints }, findings: findings.into_vec() }
+}
+
+/// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.
+fn is_transparent(scope: &Scope<'_>) -> bool {
+    scope.proxy.metadata.get("INTERCEPTION_MODE").is_some_and(|mode| mode == "TPROXY")
+}
+
+/// Every IPv6 address, for a proxy that has both IP versions and so listens on every IPv4 address first.
+fn additional_addresses(scope: &Scope<'_>, port: u16) -> Vec<SocketAddr> {
+    let ips = &scope.proxy.ips;
+    let both = ips.iter().any(IpAddr::is_ipv4) && ips.iter().any(IpAddr::is_ipv6);
+    both.then(|| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)).into_iter().collect()
 }
 
 /// Sorts the oldest object first; those that do not say when they were made come last, by name.

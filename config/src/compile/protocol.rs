@@ -9,7 +9,9 @@ pub(super) enum Protocol {
     Http1,
     /// HTTP/2: `http2`, `grpc`, `grpc-web`.
     Http2,
-    /// TCP as far as the proxy is concerned: also TLS, HTTPS and databases.
+    /// TLS that the proxy passes on: also HTTPS.
+    Tls,
+    /// TCP as far as the proxy is concerned: also databases.
     Tcp,
     /// UDP; the proxy has nothing to do with it.
     Udp,
@@ -29,13 +31,26 @@ impl Protocol {
         let told = match port.app_protocol.as_deref() {
             Some("kubernetes.io/h2c") => return Protocol::Http2,
             Some("kubernetes.io/ws") => return Protocol::Http1,
-            Some("kubernetes.io/wss") => return Protocol::Tcp,
+            Some("kubernetes.io/wss") => return Protocol::Tls,
             Some(protocol) => protocol,
             None => port.name.as_deref().unwrap_or_default(),
         };
         match Protocol::by_name(told) {
             Protocol::Detected if SERVER_SPEAKS_FIRST.contains(&port.port) => Protocol::Tcp,
             protocol => protocol,
+        }
+    }
+
+    /// The protocol that an object of Istio's names, such as `HTTP` or `TLS`; nothing or another word leaves it to be
+    /// detected.
+    pub(super) fn told(name: &str) -> Protocol {
+        match name.to_ascii_lowercase().as_str() {
+            "http" | "http_proxy" => Protocol::Http1,
+            "http2" | "grpc" | "grpc-web" => Protocol::Http2,
+            "tls" | "https" => Protocol::Tls,
+            "tcp" | "mongo" | "redis" | "mysql" | "hbone" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => Protocol::Detected,
         }
     }
 
@@ -47,7 +62,8 @@ impl Protocol {
         match name.split('-').next().unwrap_or_default() {
             "http" | "http_proxy" => Protocol::Http1,
             "http2" | "grpc" => Protocol::Http2,
-            "tcp" | "tls" | "https" | "mongo" | "redis" | "mysql" | "hbone" => Protocol::Tcp,
+            "tls" | "https" => Protocol::Tls,
+            "tcp" | "mongo" | "redis" | "mysql" | "hbone" => Protocol::Tcp,
             "udp" => Protocol::Udp,
             _ => Protocol::Detected,
         }
@@ -79,7 +95,7 @@ mod tests {
         check("http2", None, "TCP", 80, Protocol::Http2);
         check("grpc-web-x", None, "TCP", 80, Protocol::Http2);
         check("grpc-otlp", None, "TCP", 4317, Protocol::Http2);
-        check("https", None, "TCP", 443, Protocol::Tcp);
+        check("https", None, "TCP", 443, Protocol::Tls);
         check("tcp-ledger", None, "TCP", 3307, Protocol::Tcp);
         check("metrics", None, "TCP", 9100, Protocol::Detected);
         check("httpx", None, "TCP", 80, Protocol::Detected);
@@ -89,7 +105,7 @@ mod tests {
         check("http", Some("tcp"), "TCP", 80, Protocol::Tcp);
         check("web", Some("kubernetes.io/h2c"), "TCP", 80, Protocol::Http2);
         check("web", Some("kubernetes.io/ws"), "TCP", 80, Protocol::Http1);
-        check("web", Some("kubernetes.io/wss"), "TCP", 443, Protocol::Tcp);
+        check("web", Some("kubernetes.io/wss"), "TCP", 443, Protocol::Tls);
         check("web", Some("example.com/own"), "TCP", 443, Protocol::Detected);
     }
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use super::Scope;
 use super::host::service_host;
 use super::protocol::Protocol;
+use super::service_entries;
 use super::visibility::by_default;
+use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
-use crate::objects::Object;
+use crate::objects::{Metadata, Object};
+use crate::resource::CidrRange;
 
 /// The services that the proxy sees, by host.
 pub(super) struct Registry<'a> {
@@ -20,15 +23,26 @@ pub(super) struct Registry<'a> {
 
 /// A service.
 pub(super) struct Service<'a> {
-    pub(super) object: &'a Object<kubernetes::Service>,
+    pub(super) source: Source<'a>,
     pub(super) host: Arc<str>,
     pub(super) resolution: Resolution,
     /// Without those of UDP.
     pub(super) ports: Vec<Port<'a>>,
     /// Virtual addresses that the proxy can reach.
     pub(super) addresses: Vec<IpAddr>,
+    /// Ranges of virtual addresses.
+    pub(super) ranges: Vec<CidrRange>,
     /// Hosts of `ExternalName` services that stand for this one.
     pub(super) aliases: Vec<Arc<str>>,
+}
+
+/// The object that a service is written in.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// Kubernetes'.
+    Kubernetes(&'a Object<kubernetes::Service>),
+    /// Istio's.
+    Entry(&'a Object<ServiceEntry>),
 }
 
 /// Where the endpoints of a service are found. Istio: `Resolution`.
@@ -36,8 +50,12 @@ pub(super) struct Service<'a> {
 pub(super) enum Resolution {
     /// Known to the proxy, which balances.
     ClientSide,
-    /// Headless: the client chooses the endpoint by its address.
+    /// Headless, or nobody says: the client chooses the endpoint by its address.
     Passthrough,
+    /// DNS tells all addresses of a name.
+    Dns,
+    /// DNS tells the address of the next connection.
+    DnsRoundRobin,
     /// Nowhere: the service is another name of this host.
     Alias(Arc<str>),
 }
@@ -48,6 +66,8 @@ pub(super) struct Port<'a> {
     /// What endpoint slices call it; may be empty.
     pub(super) name: &'a str,
     pub(super) protocol: Protocol,
+    /// Port of the endpoints, where the service itself says it by number.
+    pub(super) target: Option<u16>,
 }
 
 impl<'a> Registry<'a> {
@@ -64,6 +84,8 @@ impl<'a> Registry<'a> {
             })
             .map(|service| Service::new(service, scope, &mut aliases))
             .collect();
+        let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
+        services.extend(service_entries::services(scope, &hosts));
         services.sort_by(|one, other| one.host.cmp(&other.host));
 
         let mut by_host = HashMap::with_capacity(services.len());
@@ -110,12 +132,14 @@ impl<'a> Service<'a> {
             number: port.port,
             name: port.name.as_deref().unwrap_or_default(),
             protocol: Protocol::of(port),
+            target: None,
         });
         Service {
-            object,
+            source: Source::Kubernetes(object),
             resolution: resolution(spec),
             ports: ports.filter(|port| port.protocol != Protocol::Udp).collect(),
             addresses: addresses(spec, &scope.proxy.ips),
+            ranges: Vec::new(),
             aliases: aliases.remove(&host).unwrap_or_default(),
             host,
         }
@@ -132,8 +156,32 @@ impl<'a> Service<'a> {
         self.ports.iter().filter(move |port| seen.insert(port.number))
     }
 
+    /// Its short name; a service of Istio's has none but its host.
+    pub(super) fn name(&self) -> &Arc<str> {
+        match self.source {
+            Source::Kubernetes(object) => object.name(),
+            Source::Entry(_) => &self.host,
+        }
+    }
+
     pub(super) fn namespace(&self) -> &'a Arc<str> {
-        self.object.namespace()
+        &self.metadata().object.namespace
+    }
+
+    /// Who its object is.
+    pub(super) fn metadata(&self) -> &'a Metadata {
+        match self.source {
+            Source::Kubernetes(object) => &object.metadata,
+            Source::Entry(object) => &object.metadata,
+        }
+    }
+
+    /// Whether nobody there has a sidecar.
+    pub(super) fn is_external(&self) -> bool {
+        match self.source {
+            Source::Kubernetes(_) => false,
+            Source::Entry(object) => object.spec.location == ServiceLocation::MeshExternal,
+        }
     }
 }
 
@@ -150,11 +198,16 @@ fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
 
 /// The addresses of the families that the proxy has, IPv4 alone when it has both.
 fn addresses(spec: &kubernetes::ServiceSpec, proxy_ips: &[IpAddr]) -> Vec<IpAddr> {
-    let told: Vec<IpAddr> = if spec.cluster_ips.is_empty() {
+    let told = if spec.cluster_ips.is_empty() {
         spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
     } else {
         spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect()
     };
+    reachable(told, proxy_ips)
+}
+
+/// Of addresses of one service those of the families that the proxy has, IPv4 alone when it has both.
+pub(super) fn reachable(told: Vec<IpAddr>, proxy_ips: &[IpAddr]) -> Vec<IpAddr> {
     let of = |wanted: fn(&IpAddr) -> bool| -> Vec<IpAddr> {
         if !proxy_ips.is_empty() && !proxy_ips.iter().any(wanted) {
             return Vec::new();

@@ -53,6 +53,16 @@ fn default_policy() -> RetryPolicy {
     }
 }
 
+/// Istio's default for inbound routes: what the workload cannot have seen is sent again.
+pub(super) fn inbound() -> RetryPolicy {
+    RetryPolicy {
+        retry_on: RetryConditions::from_iter([RetryCondition::ResetBeforeRequest]),
+        avoid_previous_hosts: false,
+        host_selection_retry_max_attempts: 1,
+        ..default_policy()
+    }
+}
+
 fn back_off(base_interval: Duration) -> RetryBackOff {
     RetryBackOff { base_interval, max_interval: base_interval.saturating_mul(MAX_INTERVAL_FACTOR) }
 }

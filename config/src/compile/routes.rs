@@ -21,7 +21,8 @@ use crate::istio::{Destination, HttpMatchRequest, HttpRouteDestination};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::resource::{
     Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite,
-    RegexRewrite, RetryPolicy, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster,
+    RegexRewrite, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster,
 };
 
 /// Makes the routes of one port.
@@ -263,6 +264,22 @@ pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
         domains: vec!["*".into()],
         routes: vec![added_by_istiod(name, String::new(), action)],
         include_request_attempt_count: true,
+    }
+}
+
+/// The route configuration of an inbound port: everything to `cluster`.
+pub(super) fn inbound(cluster: &Arc<str>, port: u16, operation: String, retries: bool) -> RouteConfiguration {
+    let forward = forward_to(cluster.clone(), retries.then(retry::inbound));
+    let host = VirtualHost {
+        name: format!("inbound|http|{port}").into(),
+        domains: vec!["*".into()],
+        routes: vec![added_by_istiod("default", operation, RouteAction::Forward(Box::new(forward)))],
+        include_request_attempt_count: false,
+    };
+    RouteConfiguration {
+        name: cluster.clone(),
+        virtual_hosts: vec![Arc::new(host)],
+        ignore_port_in_host_matching: false,
     }
 }
 

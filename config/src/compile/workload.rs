@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Scope;
+use crate::istio::WorkloadEntry;
 use crate::kubernetes::{LabelsOnly, Pod};
 use crate::objects::{Metadata, Object};
 use crate::resource::{EndpointMetadata, Locality, Workload};
@@ -61,11 +62,14 @@ impl<'a> WorkloadLabels<'a> {
     }
 }
 
-/// A pod as the registry sees it.
+/// A pod, or another endpoint that is written, as the registry sees it.
 pub(super) struct Instance<'a> {
-    pod: &'a Object<Pod>,
+    labels: &'a BTreeMap<String, String>,
+    node: &'a str,
     cluster_id: &'a str,
     pub(super) locality: Locality,
+    /// Its share among the endpoints of its locality.
+    pub(super) weight: u32,
     /// With the TLS mode that its label says, whatever it is.
     labelled: Arc<EndpointMetadata>,
     /// Without TLS mode.
@@ -75,26 +79,44 @@ pub(super) struct Instance<'a> {
 impl<'a> Instance<'a> {
     fn new(pod: &'a Object<Pod>, locality: Locality, cluster_id: &'a str) -> Instance<'a> {
         let labels = &pod.metadata.labels;
-        let workload = workload(&pod.metadata, cluster_id);
-        let tls_mode = labels.get(TLS_MODE).filter(|mode| !mode.is_empty() && *mode != "disabled");
-        let plain = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
-        let labelled = match tls_mode {
-            None => plain.clone(),
-            Some(mode) => Arc::new(EndpointMetadata {
-                tls_mode: Some(mode.as_str().into()),
-                workload: plain.workload.clone(),
-            }),
-        };
-        Instance { pod, cluster_id, locality, labelled, plain }
+        let mode = labels.get(TLS_MODE).map_or("", String::as_str);
+        let (labelled, plain) = metadata_of(workload(&pod.metadata, cluster_id), mode);
+        let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
+        Instance { labels, node, cluster_id, locality, weight: 1, labelled, plain }
+    }
+
+    /// An endpoint that is written; `name` is what its workload is called. One with a service account has a sidecar,
+    /// unless its label says otherwise.
+    pub(super) fn of_entry(
+        entry: &'a WorkloadEntry,
+        name: &str,
+        namespace: Arc<str>,
+        cluster_id: &'a str,
+    ) -> Instance<'a> {
+        let labels = &entry.labels;
+        let has_account = entry.service_account.as_deref().is_some_and(|account| !account.is_empty());
+        let mode = labels.get(TLS_MODE).map_or(if has_account { "istio" } else { "" }, String::as_str);
+        let (labelled, plain) = metadata_of(workload_of(name, labels, namespace, cluster_id), mode);
+        let label = labels.get(LOCALITY).map(|label| label.replace('.', "/"));
+        let told = entry.locality.as_deref().or(label.as_deref()).unwrap_or_default();
+        Instance {
+            labels,
+            node: "",
+            cluster_id,
+            locality: locality_of(told, '/'),
+            weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
+            labelled,
+            plain,
+        }
     }
 
     /// Its labels, and those that Istio adds.
     pub(super) fn labels(&self) -> WorkloadLabels<'_> {
         WorkloadLabels {
-            labels: &self.pod.metadata.labels,
+            labels: self.labels,
             locality: &self.locality,
             cluster_id: self.cluster_id,
-            node: self.pod.spec.spec.node_name.as_deref().unwrap_or_default(),
+            node: self.node,
         }
     }
 
@@ -112,6 +134,16 @@ impl<'a> Instance<'a> {
     pub(super) fn metadata(&self, with_tls_mode: bool) -> &Arc<EndpointMetadata> {
         if with_tls_mode { &self.labelled } else { &self.plain }
     }
+}
+
+/// Metadata with the TLS mode that a label says, and without.
+fn metadata_of(workload: Workload, mode: &str) -> (Arc<EndpointMetadata>, Arc<EndpointMetadata>) {
+    let plain = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
+    if mode.is_empty() || mode == "disabled" {
+        return (plain.clone(), plain);
+    }
+    let labelled = EndpointMetadata { tls_mode: Some(mode.into()), workload: plain.workload.clone() };
+    (Arc::new(labelled), plain)
 }
 
 /// All pods, by namespace and name.
@@ -133,6 +165,14 @@ impl<'a> Instances<'a> {
         Instances { by_namespace }
     }
 
+    /// The pods of a namespace, by name.
+    pub(super) fn of_namespace(&self, namespace: &str) -> Vec<(&'a str, &Instance<'a>)> {
+        let mut pods: Vec<_> =
+            self.by_namespace.get(namespace).into_iter().flatten().map(|(name, pod)| (*name, pod)).collect();
+        pods.sort_by_key(|(name, _)| *name);
+        pods
+    }
+
     /// The pod of that namespace and name.
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Instance<'a>> {
         self.by_namespace.get(namespace)?.get(name)
@@ -151,9 +191,13 @@ pub(super) fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -
 pub(super) fn label_locality(labels: &BTreeMap<String, String>) -> Option<Locality> {
     let label = labels.get(LOCALITY).filter(|label| !label.is_empty())?;
     // A label cannot hold slashes, so dots stand for them.
-    let mut parts = label.split(if label.contains('/') { '/' } else { '.' });
+    Some(locality_of(label, if label.contains('/') { '/' } else { '.' }))
+}
+
+fn locality_of(text: &str, separator: char) -> Locality {
+    let mut parts = text.split(separator);
     let mut part = || parts.next().unwrap_or_default().into();
-    Some(Locality { region: part(), zone: part(), sub_zone: part() })
+    Locality { region: part(), zone: part(), sub_zone: part() }
 }
 
 /// Where a node is.

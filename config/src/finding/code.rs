@@ -68,6 +68,8 @@ pub const REPEATED_ENDPOINT: &str = "repeated-endpoint";
 pub const UNKNOWN_LISTEN_SERVICE: &str = "unknown-listen-service";
 /// Warning. A listener for a port that its service does not have, or does not serve as HTTP.
 pub const UNKNOWN_LISTEN_PORT: &str = "unknown-listen-port";
+/// Warning. An address and port that two services want, whose connections nothing tells apart; one of them holds.
+pub const CONFLICTING_LISTENER: &str = "conflicting-listener";
 /// Warning. An access log format with an operator weft does not have; Istio's default format is used.
 pub const ACCESS_LOG_FORMAT: &str = "access-log-format";
 /// Warning. A rule that cannot be compiled.

@@ -232,6 +232,8 @@ pub enum UpstreamTlsMode {
 pub struct ClusterMetadata {
     /// The services it stands for; the first names the destination in metrics.
     pub services: Vec<ServiceRef>,
+    /// Whether it is outside of the mesh, where nobody has a sidecar.
+    pub external: bool,
     /// Its subset; empty for none.
     pub subset: Arc<str>,
     /// The DestinationRule that shaped it.

@@ -25,6 +25,8 @@ pub struct Listener {
     /// Where to listen; or, without [`bind_to_port`](Self::bind_to_port), the original destination that brings a
     /// connection here, where `0.0.0.0` and `::` stand for every address. Port 0 asks the kernel for a free one.
     pub address: SocketAddr,
+    /// Further addresses, each with all that `address` has; those of the other IP version, where the proxy has both.
+    pub additional_addresses: Vec<SocketAddr>,
     /// Whether it has a socket of its own. Without one it gets connections from a listener that has
     /// [`use_original_dst`](Self::use_original_dst).
     pub bind_to_port: bool,
@@ -71,6 +73,17 @@ pub struct Inspector {
     /// Original destination ports, sorted, for which nobody looks, as the server may have to speak first. Envoy:
     /// `filter_disabled`.
     pub disabled_on_ports: Vec<u16>,
+    /// Original destination ports, sorted, for which alone it looks; `None` for all but those above. Envoy:
+    /// `filter_disabled` with `not_match`.
+    pub only_on_ports: Option<Vec<u16>>,
+}
+
+impl Inspector {
+    /// Whether it looks at connections to that original destination port.
+    pub fn inspects(&self, port: u16) -> bool {
+        !self.disabled_on_ports.contains(&port)
+            && self.only_on_ports.as_ref().is_none_or(|ports| ports.contains(&port))
+    }
 }
 
 /// What serves connections of one kind. Envoy: `config.listener.v3.FilterChain`.

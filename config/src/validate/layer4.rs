@@ -33,6 +33,10 @@ pub(crate) fn check_tcp(check: &mut Check<'_>, path: &str, route: &TcpRoute) {
     for (index, wanted) in route.matches.iter().enumerate() {
         let path = format!("{path}.match[{index}]");
         check_subnets(check, &format!("{path}.destinationSubnets"), &wanted.destination_subnets);
+        if wanted.source_subnet.as_deref().is_some_and(|subnet| !subnet.is_empty()) {
+            let what = "Istio does not honour this field: the rule is for all sources";
+            check.warning(code::INEFFECTIVE_VALUE, &format!("{path}.sourceSubnet"), what, "remove it");
+        }
         values::optional_port(check, &format!("{path}.port"), wanted.port);
         names::labels(check, &format!("{path}.sourceLabels"), &wanted.source_labels);
         names::gateways(check, &format!("{path}.gateways"), &wanted.gateways);

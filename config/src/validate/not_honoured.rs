@@ -26,14 +26,6 @@ pub(crate) fn virtual_service(check: &mut Check<'_>, spec: &VirtualService) {
     if !is_for_mesh(spec) {
         return;
     }
-    warn(
-        check,
-        "spec",
-        &[
-            ("tls", !spec.tls.is_empty(), "connections are not routed by server name"),
-            ("tcp", !spec.tcp.is_empty(), "TCP connections are not routed by rules"),
-        ],
-    );
     for (index, route) in spec.http.iter().enumerate() {
         http_route(check, &format!("spec.http[{index}]"), route);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::compile::{Compiled, ExplicitListener, ListenTarget, Proxy, compile};
+use crate::compile::{Compiled, ExplicitListener, ListenTarget, Mode, Proxy, Request, compile_as};
 use crate::mesh::MeshConfig;
 use crate::objects::{Key, Metadata, Object, Objects, Source};
 use crate::origin::ObjectRef;
@@ -66,6 +66,19 @@ pub(crate) fn load(objects: &mut Objects, file: &str, text: &str) {
             "Pod" => add(&mut objects.pods, metadata, whole(text)),
             "VirtualService" => add(&mut objects.virtual_services, metadata, whole::<Spec<_>>(text).spec),
             "DestinationRule" => add(&mut objects.destination_rules, metadata, whole::<Spec<_>>(text).spec),
+            "Gateway" => add(&mut objects.gateways, metadata, whole::<Spec<_>>(text).spec),
+            "ServiceEntry" => add(&mut objects.service_entries, metadata, whole::<Spec<_>>(text).spec),
+            "WorkloadEntry" => add(&mut objects.workload_entries, metadata, whole::<Spec<_>>(text).spec),
+            "Sidecar" => add(&mut objects.sidecars, metadata, whole::<Spec<_>>(text).spec),
+            "PeerAuthentication" => {
+                add(&mut objects.peer_authentications, metadata, whole::<Spec<_>>(text).spec);
+            }
+            "RequestAuthentication" => {
+                add(&mut objects.request_authentications, metadata, whole::<Spec<_>>(text).spec);
+            }
+            "AuthorizationPolicy" => {
+                add(&mut objects.authorization_policies, metadata, whole::<Spec<_>>(text).spec);
+            }
             _ => {}
         }
     }
@@ -98,6 +111,8 @@ pub(super) struct Mesh {
     pub(super) objects: Objects,
     pub(super) proxy: Proxy,
     pub(super) listeners: Vec<ExplicitListener>,
+    pub(super) mode: Mode,
+    pub(super) allow_unenforced_security: bool,
 }
 
 impl Mesh {
@@ -105,9 +120,21 @@ impl Mesh {
     pub(super) fn new(text: &str) -> Mesh {
         let mut objects = Objects::default();
         load(&mut objects, "mesh.yaml", text);
-        let mut mesh = Mesh { objects, proxy: proxy("client", "shop"), listeners: Vec::new() };
+        let mut mesh = Mesh::of(objects, proxy("client", "shop"));
         mesh.listen_outbound(80);
         mesh
+    }
+
+    /// `objects`, seen by `proxy`, which has no listeners.
+    pub(super) fn of(objects: Objects, proxy: Proxy) -> Mesh {
+        Mesh { objects, proxy, listeners: Vec::new(), mode: Mode::Explicit, allow_unenforced_security: false }
+    }
+
+    /// The objects of `text`, seen by a sidecar of namespace `shop`.
+    pub(super) fn sidecar(text: &str) -> Mesh {
+        let mut objects = Objects::default();
+        load(&mut objects, "mesh.yaml", text);
+        Mesh { mode: Mode::Sidecar, ..Mesh::of(objects, proxy("client", "shop")) }
     }
 
     pub(super) fn configure(mut self, change: impl FnOnce(&mut MeshConfig)) -> Mesh {
@@ -133,8 +160,13 @@ impl Mesh {
     }
 
     pub(super) fn compile(&self) -> Output {
-        let compiled = compile(&self.objects, &self.proxy, &self.listeners);
-        assert_eq!(compiled, compile(&self.objects, &self.proxy, &self.listeners), "compile is not pure");
+        let request = Request {
+            listeners: self.listeners.clone(),
+            mode: self.mode,
+            allow_unenforced_security: self.allow_unenforced_security,
+        };
+        let compiled = compile_as(&self.objects, &self.proxy, &request);
+        assert_eq!(compiled, compile_as(&self.objects, &self.proxy, &request), "compile is not pure");
         let mut resources = Resources::default();
         resources.apply(compiled.update.clone());
         Output { compiled, resources }

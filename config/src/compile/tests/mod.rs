@@ -3,8 +3,10 @@
 mod clusters;
 mod endpoints;
 mod envoy;
+mod inbound;
 mod listeners;
 pub(super) mod mesh;
+mod outbound;
 mod outlier;
 mod routes;
 mod scale;

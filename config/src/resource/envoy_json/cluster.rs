@@ -9,12 +9,15 @@ use super::endpoint::dns_assignment;
 use super::proto;
 use crate::resource::{
     Cluster, DiscoveryType, DnsFamily, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
-    TransportSocket, TransportSocketMatch, UpstreamTls,
+    TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
 };
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's default of `common_http_protocol_options.idle_timeout`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// What istiod says of inbound clusters: a destination that nobody asked for in a while is not forgotten.
+const INBOUND_CLEANUP_INTERVAL: &str = "9223372035s";
 
 /// A cluster in Envoy's JSON.
 pub fn cluster(cluster: &Cluster) -> Value {
@@ -27,6 +30,9 @@ pub fn cluster(cluster: &Cluster) -> Value {
         set("eds_cluster_config", json!({ "eds_config": proto::ads(), "service_name": &*cluster.name }));
     }
     dns_discovery(cluster, &mut set);
+    if cluster.name.starts_with("inbound|") {
+        set("cleanup_interval", json!(INBOUND_CLEANUP_INTERVAL));
+    }
     if let Some(bind) = bind_config(&cluster.bind_addresses) {
         set("upstream_bind_config", bind);
     }
@@ -166,6 +172,10 @@ fn common_lb_config(cluster: &Cluster) -> Option<Value> {
     if cluster.metadata.services.is_empty() {
         return None;
     }
+    // An inbound cluster has one endpoint, of which nothing is known.
+    if !cluster.bind_addresses.is_empty() {
+        return Some(json!({}));
+    }
     let mut config = match cluster.healthy_panic_percent {
         0 => json!({ "healthy_panic_threshold": {} }),
         percent => json!({ "healthy_panic_threshold": { "value": f64::from(percent) } }),
@@ -257,6 +267,16 @@ fn istio_metadata(cluster: &Cluster) -> Map<String, Value> {
             json!({ "host": &*service.host, "name": &*service.name, "namespace": &*service.namespace })
         });
         istio.insert("services".to_owned(), services.collect());
+    }
+    // The user's own TLS also offers the protocols that the user says.
+    if let TransportSocket::Tls(UpstreamTls {
+        mode: UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, ..
+    }) = &cluster.transport_socket
+    {
+        istio.insert("alpn_override".to_owned(), json!("false"));
+    }
+    if metadata.external {
+        istio.insert("external".to_owned(), json!(true));
     }
     if !metadata.subset.is_empty() {
         istio.insert("subset".to_owned(), json!(&*metadata.subset));

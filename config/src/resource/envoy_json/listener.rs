@@ -47,6 +47,11 @@ fn with(listener: &Listener, routes: Routes<'_>, access_log: bool) -> Value {
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     set("name", json!(&*listener.name));
     set("address", proto::address(listener.address));
+    if !listener.additional_addresses.is_empty() {
+        let additional = listener.additional_addresses.iter();
+        let additional = additional.map(|address| json!({ "address": proto::address(*address) }));
+        set("additional_addresses", additional.collect());
+    }
     let chains = listener.filter_chains.iter().map(|chain| filter_chain(chain, routes, access_log));
     set("filter_chains", chains.collect());
     if let Some(chain) = &listener.default_filter_chain {
@@ -125,10 +130,14 @@ fn listener_filters(listener: &Listener, set: &mut impl FnMut(&str, Value) -> Op
 fn disabled(mut filter: Value, inspector: &Inspector) -> Value {
     let port =
         |port: &u16| json!({ "destination_port_range": { "start": port, "end": u32::from(*port) + 1 } });
-    let disabled = match &inspector.disabled_on_ports[..] {
-        [] => return filter,
+    let any = |ports: &[u16]| match ports {
         [only] => port(only),
         ports => json!({ "or_match": { "rules": ports.iter().map(port).collect::<Value>() } }),
+    };
+    let disabled = match (&inspector.only_on_ports, &inspector.disabled_on_ports[..]) {
+        (None, []) => return filter,
+        (None, ports) => any(ports),
+        (Some(ports), _) => json!({ "not_match": any(ports) }),
     };
     if let Some(fields) = filter.as_object_mut() {
         fields.insert("filter_disabled".to_owned(), disabled);

@@ -194,9 +194,11 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
             )]),
         );
     }
-    // 64-bit numbers are strings in proto-JSON.
-    let attempts = policy.host_selection_retry_max_attempts.to_string();
-    set("host_selection_retry_max_attempts", json!(attempts));
+    // 1 is what it is anyway; 64-bit numbers are strings in proto-JSON.
+    if policy.host_selection_retry_max_attempts != 1 {
+        let attempts = policy.host_selection_retry_max_attempts.to_string();
+        set("host_selection_retry_max_attempts", json!(attempts));
+    }
     if policy.avoid_previous_priorities {
         set(
             "retry_priority",

@@ -1,0 +1,162 @@
+//! Endpoints that ServiceEntry and WorkloadEntry objects declare.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::Scope;
+use super::endpoints::{Member, is_reachable};
+use super::registry::{Port, Resolution, Service};
+use super::workload::{Instance, Instances};
+use crate::istio::{ServiceEntry, WorkloadEntry};
+use crate::kubernetes;
+use crate::objects::Object;
+
+/// All endpoints that are written.
+pub(super) struct Entries<'a> {
+    /// Those of a ServiceEntry itself, by namespace and name; its hosts are among them where DNS is to be asked for
+    /// them.
+    inline: HashMap<(&'a str, &'a str), Vec<Written<'a>>>,
+    /// WorkloadEntry objects, by namespace.
+    workloads: HashMap<&'a str, Vec<Written<'a>>>,
+    /// A host stands for itself.
+    by_host: HashMap<(&'a str, &'a str), Instance<'a>>,
+}
+
+/// An endpoint that is written.
+struct Written<'a> {
+    entry: &'a WorkloadEntry,
+    instance: Instance<'a>,
+}
+
+/// What a host of a ServiceEntry is that has no endpoints: nothing but its name.
+static NOTHING: WorkloadEntry = WorkloadEntry {
+    address: String::new(),
+    ports: BTreeMap::new(),
+    labels: BTreeMap::new(),
+    network: None,
+    locality: None,
+    weight: None,
+    service_account: None,
+};
+
+impl<'a> Entries<'a> {
+    /// The entries of `scope`.
+    pub(super) fn new(scope: &Scope<'a>) -> Entries<'a> {
+        let cluster_id: &'a str = &scope.proxy.cluster_id;
+        let mut entries =
+            Entries { inline: HashMap::new(), workloads: HashMap::new(), by_host: HashMap::new() };
+        for object in scope.objects.service_entries.values() {
+            let key: (&'a str, &'a str) = (object.namespace(), object.name());
+            let written = object.spec.endpoints.iter().enumerate().map(|(index, entry)| {
+                let name = format!("{}-{index}", object.name());
+                let instance = Instance::of_entry(entry, &name, object.namespace().clone(), cluster_id);
+                Written { entry, instance }
+            });
+            entries.inline.insert(key, written.collect());
+            let nothing = Instance::of_entry(&NOTHING, object.name(), object.namespace().clone(), cluster_id);
+            entries.by_host.insert(key, nothing);
+        }
+        for object in scope.objects.workload_entries.values() {
+            let instance =
+                Instance::of_entry(&object.spec, object.name(), object.namespace().clone(), cluster_id);
+            let written = Written { entry: &object.spec, instance };
+            entries.workloads.entry(object.namespace()).or_default().push(written);
+        }
+        entries
+    }
+
+    /// The endpoints of `port` of `service`, which `object` declares.
+    pub(super) fn members<'m>(
+        &'m self,
+        object: &'m Object<ServiceEntry>,
+        service: &Service<'a>,
+        port: &Port<'_>,
+        instances: &'m Instances<'a>,
+        scope: &Scope<'_>,
+    ) -> Vec<Member<'m>> {
+        let by_dns = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+        let number = port.target.unwrap_or(port.number);
+        let key = (&**object.namespace(), &**object.name());
+        let mut members = Vec::new();
+        for written in self.inline.get(&key).into_iter().flatten() {
+            members.extend(written.member(port.name, number, by_dns));
+        }
+        let selector = object.spec.workload_selector.as_ref().map(|selector| &selector.labels);
+        if let Some(selector) = selector.filter(|labels| !labels.is_empty()) {
+            members.extend(self.selected(key.0, selector, port.name, number, by_dns));
+            let pods =
+                instances.of_namespace(key.0).into_iter().filter(|(_, pod)| pod.labels().carries(selector));
+            let address = |name: &str| {
+                let pod = scope.objects.pods.get(&(object.namespace().clone(), name.into()))?;
+                pod.spec.status.pod_ip
+            };
+            members.extend(pods.filter_map(|(name, pod)| {
+                let address = SocketAddr::new(address(name)?, number);
+                Some(Member { address, name: None, is_ready: true, pod: Some(pod) })
+            }));
+        } else if by_dns && members.is_empty() && object.spec.endpoints.is_empty() {
+            // The host is what DNS is asked for.
+            let host = object.spec.hosts.iter().find(|host| host.eq_ignore_ascii_case(&service.host));
+            members.extend(host.map(|host| named(host, number, self.by_host.get(&key))));
+        }
+        let mut seen = HashSet::new();
+        members.retain(|member| {
+            (member.name.is_some() || is_reachable(member.address.ip(), &scope.proxy.ips))
+                && seen.insert((member.address, member.name))
+        });
+        members
+    }
+
+    /// The WorkloadEntry objects that a Kubernetes service selects.
+    pub(super) fn of_kubernetes<'m>(
+        &'m self,
+        object: &Object<kubernetes::Service>,
+        port: &Port<'_>,
+        scope: &Scope<'_>,
+    ) -> Vec<Member<'m>> {
+        let selector = &object.spec.spec.selector;
+        if selector.is_empty() || self.workloads.is_empty() {
+            return Vec::new();
+        }
+        let number = port.target.unwrap_or(port.number);
+        let mut members = self.selected(object.namespace(), selector, port.name, number, false);
+        members.retain(|member| is_reachable(member.address.ip(), &scope.proxy.ips));
+        members
+    }
+
+    fn selected(
+        &self,
+        namespace: &str,
+        selector: &BTreeMap<String, String>,
+        port: &str,
+        number: u16,
+        by_dns: bool,
+    ) -> Vec<Member<'_>> {
+        let workloads = self.workloads.get(namespace).into_iter().flatten();
+        let selected = workloads.filter(|written| written.instance.labels().carries(selector));
+        selected.filter_map(|written| written.member(port, number, by_dns)).collect()
+    }
+}
+
+impl Written<'_> {
+    /// The endpoint of a port; `None` when its address is of no use.
+    fn member(&self, port: &str, number: u16, by_dns: bool) -> Option<Member<'_>> {
+        let own = self.entry.ports.get(port).and_then(|port| u16::try_from(*port).ok());
+        let number = own.filter(|port| *port > 0).unwrap_or(number);
+        match self.entry.address.parse::<IpAddr>() {
+            Ok(ip) => {
+                let address = SocketAddr::new(ip, number);
+                Some(Member { address, name: None, is_ready: true, pod: Some(&self.instance) })
+            }
+            Err(_) if by_dns && !self.entry.address.contains('/') => {
+                Some(named(&self.entry.address, number, Some(&self.instance)))
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+fn named<'m>(host: &'m str, port: u16, instance: Option<&'m Instance<'m>>) -> Member<'m> {
+    let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    Member { address, name: Some(host), is_ready: true, pod: instance }
+}

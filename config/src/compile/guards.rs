@@ -1,0 +1,81 @@
+//! What guards this workload and is not enforced yet, so that its inbound traffic is refused.
+
+use super::Scope;
+use super::findings::Findings;
+use super::workload::WorkloadLabels;
+use crate::finding::{Finding, Severity, code};
+use crate::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
+use crate::objects::Object;
+use crate::origin::Origin;
+use crate::resource::Closed;
+
+/// The first policy that guards the workload; `None` when none does, or when the user takes the risk.
+pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) -> Option<Closed> {
+    let guards = guards(scope);
+    for (origin, refused) in &guards {
+        let is =
+            if *refused { "is refused, and no good version of it is known" } else { "is not enforced yet" };
+        let consequence = if allowed {
+            "inbound traffic is served as if it were not there"
+        } else {
+            "inbound traffic is refused"
+        };
+        findings.add_finding(Finding {
+            place: origin.place.clone(),
+            severity: Severity::Warning,
+            code: code::SECURITY_NOT_ENFORCED,
+            object: Some(origin.object.clone()),
+            path: String::new(),
+            what: format!("it guards this workload and {is}: {consequence}"),
+            remedy: "keep Istio's own proxy beside this workload for now".to_owned(),
+        });
+    }
+    let (origin, _) = guards.into_iter().next().filter(|_| !allowed)?;
+    let reason = format!("{} guards the workload and is not enforced yet", origin.object);
+    Some(Closed { reason: reason.into(), origin: Some(origin) })
+}
+
+/// All policies that guard the workload, and whether they are refused themselves.
+fn guards(scope: &Scope<'_>) -> Vec<(Origin, bool)> {
+    let mut guards = Vec::new();
+    for policy in scope.objects.authorization_policies.values() {
+        let spec = &policy.spec;
+        // A policy that only logs lets everything pass, and so does one that denies nothing.
+        let guards_nothing = spec.action == AuthorizationAction::Audit
+            || spec.action != AuthorizationAction::Allow && spec.rules.is_empty();
+        let targets = (spec.target_ref.as_ref(), spec.target_refs.as_slice());
+        if !guards_nothing && selects(scope, policy, spec.selector.as_ref(), targets) {
+            guards.push((policy.origin(), false));
+        }
+    }
+    for policy in scope.objects.request_authentications.values() {
+        let spec = &policy.spec;
+        let targets = (spec.target_ref.as_ref(), spec.target_refs.as_slice());
+        if !spec.jwt_rules.is_empty() && selects(scope, policy, spec.selector.as_ref(), targets) {
+            guards.push((policy.origin(), false));
+        }
+    }
+    for refused in &scope.objects.refused_guards {
+        let object = &refused.origin.object;
+        let is_policy =
+            ["PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"].contains(&&*object.kind);
+        let near = object.namespace == scope.proxy.namespace || *object.namespace == *scope.root_namespace;
+        if is_policy && near {
+            guards.push((refused.origin.clone(), true));
+        }
+    }
+    guards
+}
+
+/// Whether a policy is for this workload. One that names its targets is for gateways and waypoints.
+fn selects<T>(
+    scope: &Scope<'_>,
+    policy: &Object<T>,
+    selector: Option<&WorkloadSelector>,
+    (target, targets): (Option<&PolicyTargetReference>, &[PolicyTargetReference]),
+) -> bool {
+    let near = *policy.namespace() == scope.proxy.namespace || **policy.namespace() == *scope.root_namespace;
+    let by_labels =
+        selector.is_none_or(|selector| WorkloadLabels::of_proxy(scope).carries(&selector.match_labels));
+    near && by_labels && target.is_none() && targets.is_empty()
+}

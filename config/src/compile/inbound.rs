@@ -1,0 +1,235 @@
+//! The inbound listener of a sidecar: which chains there are for each port, by the mode of mutual TLS and the protocol,
+//! and where they lead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Scope;
+use super::clusters::{BLACK_HOLE, Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name};
+use super::managers::{Common, INBOUND_SERVER_NAME};
+use super::outbound::{
+    PLAIN_HTTP, inspectors, listener_name, needs_http_inspector, needs_tls_inspector, wildcard,
+};
+use super::peer_authentication::{Mode, Modes, Told};
+use super::protocol::Protocol;
+use super::targets::Target;
+use crate::resource::{
+    Closed, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter, RouteSource,
+    TrafficDirection, TransportProtocol,
+};
+
+/// Where inbound traffic is redirected to.
+pub(super) const PORT: u16 = 15006;
+/// Protocols that a sidecar offers for HTTP in mutual TLS.
+const MUTUAL_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// Protocols that a sidecar offers for TCP in mutual TLS.
+const MUTUAL_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+/// All of them, in istiod's order.
+const MUTUAL: [&str; 5] = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+/// What the inbound listener is made from.
+pub(super) struct Inbound<'i> {
+    pub(super) scope: &'i Scope<'i>,
+    pub(super) clusters: &'i Clusters,
+    pub(super) common: &'i Common,
+    pub(super) modes: &'i Modes,
+    /// Why nothing may be served; `None` when it may.
+    pub(super) guard: Option<Closed>,
+    /// Whether plain text is served where mutual TLS is asked for.
+    pub(super) allow_unenforced_security: bool,
+}
+
+/// One way by which connections to a port come.
+#[derive(Clone, Copy)]
+struct Way {
+    transport: TransportProtocol,
+    /// Of ALPN, or as the HTTP inspector finds; empty for all.
+    protocols: &'static [&'static str],
+    is_http: bool,
+    /// Whether the proxy must terminate mutual TLS.
+    terminates: bool,
+}
+
+/// What a port serves: a target, or everything that nobody asked for by name.
+struct Served<'s> {
+    port: Option<u16>,
+    protocol: Protocol,
+    cluster: Arc<str>,
+    /// Prefix of connection managers in metrics.
+    stat_prefix: String,
+    /// Names of the chains for HTTP and for everything else.
+    names: (Arc<str>, Arc<str>),
+    routes: RouteSource,
+    told: &'s Told,
+}
+
+impl Inbound<'_> {
+    /// The listener that inbound traffic is redirected to, with the chains of `targets`.
+    pub(super) fn make(&self, targets: &BTreeMap<u16, Vec<Target<'_>>>) -> Listener {
+        let mut filter_chains = vec![self.black_hole()];
+        filter_chains.extend(self.chains(&self.everything(None, self.modes.whole())));
+        // Ports of which only a policy speaks.
+        let named: BTreeSet<u16> = self.modes.ports().filter(|port| !targets.contains_key(port)).collect();
+        for port in named {
+            filter_chains.extend(self.chains(&self.everything(Some(port), self.modes.of(port))));
+        }
+        for target in targets.values().filter_map(|targets| targets.first()) {
+            filter_chains.extend(self.chains(&self.target(target)));
+        }
+        Listener {
+            name: "virtualInbound".into(),
+            address: SocketAddr::new(wildcard(self.scope), PORT),
+            additional_addresses: super::additional_addresses(self.scope, PORT),
+            bind_to_port: true,
+            use_original_dst: false,
+            transparent: super::is_transparent(self.scope),
+            traffic_direction: TrafficDirection::Inbound,
+            listener_filters: ListenerFilters {
+                original_dst: true,
+                continue_on_timeout: true,
+                ..inspected(&filter_chains)
+            },
+            filter_chains,
+            default_filter_chain: None,
+            access_log: self.common.access_log.clone(),
+            origin: None,
+        }
+    }
+
+    /// What was sent to the listener's own port goes nowhere.
+    fn black_hole(&self) -> FilterChain {
+        let cluster = self.clusters.name(BLACK_HOLE.to_owned());
+        FilterChain {
+            name: "virtualInbound-blackhole".into(),
+            chain_match: FilterChainMatch { destination_port: Some(PORT), ..FilterChainMatch::default() },
+            filter: NetworkFilter::TcpProxy(Arc::new(self.common.silent_tcp_proxy(cluster))),
+        }
+    }
+
+    /// Ports that no service of the workload has.
+    fn everything<'s>(&self, port: Option<u16>, told: &'s Told) -> Served<'s> {
+        let cluster = self.clusters.name(INBOUND_PASSTHROUGH.to_owned());
+        let operation = format!(":{}/*", port.unwrap_or_default());
+        Served {
+            port,
+            protocol: Protocol::Detected,
+            stat_prefix: format!("{INBOUND_PASSTHROUGH};"),
+            names: ("virtualInbound-catchall-http".into(), "virtualInbound".into()),
+            routes: routes(&cluster, port.unwrap_or_default(), operation, true),
+            cluster,
+            told,
+        }
+    }
+
+    fn target(&self, target: &Target<'_>) -> Served<'_> {
+        let Target { service, port, number } = *target;
+        let cluster = self.clusters.name(inbound_cluster_name(number));
+        let address = listener_name(SocketAddr::new(wildcard(self.scope), number));
+        let name: Arc<str> = address.as_str().into();
+        let operation = format!("{}:{}/*", service.host, port.number);
+        Served {
+            port: Some(number),
+            protocol: port.protocol,
+            stat_prefix: format!("inbound_{address};"),
+            names: (name.clone(), name),
+            // A stream of gRPC is nothing that could be sent again.
+            routes: routes(&cluster, port.number, operation, port.protocol != Protocol::Http2),
+            cluster,
+            told: self.modes.of(number),
+        }
+    }
+
+    fn chains(&self, served: &Served<'_>) -> Vec<FilterChain> {
+        let mut ways = ways(served.told.mode, served.protocol);
+        if served.told.mode == Mode::Strict && self.allow_unenforced_security {
+            ways.extend(self::ways(Mode::Disable, served.protocol));
+        }
+        ways.into_iter().map(|way| self.chain(served, way)).collect()
+    }
+
+    fn chain(&self, served: &Served<'_>, way: Way) -> FilterChain {
+        let chain_match = FilterChainMatch {
+            destination_port: served.port,
+            transport_protocol: Some(way.transport),
+            application_protocols: way.protocols.iter().copied().map(Arc::from).collect(),
+            ..FilterChainMatch::default()
+        };
+        let filter = if let Some(closed) = &self.guard {
+            NetworkFilter::Closed(closed.clone())
+        } else if way.terminates {
+            let reason = "mutual TLS with the identity of the workload is not terminated yet";
+            NetworkFilter::Closed(Closed { reason: reason.into(), origin: served.told.origin.clone() })
+        } else if way.is_http {
+            let (prefix, routes) = (served.stat_prefix.clone(), served.routes.clone());
+            NetworkFilter::Http(self.common.manager(prefix, routes, INBOUND_SERVER_NAME))
+        } else {
+            NetworkFilter::TcpProxy(Arc::new(self.common.tcp_proxy(served.cluster.clone(), None)))
+        };
+        let (http, other) = &served.names;
+        FilterChain { name: if way.is_http { http.clone() } else { other.clone() }, chain_match, filter }
+    }
+}
+
+/// The ways of a port, as istiod has them, in its order.
+fn ways(mode: Mode, protocol: Protocol) -> Vec<Way> {
+    use TransportProtocol::{RawBuffer, Tls};
+    let way = |transport, protocols, is_http, terminates| Way { transport, protocols, is_http, terminates };
+    let is_http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
+    match (mode, protocol) {
+        (Mode::Strict, Protocol::Detected) => {
+            vec![way(Tls, &MUTUAL_HTTP, true, true), way(Tls, &[], false, true)]
+        }
+        (Mode::Strict, _) => vec![way(Tls, &[], is_http, true)],
+        (Mode::Permissive, Protocol::Detected) => vec![
+            way(Tls, &MUTUAL_HTTP, true, true),
+            way(RawBuffer, &PLAIN_HTTP, true, false),
+            way(Tls, &MUTUAL_TCP, false, true),
+            way(RawBuffer, &[], false, false),
+            // The application's own TLS.
+            way(Tls, &[], false, false),
+        ],
+        (Mode::Permissive, _) if is_http => {
+            vec![way(Tls, &MUTUAL, true, true), way(RawBuffer, &[], true, false)]
+        }
+        (Mode::Permissive, _) => vec![
+            way(Tls, &MUTUAL, false, true),
+            way(Tls, &[], false, false),
+            way(RawBuffer, &[], false, false),
+        ],
+        (Mode::Disable, Protocol::Detected) => {
+            vec![way(RawBuffer, &PLAIN_HTTP, true, false), way(RawBuffer, &[], false, false)]
+        }
+        (Mode::Disable, _) => vec![way(RawBuffer, &[], is_http, false)],
+    }
+}
+
+fn routes(cluster: &Arc<str>, port: u16, operation: String, retries: bool) -> RouteSource {
+    RouteSource::Inline(Arc::new(super::routes::inbound(cluster, port, operation, retries)))
+}
+
+/// Who looks at first bytes, and on which ports: where no chain needs it, the server may have to speak first.
+fn inspected(chains: &[FilterChain]) -> ListenerFilters {
+    let all = inspectors(chains);
+    ListenerFilters {
+        tls_inspector: all.tls_inspector.map(|_| inspector(chains, needs_tls_inspector)),
+        http_inspector: all.http_inspector.map(|_| inspector(chains, needs_http_inspector)),
+        ..ListenerFilters::default()
+    }
+}
+
+fn inspector(chains: &[FilterChain], needs: fn(&FilterChainMatch) -> bool) -> Inspector {
+    let mut by_port: BTreeMap<Option<u16>, bool> = BTreeMap::new();
+    for chain in chains {
+        *by_port.entry(chain.chain_match.destination_port).or_default() |= needs(&chain.chain_match);
+    }
+    let everywhere = by_port.remove(&None) == Some(true);
+    let ports = |wanted: bool| {
+        by_port.iter().filter(|(_, needed)| **needed == wanted).filter_map(|(port, _)| *port).collect()
+    };
+    if everywhere {
+        Inspector { disabled_on_ports: ports(false), only_on_ports: None }
+    } else {
+        Inspector { disabled_on_ports: Vec::new(), only_on_ports: Some(ports(true)) }
+    }
+}

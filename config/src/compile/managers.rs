@@ -1,0 +1,99 @@
+//! Connection managers and TCP proxies: what every listener of a proxy has in common.
+
+use std::sync::Arc;
+
+use super::Scope;
+use super::access_log::access_log;
+use super::findings::Findings;
+use crate::mesh::{MeshConfig, Normalization};
+use crate::origin::Origin;
+use crate::resource::{
+    AccessLog, EscapedSlashes, HttpConnectionManager, PathNormalization, RouteSource, TcpDestinations,
+    TcpProxy,
+};
+
+/// What outbound connection managers say they are: Envoy's own name, as Istio leaves it.
+pub(super) const OUTBOUND_SERVER_NAME: &str = "envoy";
+/// What inbound connection managers and those of gateways say they are.
+pub(super) const INBOUND_SERVER_NAME: &str = "istio-envoy";
+
+/// Envoy's default of a TCP proxy's `idle_timeout`.
+const TCP_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// What all connection managers and TCP proxies of a proxy have in common.
+pub(super) struct Common {
+    pub(super) access_log: Vec<AccessLog>,
+    path_normalization: PathNormalization,
+    accept_http_10: bool,
+    tracing: bool,
+}
+
+impl Common {
+    /// What `scope` says; a format of access logs that cannot be written is found.
+    pub(super) fn new(scope: &Scope<'_>, findings: &mut Findings) -> Common {
+        Common {
+            access_log: access_log(scope.mesh, findings),
+            path_normalization: path_normalization(scope.mesh),
+            accept_http_10: accepts_http_10(scope),
+            tracing: scope.mesh.enable_tracing != Some(false),
+        }
+    }
+
+    /// A connection manager.
+    pub(super) fn manager(
+        &self,
+        stat_prefix: String,
+        routes: RouteSource,
+        server_name: &str,
+    ) -> Arc<HttpConnectionManager> {
+        Arc::new(HttpConnectionManager {
+            stat_prefix: stat_prefix.into(),
+            routes,
+            server_name: server_name.into(),
+            path_normalization: self.path_normalization,
+            accept_http_10: self.accept_http_10,
+            access_log: self.access_log.clone(),
+            tracing: self.tracing,
+        })
+    }
+
+    /// A TCP proxy to one cluster, whose name is its prefix in metrics.
+    pub(super) fn tcp_proxy(&self, cluster: Arc<str>, origin: Option<Origin>) -> TcpProxy {
+        TcpProxy {
+            stat_prefix: cluster.clone(),
+            destinations: TcpDestinations::Cluster(cluster),
+            idle_timeout: Some(TCP_IDLE_TIMEOUT),
+            hash_source_ip: false,
+            access_log: self.access_log.clone(),
+            origin,
+        }
+    }
+
+    /// A TCP proxy to one cluster that logs nothing.
+    pub(super) fn silent_tcp_proxy(&self, cluster: Arc<str>) -> TcpProxy {
+        TcpProxy { access_log: Vec::new(), ..self.tcp_proxy(cluster, None) }
+    }
+}
+
+fn accepts_http_10(scope: &Scope<'_>) -> bool {
+    let own = scope.proxy.metadata.get("HTTP10");
+    own.or_else(|| scope.mesh.default_config.proxy_metadata.get("ISTIO_META_HTTP10"))
+        .is_some_and(|it| it == "1")
+}
+
+fn path_normalization(mesh: &MeshConfig) -> PathNormalization {
+    let normalization = mesh.path_normalization.unwrap_or_default();
+    PathNormalization {
+        normalize_path: normalization != Normalization::None,
+        merge_slashes: matches!(
+            normalization,
+            Normalization::MergeSlashes | Normalization::DecodeAndMergeSlashes
+        ),
+        escaped_slashes: match normalization {
+            Normalization::DecodeAndMergeSlashes => EscapedSlashes::UnescapeAndForward,
+            Normalization::None | Normalization::Base | Normalization::MergeSlashes => {
+                EscapedSlashes::KeepUnchanged
+            }
+        },
+    }
+}

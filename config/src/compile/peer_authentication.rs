@@ -1,0 +1,103 @@
+//! Which mode of mutual TLS holds for a port of this workload.
+//!
+//! Of policies of the mesh, the namespace and the workload the narrower wins, and of several of one kind the oldest; the
+//! mode of a port, which only a policy of the workload has, wins over all. UNSET is as if nothing were written.
+
+use std::collections::BTreeMap;
+
+use super::Scope;
+use super::workload::WorkloadLabels;
+use crate::istio::{MutualTlsMode, PeerAuthentication};
+use crate::objects::Object;
+use crate::origin::Origin;
+
+/// Whether a port takes plain text and mutual TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Plain text only.
+    Disable,
+    /// Both.
+    Permissive,
+    /// Mutual TLS only.
+    Strict,
+}
+
+/// A mode, and the policy that says it; `None` for Istio's default.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Told {
+    pub(super) mode: Mode,
+    pub(super) origin: Option<Origin>,
+}
+
+/// The modes of all ports of this workload.
+pub(super) struct Modes {
+    whole: Told,
+    ports: BTreeMap<u16, Told>,
+}
+
+impl Modes {
+    /// The modes of the proxy of `scope`.
+    pub(super) fn new(scope: &Scope<'_>) -> Modes {
+        let proxy = scope.proxy;
+        let own = WorkloadLabels::of_proxy(scope);
+        let mut policies: Vec<&Object<PeerAuthentication>> =
+            scope.objects.peer_authentications.values().map(|object| &**object).collect();
+        policies.sort_by_key(|object| super::age(&object.metadata));
+
+        let (mut mesh, mut namespace, mut workload) = (None, None, None);
+        let mut ports: BTreeMap<u16, (MutualTlsMode, Origin)> = BTreeMap::new();
+        for object in policies {
+            let of_root = **object.namespace() == *scope.root_namespace;
+            let of_own = *object.namespace() == proxy.namespace;
+            let selector = object.spec.selector.as_ref().map(|selector| &selector.match_labels);
+            match selector.filter(|labels| !labels.is_empty()) {
+                None if of_root => mesh = mesh.or(Some(object)),
+                None if of_own => namespace = namespace.or(Some(object)),
+                Some(labels) if of_own && own.carries(labels) => {
+                    workload = workload.or(Some(object));
+                    for (port, mtls) in &object.spec.port_level_mtls {
+                        let Ok(number) = port.parse() else { continue };
+                        let origin = || object.origin_at(&format!("spec.portLevelMtls[{port}]"));
+                        ports.entry(number).or_insert_with(|| (mtls.mode, origin()));
+                    }
+                }
+                None | Some(_) => {}
+            }
+        }
+        // In the root namespace itself the policy of the mesh is also that of the namespace.
+        let mut whole = Told { mode: Mode::Permissive, origin: None };
+        for object in [mesh, namespace, workload].into_iter().flatten() {
+            let Some(mode) = object.spec.mtls.and_then(|mtls| mode(mtls.mode)) else { continue };
+            whole = Told { mode, origin: Some(object.origin_at("spec.mtls.mode")) };
+        }
+        let ports = ports.into_iter().map(|(number, (told, origin))| {
+            let told = mode(told).map(|mode| Told { mode, origin: Some(origin) });
+            (number, told.unwrap_or_else(|| whole.clone()))
+        });
+        Modes { ports: ports.collect(), whole }
+    }
+
+    /// What holds for a port of the workload, where no policy names the port for all of them.
+    pub(super) fn of(&self, port: u16) -> &Told {
+        self.ports.get(&port).unwrap_or(&self.whole)
+    }
+
+    /// What holds for ports that no policy names.
+    pub(super) fn whole(&self) -> &Told {
+        &self.whole
+    }
+
+    /// The ports that a policy names.
+    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.keys().copied()
+    }
+}
+
+fn mode(told: MutualTlsMode) -> Option<Mode> {
+    match told {
+        MutualTlsMode::Unset => None,
+        MutualTlsMode::Disable => Some(Mode::Disable),
+        MutualTlsMode::Permissive => Some(Mode::Permissive),
+        MutualTlsMode::Strict => Some(Mode::Strict),
+    }
+}

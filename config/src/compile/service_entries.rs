@@ -1,0 +1,75 @@
+//! Services that ServiceEntry objects declare: one of each host.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Scope;
+use super::protocol::Protocol;
+use super::registry::{Port, Resolution, Service, Source, reachable};
+use super::visibility::sight;
+use crate::istio::{ServiceEntry, ServiceResolution};
+use crate::objects::Object;
+use crate::resource::CidrRange;
+
+/// The services that the proxy of `scope` sees. Of several for one host the oldest holds; Kubernetes' services, whose
+/// `hosts` are given, come before them.
+pub(super) fn services<'a>(scope: &Scope<'a>, hosts: &HashSet<Arc<str>>) -> Vec<Service<'a>> {
+    let default = &scope.mesh.default_service_export_to;
+    let mut objects: Vec<&'a Object<ServiceEntry>> = scope
+        .objects
+        .service_entries
+        .values()
+        .map(|object| &**object)
+        .filter(|object| {
+            sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some()
+        })
+        .collect();
+    objects.sort_by_key(|object| super::age(&object.metadata));
+    let mut known = hosts.clone();
+    let mut services = Vec::new();
+    for object in objects {
+        for host in &object.spec.hosts {
+            let host: Arc<str> = host.to_lowercase().into();
+            if known.insert(host.clone()) {
+                services.push(service(object, host, scope));
+            }
+        }
+    }
+    services
+}
+
+fn service<'a>(object: &'a Object<ServiceEntry>, host: Arc<str>, scope: &Scope<'a>) -> Service<'a> {
+    let spec = &object.spec;
+    let port_number = |number: u32| u16::try_from(number).ok().filter(|number| *number > 0);
+    let ports = spec.ports.iter().filter_map(|port| {
+        Some(Port {
+            number: port_number(port.number)?,
+            name: &port.name,
+            protocol: Protocol::told(port.protocol.as_deref().unwrap_or_default()),
+            target: port.target_port.and_then(port_number),
+        })
+    });
+    let addresses: Vec<IpAddr> = spec.addresses.iter().filter_map(|address| single(address)).collect();
+    let ranges = spec.addresses.iter().filter(|address| single(address).is_none());
+    Service {
+        source: Source::Entry(object),
+        host,
+        resolution: match spec.resolution {
+            ServiceResolution::Static => Resolution::ClientSide,
+            ServiceResolution::Dns => Resolution::Dns,
+            ServiceResolution::DnsRoundRobin => Resolution::DnsRoundRobin,
+            ServiceResolution::None | ServiceResolution::DynamicDns => Resolution::Passthrough,
+        },
+        ports: ports.filter(|port| port.protocol != Protocol::Udp).collect(),
+        addresses: reachable(addresses, &scope.proxy.ips),
+        ranges: ranges.filter_map(|range| CidrRange::parse(range)).collect(),
+        aliases: Vec::new(),
+    }
+}
+
+/// A range of one address is that address.
+fn single(address: &str) -> Option<IpAddr> {
+    let range = CidrRange::parse(address)?;
+    (range == CidrRange::host(range.address())).then(|| range.address())
+}

@@ -1,0 +1,279 @@
+//! Filter chains of TCP and TLS ports of services: rules of virtual services, or else the service itself.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Scope;
+use super::clusters::{Clusters, cluster_name};
+use super::destination_rules::DestinationRules;
+use super::findings::Findings;
+use super::host::{complete, is_wildcard};
+use super::managers::Common;
+use super::protocol::Protocol;
+use super::registry::{Port, Registry, Resolution, Service};
+use super::traffic_policy::Policy;
+use super::virtual_services::{MESH, MeshVirtualService, VirtualServices};
+use super::workload::WorkloadLabels;
+use crate::finding::{Severity, code};
+use crate::istio::{L4MatchAttributes, RouteDestination, TlsMatchAttributes, VirtualService};
+use crate::objects::Object;
+use crate::resource::{
+    CidrRange, FilterChain, FilterChainMatch, NetworkFilter, TcpDestinations, TcpProxy, TcpWeightedCluster,
+};
+
+/// What chains of TCP are made from.
+pub(super) struct Tcp<'t> {
+    pub(super) scope: &'t Scope<'t>,
+    pub(super) registry: &'t Registry<'t>,
+    pub(super) clusters: &'t Clusters,
+    pub(super) rules: &'t DestinationRules<'t>,
+    pub(super) virtual_services: &'t VirtualServices<'t>,
+    pub(super) common: &'t Common,
+}
+
+/// A port that gets chains.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    pub(super) service: &'p Service<'p>,
+    pub(super) port: &'p Port<'p>,
+    /// Ranges of its addresses, where the listener is for all addresses.
+    pub(super) ranges: &'p [CidrRange],
+    /// Whether the listener is for all addresses, so that only the server name tells the service.
+    pub(super) is_wildcard: bool,
+}
+
+impl Tcp<'_> {
+    /// The chains of a port that is TCP, TLS, or not known to be HTTP.
+    pub(super) fn chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
+        if place.port.protocol == Protocol::Tls {
+            self.tls_chains(place, findings)
+        } else {
+            self.tcp_chains(place, findings)
+        }
+    }
+
+    fn tls_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
+        let Place { service, port, ranges, is_wildcard } = place;
+        let mut chains: Vec<FilterChain> = Vec::new();
+        for virtual_service in self.speaking_for(service) {
+            for (index, rule) in virtual_service.object.spec.tls.iter().enumerate() {
+                for matched in rule.matches.iter().filter(|matched| self.applies_tls(matched, port.number)) {
+                    let chain_match = FilterChainMatch {
+                        prefix_ranges: subnets(&matched.destination_subnets),
+                        server_names: server_names(matched.sni_hosts.iter().map(String::as_str)),
+                        ..FilterChainMatch::default()
+                    };
+                    // The first of equal matches holds.
+                    if chains.iter().any(|chain| chain.chain_match == chain_match) {
+                        continue;
+                    }
+                    let from = From { object: virtual_service.object, path: format!("spec.tls[{index}]") };
+                    chains.extend(self.routed(&rule.route, &from, port.number, chain_match, findings));
+                }
+            }
+        }
+        if chains.is_empty() {
+            let hosts = std::iter::once(&service.host).chain(&service.aliases).map(|host| &**host);
+            let server_names = if is_wildcard { server_names(hosts) } else { Vec::new() };
+            let chain_match = FilterChainMatch {
+                prefix_ranges: ranges.to_vec(),
+                server_names,
+                ..FilterChainMatch::default()
+            };
+            chains.push(self.unrouted(place, chain_match));
+        }
+        chains
+    }
+
+    fn tcp_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
+        let Place { service, port, ranges, .. } = place;
+        let mut chains: Vec<FilterChain> = Vec::new();
+        for virtual_service in self.speaking_for(service) {
+            for (index, rule) in virtual_service.object.spec.tcp.iter().enumerate() {
+                let mut matching: Vec<CidrRange> = Vec::new();
+                let mut catches_all = rule.matches.is_empty();
+                for matched in rule.matches.iter().filter(|matched| self.applies_tcp(matched, port.number)) {
+                    catches_all |= matched.destination_subnets.is_empty();
+                    matching.extend(subnets(&matched.destination_subnets));
+                }
+                if catches_all {
+                    matching = ranges.to_vec();
+                } else if matching.is_empty() {
+                    continue;
+                }
+                let chain_match = FilterChainMatch { prefix_ranges: matching, ..FilterChainMatch::default() };
+                if chains.iter().any(|chain| chain.chain_match == chain_match) {
+                    continue;
+                }
+                let from = From { object: virtual_service.object, path: format!("spec.tcp[{index}]") };
+                chains.extend(self.routed(&rule.route, &from, port.number, chain_match, findings));
+                // Whatever follows is never reached.
+                if catches_all {
+                    return chains;
+                }
+            }
+        }
+        let chain_match = FilterChainMatch { prefix_ranges: ranges.to_vec(), ..FilterChainMatch::default() };
+        if !chains.iter().any(|chain| chain.chain_match == chain_match) {
+            chains.push(self.unrouted(place, chain_match));
+        }
+        chains
+    }
+
+    /// The virtual services one of whose hosts is that of `service`, or stands for it.
+    fn speaking_for<'s>(
+        &'s self,
+        service: &'s Service<'s>,
+    ) -> impl Iterator<Item = &'s MeshVirtualService<'s>> {
+        let speaks = |host: &Arc<str>| match host.strip_prefix('*') {
+            Some(suffix) if is_wildcard(host) => service.host.ends_with(suffix),
+            _ => *host == service.host,
+        };
+        self.virtual_services
+            .iter()
+            .map(|(_, virtual_service)| virtual_service)
+            .filter(move |virtual_service| virtual_service.hosts.iter().any(speaks))
+    }
+
+    fn applies_tls(&self, matched: &TlsMatchAttributes, port: u16) -> bool {
+        self.is_for_gateway(&matched.gateways)
+            && is_port(matched.port, port)
+            && self.is_from(&matched.source_labels, matched.source_namespace.as_deref())
+    }
+
+    fn applies_tcp(&self, matched: &L4MatchAttributes, port: u16) -> bool {
+        self.is_for_gateway(&matched.gateways)
+            && is_port(matched.port, port)
+            && self.is_from(&matched.source_labels, matched.source_namespace.as_deref())
+    }
+
+    fn is_for_gateway(&self, gateways: &[String]) -> bool {
+        gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH)
+    }
+
+    fn is_from(&self, labels: &std::collections::BTreeMap<String, String>, namespace: Option<&str>) -> bool {
+        WorkloadLabels::of_proxy(self.scope).carries(labels)
+            && namespace.is_none_or(|it| it.is_empty() || it == &*self.scope.proxy.namespace)
+    }
+
+    /// A chain to what a rule says. A rule without a destination that has a share is found, and left out.
+    pub(super) fn routed(
+        &self,
+        route: &[RouteDestination],
+        from: &From<'_>,
+        port: u16,
+        chain_match: FilterChainMatch,
+        findings: &mut Findings,
+    ) -> Option<FilterChain> {
+        let namespace = from.object.namespace();
+        let cluster = |entry: &RouteDestination| self.cluster(entry, namespace, port);
+        let origin = Some(from.object.origin_at(&from.path));
+        let proxy = if let [only] = route {
+            let (cluster, policy) = cluster(only);
+            bounded(self.common.tcp_proxy(cluster, origin), &policy)
+        } else {
+            let mut weighted = Vec::new();
+            let mut first = Policy::default();
+            for entry in route {
+                let Some(weight) = u32::try_from(entry.weight).ok().filter(|weight| *weight > 0) else {
+                    continue;
+                };
+                let (cluster, policy) = cluster(entry);
+                if weighted.is_empty() {
+                    first = policy;
+                }
+                weighted.push(TcpWeightedCluster { cluster, weight });
+            }
+            if weighted.is_empty() {
+                let what = "the rule is left out: no destination has a share".to_owned();
+                let remedy = "Give a destination a weight over 0.";
+                let severity = Severity::Warning;
+                findings.add(from.object, &from.path, severity, code::UNUSABLE_RULE, what, remedy);
+                return None;
+            }
+            let prefix = format!("{}.{namespace}", from.object.name());
+            let proxy = TcpProxy {
+                destinations: TcpDestinations::Weighted(weighted),
+                ..self.common.tcp_proxy(prefix.into(), origin)
+            };
+            bounded(proxy, &first)
+        };
+        Some(chain(proxy, chain_match))
+    }
+
+    /// The cluster of a destination, and its policy. Without a port it is the only one of the service, or else that of
+    /// the listener.
+    fn cluster(&self, entry: &RouteDestination, namespace: &str, port: u16) -> (Arc<str>, Policy<'_>) {
+        let destination = &entry.destination;
+        let host = complete(&destination.host, namespace, &self.scope.proxy.dns_domain);
+        let mut service = self.registry.service(&host);
+        if let Some(Resolution::Alias(target)) = service.map(|service| &service.resolution) {
+            service = self.registry.service(target);
+        }
+        let ports: Vec<u16> =
+            service.into_iter().flat_map(Service::distinct_ports).map(|port| port.number).collect();
+        let told = destination.port.as_ref().map(|port| port.number);
+        let number = told.unwrap_or_else(|| match ports[..] {
+            [only] => u32::from(only),
+            _ => u32::from(port),
+        });
+        let host = service.map_or(&*host, |service| &*service.host);
+        let subset = destination.subset.as_deref().unwrap_or_default();
+        let policy = service.map(|service| self.policy(service, subset, number)).unwrap_or_default();
+        (self.clusters.name(cluster_name(subset, host, number)), policy)
+    }
+
+    fn policy(&self, service: &Service<'_>, subset: &str, port: u32) -> Policy<'_> {
+        let Some(rule) = self.rules.of(service, self.scope) else { return Policy::default() };
+        let port = u16::try_from(port).unwrap_or(0);
+        let of_subset = rule.subsets.iter().find(|known| known.subset.name == subset && !subset.is_empty());
+        match of_subset {
+            Some(known) => Policy::of_subset(rule.traffic_policy, known.subset.traffic_policy.as_ref(), port),
+            None => Policy::of(rule.traffic_policy, port),
+        }
+    }
+
+    /// The chain of a service that no rule speaks for.
+    fn unrouted(&self, place: Place<'_>, chain_match: FilterChainMatch) -> FilterChain {
+        let number = u32::from(place.port.number);
+        let cluster = self.clusters.name(cluster_name("", &place.service.host, number));
+        let policy = self.policy(place.service, "", number);
+        chain(bounded(self.common.tcp_proxy(cluster, None), &policy), chain_match)
+    }
+}
+
+/// A rule, and where it is written.
+pub(super) struct From<'f> {
+    pub(super) object: &'f Object<VirtualService>,
+    pub(super) path: String,
+}
+
+fn chain(proxy: TcpProxy, chain_match: FilterChainMatch) -> FilterChain {
+    FilterChain { name: "".into(), chain_match, filter: NetworkFilter::TcpProxy(Arc::new(proxy)) }
+}
+
+/// `proxy` with what a DestinationRule says of connections. An idle timeout of zero is no bound, as in Envoy.
+fn bounded(mut proxy: TcpProxy, policy: &Policy<'_>) -> TcpProxy {
+    let told = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()?.idle_timeout);
+    if let Some(timeout) = told {
+        proxy.idle_timeout = Some(timeout.0).filter(|timeout| !timeout.is_zero());
+    }
+    let hash = policy.load_balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
+    proxy.hash_source_ip = hash.and_then(|hash| hash.use_source_ip) == Some(true);
+    proxy
+}
+
+/// No port, or 0, is every port.
+pub(super) fn is_port(told: Option<u32>, port: u16) -> bool {
+    told.is_none_or(|told| told == 0 || told == u32::from(port))
+}
+
+pub(super) fn subnets(told: &[String]) -> Vec<CidrRange> {
+    told.iter().filter_map(|subnet| CidrRange::parse(subnet)).collect()
+}
+
+/// Server names without repetition, in lower case as clients compare them.
+pub(super) fn server_names<'n>(names: impl Iterator<Item = &'n str>) -> Vec<Arc<str>> {
+    let mut seen = HashSet::new();
+    names.map(str::to_lowercase).filter(|name| seen.insert(name.clone())).map(Arc::from).collect()
+}
