@@ -13,7 +13,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Transport, sni};
-use super::{Scope, closed, connection_pool};
+use super::{Mode, Scope, closed, connection_pool};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
@@ -92,7 +92,9 @@ impl Clusters {
             }
         }
         made.push(black_hole(scope));
-        made.push(passthrough(scope));
+        if scope.mode != Mode::Gateway {
+            made.push(passthrough(scope));
+        }
         made
     }
 
@@ -113,7 +115,8 @@ impl Clusters {
         let passthrough = whole.discovery == DiscoveryType::OriginalDst;
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
-            let of_subset = is_passthrough(subset.subset.traffic_policy.as_ref());
+            let of_subset =
+                is_passthrough(subset.subset.traffic_policy.as_ref()) && place.scope.mode != Mode::Gateway;
             let discovery = match passthrough || of_subset {
                 true => DiscoveryType::OriginalDst,
                 false => place.discovery(Some(subset)),
@@ -154,6 +157,8 @@ impl<'p> Place<'p> {
             })
         };
         match self.service.resolution {
+            // The client of a gateway wanted to go to the gateway.
+            Resolution::Passthrough if self.scope.mode == Mode::Gateway => DiscoveryType::Eds,
             Resolution::Passthrough => DiscoveryType::OriginalDst,
             Resolution::Dns => DiscoveryType::StrictDns(dns()),
             Resolution::DnsRoundRobin => DiscoveryType::LogicalDns(dns()),
@@ -175,7 +180,7 @@ impl<'p> Place<'p> {
         let policy = self.policy(subset);
         let setting = locality::setting(self.scope, &policy);
         let locality_weighted = locality::is_weighted(setting.as_deref(), &policy);
-        let (discovery, load_balancing) = balancing(discovery, &policy);
+        let (discovery, load_balancing) = balancing(discovery, &policy, self.scope.mode);
         let pool = policy.connection_pool;
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
         let number = u32::from(self.port.number);
@@ -190,7 +195,7 @@ impl<'p> Place<'p> {
             circuit_breakers: connection_pool::circuit_breakers(pool),
             outlier_detection: outlier::outlier_detection(policy.outlier_detection),
             healthy_panic_percent: outlier::healthy_panic_percent(policy.outlier_detection),
-            protocol: protocol(self.port.protocol, pool),
+            protocol: protocol(self.port.protocol, pool, self.scope.mode),
             idle_timeout: connection_pool::idle_timeout(pool),
             max_requests_per_connection: connection_pool::max_requests_per_connection(pool),
             max_connection_duration: connection_pool::max_connection_duration(pool),
@@ -237,6 +242,7 @@ impl<'p> Place<'p> {
         // To an endpoint that the client chose, TLS is either always spoken or never.
         let chosen_by_client =
             self.service.resolution == Resolution::Passthrough || is_passthrough(traffic_policy);
+        let chosen_by_client = chosen_by_client && self.scope.mode != Mode::Gateway;
         if chosen_by_client && (self.members.is_empty() || self.members.iter().any(Member::is_without_tls)) {
             return Transport::plain();
         }
@@ -272,11 +278,18 @@ impl<'p> Place<'p> {
 
 /// How endpoints are found and chosen. What weft does not balance by yet, `consistentHash` that is, falls back to
 /// Istio's default.
-fn balancing(discovery: DiscoveryType, policy: &Policy<'_>) -> (DiscoveryType, LoadBalancingPolicy) {
+fn balancing(
+    discovery: DiscoveryType,
+    policy: &Policy<'_>,
+    mode: Mode,
+) -> (DiscoveryType, LoadBalancingPolicy) {
     if discovery == DiscoveryType::OriginalDst {
         return (discovery, LoadBalancingPolicy::ClusterProvided);
     }
     match policy.load_balancer.and_then(|balancer| balancer.simple) {
+        Some(SimpleLb::Passthrough) if mode == Mode::Gateway => {
+            (discovery, LoadBalancingPolicy::LeastRequest)
+        }
         Some(SimpleLb::Passthrough) => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided),
         Some(SimpleLb::Random) => (discovery, LoadBalancingPolicy::Random),
         Some(SimpleLb::RoundRobin) => (discovery, LoadBalancingPolicy::RoundRobin),
@@ -303,7 +316,8 @@ fn slow_start(load_balancing: LoadBalancingPolicy, policy: &Policy<'_>) -> Optio
     })
 }
 
-pub(super) fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) -> HttpProtocol {
+/// A gateway speaks HTTP/1.1 where a sidecar would speak what its client does.
+pub(super) fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>, mode: Mode) -> HttpProtocol {
     let http = pool.and_then(|pool| pool.http.as_ref());
     if http.and_then(|http| http.use_client_protocol) == Some(true) {
         return HttpProtocol::Downstream;
@@ -313,8 +327,10 @@ pub(super) fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>) ->
     }
     match port {
         Protocol::Http2 => HttpProtocol::Http2,
-        Protocol::Detected => HttpProtocol::Downstream,
-        Protocol::Http1 | Protocol::Tls | Protocol::Tcp | Protocol::Udp => HttpProtocol::Http1,
+        Protocol::Detected if mode != Mode::Gateway => HttpProtocol::Downstream,
+        Protocol::Detected | Protocol::Http1 | Protocol::Tls | Protocol::Tcp | Protocol::Udp => {
+            HttpProtocol::Http1
+        }
     }
 }
 

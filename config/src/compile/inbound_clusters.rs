@@ -50,7 +50,7 @@ fn of_targets(scope: &Scope<'_>, rules: &DestinationRules<'_>, targets: &[Target
         load_balancing: LoadBalancingPolicy::ClusterProvided,
         connect_timeout: connection_pool::connect_timeout(scope, pool),
         circuit_breakers: connection_pool::circuit_breakers(pool),
-        protocol: protocol(port.protocol, None),
+        protocol: protocol(port.protocol, None, scope.mode),
         idle_timeout: connection_pool::idle_timeout(pool),
         max_requests_per_connection: connection_pool::max_requests_per_connection(pool),
         max_connection_duration: connection_pool::max_connection_duration(pool),

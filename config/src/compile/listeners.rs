@@ -123,7 +123,13 @@ impl Listeners<'_> {
         findings: &mut Findings,
     ) -> &'m [Arc<VirtualHost>] {
         by_port.entry(port).or_insert_with(|| {
-            let routes = Routes { scope: self.scope, registry: self.registry, clusters: self.clusters, port };
+            let routes = Routes {
+                scope: self.scope,
+                registry: self.registry,
+                clusters: self.clusters,
+                port,
+                gateway: None,
+            };
             let hosts = virtual_hosts::of_port(&routes, self.virtual_services, findings);
             hosts.into_iter().map(Arc::new).collect()
         })

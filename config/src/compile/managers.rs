@@ -54,7 +54,19 @@ impl Common {
             accept_http_10: self.accept_http_10,
             access_log: self.access_log.clone(),
             tracing: self.tracing,
+            use_remote_address: false,
         })
+    }
+
+    /// The connection manager of a gateway: its client is the first that is trusted.
+    pub(super) fn gateway_manager(
+        &self,
+        stat_prefix: String,
+        routes: RouteSource,
+    ) -> Arc<HttpConnectionManager> {
+        let mut manager = self.manager(stat_prefix, routes, INBOUND_SERVER_NAME);
+        Arc::make_mut(&mut manager).use_remote_address = true;
+        manager
     }
 
     /// A TCP proxy to one cluster, whose name is its prefix in metrics.

@@ -10,7 +10,8 @@
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes, with what `managers` says of all;
 //! 8. `outbound` and `tcp`: listeners for the traffic that a workload sends;
-//! 9. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
+//! 9. `gateway`: those for the traffic that comes into the mesh;
+//! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
 //! `proxy` says for whom, `proxy_config` with which settings.
 //!
@@ -28,6 +29,7 @@ mod destination_rules;
 mod endpoints;
 mod entries;
 mod findings;
+mod gateway;
 mod guards;
 mod headers;
 mod host;
@@ -118,6 +120,8 @@ pub enum Mode {
     Explicit,
     /// It stands beside a workload whose traffic is redirected to it.
     Sidecar,
+    /// It is at the edge of the mesh, and serves what Gateway objects ask of it.
+    Gateway,
 }
 
 /// What [`compile`] makes.
@@ -135,6 +139,7 @@ struct Scope<'a> {
     proxy: &'a Proxy,
     mesh: &'a MeshConfig,
     root_namespace: &'a str,
+    mode: Mode,
 }
 
 /// Compiles `objects` for `proxy` and the listeners that the command line asks for. It never fails: what cannot be
@@ -147,7 +152,7 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
 pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compiled {
     let mesh = &*objects.mesh;
     let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-    let scope = Scope { objects, proxy, mesh, root_namespace };
+    let scope = Scope { objects, proxy, mesh, root_namespace, mode: request.mode };
     let mut findings = findings::Findings::default();
 
     let registry = registry::Registry::new(&scope);
@@ -159,7 +164,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
     let targets = match request.mode {
         Mode::Explicit => BTreeMap::new(),
-        Mode::Sidecar => targets::targets(&scope, &registry, &endpoints),
+        Mode::Sidecar | Mode::Gateway => targets::targets(&scope, &registry, &endpoints),
     };
     if request.mode == Mode::Sidecar {
         inbound_clusters::clusters(&scope, &rules, &targets).into_iter().for_each(|it| clusters.push(it));
@@ -175,27 +180,34 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     };
     let mut tables = listeners::Tables::default();
     let mut listeners = maker.make(&request.listeners, &mut tables, &mut findings);
-    if request.mode == Mode::Sidecar {
-        let tcp = tcp::Tcp {
-            scope: &scope,
-            registry: &registry,
-            clusters: &clusters,
-            rules: &rules,
-            virtual_services: &virtual_services,
-            common: &common,
-        };
-        let outbound =
-            outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints, tcp: &tcp };
-        listeners.extend(outbound.make(&mut tables, &mut findings));
-        let inbound = inbound::Inbound {
-            scope: &scope,
-            clusters: &clusters,
-            common: &common,
-            modes: &peer_authentication::Modes::new(&scope),
-            guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
-            allow_unenforced_security: request.allow_unenforced_security,
-        };
-        listeners.push(inbound.make(&targets));
+    let tcp = tcp::Tcp {
+        scope: &scope,
+        registry: &registry,
+        clusters: &clusters,
+        rules: &rules,
+        virtual_services: &virtual_services,
+        common: &common,
+    };
+    match request.mode {
+        Mode::Explicit => {}
+        Mode::Sidecar => {
+            let outbound =
+                outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints, tcp: &tcp };
+            listeners.extend(outbound.make(&mut tables, &mut findings));
+            let inbound = inbound::Inbound {
+                scope: &scope,
+                clusters: &clusters,
+                common: &common,
+                modes: &peer_authentication::Modes::new(&scope),
+                guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
+                allow_unenforced_security: request.allow_unenforced_security,
+            };
+            listeners.push(inbound.make(&targets));
+        }
+        Mode::Gateway => {
+            let gateways = gateway::Gateways { tcp: &tcp, targets: &targets };
+            listeners.extend(gateways.make(&mut tables, &mut findings));
+        }
     }
     let routes = tables.configurations.into_values().collect();
 

@@ -14,13 +14,13 @@ use super::host::complete;
 use super::matchers::{self, Translated, any_path, catches_all};
 use super::registry::{Registry, Resolution, Service};
 use super::retry;
-use super::virtual_services::{MESH, MeshVirtualService, Rule};
+use super::virtual_services::{MESH, MeshVirtualService, Rule, gateway_name};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
 use crate::istio::{Destination, HttpMatchRequest, HttpRouteDestination};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::resource::{
-    Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite,
+    Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite, Redirect,
     RegexRewrite, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
     WeightedCluster,
 };
@@ -31,6 +31,8 @@ pub(super) struct Routes<'r> {
     pub(super) registry: &'r Registry<'r>,
     pub(super) clusters: &'r Clusters,
     pub(super) port: u16,
+    /// The Gateway they are for, as `namespace/name`; `None` for sidecars.
+    pub(super) gateway: Option<&'r str>,
 }
 
 /// A rule that cannot be carried out: path in the rule, and why.
@@ -49,7 +51,7 @@ impl Routes<'_> {
                 [] => vec![None],
                 requests => requests.iter().map(Some).collect(),
             };
-            for request in requests.into_iter().filter(|request| self.applies(*request)) {
+            for request in requests.into_iter().filter(|request| self.applies(*request, rule)) {
                 let Some(route) = self.route(service, rule, request, findings) else { continue };
                 let is_last = catches_all(&route.matches);
                 routes.push(route);
@@ -66,13 +68,15 @@ impl Routes<'_> {
     }
 
     /// Whether a match is for this port and this proxy; that is known now, not when requests come.
-    fn applies(&self, request: Option<&HttpMatchRequest>) -> bool {
+    fn applies(&self, request: Option<&HttpMatchRequest>, rule: &Rule<'_>) -> bool {
         let Some(request) = request else { return true };
         if request.port.is_some_and(|port| port != 0 && port != u32::from(self.port)) {
             return false;
         }
         if !request.gateways.is_empty() {
-            return request.gateways.iter().any(|gateway| gateway == MESH);
+            let own = self.gateway.unwrap_or(MESH);
+            let namespace = rule.object.namespace();
+            return request.gateways.iter().any(|gateway| *gateway_name(gateway, namespace) == *own);
         }
         let namespace = request.source_namespace.as_deref().unwrap_or_default();
         WorkloadLabels::of_proxy(self.scope).carries(&request.source_labels)
@@ -203,16 +207,24 @@ impl Routes<'_> {
         Ok(Destinations::Weighted(weighted))
     }
 
-    /// The cluster of a destination. Without a port it is that of the listener: Istio looks for the service only
-    /// among those that have this port.
+    /// The cluster of a destination. Without a port it is that of the listener: for a sidecar, Istio looks for the
+    /// service only among those that have this port. For a gateway it is the only port of the service, if there is one.
     fn cluster(&self, rule: &Rule<'_>, destination: &Destination) -> Arc<str> {
         let host = complete(&destination.host, rule.object.namespace(), &self.scope.proxy.dns_domain);
-        let service = self.registry.service(&host).filter(|service| service.port(self.port).is_some());
+        let has_port = |service: &&Service<'_>| self.gateway.is_some() || service.port(self.port).is_some();
+        let service = self.registry.service(&host).filter(has_port);
+        let mut default_port = self.port;
+        if let (Some(service), true) = (service, self.gateway.is_some()) {
+            let mut ports = service.distinct_ports();
+            if let (Some(only), None) = (ports.next(), ports.next()) {
+                default_port = only.number;
+            }
+        }
         let host = match service.map(|service| &service.resolution) {
             Some(Resolution::Alias(target)) => target,
             _ => &*host,
         };
-        let port = destination.port.as_ref().map_or(u32::from(self.port), |port| port.number);
+        let port = destination.port.as_ref().map_or(u32::from(default_port), |port| port.number);
         let subset = destination.subset.as_deref().unwrap_or_default();
         self.clusters.name(cluster_name(subset, host, port))
     }
@@ -265,6 +277,19 @@ pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
         routes: vec![added_by_istiod(name, String::new(), action)],
         include_request_attempt_count: true,
     }
+}
+
+/// What `httpsRedirect` of a gateway does to every request, as none comes by TLS. istiod writes `require_tls: ALL` into
+/// the virtual host, which to Envoy means the same.
+pub(super) fn https_redirect() -> Route {
+    let redirect = Redirect {
+        scheme: Some("https".into()),
+        host: None,
+        port: None,
+        path: None,
+        status: StatusCode::MOVED_PERMANENTLY,
+    };
+    added_by_istiod("", String::new(), RouteAction::Redirect(redirect))
 }
 
 /// The route configuration of an inbound port: everything to `cluster`.

@@ -73,12 +73,31 @@ impl<'a> Rule<'a> {
 impl<'a> VirtualServices<'a> {
     /// The virtual services of `scope` that its proxy sees.
     pub(super) fn new(scope: &Scope<'a>, registry: &Registry<'_>) -> VirtualServices<'a> {
+        VirtualServices::bound(scope, registry, |object| is_for_sidecars(&object.spec))
+    }
+
+    /// Those of `scope` that are bound to the Gateway of that `namespace/name`.
+    pub(super) fn of_gateway(
+        scope: &Scope<'a>,
+        registry: &Registry<'_>,
+        gateway: &str,
+    ) -> VirtualServices<'a> {
+        VirtualServices::bound(scope, registry, |object| {
+            object.spec.gateways.iter().any(|it| *gateway_name(it, object.namespace()) == *gateway)
+        })
+    }
+
+    fn bound(
+        scope: &Scope<'a>,
+        registry: &Registry<'_>,
+        is_bound: impl Fn(&Object<VirtualService>) -> bool,
+    ) -> VirtualServices<'a> {
         let mut seen: Vec<_> = scope
             .objects
             .virtual_services
             .values()
             .map(|object| &**object)
-            .filter(|object| !object.spec.hosts.is_empty() && is_for_sidecars(&object.spec))
+            .filter(|object| !object.spec.hosts.is_empty() && is_bound(object))
             .filter_map(|object| Some((sight_of(object, scope)?, object)))
             .collect();
         seen.sort_by_key(|(sight, object)| (*sight, super::age(&object.metadata)));
@@ -121,6 +140,19 @@ fn spoken_for(services: &[MeshVirtualService<'_>], registry: &Registry<'_>) -> H
         }
     }
     spoken_for
+}
+
+/// The `namespace/name` of a Gateway as a virtual service of `namespace` writes it: `name`, `namespace/name`, or the old
+/// `name.namespace.svc.cluster.local`.
+pub(super) fn gateway_name<'g>(written: &'g str, namespace: &str) -> Cow<'g, str> {
+    if written == MESH || written.contains('/') {
+        return Cow::Borrowed(written);
+    }
+    let mut parts = written.split('.');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(namespace)) => Cow::Owned(format!("{namespace}/{name}")),
+        _ => Cow::Owned(format!("{namespace}/{written}")),
+    }
 }
 
 fn is_for_sidecars(spec: &VirtualService) -> bool {

@@ -24,6 +24,9 @@ pub struct HttpConnectionManager {
     /// Whether tracing is on. It decides who may say `x-envoy-decorator-operation`: an outbound connection manager
     /// with tracing tells the next proxy the operation of the route, and removes what the upstream says of it.
     pub tracing: bool,
+    /// Whether the client's own address counts, and not what `x-forwarded-for` says: it is appended there, and headers
+    /// that only a trusted peer may send are removed. Istio: of gateways.
+    pub use_remote_address: bool,
 }
 
 /// Where an [`HttpConnectionManager`] takes its routes from.

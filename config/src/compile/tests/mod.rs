@@ -3,6 +3,7 @@
 mod clusters;
 mod endpoints;
 mod envoy;
+mod gateway;
 mod inbound;
 mod listeners;
 pub(super) mod mesh;

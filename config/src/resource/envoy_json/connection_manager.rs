@@ -28,7 +28,7 @@ pub(super) fn connection_manager(
     set("stat_prefix", json!(&*http.stat_prefix));
     set(routes.0, routes.1);
     set("http_filters", json!([router]));
-    set("use_remote_address", json!(false));
+    set("use_remote_address", json!(http.use_remote_address));
     set("stream_idle_timeout", json!("0s"));
     set("normalize_path", json!(normalization.normalize_path));
     if normalization.merge_slashes {

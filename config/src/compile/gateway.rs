@@ -1,0 +1,351 @@
+//! Listeners of a gateway: what Gateway objects ask this workload to listen for, and the virtual services bound to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::findings::Findings;
+use super::listeners::Tables;
+use super::outbound::{inspectors, listener_name, wildcard};
+use super::protocol::Protocol;
+use super::routes::{Routes, https_redirect};
+use super::targets::Target;
+use super::tcp::{From, Tcp, is_port, server_names};
+use super::virtual_services::{MeshVirtualService, VirtualServices, gateway_name};
+use super::workload::WorkloadLabels;
+use crate::finding::{Severity, code};
+use crate::istio::{Gateway, Server, ServerTlsMode};
+use crate::objects::Object;
+use crate::resource::{
+    Closed, FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, RouteConfiguration,
+    RouteSource, TrafficDirection, VirtualHost,
+};
+
+/// Envoy's default of `listener_filters_timeout`, which istiod leaves to gateways.
+const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What listeners of a gateway are made from.
+pub(super) struct Gateways<'g> {
+    pub(super) tcp: &'g Tcp<'g>,
+    pub(super) targets: &'g BTreeMap<u16, Vec<Target<'g>>>,
+}
+
+/// One server of a Gateway, and where it is written.
+struct Served<'s> {
+    object: &'s Object<Gateway>,
+    index: usize,
+    server: &'s Server,
+    port: u16,
+    /// The name by which virtual services are bound to it.
+    gateway: String,
+    /// Those that are, in the order in which they win.
+    virtual_services: VirtualServices<'s>,
+}
+
+/// What a port of a gateway speaks, as far as servers can share it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Tls,
+    Tcp,
+}
+
+impl Gateways<'_> {
+    /// All listeners, by address.
+    pub(super) fn make(&self, tables: &mut Tables, findings: &mut Findings) -> Vec<Listener> {
+        let mut by_address: BTreeMap<SocketAddr, Vec<Served<'_>>> = BTreeMap::new();
+        for object in self.selected() {
+            for (index, server) in object.spec.servers.iter().enumerate() {
+                let Ok(port) = u16::try_from(server.port.number) else { continue };
+                for address in self.addresses(server, port) {
+                    let gateway = format!("{}/{}", object.namespace(), object.name());
+                    let virtual_services =
+                        VirtualServices::of_gateway(self.tcp.scope, self.tcp.registry, &gateway);
+                    let served = Served { object, index, server, port, gateway, virtual_services };
+                    by_address.entry(address).or_default().push(served);
+                }
+            }
+        }
+        let listeners = by_address.into_iter();
+        listeners.filter_map(|(address, served)| self.listener(address, served, tables, findings)).collect()
+    }
+
+    /// The Gateway objects that select this workload, the oldest first.
+    fn selected(&self) -> Vec<&Object<Gateway>> {
+        let scope = self.tcp.scope;
+        let own = WorkloadLabels::of_proxy(scope);
+        let mut objects: Vec<&Object<Gateway>> = scope
+            .objects
+            .gateways
+            .values()
+            .map(|object| &**object)
+            .filter(|object| own.carries(&object.spec.selector))
+            .collect();
+        objects.sort_by_key(|object| super::age(&object.metadata));
+        objects
+    }
+
+    /// Where a server listens: the ports of the workload behind that port of its services, or else the port itself.
+    fn addresses(&self, server: &Server, port: u16) -> Vec<SocketAddr> {
+        let bind = server.bind.as_deref().and_then(|bind| bind.parse::<IpAddr>().ok());
+        let ip = bind.unwrap_or_else(|| wildcard(self.tcp.scope));
+        let targets = self.targets.values().flatten().filter(|target| target.port.number == port);
+        let mut numbers: BTreeSet<u16> = targets.map(|target| target.number).collect();
+        if numbers.is_empty() {
+            numbers.insert(port);
+        }
+        numbers.into_iter().map(|number| SocketAddr::new(ip, number)).collect()
+    }
+
+    fn listener(
+        &self,
+        address: SocketAddr,
+        mut served: Vec<Served<'_>>,
+        tables: &mut Tables,
+        findings: &mut Findings,
+    ) -> Option<Listener> {
+        let first = kind(served.first()?.server);
+        // Who was there first says what the port speaks.
+        served.retain(|it| {
+            let shares = kind(it.server) == first;
+            if !shares {
+                let what = format!("{address} already speaks another protocol for an older server");
+                let remedy = "Give the server another port.";
+                let path = format!("spec.servers[{}]", it.index);
+                let severity = Severity::Warning;
+                findings.add(it.object, &path, severity, code::CONFLICTING_LISTENER, what, remedy);
+            }
+            shares
+        });
+        let filter_chains = match first {
+            Kind::Http => vec![self.http_chain(address, &served, tables, findings)],
+            Kind::Tls => served.iter().flat_map(|served| self.tls_chains(served, findings)).collect(),
+            Kind::Tcp => {
+                served.iter().find_map(|served| self.tcp_chain(served, findings)).into_iter().collect()
+            }
+        };
+        let common = self.tcp.common;
+        let origin = served.first().map(|served| served.object.origin_at(&served.path()));
+        Some(Listener {
+            name: listener_name(address).into(),
+            address,
+            additional_addresses: match address.ip().is_unspecified() {
+                true => super::additional_addresses(self.tcp.scope, address.port()),
+                false => Vec::new(),
+            },
+            bind_to_port: true,
+            use_original_dst: false,
+            transparent: false,
+            traffic_direction: TrafficDirection::Outbound,
+            listener_filters: ListenerFilters {
+                timeout: Some(LISTENER_FILTERS_TIMEOUT),
+                ..inspectors(&filter_chains)
+            },
+            filter_chains,
+            default_filter_chain: None,
+            access_log: common.access_log.clone(),
+            origin,
+        })
+    }
+
+    fn http_chain(
+        &self,
+        address: SocketAddr,
+        served: &[Served<'_>],
+        tables: &mut Tables,
+        findings: &mut Findings,
+    ) -> FilterChain {
+        let mut name = format!("http.{}", address.port());
+        if !address.ip().is_unspecified() {
+            name = format!("{name}.{}", address.ip());
+        }
+        let name: Arc<str> = name.into();
+        let virtual_hosts = self.virtual_hosts(served, findings);
+        tables.configurations.insert(
+            name.clone(),
+            RouteConfiguration { name: name.clone(), virtual_hosts, ignore_port_in_host_matching: true },
+        );
+        let stat_prefix = format!("outbound_{};", listener_name(address));
+        let manager = self.tcp.common.gateway_manager(stat_prefix, RouteSource::Rds(name));
+        FilterChain {
+            name: "".into(),
+            chain_match: FilterChainMatch::default(),
+            filter: NetworkFilter::Http(manager),
+        }
+    }
+
+    /// The virtual hosts of servers that share a port. Rules of several virtual services for one host follow each other.
+    fn virtual_hosts(&self, served: &[Served<'_>], findings: &mut Findings) -> Vec<Arc<VirtualHost>> {
+        let mut hosts: BTreeMap<String, VirtualHost> = BTreeMap::new();
+        let mut port = 0;
+        for served in served {
+            port = served.port;
+            let redirects = served.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
+            let of_host = |host: &str| VirtualHost {
+                name: format!("{host}:{}", served.port).into(),
+                domains: vec![host.into()],
+                routes: if redirects { vec![https_redirect()] } else { Vec::new() },
+                include_request_attempt_count: true,
+            };
+            for (_, virtual_service) in served.virtual_services.iter() {
+                let routes = Routes {
+                    scope: self.tcp.scope,
+                    registry: self.tcp.registry,
+                    clusters: self.tcp.clusters,
+                    port: served.port,
+                    gateway: Some(&served.gateway),
+                };
+                let bound = served.hosts_of(virtual_service);
+                if bound.is_empty() {
+                    continue;
+                }
+                let made = routes.of_virtual_service(virtual_service, findings);
+                for host in bound.into_iter().filter(|_| !made.is_empty()) {
+                    let known = hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
+                    if !redirects {
+                        known.routes.extend(made.iter().cloned());
+                    }
+                }
+            }
+            // A redirect needs no virtual service.
+            for (_, host) in served.scoped_hosts().filter(|_| redirects) {
+                hosts.entry(host.to_owned()).or_insert_with(|| of_host(host));
+            }
+        }
+        if hosts.is_empty() {
+            let nothing = VirtualHost {
+                name: format!("blackhole:{port}").into(),
+                domains: vec!["*".into()],
+                routes: Vec::new(),
+                include_request_attempt_count: false,
+            };
+            return vec![Arc::new(nothing)];
+        }
+        hosts.into_values().map(Arc::new).collect()
+    }
+
+    /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, and otherwise a
+    /// closed one.
+    fn tls_chains(&self, served: &Served<'_>, findings: &mut Findings) -> Vec<FilterChain> {
+        let mode = served.server.tls.as_ref().map(|tls| tls.mode).unwrap_or_default();
+        if mode != ServerTlsMode::Passthrough {
+            let hosts = served.scoped_hosts().map(|(_, host)| host).filter(|host| *host != "*");
+            let chain_match =
+                FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
+            let origin = Some(served.object.origin_at(&format!("{}.tls", served.path())));
+            let reason = match mode {
+                ServerTlsMode::AutoPassthrough => "AUTO_PASSTHROUGH is not honoured yet",
+                _ => "TLS is not terminated yet",
+            };
+            let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
+            return vec![FilterChain { name: "".into(), chain_match, filter }];
+        }
+        let mut chains: Vec<FilterChain> = Vec::new();
+        for (_, virtual_service) in served.virtual_services.iter() {
+            if served.hosts_of(virtual_service).is_empty() {
+                continue;
+            }
+            let object = virtual_service.object;
+            for (index, rule) in object.spec.tls.iter().enumerate() {
+                let matching = rule.matches.iter().filter(|matched| {
+                    is_port(matched.port, served.port)
+                        && served.is_named(&matched.gateways, object.namespace())
+                });
+                for matched in matching {
+                    let names = matched.sni_hosts.iter().map(String::as_str).filter(|name| *name != "*");
+                    let chain_match =
+                        FilterChainMatch { server_names: server_names(names), ..FilterChainMatch::default() };
+                    if chains.iter().any(|chain| chain.chain_match == chain_match) {
+                        continue;
+                    }
+                    let from = From { object, path: format!("spec.tls[{index}]") };
+                    chains.extend(self.tcp.routed(&rule.route, &from, served.port, chain_match, findings));
+                }
+            }
+        }
+        chains
+    }
+
+    /// The chain of a server that speaks TCP: what the first rule says.
+    fn tcp_chain(&self, served: &Served<'_>, findings: &mut Findings) -> Option<FilterChain> {
+        for (_, virtual_service) in served.virtual_services.iter() {
+            if served.hosts_of(virtual_service).is_empty() {
+                continue;
+            }
+            let object = virtual_service.object;
+            let rules = object.spec.tcp.iter().enumerate().find(|(_, rule)| {
+                rule.matches.is_empty()
+                    || rule.matches.iter().any(|matched| {
+                        is_port(matched.port, served.port)
+                            && served.is_named(&matched.gateways, object.namespace())
+                    })
+            });
+            if let Some((index, rule)) = rules {
+                let from = From { object, path: format!("spec.tcp[{index}]") };
+                let everything = FilterChainMatch::default();
+                return self.tcp.routed(&rule.route, &from, served.port, everything, findings);
+            }
+        }
+        None
+    }
+}
+
+impl Served<'_> {
+    fn path(&self) -> String {
+        format!("spec.servers[{}]", self.index)
+    }
+
+    /// Its hosts, each with the namespace whose virtual services may speak for it; `*` for any.
+    fn scoped_hosts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.server.hosts.iter().map(|host| match host.split_once('/') {
+            Some((".", host)) => (&**self.object.namespace(), host),
+            Some((namespace, host)) => (namespace, host),
+            None => ("*", host.as_str()),
+        })
+    }
+
+    /// The hosts that both the server and a virtual service name, the narrower of two each.
+    fn hosts_of(&self, virtual_service: &MeshVirtualService<'_>) -> BTreeSet<String> {
+        let namespace = &**virtual_service.object.namespace();
+        let mut hosts = BTreeSet::new();
+        for (scope, host) in self.scoped_hosts() {
+            if scope != "*" && scope != namespace {
+                continue;
+            }
+            let host = host.to_lowercase();
+            for wanted in &virtual_service.hosts {
+                if covers(&host, wanted) {
+                    hosts.insert(wanted.to_string());
+                } else if covers(wanted, &host) {
+                    hosts.insert(host.clone());
+                }
+            }
+        }
+        hosts
+    }
+
+    /// Whether a match of a virtual service in `namespace` is for this gateway.
+    fn is_named(&self, gateways: &[String], namespace: &str) -> bool {
+        gateways.is_empty() || gateways.iter().any(|it| *gateway_name(it, namespace) == *self.gateway)
+    }
+}
+
+/// Whether every name that `inner` stands for is one of `outer`.
+fn covers(outer: &str, inner: &str) -> bool {
+    match outer.strip_prefix('*') {
+        Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),
+        None => outer == inner,
+    }
+}
+
+fn kind(server: &Server) -> Kind {
+    let protocol = Protocol::told(&server.port.protocol);
+    // A protocol of HTTP with TLS that somebody terminates is HTTPS.
+    match protocol {
+        Protocol::Http1 | Protocol::Http2 => Kind::Http,
+        Protocol::Tls => Kind::Tls,
+        _ if server.tls.is_some() => Kind::Tls,
+        _ => Kind::Tcp,
+    }
+}

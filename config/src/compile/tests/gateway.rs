@@ -1,0 +1,167 @@
+//! Gateways: servers, hosts with their scope, redirects, TLS that is passed through, ports of the workload.
+
+use super::mesh::{Mesh, Output, service_in};
+use crate::compile::Mode;
+use crate::resource::{FilterChain, NetworkFilter, RouteAction, TcpDestinations};
+
+const PORTS: &str = "
+kind: Service
+metadata: {name: edge, namespace: istio-system}
+spec: {clusterIP: 10.0.0.9, selector: {istio: edge}, ports: [{name: http, port: 80}, {name: tls, port: 443}]}
+---
+kind: EndpointSlice
+metadata: {name: edge, namespace: istio-system, labels: {kubernetes.io/service-name: edge}}
+endpoints: [{addresses: [10.244.1.10]}]
+ports: [{name: http, port: 8080}, {name: tls, port: 8443}]
+---
+";
+
+fn gateway(servers: &str) -> String {
+    format!(
+        "\nkind: Gateway\nmetadata: {{name: g, namespace: istio-system}}\nspec: {{selector: {{istio: edge}}, servers: [{servers}]}}\n---\n"
+    )
+}
+
+fn http(hosts: &str) -> String {
+    format!("{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [{hosts}]}}")
+}
+
+fn bound(name: &str, namespace: &str, hosts: &str, rules: &str) -> String {
+    format!(
+        "\nkind: VirtualService\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{hosts: [{hosts}], gateways: [istio-system/g], {rules}}}\n---\n"
+    )
+}
+
+fn compile(objects: &str) -> Output {
+    let mut mesh = Mesh::sidecar(&(PORTS.to_owned() + &service_in("web", "shop", "http") + objects));
+    mesh.mode = Mode::Gateway;
+    mesh.proxy.namespace = "istio-system".into();
+    mesh.proxy.labels.insert("istio".to_owned(), "edge".to_owned());
+    mesh.compile()
+}
+
+/// The virtual hosts of port 80 as `NAME CLUSTER|REDIRECT ...`.
+fn hosts(output: &Output) -> Vec<String> {
+    let hosts = output.routes("http.8080").virtual_hosts.iter().map(|host| {
+        let routes = host.routes.iter().map(|route| match &route.action {
+            RouteAction::Forward(forward) => match &forward.destinations {
+                crate::resource::Destinations::Cluster(cluster) => format!(" {cluster}"),
+                crate::resource::Destinations::Weighted(_) => " weighted".to_owned(),
+            },
+            RouteAction::Redirect(redirect) => format!(" {}", redirect.scheme.as_deref().unwrap_or("?")),
+            RouteAction::DirectResponse(_) => " answer".to_owned(),
+        });
+        format!("{}{}", host.name, routes.collect::<String>())
+    });
+    hosts.collect()
+}
+
+const TO_WEB: &str = "http: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+const WEB: &str = "outbound|80||web.shop.svc.cluster.local";
+
+#[test]
+fn hosts_of_servers_and_virtual_services() {
+    let check = |server: &str, namespace: &str, wanted: &str, expected: &[&str]| {
+        let expected: Vec<String> = match expected {
+            [] => vec!["blackhole:80".to_owned()],
+            hosts => hosts.iter().map(|host| format!("{host}:80 {WEB}")).collect(),
+        };
+        let output = compile(&(gateway(&http(server)) + &bound("v", namespace, wanted, TO_WEB)));
+        assert_eq!(hosts(&output), expected, "{server} {namespace} {wanted}");
+    };
+    check("a.b", "shop", "a.b", &["a.b"]);
+    check("'*.b'", "shop", "a.b, c.d", &["a.b"]);
+    check("a.b", "shop", "'*.b'", &["a.b"]);
+    check("'*'", "shop", "a.b, '*.c'", &["*.c", "a.b"]);
+    check("'*'", "shop", "'*'", &["*"]);
+    check("a.b", "shop", "c.d", &[]);
+    check("shop/a.b", "shop", "a.b", &["a.b"]);
+    check("ops/a.b", "shop", "a.b", &[]);
+    check("'*/a.b'", "ops", "a.b", &["a.b"]);
+    check("./a.b", "shop", "a.b", &[]);
+    check("./a.b", "istio-system", "a.b", &["a.b"]);
+}
+
+#[test]
+fn which_gateways_and_virtual_services_count() {
+    let other = gateway(&http("a.b")).replace("istio: edge", "istio: other");
+    assert!(compile(&other).resources.listeners.is_empty());
+    let unbound = bound("v", "shop", "a.b", TO_WEB).replace("istio-system/g", "mesh");
+    assert_eq!(hosts(&compile(&(gateway(&http("a.b")) + &unbound))), ["blackhole:80"]);
+    let private = bound("v", "shop", "a.b", &format!("exportTo: [.], {TO_WEB}"));
+    assert_eq!(hosts(&compile(&(gateway(&http("a.b")) + &private))), ["blackhole:80"]);
+    // Rules of two objects follow each other, the older one's first.
+    let rule =
+        |prefix: &str| TO_WEB.replace("{route", &format!("{{match: [{{uri: {{prefix: {prefix}}}}}], route"));
+    let two = bound("v", "shop", "a.b", &rule("/x")) + &bound("w", "shop", "a.b", &rule("/y"));
+    assert_eq!(hosts(&compile(&(gateway(&http("a.b")) + &two))), [format!("a.b:80 {WEB} {WEB}")]);
+    // Matches for other gateways and ports do not count.
+    for wanted in ["gateways: [mesh]", "port: 81", "gateways: [istio-system/other]"] {
+        let rule = TO_WEB.replace("{route", &format!("{{match: [{{{wanted}}}], route"));
+        let output = compile(&(gateway(&http("a.b")) + &bound("v", "shop", "a.b", &rule)));
+        assert_eq!(hosts(&output), ["blackhole:80"], "{wanted}");
+    }
+}
+
+#[test]
+fn redirects_to_https() {
+    let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.b], tls: {httpsRedirect: true}}";
+    assert_eq!(hosts(&compile(&gateway(server))), ["a.b:80 https"]);
+    assert_eq!(hosts(&compile(&(gateway(server) + &bound("v", "shop", "a.b", TO_WEB)))), ["a.b:80 https"]);
+}
+
+#[test]
+fn ports_of_the_service_become_those_of_the_workload() {
+    let output = compile(&gateway(
+        "{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.b]}, \
+         {port: {number: 9000, name: h, protocol: HTTP2}, bind: 10.0.0.1, hosts: [a.b]}",
+    ));
+    let listeners: Vec<_> = output.resources.listeners.keys().map(|name| &**name).collect();
+    assert_eq!(listeners, ["0.0.0.0_8080", "10.0.0.1_9000"]);
+    assert!(output.resources.routes.contains_key("http.9000.10.0.0.1"));
+    let listener = &output.resources.listeners["0.0.0.0_8080"];
+    assert!(listener.bind_to_port && listener.filter_chains[0].http().unwrap().use_remote_address);
+}
+
+/// A chain as `[SERVER NAMES] CLUSTER`, or `closed`.
+fn told(chain: &FilterChain) -> String {
+    let to = match &chain.filter {
+        NetworkFilter::TcpProxy(proxy) => match &proxy.destinations {
+            TcpDestinations::Cluster(cluster) => cluster.to_string(),
+            TcpDestinations::Weighted(_) => "weighted".to_owned(),
+        },
+        NetworkFilter::Http(_) => "http".to_owned(),
+        NetworkFilter::Closed(_) => "closed".to_owned(),
+    };
+    format!("[{}] {to}", chain.chain_match.server_names.join(" "))
+}
+
+#[test]
+fn tls_by_server_name() {
+    let tls = |mode: &str| {
+        format!(
+            "{{port: {{number: 443, name: {mode}, protocol: TLS}}, hosts: ['*.b'], tls: {{mode: {mode}}}}}"
+        )
+    };
+    let rules = "tls: [{match: [{sniHosts: [a.b]}, {sniHosts: [c.b], port: 444}], route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+    let objects = gateway(&format!("{}, {}", tls("PASSTHROUGH"), tls("SIMPLE")))
+        + &bound("v", "shop", "a.b, c.b", rules);
+    let output = compile(&objects);
+    let listener = &output.resources.listeners["0.0.0.0_8443"];
+    // The destination has one port, which is taken.
+    let expected = [format!("[a.b] {WEB}"), "[*.b] closed".to_owned()];
+    assert_eq!(listener.filter_chains.iter().map(told).collect::<Vec<_>>(), expected);
+    assert!(listener.listener_filters.tls_inspector.is_some());
+    assert!(!listener.listener_filters.continue_on_timeout);
+}
+
+#[test]
+fn tcp() {
+    let server = "{port: {number: 5000, name: tcp, protocol: TCP}, hosts: ['*']}, {port: {number: 5000, name: h, protocol: HTTP}, hosts: ['*']}";
+    let rules = "tcp: [{match: [{port: 1}], route: [{destination: {host: x}}]}, {route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+    let output = compile(&(gateway(server) + &bound("v", "shop", "'*'", rules)));
+    let chains = output.resources.listeners["0.0.0.0_5000"].filter_chains.iter().map(told);
+    assert_eq!(chains.collect::<Vec<_>>(), [format!("[] {WEB}")]);
+    assert_eq!(output.codes(), ["conflicting-listener"]);
+}
