@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::findings::Findings;
+use super::host::covers;
 use super::listeners::Tables;
 use super::outbound::{inspectors, listener_name, wildcard};
 use super::protocol::Protocol;
@@ -328,14 +329,6 @@ impl Served<'_> {
     /// Whether a match of a virtual service in `namespace` is for this gateway.
     fn is_named(&self, gateways: &[String], namespace: &str) -> bool {
         gateways.is_empty() || gateways.iter().any(|it| *gateway_name(it, namespace) == *self.gateway)
-    }
-}
-
-/// Whether every name that `inner` stands for is one of `outer`.
-fn covers(outer: &str, inner: &str) -> bool {
-    match outer.strip_prefix('*') {
-        Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),
-        None => outer == inner,
     }
 }
 

@@ -24,6 +24,14 @@ pub(super) fn is_wildcard(host: &str) -> bool {
     host.starts_with('*')
 }
 
+/// Whether every name that `inner` stands for is one that `outer` stands for too.
+pub(super) fn covers(outer: &str, inner: &str) -> bool {
+    match outer.strip_prefix('*') {
+        Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),
+        None => outer == inner,
+    }
+}
+
 /// `host` in square brackets when it is an IPv6 address, as it stands in a Host header.
 pub(super) fn bracketed(host: &str) -> Cow<'_, str> {
     if host.contains(':') { Cow::Owned(format!("[{host}]")) } else { Cow::Borrowed(host) }

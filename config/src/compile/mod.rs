@@ -2,7 +2,7 @@
 //!
 //! One file a concern, in the order of the work:
 //!
-//! 1. `registry` (with `service_entries`, `host` and `protocol`): the services that the proxy sees;
+//! 1. `registry` (with `sidecar`, `service_entries`, `host` and `protocol`): the services that the proxy sees;
 //! 2. `destination_rules` and `traffic_policy`: which settings hold for a service, port and subset;
 //! 3. `workload`, `endpoints` (with `entries`) and `locality`: who serves it, and in which order of preference;
 //! 4. `clusters` and `transport` (and `closed`): those three become clusters and load assignments;
@@ -49,6 +49,7 @@ mod registry;
 mod retry;
 mod routes;
 mod service_entries;
+mod sidecar;
 mod targets;
 mod tcp;
 #[cfg(test)]
@@ -155,7 +156,11 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     let scope = Scope { objects, proxy, mesh, root_namespace, mode: request.mode };
     let mut findings = findings::Findings::default();
 
-    let registry = registry::Registry::new(&scope);
+    let imports = sidecar::Imports::new(&scope);
+    let registry = registry::Registry::new(&scope, &imports);
+    // What the workload serves does not depend on what it may reach.
+    let nothing_kept_out = sidecar::Imports::default();
+    let whole = imports.trim().then(|| registry::Registry::new(&scope, &nothing_kept_out));
     let rules = destination_rules::DestinationRules::new(&scope);
     let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
     let mut clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
@@ -164,12 +169,14 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
     let targets = match request.mode {
         Mode::Explicit => BTreeMap::new(),
-        Mode::Sidecar | Mode::Gateway => targets::targets(&scope, &registry, &endpoints),
+        Mode::Sidecar | Mode::Gateway => {
+            targets::targets(&scope, whole.as_ref().unwrap_or(&registry), &endpoints)
+        }
     };
     if request.mode == Mode::Sidecar {
         inbound_clusters::clusters(&scope, &rules, &targets).into_iter().for_each(|it| clusters.push(it));
     }
-    let virtual_services = virtual_services::VirtualServices::new(&scope, &registry);
+    let virtual_services = virtual_services::VirtualServices::new(&scope, &registry, &imports);
     let common = managers::Common::new(&scope, &mut findings);
     let maker = listeners::Listeners {
         scope: &scope,

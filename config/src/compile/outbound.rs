@@ -13,7 +13,7 @@ use super::managers::OUTBOUND_SERVER_NAME;
 use super::protocol::Protocol;
 use super::registry::{Port, Resolution, Service, Source};
 use super::tcp::{Place, Tcp};
-use super::{ListenTarget, Scope};
+use super::{ListenTarget, Scope, sidecar};
 use crate::finding::{Severity, code};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::resource::{
@@ -209,8 +209,7 @@ impl Outbound<'_> {
     }
 
     fn catch_all(&self, name: &str, chain_match: FilterChainMatch) -> FilterChain {
-        let policy = self.scope.mesh.outbound_traffic_policy.unwrap_or(OutboundTrafficPolicy::AllowAny);
-        let cluster = match policy {
+        let cluster = match sidecar::outbound_traffic_policy(self.scope) {
             OutboundTrafficPolicy::AllowAny => PASSTHROUGH,
             OutboundTrafficPolicy::RegistryOnly => BLACK_HOLE,
         };

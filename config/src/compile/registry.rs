@@ -8,6 +8,7 @@ use super::Scope;
 use super::host::service_host;
 use super::protocol::Protocol;
 use super::service_entries;
+use super::sidecar::Imports;
 use super::visibility::by_default;
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
@@ -71,8 +72,8 @@ pub(super) struct Port<'a> {
 }
 
 impl<'a> Registry<'a> {
-    /// The services of `scope` that its proxy sees.
-    pub(super) fn new(scope: &Scope<'a>) -> Registry<'a> {
+    /// The services of `scope` that its proxy sees and that `imports` lets in.
+    pub(super) fn new(scope: &Scope<'a>, imports: &Imports<'a>) -> Registry<'a> {
         let mut aliases = aliases(scope);
         let mut services: Vec<Service<'a>> = scope
             .objects
@@ -86,6 +87,12 @@ impl<'a> Registry<'a> {
             .collect();
         let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
         services.extend(service_entries::services(scope, &hosts));
+        if imports.trim() {
+            let destinations = imports.destinations(scope);
+            services.retain(|service| {
+                imports.service(service.namespace(), &service.host) || destinations.contains(&service.host)
+            });
+        }
         services.sort_by(|one, other| one.host.cmp(&other.host));
 
         let mut by_host = HashMap::with_capacity(services.len());

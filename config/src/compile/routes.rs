@@ -14,6 +14,7 @@ use super::host::complete;
 use super::matchers::{self, Translated, any_path, catches_all};
 use super::registry::{Registry, Resolution, Service};
 use super::retry;
+use super::sidecar;
 use super::virtual_services::{MESH, MeshVirtualService, Rule, gateway_name};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
@@ -261,7 +262,7 @@ impl Routes<'_> {
 
 /// The virtual host for what nobody knows: on to where the client wanted to go, or 502.
 pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
-    let (name, action) = match scope.mesh.outbound_traffic_policy.unwrap_or(OutboundTrafficPolicy::AllowAny) {
+    let (name, action) = match sidecar::outbound_traffic_policy(scope) {
         OutboundTrafficPolicy::AllowAny => {
             let forward = forward_to(clusters.name(PASSTHROUGH.to_owned()), None);
             ("allow_any", RouteAction::Forward(Box::new(forward)))

@@ -9,6 +9,7 @@ use super::Scope;
 use super::delegates::merged_rules;
 use super::host::{HostMap, complete, is_wildcard};
 use super::registry::Registry;
+use super::sidecar::Imports;
 use super::visibility::sight;
 use crate::istio::{HttpRoute, VirtualService};
 use crate::objects::Object;
@@ -72,8 +73,15 @@ impl<'a> Rule<'a> {
 
 impl<'a> VirtualServices<'a> {
     /// The virtual services of `scope` that its proxy sees.
-    pub(super) fn new(scope: &Scope<'a>, registry: &Registry<'_>) -> VirtualServices<'a> {
-        VirtualServices::bound(scope, registry, |object| is_for_sidecars(&object.spec))
+    /// `imports` lets in some of them.
+    pub(super) fn new(
+        scope: &Scope<'a>,
+        registry: &Registry<'_>,
+        imports: &Imports<'a>,
+    ) -> VirtualServices<'a> {
+        VirtualServices::bound(scope, registry, |object| {
+            is_for_sidecars(&object.spec) && imports.virtual_service(object, scope)
+        })
     }
 
     /// Those of `scope` that are bound to the Gateway of that `namespace/name`.

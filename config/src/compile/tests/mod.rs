@@ -12,4 +12,5 @@ mod outlier;
 mod routes;
 mod scale;
 mod shop;
+mod sidecar;
 mod virtual_services;

@@ -1,0 +1,82 @@
+//! Sidecar objects: what is let in, and what happens to all else.
+
+use super::mesh::{Mesh, Output, service_in};
+
+fn sidecar(name: &str, namespace: &str, spec: &str) -> String {
+    format!("\nkind: Sidecar\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n")
+}
+
+fn compile(objects: &str) -> Output {
+    let services =
+        service_in("a", "shop", "http") + &service_in("b", "shop", "tcp") + &service_in("c", "ops", "http");
+    Mesh::sidecar(&(services + objects)).compile()
+}
+
+/// The services that have a cluster, by their short hosts.
+fn known(output: &Output) -> Vec<&str> {
+    let names = output.resources.clusters.keys().filter_map(|name| name.strip_prefix("outbound|80||"));
+    names.map(|host| host.strip_suffix(".svc.cluster.local").unwrap_or(host)).collect()
+}
+
+#[test]
+fn hosts_that_come_in() {
+    let check = |hosts: &str, expected: &[&str]| {
+        let output = compile(&sidecar("s", "shop", &format!("egress: [{{hosts: [{hosts}]}}]")));
+        assert_eq!(known(&output), expected, "{hosts}");
+        let of_routes = output.resources.routes.contains_key("80");
+        let http = expected.contains(&"a.shop") || expected.contains(&"c.ops");
+        assert_eq!(
+            (output.resources.listeners.contains_key("0.0.0.0_80"), of_routes),
+            (http, http),
+            "{hosts}"
+        );
+    };
+    check("'*/*'", &["a.shop", "b.shop", "c.ops"]);
+    check("'./*'", &["a.shop", "b.shop"]);
+    check("'ops/*'", &["c.ops"]);
+    check("'*/c.ops.svc.cluster.local', './b.shop.svc.cluster.local'", &["b.shop", "c.ops"]);
+    check("'*/*.ops.svc.cluster.local'", &["c.ops"]);
+    check("'~/*'", &[]);
+    check("'ops/a.shop.svc.cluster.local'", &[]);
+}
+
+#[test]
+fn the_narrowest_object_holds() {
+    let of = |host: &str, more: &str| format!("egress: [{{hosts: ['{host}']}}]{more}");
+    let selecting = |labels: &str| {
+        of("*/b.shop.svc.cluster.local", &format!(", workloadSelector: {{labels: {{{labels}}}}}"))
+    };
+    let root = sidecar("r", "istio-system", &of("./*", ""));
+    let namespace = sidecar("n", "shop", &of("ops/*", ""));
+    // `.` is the namespace of the workload.
+    assert_eq!(known(&compile(&root)), ["a.shop", "b.shop"]);
+    assert_eq!(known(&compile(&(root + &namespace))), ["c.ops"]);
+    assert_eq!(known(&compile(&(namespace.clone() + &sidecar("m", "shop", &selecting("x: y"))))), ["c.ops"]);
+    let mut mesh = Mesh::sidecar(
+        &(service_in("b", "shop", "tcp") + &namespace + &sidecar("m", "shop", &selecting("x: y"))),
+    );
+    mesh.proxy.labels.insert("x".to_owned(), "y".to_owned());
+    assert_eq!(known(&mesh.compile()), ["b.shop"]);
+    assert_eq!(known(&compile(&sidecar("o", "ops", &of("ops/*", "")))), ["a.shop", "b.shop", "c.ops"]);
+}
+
+#[test]
+fn destinations_of_virtual_services_come_in_too() {
+    let rule = "\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\n\
+        spec: {hosts: [a], http: [{route: [{destination: {host: c.ops.svc.cluster.local}}]}]}\n---\n";
+    let only = |host: &str| sidecar("s", "shop", &format!("egress: [{{hosts: ['{host}']}}]"));
+    assert_eq!(known(&compile(&(only("./a.shop.svc.cluster.local") + rule))), ["a.shop", "c.ops"]);
+    assert_eq!(known(&compile(&(only("./b.shop.svc.cluster.local") + rule))), ["b.shop"]);
+}
+
+#[test]
+fn traffic_for_other_hosts() {
+    let route = |spec: &str| {
+        let output = compile(&sidecar("s", "shop", spec));
+        output.routes("80").virtual_hosts.last().unwrap().name.to_string()
+    };
+    assert_eq!(route(""), "allow_any");
+    assert_eq!(route("outboundTrafficPolicy: {mode: REGISTRY_ONLY}"), "block_all");
+    assert_eq!(route("outboundTrafficPolicy: {}"), "block_all");
+    assert_eq!(route("outboundTrafficPolicy: {mode: ALLOW_ANY}"), "allow_any");
+}
