@@ -13,7 +13,7 @@ use super::outbound::{
 };
 use super::peer_authentication::{Mode, Modes, Told};
 use super::protocol::Protocol;
-use super::targets::Target;
+use super::targets::Serving;
 use crate::resource::{
     Closed, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter, RouteSource,
     TrafficDirection, TransportProtocol,
@@ -65,17 +65,18 @@ struct Served<'s> {
 }
 
 impl Inbound<'_> {
-    /// The listener that inbound traffic is redirected to, with the chains of `targets`.
-    pub(super) fn make(&self, targets: &BTreeMap<u16, Vec<Target<'_>>>) -> Listener {
+    /// The listener that inbound traffic is redirected to, with the chains of what is `served`.
+    pub(super) fn make(&self, served: &[Serving<'_>]) -> Listener {
         let mut filter_chains = vec![self.black_hole()];
         filter_chains.extend(self.chains(&self.everything(None, self.modes.whole())));
         // Ports of which only a policy speaks.
-        let named: BTreeSet<u16> = self.modes.ports().filter(|port| !targets.contains_key(port)).collect();
+        let is_served = |port: &u16| served.iter().any(|it| it.number == *port);
+        let named: BTreeSet<u16> = self.modes.ports().filter(|port| !is_served(port)).collect();
         for port in named {
             filter_chains.extend(self.chains(&self.everything(Some(port), self.modes.of(port))));
         }
-        for target in targets.values().filter_map(|targets| targets.first()) {
-            filter_chains.extend(self.chains(&self.target(target)));
+        for serving in served {
+            filter_chains.extend(self.chains(&self.port(serving)));
         }
         Listener {
             name: "virtualInbound".into(),
@@ -122,19 +123,19 @@ impl Inbound<'_> {
         }
     }
 
-    fn target(&self, target: &Target<'_>) -> Served<'_> {
-        let Target { service, port, number } = *target;
+    fn port(&self, serving: &Serving<'_>) -> Served<'_> {
+        let number = serving.number;
         let cluster = self.clusters.name(inbound_cluster_name(number));
         let address = listener_name(SocketAddr::new(wildcard(self.scope), number));
         let name: Arc<str> = address.as_str().into();
-        let operation = format!("{}:{}/*", service.host, port.number);
+        let operation = format!("{}:{}/*", serving.host, serving.port);
         Served {
             port: Some(number),
-            protocol: port.protocol,
+            protocol: serving.protocol,
             stat_prefix: format!("inbound_{address};"),
             names: (name.clone(), name),
             // A stream of gRPC is nothing that could be sent again.
-            routes: routes(&cluster, port.number, operation, port.protocol != Protocol::Http2),
+            routes: routes(&cluster, serving.port, operation, serving.protocol != Protocol::Http2),
             cluster,
             told: self.modes.of(number),
         }

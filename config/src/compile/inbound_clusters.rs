@@ -1,15 +1,17 @@
-//! Clusters of inbound traffic: to the workload's own ports, where the client wanted to go.
+//! Clusters of inbound traffic: to the workload's own ports, where the client wanted to go unless its Sidecar object says
+//! where the workload listens.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::clusters::{INBOUND_PASSTHROUGH, inbound_cluster_name, passthrough, protocol};
 use super::destination_rules::DestinationRules;
-use super::targets::Target;
+use super::targets::Serving;
 use super::traffic_policy::Policy;
 use super::{Scope, connection_pool};
 use crate::resource::{
-    Cluster, ClusterMetadata, DiscoveryType, LoadBalancingPolicy, ServiceRef, TransportSocket,
+    Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, Endpoint, LoadBalancingPolicy, Locality,
+    LocalityEndpoints, ServiceRef, TransportSocket,
 };
 
 /// Our address of connections to the workload. The redirect rules leave alone what comes from it, and would send
@@ -18,45 +20,59 @@ const BIND_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 /// The same for IPv6.
 const BIND_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
-/// The clusters of `targets`, and the one for all other ports.
+/// The clusters of what is `served`, and the one for all other ports.
 pub(super) fn clusters(
     scope: &Scope<'_>,
     rules: &DestinationRules<'_>,
-    targets: &BTreeMap<u16, Vec<Target<'_>>>,
-) -> Vec<Cluster> {
-    let mut clusters: Vec<Cluster> =
-        targets.values().filter_map(|targets| of_targets(scope, rules, targets)).collect();
-    clusters.push(Cluster {
+    served: &[Serving<'_>],
+) -> Vec<(Cluster, Option<ClusterLoadAssignment>)> {
+    let mut clusters: Vec<_> = served.iter().map(|serving| of_port(scope, rules, serving)).collect();
+    let passthrough = Cluster {
         name: INBOUND_PASSTHROUGH.into(),
         bind_addresses: bind_addresses(scope),
         ..passthrough(scope)
-    });
+    };
+    clusters.push((passthrough, None));
     clusters
 }
 
-fn of_targets(scope: &Scope<'_>, rules: &DestinationRules<'_>, targets: &[Target<'_>]) -> Option<Cluster> {
-    let Target { service, port, number } = targets.first()?;
-    let rule = rules.of(service, scope);
-    let policy = Policy::of(rule.and_then(|rule| rule.traffic_policy), port.number);
+fn of_port(
+    scope: &Scope<'_>,
+    rules: &DestinationRules<'_>,
+    serving: &Serving<'_>,
+) -> (Cluster, Option<ClusterLoadAssignment>) {
+    let name: Arc<str> = inbound_cluster_name(serving.number).into();
+    let rule = serving.targets.first().and_then(|target| rules.of(target.service, scope));
+    let policy = Policy::of(rule.and_then(|rule| rule.traffic_policy), serving.port);
     let pool = policy.connection_pool;
-    let services = targets.iter().map(|target| ServiceRef {
+    let services = serving.targets.iter().map(|target| ServiceRef {
         host: target.service.host.clone(),
         name: target.service.name().clone(),
         namespace: target.service.namespace().clone(),
     });
-    Some(Cluster {
-        name: inbound_cluster_name(*number).into(),
-        discovery: DiscoveryType::OriginalDst,
-        load_balancing: LoadBalancingPolicy::ClusterProvided,
+    // istiod writes the address into the cluster; here it is told as all addresses are.
+    let endpoint = serving.endpoint.map(|address| local_endpoint(&name, address));
+    let (discovery, load_balancing) = match &endpoint {
+        Some(_) => (DiscoveryType::Eds, LoadBalancingPolicy::RoundRobin),
+        None if serving.is_unreachable => (DiscoveryType::Static, LoadBalancingPolicy::RoundRobin),
+        None => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided),
+    };
+    let cluster = Cluster {
+        name,
+        bind_addresses: match discovery {
+            DiscoveryType::OriginalDst => bind_addresses(scope),
+            _ => Vec::new(),
+        },
+        discovery,
+        load_balancing,
         connect_timeout: connection_pool::connect_timeout(scope, pool),
         circuit_breakers: connection_pool::circuit_breakers(pool),
-        protocol: protocol(port.protocol, None, scope.mode),
+        protocol: protocol(serving.protocol, None, scope.mode),
         idle_timeout: connection_pool::idle_timeout(pool),
         max_requests_per_connection: connection_pool::max_requests_per_connection(pool),
         max_connection_duration: connection_pool::max_connection_duration(pool),
-        max_concurrent_streams: connection_pool::max_concurrent_streams(port.protocol, pool),
+        max_concurrent_streams: connection_pool::max_concurrent_streams(serving.protocol, pool),
         tcp_keepalive: connection_pool::tcp_keepalive(scope, pool),
-        bind_addresses: bind_addresses(scope),
         transport_socket: TransportSocket::RawBuffer,
         metadata: ClusterMetadata {
             services: services.collect(),
@@ -64,7 +80,19 @@ fn of_targets(scope: &Scope<'_>, rules: &DestinationRules<'_>, targets: &[Target
             ..ClusterMetadata::default()
         },
         ..passthrough(scope)
-    })
+    };
+    (cluster, endpoint)
+}
+
+fn local_endpoint(cluster: &Arc<str>, address: SocketAddr) -> ClusterLoadAssignment {
+    let endpoint = Endpoint { address, weight: 1, metadata: Arc::default() };
+    let locality = LocalityEndpoints {
+        locality: Locality::default(),
+        priority: 0,
+        weight: 1,
+        endpoints: vec![endpoint],
+    };
+    ClusterLoadAssignment { cluster_name: cluster.clone(), localities: vec![locality] }
 }
 
 /// One of each IP version that the proxy has, IPv4 first.

@@ -173,8 +173,12 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
             targets::targets(&scope, whole.as_ref().unwrap_or(&registry), &endpoints)
         }
     };
+    let served = targets::serving(&scope, &targets);
     if request.mode == Mode::Sidecar {
-        inbound_clusters::clusters(&scope, &rules, &targets).into_iter().for_each(|it| clusters.push(it));
+        for (cluster, endpoints) in inbound_clusters::clusters(&scope, &rules, &served) {
+            clusters.push(cluster);
+            clusters.endpoints.extend(endpoints);
+        }
     }
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry, &imports);
     let common = managers::Common::new(&scope, &mut findings);
@@ -209,7 +213,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
                 guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
                 allow_unenforced_security: request.allow_unenforced_security,
             };
-            listeners.push(inbound.make(&targets));
+            listeners.push(inbound.make(&served));
         }
         Mode::Gateway => {
             let gateways = gateway::Gateways { tcp: &tcp, targets: &targets };

@@ -1,12 +1,16 @@
 //! The services that this workload is an endpoint of, and the ports by which it serves them.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use super::Scope;
 use super::endpoints::Endpoints;
+use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::workload::WorkloadLabels;
+use super::{Scope, sidecar};
+use crate::istio::{IngressListener, Sidecar};
+use crate::objects::Object;
 
 /// One port of a service that the workload serves.
 #[derive(Clone, Copy)]
@@ -15,6 +19,73 @@ pub(super) struct Target<'t> {
     pub(super) port: &'t Port<'t>,
     /// The workload's own port.
     pub(super) number: u16,
+}
+
+/// One port that the workload serves, whether a service says so or its Sidecar object does.
+pub(super) struct Serving<'t> {
+    /// The workload's own port, which connections are for.
+    pub(super) number: u16,
+    pub(super) protocol: Protocol,
+    /// Host and port of the first service, as routes and metrics name them.
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+    /// Where the workload listens; `None` for where the client wanted to go.
+    pub(super) endpoint: Option<SocketAddr>,
+    /// Whether nobody can be connected to there.
+    pub(super) is_unreachable: bool,
+    /// The services it is served for; empty when only the Sidecar object speaks of it.
+    pub(super) targets: Vec<Target<'t>>,
+}
+
+/// What the workload serves: the ports that its Sidecar object lists, or else those of its services.
+pub(super) fn serving<'t>(scope: &Scope<'_>, targets: &BTreeMap<u16, Vec<Target<'t>>>) -> Vec<Serving<'t>> {
+    match sidecar::of_proxy(scope).filter(|object| !object.spec.ingress.is_empty()) {
+        Some(object) => {
+            let mut seen = BTreeSet::new();
+            let ports = object.spec.ingress.iter().filter_map(|it| of_ingress(scope, object, it, targets));
+            ports.filter(|port| seen.insert(port.number)).collect()
+        }
+        None => targets.values().filter_map(|targets| of_targets(targets)).collect(),
+    }
+}
+
+fn of_targets<'t>(targets: &[Target<'t>]) -> Option<Serving<'t>> {
+    let Target { service, port, number } = *targets.first()?;
+    Some(Serving {
+        number,
+        protocol: port.protocol,
+        host: service.host.clone(),
+        port: port.number,
+        endpoint: None,
+        is_unreachable: false,
+        targets: targets.to_vec(),
+    })
+}
+
+fn of_ingress<'t>(
+    scope: &Scope<'_>,
+    object: &Object<Sidecar>,
+    ingress: &IngressListener,
+    targets: &BTreeMap<u16, Vec<Target<'t>>>,
+) -> Option<Serving<'t>> {
+    let number = u16::try_from(ingress.port.number).ok().filter(|number| *number > 0)?;
+    let told = ingress.default_endpoint.as_deref().unwrap_or_default();
+    let endpoint = told.parse::<SocketAddr>().ok().map(|address| match address.ip().is_unspecified() {
+        // The workload's own address.
+        true => SocketAddr::new(scope.proxy.ips.first().copied().unwrap_or(address.ip()), address.port()),
+        false => address,
+    });
+    let of_port = targets.get(&number).cloned().unwrap_or_default();
+    let host = of_port.first().map(|target| target.service.host.clone());
+    Some(Serving {
+        number,
+        protocol: Protocol::told(&ingress.port.protocol),
+        host: host.unwrap_or_else(|| format!("{}.{}", object.name(), object.namespace()).into()),
+        port: number,
+        endpoint,
+        is_unreachable: !told.is_empty() && endpoint.is_none(),
+        targets: of_port,
+    })
 }
 
 /// The targets of the workload, by its own port; of several services of one port the oldest first.

@@ -80,3 +80,33 @@ fn traffic_for_other_hosts() {
     assert_eq!(route("outboundTrafficPolicy: {}"), "block_all");
     assert_eq!(route("outboundTrafficPolicy: {mode: ALLOW_ANY}"), "allow_any");
 }
+
+#[test]
+fn ports_that_it_lists_are_served_and_no_others() {
+    let port =
+        |number: u16, protocol: &str| format!("port: {{number: {number}, protocol: {protocol}, name: p}}");
+    let spec = format!(
+        "ingress: [{{{}, defaultEndpoint: '127.0.0.1:8080'}}, {{{}, defaultEndpoint: '0.0.0.0:1'}}, {{{}}}, \
+         {{{}, defaultEndpoint: 'unix:///a'}}]",
+        port(80, "HTTP"),
+        port(81, "TCP"),
+        port(82, "GRPC"),
+        port(83, "TCP")
+    );
+    let endpoints = "\nkind: EndpointSlice\nmetadata: {name: a, namespace: shop, labels: {kubernetes.io/service-name: a}}\n\
+        endpoints: [{addresses: [10.244.1.10]}]\nports: [{name: http, port: 9999}]\n---\n";
+    let output = compile(&(sidecar("s", "shop", &spec) + endpoints));
+    let of_port = |port: u16| {
+        let chains = &output.resources.listeners["virtualInbound"].filter_chains;
+        chains.iter().filter(|chain| chain.chain_match.destination_port == Some(port)).count()
+    };
+    assert_eq!([of_port(80), of_port(81), of_port(82), of_port(9999)], [2, 3, 2, 0]);
+    let address = |name: &str| output.endpoints(name).localities[0].endpoints[0].address.to_string();
+    assert_eq!(address("inbound|80||"), "127.0.0.1:8080");
+    assert_eq!(address("inbound|81||"), "10.244.1.10:1");
+    assert!(output.cluster("inbound|80||").bind_addresses.is_empty());
+    let last = output.cluster("inbound|82||");
+    assert_eq!(last.discovery, crate::resource::DiscoveryType::OriginalDst);
+    assert_eq!(last.bind_addresses, ["127.0.0.6".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(output.cluster("inbound|83||").discovery, crate::resource::DiscoveryType::Static);
+}
