@@ -87,6 +87,7 @@ mod tests {
                 port: number,
                 protocol: Some(transport.to_owned()),
                 app_protocol: app.map(str::to_owned),
+                target_port: None,
             };
             assert_eq!(Protocol::of(&port), expected, "{name} {app:?} {transport} {number}");
         };

@@ -12,6 +12,7 @@ use super::sidecar::Imports;
 use super::visibility::by_default;
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
+use crate::kubernetes::TargetPort;
 use crate::objects::{Metadata, Object};
 use crate::resource::CidrRange;
 
@@ -139,7 +140,7 @@ impl<'a> Service<'a> {
             number: port.port,
             name: port.name.as_deref().unwrap_or_default(),
             protocol: Protocol::of(port),
-            target: None,
+            target: target_number(port.target_port.as_ref(), object, scope),
         });
         Service {
             source: Source::Kubernetes(object),
@@ -190,6 +191,25 @@ impl<'a> Service<'a> {
             Source::Entry(object) => object.spec.location == ServiceLocation::MeshExternal,
         }
     }
+}
+
+/// The port of pods, where the service says it by number, or by a name that the proxy's own pod has: of other pods their
+/// endpoint slices tell it.
+fn target_number(
+    told: Option<&TargetPort>,
+    object: &Object<kubernetes::Service>,
+    scope: &Scope<'_>,
+) -> Option<u16> {
+    let name = match told? {
+        TargetPort::Number(number) => return Some(*number).filter(|number| *number > 0),
+        TargetPort::Name(name) => name,
+    };
+    let pod = scope.objects.pods.get(&(object.namespace().clone(), scope.proxy.name.clone()))?;
+    let ports = pod.spec.spec.containers.iter().flat_map(|container| &container.ports);
+    ports
+        .filter(|port| port.name.as_ref() == Some(name))
+        .map(|port| port.container_port)
+        .find(|port| *port > 0)
 }
 
 /// A service without `clusterIP` is not headless: the API server would have given it an address.

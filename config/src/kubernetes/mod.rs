@@ -48,6 +48,18 @@ pub struct ServicePort {
     pub protocol: Option<String>,
     /// Protocol of the application; it wins over the name.
     pub app_protocol: Option<String>,
+    /// Port of the pods; `port` when not given.
+    pub target_port: Option<TargetPort>,
+}
+
+/// A port of pods. Kubernetes: `IntOrString`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum TargetPort {
+    /// By number.
+    Number(u16),
+    /// By the name that a container gives it.
+    Name(String),
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice. Its label `kubernetes.io/service-name` tells the service.
@@ -135,6 +147,26 @@ pub struct PodSpec {
     pub service_account_name: Option<String>,
     /// Node it runs on.
     pub node_name: Option<String>,
+    /// What runs in it.
+    pub containers: Vec<Container>,
+}
+
+/// A container of a [`Pod`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    /// Ports it says it serves.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A port of a [`Container`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its number.
+    pub container_port: u16,
 }
 
 /// How a [`Pod`] is.

@@ -208,6 +208,12 @@ fn a_service_that_selects_the_workload_is_served_before_its_endpoints_are_there(
     let mut mesh = Mesh::sidecar(service);
     mesh.proxy.labels.insert("app".to_owned(), "web".to_owned());
     assert_eq!(chains(&mesh.compile(), Some(80)).len(), 2);
+    let targets = service
+        .replace("port: 80}", "port: 80, targetPort: 8080}")
+        .replace("port: 81}", "port: 81, targetPort: sql}");
+    let pod = "---\nkind: Pod\nmetadata: {name: client, namespace: shop}\nspec: {containers: [{ports: [{name: sql, containerPort: 3306}]}]}\n";
+    let of_pods = Mesh { proxy: mesh.proxy.clone(), ..Mesh::sidecar(&(targets + pod)) }.compile();
+    assert_eq!([80, 8080, 81, 3306].map(|port| chains(&of_pods, Some(port)).len()), [0, 2, 0, 3]);
     mesh.proxy.labels.clear();
     assert!(chains(&mesh.compile(), Some(80)).is_empty());
     mesh.mode = Mode::Explicit;
