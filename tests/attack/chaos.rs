@@ -180,6 +180,11 @@ async fn generation(proxy: &Proxy) -> f64 {
 /// No count is off: nothing is in flight, all limits have all their room, and what the ledger says of ejections is what the
 /// metrics say.
 async fn check_counts(proxy: &Proxy) {
+    eventually("all endpoints are listed again", || async {
+        let page = proxy.page("/clusters").await;
+        (page.matches("::ejections::").count() == BACKENDS).then_some(())
+    })
+    .await;
     let limit = f64::from(LIMITS[LIMITS.len() - 1]);
     let wanted = [
         ("upstream_cx_active", 0.0),
