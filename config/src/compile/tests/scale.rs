@@ -12,17 +12,22 @@ const ROUTED: usize = 500;
 
 /// 5,000 services with two endpoints each, of which 500 have two subsets and a virtual service.
 fn mesh() -> Mesh {
+    Mesh::new(&objects("http")).seen_by(|proxy| proxy.namespace = "load".into())
+}
+
+/// The objects; `port` is the name of the services' port.
+fn objects(port: &str) -> String {
     let mut text = String::new();
     for at in 0..SERVICES {
         let (name, high, low) = (format!("svc-{at:05}"), at / 250, at % 250);
         write!(
             text,
             "kind: Service\nmetadata: {{name: {name}, namespace: load}}\n\
-             spec: {{clusterIP: 10.1.{high}.{low}, ports: [{{name: http, port: 80}}]}}\n---\n\
+             spec: {{clusterIP: 10.1.{high}.{low}, ports: [{{name: {port}, port: 80}}]}}\n---\n\
              kind: EndpointSlice\n\
              metadata: {{name: {name}, namespace: load, labels: {{kubernetes.io/service-name: {name}}}}}\n\
              endpoints: [{{addresses: [10.2.{high}.{low}]}}, {{addresses: [10.3.{high}.{low}]}}]\n\
-             ports: [{{name: http, port: 8080}}]\n---\n"
+             ports: [{{name: {port}, port: 8080}}]\n---\n"
         )
         .unwrap();
         if at < ROUTED {
@@ -38,7 +43,18 @@ fn mesh() -> Mesh {
             .unwrap();
         }
     }
-    Mesh::new(&text).seen_by(|proxy| proxy.namespace = "load".into())
+    text
+}
+
+#[test]
+fn a_sidecar_among_five_thousand_services() {
+    let sidecar = |port| Mesh::sidecar(&objects(port)).seen_by(|proxy| proxy.namespace = "load".into());
+    // One of all addresses, and the two that traffic is redirected to.
+    assert_eq!(sidecar("http").compile().resources.listeners.len(), 3);
+    let output = sidecar("auto").compile();
+    assert_eq!(output.resources.listeners.len(), SERVICES + 2);
+    assert_eq!(output.resources.routes.len(), SERVICES);
+    assert_eq!(sidecar("tcp").compile().resources.listeners.len(), SERVICES + 2);
 }
 
 #[test]
