@@ -103,6 +103,13 @@ impl Clusters {
         self.names.get(name.as_str()).cloned().unwrap_or_else(|| name.into())
     }
 
+    /// All of them and their endpoints, by name.
+    pub(super) fn into_sorted(mut self) -> (Vec<Cluster>, Vec<ClusterLoadAssignment>) {
+        self.clusters.sort_by(|one, other| one.name.cmp(&other.name));
+        self.endpoints.sort_by(|one, other| one.cluster_name.cmp(&other.cluster_name));
+        (self.clusters, self.endpoints)
+    }
+
     /// Adds a cluster that is no service's.
     pub(super) fn push(&mut self, cluster: Cluster) {
         self.names.insert(cluster.name.clone());

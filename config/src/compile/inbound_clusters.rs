@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::clusters::{INBOUND_PASSTHROUGH, inbound_cluster_name, passthrough, protocol};
+use super::clusters::{Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name, passthrough, protocol};
 use super::destination_rules::DestinationRules;
 use super::targets::Serving;
 use super::traffic_policy::Policy;
@@ -20,20 +20,23 @@ const BIND_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 /// The same for IPv6.
 const BIND_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
-/// The clusters of what is `served`, and the one for all other ports.
-pub(super) fn clusters(
+/// Adds the clusters of what is `served`, and the one for all other ports.
+pub(super) fn add(
+    clusters: &mut Clusters,
     scope: &Scope<'_>,
     rules: &DestinationRules<'_>,
     served: &[Serving<'_>],
-) -> Vec<(Cluster, Option<ClusterLoadAssignment>)> {
-    let mut clusters: Vec<_> = served.iter().map(|serving| of_port(scope, rules, serving)).collect();
-    let passthrough = Cluster {
+) {
+    for serving in served {
+        let (cluster, endpoints) = of_port(scope, rules, serving);
+        clusters.push(cluster);
+        clusters.endpoints.extend(endpoints);
+    }
+    clusters.push(Cluster {
         name: INBOUND_PASSTHROUGH.into(),
         bind_addresses: bind_addresses(scope),
         ..passthrough(scope)
-    };
-    clusters.push((passthrough, None));
-    clusters
+    });
 }
 
 fn of_port(

@@ -175,10 +175,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     };
     let served = targets::serving(&scope, &targets);
     if request.mode == Mode::Sidecar {
-        for (cluster, endpoints) in inbound_clusters::clusters(&scope, &rules, &served) {
-            clusters.push(cluster);
-            clusters.endpoints.extend(endpoints);
-        }
+        inbound_clusters::add(&mut clusters, &scope, &rules, &served);
     }
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry, &imports);
     let common = managers::Common::new(&scope, &mut findings);
@@ -222,9 +219,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     }
     let routes = tables.configurations.into_values().collect();
 
-    let clusters::Clusters { mut clusters, mut endpoints, .. } = clusters;
-    clusters.sort_by(|one, other| one.name.cmp(&other.name));
-    endpoints.sort_by(|one, other| one.cluster_name.cmp(&other.cluster_name));
+    let (clusters, endpoints) = clusters.into_sorted();
     Compiled { update: Update { listeners, routes, clusters, endpoints }, findings: findings.into_vec() }
 }
 
