@@ -5,7 +5,6 @@
 
 use super::check::Check;
 use super::http_route::RETRY_ON_NOT_HONOURED;
-use super::virtual_service::is_for_mesh;
 use crate::finding::code;
 use crate::istio::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, HttpRetry, HttpRoute,
@@ -21,11 +20,8 @@ fn warn(check: &mut Check<'_>, path: &str, fields: &[(&str, bool, &str)]) {
     }
 }
 
-/// What a VirtualService says that is not honoured. One that is for other gateways only is none of weft's business.
+/// What a VirtualService says that is not honoured, by sidecars or by gateways.
 pub(crate) fn virtual_service(check: &mut Check<'_>, spec: &VirtualService) {
-    if !is_for_mesh(spec) {
-        return;
-    }
     for (index, route) in spec.http.iter().enumerate() {
         http_route(check, &format!("spec.http[{index}]"), route);
     }

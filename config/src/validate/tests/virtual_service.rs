@@ -321,7 +321,13 @@ fn layer_4_rules() {
         &format!("{{match: [{{destinationSubnets: [10.0.0.0/33]}}], {route}}}"),
         &["error bad-value spec.tcp[0].match[0].destinationSubnets[0]"],
     );
-    // What is only for gateways is not weft's to honour, but must be right all the same.
+    // What is for gateways must be right as well, and what of it is not honoured is said.
+    let fault = "fault: {abort: {httpStatus: 503, percentage: {value: 1}}}";
+    check(
+        "VirtualService",
+        &format!("  hosts: [a]\n  gateways: [g]\n  http: [{{{route}, {fault}}}]\n"),
+        &["warning field-not-honoured spec.http[0].fault"],
+    );
     check(
         "VirtualService",
         &format!("  hosts: [a]\n  gateways: [g]\n  tls: [{{{route}}}]\n"),
