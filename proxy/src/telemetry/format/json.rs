@@ -39,7 +39,7 @@ pub(super) fn value(format: &Format, values: &impl Values, out: &mut Vec<u8>) {
 
 /// The same as for a line of text, once for all of this file.
 fn write_operator(operator: &Operator, values: &impl Values, out: &mut Vec<u8>) -> bool {
-    super::write_operator(operator, values, out)
+    super::write_operator(operator, values, |byte| byte, out)
 }
 
 /// Escapes what was written from `begin` on for a JSON string. Bytes that are not UTF-8 each become the character of
