@@ -1,6 +1,7 @@
 //! Wiring: what a proxy is made of, and how it starts and ends.
 
 mod pages;
+mod sockets;
 mod workers;
 
 use std::io;
@@ -22,7 +23,7 @@ use crate::engine::labels::Identity;
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Meant, Socket};
 use crate::overload::{self, Overload};
-use crate::snapshot::{ProcessShared, Publisher};
+use crate::snapshot::{ProcessShared, Publisher, Reader};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
 pub use crate::telemetry::logging::Logging;
@@ -31,7 +32,8 @@ use crate::upstream::outlier;
 use crate::worker::{self, Orders};
 use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
-use pages::Sockets;
+use pages::PageSockets;
+use sockets::Sockets;
 use workers::Workers;
 
 /// How long a proxy that drains waits for its requests (Istio's `terminationDrainDuration`).
@@ -70,6 +72,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The process's own log; `None` where that is not weft's.
     pub logging: Option<Arc<Logging>>,
+    /// Resources that are there whatever the files say. Envoy: `static_resources` of the bootstrap.
+    pub static_resources: config::Update,
 }
 
 /// What a proxy listens on once it is ready.
@@ -79,7 +83,7 @@ pub struct Bound {
     pub admin: SocketAddr,
     /// The health port, if there is one.
     pub health: Option<SocketAddr>,
-    /// The listeners, in the order they were asked for.
+    /// The listeners: those that were asked for, in this order, and then those of the configuration by name.
     pub listeners: Vec<SocketAddr>,
 }
 
@@ -107,7 +111,7 @@ enum Command {
 /// When an address cannot be bound or the system gives no thread.
 pub fn start(settings: Settings) -> io::Result<Running> {
     let bind = |address| {
-        net::listen(address)
+        net::listen(address, false)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
     };
     let console_socket = bind(settings.admin)?;
@@ -133,7 +137,7 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let registry = Registry::new();
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
-    let sockets_of_pages = Sockets { console: console_socket, health };
+    let sockets_of_pages = PageSockets { console: console_socket, health };
     let pages = pages::serve(sockets_of_pages, &settings, &status, &registry, &publisher, &commands)?;
     let (started, tell) = (bound.clone(), tell_ready);
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -247,6 +251,9 @@ impl App {
                     }
                 }
             }
+            if let Some(workers) = &mut workers {
+                workers.follow(&reader);
+            }
             let drained = async {
                 match &mut workers {
                     Some(workers) => workers.drained().await,
@@ -287,6 +294,7 @@ impl App {
             workers: self.settings.workers,
             allow_unenforced_security: self.settings.allow_unenforced_security,
             process: process.clone(),
+            static_resources: self.settings.static_resources.clone(),
         }
     }
 
@@ -294,7 +302,7 @@ impl App {
     fn start_workers(
         &mut self,
         decided: WorkerCount,
-        reader: &crate::snapshot::Reader,
+        reader: &Reader,
         registry: &Arc<Registry>,
         status: &Status,
         process: &ProcessWide,
@@ -309,25 +317,18 @@ impl App {
         let identity = published.as_ref().map(|published| Identity::of(&published.proxy)).unwrap_or_default();
         let identity = Arc::new(identity);
         let names = published.map(|published| published.listeners.clone()).unwrap_or_default();
-        let mut sockets: Vec<Vec<Socket>> = (0..count).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for (index, (socket, listener)) in self.sockets.drain(..).zip(names).enumerate() {
-            let address = socket.local_addr()?;
-            bound.push(address);
-            if let Some(sockets) = sockets.get_mut(index % count) {
-                sockets.push(Socket { listener, address, socket });
-            }
-        }
         let mut limits = self.settings.limits.clone();
         if limits.downstream_connections_max == 0 {
             limits.downstream_connections_max = net::open_files_max() / 2;
         }
-        let mut threads = Vec::new();
-        for (index, (sockets, handed_over)) in sockets.into_iter().zip(received.drain(..)).enumerate() {
+        let (mut threads, mut changes) = (Vec::new(), Vec::new());
+        for (index, handed_over) in received.drain(..).enumerate() {
             let Some(logs) = self.logs.buffers() else { continue };
+            let (tell, told) = mpsc::unbounded_channel();
+            changes.push(tell);
             threads.push(worker::start(worker::Settings {
                 index,
-                sockets,
+                changes: told,
                 handover: Handover::new(loads.clone(), index, queues.clone()),
                 handed_over,
                 reader: reader.clone(),
@@ -343,10 +344,25 @@ impl App {
                 orders: orders_of_workers.clone(),
             })?);
         }
+        let mut sockets = Sockets::new(changes);
+        let mut bound = Vec::new();
+        for (socket, listener) in self.sockets.drain(..).zip(names) {
+            let address = socket.local_addr()?;
+            bound.push(address);
+            sockets.add(Socket { listener, address, socket });
+        }
+        let (opened, failed) = sockets.reconcile(&reader.load());
+        let workers =
+            Workers { threads, orders, loads, sockets, drain_time: self.settings.drain_time, stop: None };
+        if let Some(error) = failed.into_iter().next() {
+            workers.end();
+            return Err(error);
+        }
         tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
         status.started(decided, bound.clone());
+        bound.extend(opened);
         self.tell_ready.send_replace(Some(Bound { listeners: bound, ..self.bound.clone() }));
-        Ok(Workers { threads, orders, loads, drain_time: self.settings.drain_time, stop: None })
+        Ok(workers)
     }
 }
 

@@ -15,13 +15,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::engine::labels::Identity;
-use crate::engine::{Engine, ProcessWide, Telemetry};
+use crate::engine::{Arrival, Engine, ProcessWide, Telemetry};
 use crate::http::codec::{RequestHead, Version};
 use crate::http::connection::{Downstream, serve};
 use crate::http::path;
 use crate::http::record::Record;
 use crate::listener::Drain;
-use crate::snapshot::{Builder, NoTrace, ProcessShared, Publisher, Snapshot};
+use crate::snapshot::{Builder, Filter, NoTrace, ProcessShared, Publisher, Snapshot};
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, format};
@@ -118,7 +118,10 @@ impl Proxy {
 
     /// Decides by which rule a request goes: the indices of virtual host and rule.
     pub fn route(&self, request: &Request) -> Option<(usize, usize)> {
-        let routes = self.snapshot.listeners.get(&self.listener)?.manager.routes.as_ref()?;
+        let Filter::Http(manager) = self.snapshot.listeners.get(&self.listener)?.filter(0)? else {
+            return None;
+        };
+        let routes = manager.routes.as_ref()?;
         let found = routes.route(&request.0, &mut NoTrace)?;
         Some((found.virtual_host, found.index))
     }
@@ -150,18 +153,25 @@ impl Proxy {
     }
 
     fn downstream(&self) -> io::Result<Rc<Downstream>> {
-        let local = SocketAddr::from(([127, 0, 0, 1], 8080));
-        let remote = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let arrival = Arrival {
+            local_address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            remote_address: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            destination: None,
+            server_name: None,
+            first: Vec::new(),
+        };
         let (_, guard) = self.engine.guard();
-        Downstream::new(&self.engine, &self.listener, local, remote, guard)
-            .ok_or_else(|| io::Error::other("there is no such listener"))
+        let listener = self.snapshot.listeners.get(&self.listener);
+        let view = listener.and_then(|listener| self.engine.generation().http(listener, 0));
+        let view = view.ok_or_else(|| io::Error::other("there is no such listener"))?;
+        Ok(Downstream::new(&self.engine, view, arrival, guard))
     }
 }
 
 impl Answered {
     /// Writes the lines that the listener's access logs ask for.
     pub fn log(&self, out: &mut Vec<u8>) {
-        for sink in &self.0.listener().listener.manager.access_log {
+        for sink in &self.0.listener().manager.access_log {
             format::write_line(&sink.format, &*self.0, out);
         }
     }

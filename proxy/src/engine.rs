@@ -2,21 +2,22 @@
 
 pub(crate) mod labels;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::HeaderValue;
 
-use config::Limits;
+use config::{Limits, TrafficDirection};
 use slab::Slab;
 
 use crate::health::Health;
 use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
-use crate::snapshot::{Action, Found, Listener, ProcessShared, Reader, Route, Snapshot};
+use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -45,6 +46,8 @@ pub(crate) struct Engine {
     started: Instant,
     /// The second it was asked for last, and how a `date` header says it.
     date: RefCell<(u64, HeaderValue)>,
+    /// What is read into where nobody waits for the rest of it.
+    read_buffer: RefCell<Vec<u8>>,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
 }
@@ -59,6 +62,8 @@ pub(crate) struct ProcessWide {
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
 }
+/// Bytes of a read of what is passed on as it comes.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// Where the numbers and lines of one worker go.
 pub(crate) struct Telemetry {
@@ -74,19 +79,41 @@ pub(crate) struct Telemetry {
     pub(crate) identity: Arc<Identity>,
 }
 
+/// A connection before anybody serves it: what is known of it, and what was read of it.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Our end: where the client wanted to go, when the connection was redirected here.
+    pub(crate) local_address: SocketAddr,
+    /// The client's end.
+    pub(crate) remote_address: SocketAddr,
+    /// Where the client wanted to go, when the connection was redirected here.
+    pub(crate) destination: Option<SocketAddr>,
+    /// The server name the client asks for by SNI.
+    pub(crate) server_name: Option<Arc<str>>,
+    /// What was read of it.
+    pub(crate) first: Vec<u8>,
+}
+
 /// One generation as this worker sees it. Requests hold it by a count of their own thread, and only until they are
 /// routed.
 pub(crate) struct Generation {
     snapshot: Arc<Snapshot>,
-    listeners: RefCell<HashMap<Arc<str>, Rc<ListenerView>>>,
+    listeners: RefCell<HashMap<Arc<str>, Chains>>,
 }
 
-/// A listener, with what this worker keeps for its rules.
+/// The views of a listener's chains, by their index; made when the first connection comes for it.
+type Chains = Rc<[OnceCell<Rc<ListenerView>>]>;
+
+/// A connection manager of a listener, with what this worker keeps for its rules.
 pub(crate) struct ListenerView {
     /// Number of the generation.
     pub(crate) generation: u64,
     /// The listener.
     pub(crate) listener: Arc<Listener>,
+    /// Index of the chain that the connection manager is of.
+    pub(crate) chain: usize,
+    /// The connection manager.
+    pub(crate) manager: Arc<Manager>,
     /// By the index of the virtual host.
     handles: Box<[HostHandles]>,
 }
@@ -127,8 +154,16 @@ impl Engine {
             seconds: Rc::default(),
             started: time::now(),
             date: RefCell::new((u64::MAX, HeaderValue::from_static(""))),
+            read_buffer: RefCell::default(),
             telemetry,
         })
+    }
+
+    /// A buffer of [`READ_BYTES`] that all connections of the worker share; not to be held while anybody waits.
+    pub(crate) fn read_buffer(&self) -> RefMut<'_, Vec<u8>> {
+        let mut buffer = self.read_buffer.borrow_mut();
+        buffer.resize(READ_BYTES, 0);
+        buffer
     }
 
     /// The generation of now. Everything one request decides, it decides by one call of this.
@@ -156,7 +191,7 @@ impl Engine {
     }
 
     /// The cluster of that name, made ready for this worker.
-    fn upstream(&self, snapshot: &Snapshot, name: &Arc<str>) -> Option<Rc<Upstream>> {
+    pub(crate) fn upstream(&self, snapshot: &Snapshot, name: &Arc<str>) -> Option<Rc<Upstream>> {
         if let Some(upstream) = self.upstreams.borrow().get(name) {
             return Some(upstream.clone());
         }
@@ -245,29 +280,57 @@ impl Engine {
 }
 
 impl Generation {
+    /// Which way the traffic of a listener goes. One that is gone is taken to be outbound; it has no connections to come.
+    pub(crate) fn direction(&self, listener: &Arc<str>) -> TrafficDirection {
+        let listener = self.snapshot.listeners.get(listener);
+        listener.map_or(TrafficDirection::Outbound, |listener| listener.declared.traffic_direction)
+    }
+
     /// Its number.
     pub(crate) fn number(&self) -> u64 {
         self.snapshot.generation
     }
 
-    /// The listener of that name, if this generation has it.
-    pub(crate) fn listener(&self, name: &Arc<str>) -> Option<Rc<ListenerView>> {
-        if let Some(view) = self.listeners.borrow().get(name) {
-            return Some(view.clone());
-        }
-        let listener = self.snapshot.listeners.get(name)?.clone();
-        let hosts = listener.manager.routes.as_ref().map_or(0, |routes| routes.virtual_hosts().len());
-        let handles = (0..hosts).map(|_| OnceCell::new()).collect();
-        let view = Rc::new(ListenerView { generation: self.number(), listener, handles });
-        self.listeners.borrow_mut().insert(name.clone(), view.clone());
-        Some(view)
+    /// What was resolved.
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The connection manager of that chain of a listener of this generation; `None` when it is not one.
+    pub(crate) fn http(&self, listener: &Arc<Listener>, chain: usize) -> Option<Rc<ListenerView>> {
+        let Some(Filter::Http(manager)) = listener.filter(chain) else { return None };
+        let mut listeners = self.listeners.borrow_mut();
+        let make = || listener.chains.iter().map(|_| OnceCell::new()).collect();
+        let chains = listeners.entry(listener.declared.name.clone()).or_insert_with(make);
+        let view = chains.get(chain)?.get_or_init(|| {
+            let hosts = manager.routes.as_ref().map_or(0, |routes| routes.virtual_hosts().len());
+            Rc::new(ListenerView {
+                generation: self.number(),
+                listener: listener.clone(),
+                chain,
+                manager: manager.clone(),
+                handles: (0..hosts).map(|_| OnceCell::new()).collect(),
+            })
+        });
+        Some(view.clone())
+    }
+
+    /// What this generation has in place of a view of an earlier one; `None` when nothing.
+    pub(crate) fn successor(&self, view: &ListenerView) -> Option<Rc<ListenerView>> {
+        let listener = self.snapshot.listeners.get(&view.listener.declared.name)?;
+        let chain = if Arc::ptr_eq(listener, &view.listener) {
+            view.chain
+        } else {
+            listener.chain_like(&view.listener, view.chain)?
+        };
+        self.http(listener, chain)
     }
 }
 
 impl ListenerView {
     /// Where the handle of a rule is kept.
     fn slot(&self, found: Found<'_>) -> Option<&OnceCell<Rc<RouteHandle>>> {
-        let routes = self.listener.manager.routes.as_ref()?;
+        let routes = self.manager.routes.as_ref()?;
         let count = routes.virtual_hosts().get(found.virtual_host)?.routes().len();
         let host = self.handles.get(found.virtual_host)?;
         host.get_or_init(|| (0..count).map(|_| OnceCell::new()).collect()).get(found.index)

@@ -24,6 +24,7 @@ mod listener;
 mod net;
 mod overload;
 mod snapshot;
+mod tcp;
 mod telemetry;
 mod time;
 mod upstream;

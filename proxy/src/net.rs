@@ -1,11 +1,13 @@
-//! Sockets: how they are made.
+//! Sockets: how they are made, and what the kernel knows of them.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use rustix::process::Resource;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Connections that may wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -37,14 +39,15 @@ pub(crate) fn raise_open_files() {
     }
 }
 
-/// A listening socket, ready for an event loop. A restarted process may take the address at once.
+/// A listening socket, ready for an event loop. A restarted process may take the address at once. A transparent one takes
+/// connections to addresses that are not this host's, which needs `CAP_NET_ADMIN`.
 ///
 /// # Errors
 ///
 /// When the address is taken, not ours, or needs a privilege.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
     // An address of one family is of that family only, whatever the system's default.
-    bind(address, true)
+    bind(address, true, transparent)
 }
 
 /// A listening socket on all addresses of the machine, of both families where there are both.
@@ -53,22 +56,48 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// When the port is taken or needs a privilege.
 pub(crate) fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
-    match bind((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+    match bind((Ipv6Addr::UNSPECIFIED, port).into(), false, false) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            bind((Ipv4Addr::UNSPECIFIED, port).into(), false)
+            bind((Ipv4Addr::UNSPECIFIED, port).into(), false, false)
         }
         bound => bound,
     }
 }
 
-fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, only_v6: bool, transparent: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
+    if transparent {
+        if address.is_ipv6() {
+            socket.set_ip_transparent_v6(true)
+        } else {
+            socket.set_ip_transparent_v4(true)
+        }?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Where a connection was going before a rule of the kernel redirected it here; `None` when none did. `local` is where it
+/// came to.
+pub(crate) fn redirected_from(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let original = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    // Where connections are tracked and this one was not redirected, the kernel names the address it came to.
+    original.ok()?.as_socket().filter(|original| *original != local)
+}
+
+/// Connects. With a `source`, the kernel chooses its port when it knows the destination, so that ports run out for each
+/// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`).
+pub(crate) async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
 }

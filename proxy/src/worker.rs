@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::{Limits, TrafficDirection};
+use config::Limits;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use crate::engine::{Engine, ProcessWide, Telemetry};
+use crate::engine::{Arrival, Engine, ListenerView, ProcessWide, Telemetry};
 use crate::http::codec::ConnectionError;
+use crate::http::codec::guard::Guard;
 use crate::http::connection::{Downstream, serve};
-use crate::listener::{Accepted, Drains, Handover, Meant, Socket, accept};
+use crate::listener::{Accepted, Drains, Handover, Meant, Served, Socket, accept, arrive};
 use crate::snapshot::Reader;
+use crate::tcp;
 use crate::telemetry::Cell as Series;
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -42,8 +44,8 @@ pub(crate) struct Orders {
 pub(crate) struct Settings {
     /// Its number, from 0.
     pub(crate) index: usize,
-    /// Sockets it accepts on.
-    pub(crate) sockets: Vec<Socket>,
+    /// The sockets it accepts on, as they come and go.
+    pub(crate) changes: mpsc::UnboundedReceiver<Change>,
     /// The way to the other workers.
     pub(crate) handover: Handover,
     /// Connections from the other workers.
@@ -58,6 +60,15 @@ pub(crate) struct Settings {
     pub(crate) process: ProcessWide,
     /// What it is told to do.
     pub(crate) orders: watch::Receiver<Orders>,
+}
+
+/// A socket comes or goes.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// To accept on.
+    Open(Socket),
+    /// That of this listener is closed. The connections that came by it stay.
+    Close(Arc<str>),
 }
 
 /// Starts a worker's thread.
@@ -80,14 +91,13 @@ struct Worker {
     drains: Drains,
     /// Of acceptors.
     stops: Drains,
-    listeners: RefCell<HashMap<Arc<str>, ListenerMetrics>>,
+    managers: RefCell<HashMap<Arc<str>, ManagerMetrics>>,
     connections: Series,
 }
 
-/// Series of one listener, and which way its traffic goes.
+/// Series of the connection managers of one prefix.
 #[derive(Debug, Clone, Copy)]
-struct ListenerMetrics {
-    direction: TrafficDirection,
+struct ManagerMetrics {
     connections: Series,
     connections_active: Series,
     protocol_errors: Series,
@@ -97,7 +107,7 @@ impl Worker {
     async fn run(settings: Settings) {
         let Settings {
             index,
-            sockets,
+            mut changes,
             handover,
             mut handed_over,
             mut reader,
@@ -112,30 +122,27 @@ impl Worker {
             engine: Engine::new(reader.clone(), telemetry, limits, process, seed),
             drains: Drains::default(),
             stops: Drains::default(),
-            listeners: RefCell::default(),
+            managers: RefCell::default(),
             connections,
         });
-        for socket in sockets {
-            let (worker, handover) = (worker.clone(), handover.clone());
-            tokio::task::spawn_local(async move {
-                let listener = socket.listener.clone();
-                let admit = || worker.admit(handover.connections());
-                let stopped = worker.stops.of(worker.metrics(&listener).direction).begun();
-                let reached = |limit| worker.engine.limit_reached(limit);
-                let serve = |accepted| worker.serve(accepted);
-                tokio::select! {
-                    error = accept(socket, handover.clone(), admit, reached, serve) => {
-                        tracing::error!(%listener, %error, "the listener stopped accepting");
-                    }
-                    () = stopped => tracing::info!(%listener, "the listener accepts no more"),
-                }
-            });
-        }
+        let mut acceptors = HashMap::new();
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(accepted) = handed_over.recv() => worker.serve(accepted),
+                Some(change) = changes.recv() => match change {
+                    Change::Open(socket) => {
+                        let name = socket.listener.clone();
+                        let accepting = worker.clone().accept(socket, handover.clone());
+                        acceptors.insert(name, tokio::task::spawn_local(accepting));
+                    }
+                    Change::Close(name) => {
+                        if let Some(acceptor) = acceptors.remove(&name) {
+                            acceptor.abort();
+                        }
+                    }
+                },
                 true = reader.changed() => drop(worker.engine.generation()),
                 _ = sweep.tick() => worker.engine.sweep(time::now()),
                 changed = orders.changed() => {
@@ -149,6 +156,21 @@ impl Worker {
             }
         }
         worker.engine.sweep(time::now());
+    }
+
+    /// Accepts on a socket for as long as it is there.
+    async fn accept(self: Rc<Self>, socket: Socket, handover: Handover) {
+        let listener = socket.listener.clone();
+        let admit = || self.admit(handover.connections());
+        let stopped = self.stops.of(self.engine.generation().direction(&listener)).begun();
+        let reached = |limit| self.engine.limit_reached(limit);
+        let serve = |accepted| self.serve(accepted);
+        tokio::select! {
+            error = accept(socket, handover.clone(), admit, reached, serve) => {
+                tracing::error!(%listener, %error, "the listener stopped accepting");
+            }
+            () = stopped => tracing::info!(%listener, "the listener accepts no more"),
+        }
     }
 
     /// Whether one more connection is served, beside those the process has.
@@ -168,54 +190,64 @@ impl Worker {
     fn serve(self: &Rc<Self>, accepted: Accepted) {
         let Accepted { listener, stream, local_address, remote_address, load } = accepted;
         let (guarded, guard) = self.engine.guard();
-        let downstream = Downstream::new(&self.engine, &listener, local_address, remote_address, guard);
-        let Some(downstream) = downstream else {
-            self.engine.unguard(guarded);
-            return;
-        };
-        let metrics = self.metrics(&listener);
         let worker = self.clone();
         tokio::task::spawn_local(async move {
             let _load = load;
             let shard = &worker.engine.telemetry.shard;
-            shard.increment(metrics.connections);
-            shard.increment(metrics.connections_active);
             shard.increment(worker.connections);
-            let ended = match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => serve(stream, downstream, worker.drains.of(metrics.direction).begun()).await,
-                Err(_) => Err(ConnectionError::Io),
-            };
-            match ended {
-                Err(ConnectionError::Protocol(what)) => {
-                    shard.increment(metrics.protocol_errors);
-                    tracing::debug!(%listener, %remote_address, what, "a client did not speak HTTP");
+            if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {
+                let ends = (local_address, remote_address);
+                match arrive(&worker.engine, &listener, &mut stream, ends, &guard).await {
+                    Some(Served::Http(view, arrival)) => {
+                        worker.serve_http(stream, view, arrival, guard).await;
+                    }
+                    Some(Served::Tcp(service, arrival, connected)) => {
+                        // It has limits of its own.
+                        worker.engine.unguard(guarded);
+                        let engine = worker.engine.clone();
+                        Box::pin(tcp::serve(engine, service, arrival, stream, connected)).await;
+                    }
+                    None => {}
                 }
-                Err(ConnectionError::Limit(limit)) => {
-                    worker.engine.limit_reached(limit);
-                    tracing::debug!(%listener, %remote_address, limit, "a client exceeded a limit");
-                }
-                Ok(()) | Err(ConnectionError::Io) => {}
             }
             worker.engine.unguard(guarded);
             shard.decrement(worker.connections);
-            shard.decrement(metrics.connections_active);
         });
     }
 
-    fn metrics(&self, listener: &Arc<str>) -> ListenerMetrics {
-        *self.listeners.borrow_mut().entry(listener.clone()).or_insert_with(|| {
-            let generation = self.engine.generation();
-            let view = generation.listener(listener);
-            let prefix =
-                view.as_ref().map_or(&**listener, |view| &view.listener.manager.declared.stat_prefix);
-            // What is gone serves as an outbound listener did; it has no connections to come.
-            let direction = view
-                .as_ref()
-                .map_or(TrafficDirection::Outbound, |view| view.listener.declared.traffic_direction);
+    async fn serve_http(
+        &self,
+        stream: tokio::net::TcpStream,
+        view: Rc<ListenerView>,
+        arrival: Arrival,
+        guard: Rc<Guard>,
+    ) {
+        let shard = &self.engine.telemetry.shard;
+        let metrics = self.metrics(&view.manager.declared.stat_prefix);
+        shard.increment(metrics.connections);
+        shard.increment(metrics.connections_active);
+        let remote_address = arrival.remote_address;
+        let draining = self.drains.of(view.listener.declared.traffic_direction).begun();
+        let downstream = Downstream::new(&self.engine, view, arrival, guard);
+        match serve(stream, downstream, draining).await {
+            Err(ConnectionError::Protocol(what)) => {
+                shard.increment(metrics.protocol_errors);
+                tracing::debug!(%remote_address, what, "a client did not speak HTTP");
+            }
+            Err(ConnectionError::Limit(limit)) => {
+                self.engine.limit_reached(limit);
+                tracing::debug!(%remote_address, limit, "a client exceeded a limit");
+            }
+            Ok(()) | Err(ConnectionError::Io) => {}
+        }
+        shard.decrement(metrics.connections_active);
+    }
+
+    fn metrics(&self, stat_prefix: &Arc<str>) -> ManagerMetrics {
+        *self.managers.borrow_mut().entry(stat_prefix.clone()).or_insert_with(|| {
             let series =
-                |family| self.engine.telemetry.registry.series(family, &[prefix.trim_end_matches(';')]);
-            ListenerMetrics {
-                direction,
+                |family| self.engine.telemetry.registry.series(family, &[stat_prefix.trim_end_matches(';')]);
+            ManagerMetrics {
                 connections: series(Family::DownstreamConnections),
                 connections_active: series(Family::DownstreamConnectionsActive),
                 protocol_errors: series(Family::DownstreamProtocolErrors),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+mod capture;
 mod namespace;
 mod pods;
 mod redirect;

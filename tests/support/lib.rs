@@ -11,6 +11,7 @@ pub mod backend;
 pub mod binary;
 pub mod client;
 pub mod connection;
+pub mod declared;
 pub mod envoy;
 pub mod frames;
 pub mod h2c;

@@ -49,6 +49,7 @@ impl TestProxy {
             drain_time: app::DRAIN_TIME,
             limits: config::Limits::default(),
             logging: None,
+            static_resources: config::Update::default(),
         };
         Start { mesh, settings }
     }

@@ -15,14 +15,14 @@ use crate::telemetry::Registry;
 use crate::time;
 
 /// Their sockets.
-pub(super) struct Sockets {
+pub(super) struct PageSockets {
     pub(super) console: TcpListener,
     pub(super) health: Option<TcpListener>,
 }
 
 /// Starts them. They answer until the values are dropped.
 pub(super) fn serve(
-    sockets: Sockets,
+    sockets: PageSockets,
     settings: &Settings,
     status: &Arc<Status>,
     registry: &Arc<Registry>,

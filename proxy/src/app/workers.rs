@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::sockets::Sockets;
 use crate::admin::DrainListeners;
 use crate::listener::{Loads, Meant};
+use crate::snapshot::Reader;
 use crate::time;
 use crate::worker::Orders;
 
@@ -16,6 +18,8 @@ pub(super) struct Workers {
     pub(super) orders: watch::Sender<Orders>,
     /// How many connections each has.
     pub(super) loads: Loads,
+    /// The sockets they accept on.
+    pub(super) sockets: Sockets,
     /// How long a graceful drain of listeners lasts.
     pub(super) drain_time: Duration,
     /// When a graceful drain of listeners is over, and which of them accept no more from then on.
@@ -53,6 +57,13 @@ impl Workers {
         tokio::time::sleep_until(when.into()).await;
         self.stop = None;
         self.stop(meant);
+    }
+
+    /// Opens and closes sockets as the latest generation asks.
+    pub(super) fn follow(&mut self, reader: &Reader) {
+        for error in self.sockets.reconcile(&reader.load()).1 {
+            tracing::error!("{error}");
+        }
     }
 
     /// Ends them.

@@ -214,6 +214,7 @@ impl Arguments {
             allow_unenforced_security: self.allow_unenforced_security,
             drain_time: Duration::from_secs(self.drain_time_s.into()),
             limits: self.limits(),
+            static_resources: config::Update::default(),
             logging: Some(logging.clone()),
         })
     }

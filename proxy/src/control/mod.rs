@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) allow_unenforced_security: bool,
     /// What the process counts as a whole.
     pub(crate) process: Arc<ProcessShared>,
+    /// What is there whatever the files say.
+    pub(crate) static_resources: config::Update,
 }
 
 /// Owns what we were told.
@@ -149,9 +151,14 @@ impl Control {
         };
         self.status.asked_for(self.settings.workload.settings(&objects, &proxy).concurrency);
         findings.extend(self.needs_restart());
-        let Compiled { update, findings: compiled } = compile(&objects, &proxy, &self.settings.listeners);
+        let Compiled { mut update, findings: compiled } = compile(&objects, &proxy, &self.settings.listeners);
         findings.extend(compiled);
         let names = update.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let fixed = self.settings.static_resources.clone();
+        update.listeners.extend(fixed.listeners);
+        update.routes.extend(fixed.routes);
+        update.clusters.extend(fixed.clusters);
+        update.endpoints.extend(fixed.endpoints);
         let changed = self.resources.apply(update);
         // First, so that whoever sees a generation sees what there is to say about it.
         self.status.findings(findings, self.store.refusals().len() + self.about_files.unreadable.len());

@@ -1,13 +1,15 @@
-//! Label values of Istio's standard metrics, for a client-side proxy (`reporter="source"`). Semantics: Istio's
-//! `istio_stats` filter; what is not known is `unknown`.
+//! Label values of Istio's standard metrics: of the client's side (`reporter="source"`) for outbound listeners, of the
+//! server's (`reporter="destination"`) for inbound ones. Semantics: Istio's `istio_stats` filter; what is not known is
+//! `unknown`.
 
+use config::TrafficDirection;
 use http::HeaderValue;
 
 use crate::snapshot::Cluster;
 use crate::telemetry::Registry;
 use crate::telemetry::flags::Flags;
 use crate::telemetry::metrics::Family;
-use crate::upstream::Outcome;
+use crate::upstream::{Outcome, TcpOutcome};
 
 const UNKNOWN: &str = "unknown";
 
@@ -47,8 +49,10 @@ impl Identity {
     }
 }
 
-/// What a request is counted by, besides who sent it.
+/// What a request or a connection is counted by, besides who this proxy is.
 pub(crate) struct Subject<'a> {
+    /// Which way it goes.
+    pub(crate) direction: TrafficDirection,
     /// Where it went.
     pub(crate) cluster: Option<&'a Cluster>,
     /// Who answered.
@@ -74,59 +78,107 @@ impl Subject<'_> {
         u64::from(self.flags.bits()) << 32
             | u64::from(self.status) << 16
             | grpc_status << 8
+            | u64::from(self.direction == TrafficDirection::Inbound) << 1
             | u64::from(self.grpc)
     }
 
-    /// Finds the series; takes a lock and allocates, so the result is kept.
+    /// Finds the series of a request; takes a lock and allocates, so the result is kept.
     pub(crate) fn resolve(&self, identity: &Identity, registry: &Registry) -> Outcome {
-        let workload = self.endpoint.and_then(|endpoint| endpoint.workload.as_ref());
-        let of_workload = |part: fn(&config::Workload) -> &str| {
-            workload.map(part).filter(|value| !value.is_empty()).unwrap_or(UNKNOWN)
-        };
-        let (service, service_name, service_namespace) = self.service();
         let status = self.status.to_string();
         let grpc_status =
             self.grpc_status.filter(|_| self.grpc).map(|status| status.to_string()).unwrap_or_default();
         let flags = self.flags.text();
-        let labels: [&str; 25] = [
-            "source",
-            or_unknown(&identity.workload),
-            or_unknown(&identity.canonical_service),
-            if identity.canonical_revision.is_empty() { "latest" } else { &identity.canonical_revision },
-            or_unknown(&identity.namespace),
-            UNKNOWN,
-            or_unknown(&identity.app),
-            or_unknown(&identity.version),
-            or_unknown(&identity.cluster),
-            of_workload(|workload| &workload.name),
-            of_workload(|workload| &workload.namespace),
-            UNKNOWN,
-            UNKNOWN,
-            UNKNOWN,
-            service,
-            of_workload(|workload| &workload.canonical_name),
-            if workload.is_some() { of_workload(|workload| &workload.canonical_revision) } else { UNKNOWN },
-            service_name,
-            service_namespace,
-            of_workload(|workload| &workload.cluster_id),
-            if self.grpc { "grpc" } else { "http" },
-            &status,
-            &grpc_status,
-            &flags,
-            UNKNOWN,
-        ];
+        let protocol = if self.grpc { "grpc" } else { "http" };
+        let last = [protocol, &status, &grpc_status, &flags, self.security_policy()];
+        let labels = self.peers(identity).chain(last).collect::<Vec<_>>();
         Outcome {
             requests: registry.series(Family::Requests, &labels),
             duration: registry.series(Family::RequestDuration, &labels),
         }
     }
 
+    /// Finds the series of a connection whose bytes are passed on; the result is kept, too.
+    pub(crate) fn resolve_tcp(&self, identity: &Identity, registry: &Registry) -> TcpOutcome {
+        let flags = self.flags.text();
+        let labels = self.peers(identity).chain(["tcp", &flags, self.security_policy()]).collect::<Vec<_>>();
+        TcpOutcome {
+            opened: registry.series(Family::TcpOpened, &labels),
+            closed: registry.series(Family::TcpClosed, &labels),
+            sent: registry.series(Family::TcpSent, &labels),
+            received: registry.series(Family::TcpReceived, &labels),
+        }
+    }
+
+    /// The labels that say who talked to whom: the first 20.
+    fn peers<'s>(&'s self, own: &'s Identity) -> impl Iterator<Item = &'s str> {
+        let (service, service_name, service_namespace) = self.service(own);
+        let revision =
+            if own.canonical_revision.is_empty() { "latest" } else { own.canonical_revision.as_str() };
+        let (reporter, source, destination) = match self.direction {
+            TrafficDirection::Outbound => {
+                let workload = self.endpoint.and_then(|endpoint| endpoint.workload.as_ref());
+                let of_workload = |part: fn(&config::Workload) -> &str| {
+                    workload.map(part).filter(|value| !value.is_empty()).unwrap_or(UNKNOWN)
+                };
+                let source =
+                    [&own.workload, &own.canonical_service, revision, &own.namespace].map(or_unknown);
+                let destination = [
+                    of_workload(|workload| &workload.name),
+                    of_workload(|workload| &workload.namespace),
+                    UNKNOWN,
+                    UNKNOWN,
+                    UNKNOWN,
+                    service,
+                    of_workload(|workload| &workload.canonical_name),
+                    of_workload(|workload| &workload.canonical_revision),
+                    service_name,
+                    service_namespace,
+                    of_workload(|workload| &workload.cluster_id),
+                ];
+                let more =
+                    [UNKNOWN, or_unknown(&own.app), or_unknown(&own.version), or_unknown(&own.cluster)];
+                ("source", (source, more), destination)
+            }
+            TrafficDirection::Inbound => {
+                let destination = [
+                    or_unknown(&own.workload),
+                    or_unknown(&own.namespace),
+                    UNKNOWN,
+                    or_unknown(&own.app),
+                    or_unknown(&own.version),
+                    service,
+                    or_unknown(&own.canonical_service),
+                    revision,
+                    service_name,
+                    service_namespace,
+                    or_unknown(&own.cluster),
+                ];
+                // Who is at the other end is told by the identity of its connection, or by itself, and neither is read.
+                ("destination", ([UNKNOWN; 4], [UNKNOWN; 4]), destination)
+            }
+        };
+        [reporter].into_iter().chain(source.0).chain(source.1).chain(destination)
+    }
+
+    /// What protected the connection from the client. Only the server's side knows.
+    fn security_policy(&self) -> &'static str {
+        match self.direction {
+            TrafficDirection::Outbound => UNKNOWN,
+            TrafficDirection::Inbound => "none",
+        }
+    }
+
     /// Host, name and namespace of the service that was asked for.
-    fn service(&self) -> (&str, &str, &str) {
+    fn service<'s>(&'s self, own: &'s Identity) -> (&'s str, &'s str, &'s str) {
         if let Some(service) = self.cluster.and_then(|cluster| cluster.declared.metadata.services.first()) {
             return (&service.host, &service.name, &service.namespace);
         }
-        let host = self.authority.and_then(|authority| authority.to_str().ok()).unwrap_or(UNKNOWN);
+        let host = match self.direction {
+            TrafficDirection::Outbound => self.authority.and_then(|authority| authority.to_str().ok()),
+            // The Host header of a stranger would make a series each; Istio does not look at it here either.
+            TrafficDirection::Inbound => Some(or_unknown(&own.canonical_service)),
+        };
+        let host = host.unwrap_or(UNKNOWN);
         let name = match (self.route, self.cluster.map(|cluster| &**cluster.name())) {
             ("block_all", _) => "BlackHoleCluster",
             ("allow_any", _) => "PassthroughCluster",

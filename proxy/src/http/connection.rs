@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::io::AsyncReadExt;
@@ -15,7 +14,7 @@ use tokio::net::TcpStream;
 use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
-use crate::engine::{Engine, Generation, ListenerView};
+use crate::engine::{Arrival, Engine, Generation, ListenerView};
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -28,6 +27,10 @@ pub(crate) struct Downstream {
     pub(crate) local_address: SocketAddr,
     /// The client's end.
     pub(crate) remote_address: SocketAddr,
+    /// Where the client wanted to go, when the connection was redirected here.
+    pub(crate) destination: Option<SocketAddr>,
+    /// What was read of it before it came here.
+    first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.
     pub(crate) guard: Rc<Guard>,
     /// Whether an exchange that is dropped now is dropped because the client reset its stream.
@@ -36,24 +39,30 @@ pub(crate) struct Downstream {
 }
 
 impl Downstream {
-    /// A connection accepted by `listener`; `None` when there is no such listener any more.
+    /// A connection for a connection manager.
     pub(crate) fn new(
         engine: &Rc<Engine>,
-        listener: &Arc<str>,
-        local_address: SocketAddr,
-        remote_address: SocketAddr,
+        listener: Rc<ListenerView>,
+        arrival: Arrival,
         guard: Rc<Guard>,
-    ) -> Option<Rc<Downstream>> {
-        let listener = RefCell::new(engine.generation().listener(listener)?);
-        let (engine, resetting) = (engine.clone(), Rc::default());
-        Some(Rc::new(Downstream { engine, local_address, remote_address, guard, resetting, listener }))
+    ) -> Rc<Downstream> {
+        Rc::new(Downstream {
+            engine: engine.clone(),
+            local_address: arrival.local_address,
+            remote_address: arrival.remote_address,
+            destination: arrival.destination,
+            first: Cell::new(arrival.first),
+            guard,
+            resetting: Rc::default(),
+            listener: RefCell::new(listener),
+        })
     }
 
     /// The listener as `generation` has it. A listener that is gone serves the connections it has as it last did.
     pub(crate) fn listener(&self, generation: &Generation) -> Rc<ListenerView> {
         let mut known = self.listener.borrow_mut();
         if known.generation != generation.number()
-            && let Some(listener) = generation.listener(&known.listener.declared.name)
+            && let Some(listener) = generation.successor(&known)
         {
             *known = listener;
         }
@@ -104,10 +113,11 @@ async fn serve_until(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ConnectionError> {
     let guard = downstream.guard.clone();
-    let Some(first) = first_bytes(&mut stream, &guard).await.map_err(|_| ConnectionError::Io)? else {
+    let first = first_bytes(&mut stream, &guard, downstream.first.take());
+    let Some(first) = first.await.map_err(|_| ConnectionError::Io)? else {
         return Ok(());
     };
-    let http2 = first == PREFACE;
+    let http2 = first.starts_with(PREFACE);
     if http2 {
         guard.speaks_http2(PREFACE.len());
     }
@@ -124,10 +134,20 @@ async fn serve_until(
     }
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word.
-async fn first_bytes(stream: &mut TcpStream, guard: &Guard) -> io::Result<Option<Vec<u8>>> {
-    let mut first = Vec::with_capacity(PREFACE.len());
+/// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word. `first` was read
+/// before.
+async fn first_bytes(
+    stream: &mut TcpStream,
+    guard: &Guard,
+    mut first: Vec<u8>,
+) -> io::Result<Option<Vec<u8>>> {
+    if first.capacity() == 0 {
+        first.reserve_exact(PREFACE.len());
+    }
     loop {
+        if first.len() >= PREFACE.len() || !PREFACE.starts_with(&first) {
+            return Ok(Some(first));
+        }
         let mut rest = [0; PREFACE.len()];
         let wanted = rest.get_mut(first.len()..).unwrap_or_default();
         let read = stream.read(wanted).await?;
@@ -137,8 +157,5 @@ async fn first_bytes(stream: &mut TcpStream, guard: &Guard) -> io::Result<Option
         let read = wanted.get(..read).unwrap_or_default();
         guard.received(read);
         first.extend_from_slice(read);
-        if first.len() == PREFACE.len() || !PREFACE.starts_with(&first) {
-            return Ok(Some(first));
-        }
     }
 }

@@ -43,14 +43,14 @@ pub(crate) fn exchange(
     // What follows a CONNECT has no end that we would know of.
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
-    let settings = &listener.listener.manager.declared;
+    let settings = &listener.manager.declared;
     let admitted = admit(&mut head, settings, engine);
     record.capture_request(&head);
     async move {
         if let Err(refusal) = admitted {
             return refuse(record, &listener, &head.method, &refusal, &[]);
         }
-        let routes = listener.listener.manager.routes.as_ref();
+        let routes = listener.manager.routes.as_ref();
         let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
             return refuse(record, &listener, &head.method, &Refusal::NoRoute, &[]);
         };
@@ -145,8 +145,8 @@ fn respond_locally(
 
 /// The last changes of a response's head, which every response gets.
 fn finish_head(record: &mut Record, listener: &ListenerView, head: &mut ResponseHead) {
-    let tracing = listener.listener.manager.declared.tracing;
-    headers::finish_response(&mut head.headers, &listener.listener.manager.server_name, tracing);
+    let tracing = listener.manager.declared.tracing;
+    headers::finish_response(&mut head.headers, &listener.manager.server_name, tracing);
     if record.closes() {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -294,6 +294,12 @@ impl Forwarding<'_> {
         let retry = self.policy.filter(|_| !tried.is_empty());
         record.endpoint = upstream.pick(&view, self.downstream.engine.random(), tried, retry, &mut NoTrace);
         let declared = &view.cluster.declared;
+        if record.endpoint.is_none()
+            && let (config::DiscoveryType::OriginalDst, Some(destination)) =
+                (&declared.discovery, self.downstream.destination)
+        {
+            record.endpoint = Some(upstream.choose(&view, destination));
+        }
         let Some(endpoint) = record.endpoint.clone() else {
             return Err(match declared.discovery {
                 config::DiscoveryType::OriginalDst => Refusal::NoOriginalDestination,
@@ -317,7 +323,7 @@ impl Forwarding<'_> {
         destination: &Destination,
     ) -> Result<(), Refusal> {
         if record.attempts == 1
-            && self.listener.listener.manager.declared.tracing
+            && self.listener.manager.declared.tracing
             && let Some(operation) = &self.handle.route.operation
         {
             head.headers.insert(DECORATOR_OPERATION, operation.clone());

@@ -128,7 +128,7 @@ impl Record {
 
     /// Keeps what access logs will ask for; nothing when there are none.
     pub(crate) fn capture_request(&mut self, head: &RequestHead) {
-        let manager = &self.listener.listener.manager;
+        let manager = &self.listener.manager;
         if manager.access_log.is_empty() {
             return;
         }
@@ -146,7 +146,7 @@ impl Record {
     /// Notes what the upstream sees.
     pub(crate) fn forwarded(&mut self, head: &RequestHead) {
         if let Some(captured) = &mut self.captured {
-            captured.request = pick(&head.headers, &self.listener.listener.manager.logged.request);
+            captured.request = pick(&head.headers, &self.listener.manager.logged.request);
             captured.path = head.path.clone();
             captured.original_path = head.headers.get(headers::ORIGINAL_PATH).cloned();
             self.authority = head.authority.clone();
@@ -164,7 +164,7 @@ impl Record {
             self.grpc_status = headers::grpc_status(&head.headers);
         }
         if let Some(captured) = &mut self.captured {
-            captured.response = pick(&head.headers, &self.listener.listener.manager.logged.response);
+            captured.response = pick(&head.headers, &self.listener.manager.logged.response);
         }
     }
 
@@ -242,7 +242,7 @@ impl Record {
             self.grpc_status = headers::grpc_status(trailers).or(self.grpc_status);
         }
         if let Some(captured) = &mut self.captured {
-            captured.trailers = pick(trailers, &self.listener.listener.manager.logged.trailers);
+            captured.trailers = pick(trailers, &self.listener.manager.logged.trailers);
         }
     }
 
@@ -279,6 +279,7 @@ impl Record {
     fn count(&self) {
         let telemetry = &self.downstream.engine.telemetry;
         let subject = Subject {
+            direction: self.listener.listener.declared.traffic_direction,
             cluster: self.upstream.as_ref().map(|view| &*view.cluster),
             endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
             route: self.route.as_ref().map_or("", |handle| handle.route.name()),
@@ -310,7 +311,7 @@ impl Record {
 
     fn log(&self) {
         let telemetry = &self.downstream.engine.telemetry;
-        for LogSink { path, format } in &self.listener.listener.manager.access_log {
+        for LogSink { path, format } in &self.listener.manager.access_log {
             let dropped = telemetry.logs.line(path, |out| format::write_line(format, self, out));
             telemetry.shard.increase(telemetry.logs_dropped, dropped);
         }

@@ -1,9 +1,10 @@
 //! Accepting connections, and giving each to the worker that has the fewest.
 
-#[allow(dead_code, reason = "what chooses a filter chain by it comes next")]
+mod arrive;
 mod detect;
 mod drain;
 mod handover;
+mod inspect;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use arrive::{Served, arrive};
 pub(crate) use drain::{Drain, Drains, Meant};
 pub(crate) use handover::{HANDED_OVER_MAX, Handover, Load, Loads};
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use config::{Resources, RouteSource};
 
-use super::{Cluster, Listener, ProcessShared, RouteTable, Snapshot};
+use super::listener::{Manager, TcpProxy};
+use super::{Cluster, Filter, Listener, ProcessShared, RouteTable, Snapshot};
 use crate::time;
 
 /// Builds one snapshot after the other.
@@ -31,18 +32,14 @@ impl Builder {
             next.route_tables.insert(name.clone(), route_table(declared, known));
         }
         for (name, declared) in &resources.listeners {
-            // Only what has a socket and one chain that speaks HTTP is served.
-            let Some(manager) = declared.chains().next().and_then(config::FilterChain::http) else {
-                continue;
-            };
-            let known = previous.listeners.get(name);
-            let routes = match &manager.routes {
-                RouteSource::Rds(routes) => next.route_tables.get(routes).cloned(),
-                RouteSource::Inline(routes) => {
-                    Some(route_table(routes, known.and_then(|listener| listener.manager.routes.as_ref())))
-                }
-            };
-            next.listeners.insert(name.clone(), listener(declared, manager, routes, known));
+            let listener = listener(declared, &next, previous.listeners.get(name));
+            // One with a socket of its own comes after one that stands for the address and nothing else.
+            if !declared.bind_to_port {
+                next.by_destination.insert(declared.address, listener.clone());
+            } else if declared.address.port() != 0 {
+                next.by_destination.entry(declared.address).or_insert_with(|| listener.clone());
+            }
+            next.listeners.insert(name.clone(), listener);
         }
         next
     }
@@ -97,19 +94,65 @@ fn route_table(
     }
 }
 
+/// The listener as it was, when nothing of it changed. Its filters as they were, as far as they did not.
 fn listener(
     declared: &Arc<config::Listener>,
-    manager: &Arc<config::HttpConnectionManager>,
-    routes: Option<Arc<RouteTable>>,
+    next: &Snapshot,
     known: Option<&Arc<Listener>>,
 ) -> Arc<Listener> {
-    let same_routes = |known: &Listener| match (&known.manager.routes, &routes) {
-        (Some(known), Some(routes)) => Arc::ptr_eq(known, routes),
-        (None, None) => true,
-        _ => false,
+    let filter = |(index, chain): (usize, &config::FilterChain)| {
+        filter(&chain.filter, next, known.and_then(|known| known.filter(index)))
     };
+    let filters: Vec<Filter> = declared.chains().enumerate().map(filter).collect();
     match known {
-        Some(known) if Arc::ptr_eq(&known.declared, declared) && same_routes(known) => known.clone(),
-        _ => Arc::new(Listener::resolve(declared, manager, routes)),
+        Some(known)
+            if Arc::ptr_eq(&known.declared, declared)
+                && known.chains.iter().zip(&filters).all(|(known, filter)| is_same(known, filter)) =>
+        {
+            known.clone()
+        }
+        _ => Arc::new(Listener::resolve(declared, filters)),
+    }
+}
+
+fn filter(declared: &config::NetworkFilter, next: &Snapshot, known: Option<&Filter>) -> Filter {
+    match declared {
+        config::NetworkFilter::Http(declared) => {
+            let known = known.and_then(|known| match known {
+                Filter::Http(manager) => Some(manager),
+                Filter::Tcp(_) | Filter::Closed(_) => None,
+            });
+            let routes = match &declared.routes {
+                RouteSource::Rds(routes) => next.route_tables.get(routes).cloned(),
+                RouteSource::Inline(routes) => {
+                    Some(route_table(routes, known.and_then(|known| known.routes.as_ref())))
+                }
+            };
+            let same_routes = |known: &Manager| match (&known.routes, &routes) {
+                (Some(known), Some(routes)) => Arc::ptr_eq(known, routes),
+                (None, None) => true,
+                _ => false,
+            };
+            match known {
+                Some(known) if known.declared == *declared && same_routes(known) => {
+                    Filter::Http(known.clone())
+                }
+                _ => Filter::Http(Arc::new(Manager::resolve(declared, routes))),
+            }
+        }
+        config::NetworkFilter::TcpProxy(declared) => match known {
+            Some(Filter::Tcp(known)) if known.declared == *declared => Filter::Tcp(known.clone()),
+            _ => Filter::Tcp(Arc::new(TcpProxy::resolve(declared))),
+        },
+        config::NetworkFilter::Closed(closed) => Filter::Closed(closed.clone()),
+    }
+}
+
+fn is_same(known: &Filter, filter: &Filter) -> bool {
+    match (known, filter) {
+        (Filter::Http(known), Filter::Http(manager)) => Arc::ptr_eq(known, manager),
+        (Filter::Tcp(known), Filter::Tcp(proxy)) => Arc::ptr_eq(known, proxy),
+        (Filter::Closed(known), Filter::Closed(closed)) => known == closed,
+        _ => false,
     }
 }

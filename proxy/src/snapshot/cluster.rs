@@ -21,6 +21,8 @@ pub(crate) struct Cluster {
     pub(crate) priorities: Box<[Priority]>,
     /// How many of its endpoints ask for TLS, whether or not that is enforced.
     pub(crate) tls_endpoints: usize,
+    /// What carries the bytes to an endpoint of which nothing is known but its address.
+    unknown: Transport,
     /// Its counts, for the whole process.
     pub(crate) shared: Arc<ClusterShared>,
 }
@@ -121,6 +123,7 @@ impl Cluster {
             matches!(declared.socket_for(&endpoint.metadata), config::TransportSocket::Tls(_))
         };
         Cluster {
+            unknown: transport(declared, &config::EndpointMetadata::default(), allow_unenforced_security),
             tls_endpoints: endpoints.iter().filter(asks_for_tls).count(),
             declared: declared.clone(),
             assignment: assignment.cloned(),
@@ -133,6 +136,19 @@ impl Cluster {
     /// Whether an endpoint of it may be chosen, as far as its answers tell.
     pub(crate) fn is_healthy(&self, endpoint: &Endpoint) -> bool {
         self.declared.outlier_detection.is_none() || !endpoint.shared.health.is_ejected()
+    }
+
+    /// An endpoint of which nothing is known but its address, because the client chose it.
+    pub(crate) fn endpoint_at(&self, address: SocketAddr, now: Instant) -> Endpoint {
+        Endpoint {
+            address,
+            locality: config::Locality::default(),
+            priority: 0,
+            weight: 1,
+            metadata: Arc::default(),
+            transport: self.unknown,
+            shared: EndpointShared::new(self.shared.process.age(now)),
+        }
     }
 
     /// Its name.

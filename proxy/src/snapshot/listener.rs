@@ -7,14 +7,39 @@ use config::format::{FormatHeader, HeaderOperand, LogFormat, Operator};
 use http::{HeaderName, HeaderValue};
 
 use super::RouteTable;
+use super::filter_chain::MatchTable;
 
 /// A resolved [`config::Listener`].
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// What it was resolved from.
     pub(crate) declared: Arc<config::Listener>,
-    /// What serves its connections.
-    pub(crate) manager: Manager,
+    /// Which chain serves a connection, by index among `chains`.
+    pub(crate) table: MatchTable,
+    /// What serves connections, the default chain last.
+    pub(crate) chains: Box<[Filter]>,
+    /// Where connections are logged that no chain serves.
+    pub(crate) access_log: Box<[LogSink]>,
+}
+
+/// What a filter chain does with a connection: a resolved [`config::NetworkFilter`].
+#[derive(Debug, Clone)]
+pub(crate) enum Filter {
+    /// It speaks HTTP.
+    Http(Arc<Manager>),
+    /// It passes bytes on.
+    Tcp(Arc<TcpProxy>),
+    /// It closes the connection.
+    Closed(config::Closed),
+}
+
+/// A resolved [`config::TcpProxy`].
+#[derive(Debug)]
+pub(crate) struct TcpProxy {
+    /// What it was resolved from.
+    pub(crate) declared: Arc<config::TcpProxy>,
+    /// Where connections are logged.
+    pub(crate) access_log: Box<[LogSink]>,
 }
 
 /// A resolved [`config::HttpConnectionManager`].
@@ -53,21 +78,105 @@ pub(crate) struct Logged {
 }
 
 impl Listener {
-    /// Resolves a listener with its connection manager and the table its routes are in.
-    pub(super) fn resolve(
-        declared: &Arc<config::Listener>,
-        manager: &Arc<config::HttpConnectionManager>,
-        routes: Option<Arc<RouteTable>>,
-    ) -> Listener {
-        let server_name =
-            HeaderValue::from_str(&manager.server_name).unwrap_or(HeaderValue::from_static("envoy"));
-        let access_log = manager.access_log.iter();
-        let access_log: Box<[LogSink]> =
-            access_log.map(|log| LogSink { path: log.path.clone(), format: log.format.clone() }).collect();
-        let logged = Logged::by(&access_log);
-        let manager = Manager { declared: manager.clone(), routes, server_name, access_log, logged };
-        Listener { declared: declared.clone(), manager }
+    /// Resolves a listener; `filters` are those of its chains.
+    pub(super) fn resolve(declared: &Arc<config::Listener>, filters: Vec<Filter>) -> Listener {
+        let matches = declared.filter_chains.iter().map(|chain| chain.chain_match.clone());
+        Listener {
+            table: MatchTable::new(matches, declared.default_filter_chain.is_some()),
+            chains: filters.into(),
+            access_log: sinks(&declared.access_log),
+            declared: declared.clone(),
+        }
     }
+
+    /// What the chain with this index does.
+    pub(crate) fn filter(&self, chain: usize) -> Option<&Filter> {
+        self.chains.get(chain)
+    }
+
+    /// The chain that is, in this generation of the listener, what a chain of another was: the one of that name and match.
+    pub(crate) fn chain_like(&self, other: &Listener, chain: usize) -> Option<usize> {
+        let wanted = other.declared.chains().nth(chain)?;
+        self.declared
+            .chains()
+            .position(|chain| chain.name == wanted.name && chain.chain_match == wanted.chain_match)
+    }
+
+    /// Whether first bytes decide about connections to this port, and which.
+    pub(crate) fn inspectors(&self, port: u16) -> (bool, bool) {
+        let filters = &self.declared.listener_filters;
+        let looks = |inspector: &Option<config::Inspector>| {
+            inspector
+                .as_ref()
+                .is_some_and(|inspector| inspector.disabled_on_ports.binary_search(&port).is_err())
+        };
+        (looks(&filters.tls_inspector), looks(&filters.http_inspector))
+    }
+}
+
+impl Manager {
+    /// Resolves a connection manager with the table its routes are in.
+    pub(super) fn resolve(
+        declared: &Arc<config::HttpConnectionManager>,
+        routes: Option<Arc<RouteTable>>,
+    ) -> Manager {
+        let server_name =
+            HeaderValue::from_str(&declared.server_name).unwrap_or(HeaderValue::from_static("envoy"));
+        let access_log = sinks(&declared.access_log);
+        let logged = Logged::by(&access_log);
+        Manager { declared: declared.clone(), routes, server_name, access_log, logged }
+    }
+
+    /// The cluster that every request of it goes to, whatever it says; `None` when there is not one such.
+    pub(crate) fn only_cluster(&self) -> Option<&Arc<str>> {
+        let hosts = &self.routes.as_ref()?.declared().virtual_hosts;
+        let mut clusters =
+            hosts.iter().flat_map(|host| host.routes.iter()).map(|route| match &route.action {
+                config::RouteAction::Forward(forward) => match &forward.destinations {
+                    config::Destinations::Cluster(cluster) => Some(cluster),
+                    config::Destinations::Weighted(_) => None,
+                },
+                config::RouteAction::Redirect(_) | config::RouteAction::DirectResponse(_) => None,
+            });
+        let first = clusters.next()??;
+        clusters.all(|cluster| cluster == Some(first)).then_some(first)
+    }
+}
+
+impl TcpProxy {
+    /// Resolves a TCP proxy.
+    pub(super) fn resolve(declared: &Arc<config::TcpProxy>) -> TcpProxy {
+        TcpProxy { declared: declared.clone(), access_log: sinks(&declared.access_log) }
+    }
+
+    /// Its only cluster; `None` when there are several.
+    pub(crate) fn only_cluster(&self) -> Option<&Arc<str>> {
+        match &self.declared.destinations {
+            config::TcpDestinations::Cluster(cluster) => Some(cluster),
+            config::TcpDestinations::Weighted(_) => None,
+        }
+    }
+
+    /// The cluster of a connection: by one random number, in proportion to the weights. Semantics: Envoy's.
+    pub(crate) fn draw(&self, random: u64) -> Option<&Arc<str>> {
+        let weighted = match &self.declared.destinations {
+            config::TcpDestinations::Cluster(cluster) => return Some(cluster),
+            config::TcpDestinations::Weighted(weighted) => weighted,
+        };
+        let total: u64 = weighted.iter().map(|cluster| u64::from(cluster.weight)).sum();
+        let mut drawn = random.checked_rem(total)?;
+        weighted.iter().find_map(|cluster| match drawn.checked_sub(cluster.weight.into()) {
+            None => Some(&cluster.cluster),
+            Some(left) => {
+                drawn = left;
+                None
+            }
+        })
+    }
+}
+
+fn sinks(declared: &[config::AccessLog]) -> Box<[LogSink]> {
+    declared.iter().map(|log| LogSink { path: log.path.clone(), format: log.format.clone() }).collect()
 }
 
 impl Logged {

@@ -7,6 +7,7 @@
 
 mod build;
 mod cluster;
+mod filter_chain;
 mod listener;
 mod matchers;
 mod publish;
@@ -19,7 +20,8 @@ mod trace;
 
 pub(crate) use build::Builder;
 pub(crate) use cluster::{Cluster, Endpoint, Locality, Priority, Transport};
-pub(crate) use listener::{Listener, LogSink};
+pub(crate) use filter_chain::Facts;
+pub(crate) use listener::{Filter, Listener, LogSink, Manager, TcpProxy};
 pub(crate) use publish::{Publisher, Reader};
 pub(crate) use route::{
     Action, Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
@@ -29,6 +31,7 @@ pub(crate) use shared::{ClusterShared, Ejection, EndpointShared, Ledger, Process
 pub(crate) use trace::{Mismatch, NoTrace, Trace};
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// One generation of everything the data path decides by.
@@ -38,6 +41,8 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     /// Listeners by name.
     pub(crate) listeners: HashMap<Arc<str>, Arc<Listener>>,
+    /// Listeners by the original destination that brings a connection to them.
+    by_destination: HashMap<SocketAddr, Arc<Listener>>,
     /// Clusters by name.
     pub(crate) clusters: HashMap<Arc<str>, Arc<Cluster>>,
     /// Route tables by name.
@@ -45,6 +50,16 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The listener for an original destination: the one of that address, or else of that port and every address.
+    pub(crate) fn listener_for(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
+        let wildcard =
+            |ip: std::net::IpAddr| self.by_destination.get(&SocketAddr::new(ip, destination.port()));
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        let (own, other) = if destination.is_ipv4() { (v4, v6) } else { (v6, v4) };
+        let exact = self.by_destination.get(&destination);
+        exact.or_else(|| wildcard(own)).or_else(|| wildcard(other))
+    }
+
     /// How many endpoints ask for TLS, which weft cannot speak yet. An address counts once for each service and port.
     pub(crate) fn tls_endpoints(&self) -> usize {
         let whole = self.clusters.values().filter(|cluster| cluster.declared.metadata.subset.is_empty());

@@ -3,6 +3,8 @@
 //! Decision functions take a `&mut impl Trace`. Traffic passes [`NoTrace`], which costs nothing; explanations and
 //! tests pass something that remembers. So there is one implementation of every decision.
 
+use super::filter_chain::Field;
+
 /// Why a rule does not apply to a request: the first condition that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mismatch {
@@ -38,6 +40,16 @@ pub(crate) trait Trace {
 
     /// This endpoint of the cluster was drawn; a retry may draw again.
     fn endpoint_drawn(&mut self, index: usize) {
+        let _ = index;
+    }
+
+    /// The filter chain with this index was left behind for what it wants in this field.
+    fn chain_mismatch(&mut self, index: usize, why: Field) {
+        let _ = (index, why);
+    }
+
+    /// The filter chain with this index serves the connection.
+    fn chain_match(&mut self, index: usize) {
         let _ = index;
     }
 

@@ -10,6 +10,20 @@ pub(crate) enum Family {
     Requests,
     /// How long requests took.
     RequestDuration,
+    /// Connections passed on that began.
+    TcpOpened,
+    /// Connections passed on that ended.
+    TcpClosed,
+    /// Bytes passed on from upstreams to clients.
+    TcpSent,
+    /// Bytes passed on from clients to upstreams.
+    TcpReceived,
+    /// Connections passed on, by listener.
+    TcpConnections,
+    /// Connections that no filter chain is for.
+    NoFilterChain,
+    /// Connections that said too little for too long to tell what they speak.
+    DetectionTimeout,
     /// Client connections accepted.
     DownstreamConnections,
     /// Client connections open.
@@ -162,11 +176,45 @@ pub(crate) const REQUEST_LABELS: [&str; 25] = [
     "connection_security_policy",
 ];
 
+/// Labels of Istio's standard TCP metrics, in Istio's order.
+pub(crate) const TCP_LABELS: [&str; 23] = [
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+];
+
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 39] = [
+    pub(crate) const ALL: [Family; 46] = [
         Family::Requests,
         Family::RequestDuration,
+        Family::TcpOpened,
+        Family::TcpClosed,
+        Family::TcpSent,
+        Family::TcpReceived,
+        Family::TcpConnections,
+        Family::NoFilterChain,
+        Family::DetectionTimeout,
         Family::DownstreamConnections,
         Family::DownstreamConnectionsActive,
         Family::DownstreamProtocolErrors,
@@ -216,6 +264,48 @@ impl Family {
                 "Time from the first byte of a request to the last of its response.",
                 Kind::Histogram,
                 &REQUEST_LABELS,
+            ),
+            Family::TcpOpened => of(
+                "istio_tcp_connections_opened_total",
+                "Connections passed on that began.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpClosed => of(
+                "istio_tcp_connections_closed_total",
+                "Connections passed on that ended.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpSent => of(
+                "istio_tcp_sent_bytes_total",
+                "Bytes passed on from upstreams to clients.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpReceived => of(
+                "istio_tcp_received_bytes_total",
+                "Bytes passed on from clients to upstreams.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpConnections => of(
+                "envoy_tcp_downstream_cx_total",
+                "Client connections passed on.",
+                Kind::Counter,
+                &["envoy_tcp_prefix"],
+            ),
+            Family::NoFilterChain => of(
+                "envoy_listener_no_filter_chain_match",
+                "Client connections closed because no filter chain is for them.",
+                Kind::Counter,
+                &[LISTENER],
+            ),
+            Family::DetectionTimeout => of(
+                "envoy_listener_downstream_pre_cx_timeout",
+                "Client connections that said too little for too long to tell what they speak.",
+                Kind::Counter,
+                &[LISTENER],
             ),
             Family::DownstreamConnections => of(
                 "envoy_http_downstream_cx_total",
@@ -422,4 +512,6 @@ impl Family {
 }
 
 const MANAGER: &str = "http_conn_manager_prefix";
+/// Label of a listener, by its address.
+const LISTENER: &str = "envoy_listener_address";
 const CLUSTER: &str = "cluster_name";

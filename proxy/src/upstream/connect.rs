@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::limits::Limit;
+use super::pool::Settings;
 use crate::net;
 
 /// Why there is no connection.
@@ -39,18 +39,15 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// Connects within `timeout`. Small writes are sent at once; keep-alive probes are sent if asked for.
-pub(crate) async fn connect(
-    address: SocketAddr,
-    timeout: Duration,
-    keepalive: Option<config::TcpKeepalive>,
-) -> Result<TcpStream, ConnectError> {
-    let stream = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+/// Connects as a pool of these settings does. Small writes are sent at once; keep-alive probes are sent if asked for.
+pub(crate) async fn connect(address: SocketAddr, settings: &Settings) -> Result<TcpStream, ConnectError> {
+    let connecting = net::connect(address, settings.source(address));
+    let stream = match tokio::time::timeout(settings.connect_timeout, connecting).await {
         Ok(connected) => connected?,
         Err(_) => return Err(ConnectError::Timeout),
     };
     stream.set_nodelay(true)?;
-    if let Some(keepalive) = keepalive {
+    if let Some(keepalive) = settings.keepalive {
         set_keepalive(&stream, keepalive)?;
     }
     Ok(stream)

@@ -27,6 +27,8 @@ pub(crate) enum Limit {
     Retries,
     /// Open files of the process.
     OpenFiles,
+    /// Connections of the cluster, each for one user.
+    Connections,
 }
 
 impl Limit {
@@ -39,6 +41,7 @@ impl Limit {
             }
             Limit::Requests => ("http2MaxRequests", "max_requests", breakers.max_requests),
             Limit::Retries => ("maxRetries", "max_retries", breakers.max_retries),
+            Limit::Connections => ("maxConnections", "max_connections", breakers.max_connections),
             Limit::ProcessPendingRequests => {
                 let max = cluster.shared.process.pending_requests_max;
                 return format!("pending_requests_max {max} of this process");
@@ -157,6 +160,15 @@ impl Limits {
     pub(super) fn open_spare_connection(self: &Rc<Self>) -> Option<OpenConnection> {
         let has_room = self.shared.connections.try_add(self.breakers.get().max_connections);
         has_room.then(|| self.count_connection())
+    }
+
+    /// A connection for one user, who does not wait for another's.
+    pub(super) fn open_counted_connection(self: &Rc<Self>) -> Result<OpenConnection, Limit> {
+        if !self.shared.connections.try_add(self.breakers.get().max_connections) {
+            self.shard.increment(self.connections_overflow);
+            return Err(Limit::Connections);
+        }
+        Ok(self.count_connection())
     }
 
     fn count_connection(self: &Rc<Self>) -> OpenConnection {

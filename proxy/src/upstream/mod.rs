@@ -35,6 +35,8 @@ pub(crate) struct Upstream {
     closed: Cell<bool>,
     limits: Rc<Limits>,
     detector: Rc<Detector>,
+    /// Endpoints that clients chose, where the cluster lets them.
+    chosen: RefCell<HashMap<SocketAddr, Rc<EndpointState>>>,
 }
 
 /// One generation of a cluster. Requests hold it by a count of their own thread.
@@ -66,6 +68,8 @@ pub(crate) struct EndpointState {
     pub(crate) monitor: Rc<Monitor>,
     /// The series of requests it has answered, by outcome.
     pub(crate) outcomes: RefCell<Vec<(u64, Outcome)>>,
+    /// The series of connections that were passed on to it, by outcome.
+    pub(crate) tcp_outcomes: RefCell<Vec<(u64, TcpOutcome)>>,
 }
 
 /// The series one request is counted in.
@@ -75,6 +79,19 @@ pub(crate) struct Outcome {
     pub(crate) requests: Series,
     /// Its duration.
     pub(crate) duration: Series,
+}
+
+/// The series one connection is counted in whose bytes are passed on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TcpOutcome {
+    /// Connections that began.
+    pub(crate) opened: Series,
+    /// Connections that ended.
+    pub(crate) closed: Series,
+    /// Bytes from the upstream to the client.
+    pub(crate) sent: Series,
+    /// Bytes from the client to the upstream.
+    pub(crate) received: Series,
 }
 
 /// A request in flight to an endpoint; counted until it is dropped.
@@ -97,6 +114,7 @@ impl Upstream {
             closed: Cell::new(false),
             limits,
             detector,
+            chosen: RefCell::default(),
         })
     }
 
@@ -133,6 +151,10 @@ impl Upstream {
         for gone in known.values() {
             gone.pool.close();
         }
+        // They may be chosen again, but not as they were.
+        for (_, gone) in self.chosen.borrow_mut().drain() {
+            gone.pool.close();
+        }
         *self.current.borrow_mut() = Rc::new(view);
     }
 
@@ -149,7 +171,8 @@ impl Upstream {
     /// The cluster is gone.
     pub(crate) fn close(&self) {
         self.closed.set(true);
-        for state in self.view().endpoints.iter().filter_map(OnceCell::get) {
+        let chosen = self.chosen.take();
+        for state in self.view().endpoints.iter().filter_map(OnceCell::get).chain(chosen.values()) {
             state.pool.close();
         }
     }
@@ -173,6 +196,16 @@ impl Upstream {
         view.endpoint(endpoint, &self.limits, &self.detector)
     }
 
+    /// The endpoint of an original destination cluster for a client that wanted to go to `destination`.
+    pub(crate) fn choose(&self, view: &View, destination: SocketAddr) -> Rc<EndpointState> {
+        let mut chosen = self.chosen.borrow_mut();
+        let state = chosen.entry(destination).or_insert_with(|| {
+            let endpoint = view.cluster.endpoint_at(destination, time::now());
+            view.state(&endpoint, &self.limits, &self.detector)
+        });
+        state.clone()
+    }
+
     /// A retry, if there may be another.
     pub(crate) fn retry(&self) -> Result<Retry, Limit> {
         self.limits.retry()
@@ -183,6 +216,11 @@ impl Upstream {
         for state in self.view().endpoints.iter().filter_map(OnceCell::get) {
             state.pool.sweep(now);
         }
+        // What clients chose is kept while somebody uses it or has left a connection.
+        self.chosen.borrow_mut().retain(|_, state| {
+            state.pool.sweep(now);
+            Rc::strong_count(state) > 1 || !state.pool.is_empty()
+        });
     }
 }
 
@@ -227,21 +265,29 @@ impl View {
         detector: &Rc<Detector>,
     ) -> Option<Rc<EndpointState>> {
         let endpoint = self.cluster.endpoints.get(index)?;
-        let state = self.endpoints.get(index)?.get_or_init(|| {
-            let monitor = Monitor::new(detector, endpoint);
-            let settings = Settings::of(&self.cluster.declared);
-            Rc::new(EndpointState {
-                address: endpoint.address,
-                priority: endpoint.priority,
-                metadata: endpoint.metadata.clone(),
-                transport: endpoint.transport,
-                shared: endpoint.shared.clone(),
-                pool: Pool::new(endpoint.address, settings, limits.clone(), monitor.clone()),
-                monitor,
-                outcomes: RefCell::default(),
-            })
-        });
+        let state = self.endpoints.get(index)?.get_or_init(|| self.state(endpoint, limits, detector));
         Some(state.clone())
+    }
+
+    fn state(
+        &self,
+        endpoint: &crate::snapshot::Endpoint,
+        limits: &Rc<Limits>,
+        detector: &Rc<Detector>,
+    ) -> Rc<EndpointState> {
+        let monitor = Monitor::new(detector, endpoint);
+        let settings = Settings::of(&self.cluster.declared);
+        Rc::new(EndpointState {
+            address: endpoint.address,
+            priority: endpoint.priority,
+            metadata: endpoint.metadata.clone(),
+            transport: endpoint.transport,
+            shared: endpoint.shared.clone(),
+            pool: Pool::new(endpoint.address, settings, limits.clone(), monitor.clone()),
+            monitor,
+            outcomes: RefCell::default(),
+            tcp_outcomes: RefCell::default(),
+        })
     }
 }
 

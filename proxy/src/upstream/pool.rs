@@ -8,15 +8,17 @@
 mod h1;
 mod h2;
 mod line;
+mod tcp;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::h1::H1;
 use self::h2::H2;
 pub(crate) use self::h2::H2Guard;
+pub(crate) use self::tcp::Dialed;
 use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
@@ -39,6 +41,10 @@ pub(crate) struct Settings {
     pub(crate) max_streams: u32,
     /// Keep-alive probes.
     pub(crate) keepalive: Option<config::TcpKeepalive>,
+    /// Our address towards endpoints of IPv4; `None` leaves it to the kernel.
+    source_v4: Option<IpAddr>,
+    /// The same for IPv6.
+    source_v6: Option<IpAddr>,
 }
 
 impl Settings {
@@ -51,7 +57,14 @@ impl Settings {
             max_duration: cluster.max_connection_duration,
             max_streams: cluster.max_concurrent_streams.unwrap_or(u32::MAX),
             keepalive: cluster.tcp_keepalive,
+            source_v4: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv4),
+            source_v6: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv6),
         }
+    }
+
+    /// Our address of a connection to `address`; `None` leaves it to the kernel.
+    pub(crate) fn source(&self, address: SocketAddr) -> Option<IpAddr> {
+        if address.is_ipv4() { self.source_v4 } else { self.source_v6 }
     }
 
     /// Whether a connection opened then is too old for another request.
@@ -128,6 +141,11 @@ impl Pool {
         self.closed.set(true);
         self.h1_idle.borrow_mut().clear();
         self.h2_open.borrow_mut().clear();
+    }
+
+    /// Whether it holds nothing that another request could use.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.h1_idle.borrow().is_empty() && self.h2_open.borrow().is_empty()
     }
 
     /// Closes connections that were idle for too long or are too old, or that the upstream has closed.

@@ -114,7 +114,7 @@ async fn prove(settings: &Settings, family: Family, user: Option<Uid>) -> Result
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    net::listen(address).and_then(TcpListener::from_std).map_err(|error| {
+    net::listen(address, false).and_then(TcpListener::from_std).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "; something listens there, such as the proxy; prove the rules before it starts"

@@ -62,7 +62,7 @@ impl Backends {
         let mut sockets = Vec::new();
         for (last, (pod, service, version)) in (1..).zip(PODS) {
             // Linux owns all of 127.0.0.0/8, so that every pod has an address of its own.
-            let socket = net::listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 10, last)), 0))?;
+            let socket = net::listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 10, last)), 0), false)?;
             let backend = Backend { pod, service, version, address: socket.local_addr()? };
             all.push(backend.clone());
             sockets.push((backend, socket));

@@ -142,6 +142,7 @@ impl Demo {
             drain_time: app::DRAIN_TIME,
             limits: config::Limits::default(),
             logging: None,
+            static_resources: config::Update::default(),
         };
         let mut proxy = app::start(settings)?;
         let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;

@@ -144,8 +144,7 @@ impl Pool {
     }
 
     async fn dial_h1(self: &Rc<Self>, open: Counted) -> Result<H1, ConnectError> {
-        let settings = self.settings.get();
-        let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
+        let stream = connect(self.address, &self.settings.get()).await?;
         let local_address = stream.local_addr().ok();
         let now = time::now();
         Ok(H1 {

@@ -212,8 +212,7 @@ impl Pool {
     }
 
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
-        let settings = self.settings.get();
-        let stream = connect(self.address, settings.connect_timeout, settings.keepalive).await?;
+        let stream = connect(self.address, &self.settings.get()).await?;
         let local_address = stream.local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =

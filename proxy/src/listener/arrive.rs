@@ -1,0 +1,184 @@
+//! From an accepted connection to the filter chain that serves it: the original destination, the listener it belongs to,
+//! what its first bytes say, the chain.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::TransportProtocol;
+use tokio::net::TcpStream;
+
+use super::detect::{Inspect, Verdict};
+use super::inspect::{Inspected, Inspection, inspect};
+use crate::engine::{Arrival, Engine, Generation, ListenerView};
+use crate::http::codec::guard::Guard;
+use crate::net;
+use crate::snapshot::{Facts, Filter, Listener, NoTrace};
+use crate::tcp::{self, Connected};
+use crate::telemetry::metrics::Family;
+
+/// What serves a connection.
+pub(crate) enum Served {
+    /// A connection manager.
+    Http(Rc<ListenerView>, Arrival),
+    /// A TCP proxy, with the connection to its upstream if there is one already.
+    Tcp(tcp::Service, Arrival, Option<Connected>),
+}
+
+/// Finds what serves a connection that `listener` has accepted; `None` when nothing does and it is to be closed.
+pub(crate) async fn arrive(
+    engine: &Rc<Engine>,
+    listener: &Arc<str>,
+    stream: &mut TcpStream,
+    (local_address, remote_address): (SocketAddr, SocketAddr),
+    guard: &Guard,
+) -> Option<Served> {
+    let generation = engine.generation();
+    let accepted = generation.snapshot().listeners.get(listener)?;
+    let destination = original_destination(accepted, stream, local_address);
+    let mut arrival = Arrival {
+        local_address: destination.unwrap_or(local_address),
+        remote_address,
+        destination,
+        server_name: None,
+        first: Vec::new(),
+    };
+    let listener = match destination {
+        Some(destination) if accepted.declared.use_original_dst => {
+            generation.snapshot().listener_for(destination).unwrap_or(accepted)
+        }
+        _ => accepted,
+    };
+    let (tls, http) = listener.inspectors(arrival.local_address.port());
+    if !tls && !http {
+        let verdict = Verdict::Other;
+        return choose(engine, &generation, listener, verdict, arrival);
+    }
+    let name = listener.declared.name.clone();
+    let inspection = Inspection {
+        inspect: Inspect { tls, http },
+        timeout: listener.declared.listener_filters.timeout,
+        continues: listener.declared.listener_filters.continue_on_timeout,
+        listener: listener.declared.address,
+        server_first: server_first(listener, &arrival),
+    };
+    // Nobody knows when the client speaks: no generation waits for it.
+    drop(generation);
+    let inspecting = inspect(engine, inspection, stream, &mut arrival, guard);
+    // In a box, so that it costs nothing where nobody looks.
+    let Inspected { verdict, dial } = Box::pin(inspecting).await?;
+    let generation = engine.generation();
+    let listener = generation.snapshot().listeners.get(&name)?;
+    let mut served = choose(engine, &generation, listener, verdict, arrival)?;
+    drop(generation);
+    if let Served::Tcp(_, _, connected) = &mut served {
+        *connected = Box::pin(dial.connected()).await;
+    }
+    Some(served)
+}
+
+/// Where the client wanted to go, if the listener asks for it and it did not come to us by itself. What came by itself has
+/// no other destination than us, and passing it on there would never end.
+fn original_destination(
+    listener: &Listener,
+    stream: &TcpStream,
+    local_address: SocketAddr,
+) -> Option<SocketAddr> {
+    let declared = &listener.declared;
+    if declared.transparent {
+        return Some(local_address).filter(|local| local.port() != declared.address.port());
+    }
+    let asks = declared.use_original_dst || declared.listener_filters.original_dst;
+    asks.then(|| net::redirected_from(stream, local_address)).flatten()
+}
+
+/// Chooses the chain.
+fn choose(
+    engine: &Engine,
+    generation: &Generation,
+    listener: &Arc<Listener>,
+    verdict: Verdict,
+    mut arrival: Arrival,
+) -> Option<Served> {
+    let (transport, protocols) = match verdict {
+        Verdict::Tls(hello) => {
+            arrival.server_name = hello.server_name;
+            (TransportProtocol::Tls, hello.protocols)
+        }
+        Verdict::Http10 => (TransportProtocol::RawBuffer, vec!["http/1.0".into()]),
+        Verdict::Http11 => (TransportProtocol::RawBuffer, vec!["http/1.1".into()]),
+        Verdict::Http2 => (TransportProtocol::RawBuffer, vec!["h2c".into()]),
+        Verdict::Other | Verdict::NeedMore | Verdict::ClientHelloTooLarge => {
+            (TransportProtocol::RawBuffer, Vec::new())
+        }
+    };
+    let facts = Facts {
+        destination: arrival.local_address,
+        server_name: arrival.server_name.as_deref(),
+        transport,
+        application_protocols: &protocols,
+    };
+    let chain = listener.table.choose(&facts, &mut NoTrace);
+    match chain.and_then(|chain| Some((chain, listener.filter(chain)?))) {
+        Some((chain, Filter::Http(_))) => Some(Served::Http(generation.http(listener, chain)?, arrival)),
+        Some((_, Filter::Tcp(proxy))) => {
+            let direction = listener.declared.traffic_direction;
+            Some(Served::Tcp(tcp::Service { proxy: proxy.clone(), direction }, arrival, None))
+        }
+        Some((_, Filter::Closed(closed))) => {
+            let (client, destination) = (arrival.remote_address, arrival.local_address);
+            tracing::warn!(%client, %destination, reason = %closed.reason, "a connection is closed");
+            tcp::log_unserved(engine, listener, arrival);
+            None
+        }
+        None => {
+            let address = listener.declared.address.to_string();
+            let series = engine.telemetry.registry.series(Family::NoFilterChain, &[&address]);
+            engine.telemetry.shard.increment(series);
+            tcp::log_unserved(engine, listener, arrival);
+            None
+        }
+    }
+}
+
+/// The cluster to dial while the client is silent: where every chain that it may still get leads, if a client that never
+/// says anything first gets one. Then nothing that the client says changes where it goes, and a server that speaks first
+/// may be heard. A chain that closes connections of TLS alone leads nowhere and hinders nobody else.
+fn server_first(listener: &Listener, arrival: &Arrival) -> Option<Arc<str>> {
+    let silent = Facts {
+        destination: arrival.local_address,
+        server_name: None,
+        transport: TransportProtocol::RawBuffer,
+        application_protocols: &[],
+    };
+    let chain = listener.table.choose(&silent, &mut NoTrace)?;
+    let Filter::Tcp(proxy) = listener.filter(chain)? else { return None };
+    let cluster = proxy.only_cluster()?;
+    let leads_there = |chain| match listener.filter(chain) {
+        Some(Filter::Tcp(proxy)) => proxy.only_cluster() == Some(cluster),
+        Some(Filter::Http(manager)) => manager.only_cluster() == Some(cluster),
+        Some(Filter::Closed(_)) => listener
+            .declared
+            .chains()
+            .nth(chain)
+            .is_some_and(|chain| chain.chain_match.transport_protocol == Some(TransportProtocol::Tls)),
+        None => false,
+    };
+    let reached = |chain: &usize| !is_shadowed(listener, *chain, arrival.local_address);
+    listener.table.possible(arrival.local_address).filter(reached).all(leads_there).then(|| cluster.clone())
+}
+
+/// Whether the chain is the default chain, and no connection to this destination comes to it because another takes all of
+/// them.
+fn is_shadowed(listener: &Listener, chain: usize, destination: SocketAddr) -> bool {
+    let is_default = chain == listener.declared.filter_chains.len();
+    let takes_all = |chain: usize| {
+        listener.declared.filter_chains.get(chain).is_some_and(|chain| {
+            let chain = &chain.chain_match;
+            chain.server_names.is_empty()
+                && chain.transport_protocol.is_none()
+                && chain.application_protocols.is_empty()
+        })
+    };
+    is_default && listener.table.possible(destination).any(takes_all)
+}

@@ -1,0 +1,207 @@
+//! Bytes between two connections, both ways at once.
+//!
+//! Each direction ends by itself: who has said his last word may still listen. A worker's connections share one buffer
+//! to read into; bytes that the other side does not take at once wait in a buffer of the direction, and nothing more is
+//! read before they are gone. So a connection at rest holds no buffer, and a slow one at most [`READ_BYTES`](crate::engine::READ_BYTES) each way.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::record::Record;
+use crate::engine::Engine;
+use crate::time;
+
+/// How long a side may take for what it was sent before the other broke off.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The larger buffers of a direction are given back when it rests.
+const KEPT_BYTES: usize = 0;
+
+/// One of the two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Upstream,
+}
+
+/// Why copying ended before both sides had said all.
+#[derive(Debug)]
+enum Broken {
+    /// A side broke off, and whether by a reset.
+    By(Side, bool),
+    /// Nobody said anything for too long.
+    Idle,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Direction {
+    /// What was read and not written, from `written` on.
+    pending: Vec<u8>,
+    written: usize,
+    /// Nothing more comes.
+    ended: bool,
+    /// The other side knows.
+    closed: bool,
+}
+
+/// Copies until both sides have said all, one breaks off, or nobody says anything for `idle_timeout`. `first` was read
+/// from the client before.
+pub(super) async fn both_ways(
+    engine: &Rc<Engine>,
+    client: &mut TcpStream,
+    upstream: &mut TcpStream,
+    first: Vec<u8>,
+    idle_timeout: Option<Duration>,
+    record: &mut Record,
+) {
+    record.received(first.len());
+    let mut outward = Direction { pending: first, ..Direction::default() };
+    let mut inward = Direction::default();
+    let mut idle = idle_timeout.map(Idle::new);
+    let ended = poll_fn(|cx| {
+        let (mut received, mut sent) = (0, 0);
+        let (out, back) = {
+            let mut buffer = engine.read_buffer();
+            let out = outward.poll(client, upstream, &mut buffer, &mut received, cx);
+            let back = inward.poll(upstream, client, &mut buffer, &mut sent, cx);
+            (out, back)
+        };
+        record.received(received);
+        record.sent(sent);
+        match (out, back) {
+            (Poll::Ready(Err(Failed { reading, reset })), _) => {
+                let side = if reading { Side::Client } else { Side::Upstream };
+                Poll::Ready(Err(Broken::By(side, reset)))
+            }
+            (_, Poll::Ready(Err(Failed { reading, reset }))) => {
+                let side = if reading { Side::Upstream } else { Side::Client };
+                Poll::Ready(Err(Broken::By(side, reset)))
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            _ => match &mut idle {
+                Some(idle) => idle.poll(received + sent > 0, cx).map(|()| Err(Broken::Idle)),
+                None => Poll::Pending,
+            },
+        }
+    });
+    match ended.await {
+        Ok(()) => {}
+        Err(Broken::By(Side::Client, reset)) => break_off(outward, upstream, reset).await,
+        Err(Broken::By(Side::Upstream, reset)) => break_off(inward, client, reset).await,
+        Err(Broken::Idle) => record.idle(),
+    }
+}
+
+/// Ends the connection to the side that is left as the other one ended: by a reset, if it was reset, so that half a message
+/// does not look like a whole one. What was read before is written before.
+async fn break_off(mut rest: Direction, to: &mut TcpStream, reset: bool) {
+    let flushing = poll_fn(|cx| rest.poll_flush(to, cx));
+    // If it cannot be written, nobody reads it.
+    let _ = tokio::time::timeout(LAST_WORDS_TIME_MAX, flushing).await;
+    if reset {
+        let _ = SockRef::from(&*to).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A direction failed: at its reading or its writing end, and whether by a reset.
+struct Failed {
+    reading: bool,
+    reset: bool,
+}
+
+impl Failed {
+    fn at(reading: bool) -> impl Fn(io::Error) -> Failed {
+        move |error| Failed { reading, reset: error.kind() == io::ErrorKind::ConnectionReset }
+    }
+}
+
+impl Direction {
+    /// Copies as much as goes; ready when all was said and written. `count` grows by what was read.
+    fn poll(
+        &mut self,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        buffer: &mut [u8],
+        count: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failed>> {
+        loop {
+            ready!(self.poll_flush(to, cx)).map_err(Failed::at(false))?;
+            if self.closed {
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended {
+                // The other side may be gone already; then it will not be missed.
+                let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                self.closed = true;
+                continue;
+            }
+            let mut read = ReadBuf::new(buffer);
+            let Poll::Ready(outcome) = Pin::new(&mut *from).poll_read(cx, &mut read) else {
+                self.pending.shrink_to(KEPT_BYTES);
+                return Poll::Pending;
+            };
+            outcome.map_err(Failed::at(true))?;
+            let bytes = read.filled();
+            self.ended = bytes.is_empty();
+            *count += bytes.len();
+            let written = match Pin::new(&mut *to).poll_write(cx, bytes) {
+                Poll::Ready(written) => written.map_err(Failed::at(false))?,
+                Poll::Pending => 0,
+            };
+            self.pending.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        }
+    }
+
+    /// Writes what waits.
+    fn poll_flush(&mut self, to: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.pending.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+        }
+        self.pending.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Looks whether anybody says anything. The timer is set anew only when it has run out, not with every byte.
+struct Idle {
+    timeout: Duration,
+    since: Instant,
+    timer: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Idle {
+    fn new(timeout: Duration) -> Idle {
+        let since = time::now();
+        Idle { timeout, since, timer: Box::pin(tokio::time::sleep_until((since + timeout).into())) }
+    }
+
+    /// Ready when nobody has said anything for too long.
+    fn poll(&mut self, said: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if said {
+            self.since = time::now();
+        }
+        loop {
+            ready!(pin!(&mut self.timer).poll(cx));
+            let over = self.since + self.timeout;
+            if time::now() >= over {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(over.into());
+        }
+    }
+}

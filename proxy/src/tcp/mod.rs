@@ -1,0 +1,127 @@
+//! TCP as it is: a client's connection and one to an upstream, and the bytes between them.
+//!
+//! [`serve`] is the story of one connection: draw a cluster, choose an endpoint, dial, pass bytes on, record. Nothing is
+//! understood of the bytes, so nothing is tried twice once there is a connection. Semantics: Envoy's `tcp_proxy`, with one
+//! attempt to connect, which is its default and what istiod leaves.
+
+mod copy;
+mod record;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::DiscoveryType;
+use tokio::net::TcpStream;
+
+use crate::engine::{Arrival, Engine};
+use crate::snapshot::{NoTrace, TcpProxy, Transport};
+use crate::telemetry::flags::Flag;
+use crate::upstream::pool::Dialed;
+use crate::upstream::{ActiveRequest, ConnectError, EndpointState, View};
+use record::Record;
+pub(crate) use record::log_unserved;
+
+/// A connection to an upstream that is ready for a client's bytes.
+pub(crate) struct Connected {
+    /// The cluster.
+    view: Rc<View>,
+    endpoint: Rc<EndpointState>,
+    /// Counts it for the endpoint.
+    _active: ActiveRequest,
+    /// The connection.
+    pub(crate) dialed: Dialed,
+}
+
+/// Why there is none, and how far it came.
+pub(crate) struct Refused {
+    flag: Flag,
+    reason: Option<String>,
+    view: Option<Rc<View>>,
+    endpoint: Option<Rc<EndpointState>>,
+}
+
+/// What serves a connection: a TCP proxy of a listener.
+pub(crate) struct Service {
+    /// The proxy.
+    pub(crate) proxy: Arc<TcpProxy>,
+    /// Which way the listener's traffic goes.
+    pub(crate) direction: config::TrafficDirection,
+}
+
+/// Passes a connection on, to its end. `connected` is the connection to the upstream, if one was made already.
+pub(crate) async fn serve(
+    engine: Rc<Engine>,
+    service: Service,
+    mut arrival: Arrival,
+    mut client: TcpStream,
+    connected: Option<Connected>,
+) {
+    let first = std::mem::take(&mut arrival.first);
+    let destination = arrival.destination;
+    let idle_timeout = service.proxy.declared.idle_timeout;
+    let drawn = service.proxy.draw(engine.random()).cloned();
+    let mut record = Record::begin(engine.clone(), service, arrival);
+    let connected = match (connected, drawn) {
+        (Some(connected), _) => Ok(connected),
+        (None, Some(cluster)) => connect(&engine, &cluster, destination).await,
+        (None, None) => Err(Refused::of(Flag::NoClusterFound)),
+    };
+    match connected {
+        Ok(Connected { view, endpoint, _active, mut dialed }) => {
+            record.connected(view, endpoint, dialed.local_address);
+            copy::both_ways(&engine, &mut client, &mut dialed.stream, first, idle_timeout, &mut record).await;
+        }
+        Err(refused) => record.refused(refused),
+    }
+}
+
+/// Opens a connection to an endpoint of a cluster, or to where the client wanted to go if the cluster is one of those.
+pub(crate) async fn connect(
+    engine: &Rc<Engine>,
+    cluster: &Arc<str>,
+    destination: Option<SocketAddr>,
+) -> Result<Connected, Refused> {
+    let upstream = engine.upstream(engine.generation().snapshot(), cluster);
+    let Some(upstream) = upstream else { return Err(Refused::of(Flag::NoClusterFound)) };
+    let view = upstream.view();
+    let endpoint = match &view.cluster.declared.discovery {
+        DiscoveryType::OriginalDst => destination.map(|destination| upstream.choose(&view, destination)),
+        DiscoveryType::Eds
+        | DiscoveryType::Static
+        | DiscoveryType::StrictDns(_)
+        | DiscoveryType::LogicalDns(_) => upstream.pick(&view, engine.random(), &[], None, &mut NoTrace),
+    };
+    let Some(endpoint) = endpoint else {
+        return Err(Refused { view: Some(view), ..Refused::of(Flag::NoHealthyUpstream) });
+    };
+    let refused = |flag, reason| Refused {
+        flag,
+        reason: Some(reason),
+        view: Some(view.clone()),
+        endpoint: Some(endpoint.clone()),
+    };
+    if let Transport::TlsNotEnforced(_) = endpoint.transport {
+        let reason = "the upstream asks for TLS, which is not enforced".to_owned();
+        return Err(refused(Flag::UpstreamConnectionFailure, reason));
+    }
+    let active = endpoint.begin();
+    match endpoint.pool.dial().await {
+        Ok(dialed) => {
+            Ok(Connected { view: view.clone(), endpoint: endpoint.clone(), _active: active, dialed })
+        }
+        Err(ConnectError::Timeout) => {
+            Err(refused(Flag::UpstreamConnectionFailure, "connection timeout".to_owned()))
+        }
+        Err(ConnectError::Failed(reason)) => Err(refused(Flag::UpstreamConnectionFailure, reason)),
+        Err(ConnectError::Overflow(limit)) => {
+            Err(refused(Flag::UpstreamOverflow, limit.describe(&view.cluster)))
+        }
+    }
+}
+
+impl Refused {
+    fn of(flag: Flag) -> Refused {
+        Refused { flag, reason: None, view: None, endpoint: None }
+    }
+}

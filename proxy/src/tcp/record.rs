@@ -1,0 +1,220 @@
+//! The record of one connection that was passed on: counts and a line in the access log, written once, when it is dropped.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use config::format::{FormatHeader, Operator};
+
+use super::{Refused, Service};
+use crate::engine::labels::Subject;
+use crate::engine::{Arrival, Engine};
+use crate::snapshot::{Listener, LogSink};
+use crate::telemetry::flags::{Flag, Flags};
+use crate::telemetry::format::{self, Message, Values};
+use crate::telemetry::metrics::Family;
+use crate::time;
+use crate::upstream::{EndpointState, TcpOutcome, View};
+
+/// Everything about one connection that somebody may ask afterwards.
+pub(super) struct Record {
+    engine: Rc<Engine>,
+    service: Service,
+    facts: FactsOf,
+    /// The series its bytes are counted in, once there is an upstream.
+    live: Option<TcpOutcome>,
+}
+
+/// What access logs say.
+struct FactsOf {
+    arrival: Arrival,
+    started: Instant,
+    wall: SystemTime,
+    flags: Flags,
+    reason: Option<String>,
+    details: Option<&'static str>,
+    view: Option<Rc<View>>,
+    endpoint: Option<Rc<EndpointState>>,
+    upstream_local_address: Option<SocketAddr>,
+    received: u64,
+    sent: u64,
+}
+
+/// Logs a connection that no filter chain serves, where the listener wants that.
+pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival) {
+    let mut facts = FactsOf::new(arrival);
+    facts.flags.insert(Flag::NoRouteFound);
+    facts.details = Some("filter_chain_not_found");
+    facts.log(engine, &listener.access_log);
+}
+
+impl Record {
+    /// Of a connection that has just come.
+    pub(super) fn begin(engine: Rc<Engine>, service: Service, arrival: Arrival) -> Record {
+        let prefix = service.proxy.declared.stat_prefix.trim_end_matches(';');
+        let series = engine.telemetry.registry.series(Family::TcpConnections, &[prefix]);
+        engine.telemetry.shard.increment(series);
+        Record { engine, service, facts: FactsOf::new(arrival), live: None }
+    }
+
+    /// Notes the connection to the upstream.
+    pub(super) fn connected(
+        &mut self,
+        view: Rc<View>,
+        endpoint: Rc<EndpointState>,
+        local_address: Option<SocketAddr>,
+    ) {
+        self.facts.view = Some(view);
+        self.facts.endpoint = Some(endpoint);
+        self.facts.upstream_local_address = local_address;
+        let outcome = self.outcome();
+        self.engine.telemetry.shard.increment(outcome.opened);
+        self.live = Some(outcome);
+    }
+
+    /// Notes why there is no upstream.
+    pub(super) fn refused(&mut self, refused: Refused) {
+        let Refused { flag, reason, view, endpoint } = refused;
+        if let Some(reason) = &reason {
+            let cluster = view.as_ref().map(|view| view.cluster.name().clone());
+            tracing::debug!(?cluster, reason, "a connection is not passed on");
+        }
+        self.facts.flags.insert(flag);
+        self.facts.reason = reason.map(|reason| reason.replace(' ', "_"));
+        self.facts.view = view;
+        self.facts.endpoint = endpoint;
+    }
+
+    /// Counts bytes that came from the client.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.facts.received += bytes as u64;
+        if let (Some(live), 1..) = (self.live, bytes) {
+            self.engine.telemetry.shard.increase(live.received, bytes as u64);
+        }
+    }
+
+    /// Counts bytes that came from the upstream.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.facts.sent += bytes as u64;
+        if let (Some(live), 1..) = (self.live, bytes) {
+            self.engine.telemetry.shard.increase(live.sent, bytes as u64);
+        }
+    }
+
+    /// Notes that nobody said anything for too long.
+    pub(super) fn idle(&mut self) {
+        self.facts.details = Some("tcp_session_idle_timeout");
+    }
+
+    /// The series of this outcome: kept with the endpoint, found anew for connections without one.
+    fn outcome(&self) -> TcpOutcome {
+        let telemetry = &self.engine.telemetry;
+        let subject = Subject {
+            direction: self.service.direction,
+            cluster: self.facts.view.as_ref().map(|view| &*view.cluster),
+            endpoint: self.facts.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
+            route: "",
+            authority: None,
+            grpc: false,
+            status: 0,
+            grpc_status: None,
+            flags: self.facts.flags,
+        };
+        let resolve = || subject.resolve_tcp(&telemetry.identity, &telemetry.registry);
+        let Some(endpoint) = &self.facts.endpoint else { return resolve() };
+        let key = subject.key();
+        let mut outcomes = endpoint.tcp_outcomes.borrow_mut();
+        if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == key) {
+            return *outcome;
+        }
+        let outcome = resolve();
+        outcomes.push((key, outcome));
+        outcome
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let outcome = self.outcome();
+        let shard = &self.engine.telemetry.shard;
+        if self.live.is_none() {
+            shard.increment(outcome.opened);
+        }
+        shard.increment(outcome.closed);
+        self.facts.log(&self.engine, &self.service.proxy.access_log);
+    }
+}
+
+impl FactsOf {
+    fn new(arrival: Arrival) -> FactsOf {
+        FactsOf {
+            arrival,
+            started: time::now(),
+            wall: time::wall(),
+            flags: Flags::default(),
+            reason: None,
+            details: None,
+            view: None,
+            endpoint: None,
+            upstream_local_address: None,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    fn log(&self, engine: &Engine, sinks: &[LogSink]) {
+        let telemetry = &engine.telemetry;
+        for LogSink { path, format } in sinks {
+            let dropped = telemetry.logs.line(path, |out| format::write_line(format, self, out));
+            telemetry.shard.increase(telemetry.logs_dropped, dropped);
+        }
+    }
+}
+
+impl Values for FactsOf {
+    fn header(&self, _: Message, _: &FormatHeader) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn write(&self, operator: &Operator, out: &mut Vec<u8>) -> bool {
+        let arrival = &self.arrival;
+        match operator {
+            Operator::StartTime => format::timestamp(self.wall, out),
+            Operator::ResponseCode => format::number(0, out),
+            Operator::ResponseFlags => out.extend_from_slice(self.flags.text().as_bytes()),
+            Operator::ConnectionTerminationDetails => return text(self.details, out),
+            Operator::UpstreamTransportFailureReason => return text(self.reason.as_deref(), out),
+            Operator::BytesReceived => format::number(self.received, out),
+            Operator::BytesSent => format::number(self.sent, out),
+            Operator::Duration => {
+                let milliseconds = time::now().saturating_duration_since(self.started).as_millis();
+                format::number(u64::try_from(milliseconds).unwrap_or(u64::MAX), out);
+            }
+            Operator::UpstreamHost => {
+                return address(self.endpoint.as_ref().map(|endpoint| endpoint.address), out);
+            }
+            Operator::UpstreamCluster => {
+                return text(self.view.as_ref().map(|view| &**view.cluster.name()), out);
+            }
+            Operator::UpstreamLocalAddress => return address(self.upstream_local_address, out),
+            Operator::DownstreamLocalAddress => return address(Some(arrival.local_address), out),
+            Operator::DownstreamRemoteAddress => return address(Some(arrival.remote_address), out),
+            Operator::DownstreamRemoteIp => {
+                out.extend_from_slice(arrival.remote_address.ip().to_string().as_bytes());
+            }
+            Operator::RequestedServerName => return text(arrival.server_name.as_deref(), out),
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(value.unwrap_or_default().as_bytes());
+    value.is_some()
+}
+
+fn address(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
+    text(value.map(|value| value.to_string()).as_deref(), out)
+}
