@@ -3,6 +3,10 @@
 //! To add one: a variant of [`Family`], its [`Declaration`], and a call where it happens. Names are Istio's where
 //! Istio has one (`istio_*`), Envoy's where Envoy has one with the same meaning (`envoy_*`), `weft_*` otherwise.
 
+mod labels;
+
+pub(crate) use labels::{REQUEST_LABELS, TCP_LABELS};
+
 /// A metric with all its label values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
@@ -145,62 +149,6 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
     600_000.0,
     1_800_000.0,
     3_600_000.0,
-];
-
-/// Labels of Istio's standard HTTP metrics, in Istio's order.
-pub(crate) const REQUEST_LABELS: [&str; 25] = [
-    "reporter",
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-    "destination_workload",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_service",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_service_name",
-    "destination_service_namespace",
-    "destination_cluster",
-    "request_protocol",
-    "response_code",
-    "grpc_response_status",
-    "response_flags",
-    "connection_security_policy",
-];
-
-/// Labels of Istio's standard TCP metrics, in Istio's order.
-pub(crate) const TCP_LABELS: [&str; 23] = [
-    "reporter",
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-    "destination_workload",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_service",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_service_name",
-    "destination_service_namespace",
-    "destination_cluster",
-    "request_protocol",
-    "response_flags",
-    "connection_security_policy",
 ];
 
 impl Family {
