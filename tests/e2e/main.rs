@@ -39,3 +39,4 @@ mod timeouts;
 mod upstream_failures;
 mod vanishing;
 mod versions;
+mod websocket;

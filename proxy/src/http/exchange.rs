@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -146,8 +146,13 @@ fn respond_locally(
 /// The last changes of a response's head, which every response gets.
 fn finish_head(record: &mut Record, listener: &ListenerView, head: &mut ResponseHead) {
     let tracing = listener.manager.declared.tracing;
+    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let upgrade = if switches { head.headers.get(UPGRADE).cloned() } else { None };
     headers::finish_response(&mut head.headers, &listener.manager.server_name, tracing);
-    if record.closes() {
+    if let Some(upgrade) = upgrade {
+        head.headers.insert(UPGRADE, upgrade);
+    }
+    if record.closes() && !switches {
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if !head.headers.contains_key(DATE) {
@@ -230,6 +235,9 @@ impl Forwarding<'_> {
             let active = endpoint.begin();
             let local_address = &record.upstream_local_address;
             local_address.set(None);
+            if http2 && head.headers.contains_key(UPGRADE) {
+                return Err(Refusal::UpgradeRefused);
+            }
             let to = Target { endpoint: &endpoint, http2, replays, local_address };
             let outcome = attempt::run(to, &head, &self.body, &mut deadline, self.timeouts.per_try).await;
             if outcome.is_err()

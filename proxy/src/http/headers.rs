@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::codec::RequestHead;
+use super::codec::{RequestHead, asks_for_websocket};
 
 /// `x-request-id`.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,7 +66,7 @@ const REMOVED_MAX: usize = 128;
 /// Why a request cannot go on without what was meant for this hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotSanitized {
-    /// It asks for a protocol upgrade, which is not done here.
+    /// It asks for a protocol upgrade other than a WebSocket.
     Upgrade,
     /// Connection names a field that says who asks whom.
     Nominated,
@@ -74,12 +74,17 @@ pub(crate) enum NotSanitized {
 
 /// Takes off what was meant for this hop only, and what nobody outside may say.
 pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitized> {
-    // An offer to speak HTTP/2 may be ignored (RFC 9113 section 3.1); any other upgrade changes what the request means.
+    // An offer to speak HTTP/2 may be ignored (RFC 9113 section 3.1); any other upgrade changes what the request means. Of
+    // those a WebSocket is let through, as istiod has it everywhere.
+    let mut websocket = None;
     if let Some(upgrade) = head.headers.get(UPGRADE)
         && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")
         && options(&head.headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
     {
-        return Err(NotSanitized::Upgrade);
+        if !asks_for_websocket(head) {
+            return Err(NotSanitized::Upgrade);
+        }
+        websocket = Some(upgrade.clone());
     }
     if options(&head.headers).any(is_protected) {
         return Err(NotSanitized::Nominated);
@@ -94,6 +99,9 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitize
     }
     for name in found {
         head.headers.remove(name);
+    }
+    if let Some(websocket) = websocket {
+        head.headers.insert(UPGRADE, websocket);
     }
     Ok(())
 }

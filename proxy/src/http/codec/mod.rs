@@ -18,6 +18,7 @@ mod h2_watched;
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use error::{ConnectionError, StreamError};
 
+use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -67,6 +68,17 @@ pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     /// The headers.
     pub(crate) headers: HeaderMap,
+}
+
+/// Whether a request asks for a WebSocket (RFC 6455 section 4.1): what follows it then is not HTTP.
+pub(crate) fn asks_for_websocket(head: &RequestHead) -> bool {
+    let Some(upgrade) = head.headers.get(UPGRADE) else { return false };
+    let options = head.headers.get_all(CONNECTION).iter();
+    let mut options = options.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    head.version == Version::Http11
+        && head.method == Method::GET
+        && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
+        && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Makes one header of several with the same name. As in Envoy, empty ones leave no separator.

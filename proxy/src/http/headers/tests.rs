@@ -76,9 +76,10 @@ fn what_steers_a_router_goes() {
 }
 
 #[test]
-fn upgrades_are_refused_but_for_the_offer_of_http2() {
+fn upgrades_are_refused_but_for_websockets_and_the_offer_of_http2() {
     let refused = |headers| sanitize_request(&mut head(headers)).is_err();
-    assert!(refused(&[("connection", "Upgrade"), ("upgrade", "websocket")]));
+    assert!(refused(&[("connection", "Upgrade"), ("upgrade", "foo")]));
+    check(&[("connection", "Upgrade, x"), ("upgrade", "WebSocket"), ("x", "y")], &["upgrade"]);
     assert!(!refused(&[
         ("connection", "Upgrade, HTTP2-Settings"),
         ("upgrade", "h2c"),

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 
 use super::conn::{Conn, SendFailure, Sending};
 use super::decode::Decoder;
-use super::encode;
 use super::head::Received;
+use super::{Framing, encode};
 use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError};
 
 /// Heads with a status of 1xx that are passed over before the answer. One is usual, more are rare, and without end they
@@ -97,8 +97,14 @@ impl Client {
         let mut body = Some(body);
         let mut sending = Some(Sending::new(framing, body.as_ref().is_none_or(Body::is_end_stream)));
         let (mut informational, mut begun, mut cut) = (0, false, false);
+        // What follows must not be read as a request, should the upstream not agree: it waits for the answer.
+        let upgrades = framing == Framing::UntilClose;
         let received = poll_fn(|cx| {
-            if let Some(send) = &mut sending {
+            if upgrades {
+                if let Poll::Ready(Err(_)) = shared.conn.state().poll_flush(cx) {
+                    return Poll::Ready(Err(StreamError::ConnectionClosed));
+                }
+            } else if let Some(send) = &mut sending {
                 let sent = send.poll(&shared.conn, &mut body, cx);
                 begun = send.has_begun();
                 match sent {
@@ -115,14 +121,25 @@ impl Client {
                     Poll::Pending => {}
                 }
             }
-            shared.poll_head(&head.method, &mut informational, cx)
+            shared.poll_head(&head.method, upgrades, &mut informational, cx)
         });
         match received.await {
             Ok(mut received) => {
-                received.keep_alive &= !cut;
+                received.keep_alive &= !cut && !upgrades;
+                if upgrades && received.head.status != StatusCode::SWITCHING_PROTOCOLS {
+                    sending = None;
+                }
                 let rest = sending.map(|mut send| {
                     let shared = shared.clone();
-                    let rest: Rest = Box::new(move |cx| send.poll(&shared.conn, &mut body, cx));
+                    let rest: Rest = Box::new(move |cx| {
+                        let sent = std::task::ready!(send.poll(&shared.conn, &mut body, cx));
+                        if upgrades {
+                            // Whoever has said all may still listen.
+                            let ended = std::task::ready!(shared.conn.state().poll_shutdown(cx));
+                            return Poll::Ready(sent.and(ended.map_err(|_| SendFailure::Io)));
+                        }
+                        Poll::Ready(sent)
+                    });
                     rest
                 });
                 Ok(shared.answer(received, rest))
@@ -141,6 +158,7 @@ impl Shared {
     fn poll_head(
         &self,
         method: &Method,
+        upgrades: bool,
         informational: &mut u32,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received<ResponseHead>, StreamError>> {
@@ -148,6 +166,12 @@ impl Shared {
         loop {
             let state = &mut *state;
             match state.heads.response(&mut state.buffer, &self.limits, method) {
+                Ok(Some(mut received))
+                    if upgrades && received.head.status == StatusCode::SWITCHING_PROTOCOLS =>
+                {
+                    received.framing = Framing::UntilClose;
+                    return Poll::Ready(Ok(received));
+                }
                 Ok(Some(received)) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
                     let what = "101 without being asked for it".to_owned();
                     return Poll::Ready(Err(StreamError::Protocol(what)));

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Framing;
@@ -12,13 +12,20 @@ use crate::http::codec::{Body, RequestHead, ResponseHead, Version};
 /// After the bytes of a chunk.
 pub(super) const CHUNK_END: &[u8] = b"\r\n";
 
+/// With an Upgrade header: it is meant for the next hop.
+const UPGRADES: &[u8] = b"connection: upgrade\r\n";
+
 /// Tells the client to send the body it holds back.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How a request's body is framed: by its length where the body knows it or the client said it, else by chunks.
+/// How a request's body is framed: by its length where the body knows it or the client said it, else by chunks. Not at all
+/// where an upgrade is asked for, as its head says if it was let through.
 pub(super) fn request_framing(head: &RequestHead, body: &impl Body) -> Framing {
     if body.is_end_stream() {
         return Framing::Empty;
+    }
+    if head.headers.contains_key(UPGRADE) {
+        return Framing::UntilClose;
     }
     match body.exact_length().or_else(|| said_length(&head.headers)) {
         Some(0) => Framing::Empty,
@@ -41,6 +48,9 @@ pub(super) fn response_framing(
     body: &impl Body,
 ) -> Framing {
     let status = head.status;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Framing::UntilClose;
+    }
     let bodiless = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || method == Method::HEAD;
@@ -69,7 +79,8 @@ pub(super) fn request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
     fields(&head.headers, |name| *name == HOST || *name == CONTENT_LENGTH, out);
     match framing {
         Framing::Length(length) => content_length(length, out),
-        Framing::Chunked | Framing::UntilClose => chunked(out),
+        Framing::Chunked => chunked(out),
+        Framing::UntilClose => out.extend_from_slice(UPGRADES),
         // RFC 9110 section 8.6: where a body could be expected, it is said that there is none.
         Framing::Empty => {
             let expected = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
@@ -102,7 +113,9 @@ pub(super) fn response(
         Framing::Chunked => chunked(out),
         Framing::Empty | Framing::UntilClose => {}
     }
-    if !keep_alive {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        out.extend_from_slice(UPGRADES);
+    } else if !keep_alive {
         out.extend_from_slice(b"connection: close\r\n");
     } else if version == Version::Http10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");

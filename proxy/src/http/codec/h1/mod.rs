@@ -21,6 +21,6 @@ enum Framing {
     Length(u64),
     /// By chunks, the last of which is empty.
     Chunked,
-    /// By the end of the connection.
+    /// By the end of the connection. Of a request: what comes after it is no HTTP, if the upstream agrees (101).
     UntilClose,
 }

@@ -16,7 +16,9 @@ use super::decode::Decoder;
 use super::head::{BadHead, Received};
 use super::{Framing, encode};
 use crate::http::codec::guard::Guarded;
-use crate::http::codec::{Body, ConnectionError, RecvBody, RequestHead, ResponseHead, Version};
+use crate::http::codec::{
+    Body, ConnectionError, RecvBody, RequestHead, ResponseHead, Version, asks_for_websocket,
+};
 
 /// What a server reads from and writes to.
 pub(crate) type Stream = Guarded<TcpStream>;
@@ -51,7 +53,10 @@ where
         served: false,
     };
     while let Some(received) = server.receive().await? {
-        let Received { head, framing, keep_alive, expects_continue } = received;
+        let Received { head, mut framing, keep_alive, expects_continue } = received;
+        if framing == Framing::Empty && asks_for_websocket(&head) {
+            framing = Framing::UntilClose;
+        }
         let request = Request { method: head.method.clone(), version: head.version, keep_alive };
         let body = server.body(framing, expects_continue);
         // In a box, so that a connection at rest costs no room for a request.
