@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::Limits;
-use config::compile::ExplicitListener;
+use config::compile::{ExplicitListener, Mode};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
@@ -58,6 +58,8 @@ pub struct Settings {
     pub workload: Workload,
     /// Listeners to have.
     pub listeners: Vec<ExplicitListener>,
+    /// Which listeners there are besides.
+    pub mode: Mode,
     /// Where the admin console listens.
     pub admin: SocketAddr,
     /// Port on all addresses that tells readiness and life; 0 takes a free one.
@@ -295,6 +297,7 @@ impl App {
             allow_unenforced_security: self.settings.allow_unenforced_security,
             process: process.clone(),
             static_resources: self.settings.static_resources.clone(),
+            mode: self.settings.mode,
         }
     }
 
@@ -349,7 +352,7 @@ impl App {
         for (socket, listener) in self.sockets.drain(..).zip(names) {
             let address = socket.local_addr()?;
             bound.push(address);
-            sockets.add(Socket { listener, address, socket });
+            sockets.add(Socket { listener, declared: address, address, socket });
         }
         let (opened, failed) = sockets.reconcile(&reader.load());
         let workers =

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -67,8 +68,8 @@ pub(crate) struct Settings {
 pub(crate) enum Change {
     /// To accept on.
     Open(Socket),
-    /// That of this listener is closed. The connections that came by it stay.
-    Close(Arc<str>),
+    /// That of this listener and declared address is closed. The connections that came by it stay.
+    Close(Arc<str>, SocketAddr),
 }
 
 /// Starts a worker's thread.
@@ -133,12 +134,12 @@ impl Worker {
                 Some(accepted) = handed_over.recv() => worker.serve(accepted),
                 Some(change) = changes.recv() => match change {
                     Change::Open(socket) => {
-                        let name = socket.listener.clone();
+                        let key = (socket.listener.clone(), socket.declared);
                         let accepting = worker.clone().accept(socket, handover.clone());
-                        acceptors.insert(name, tokio::task::spawn_local(accepting));
+                        acceptors.insert(key, tokio::task::spawn_local(accepting));
                     }
-                    Change::Close(name) => {
-                        if let Some(acceptor) = acceptors.remove(&name) {
+                    Change::Close(name, declared) => {
+                        if let Some(acceptor) = acceptors.remove(&(name, declared)) {
                             acceptor.abort();
                         }
                     }

@@ -21,7 +21,7 @@ const SERVICE: &str = "10.96.0.7";
 /// Whose connections are redirected. Ours and weft's are not: a test has no uid 1337 for it.
 const APP: &str = "2000";
 
-fn run(program: &str, arguments: &str) {
+pub(crate) fn run(program: &str, arguments: &str) {
     let output = Command::new(program).args(arguments.split(' ')).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
@@ -38,7 +38,7 @@ fn redirect() {
 }
 
 /// What a program of the app prints.
-async fn app(program: &str, arguments: &[&str]) -> String {
+pub(crate) async fn app(program: &str, arguments: &[&str]) -> String {
     let user = ["--reuid", APP, "--regid", APP, "--clear-groups", program];
     let output = tokio::process::Command::new("setpriv").args(user).args(arguments).output().await;
     let output = output.expect("setpriv can be run");
@@ -46,7 +46,7 @@ async fn app(program: &str, arguments: &[&str]) -> String {
 }
 
 /// What a server says to the app, which says nothing.
-async fn listen_to(address: SocketAddr) -> String {
+pub(crate) async fn listen_to(address: SocketAddr) -> String {
     let script = format!("exec 3<>/dev/tcp/{}/{}; cat <&3", address.ip(), address.port());
     app("timeout", &["10", "bash", "-c", &script]).await
 }
@@ -121,7 +121,7 @@ fn resources(service: SocketAddr) -> config::Update {
 }
 
 /// A server that says its name and who asks, and ends.
-async fn named(address: SocketAddr, name: &'static str) -> SocketAddr {
+pub(crate) async fn named(address: SocketAddr, name: &'static str) -> SocketAddr {
     let server = TcpListener::bind(address).await.expect("a port");
     let address = server.local_addr().expect("an address");
     tokio::spawn(async move {

@@ -8,4 +8,5 @@ mod pods;
 mod redirect;
 mod redirect_traffic;
 mod shop;
+mod sidecar;
 mod swap;

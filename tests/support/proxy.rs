@@ -50,6 +50,7 @@ impl TestProxy {
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),
+            mode: config::compile::Mode::Explicit,
         };
         Start { mesh, settings }
     }

@@ -155,6 +155,11 @@ pub struct Closed {
 }
 
 impl Listener {
+    /// All its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.address).chain(self.additional_addresses.iter().copied())
+    }
+
     /// All its chains, the default one last.
     pub fn chains(&self) -> impl Iterator<Item = &FilterChain> {
         self.filter_chains.iter().chain(&self.default_filter_chain)

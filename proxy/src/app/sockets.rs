@@ -1,7 +1,7 @@
 //! Which listeners have a socket, and which worker accepts on it. Sockets come and go with the listeners of the
 //! configuration; those that the command line asks for are there from the start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,9 +13,14 @@ use crate::net;
 use crate::snapshot::Snapshot;
 use crate::worker::Change;
 
+/// What tells sockets apart: the listener, and the address it declares, of which it may have several.
+type Key = (Arc<str>, SocketAddr);
+
 /// The sockets of the process, as the workers have them.
 pub(super) struct Sockets {
-    open: HashMap<Arc<str>, Open>,
+    open: HashMap<Key, Open>,
+    /// Listeners that the command line asks for, whose sockets stay.
+    fixed: HashSet<Arc<str>>,
     workers: Vec<mpsc::UnboundedSender<Change>>,
     /// Counts the sockets that workers were given, so that each has its share.
     given: usize,
@@ -26,19 +31,19 @@ pub(super) struct Sockets {
 /// A socket of a listener.
 struct Open {
     worker: usize,
-    /// What was asked for; `None` when the command line did, whose sockets stay.
-    asked: Option<(SocketAddr, bool)>,
+    transparent: bool,
 }
 
 impl Sockets {
     /// None, for workers that listen to these.
     pub(super) fn new(workers: Vec<mpsc::UnboundedSender<Change>>) -> Sockets {
-        Sockets { open: HashMap::new(), workers, given: 0, settled: None }
+        Sockets { open: HashMap::new(), fixed: HashSet::new(), workers, given: 0, settled: None }
     }
 
     /// Gives a worker a socket that the command line asked for.
     pub(super) fn add(&mut self, socket: Socket) {
-        self.give(socket, None);
+        self.fixed.insert(socket.listener.clone());
+        self.give(socket);
     }
 
     /// Opens what the listeners of a generation ask for and is not there, and closes what they ask for no more. Returns
@@ -48,31 +53,29 @@ impl Sockets {
         if self.settled == Some(snapshot.generation) {
             return (opened, failed);
         }
-        let mut wanted: Vec<_> = snapshot.listeners.values().map(|listener| &listener.declared).collect();
-        wanted.retain(|declared| declared.bind_to_port);
-        wanted.sort_by(|one, other| one.name.cmp(&other.name));
-        let asks = |declared: &config::Listener| (declared.address, declared.transparent);
-        let closed: Vec<Arc<str>> = self
-            .open
-            .iter()
-            .filter(|(name, open)| {
-                let still = wanted.iter().find(|declared| declared.name == **name);
-                open.asked.is_some() && still.map(|declared| asks(declared)) != open.asked
+        let declared = snapshot.listeners.values().map(|listener| &listener.declared);
+        let own = declared.filter(|declared| declared.bind_to_port && !self.fixed.contains(&declared.name));
+        let wanted: BTreeMap<Key, bool> = own
+            .flat_map(|declared| {
+                let key = |address| ((declared.name.clone(), address), declared.transparent);
+                declared.addresses().map(key)
             })
-            .map(|(name, _)| name.clone())
             .collect();
-        for name in closed {
-            self.close(&name);
+        let gone =
+            |(key, open): (&Key, &Open)| (wanted.get(key) != Some(&open.transparent)).then(|| key.clone());
+        for key in self.open.iter().filter_map(gone).collect::<Vec<_>>() {
+            self.close(key);
         }
-        for declared in wanted {
-            if self.open.contains_key(&declared.name) {
+        for (key, transparent) in wanted {
+            if self.open.contains_key(&key) {
                 continue;
             }
-            match open(declared) {
+            match open(&key, transparent) {
                 Ok(socket) => {
-                    tracing::info!(listener = %declared.name, address = %socket.address, "listening");
+                    tracing::info!(listener = %key.0, address = %socket.address, "listening");
                     opened.push(socket.address);
-                    self.give(socket, Some(asks(declared)));
+                    let worker = self.give(socket);
+                    self.open.insert(key, Open { worker, transparent });
                 }
                 Err(error) => failed.push(error),
             }
@@ -81,36 +84,37 @@ impl Sockets {
         (opened, failed)
     }
 
-    fn give(&mut self, socket: Socket, asked: Option<(SocketAddr, bool)>) {
+    /// Gives a socket to the worker whose turn it is.
+    fn give(&mut self, socket: Socket) -> usize {
         let worker = self.given % self.workers.len().max(1);
         self.given += 1;
-        self.open.insert(socket.listener.clone(), Open { worker, asked });
         if let Some(worker) = self.workers.get(worker) {
             // A worker that has ended accepts nothing more anyway.
             let _ = worker.send(Change::Open(socket));
         }
+        worker
     }
 
-    fn close(&mut self, name: &Arc<str>) {
-        let Some(open) = self.open.remove(name) else { return };
-        tracing::info!(listener = %name, "no longer listening");
+    fn close(&mut self, key: Key) {
+        let Some(open) = self.open.remove(&key) else { return };
+        tracing::info!(listener = %key.0, address = %key.1, "no longer listening");
         if let Some(worker) = self.workers.get(open.worker) {
-            let _ = worker.send(Change::Close(name.clone()));
+            let _ = worker.send(Change::Close(key.0, key.1));
         }
     }
 }
 
-fn open(declared: &config::Listener) -> io::Result<Socket> {
-    let (name, address) = (&declared.name, declared.address);
-    let socket = net::listen(address, declared.transparent).map_err(|error| {
+fn open((name, address): &Key, transparent: bool) -> io::Result<Socket> {
+    let (name, declared) = (name.clone(), *address);
+    let socket = net::listen(declared, transparent).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => "; end what has the port, or let weft have another",
-            io::ErrorKind::PermissionDenied if declared.transparent => "; TPROXY mode needs CAP_NET_ADMIN",
+            io::ErrorKind::PermissionDenied if transparent => "; TPROXY mode needs CAP_NET_ADMIN",
             io::ErrorKind::AddrNotAvailable => "; give the host the address first",
             _ => "",
         };
-        let what = format!("listener {name} cannot listen on {address}: {error}{remedy}");
+        let what = format!("listener {name} cannot listen on {declared}: {error}{remedy}");
         io::Error::new(error.kind(), what)
     })?;
-    Ok(Socket { listener: name.clone(), address: socket.local_addr()?, socket })
+    Ok(Socket { listener: name, declared, address: socket.local_addr()?, socket })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Limits;
-use config::compile::{ExplicitListener, ListenTarget};
+use config::compile::{ExplicitListener, ListenTarget, Mode};
 use config::limits::Entry;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,6 +64,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDRESS=TARGET", value_parser = parse_listener)]
     listen: Vec<ExplicitListener>,
 
+    /// Which listeners there are besides: none; those of a sidecar, whose traffic is redirected to ports 15001 and 15006; or
+    /// those that Gateway objects ask for.
+    #[arg(long, value_enum, default_value_t = ModeArgument::Explicit)]
+    mode: ModeArgument,
+
     /// Where the admin console listens.
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
     admin: SocketAddr,
@@ -100,6 +105,24 @@ pub(super) struct Arguments {
     /// Another value for a limit of the process, as NAME=VALUE; may be given several times. `--limit help` lists them.
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
+}
+
+/// Which listeners there are besides those of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ModeArgument {
+    Explicit,
+    Sidecar,
+    Gateway,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(mode: ModeArgument) -> Mode {
+        match mode {
+            ModeArgument::Explicit => Mode::Explicit,
+            ModeArgument::Sidecar => Mode::Sidecar,
+            ModeArgument::Gateway => Mode::Gateway,
+        }
+    }
 }
 
 /// Most workers that are started.
@@ -208,6 +231,7 @@ impl Arguments {
                 environment,
             },
             listeners: self.listen.clone(),
+            mode: self.mode.into(),
             admin: self.admin,
             health_port: self.health_port,
             workers: self.workers.map_or(0, usize::from),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::compile::{Compiled, ExplicitListener, Proxy, compile};
+use config::compile::{Compiled, ExplicitListener, Mode, Proxy, Request, compile_as};
 use config::finding::{Finding, Severity, code};
 use config::objects::Objects;
 use config::store::Store;
@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) allow_unenforced_security: bool,
     /// What the process counts as a whole.
     pub(crate) process: Arc<ProcessShared>,
+    /// Which listeners there are besides.
+    pub(crate) mode: Mode,
     /// What is there whatever the files say.
     pub(crate) static_resources: config::Update,
 }
@@ -151,7 +153,12 @@ impl Control {
         };
         self.status.asked_for(self.settings.workload.settings(&objects, &proxy).concurrency);
         findings.extend(self.needs_restart());
-        let Compiled { mut update, findings: compiled } = compile(&objects, &proxy, &self.settings.listeners);
+        let request = Request {
+            listeners: self.settings.listeners.clone(),
+            mode: self.settings.mode,
+            allow_unenforced_security: self.settings.allow_unenforced_security,
+        };
+        let Compiled { mut update, findings: compiled } = compile_as(&objects, &proxy, &request);
         findings.extend(compiled);
         let names = update.listeners.iter().map(|listener| listener.name.clone()).collect();
         let fixed = self.settings.static_resources.clone();

@@ -30,6 +30,8 @@ const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Socket {
     /// Name of the listener.
     pub(crate) listener: Arc<str>,
+    /// The address that the listener declares.
+    pub(crate) declared: SocketAddr,
     /// Where it listens; the port is the one the kernel chose.
     pub(crate) address: SocketAddr,
     /// The socket.
@@ -62,7 +64,7 @@ pub(crate) async fn accept(
     reached: impl Fn(&'static str),
     serve: impl Fn(Accepted),
 ) -> io::Error {
-    let Socket { listener, address, socket } = socket;
+    let Socket { listener, address, socket, .. } = socket;
     let socket = match register(socket) {
         Ok(socket) => socket,
         Err(error) => return error,

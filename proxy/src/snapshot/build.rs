@@ -33,11 +33,13 @@ impl Builder {
         }
         for (name, declared) in &resources.listeners {
             let listener = listener(declared, &next, previous.listeners.get(name));
-            // One with a socket of its own comes after one that stands for the address and nothing else.
-            if !declared.bind_to_port {
-                next.by_destination.insert(declared.address, listener.clone());
-            } else if declared.address.port() != 0 {
-                next.by_destination.entry(declared.address).or_insert_with(|| listener.clone());
+            for address in declared.addresses() {
+                // One with a socket of its own comes after one that stands for the address and nothing else.
+                if !declared.bind_to_port {
+                    next.by_destination.insert(address, listener.clone());
+                } else if address.port() != 0 {
+                    next.by_destination.entry(address).or_insert_with(|| listener.clone());
+                }
             }
             next.listeners.insert(name.clone(), listener);
         }

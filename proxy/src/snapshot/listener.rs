@@ -106,9 +106,7 @@ impl Listener {
     pub(crate) fn inspectors(&self, port: u16) -> (bool, bool) {
         let filters = &self.declared.listener_filters;
         let looks = |inspector: &Option<config::Inspector>| {
-            inspector
-                .as_ref()
-                .is_some_and(|inspector| inspector.disabled_on_ports.binary_search(&port).is_err())
+            inspector.as_ref().is_some_and(|inspector| inspector.inspects(port))
         };
         (looks(&filters.tls_inspector), looks(&filters.http_inspector))
     }

@@ -143,6 +143,7 @@ impl Demo {
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),
+            mode: config::compile::Mode::Explicit,
         };
         let mut proxy = app::start(settings)?;
         let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;
