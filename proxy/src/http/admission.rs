@@ -11,8 +11,9 @@ use super::error::Refusal;
 use super::headers::NotSanitized;
 use super::{headers, path};
 
-/// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody.
-const METHODS: [&str; 34] = [
+/// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody; and a first line
+/// without one of them is not taken for HTTP.
+pub(crate) const METHODS: [&str; 34] = [
     "ACL",
     "BIND",
     "CHECKOUT",

@@ -3,7 +3,7 @@
 //! Reading order: [`connection`] decodes heads and starts an exchange for each; [`exchange`] is the story of one
 //! request; [`attempt`] is one try to get an answer from an upstream; everything else is a step of these.
 
-mod admission;
+pub(crate) mod admission;
 mod attempt;
 pub(crate) mod codec;
 pub(crate) mod connection;

@@ -11,50 +11,14 @@ mod tests;
 
 pub(crate) use client_hello::ClientHello;
 
+use crate::http::admission::METHODS;
+
 /// Bytes that are looked at. A first message that is not understood by then is nothing we know; a ClientHello that is
 /// longer is refused. Envoy: 64 KiB, for both.
 pub(crate) const FIRST_BYTES_MAX: usize = 64 * 1024;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
 pub(crate) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// The methods that make a first line one of HTTP: those that Envoy's parser knows.
-const METHODS: [&[u8]; 34] = [
-    b"ACL",
-    b"BIND",
-    b"CHECKOUT",
-    b"CONNECT",
-    b"COPY",
-    b"DELETE",
-    b"GET",
-    b"HEAD",
-    b"LINK",
-    b"LOCK",
-    b"MERGE",
-    b"MKACTIVITY",
-    b"MKCALENDAR",
-    b"MKCOL",
-    b"MOVE",
-    b"M-SEARCH",
-    b"NOTIFY",
-    b"OPTIONS",
-    b"PATCH",
-    b"POST",
-    b"PROPFIND",
-    b"PROPPATCH",
-    b"PURGE",
-    b"PUT",
-    b"REBIND",
-    b"REPORT",
-    b"SEARCH",
-    b"SOURCE",
-    b"SUBSCRIBE",
-    b"TRACE",
-    b"UNBIND",
-    b"UNLINK",
-    b"UNLOCK",
-    b"UNSUBSCRIBE",
-];
 
 /// Which inspectors look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +66,13 @@ fn detect_http(bytes: &[u8]) -> Verdict {
     if HTTP2_PREFACE.starts_with(bytes) {
         return Verdict::NeedMore;
     }
-    let method_ends = bytes.iter().position(|byte| !is_of_method(*byte)).unwrap_or(bytes.len());
+    let method_ends = bytes.iter().position(|byte| !byte.is_ascii_uppercase()).unwrap_or(bytes.len());
     let (method, rest) = bytes.split_at(method_ends);
     if rest.is_empty() {
-        let may_be_one = METHODS.iter().any(|known| known.starts_with(method));
+        let may_be_one = METHODS.iter().any(|known| known.as_bytes().starts_with(method));
         return if may_be_one { Verdict::NeedMore } else { Verdict::Other };
     }
-    if !rest.starts_with(b" ") || !METHODS.contains(&method) {
+    if !rest.starts_with(b" ") || !METHODS.iter().any(|known| known.as_bytes() == method) {
         return Verdict::Other;
     }
     match rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -145,10 +109,6 @@ fn is_target(method: &[u8], target: &[u8]) -> bool {
         _ if method == b"CONNECT" => true,
         [first, ..] => first.is_ascii_alphabetic() && target.windows(3).any(|three| three == b"://"),
     }
-}
-
-fn is_of_method(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte == b'-'
 }
 
 /// Bytes of a request line besides its end. Envoy's parser takes those above ASCII, too.

@@ -65,7 +65,7 @@ fn what_the_first_bytes_say() {
     plain(b"GET http://a/b HTTP/1.1\r\n", Verdict::Http11);
     plain(b"GET /\xc3\xa4 HTTP/1.1\r\n", Verdict::Http11);
     plain(b"OPTIONS * HTTP/1.1\r\n", Verdict::Http11);
-    plain(b"M-SEARCH * HTTP/1.1\r\n", Verdict::Http11);
+    plain(b"MSEARCH * HTTP/1.1\r\n", Verdict::Http11);
     plain(b"CONNECT a:443 HTTP/1.1\r\n", Verdict::Http11);
     plain(HTTP2_PREFACE, Verdict::Http2);
     plain(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Verdict::Http2);
