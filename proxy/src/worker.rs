@@ -104,6 +104,18 @@ struct ManagerMetrics {
     protocol_errors: Series,
 }
 
+/// A connection that is watched, until this is dropped.
+struct Guarding {
+    engine: Rc<Engine>,
+    key: usize,
+}
+
+impl Drop for Guarding {
+    fn drop(&mut self) {
+        self.engine.unguard(self.key);
+    }
+}
+
 impl Worker {
     async fn run(settings: Settings) {
         let Settings {
@@ -191,6 +203,7 @@ impl Worker {
     fn serve(self: &Rc<Self>, accepted: Accepted) {
         let Accepted { listener, stream, local_address, remote_address, load } = accepted;
         let (guarded, guard) = self.engine.guard();
+        let guarded = Guarding { engine: self.engine.clone(), key: guarded };
         let worker = self.clone();
         tokio::task::spawn_local(async move {
             let _load = load;
@@ -204,14 +217,13 @@ impl Worker {
                     }
                     Some(Served::Tcp(service, arrival, connected)) => {
                         // It has limits of its own.
-                        worker.engine.unguard(guarded);
+                        drop(guarded);
                         let engine = worker.engine.clone();
                         Box::pin(tcp::serve(engine, service, arrival, stream, connected)).await;
                     }
                     None => {}
                 }
             }
-            worker.engine.unguard(guarded);
             shard.decrement(worker.connections);
         });
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::{TcpDestinations, TcpWeightedCluster};
-use support::declared::{any, chain, cluster, listener, log, tcp, to_tcp, update};
+use support::declared::{any, chain, cluster, listener, log, tcp, to_http, to_tcp, update};
 use support::{Mesh, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -179,4 +179,29 @@ async fn what_cannot_be_passed_on_is_closed_with_its_reason() {
         })
         .await;
     }
+}
+
+/// What watches HTTP connections for idleness does not lose one when a connection ends that it had let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_http_connection_is_closed_whatever_ends_before() {
+    let (address, _server) = echo().await;
+    let listeners =
+        vec![listener("http", vec![to_http(any(), "c")]), listener("tcp", vec![to_tcp(any(), "c")])];
+    let resources = update(listeners, [cluster("c", &[address])]);
+    let settings = |settings: &mut weft::app::Settings| {
+        settings.static_resources = resources;
+        settings.limits.downstream_idle_time_max_ms = 2_000;
+    };
+    let proxy = TestProxy::of(Mesh::new()).set(settings).ready().await;
+    let passed = TcpStream::connect(proxy.listener(1)).await.expect("the proxy accepts");
+    let opened = "istio_tcp_connections_opened_total";
+    eventually("it is passed on", || async { proxy.metric(opened, &[]).await.filter(|count| *count > 0.0) })
+        .await;
+    let mut idle = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
+    let active = "envoy_http_downstream_cx_active";
+    eventually("it is served", || async { proxy.metric(active, &[]).await.filter(|count| *count > 0.0) })
+        .await;
+    drop(passed);
+    let end = tokio::time::timeout(support::PATIENCE, idle.read(&mut [0; 1])).await;
+    assert_eq!(end.expect("it is closed in time").expect("it ends well"), 0);
 }
