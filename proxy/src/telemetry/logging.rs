@@ -11,8 +11,20 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 /// The parts of weft that log: modules of this crate.
-pub(crate) const LOGGERS: [&str; 11] =
-    ["admin", "agent", "app", "cli", "control", "http", "listener", "net", "telemetry", "upstream", "worker"];
+pub(crate) const LOGGERS: [&str; 12] = [
+    "admin",
+    "agent",
+    "app",
+    "cli",
+    "control",
+    "http",
+    "listener",
+    "net",
+    "tcp",
+    "telemetry",
+    "upstream",
+    "worker",
+];
 
 /// Puts a filter in the place of the one before.
 type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
