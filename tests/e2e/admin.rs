@@ -304,3 +304,23 @@ fn check_labels(text: &str) -> Vec<(String, String)> {
     assert!(rest.is_empty() || rest == ",", "{rest:?} is left of {text}");
     labels
 }
+
+/// As `istioctl` and the Istio agent ask for a part of Envoy's statistics.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_by_name_and_use() {
+    let proxy = TestProxy::of(Mesh::new()).ready().await;
+    let samples = |page: &str| page.lines().filter(|line| !line.starts_with('#')).count();
+    let all = proxy.page("/stats/prometheus").await;
+    let some = proxy.page("/stats/prometheus?filter=%5Eweft_config_").await;
+    assert!(
+        some.lines().all(|line| line
+            .trim_start_matches("# HELP ")
+            .trim_start_matches("# TYPE ")
+            .starts_with("weft_config_")),
+        "{some}"
+    );
+    assert!(samples(&some) > 3 && samples(&some) < samples(&all), "{some}");
+    let used = proxy.page("/stats/prometheus?usedonly&filter=%5Eweft_config_").await;
+    assert!(used.contains("\nweft_config_generation 1\n") && !used.contains(" 0\n"), "{used}");
+    assert!(some.contains(" 0\n"), "{some}");
+}

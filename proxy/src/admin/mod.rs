@@ -111,7 +111,11 @@ const PAGES: [Entry; 15] = [
     show("/memory", &[], "memory of the process, as far as it is known"),
     show("/ready", &[], "200 when a configuration is served, 503 and the reason otherwise"),
     show("/server_info", &[], "version, state, uptime, arguments and node"),
-    show("/stats/prometheus", &[], "metrics in Prometheus' text format"),
+    show(
+        "/stats/prometheus",
+        &["filter", "usedonly"],
+        "metrics in Prometheus' text format; ?filter=RE of names, ?usedonly without those that are 0",
+    ),
     show("/", &[], "this list"),
 ];
 
@@ -148,7 +152,7 @@ impl Console {
         let json = query.wants_json();
         match path {
             "/ready" => self.ready(),
-            "/stats/prometheus" => self.stats(),
+            "/stats/prometheus" => self.stats(query),
             "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
             "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
             "/config_dump" => self.config_dump(query::text(head)),
@@ -213,11 +217,11 @@ impl Console {
         Page::text(StatusCode::OK, text)
     }
 
-    fn stats(&self) -> Page {
+    fn stats(&self, query: &Query) -> Page {
         let snapshot = self.reader.load();
         self.status.refresh_metrics(&snapshot);
         self.gauges.refresh(&snapshot);
-        match self.registry.encode() {
+        match self.registry.encode_some(query.filter().as_ref(), query.has("usedonly")) {
             Ok(text) => Page {
                 status: StatusCode::OK,
                 content_type: "text/plain; version=0.0.4",

@@ -62,10 +62,17 @@ pub(super) fn memory() -> Value {
 }
 
 /// Names and addresses of the listeners that were bound.
+/// Those that the command line asks for, with the ports that the kernel chose, and then those of the configuration.
 fn listeners_of(status: &Status) -> Vec<(String, SocketAddr)> {
-    let published = status.last_published();
-    let names = published.iter().flat_map(|published| &published.listeners);
-    names.map(ToString::to_string).zip(status.addresses().iter().copied()).collect()
+    let Some(published) = status.last_published() else { return Vec::new() };
+    let bound = status.addresses();
+    // They are first among the names, in this order.
+    let asked = published.listeners.iter().map(ToString::to_string).zip(bound.iter().copied());
+    let others = published.listeners.iter().skip(bound.len()).filter_map(|name| {
+        let listener = published.resources.listeners.get(name)?;
+        Some((name.to_string(), listener.address))
+    });
+    asked.chain(others).collect()
 }
 
 /// `/listeners` as text: `name::address`.

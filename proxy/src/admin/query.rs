@@ -1,6 +1,7 @@
 //! The query of a request to the console. Nothing in it is passed over: what a page does not know is refused.
 
 use percent_encoding::percent_decode_str;
+use regex::Regex;
 
 use crate::http::codec::RequestHead;
 
@@ -21,8 +22,8 @@ impl Query {
         Query(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
     }
 
-    /// What of it a page with these parameters does not understand. Of `format` it understands `json` and `text`; the
-    /// others are said or not, and have no value.
+    /// What of it a page with these parameters does not understand. Of `format` it understands `json` and `text`, of
+    /// `filter` a regular expression; the others are said or not, and have no value.
     pub(super) fn not_understood(&self, parameters: &[&str]) -> Option<String> {
         self.0.iter().enumerate().find_map(|(index, (name, value))| {
             if !parameters.contains(&name.as_str()) {
@@ -37,6 +38,9 @@ impl Query {
             match name.as_str() {
                 "format" if matches!(value.as_str(), "json" | "text") => None,
                 "format" => Some(format!("`{value}` is not a format; there are json and text")),
+                "filter" => {
+                    Regex::new(value).err().map(|_| format!("filter: `{value}` is not a regular expression"))
+                }
                 _ if value.is_empty() => None,
                 _ => Some(format!("`{name}` takes no value; leave it out when it is not meant")),
             }
@@ -46,6 +50,12 @@ impl Query {
     /// Whether a parameter is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// Which names are wanted; all when nothing is said.
+    pub(super) fn filter(&self) -> Option<Regex> {
+        let told = self.0.iter().find(|(name, _)| name == "filter");
+        told.and_then(|(_, value)| Regex::new(value).ok())
     }
 
     /// Whether the page is wanted as JSON.
@@ -66,15 +76,23 @@ mod tests {
     #[test]
     fn what_is_understood() {
         let check = |text: &str, expected: Option<&str>| {
-            let refused = Query::parse(text).not_understood(&["format", "graceful"]);
+            let refused = Query::parse(text).not_understood(&["format", "graceful", "filter"]);
             assert_eq!(refused.as_deref(), expected, "{text}");
         };
-        for text in
-            ["", "&", "format=json", "format=text", "graceful", "graceful=&format=json", "f%6frmat=json"]
-        {
+        for text in [
+            "",
+            "&",
+            "format=json",
+            "format=text",
+            "graceful",
+            "graceful=&format=json",
+            "f%6frmat=json",
+            "filter=^a%5B0-9%5D",
+        ] {
             check(text, None);
         }
-        check("formt=json", Some("`formt` is not one of format, graceful"));
+        check("formt=json", Some("`formt` is not one of format, graceful, filter"));
+        check("filter=(", Some("filter: `(` is not a regular expression"));
         check("format=yaml", Some("`yaml` is not a format; there are json and text"));
         check("format", Some("`` is not a format; there are json and text"));
         check("graceful=false", Some("`graceful` takes no value; leave it out when it is not meant"));

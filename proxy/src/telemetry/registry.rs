@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use regex::Regex;
 
 use super::metrics::{BUCKETS_MS, Declaration, Family, Kind};
 use super::shard::{CELLS_MAX, CHUNK_CELLS, Shard};
@@ -63,7 +64,24 @@ impl Registry {
 
     /// All series as Prometheus shows them, in its text format.
     pub(crate) fn encode(&self) -> Result<String, prometheus::Error> {
-        prometheus::TextEncoder::new().encode_to_string(&self.gather())
+        self.encode_some(None, false)
+    }
+
+    /// The same of families whose names match, and if `used_only` without series that are 0.
+    pub(crate) fn encode_some(
+        &self,
+        names: Option<&Regex>,
+        used_only: bool,
+    ) -> Result<String, prometheus::Error> {
+        let mut families = self.gather();
+        families.retain(|family| names.is_none_or(|names| names.is_match(family.name())));
+        if used_only {
+            for family in &mut families {
+                family.mut_metric().retain(is_used);
+            }
+            families.retain(|family| !family.get_metric().is_empty());
+        }
+        prometheus::TextEncoder::new().encode_to_string(&families)
     }
 
     /// Label values and totals of all series of a family that is not a histogram.
@@ -210,6 +228,13 @@ fn metric(family: Family, labels: &[Arc<str>], cell: Cell, shards: &[Arc<Shard>]
         Kind::Histogram => metric.set_histogram(histogram(cell, shards)),
     }
     metric
+}
+
+/// Whether anything was counted, or the gauge stands at something.
+fn is_used(metric: &Metric) -> bool {
+    metric.get_counter().get_value() != 0.0
+        || metric.get_gauge().get_value() != 0.0
+        || metric.get_histogram().get_sample_count() != 0
 }
 
 fn histogram(cell: Cell, shards: &[Arc<Shard>]) -> Histogram {
