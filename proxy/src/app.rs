@@ -32,6 +32,7 @@ use crate::upstream::outlier;
 use crate::worker::{self, Orders};
 use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
+pub use pages::Agent;
 use pages::PageSockets;
 use sockets::Sockets;
 use workers::Workers;
@@ -64,6 +65,10 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Port on all addresses that tells readiness and life; 0 takes a free one.
     pub health_port: Option<u16>,
+    /// The agent's port, on all addresses; `None` where there is none.
+    pub agent: Option<Agent>,
+    /// Port on all addresses that tells metrics and nothing else; 0 takes a free one.
+    pub prometheus_port: Option<u16>,
     /// Number of workers; 0 leaves it to the configuration and the machine.
     pub workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
@@ -85,6 +90,10 @@ pub struct Bound {
     pub admin: SocketAddr,
     /// The health port, if there is one.
     pub health: Option<SocketAddr>,
+    /// The agent's port, if there is one.
+    pub agent: Option<SocketAddr>,
+    /// The port of metrics, if there is one.
+    pub prometheus: Option<SocketAddr>,
     /// The listeners: those that were asked for, in this order, and then those of the configuration by name.
     pub listeners: Vec<SocketAddr>,
 }
@@ -95,7 +104,8 @@ pub struct Running {
     bound: Bound,
     commands: mpsc::UnboundedSender<Command>,
     ready: watch::Receiver<Option<Bound>>,
-    ended: Option<oneshot::Receiver<()>>,
+    ended: Option<oneshot::Receiver<bool>>,
+    was_told: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -120,17 +130,8 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let admin = console_socket.local_addr()?;
     let sockets =
         settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
-    let health = settings.health_port.map(|port| {
-        net::listen_everywhere(port).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on port {port} of all addresses: {error}"))
-        })
-    });
-    let health = health.transpose()?;
-    let bound = Bound {
-        admin,
-        health: health.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
-        listeners: Vec::new(),
-    };
+    let sockets_of_pages = PageSockets::bind(console_socket, &settings)?;
+    let bound = sockets_of_pages.bound(admin)?;
     let (commands, received) = mpsc::unbounded_channel();
     let (tell_ready, ready) = watch::channel(None);
     let (tell_ended, ended) = oneshot::channel();
@@ -139,7 +140,6 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let registry = Registry::new();
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
-    let sockets_of_pages = PageSockets { console: console_socket, health };
     let pages = pages::serve(sockets_of_pages, &settings, &status, &registry, &publisher, &commands)?;
     let (started, tell) = (bound.clone(), tell_ready);
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -153,13 +153,13 @@ pub fn start(settings: Settings) -> io::Result<Running> {
             tell_ready: tell,
             commands: received,
         };
-        LocalSet::new().block_on(&runtime, app.run(publisher));
+        let told = LocalSet::new().block_on(&runtime, app.run(publisher));
         // They answer to the end: that it drains, above all.
         drop(pages);
         // Nobody may be waiting.
-        let _ = tell_ended.send(());
+        let _ = tell_ended.send(told);
     })?;
-    Ok(Running { bound, commands, ready, ended: Some(ended), thread: Some(thread) })
+    Ok(Running { bound, commands, ready, ended: Some(ended), was_told: false, thread: Some(thread) })
 }
 
 impl Running {
@@ -189,13 +189,14 @@ impl Running {
         let _ = self.commands.send(Command::End);
     }
 
-    /// Waits until it has ended.
-    pub async fn ended(&mut self) {
+    /// Waits until it has ended. Whether it was told to: by this value, or by a page that may.
+    pub async fn ended(&mut self) -> bool {
         if let Some(ended) = &mut self.ended {
-            // Either way it has ended.
-            let _ = ended.await;
+            // One that panicked was not told to.
+            self.was_told = ended.await.unwrap_or(false);
             self.ended = None;
         }
+        self.was_told
     }
 }
 
@@ -222,7 +223,8 @@ struct App {
 }
 
 impl App {
-    async fn run(mut self, publisher: Publisher) {
+    /// Whether it was told to end.
+    async fn run(mut self, publisher: Publisher) -> bool {
         let (registry, status) = (self.registry.clone(), self.status.clone());
         let reader = publisher.reader();
         if self.settings.allow_unenforced_security {
@@ -249,7 +251,7 @@ impl App {
                     Ok(started) => workers = Some(started),
                     Err(error) => {
                         tracing::error!(%error, "workers cannot be started");
-                        return;
+                        return false;
                     }
                 }
             }
@@ -283,6 +285,7 @@ impl App {
         if let Some(workers) = workers {
             workers.end();
         }
+        true
     }
 
     fn control_settings(&self, process: &Arc<ProcessShared>) -> control::Settings {

@@ -20,7 +20,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("control", &["snapshot"]),
     // The console shows what the pure decisions about upstreams say.
     ("admin", &["control", "upstream"]),
-    ("agent", &["control", "snapshot"]),
+    // What the agent tells is served as the console's pages are.
+    ("agent", &["control", "snapshot", "admin"]),
     ("app", &["worker", "control", "admin", "agent"]),
     // `check` reads a configuration without running a proxy.
     ("cli", &["app", "control"]),

@@ -44,6 +44,8 @@ impl TestProxy {
             listeners: Vec::new(),
             admin: any(),
             health_port: None,
+            agent: None,
+            prometheus_port: None,
             workers: 1,
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
@@ -196,7 +198,13 @@ impl Start {
     /// Starts it without waiting. Only the admin console is known to listen.
     pub fn start(self) -> TestProxy {
         let running = app::start(self.settings).expect("the proxy starts");
-        let bound = Bound { admin: running.admin(), health: running.health(), listeners: Vec::new() };
+        let bound = Bound {
+            admin: running.admin(),
+            health: running.health(),
+            agent: None,
+            prometheus: None,
+            listeners: Vec::new(),
+        };
         TestProxy { mesh: self.mesh, running, bound }
     }
 }

@@ -1,21 +1,21 @@
 //! The health port: whether a kubelet or a load balancer should send traffic, and whether the process is alive. Paths are
 //! those of the Istio agent, which Istio's injector writes into probes.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::serve::{Answers, Page};
+use super::serve::{Answers, Page, at_once};
 use crate::control::Status;
 use crate::http::codec::RequestHead;
 
 /// What answers on the health port.
 pub(crate) fn answers(status: Arc<Status>) -> Answers {
-    Rc::new(move |head| page(head, &status))
+    at_once(move |head| page(head, &status))
 }
 
-fn page(head: &RequestHead, status: &Status) -> Page {
+/// The answer to one request.
+pub(crate) fn page(head: &RequestHead, status: &Status) -> Page {
     let not_ready = match head.path.as_ref().map_or("/", |path| path.path()) {
         "/healthz/ready" => status.not_ready(),
         // Whoever is answered here knows that the process lives.

@@ -8,8 +8,8 @@ mod logging;
 mod process;
 mod query;
 mod serve;
+pub(crate) mod stats;
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -18,13 +18,11 @@ use self::config_dump::{Refusal, Selection};
 use crate::control::Status;
 use crate::http::codec::RequestHead;
 use crate::snapshot::Reader;
-use crate::telemetry::Registry;
 use crate::telemetry::logging::Logging;
-pub(crate) use gauges::Gauges;
 pub(crate) use process::Process;
 use query::Query;
-use serve::Page;
-pub(crate) use serve::{Answers, FullBody, Serving};
+pub(crate) use serve::{Answer, Answers, FullBody, Page, Serving};
+pub(crate) use stats::Stats;
 
 /// What the console shows.
 pub(crate) struct Console {
@@ -33,9 +31,7 @@ pub(crate) struct Console {
     /// What is served.
     pub(crate) reader: Reader,
     /// All numbers.
-    pub(crate) registry: Arc<Registry>,
-    /// Those of clusters that are written only when they are asked for.
-    pub(crate) gauges: Gauges,
+    pub(crate) stats: Arc<Stats>,
     /// What does not change while the process lives.
     pub(crate) process: Process,
     /// The process's own log, where it is weft's.
@@ -122,7 +118,7 @@ const PAGES: [Entry; 15] = [
 impl Console {
     /// What answers for it.
     pub(crate) fn answers(self) -> Answers {
-        Rc::new(move |head| self.answer(head))
+        serve::at_once(move |head| self.answer(head))
     }
 
     fn answer(&self, head: &RequestHead) -> Page {
@@ -152,7 +148,7 @@ impl Console {
         let json = query.wants_json();
         match path {
             "/ready" => self.ready(),
-            "/stats/prometheus" => self.stats(query),
+            "/stats/prometheus" => self.stats.page(query.filter().as_ref(), query.has("usedonly")),
             "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
             "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
             "/config_dump" => self.config_dump(query::text(head)),
@@ -215,21 +211,6 @@ impl Console {
             ));
         }
         Page::text(StatusCode::OK, text)
-    }
-
-    fn stats(&self, query: &Query) -> Page {
-        let snapshot = self.reader.load();
-        self.status.refresh_metrics(&snapshot);
-        self.gauges.refresh(&snapshot);
-        match self.registry.encode_some(query.filter().as_ref(), query.has("usedonly")) {
-            Ok(text) => Page {
-                status: StatusCode::OK,
-                content_type: "text/plain; version=0.0.4",
-                body: text.into_bytes(),
-                allow: None,
-            },
-            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
     }
 
     fn config_dump(&self, query: &str) -> Page {

@@ -1,6 +1,10 @@
 //! How pages are served: a socket, a thread of its own, and bounds on those who ask.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -21,7 +25,8 @@ use crate::http::codec::{Body, Frame, RequestHead, ResponseHead, StreamError, h1
 pub(super) struct Limits {
     /// Connections at once.
     pub(super) connections_max: usize,
-    /// How long a connection is kept; the request in flight is answered, and one that never asks is cut.
+    /// How long a connection is kept; the request in flight is answered, and one that never asks is cut. An answer that is
+    /// still being made may take as long as it takes: the hook before a stop lasts as long as its application needs.
     pub(super) connection_age_max: Duration,
 }
 
@@ -33,15 +38,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(super) status: StatusCode,
-    pub(super) content_type: &'static str,
-    pub(super) body: Vec<u8>,
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
     /// The methods that are allowed, of a page that refuses another.
-    pub(super) allow: Option<&'static str>,
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl Page {
-    pub(super) fn text(status: StatusCode, body: String) -> Page {
+    pub(crate) fn text(status: StatusCode, body: String) -> Page {
         Page { status, content_type: "text/plain; charset=UTF-8", body: body.into_bytes(), allow: None }
     }
 
@@ -53,7 +58,7 @@ impl Page {
     }
 
     /// What is refused because of its method.
-    pub(super) fn only(allow: &'static str, why: &str) -> Page {
+    pub(crate) fn only(allow: &'static str, why: &str) -> Page {
         let mut page = Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{why}\n"));
         page.allow = Some(allow);
         page
@@ -74,8 +79,16 @@ impl Page {
     }
 }
 
-/// What answers requests.
-pub(crate) type Answers = Rc<dyn Fn(&RequestHead) -> Page>;
+/// An answer, when it is there.
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Page>>>;
+
+/// What answers requests; it is told who asks.
+pub(crate) type Answers = Rc<dyn Fn(RequestHead, SocketAddr) -> Answer>;
+
+/// Answers that are there at once.
+pub(crate) fn at_once(answer: impl Fn(&RequestHead) -> Page + 'static) -> Answers {
+    Rc::new(move |head, _| Box::pin(std::future::ready(answer(&head))))
+}
 
 /// A thread that answers until this is dropped.
 #[derive(Debug)]
@@ -130,7 +143,7 @@ pub(super) async fn serve(socket: std::net::TcpListener, answers: Answers, limit
     let permits = Rc::new(Semaphore::new(limits.connections_max));
     loop {
         let Ok(permit) = semaphore(&permits).await else { return io::Error::other("it was closed") };
-        let (stream, _) = match socket.accept().await {
+        let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the operator's pages cannot be asked for now");
@@ -141,16 +154,31 @@ pub(super) async fn serve(socket: std::net::TcpListener, answers: Answers, limit
         let answers = answers.clone();
         tokio::task::spawn_local(async move {
             let _permit = permit;
+            let busy = Cell::new(false);
             let handler = |head: RequestHead, _| {
-                let answers = answers.clone();
-                async move { answers(&head).answer(&head.method) }
+                let (method, answer) = (head.method.clone(), answers(head, peer));
+                busy.set(true);
+                let busy = &busy;
+                async move {
+                    let answer = answer.await;
+                    busy.set(false);
+                    answer.answer(&method)
+                }
+            };
+            let cut = async {
+                loop {
+                    tokio::time::sleep(limits.connection_age_max * 2).await;
+                    if !busy.get() {
+                        return;
+                    }
+                }
             };
             let old = tokio::time::sleep(limits.connection_age_max);
             let (stream, heads) = (Guarded::alone(stream), config::Limits::default());
             // An operator who leaves in the middle of an answer, or never asks, is no one's concern.
             tokio::select! {
                 _ = h1::server::serve(stream, &heads, handler, old) => {}
-                () = tokio::time::sleep(limits.connection_age_max * 2) => {}
+                () = cut => {}
             }
         });
     }
@@ -201,7 +229,7 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let limits = Limits { connections_max: 2, connection_age_max: Duration::from_millis(20) };
         let local = LocalSet::new();
-        let answers: Answers = Rc::new(|_| Page::text(StatusCode::OK, "asked\n".to_owned()));
+        let answers = at_once(|_| Page::text(StatusCode::OK, "asked\n".to_owned()));
         local.spawn_local(serve(socket, answers, limits));
         let asks = async {
             let mut idle = Vec::new();
@@ -220,6 +248,31 @@ mod tests {
             for mut idle in idle {
                 idle.read_to_end(&mut Vec::new()).await.unwrap();
             }
+        };
+        local.run_until(tokio::time::timeout(Duration::from_secs(20), asks)).await.unwrap();
+    }
+
+    /// The hook before a stop may last longer than any connection that waits.
+    #[tokio::test]
+    async fn an_answer_that_takes_long_is_waited_for() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let limits = Limits { connections_max: 2, connection_age_max: Duration::from_millis(10) };
+        let local = LocalSet::new();
+        let answers: Answers = Rc::new(move |_, _| {
+            Box::pin(async move {
+                tokio::time::sleep(limits.connection_age_max * 10).await;
+                Page::text(StatusCode::OK, "late\n".to_owned())
+            })
+        });
+        local.spawn_local(serve(socket, answers, limits));
+        let asks = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            assert!(text.ends_with("late\n"), "{text}");
         };
         local.run_until(tokio::time::timeout(Duration::from_secs(20), asks)).await.unwrap();
     }

@@ -1,3 +1,5 @@
 //! What the Istio agent does beside the proxy.
 
+pub(crate) mod ask;
 pub(crate) mod redirect;
+pub(crate) mod status;

@@ -1,23 +1,85 @@
 //! The threads that answer operators and probes.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Command, Settings};
-use crate::admin::{Console, Gauges, Process, Serving, health};
+use super::{Bound, Command, Settings};
+use crate::admin::{Console, DrainListeners, Process, Serving, Stats, health, stats};
+use crate::agent::status::{self, Order};
 use crate::control::Status;
 use crate::snapshot::Publisher;
 use crate::telemetry::Registry;
-use crate::time;
+use crate::{net, time};
+
+/// The agent's port, Istio's 15020.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    port: u16,
+    told: status::Told,
+    pod: IpAddr,
+}
+
+impl Agent {
+    /// On this port of all addresses; 0 takes a free one. `probers` and `metrics` are the values of `ISTIO_KUBE_APP_PROBERS`
+    /// and `ISTIO_PROMETHEUS_ANNOTATIONS`. The application is asked at the pod's address, loopback when none is known.
+    ///
+    /// # Errors
+    ///
+    /// When one of the values is not what Istio's injector writes: which one and why.
+    pub fn new(port: u16, probers: &str, metrics: &str, pod: Option<IpAddr>) -> Result<Agent, String> {
+        let told = status::Told::read(probers, metrics, port)?;
+        Ok(Agent { port, told, pod: pod.unwrap_or(Ipv4Addr::LOCALHOST.into()) })
+    }
+}
 
 /// Their sockets.
 pub(super) struct PageSockets {
-    pub(super) console: TcpListener,
-    pub(super) health: Option<TcpListener>,
+    console: TcpListener,
+    health: Option<TcpListener>,
+    agent: Option<TcpListener>,
+    prometheus: Option<TcpListener>,
+}
+
+impl PageSockets {
+    /// Those that are asked for, beside the console's.
+    pub(super) fn bind(console: TcpListener, settings: &Settings) -> io::Result<PageSockets> {
+        let bind = |port: Option<u16>, flag| port.map(|port| everywhere(port, flag)).transpose();
+        Ok(PageSockets {
+            console,
+            health: bind(settings.health_port, "--health-port")?,
+            agent: bind(settings.agent.as_ref().map(|agent| agent.port), "--status-port")?,
+            prometheus: bind(settings.prometheus_port, "--prometheus-port")?,
+        })
+    }
+
+    /// Where they are.
+    pub(super) fn bound(&self, admin: SocketAddr) -> io::Result<Bound> {
+        let address = |socket: &Option<TcpListener>| socket.as_ref().map(TcpListener::local_addr).transpose();
+        Ok(Bound {
+            admin,
+            health: address(&self.health)?,
+            agent: address(&self.agent)?,
+            prometheus: address(&self.prometheus)?,
+            listeners: Vec::new(),
+        })
+    }
+}
+
+/// A socket on a port of all addresses.
+fn everywhere(port: u16, flag: &str) -> io::Result<TcpListener> {
+    net::listen_everywhere(port).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => format!("end what has it, or choose another with {flag}"),
+            io::ErrorKind::PermissionDenied => format!("choose one from 1024 on with {flag}"),
+            _ => format!("choose another with {flag}"),
+        };
+        let what = format!("cannot listen on port {port} of all addresses: {error}; {remedy}");
+        io::Error::new(error.kind(), what)
+    })
 }
 
 /// Starts them. They answer until the values are dropped.
@@ -29,23 +91,51 @@ pub(super) fn serve(
     publisher: &Publisher,
     commands: &mpsc::UnboundedSender<Command>,
 ) -> io::Result<Vec<Serving>> {
-    let commands = commands.clone();
+    let stats = Arc::new(Stats::new(status, publisher.reader(), registry));
+    let (drain, order) = (commands.clone(), commands.clone());
     let console = Console {
         status: status.clone(),
         reader: publisher.reader(),
-        registry: registry.clone(),
-        gauges: Gauges::new(registry),
+        stats: stats.clone(),
         process: Process { started: time::now(), options: options(settings) },
         logging: settings.logging.clone(),
         // Whoever would do it may have ended.
-        drain: Box::new(move |asked| commands.send(Command::DrainListeners(asked)).unwrap_or_default()),
+        drain: Box::new(move |asked| drain.send(Command::DrainListeners(asked)).unwrap_or_default()),
     };
     let mut serving = vec![Serving::start("admin", sockets.console, || console.answers())?];
     if let Some(socket) = sockets.health {
         let status = status.clone();
         serving.push(Serving::start("health", socket, || health::answers(status))?);
     }
+    if let (Some(socket), Some(Agent { told, pod, .. })) = (sockets.agent, settings.agent.clone()) {
+        let agent = status::Agent {
+            told,
+            pod,
+            status_port: socket.local_addr()?.port(),
+            status: status.clone(),
+            stats: stats.clone(),
+            order: Box::new(move |asked| order.send(asked.into()).unwrap_or_default()),
+        };
+        serving.push(Serving::start("agent", socket, || agent.answers())?);
+    }
+    if let Some(socket) = sockets.prometheus {
+        serving.push(Serving::start("prometheus", socket, || stats::answers(stats))?);
+    }
     Ok(serving)
+}
+
+impl From<Order> for Command {
+    fn from(order: Order) -> Command {
+        match order {
+            // As the Istio agent asks Envoy for it.
+            Order::Drain => Command::DrainListeners(DrainListeners {
+                inbound_only: true,
+                graceful: true,
+                skip_exit: true,
+            }),
+            Order::Quit => Command::End,
+        }
+    }
 }
 
 /// Envoy's `command_line_options` as far as weft has them; what only weft has is under `weft`.
@@ -64,6 +154,8 @@ fn options(settings: &Settings) -> Value {
         "weft": {
             "mesh_config": settings.mesh_config.as_ref().map(|path| path.display().to_string()),
             "health_port": settings.health_port,
+            "status_port": settings.agent.as_ref().map(|agent| agent.port),
+            "prometheus_port": settings.prometheus_port,
             "allow_unenforced_security": settings.allow_unenforced_security,
             "limits": settings.limits.entries().into_iter().map(|entry| (entry.name.to_owned(), json!(entry.value)))
                 .collect::<serde_json::Map<String, Value>>(),

@@ -2,6 +2,7 @@
 //! downward API. Semantics: the Istio agent's.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use config::mesh::{PROXY_CONFIG_ANNOTATION, read_proxy_config};
@@ -9,7 +10,8 @@ use config::mesh::{PROXY_CONFIG_ANNOTATION, read_proxy_config};
 use serde_json::Value;
 
 use super::pod_info;
-use crate::app::{Cpu, Environment, GivenConfig};
+use crate::agent::status::{METRICS_VARIABLE, PROBERS_VARIABLE};
+use crate::app::{Agent, Cpu, Environment, GivenConfig};
 
 /// Settings of the proxy, as the injector computed them.
 const PROXY_CONFIG: &str = "PROXY_CONFIG";
@@ -99,6 +101,16 @@ pub(super) fn environment(variables: &Variables, pod_info: &Path) -> Result<Envi
         proxy_configs,
         cpu,
     })
+}
+
+/// The agent's port, with what the injector told of the application.
+///
+/// # Errors
+///
+/// When that cannot be made out: which variable and why.
+pub(super) fn agent(variables: &Variables, port: u16, pod: Option<IpAddr>) -> Result<Agent, String> {
+    let text = |name: &str| variables.get(name).map_or("", String::as_str);
+    Agent::new(port, text(PROBERS_VARIABLE), text(METRICS_VARIABLE), pod)
 }
 
 /// The labels of the pod and what gave them: the variable, and over it the file, without the label that only tells apart

@@ -79,6 +79,17 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PORT")]
     health_port: Option<u16>,
 
+    /// The agent's port, on all addresses: /healthz/ready, /stats/prometheus with the application's metrics
+    /// (`ISTIO_PROMETHEUS_ANNOTATIONS`), /app-health and /app-lifecycle (`ISTIO_KUBE_APP_PROBERS`), and from this host POST
+    /// /drain and /quitquitquit. Istio's is 15020; none when not given, 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    status_port: Option<u16>,
+
+    /// Port on all addresses that tells the proxy's metrics, at /stats/prometheus, and nothing else. Istio's is 15090; none
+    /// when not given, 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    prometheus_port: Option<u16>,
+
     /// How long a graceful drain of listeners lasts, in seconds, before they accept no more; one is asked for by POST
     /// /drain_listeners?graceful at the admin console.
     #[arg(long, default_value_t = u32::try_from(app::DRAIN_TIME.as_secs()).unwrap_or(u32::MAX), value_name = "SECONDS")]
@@ -205,6 +216,8 @@ impl Arguments {
     fn settings(&self, logging: &Arc<Logging>) -> Result<Settings, String> {
         let variables = environment::variables();
         let environment = environment::environment(&variables, &self.pod_info)?;
+        let pod = self.ip.or(environment.ip);
+        let agent = self.status_port.map(|port| environment::agent(&variables, port, pod)).transpose()?;
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
         for path in &self.config {
             // What is not there yet is waited for.
@@ -234,6 +247,8 @@ impl Arguments {
             mode: self.mode.into(),
             admin: self.admin,
             health_port: self.health_port,
+            agent,
+            prometheus_port: self.prometheus_port,
             workers: self.workers.map_or(0, usize::from),
             allow_unenforced_security: self.allow_unenforced_security,
             drain_time: Duration::from_secs(self.drain_time_s.into()),
@@ -300,14 +315,14 @@ pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                () = running.ended() => return Ok(false),
+                told = running.ended() => return Ok(told),
             }
         }
         running.drain();
         tokio::select! {
             _ = terminate.recv() => running.end(),
             _ = interrupt.recv() => running.end(),
-            () = running.ended() => {}
+            _ = running.ended() => {}
         }
         running.ended().await;
         Ok::<bool, io::Error>(true)
@@ -343,8 +358,15 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
     for (target, address) in &listeners {
         tracing::info!(%address, target, "listening");
     }
-    if let Some(health) = bound.health {
-        tracing::info!(address = %health, "telling health");
+    let pages = [
+        ("health", "telling health", bound.health),
+        ("agent", "the agent's port", bound.agent),
+        ("prometheus", "telling metrics", bound.prometheus),
+    ];
+    for (_, what, address) in &pages {
+        if let Some(address) = address {
+            tracing::info!(%address, "{what}");
+        }
     }
     tracing::info!(admin = %bound.admin, "ready");
     let Some(file) = ready_file else { return Ok(()) };
@@ -353,8 +375,9 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
         .map(|(target, address)| json!({ "target": target, "address": address.to_string() }))
         .collect();
     let mut told = json!({ "admin": bound.admin.to_string(), "listeners": listeners });
-    if let (Some(health), Some(told)) = (bound.health, told.as_object_mut()) {
-        told.insert("health".to_owned(), json!(health.to_string()));
+    if let Some(told) = told.as_object_mut() {
+        let there = pages.iter().filter_map(|(name, _, address)| Some((name, (*address)?)));
+        told.extend(there.map(|(name, address)| ((*name).to_owned(), json!(address.to_string()))));
     }
     let text = told.to_string();
     // Whoever waits for the file sees it whole or not at all.

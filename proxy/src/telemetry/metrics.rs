@@ -82,6 +82,10 @@ pub(crate) enum Family {
     Panics,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
+    /// Times that the agent was asked for metrics.
+    AgentScrapes,
+    /// Times that a part of them could not be had.
+    AgentScrapeFailures,
     /// The build.
     Build,
     /// Number of the generation that is served.
@@ -153,7 +157,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 46] = [
+    pub(crate) const ALL: [Family; 48] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -190,6 +194,8 @@ impl Family {
         Family::EjectionsActive,
         Family::Panics,
         Family::AccessLogDropped,
+        Family::AgentScrapes,
+        Family::AgentScrapeFailures,
         Family::Build,
         Family::ConfigGeneration,
         Family::ConfigRefused,
@@ -401,6 +407,18 @@ impl Family {
                 "Access log lines lost because the writer could not keep up.",
                 Kind::Counter,
                 &[],
+            ),
+            Family::AgentScrapes => of(
+                "istio_agent_scrapes_total",
+                "Times that the agent was asked for metrics.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::AgentScrapeFailures => of(
+                "istio_agent_scrape_failures_total",
+                "Times that a part of the metrics could not be had when the agent was asked for them.",
+                Kind::Counter,
+                &["type"],
             ),
             Family::Build => of("istio_build", "The build.", Kind::Gauge, &["component", "tag"]),
             Family::ConfigGeneration => of(

@@ -62,17 +62,9 @@ impl Registry {
         self.series.lock().find(family, labels)
     }
 
-    /// All series as Prometheus shows them, in its text format.
-    pub(crate) fn encode(&self) -> Result<String, prometheus::Error> {
-        self.encode_some(None, false)
-    }
-
-    /// The same of families whose names match, and if `used_only` without series that are 0.
-    pub(crate) fn encode_some(
-        &self,
-        names: Option<&Regex>,
-        used_only: bool,
-    ) -> Result<String, prometheus::Error> {
+    /// All series of families whose names match, and if `used_only` no series that are 0, as Prometheus shows them, in its
+    /// text format.
+    pub(crate) fn encode(&self, names: Option<&Regex>, used_only: bool) -> Result<String, prometheus::Error> {
         let mut families = self.gather();
         families.retain(|family| names.is_none_or(|names| names.is_match(family.name())));
         if used_only {
@@ -284,7 +276,7 @@ mod tests {
         one.increment(active);
         one.increment(active);
         two.decrement(active);
-        let text = registry.encode().unwrap();
+        let text = registry.encode(None, false).unwrap();
         assert!(
             text.contains(
                 "envoy_http_downstream_cx_total{http_conn_manager_prefix=\"outbound_0.0.0.0_80\"} 3\n"
@@ -306,7 +298,7 @@ mod tests {
         let series = registry.series(Family::RequestDuration, &["x"; 25]);
         shard.observe(series, Duration::from_micros(700));
         shard.observe(series, Duration::from_secs(7200));
-        let text = registry.encode().unwrap();
+        let text = registry.encode(None, false).unwrap();
         for (bound, count) in [("0.5", 0), ("1", 1), ("3600000", 1), ("+Inf", 2)] {
             assert!(text.contains(&format!("le=\"{bound}\"}} {count}\n")), "{bound} {count}\n{text}");
         }
@@ -333,6 +325,6 @@ mod tests {
         let overflow = totals.iter().find(|(labels, _)| &*labels[0] == OVERFLOW).unwrap();
         assert_eq!(overflow.1, 100);
         assert_eq!(totals.iter().map(|(_, total)| total).sum::<u64>(), SERIES_MAX as u64 + 100);
-        assert!(registry.encode().unwrap().contains("weft_metrics_series_overflow_total 100\n"));
+        assert!(registry.encode(None, false).unwrap().contains("weft_metrics_series_overflow_total 100\n"));
     }
 }

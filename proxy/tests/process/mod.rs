@@ -44,6 +44,10 @@ pub(crate) struct Bound {
     pub(crate) admin: SocketAddr,
     /// The health port, by loopback.
     pub(crate) health: Option<SocketAddr>,
+    /// The agent's port, by loopback.
+    pub(crate) agent: Option<SocketAddr>,
+    /// The port of metrics, by loopback.
+    pub(crate) prometheus: Option<SocketAddr>,
     pub(crate) listeners: Vec<(String, SocketAddr)>,
 }
 
@@ -79,12 +83,20 @@ impl Weft {
         let listeners = bound["listeners"].as_array().unwrap().iter();
         let listeners = listeners
             .map(|listener| (listener["target"].as_str().unwrap().to_owned(), address(&listener["address"])));
-        let health = bound.get("health").map(|told| {
-            let everywhere: SocketAddr = address(told);
-            assert!(everywhere.ip().is_unspecified(), "{everywhere}");
-            SocketAddr::from(([127, 0, 0, 1], everywhere.port()))
-        });
-        Bound { admin: address(&bound["admin"]), health, listeners: listeners.collect() }
+        let page = |name: &str| {
+            bound.get(name).map(|told| {
+                let everywhere: SocketAddr = address(told);
+                assert!(everywhere.ip().is_unspecified(), "{everywhere}");
+                SocketAddr::from(([127, 0, 0, 1], everywhere.port()))
+            })
+        };
+        Bound {
+            admin: address(&bound["admin"]),
+            health: page("health"),
+            agent: page("agent"),
+            prometheus: page("prometheus"),
+            listeners: listeners.collect(),
+        }
     }
 
     /// Whether the ready file is there.

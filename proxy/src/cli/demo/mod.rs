@@ -137,6 +137,8 @@ impl Demo {
             ],
             admin: free(arguments.admin, arguments.once),
             health_port: None,
+            agent: None,
+            prometheus_port: None,
             workers: 0,
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,

@@ -17,7 +17,7 @@ use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, Strea
 
 /// Heads with a status of 1xx that are passed over before the answer. One is usual, more are rare, and without end they
 /// would keep us busy.
-const INFORMATIONAL_HEADS_MAX: u32 = 32;
+pub(super) const INFORMATIONAL_HEADS_MAX: u32 = 32;
 
 /// An upstream connection; whoever holds it is its only user.
 pub(crate) struct Client {

@@ -2,14 +2,16 @@
 //!
 //! [`head`] and [`decode`] turn bytes into heads and bodies, [`encode`] the other way, all without I/O and strictly: what
 //! could be read in two ways is refused, so that nobody behind us reads it the other way. [`conn`] is one socket with its
-//! buffers; [`server`] and [`client`] are the two roles. There is no task per connection and no channel: whoever waits for
-//! a message polls the socket. An idle connection holds no buffer.
+//! buffers; [`server`] and [`client`] are the two roles, and [`once`] is a client for one exchange on a stream of any kind.
+//! There is no task per connection and no channel: whoever waits for a message polls the socket. An idle connection holds no
+//! buffer.
 
 pub(crate) mod client;
 mod conn;
 mod decode;
 mod encode;
 mod head;
+pub(crate) mod once;
 pub(crate) mod server;
 
 /// How the end of a body is known.
