@@ -109,6 +109,16 @@ limits! {
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;
+    /// Shortest time after which a name is asked of DNS again, whatever time to live it told.
+    dns_refresh_min_ms = 1_000, 10;
+    /// Longest time after which a name is asked of DNS again, whatever time to live it told.
+    dns_refresh_max_ms = 86_400_000, 1_000;
+    /// Names that DNS is asked for at once, for the clusters that want it; others wait for their turn.
+    dns_lookups_max = 64, 1;
+    /// Addresses that are taken of one name; more are left out.
+    dns_addresses_max = 1_000, 1;
+    /// Time that the start waits for the first answers of DNS; Envoy waits until all came or failed. 0 does not wait.
+    dns_start_wait_max_ms = 100, 0;
 }
 
 #[cfg(test)]

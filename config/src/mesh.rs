@@ -39,6 +39,8 @@ pub struct MeshConfig {
     pub path_normalization: Option<Normalization>,
     /// Bound on connecting where no DestinationRule says one; 10 s when not given.
     pub connect_timeout: Option<GoDuration>,
+    /// Time after which DNS is asked again where it tells no time to live; 60 s when not given.
+    pub dns_refresh_rate: Option<GoDuration>,
     /// Keep-alive probes where no DestinationRule says them.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Retries where no VirtualService says them.

@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::admin::DrainListeners;
 use crate::control::{self, Control, Place, Status, WorkerCount};
-pub use crate::control::{Cpu, Environment, Quota, Workload};
+pub use crate::control::{Cpu, Environment, Quota, Resolving, Workload};
 use crate::engine::labels::Identity;
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Meant, Socket};
@@ -75,6 +75,8 @@ pub struct Settings {
     pub allow_unenforced_security: bool,
     /// How long a graceful drain of listeners lasts before they accept no more (Envoy's `--drain-time-s`).
     pub drain_time: Duration,
+    /// Whom DNS is asked from.
+    pub resolving: Resolving,
     /// Limits of the process.
     pub limits: Limits,
     /// The process's own log; `None` where that is not weft's.
@@ -235,7 +237,8 @@ impl App {
             shared: ProcessShared::new(&self.settings.limits, time::now()),
             health: status.health.clone(),
         };
-        let mut control = Control::new(self.control_settings(&process.shared), publisher, status.clone());
+        let mut control =
+            Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
         tokio::task::spawn_local(watch_memory(
             process.overload.clone(),
@@ -298,6 +301,8 @@ impl App {
             listeners: self.settings.listeners.clone(),
             workers: self.settings.workers,
             allow_unenforced_security: self.settings.allow_unenforced_security,
+            resolving: self.settings.resolving.clone(),
+            limits: self.settings.limits.clone(),
             process: process.clone(),
             static_resources: self.settings.static_resources.clone(),
             mode: self.settings.mode,

@@ -11,6 +11,7 @@ mod bodies;
 mod breakers;
 mod churn;
 mod destinations;
+mod dns;
 mod ends;
 mod generations;
 mod grpc;

@@ -49,6 +49,7 @@ impl TestProxy {
             workers: 1,
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
+            resolving: app::Resolving::default(),
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),

@@ -10,7 +10,7 @@ use super::endpoints::{Assignment, Endpoints, Member};
 use super::locality;
 use super::outlier;
 use super::protocol::Protocol;
-use super::registry::{Port, Registry, Resolution, Service};
+use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Transport, sni};
 use super::{Mode, Scope, closed, connection_pool};
@@ -158,9 +158,13 @@ impl<'p> Place<'p> {
             let assignment = self.assigned(Arc::default(), subset);
             Arc::new(DnsDiscovery {
                 localities: self.endpoints.names(self.members, &assignment, self.scope),
-                refresh_rate: DNS_REFRESH_RATE,
+                refresh_rate: self.refresh_rate(),
                 respect_ttl: true,
                 family: dns_family(&self.scope.proxy.ips),
+                origin: match self.service.source {
+                    Source::Entry(object) => Some(object.origin()),
+                    Source::Kubernetes(_) => None,
+                },
             })
         };
         match self.service.resolution {
@@ -171,6 +175,11 @@ impl<'p> Place<'p> {
             Resolution::DnsRoundRobin => DiscoveryType::LogicalDns(dns()),
             Resolution::ClientSide | Resolution::Alias(_) => DiscoveryType::Eds,
         }
+    }
+
+    /// How long an answer of DNS without a time to live holds.
+    fn refresh_rate(&self) -> Duration {
+        self.scope.mesh.dns_refresh_rate.map_or(DNS_REFRESH_RATE, |rate| rate.0)
     }
 
     fn policy(&self, subset: Option<&RuleSubset<'p>>) -> Policy<'p> {

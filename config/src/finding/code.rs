@@ -72,6 +72,8 @@ pub const UNKNOWN_LISTEN_PORT: &str = "unknown-listen-port";
 pub const CONFLICTING_LISTENER: &str = "conflicting-listener";
 /// Warning. An access log format with an operator weft does not have; Istio's default format is used.
 pub const ACCESS_LOG_FORMAT: &str = "access-log-format";
+/// Warning. A name of which DNS tells no address.
+pub const UNRESOLVED_NAME: &str = "unresolved-name";
 /// Warning. A rule that cannot be compiled.
 pub const UNUSABLE_RULE: &str = "unusable-rule";
 /// Error. The workload that weft is told to stand beside is not in the configuration.

@@ -32,7 +32,7 @@ pub(super) const MESH_CONFIG: &[(&str, Fate)] = &[
     ("defaultVirtualServiceExportTo", Honoured),
     ("disableEnvoyListenerLog", NotForProxy),
     ("discoverySelectors", NotHonoured(&[])),
-    ("dnsRefreshRate", NotHonoured(&["60s"])),
+    ("dnsRefreshRate", Honoured),
     ("enableAutoMtls", NotHonoured(&["true"])),
     ("enableEnvoyAccessLogService", NotHonoured(&["false"])),
     ("enablePrometheusMerge", NotForProxy),

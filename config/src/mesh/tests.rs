@@ -31,7 +31,7 @@ fn check(text: &str, expected: &[&str]) -> MeshConfig {
 fn honoured_fields() {
     let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
                 outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
-                connectTimeout: 3s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
+                connectTimeout: 3s\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  holdApplicationUntilProxyStarts: true\n\
@@ -45,6 +45,7 @@ fn honoured_fields() {
         outbound_traffic_policy: Some(OutboundTrafficPolicy::RegistryOnly),
         path_normalization: Some(Normalization::MergeSlashes),
         connect_timeout: Some(GoDuration(Duration::from_secs(3))),
+        dns_refresh_rate: Some(GoDuration(Duration::from_secs(7))),
         tcp_keepalive: Some(TcpKeepalive {
             probes: Some(3),
             time: Some(GoDuration(Duration::from_secs(60))),
@@ -124,6 +125,7 @@ fn errors_refuse_it() {
     check("defaultConfig: {concurrency: -1}", &["1 error bad-value defaultConfig.concurrency"]);
     check("connectTimeout: 0s", &["1 error bad-value connectTimeout"]);
     check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);
+    check("dnsRefreshRate: 0s", &["1 error bad-value dnsRefreshRate"]);
     check("outboundTrafficPolicy: {mode: ANY}", &["1 error bad-value outboundTrafficPolicy.mode"]);
     check("accessLogEncoding: XML", &["1 error bad-value accessLogEncoding"]);
     check(

@@ -81,10 +81,12 @@ pub struct DnsDiscovery {
     pub respect_ttl: bool,
     /// Which addresses are asked for.
     pub family: DnsFamily,
+    /// The object that names them.
+    pub origin: Option<Origin>,
 }
 
 /// Which addresses DNS is asked for. Envoy: `Cluster.DnsLookupFamily`, those values that istiod uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DnsFamily {
     /// Those of IPv4.
     V4Only,

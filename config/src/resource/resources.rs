@@ -14,7 +14,7 @@ pub struct Update {
     pub routes: Vec<RouteConfiguration>,
     /// All clusters.
     pub clusters: Vec<Cluster>,
-    /// Endpoints of clusters whose discovery type is EDS.
+    /// Endpoints of clusters whose discovery type is EDS, and what DNS told of those that ask it.
     pub endpoints: Vec<ClusterLoadAssignment>,
 }
 
@@ -70,6 +70,19 @@ impl Resources {
             clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
             endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
         }
+    }
+
+    /// Takes over what became known of these clusters' endpoints, and says which of them that changed.
+    pub fn apply_endpoints(&mut self, assignments: Vec<ClusterLoadAssignment>) -> BTreeSet<Arc<str>> {
+        let mut changed = BTreeSet::new();
+        for assignment in assignments {
+            let name = assignment.cluster_name.clone();
+            if self.endpoints.get(&name).is_none_or(|held| **held != assignment) {
+                self.endpoints.insert(name.clone(), Arc::new(assignment));
+                changed.insert(name);
+            }
+        }
+        changed
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
     if config.connect_timeout.is_some_and(|timeout| timeout.0 > CONNECT_TIMEOUT_MAX) {
         check.bad("connectTimeout", "the duration is over 1h", "write 1h or less");
     }
+    values::duration(check, "dnsRefreshRate", config.dns_refresh_rate);
     proxy_config::check_concurrency(check, "defaultConfig.concurrency", config.default_config.concurrency);
     traffic_policy::check_keepalive(check, "tcpKeepalive", config.tcp_keepalive.as_ref());
     if let Some(retries) = &config.default_http_retry_policy {

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::environment;
-use crate::app::{self, Bound, Logging, Running, Settings, Workload};
+use crate::app::{self, Bound, Logging, Resolving, Running, Settings, Workload};
 use crate::net;
 
 /// Run a proxy on a directory of Istio and Kubernetes YAML.
@@ -108,6 +108,14 @@ pub(super) struct Arguments {
     /// before is removed at the start.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+
+    /// File with the servers, search domains and options by which DNS is asked for the names of ServiceEntry objects.
+    #[arg(long, default_value = "/etc/resolv.conf", value_name = "FILE")]
+    resolv_conf: PathBuf,
+
+    /// A server to ask for them instead of those in that file, as ADDRESS:PORT; may be given several times.
+    #[arg(long = "resolver", value_name = "ADDRESS")]
+    resolvers: Vec<SocketAddr>,
 
     /// Send in plain text what asks for TLS, instead of answering 503.
     #[arg(long)]
@@ -252,6 +260,7 @@ impl Arguments {
             workers: self.workers.map_or(0, usize::from),
             allow_unenforced_security: self.allow_unenforced_security,
             drain_time: Duration::from_secs(self.drain_time_s.into()),
+            resolving: Resolving { resolv_conf: self.resolv_conf.clone(), servers: self.resolvers.clone() },
             limits: self.limits(),
             static_resources: config::Update::default(),
             logging: Some(logging.clone()),

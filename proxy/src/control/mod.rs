@@ -4,6 +4,7 @@
 //! stays; nothing is published when nothing changed.
 
 mod check;
+mod dns;
 mod files;
 mod identity;
 mod settle;
@@ -19,9 +20,10 @@ use config::compile::{Compiled, ExplicitListener, Mode, Proxy, Request, compile_
 use config::finding::{Finding, Severity, code};
 use config::objects::Objects;
 use config::store::Store;
-use config::{Resources, validate};
+use config::{Changed, Limits, Resources, validate};
 
 pub(crate) use check::check;
+pub use dns::Resolving;
 pub(crate) use files::Place;
 pub use identity::{Environment, Workload};
 pub(crate) use status::{Published, Status};
@@ -29,7 +31,9 @@ pub(crate) use workers::WorkerCount;
 pub use workers::{Cpu, Quota};
 
 use crate::snapshot::{Builder, ProcessShared, Publisher};
+use crate::telemetry::Registry;
 use crate::time;
+use dns::Dns;
 use files::{Change, Content, Files, Found};
 use settle::Burst;
 use watch::Watcher;
@@ -50,6 +54,10 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     /// Whether what guards access or trust and is not enforced is let through.
     pub(crate) allow_unenforced_security: bool,
+    /// Whom DNS is asked from.
+    pub(crate) resolving: Resolving,
+    /// Limits of the process.
+    pub(crate) limits: Limits,
     /// What the process counts as a whole.
     pub(crate) process: Arc<ProcessShared>,
     /// Which listeners there are besides.
@@ -66,7 +74,11 @@ pub(crate) struct Control {
     store: Store,
     /// What there is to say about files, not about what is in them.
     about_files: AboutFiles,
+    /// What there is to say, but for what DNS does not tell, and how much of it was refused.
+    findings: (Vec<Finding>, usize),
     resources: Resources,
+    /// The endpoints that DNS tells.
+    dns: Dns,
     builder: Builder,
     publisher: Publisher,
     status: Arc<Status>,
@@ -80,12 +92,19 @@ pub(crate) struct Control {
 
 impl Control {
     /// Has read nothing yet.
-    pub(crate) fn new(settings: Settings, publisher: Publisher, status: Arc<Status>) -> Control {
+    pub(crate) fn new(
+        settings: Settings,
+        publisher: Publisher,
+        status: Arc<Status>,
+        registry: &Arc<Registry>,
+    ) -> Control {
         Control {
             files: Files::new(settings.places.clone()),
             watcher: Watcher::new(),
             store: Store::new().of_revision(&settings.workload.revision),
             about_files: AboutFiles::default(),
+            findings: Default::default(),
+            dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
             resources: Resources::default(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
@@ -103,6 +122,7 @@ impl Control {
             let wake = self.burst.map_or(self.again, Burst::over);
             tokio::select! {
                 () = self.watcher.changed() => self.burst = Some(Burst::with(self.burst, time::now())),
+                () = self.dns.changed() => return self.names_changed(),
                 () = tokio::time::sleep_until(wake.into()) => break,
             }
         }
@@ -135,6 +155,25 @@ impl Control {
         self.status.generations_held(self.publisher.held());
     }
 
+    /// Publishes what DNS told, if that is other endpoints than before.
+    fn names_changed(&mut self) {
+        let Some(last) = self.status.last_published() else { return self.publish() };
+        let assignments = self.dns.assignments(self.resources.clusters.values().map(|cluster| &**cluster));
+        let endpoints = self.resources.apply_endpoints(assignments);
+        self.tell_findings();
+        if !endpoints.is_empty() {
+            let changed = Changed { endpoints, ..Changed::default() };
+            self.publish_resources(&changed, last.proxy.clone(), last.listeners.clone());
+        }
+    }
+
+    /// Says what there is to say now.
+    fn tell_findings(&self) {
+        let (findings, refused) = &self.findings;
+        let findings = findings.iter().cloned().chain(self.dns.findings());
+        self.status.findings(findings.collect(), *refused);
+    }
+
     /// Compiles what holds now, and publishes it if it differs.
     fn publish(&mut self) {
         let mut findings = self.store.findings();
@@ -160,7 +199,14 @@ impl Control {
         };
         let Compiled { mut update, findings: compiled } = compile_as(&objects, &proxy, &request);
         findings.extend(compiled);
-        let names = update.listeners.iter().map(|listener| listener.name.clone()).collect();
+        self.dns.want(&update.clusters);
+        if first && let names @ 1.. = self.dns.awaited_at_start() {
+            let why = format!("DNS has not answered yet for {names} names");
+            self.status.not_published(&why, findings);
+            return;
+        }
+        update.endpoints.extend(self.dns.assignments(&update.clusters));
+        let listeners = update.listeners.iter().map(|listener| listener.name.clone()).collect();
         let fixed = self.settings.static_resources.clone();
         update.listeners.extend(fixed.listeners);
         update.routes.extend(fixed.routes);
@@ -168,24 +214,29 @@ impl Control {
         update.endpoints.extend(fixed.endpoints);
         let changed = self.resources.apply(update);
         // First, so that whoever sees a generation sees what there is to say about it.
-        self.status.findings(findings, self.store.refusals().len() + self.about_files.unreadable.len());
+        let refused = self.store.refusals().len() + self.about_files.unreadable.len();
+        self.findings = (findings, refused);
+        self.tell_findings();
         if first || !changed.is_empty() {
-            let next = self.builder.build(&self.resources, &self.publisher.current());
-            tracing::info!(
-                generation = next.generation,
-                listeners = changed.listeners.len(),
-                routes = changed.routes.len(),
-                clusters = changed.clusters.len(),
-                endpoints = changed.endpoints.len(),
-                "configuration published; the numbers are what changed"
-            );
-            let generation = next.generation;
-            self.publisher.publish(next);
-            self.status.published(
-                generation,
-                Published { resources: self.resources.clone(), proxy, listeners: names, at: time::wall() },
-            );
+            self.publish_resources(&changed, proxy, listeners);
         }
+    }
+
+    /// Makes a generation of what is declared now.
+    fn publish_resources(&mut self, changed: &Changed, proxy: Proxy, listeners: Vec<Arc<str>>) {
+        let next = self.builder.build(&self.resources, &self.publisher.current());
+        tracing::info!(
+            generation = next.generation,
+            listeners = changed.listeners.len(),
+            routes = changed.routes.len(),
+            clusters = changed.clusters.len(),
+            endpoints = changed.endpoints.len(),
+            "configuration published; the numbers are what changed"
+        );
+        let generation = next.generation;
+        self.publisher.publish(next);
+        let resources = self.resources.clone();
+        self.status.published(generation, Published { resources, proxy, listeners, at: time::wall() });
     }
 
     /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it

@@ -53,9 +53,9 @@ impl Builder {
         previous: &Snapshot,
     ) -> Arc<Cluster> {
         let assignment = match declared.discovery {
-            config::DiscoveryType::Eds => resources.endpoints.get(&declared.name),
-            // Nobody asks DNS yet: such a cluster has no endpoints.
-            config::DiscoveryType::StrictDns(_) | config::DiscoveryType::LogicalDns(_) => None,
+            config::DiscoveryType::Eds
+            | config::DiscoveryType::StrictDns(_)
+            | config::DiscoveryType::LogicalDns(_) => resources.endpoints.get(&declared.name),
             config::DiscoveryType::OriginalDst | config::DiscoveryType::Static => None,
         };
         let known = previous.clusters.get(&declared.name);

@@ -80,6 +80,12 @@ pub(crate) enum Family {
     EjectionsActive,
     /// Choices among all endpoints of a priority because too few are healthy.
     Panics,
+    /// Times that DNS was asked for a name of a cluster.
+    NameAttempts,
+    /// Times that it answered.
+    NameSuccesses,
+    /// Times that it did not.
+    NameFailures,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
     /// Times that the agent was asked for metrics.
@@ -157,7 +163,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 48] = [
+    pub(crate) const ALL: [Family; 51] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -193,6 +199,9 @@ impl Family {
         Family::EjectionsOverflow,
         Family::EjectionsActive,
         Family::Panics,
+        Family::NameAttempts,
+        Family::NameSuccesses,
+        Family::NameFailures,
         Family::AccessLogDropped,
         Family::AgentScrapes,
         Family::AgentScrapeFailures,
@@ -399,6 +408,24 @@ impl Family {
             Family::Panics => of(
                 "envoy_cluster_lb_healthy_panic",
                 "Choices among all endpoints, healthy or not, because too few are healthy.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::NameAttempts => of(
+                "envoy_cluster_update_attempt",
+                "Times that DNS was asked for a name of the cluster.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::NameSuccesses => of(
+                "envoy_cluster_update_success",
+                "Times that DNS answered, be it that there is no such name.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::NameFailures => of(
+                "envoy_cluster_update_failure",
+                "Times that DNS did not answer; the addresses told last stay.",
                 Kind::Counter,
                 &[CLUSTER],
             ),

@@ -20,7 +20,7 @@ use std::time::Duration;
 use config::compile::{ExplicitListener, ListenTarget};
 use tokio::task::LocalSet;
 
-use crate::app::{self, Running, Settings, Workload};
+use crate::app::{self, Resolving, Running, Settings, Workload};
 use backends::Backends;
 use client::{Client, Load};
 
@@ -142,6 +142,7 @@ impl Demo {
             workers: 0,
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
+            resolving: Resolving::default(),
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),

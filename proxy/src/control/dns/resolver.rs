@@ -1,0 +1,135 @@
+//! Asking DNS, as the pod's resolver configuration says.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::DnsFamily;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::{MAX_TTL, Resolver, TokioResolver, system_conf};
+
+use super::names::{Answer, Key};
+
+/// Time after which an answer is not waited for any longer, whatever `resolv.conf` says of timeouts and attempts.
+const LOOKUP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Names that are written on this machine.
+const HOSTS_FILE: &str = "/etc/hosts";
+
+/// Whom DNS is asked from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolving {
+    /// The file with servers, search domains and options.
+    pub resolv_conf: PathBuf,
+    /// Servers to ask instead of those in that file; none for those.
+    pub servers: Vec<SocketAddr>,
+}
+
+impl Default for Resolving {
+    fn default() -> Resolving {
+        Resolving { resolv_conf: "/etc/resolv.conf".into(), servers: Vec::new() }
+    }
+}
+
+/// Asks; made anew when a file it goes by changes.
+pub(super) struct Asker {
+    resolving: Resolving,
+    files: [Vec<u8>; 2],
+    resolver: Result<TokioResolver, String>,
+}
+
+impl Asker {
+    /// Has read nothing yet.
+    pub(super) fn new(resolving: Resolving) -> Asker {
+        let resolver = build(&resolving, &[]);
+        Asker { resolving, files: [Vec::new(), Vec::new()], resolver }
+    }
+
+    /// What to ask with now, or why there is nothing.
+    pub(super) fn resolver(&mut self) -> Result<TokioResolver, String> {
+        let read = |path: &Path| fs::read(path).unwrap_or_default();
+        let files = [read(&self.resolving.resolv_conf), read(Path::new(HOSTS_FILE))];
+        if files != self.files {
+            self.resolver = build(&self.resolving, &files[0]);
+            self.files = files;
+        }
+        self.resolver.clone()
+    }
+}
+
+fn build(resolving: &Resolving, resolv_conf: &[u8]) -> Result<TokioResolver, String> {
+    let file = resolving.resolv_conf.display();
+    let read = system_conf::parse_resolv_conf(resolv_conf);
+    let (mut config, mut options) = match read {
+        Ok(read) => read,
+        Err(_) if !resolving.servers.is_empty() => (ResolverConfig::default(), ResolverOpts::default()),
+        Err(error) => return Err(format!("{file}: {error}")),
+    };
+    if !resolving.servers.is_empty() {
+        config.name_servers = resolving.servers.iter().copied().map(server).collect();
+    }
+    // The answers are kept elsewhere.
+    options.cache_size = 0;
+    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+    options.num_concurrent_reqs = 1;
+    let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
+    builder.build().map_err(|error| format!("{file}: {error}"))
+}
+
+fn server(address: SocketAddr) -> NameServerConfig {
+    let by = |protocol: ProtocolConfig| {
+        let mut connection = ConnectionConfig::new(protocol);
+        connection.port = address.port();
+        connection
+    };
+    NameServerConfig::new(address.ip(), true, vec![by(ProtocolConfig::Udp), by(ProtocolConfig::Tcp)])
+}
+
+/// Asks for the addresses of a name, of which at most `most` are taken.
+pub(super) async fn ask(resolver: Result<TokioResolver, String>, key: Key, most: usize) -> Answer {
+    let resolver = match resolver {
+        Ok(resolver) => resolver,
+        Err(why) => return Answer::Failed(why),
+    };
+    let types: &[RecordType] = match key.family {
+        DnsFamily::V4Only => &[RecordType::A],
+        DnsFamily::V6Only => &[RecordType::AAAA],
+        DnsFamily::All => &[RecordType::A, RecordType::AAAA],
+    };
+    let (mut addresses, mut ttl, mut none, mut failure) = (Vec::new(), None, "it has no address", None);
+    for record_type in types {
+        resolver.clear_lookup_cache(&*key.host, *record_type);
+        let lookup = tokio::time::timeout(LOOKUP_TIME_MAX, resolver.lookup(&*key.host, *record_type)).await;
+        match lookup.unwrap_or(Err(NetError::Timeout)) {
+            Ok(lookup) => {
+                let records = lookup.answers();
+                addresses.extend(records.iter().filter_map(|record| record.data.ip_addr()));
+                // What is written in the hosts file has the longest time to live there is.
+                let shortest = records.iter().map(|record| record.ttl).filter(|ttl| *ttl < MAX_TTL).min();
+                ttl = [ttl, shortest].into_iter().flatten().min();
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(no))) => {
+                if no.response_code == ResponseCode::NXDomain {
+                    none = "there is no such name";
+                }
+            }
+            Err(error) => failure = Some(error.to_string()),
+        }
+    }
+    addresses.truncate(most);
+    match failure {
+        _ if !addresses.is_empty() => {
+            Answer::Addresses(addresses, ttl.map(|ttl| Duration::from_secs(ttl.into())))
+        }
+        Some(why) => Answer::Failed(why),
+        None => Answer::None(none),
+    }
+}
