@@ -1,0 +1,296 @@
+//! How each metric is shown: its name, what it counts, its labels.
+
+use super::{Declaration, Family, Kind, REQUEST_LABELS, TCP_LABELS};
+
+const MANAGER: &str = "http_conn_manager_prefix";
+/// Label of a listener, by its address.
+const LISTENER: &str = "envoy_listener_address";
+const CLUSTER: &str = "cluster_name";
+
+impl Family {
+    /// How it is shown.
+    pub(crate) fn declaration(self) -> Declaration {
+        let of = |name, help, kind, labels| Declaration { name, help, kind, labels };
+        match self {
+            Family::Requests => of("istio_requests_total", "Requests.", Kind::Counter, &REQUEST_LABELS),
+            Family::RequestDuration => of(
+                "istio_request_duration_milliseconds",
+                "Time from the first byte of a request to the last of its response.",
+                Kind::Histogram,
+                &REQUEST_LABELS,
+            ),
+            Family::TcpOpened => of(
+                "istio_tcp_connections_opened_total",
+                "Connections passed on that began.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpClosed => of(
+                "istio_tcp_connections_closed_total",
+                "Connections passed on that ended.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpSent => of(
+                "istio_tcp_sent_bytes_total",
+                "Bytes passed on from upstreams to clients.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpReceived => of(
+                "istio_tcp_received_bytes_total",
+                "Bytes passed on from clients to upstreams.",
+                Kind::Counter,
+                &TCP_LABELS,
+            ),
+            Family::TcpConnections => of(
+                "envoy_tcp_downstream_cx_total",
+                "Client connections passed on.",
+                Kind::Counter,
+                &["envoy_tcp_prefix"],
+            ),
+            Family::NoFilterChain => of(
+                "envoy_listener_no_filter_chain_match",
+                "Client connections closed because no filter chain is for them.",
+                Kind::Counter,
+                &[LISTENER],
+            ),
+            Family::DetectionTimeout => of(
+                "envoy_listener_downstream_pre_cx_timeout",
+                "Client connections that said too little for too long to tell what they speak.",
+                Kind::Counter,
+                &[LISTENER],
+            ),
+            Family::DownstreamConnections => of(
+                "envoy_http_downstream_cx_total",
+                "Client connections accepted.",
+                Kind::Counter,
+                &[MANAGER],
+            ),
+            Family::DownstreamConnectionsActive => {
+                of("envoy_http_downstream_cx_active", "Client connections open.", Kind::Gauge, &[MANAGER])
+            }
+            Family::DownstreamProtocolErrors => of(
+                "envoy_http_downstream_cx_protocol_error",
+                "Client connections closed because they did not speak HTTP.",
+                Kind::Counter,
+                &[MANAGER],
+            ),
+            Family::LimitReached => of(
+                "weft_limit_reached_total",
+                "Times a limit of the process was met: a connection closed, a request refused, or a body not kept for a retry.",
+                Kind::Counter,
+                &["limit"],
+            ),
+            Family::WorkerConnections => of(
+                "weft_worker_connections",
+                "Client connections open, by the worker that serves them.",
+                Kind::Gauge,
+                &["worker"],
+            ),
+            Family::Overloaded => of(
+                "weft_overloaded",
+                "1 while connections and requests are refused because the process uses too much memory.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::UpstreamConnections => {
+                of("envoy_cluster_upstream_cx_total", "Upstream connections made.", Kind::Counter, &[CLUSTER])
+            }
+            Family::UpstreamConnectionsActive => {
+                of("envoy_cluster_upstream_cx_active", "Upstream connections open.", Kind::Gauge, &[CLUSTER])
+            }
+            Family::UpstreamConnectFailures => of(
+                "envoy_cluster_upstream_cx_connect_fail",
+                "Upstream connections that could not be made.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamConnectionsOverflow => of(
+                "envoy_cluster_upstream_cx_overflow",
+                "Times a connection was wanted and the limit of connections was reached.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamPending => of(
+                "envoy_cluster_upstream_rq_pending_active",
+                "Requests waiting for a connection.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::UpstreamPendingOverflow => of(
+                "envoy_cluster_upstream_rq_pending_overflow",
+                "Requests refused because too many wait for a connection.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamRequestsOverflow => of(
+                "envoy_cluster_upstream_rq_active_overflow",
+                "Requests refused because too many are in flight.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamRetries => {
+                of("envoy_cluster_upstream_rq_retry", "Attempts after the first.", Kind::Counter, &[CLUSTER])
+            }
+            Family::UpstreamReplays => of(
+                "weft_upstream_replays_total",
+                "Requests sent again, without counting as a retry, because the upstream had refused them unseen.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamRetriesOverflow => of(
+                "envoy_cluster_upstream_rq_retry_overflow",
+                "Retries not made because too many are in flight.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::PendingOverflow => of(
+                "weft_pending_requests_overflow_total",
+                "Requests refused because too many of the process wait for a connection.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::ReplayBytes => {
+                of("weft_replay_bytes", "Bytes of requests kept for a retry.", Kind::Gauge, &[])
+            }
+            Family::RemainingConnections => of(
+                "envoy_cluster_circuit_breakers_default_remaining_cx",
+                "Connections there may still be.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::RemainingPending => of(
+                "envoy_cluster_circuit_breakers_default_remaining_pending",
+                "Requests that may still wait for a connection.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::RemainingRequests => of(
+                "envoy_cluster_circuit_breakers_default_remaining_rq",
+                "Requests that may still be in flight.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::RemainingRetries => of(
+                "envoy_cluster_circuit_breakers_default_remaining_retries",
+                "Retries that may still be in flight.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::Ejections => of(
+                "envoy_cluster_outlier_detection_ejections_enforced_total",
+                "Endpoints ejected by outlier detection.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::EjectionsOverflow => of(
+                "envoy_cluster_outlier_detection_ejections_overflow",
+                "Endpoints not ejected because too many are.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::EjectionsActive => of(
+                "envoy_cluster_outlier_detection_ejections_active",
+                "Endpoints that are ejected.",
+                Kind::Gauge,
+                &[CLUSTER],
+            ),
+            Family::Panics => of(
+                "envoy_cluster_lb_healthy_panic",
+                "Choices among all endpoints, healthy or not, because too few are healthy.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::NameAttempts => of(
+                "envoy_cluster_update_attempt",
+                "Times that DNS was asked for a name of the cluster.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::NameSuccesses => of(
+                "envoy_cluster_update_success",
+                "Times that DNS answered, be it that there is no such name.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::NameFailures => of(
+                "envoy_cluster_update_failure",
+                "Times that DNS did not answer; the addresses told last stay.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::AccessLogDropped => of(
+                "weft_access_log_dropped_lines_total",
+                "Access log lines lost because the writer could not keep up.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::AgentScrapes => of(
+                "istio_agent_scrapes_total",
+                "Times that the agent was asked for metrics.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::AgentScrapeFailures => of(
+                "istio_agent_scrape_failures_total",
+                "Times that a part of the metrics could not be had when the agent was asked for them.",
+                Kind::Counter,
+                &["type"],
+            ),
+            Family::Build => of("istio_build", "The build.", Kind::Gauge, &["component", "tag"]),
+            Family::ConfigGeneration => of(
+                "weft_config_generation",
+                "Number of the configuration generation that is served.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::ConfigRefused => {
+                of("weft_config_refused_objects", "Objects that are refused now.", Kind::Gauge, &[])
+            }
+            Family::ConfigRefusals => of(
+                "weft_config_refusals_total",
+                "Errors found in the configuration since the start, each when it came up.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::ConfigFindings => of(
+                "weft_config_findings",
+                "Findings about the configuration now.",
+                Kind::Gauge,
+                &["severity"],
+            ),
+            Family::ConfigPublished => of(
+                "weft_config_published_timestamp_seconds",
+                "When the generation that is served was published; its age is time() minus this.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::ConfigGenerationsHeld => of(
+                "weft_config_generations_held",
+                "Replaced generations that something still holds.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::UnenforcedSecurity => of(
+                "weft_unenforced_security",
+                "1 when --allow-unenforced-security lets through what guards access or trust.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::TlsEndpoints => of(
+                "weft_tls_not_enforced_endpoints",
+                "Endpoints that ask for TLS, which weft cannot speak yet: requests to them are answered 503, or sent in \
+                 plain text where weft_unenforced_security is 1.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::SeriesOverflow => of(
+                "weft_metrics_series_overflow_total",
+                "Label sets folded into `overflow` because there are too many.",
+                Kind::Counter,
+                &[],
+            ),
+        }
+    }
+}
