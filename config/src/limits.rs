@@ -119,6 +119,10 @@ limits! {
     dns_addresses_max = 1_000, 1;
     /// Time that the start waits for the first answers of DNS; Envoy waits until all came or failed. 0 does not wait.
     dns_start_wait_max_ms = 100, 0;
+    /// Questions to the DNS proxy that wait for the answer of somebody else; one more is answered SERVFAIL.
+    dns_forwards_max = 1_024, 1;
+    /// Connections to the DNS proxy; one more is closed.
+    dns_connections_max = 256, 1;
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::admin::DrainListeners;
+use crate::agent::dns;
 use crate::control::{self, Control, Place, Status, WorkerCount};
 pub use crate::control::{Cpu, Environment, Quota, Resolving, Workload};
 use crate::engine::labels::Identity;
@@ -77,6 +78,8 @@ pub struct Settings {
     pub drain_time: Duration,
     /// Whom DNS is asked from.
     pub resolving: Resolving,
+    /// Port of loopback where names are answered; 0 takes a free one, `None` answers none.
+    pub dns_port: Option<u16>,
     /// Limits of the process.
     pub limits: Limits,
     /// The process's own log; `None` where that is not weft's.
@@ -96,6 +99,8 @@ pub struct Bound {
     pub agent: Option<SocketAddr>,
     /// The port of metrics, if there is one.
     pub prometheus: Option<SocketAddr>,
+    /// Where names are answered, if they are.
+    pub dns: Option<SocketAddr>,
     /// The listeners: those that were asked for, in this order, and then those of the configuration by name.
     pub listeners: Vec<SocketAddr>,
 }
@@ -133,7 +138,13 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let sockets =
         settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
     let sockets_of_pages = PageSockets::bind(console_socket, &settings)?;
-    let bound = sockets_of_pages.bound(admin)?;
+    let dns = settings.dns_port.map(|port| {
+        dns::Sockets::bind(port).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot answer names on port {port} of loopback: {error}"))
+        })
+    });
+    let dns = dns.transpose()?;
+    let bound = Bound { dns: dns.as_ref().map(dns::Sockets::address), ..sockets_of_pages.bound(admin)? };
     let (commands, received) = mpsc::unbounded_channel();
     let (tell_ready, ready) = watch::channel(None);
     let (tell_ended, ended) = oneshot::channel();
@@ -142,6 +153,11 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let registry = Registry::new();
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
+    let answering = dns.map(|sockets| {
+        let (resolving, limits) = (&settings.resolving, &settings.limits);
+        dns::Answering::start(sockets, resolving, limits, status.clone(), registry.clone())
+    });
+    let answering = answering.transpose()?;
     let pages = pages::serve(sockets_of_pages, &settings, &status, &registry, &publisher, &commands)?;
     let (started, tell) = (bound.clone(), tell_ready);
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
@@ -157,7 +173,7 @@ pub fn start(settings: Settings) -> io::Result<Running> {
         };
         let told = LocalSet::new().block_on(&runtime, app.run(publisher));
         // They answer to the end: that it drains, above all.
-        drop(pages);
+        drop((pages, answering));
         // Nobody may be waiting.
         let _ = tell_ended.send(told);
     })?;
@@ -173,6 +189,11 @@ impl Running {
     /// The health port, if there is one.
     pub fn health(&self) -> Option<SocketAddr> {
         self.bound.health
+    }
+
+    /// Where names are answered, if they are.
+    pub fn dns(&self) -> Option<SocketAddr> {
+        self.bound.dns
     }
 
     /// Waits until it is ready; `None` when it ended before.

@@ -12,6 +12,7 @@ mod breakers;
 mod churn;
 mod destinations;
 mod dns;
+mod dns_proxy;
 mod ends;
 mod generations;
 mod grpc;

@@ -50,6 +50,7 @@ impl TestProxy {
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
             resolving: app::Resolving::default(),
+            dns_port: None,
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),
@@ -73,6 +74,11 @@ impl TestProxy {
         let port = self.bound.health.expect("there is a health port").port();
         // It listens on all addresses.
         SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Where names are answered, where `dns_port` is set.
+    pub fn dns(&self) -> SocketAddr {
+        self.bound.dns.expect("names are answered")
     }
 
     /// A page of the admin console.
@@ -204,6 +210,7 @@ impl Start {
             health: running.health(),
             agent: None,
             prometheus: None,
+            dns: running.dns(),
             listeners: Vec::new(),
         };
         TestProxy { mesh: self.mesh, running, bound }

@@ -39,6 +39,7 @@ mod listeners;
 mod locality;
 mod managers;
 mod matchers;
+mod name_table;
 mod outbound;
 mod outlier;
 mod peer_authentication;
@@ -71,7 +72,7 @@ pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective
 use crate::finding::Finding;
 use crate::mesh::MeshConfig;
 use crate::objects::{Metadata, Objects};
-use crate::resource::Update;
+use crate::resource::{NameTable, Update};
 
 /// Istio's root namespace when the mesh does not say another.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
@@ -132,6 +133,8 @@ pub struct Compiled {
     pub update: Update,
     /// What it noticed that only shows when all objects are seen together for this proxy.
     pub findings: Vec<Finding>,
+    /// What the DNS proxy answers.
+    pub names: NameTable,
 }
 
 /// What every step needs.
@@ -218,9 +221,11 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
         }
     }
     let routes = tables.configurations.into_values().collect();
+    let names = name_table::name_table(&scope, &registry, &endpoints);
 
     let (clusters, endpoints) = clusters.into_sorted();
-    Compiled { update: Update { listeners, routes, clusters, endpoints }, findings: findings.into_vec() }
+    let update = Update { listeners, routes, clusters, endpoints };
+    Compiled { update, findings: findings.into_vec(), names }
 }
 
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.

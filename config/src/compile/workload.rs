@@ -70,6 +70,8 @@ pub(super) struct Instance<'a> {
     pub(super) locality: Locality,
     /// Its share among the endpoints of its locality.
     pub(super) weight: u32,
+    /// Host name and subdomain that DNS knows it by.
+    pub(super) host_name: Option<(&'a str, &'a str)>,
     /// With the TLS mode that its label says, whatever it is.
     labelled: Arc<EndpointMetadata>,
     /// Without TLS mode.
@@ -82,7 +84,9 @@ impl<'a> Instance<'a> {
         let mode = labels.get(TLS_MODE).map_or("", String::as_str);
         let (labelled, plain) = metadata_of(workload(&pod.metadata, cluster_id), mode);
         let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
-        Instance { labels, node, cluster_id, locality, weight: 1, labelled, plain }
+        let told = |name: &'a Option<String>| name.as_deref().filter(|name| !name.is_empty());
+        let host_name = told(&pod.spec.spec.hostname).zip(told(&pod.spec.spec.subdomain));
+        Instance { labels, node, cluster_id, locality, weight: 1, host_name, labelled, plain }
     }
 
     /// An endpoint that is written; `name` is what its workload is called. One with a service account has a sidecar,
@@ -105,6 +109,7 @@ impl<'a> Instance<'a> {
             cluster_id,
             locality: locality_of(told, '/'),
             weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
+            host_name: None,
             labelled,
             plain,
         }

@@ -147,6 +147,10 @@ pub struct PodSpec {
     pub service_account_name: Option<String>,
     /// Node it runs on.
     pub node_name: Option<String>,
+    /// Its name within its subdomain.
+    pub hostname: Option<String>,
+    /// Name of the headless service that its host name belongs to.
+    pub subdomain: Option<String>,
     /// What runs in it.
     pub containers: Vec<Container>,
 }

@@ -13,6 +13,7 @@ pub mod format;
 mod http_connection_manager;
 mod listener;
 mod matcher;
+mod name_table;
 mod resources;
 mod route;
 mod tcp_proxy;
@@ -36,6 +37,7 @@ pub use listener::{
 pub use matcher::{
     HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, QueryParameterMatcher, RouteMatch, StringMatch,
 };
+pub use name_table::{KubernetesName, NameInfo, NameTable};
 pub use resources::{Changed, Resources, Update};
 pub use route::{
     Destinations, DirectResponse, Forward, HeaderAppendAction, HeaderMutations, HeaderToAdd, HostRewrite,

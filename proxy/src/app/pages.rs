@@ -64,6 +64,7 @@ impl PageSockets {
             health: address(&self.health)?,
             agent: address(&self.agent)?,
             prometheus: address(&self.prometheus)?,
+            dns: None,
             listeners: Vec::new(),
         })
     }

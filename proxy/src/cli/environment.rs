@@ -50,6 +50,12 @@ pub(super) fn metadata(variables: &Variables) -> BTreeMap<String, String> {
     metadata
 }
 
+/// Whether the pod's questions for names are caught, and so to be answered (`ISTIO_META_DNS_CAPTURE`).
+pub(super) fn captures_dns(variables: &Variables) -> bool {
+    let told = variables.get("ISTIO_META_DNS_CAPTURE");
+    told.is_some_and(|told| ["1", "t", "T", "TRUE", "true", "True"].contains(&told.as_str()))
+}
+
 /// The entries of a JSON object; what is no text is JSON.
 fn json_object(name: &str, text: &str) -> BTreeMap<String, String> {
     match serde_json::from_str::<BTreeMap<String, Value>>(text) {
@@ -164,6 +170,18 @@ mod tests {
         check(&[("ISTIO_META_A", "x"), ("ISTIO_METAJSON_ANY", r#"{"A": "y"}"#)], &[("A", "y")]);
         check(&[("ISTIO_METAJSON_ANY", "[1]"), ("ISTIO_META_A", "x")], &[("A", "x")]);
         check(&[("ISTIO_METAJSON_LABELS", r#"{"app": "web"}"#)], &[]);
+    }
+
+    #[test]
+    fn whether_questions_for_names_are_caught() {
+        let check = |told: &str, expected: bool| {
+            assert_eq!(captures_dns(&pairs(&[("ISTIO_META_DNS_CAPTURE", told)])), expected, "{told}");
+        };
+        check("true", true);
+        check("1", true);
+        check("false", false);
+        check("", false);
+        assert!(!captures_dns(&Variables::new()));
     }
 
     #[test]

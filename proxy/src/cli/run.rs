@@ -117,6 +117,12 @@ pub(super) struct Arguments {
     #[arg(long = "resolver", value_name = "ADDRESS")]
     resolvers: Vec<SocketAddr>,
 
+    /// Port of loopback where names are answered, over UDP and TCP: those of the mesh from the configuration, all others
+    /// by the servers of the resolver configuration. Istio's is 15053, and so it is when ISTIO_META_DNS_CAPTURE is true;
+    /// none else, 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    dns_port: Option<u16>,
+
     /// Send in plain text what asks for TLS, instead of answering 503.
     #[arg(long)]
     allow_unenforced_security: bool,
@@ -143,6 +149,8 @@ impl From<ModeArgument> for Mode {
         }
     }
 }
+/// Where names are answered when the pod says that questions for them are caught.
+const DNS_PORT: u16 = 15_053;
 
 /// Most workers that are started.
 const WORKERS_MAX: i64 = 1024;
@@ -261,6 +269,7 @@ impl Arguments {
             allow_unenforced_security: self.allow_unenforced_security,
             drain_time: Duration::from_secs(self.drain_time_s.into()),
             resolving: Resolving { resolv_conf: self.resolv_conf.clone(), servers: self.resolvers.clone() },
+            dns_port: self.dns_port.or_else(|| environment::captures_dns(&variables).then_some(DNS_PORT)),
             limits: self.limits(),
             static_resources: config::Update::default(),
             logging: Some(logging.clone()),
@@ -377,6 +386,9 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
             tracing::info!(%address, "{what}");
         }
     }
+    if let Some(dns) = bound.dns {
+        tracing::info!(address = %dns, "answering names");
+    }
     tracing::info!(admin = %bound.admin, "ready");
     let Some(file) = ready_file else { return Ok(()) };
     let listeners: Vec<_> = listeners
@@ -387,6 +399,9 @@ fn announce(bound: &Bound, targets: &[ListenTarget], ready_file: Option<&Path>) 
     if let Some(told) = told.as_object_mut() {
         let there = pages.iter().filter_map(|(name, _, address)| Some((name, (*address)?)));
         told.extend(there.map(|(name, address)| ((*name).to_owned(), json!(address.to_string()))));
+    }
+    if let (Some(dns), Some(told)) = (bound.dns, told.as_object_mut()) {
+        told.insert("dns".to_owned(), json!(dns.to_string()));
     }
     let text = told.to_string();
     // Whoever waits for the file sees it whole or not at all.

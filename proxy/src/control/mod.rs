@@ -20,7 +20,7 @@ use config::compile::{Compiled, ExplicitListener, Mode, Proxy, Request, compile_
 use config::finding::{Finding, Severity, code};
 use config::objects::Objects;
 use config::store::Store;
-use config::{Changed, Limits, Resources, validate};
+use config::{Changed, Limits, NameTable, Resources, validate};
 
 pub(crate) use check::check;
 pub use dns::Resolving;
@@ -77,6 +77,8 @@ pub(crate) struct Control {
     /// What there is to say, but for what DNS does not tell, and how much of it was refused.
     findings: (Vec<Finding>, usize),
     resources: Resources,
+    /// What the DNS proxy answers.
+    names: Arc<NameTable>,
     /// The endpoints that DNS tells.
     dns: Dns,
     builder: Builder,
@@ -104,6 +106,7 @@ impl Control {
             store: Store::new().of_revision(&settings.workload.revision),
             about_files: AboutFiles::default(),
             findings: Default::default(),
+            names: Arc::default(),
             dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
             resources: Resources::default(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
@@ -197,7 +200,7 @@ impl Control {
             mode: self.settings.mode,
             allow_unenforced_security: self.settings.allow_unenforced_security,
         };
-        let Compiled { mut update, findings: compiled } = compile_as(&objects, &proxy, &request);
+        let Compiled { mut update, findings: compiled, names: told } = compile_as(&objects, &proxy, &request);
         findings.extend(compiled);
         self.dns.want(&update.clusters);
         if first && let names @ 1.. = self.dns.awaited_at_start() {
@@ -212,12 +215,16 @@ impl Control {
         update.routes.extend(fixed.routes);
         update.clusters.extend(fixed.clusters);
         update.endpoints.extend(fixed.endpoints);
+        let same_names = *self.names == told;
+        if !same_names {
+            self.names = Arc::new(told);
+        }
         let changed = self.resources.apply(update);
         // First, so that whoever sees a generation sees what there is to say about it.
         let refused = self.store.refusals().len() + self.about_files.unreadable.len();
         self.findings = (findings, refused);
         self.tell_findings();
-        if first || !changed.is_empty() {
+        if first || !changed.is_empty() || !same_names {
             self.publish_resources(&changed, proxy, listeners);
         }
     }
@@ -235,8 +242,8 @@ impl Control {
         );
         let generation = next.generation;
         self.publisher.publish(next);
-        let resources = self.resources.clone();
-        self.status.published(generation, Published { resources, proxy, listeners, at: time::wall() });
+        let (resources, names) = (self.resources.clone(), self.names.clone());
+        self.status.published(generation, Published { resources, names, proxy, listeners, at: time::wall() });
     }
 
     /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use config::Resources;
 use config::compile::{Concurrency, Proxy};
 use config::finding::{Finding, Severity};
+use config::{NameTable, Resources};
 
 use super::workers::WorkerCount;
 use crate::health::Health;
@@ -69,6 +69,8 @@ impl State {
 pub(crate) struct Published {
     /// What it was made from.
     pub(crate) resources: Resources,
+    /// What the DNS proxy answers; the same as before where that did not change.
+    pub(crate) names: Arc<NameTable>,
     /// For whom.
     pub(crate) proxy: Proxy,
     /// Names of the listeners, in the order they were asked for.

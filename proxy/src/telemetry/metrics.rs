@@ -87,6 +87,12 @@ pub(crate) enum Family {
     NameSuccesses,
     /// Times that it did not.
     NameFailures,
+    /// Questions that the DNS proxy was asked.
+    DnsQuestions,
+    /// Those of them that somebody else was asked.
+    DnsForwarded,
+    /// Those of them that nobody answered.
+    DnsForwardFailures,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
     /// Times that the agent was asked for metrics.
@@ -164,7 +170,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 51] = [
+    pub(crate) const ALL: [Family; 54] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -203,6 +209,9 @@ impl Family {
         Family::NameAttempts,
         Family::NameSuccesses,
         Family::NameFailures,
+        Family::DnsQuestions,
+        Family::DnsForwarded,
+        Family::DnsForwardFailures,
         Family::AccessLogDropped,
         Family::AgentScrapes,
         Family::AgentScrapeFailures,

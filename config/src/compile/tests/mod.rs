@@ -7,6 +7,7 @@ mod gateway;
 mod inbound;
 mod listeners;
 pub(super) mod mesh;
+mod name_table;
 mod outbound;
 mod outlier;
 mod routes;

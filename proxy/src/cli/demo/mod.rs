@@ -143,6 +143,7 @@ impl Demo {
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
             resolving: Resolving::default(),
+            dns_port: None,
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),

@@ -20,6 +20,9 @@ use super::names::{Answer, Key};
 /// Time after which an answer is not waited for any longer, whatever `resolv.conf` says of timeouts and attempts.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Where servers listen whose port nobody tells.
+const DNS_PORT: u16 = 53;
+
 /// Names that are written on this machine.
 const HOSTS_FILE: &str = "/etc/hosts";
 
@@ -35,6 +38,28 @@ pub struct Resolving {
 impl Default for Resolving {
     fn default() -> Resolving {
         Resolving { resolv_conf: "/etc/resolv.conf".into(), servers: Vec::new() }
+    }
+}
+
+impl Resolving {
+    /// The servers to ask, and the first search domain.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read and no server is told otherwise.
+    pub(crate) fn read(&self) -> Result<(Vec<SocketAddr>, Option<String>), String> {
+        let file = self.resolv_conf.display();
+        let text = fs::read(&self.resolv_conf).unwrap_or_default();
+        let config = match system_conf::parse_resolv_conf(text) {
+            Ok((config, _)) => config,
+            Err(_) if !self.servers.is_empty() => ResolverConfig::default(),
+            Err(error) => return Err(format!("{file}: {error}")),
+        };
+        let servers = match &self.servers[..] {
+            [] => config.name_servers.iter().map(|server| (server.ip, DNS_PORT).into()).collect(),
+            told => told.to_vec(),
+        };
+        Ok((servers, config.search.first().map(|search| search.to_ascii())))
     }
 }
 

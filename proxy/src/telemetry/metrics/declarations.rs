@@ -220,6 +220,24 @@ impl Family {
                 Kind::Counter,
                 &[CLUSTER],
             ),
+            Family::DnsQuestions => of(
+                "istio_agent_dns_requests_total",
+                "Questions that the DNS proxy was asked.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::DnsForwarded => of(
+                "istio_agent_dns_upstream_requests_total",
+                "Questions for names that are not of the mesh, which another server was asked.",
+                Kind::Counter,
+                &[],
+            ),
+            Family::DnsForwardFailures => of(
+                "istio_agent_dns_upstream_failures_total",
+                "Questions that no other server answered.",
+                Kind::Counter,
+                &[],
+            ),
             Family::AccessLogDropped => of(
                 "weft_access_log_dropped_lines_total",
                 "Access log lines lost because the writer could not keep up.",

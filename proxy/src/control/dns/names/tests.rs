@@ -1,3 +1,5 @@
+//! When names are asked for, and what stays.
+
 use super::*;
 use crate::time;
 
