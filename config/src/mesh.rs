@@ -67,6 +67,8 @@ pub struct MeshConfig {
 pub struct ProxyConfig {
     /// Number of workers; 0 means one per core.
     pub concurrency: Option<i32>,
+    /// How long a proxy that is told to end goes on for clients that have not heard of it yet; 5 s when not given.
+    pub termination_drain_duration: Option<GoDuration>,
     /// Metadata added to the node's, such as `ISTIO_META_HTTP10`.
     pub proxy_metadata: BTreeMap<String, String>,
 }

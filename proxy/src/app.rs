@@ -2,6 +2,7 @@
 
 mod pages;
 mod sockets;
+mod termination;
 mod workers;
 
 use std::io;
@@ -22,7 +23,7 @@ use crate::control::{self, Control, Place, Status, WorkerCount};
 pub use crate::control::{Cpu, Environment, Quota, Resolving, Workload};
 use crate::engine::labels::Identity;
 use crate::engine::{ProcessWide, Telemetry};
-use crate::listener::{Handover, Loads, Meant, Socket};
+use crate::listener::{Handover, Loads, Socket};
 use crate::overload::{self, Overload};
 use crate::snapshot::{ProcessShared, Publisher, Reader};
 use crate::telemetry::Registry;
@@ -36,16 +37,12 @@ pub use config::compile::GivenConfig;
 pub use pages::Agent;
 use pages::PageSockets;
 use sockets::Sockets;
+use termination::Rule;
+pub use termination::Termination;
 use workers::Workers;
-
-/// How long a proxy that drains waits for its requests (Istio's `terminationDrainDuration`).
-pub const DRAIN_DURATION: Duration = Duration::from_secs(5);
 
 /// How long a graceful drain of listeners lasts when nothing else is said (Istio's `drainDuration`).
 pub const DRAIN_TIME: Duration = Duration::from_secs(45);
-
-/// How often a proxy that drains looks whether it is idle.
-const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a proxy is told at its start.
 #[derive(Debug, Clone)]
@@ -80,6 +77,8 @@ pub struct Settings {
     pub resolving: Resolving,
     /// Port of loopback where names are answered; 0 takes a free one, `None` answers none.
     pub dns_port: Option<u16>,
+    /// How the process ends when it is told to.
+    pub termination: Termination,
     /// Limits of the process.
     pub limits: Limits,
     /// The process's own log; `None` where that is not weft's.
@@ -300,7 +299,7 @@ impl App {
                 }
                 (Some(Command::Drain), Some(workers)) => {
                     status.drain();
-                    self.drain(workers, &mut control).await;
+                    self.drain(workers, &mut control, &reader).await;
                     break;
                 }
                 _ => break,
@@ -399,27 +398,30 @@ impl App {
 }
 
 impl App {
-    /// Answers what is in flight, but for no longer than the drain lasts. Configuration is still followed meanwhile.
-    async fn drain(&mut self, workers: &mut Workers, control: &mut Control) {
-        tracing::info!(connections = workers.loads.total(), "draining");
-        workers.drain(Meant::All);
-        let latest = time::now() + DRAIN_DURATION;
+    /// Goes on for as long as the rule says. Configuration is still followed meanwhile.
+    async fn drain(&mut self, workers: &mut Workers, control: &mut Control, reader: &Reader) {
+        let configured = self.status.termination_drain_duration();
+        let rule = Rule::of(self.settings.mode, &self.settings.termination, configured);
+        tracing::info!(connections = workers.loads.total(), ?rule, "draining");
+        workers.drain(rule.meant(self.settings.mode));
+        let begun = time::now();
+        let mut looks = begun;
         loop {
-            let look = (time::now() + DRAIN_LOOK_INTERVAL).min(latest);
             tokio::select! {
-                () = control.next() => {}
-                () = tokio::time::sleep_until(look.into()) => {}
+                () = control.next() => workers.follow(reader),
+                () = tokio::time::sleep_until(looks.into()) => {}
                 command = self.commands.recv() => match command {
                     Some(Command::Drain) => {}
                     Some(Command::DrainListeners(asked)) => workers.drain_listeners(asked),
                     Some(Command::End) | None => return,
                 },
             }
-            let left = workers.loads.total();
-            if left == 0 || time::now() >= latest {
+            let (now, left) = (time::now(), workers.loads.total());
+            let Some(wait) = rule.wait(now.saturating_duration_since(begun), left) else {
                 tracing::info!(connections = left, "drained");
                 return;
-            }
+            };
+            looks = now + wait;
         }
     }
 }

@@ -10,3 +10,4 @@ mod redirect_traffic;
 mod shop;
 mod sidecar;
 mod swap;
+mod termination;

@@ -51,6 +51,7 @@ impl TestProxy {
             drain_time: app::DRAIN_TIME,
             resolving: app::Resolving::default(),
             dns_port: None,
+            termination: app::Termination::default(),
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),

@@ -2,6 +2,7 @@
 //! `EffectiveProxyConfig`, then the Istio agent's: what the pod itself was given wins over what istiod knows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{ROOT_NAMESPACE, age};
 use crate::istio;
@@ -13,6 +14,8 @@ use crate::objects::{Object, Objects};
 pub struct EffectiveProxyConfig {
     /// How many workers are asked for.
     pub concurrency: Option<Concurrency>,
+    /// How long a proxy that is told to end goes on for clients that have not heard of it yet.
+    pub termination_drain_duration: Option<Duration>,
     /// Node metadata: `ISTIO_META_X` among the proxy's metadata and environment variables becomes `X`.
     pub metadata: BTreeMap<String, String>,
 }
@@ -40,7 +43,7 @@ pub fn effective_proxy_config(
 ) -> EffectiveProxyConfig {
     let mut effective = EffectiveProxyConfig::default();
     let mesh = &objects.mesh.default_config;
-    effective.add("MeshConfig defaultConfig.concurrency", mesh.concurrency, &mesh.proxy_metadata);
+    effective.add_config("MeshConfig defaultConfig.concurrency", mesh);
     let root = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
     let of_root = of_namespace(objects, root);
     let of_namespace = of_namespace(objects, namespace).filter(|_| namespace != root);
@@ -52,13 +55,13 @@ pub fn effective_proxy_config(
         && let Some(Ok(read)) = pod.spec.proxy_config.as_deref().map(mesh::read_proxy_config)
     {
         let by = format!("annotation {} of {}", mesh::PROXY_CONFIG_ANNOTATION, pod.metadata.object);
-        effective.add(&by, read.config.concurrency, &read.config.proxy_metadata);
+        effective.add_config(&by, &read.config);
     }
     if let Some(object) = of_workload(objects, namespace, labels) {
         effective.add_object(object);
     }
     for (by, config) in given {
-        effective.add(by, config.concurrency, &config.proxy_metadata);
+        effective.add_config(by, config);
     }
     effective
 }
@@ -70,6 +73,12 @@ impl EffectiveProxyConfig {
             self.concurrency = Some(Concurrency { workers, asked_by: by.to_owned() });
         }
         self.metadata.extend(mesh::node_metadata(metadata));
+    }
+
+    fn add_config(&mut self, by: &str, config: &ProxyConfig) {
+        self.add(by, config.concurrency, &config.proxy_metadata);
+        let duration = config.termination_drain_duration.map(|duration| duration.0);
+        self.termination_drain_duration = duration.or(self.termination_drain_duration);
     }
 
     fn add_object(&mut self, object: &Object<istio::ProxyConfig>) {
@@ -173,5 +182,26 @@ mod tests {
             (by.to_owned(), ProxyConfig { concurrency: Some(workers), ..ProxyConfig::default() })
         };
         check(&[workload], None, &[given("one", 1), given("two", 2)], "2 two | ");
+    }
+
+    #[test]
+    fn the_nearest_says_how_long_a_drain_takes() {
+        let seconds = |seconds| ProxyConfig {
+            termination_drain_duration: Some(istio::GoDuration(Duration::from_secs(seconds))),
+            ..ProxyConfig::default()
+        };
+        let check = |mesh: ProxyConfig, given: &[ProxyConfig], expected: Option<u64>| {
+            let mesh = Arc::new(mesh::MeshConfig { default_config: mesh, ..Default::default() });
+            let objects = Objects { mesh, ..Objects::default() };
+            let given: Vec<GivenConfig> =
+                given.iter().map(|config| ("PROXY_CONFIG".to_owned(), config.clone())).collect();
+            let found = effective_proxy_config(&objects, "shop", &BTreeMap::new(), "web-1", &given);
+            assert_eq!(found.termination_drain_duration, expected.map(Duration::from_secs));
+        };
+        check(ProxyConfig::default(), &[], None);
+        check(seconds(7), &[], Some(7));
+        check(seconds(7), &[ProxyConfig::default()], Some(7));
+        check(seconds(7), &[seconds(9)], Some(9));
+        check(seconds(7), &[seconds(0)], Some(0));
     }
 }

@@ -107,7 +107,7 @@ pub(super) const PROXY_CONFIG: &[(&str, Fate)] = &[
     ("statsCompression", NotHonoured(&[])),
     ("statsdUdpAddress", NotHonoured(&[])),
     ("statusPort", NotHonoured(&["15020"])),
-    ("terminationDrainDuration", NotHonoured(&["5s"])),
+    ("terminationDrainDuration", Honoured),
     ("tracing", NotHonoured(&[])),
     ("tracingServiceName", NotForProxy),
     ("zipkinAddress", NotHonoured(&[])),

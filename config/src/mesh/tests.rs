@@ -34,7 +34,7 @@ fn honoured_fields() {
                 connectTimeout: 3s\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
-                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  holdApplicationUntilProxyStarts: true\n\
+                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n\
                 defaultProviders: {metrics: [prometheus]}\nextensionProviders: [{name: a, zipkin: {service: b, port: 1}}]\n";
     let config = check(text, &[]);
     let expected = MeshConfig {
@@ -60,6 +60,7 @@ fn honoured_fields() {
         default_config: ProxyConfig {
             concurrency: Some(3),
             proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
+            termination_drain_duration: Some(GoDuration(Duration::from_secs(7))),
         },
         not_honoured: Vec::new(),
     };
@@ -109,7 +110,7 @@ fn what_weft_does_anyway_is_not_warned_of() {
         "caCertificates:",
         "ingressService: istio-ingressgateway",
         "defaultConfig: {discoveryAddress: 'istiod.istio-system.svc:15012', statusPort: 15020}",
-        "defaultConfig: {terminationDrainDuration: 5s}",
+        "defaultConfig: {terminationDrainDuration: 20s}",
     ] {
         check(text, &[]);
     }
@@ -123,6 +124,10 @@ fn errors_refuse_it() {
     check("tcpKeepalive: {times: 3}", &["1 error unknown-field tcpKeepalive.times"]);
     check("connectTimeout: 3", &["1 error wrong-type connectTimeout"]);
     check("defaultConfig: {concurrency: -1}", &["1 error bad-value defaultConfig.concurrency"]);
+    check(
+        "defaultConfig: {terminationDrainDuration: 5}",
+        &["1 error wrong-type defaultConfig.terminationDrainDuration"],
+    );
     check("connectTimeout: 0s", &["1 error bad-value connectTimeout"]);
     check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);
     check("dnsRefreshRate: 0s", &["1 error bad-value dnsRefreshRate"]);

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use config::Limits;
 use config::compile::{ExplicitListener, ListenTarget, Mode};
+use config::istio::GoDuration;
 use config::limits::Entry;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::environment;
-use crate::app::{self, Bound, Logging, Resolving, Running, Settings, Workload};
+use crate::app::{self, Bound, Logging, Resolving, Running, Settings, Termination, Workload};
 use crate::net;
 
 /// Run a proxy on a directory of Istio and Kubernetes YAML.
@@ -94,6 +95,22 @@ pub(super) struct Arguments {
     /// /drain_listeners?graceful at the admin console.
     #[arg(long, default_value_t = u32::try_from(app::DRAIN_TIME.as_secs()).unwrap_or(u32::MAX), value_name = "SECONDS")]
     drain_time_s: u32,
+
+    /// How long a sidecar or a gateway that is told to end goes on for clients that have not heard of it, in seconds, and
+    /// listeners of --listen for the requests they have. `terminationDrainDuration` of the configuration, or else 5, when
+    /// not given.
+    #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", value_name = "SECONDS")]
+    termination_drain_duration_s: Option<u32>,
+
+    /// A sidecar or a gateway that is told to end does so when no connection is left, however long that takes, instead of
+    /// after a fixed time.
+    #[arg(long, env = "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", action = clap::ArgAction::Set, value_parser = parse_bool, value_name = "BOOL")]
+    exit_on_zero_active_connections: bool,
+
+    /// How long it goes on at least in that case, such as 5s.
+    #[arg(long, env = "MINIMUM_DRAIN_DURATION", default_value = "5s", value_parser = parse_duration, value_name = "DURATION")]
+    minimum_drain_duration: Duration,
 
     /// Number of workers, each a thread. When not given: `concurrency` of a ProxyConfig (0 is one per core), else the
     /// CPU limit, else the CPU request, both rounded up, else two, or one per core if there are fewer.
@@ -210,6 +227,20 @@ fn parse_limit(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), value))
 }
 
+/// Parses a truth value as Go does, for the sake of the environment.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
+/// Parses a duration as Go does.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    GoDuration::parse(text).map(|duration| duration.0)
+}
+
 /// Parses `POD.NAMESPACE`. A pod's name may have dots, a namespace's cannot.
 fn parse_pod(text: &str) -> Result<(String, String), String> {
     match text.rsplit_once('.') {
@@ -270,6 +301,13 @@ impl Arguments {
             drain_time: Duration::from_secs(self.drain_time_s.into()),
             resolving: Resolving { resolv_conf: self.resolv_conf.clone(), servers: self.resolvers.clone() },
             dns_port: self.dns_port.or_else(|| environment::captures_dns(&variables).then_some(DNS_PORT)),
+            termination: Termination {
+                drain_duration: self
+                    .termination_drain_duration_s
+                    .map(|seconds| Duration::from_secs(seconds.into())),
+                exit_on_zero_active_connections: self.exit_on_zero_active_connections,
+                minimum_drain_duration: self.minimum_drain_duration,
+            },
             limits: self.limits(),
             static_resources: config::Update::default(),
             logging: Some(logging.clone()),

@@ -193,7 +193,7 @@ impl Control {
             self.status.not_published(&why, findings);
             return;
         };
-        self.status.asked_for(self.settings.workload.settings(&objects, &proxy).concurrency);
+        self.status.asked_for(self.settings.workload.settings(&objects, &proxy));
         findings.extend(self.needs_restart());
         let request = Request {
             listeners: self.settings.listeners.clone(),

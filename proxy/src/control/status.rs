@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use config::compile::{Concurrency, Proxy};
+use config::compile::{Concurrency, EffectiveProxyConfig, Proxy};
 use config::finding::{Finding, Severity};
 use config::{NameTable, Resources};
 
@@ -30,6 +30,8 @@ pub(crate) struct Status {
     published: ArcSwapOption<Published>,
     /// How many workers the configuration asks for.
     concurrency: ArcSwapOption<Concurrency>,
+    /// How long a proxy that is told to end goes on.
+    termination_drain_duration: ArcSwapOption<Duration>,
     /// The workers that were started.
     workers: ArcSwapOption<WorkerCount>,
     /// Where they listen.
@@ -107,6 +109,7 @@ impl Status {
             findings: ArcSwap::default(),
             published: ArcSwapOption::empty(),
             concurrency: ArcSwapOption::empty(),
+            termination_drain_duration: ArcSwapOption::empty(),
             workers: ArcSwapOption::empty(),
             serving: ArcSwapOption::empty(),
             health: Arc::default(),
@@ -139,9 +142,16 @@ impl Status {
         self.concurrency.load_full()
     }
 
-    /// The configuration asks for so many workers.
-    pub(super) fn asked_for(&self, concurrency: Option<Concurrency>) {
+    /// How long a proxy that is told to end goes on, if the configuration says so.
+    pub(crate) fn termination_drain_duration(&self) -> Option<Duration> {
+        self.termination_drain_duration.load().as_deref().copied()
+    }
+
+    /// The configuration asks for this.
+    pub(super) fn asked_for(&self, settings: EffectiveProxyConfig) {
+        let EffectiveProxyConfig { concurrency, termination_drain_duration, metadata: _ } = settings;
         self.concurrency.store(concurrency.map(Arc::new));
+        self.termination_drain_duration.store(termination_drain_duration.map(Arc::new));
     }
 
     /// The workers that were started; `None` before they were.

@@ -144,6 +144,7 @@ impl Demo {
             drain_time: app::DRAIN_TIME,
             resolving: Resolving::default(),
             dns_port: None,
+            termination: app::Termination::default(),
             limits: config::Limits::default(),
             logging: None,
             static_resources: config::Update::default(),
