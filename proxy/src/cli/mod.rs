@@ -3,9 +3,13 @@
 mod check;
 mod demo;
 mod environment;
+mod local;
+mod pilot_agent;
 mod pod_info;
 mod redirect;
+mod request;
 mod run;
+mod wait;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -38,6 +42,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Print, apply, remove or verify the rules by which a pod's traffic comes to the proxy.
     Redirect(Box<redirect::Arguments>),
+    /// Wait until the proxy is ready.
+    Wait(wait::Arguments),
+    /// Ask a proxy of this host.
+    Request(request::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -46,13 +54,18 @@ Examples:
   weft check config/                           what is wrong with this configuration?
   weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000";
 
-/// Runs the command that the arguments name.
+/// Runs the command that the arguments name. By the name `pilot-agent`, or with that for a command, the arguments are those
+/// of the Istio agent.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let given: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let arguments = match pilot_agent::arguments_of(&given) {
+        Some(given) => pilot_agent::parse(given),
+        None => Arguments::parse_from(given),
+    };
     let log = arguments.log.as_deref().unwrap_or(match arguments.command {
         // The demo shows itself what there is to say about the configuration.
         Command::Demo(_) => "error,weft::control=off",
-        Command::Run(_) | Command::Check(_) | Command::Redirect(_) => "info",
+        _ => "info",
     });
     let filter = match EnvFilter::try_new(log) {
         Ok(filter) => filter,
@@ -72,6 +85,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Redirect(arguments) => redirect::redirect(&arguments),
+        Command::Wait(arguments) => wait::wait(&arguments),
+        Command::Request(arguments) => request::request(&arguments),
     }
 }
 

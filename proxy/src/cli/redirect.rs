@@ -28,6 +28,13 @@ enum Action {
     Verify(redirect::Arguments),
 }
 
+impl Arguments {
+    /// Those that apply rules.
+    pub(super) fn applying(arguments: redirect::Arguments) -> Arguments {
+        Arguments { action: Action::Apply(arguments) }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   weft redirect print                                     what would be run for a sidecar?
