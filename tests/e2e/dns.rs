@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use support::backend::own_address;
 use support::dns::Told;
@@ -224,4 +225,36 @@ async fn a_server_that_is_silent_holds_up_neither_the_start_for_long_nor_other_n
     assert_eq!(get(&proxy).await.status, 503);
     let answer = Request::get("/").host("b.example.com").send(proxy.listener(0)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Such as those of a bootstrap.
+#[tokio::test]
+async fn clusters_that_are_there_whatever_the_files_say_ask_dns_too() {
+    let (dns, one) = (TestDns::start().await, TestBackend::echo("one").await);
+    dns.tell(NAME, 60, &[one.address.ip()]);
+    let (cluster, _) = support::declared::cluster(CLUSTER, &[]);
+    let endpoint = config::DnsEndpoint {
+        host: NAME.into(),
+        port: one.address.port(),
+        weight: 1,
+        metadata: Arc::default(),
+    };
+    let discovery = config::DnsDiscovery {
+        localities: vec![config::DnsLocality {
+            locality: config::Locality::default(),
+            priority: 0,
+            weight: 1,
+            endpoints: vec![endpoint],
+        }],
+        refresh_rate: Duration::from_secs(60),
+        respect_ttl: true,
+        family: config::DnsFamily::V4Only,
+        origin: None,
+    };
+    let discovery = config::DiscoveryType::StrictDns(Arc::new(discovery));
+    let start = TestProxy::of(Mesh::new()).set(|settings| {
+        settings.resolving.servers = vec![dns.address];
+        settings.static_resources.clusters.push(config::Cluster { discovery, ..cluster });
+    });
+    endpoints_are(&start.ready().await, &[one.address.ip()]).await;
 }

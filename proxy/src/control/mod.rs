@@ -202,6 +202,12 @@ impl Control {
         };
         let Compiled { mut update, findings: compiled, names: told } = compile_as(&objects, &proxy, &request);
         findings.extend(compiled);
+        let listeners = update.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let fixed = self.settings.static_resources.clone();
+        update.listeners.extend(fixed.listeners);
+        update.routes.extend(fixed.routes);
+        update.clusters.extend(fixed.clusters);
+        update.endpoints.extend(fixed.endpoints);
         self.dns.want(&update.clusters);
         if first && let names @ 1.. = self.dns.awaited_at_start() {
             let why = format!("DNS has not answered yet for {names} names");
@@ -209,12 +215,6 @@ impl Control {
             return;
         }
         update.endpoints.extend(self.dns.assignments(&update.clusters));
-        let listeners = update.listeners.iter().map(|listener| listener.name.clone()).collect();
-        let fixed = self.settings.static_resources.clone();
-        update.listeners.extend(fixed.listeners);
-        update.routes.extend(fixed.routes);
-        update.clusters.extend(fixed.clusters);
-        update.endpoints.extend(fixed.endpoints);
         let same_names = *self.names == told;
         if !same_names {
             self.names = Arc::new(told);
