@@ -137,12 +137,7 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let sockets =
         settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
     let sockets_of_pages = PageSockets::bind(console_socket, &settings)?;
-    let dns = settings.dns_port.map(|port| {
-        dns::Sockets::bind(port).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot answer names on port {port} of loopback: {error}"))
-        })
-    });
-    let dns = dns.transpose()?;
+    let dns = settings.dns_port.map(dns::Sockets::bind).transpose()?;
     let bound = Bound { dns: dns.as_ref().map(dns::Sockets::address), ..sockets_of_pages.bound(admin)? };
     let (commands, received) = mpsc::unbounded_channel();
     let (tell_ready, ready) = watch::channel(None);

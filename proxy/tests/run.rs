@@ -62,6 +62,14 @@ fn arguments_that_are_refused_say_what_to_write() {
         ),
         (&["--config", config, "--admin", &admin], 1, &format!("cannot listen on {admin}: ")),
         (
+            &["--config", config, "--admin", "127.0.0.1:0", "--dns-port", &health],
+            1,
+            &format!(
+                "cannot answer names on port {health} of loopback: Address already in use (os error 98); end what \
+                 has it, or choose another with --dns-port"
+            ),
+        ),
+        (
             &["--config", config, "--admin", "127.0.0.1:0", "--listen", &listen],
             1,
             &format!("cannot listen on {admin}: Address already in use"),
@@ -106,6 +114,25 @@ fn the_ready_file_tells_what_was_bound() {
         backend.request().write_all(HELLO).unwrap();
         assert_eq!(asked.join().unwrap(), (200, "hello".to_owned()));
     }
+}
+
+#[test]
+fn names_are_answered_where_the_ready_file_says() {
+    let backend = Backend::start();
+    let directory = directory(backend.address);
+    let config = directory.path().to_str().unwrap();
+    let mut weft = Weft::run(&["--config", config, "--as", "web-1.shop", "--dns-port", "0"]);
+    let dns = weft.ready().dns.unwrap();
+    // The address of `catalog.`, as RFC 1035 has it.
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07catalog\0\0\x01\0\x01";
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(process::PATIENCE)).unwrap();
+    socket.send_to(question, dns).unwrap();
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).unwrap();
+    // An answer of our own, without an error, that repeats the question and has one address.
+    assert_eq!(answer[..8], *b"\x12\x34\x85\x80\0\x01\0\x01", "{:?}", &answer[..length]);
+    assert_eq!(answer[length - 4..length], [10, 96, 0, 1]);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(crate) struct Bound {
     pub(crate) admin: SocketAddr,
     /// The health port, by loopback.
     pub(crate) health: Option<SocketAddr>,
+    /// Where names are answered.
+    pub(crate) dns: Option<SocketAddr>,
     /// The agent's port, by loopback.
     pub(crate) agent: Option<SocketAddr>,
     /// The port of metrics, by loopback.
@@ -90,7 +92,9 @@ impl Weft {
                 SocketAddr::from(([127, 0, 0, 1], everywhere.port()))
             })
         };
+        let dns = bound.get("dns").map(address);
         Bound {
+            dns,
             admin: address(&bound["admin"]),
             health: page("health"),
             agent: page("agent"),

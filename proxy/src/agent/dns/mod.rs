@@ -39,17 +39,20 @@ impl Sockets {
     ///
     /// When the port is not free.
     pub(crate) fn bind(port: u16) -> io::Result<Sockets> {
-        let mut attempts = 0;
+        let mut attempts_left = FREE_PORT_ATTEMPTS_MAX;
         loop {
-            match Sockets::bind_once(port) {
-                // Somebody else may have the other way of that port.
-                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {
-                    attempts += 1;
-                    if attempts == FREE_PORT_ATTEMPTS_MAX {
-                        return Err(error);
-                    }
-                }
-                bound => return bound,
+            let error = match Sockets::bind_once(port) {
+                Ok(bound) => return Ok(bound),
+                Err(error) => error,
+            };
+            attempts_left -= 1;
+            // Somebody else may have the other way of that port.
+            if port != 0 || error.kind() != io::ErrorKind::AddrInUse || attempts_left == 0 {
+                let what = format!(
+                    "cannot answer names on port {port} of loopback: {error}; end what has it, or choose another with \
+                     --dns-port"
+                );
+                return Err(io::Error::new(error.kind(), what));
             }
         }
     }
