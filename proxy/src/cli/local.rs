@@ -1,5 +1,6 @@
 //! Asking a proxy of this host from the command line.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -40,8 +41,13 @@ async fn ask_each(method: Method, url: &Uri) -> Result<Answered, String> {
     let asker = Asker::new()?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let addresses =
-        tokio::net::lookup_host((host, port)).await.map_err(|error| format!("{host}: {error}"))?;
+    let addresses: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
+        // An image without files has none that says so (RFC 6761 section 6.3).
+        vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+    } else {
+        let found = tokio::net::lookup_host((host, port)).await;
+        found.map_err(|error| format!("{host}: {error}"))?.collect()
+    };
     let mut last = format!("{host} has no address");
     for address in addresses {
         match asker.ask(None, address, tls, &head, BODY_BYTES_MAX).await {
