@@ -7,7 +7,7 @@ use crate::finding::{Finding, Severity, code};
 use crate::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
 use crate::objects::Object;
 use crate::origin::Origin;
-use crate::resource::Closed;
+use crate::resource::{Closed, Listener, NetworkFilter};
 
 /// The first policy that guards the workload; `None` when none does, or when the user takes the risk.
 pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) -> Option<Closed> {
@@ -33,6 +33,16 @@ pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) ->
     let (origin, _) = guards.into_iter().next().filter(|_| !allowed)?;
     let reason = format!("{} guards the workload and is not enforced yet", origin.object);
     Some(Closed { reason: reason.into(), origin: Some(origin) })
+}
+
+/// `listener`, with all its chains closed where something guards the workload.
+pub(super) fn close(mut listener: Listener, guard: Option<&Closed>) -> Listener {
+    if let Some(guard) = guard {
+        for chain in listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain) {
+            chain.filter = NetworkFilter::Closed(guard.clone());
+        }
+    }
+    listener
 }
 
 /// All policies that guard the workload, and whether they are refused themselves.

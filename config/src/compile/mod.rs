@@ -217,7 +217,9 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
         }
         Mode::Gateway => {
             let gateways = gateway::Gateways { tcp: &tcp, targets: &targets };
-            listeners.extend(gateways.make(&mut tables, &mut findings));
+            let guard = guards::find(&scope, request.allow_unenforced_security, &mut findings);
+            let made = gateways.make(&mut tables, &mut findings).into_iter();
+            listeners.extend(made.map(|listener| guards::close(listener, guard.as_ref())));
         }
     }
     let routes = tables.configurations.into_values().collect();

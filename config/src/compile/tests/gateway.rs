@@ -2,7 +2,7 @@
 
 use super::mesh::{Mesh, Output, service_in};
 use crate::compile::Mode;
-use crate::resource::{FilterChain, NetworkFilter, RouteAction, TcpDestinations};
+use crate::resource::{FilterChain, Listener, NetworkFilter, RouteAction, TcpDestinations};
 
 const PORTS: &str = "
 kind: Service
@@ -122,6 +122,26 @@ fn ports_of_the_service_become_those_of_the_workload() {
     assert!(output.resources.routes.contains_key("http.9000.10.0.0.1"));
     let listener = &output.resources.listeners["0.0.0.0_8080"];
     assert!(listener.bind_to_port && listener.filter_chains[0].http().unwrap().use_remote_address);
+}
+
+/// What guards a gateway and is not enforced closes it, unless the user takes the risk.
+#[test]
+fn a_guarded_gateway_is_closed() {
+    let objects = gateway(&http("'*'")) + &bound("v", "shop", "'*'", TO_WEB);
+    let check = |policy: &str, expected: &str| {
+        let output = compile(&(objects.clone() + policy));
+        let chains = output.compiled.update.listeners.iter().flat_map(Listener::chains).map(told);
+        assert_eq!(chains.collect::<Vec<_>>(), [expected], "{policy}");
+    };
+    let policy = |selector: &str| {
+        format!(
+            "\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: istio-system}}\n\
+             spec: {{selector: {{matchLabels: {{istio: {selector}}}}}, rules: [{{}}]}}\n"
+        )
+    };
+    check("", "[] http");
+    check(&policy("other"), "[] http");
+    check(&policy("edge"), "[] closed");
 }
 
 /// A chain as `[SERVER NAMES] CLUSTER`, or `closed`.
