@@ -45,7 +45,6 @@ impl Modes {
         policies.sort_by_key(|object| super::age(&object.metadata));
 
         let (mut mesh, mut namespace, mut workload) = (None, None, None);
-        let mut ports: BTreeMap<u16, (MutualTlsMode, Origin)> = BTreeMap::new();
         for object in policies {
             let of_root = **object.namespace() == *scope.root_namespace;
             let of_own = *object.namespace() == proxy.namespace;
@@ -53,15 +52,18 @@ impl Modes {
             match selector.filter(|labels| !labels.is_empty()) {
                 None if of_root => mesh = mesh.or(Some(object)),
                 None if of_own => namespace = namespace.or(Some(object)),
-                Some(labels) if of_own && own.carries(labels) => {
+                // Policies of the root namespace are the mesh's only, as with istiod.
+                Some(labels) if of_own && !of_root && own.carries(labels) => {
                     workload = workload.or(Some(object));
-                    for (port, mtls) in &object.spec.port_level_mtls {
-                        let Ok(number) = port.parse() else { continue };
-                        let origin = || object.origin_at(&format!("spec.portLevelMtls[{port}]"));
-                        ports.entry(number).or_insert_with(|| (mtls.mode, origin()));
-                    }
                 }
                 None | Some(_) => {}
+            }
+        }
+        let mut ports: BTreeMap<u16, (MutualTlsMode, Origin)> = BTreeMap::new();
+        if let Some(object) = workload {
+            for (port, mtls) in &object.spec.port_level_mtls {
+                let Ok(number) = port.parse() else { continue };
+                ports.insert(number, (mtls.mode, object.origin_at(&format!("spec.portLevelMtls[{port}]"))));
             }
         }
         // In the root namespace itself the policy of the mesh is also that of the namespace.

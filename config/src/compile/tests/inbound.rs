@@ -112,6 +112,9 @@ fn the_narrowest_and_oldest_policy_says_the_mode() {
     check(&[whole("n", "shop", "STRICT"), own("w", "mtls: {mode: DISABLE}")], ["DISABLE"; 2]);
     let of_port = own("w", "mtls: {mode: STRICT}, portLevelMtls: {'8081': {mode: DISABLE}}");
     check(&[of_port], ["STRICT", "DISABLE"]);
+    // Only the oldest policy of a workload counts, for its ports too.
+    let older = own("a", "mtls: {mode: STRICT}");
+    check(&[older, own("b", "portLevelMtls: {'8081': {mode: DISABLE}}")], ["STRICT"; 2]);
     let other =
         peer_authentication("w", "shop", "selector: {matchLabels: {app: other}}, mtls: {mode: STRICT}");
     check(&[other], ["PERMISSIVE"; 2]);
