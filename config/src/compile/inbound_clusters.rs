@@ -64,6 +64,8 @@ fn of_port(
         name,
         bind_addresses: match discovery {
             DiscoveryType::OriginalDst => bind_addresses(scope),
+            // What goes to the pod's own address from elsewhere than there would be redirected to the proxy again.
+            _ if serving.endpoint.is_some_and(|address| !address.ip().is_loopback()) => bind_addresses(scope),
             _ => Vec::new(),
         },
         discovery,
