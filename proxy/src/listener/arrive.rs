@@ -85,11 +85,14 @@ fn original_destination(
     local_address: SocketAddr,
 ) -> Option<SocketAddr> {
     let declared = &listener.declared;
-    if declared.transparent {
-        return Some(local_address).filter(|local| local.port() != declared.address.port());
-    }
-    let asks = declared.use_original_dst || declared.listener_filters.original_dst;
-    asks.then(|| net::redirected_from(stream, local_address)).flatten()
+    let asks = declared.use_original_dst || declared.listener_filters.original_dst || declared.transparent;
+    let redirected = asks.then(|| net::redirected_from(stream, local_address)).flatten();
+    // With TPROXY, which is for inbound connections only, the address is as it was.
+    let transparent = || {
+        let told = Some(local_address).filter(|local| local.port() != declared.address.port());
+        told.filter(|_| declared.transparent)
+    };
+    redirected.or_else(transparent)
 }
 
 /// Chooses the chain.
