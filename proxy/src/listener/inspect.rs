@@ -131,6 +131,14 @@ fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
     Box::pin(tokio::time::sleep_until((time::now() + duration).into()))
 }
 
+/// Bytes after which a method or the preface of HTTP/2 has been told from anything else.
+const FIRST_LINE_BEGUN: usize = 64;
+
+/// Whether what was read begins as a record of TLS with a handshake (RFC 8446 section 5.1).
+fn is_tls_record(first: &[u8]) -> bool {
+    first.first() == Some(&0x16)
+}
+
 /// Reads until it is clear what the client speaks.
 fn poll_client(
     stream: &mut TcpStream,
@@ -153,7 +161,14 @@ fn poll_client(
             return Poll::Ready(if silent { First::Silent } else { First::Client(Verdict::Other) });
         }
         guard.received(bytes);
+        let known = first.len();
         first.extend_from_slice(bytes);
+        // Of what is not TLS, only the end of the first line is still to come by then: looking again at all of it for every
+        // piece would let one who sends byte by byte cost the square of what he sends.
+        let goes_on = || bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+        if known >= FIRST_LINE_BEGUN && !is_tls_record(first) && goes_on() {
+            continue;
+        }
         match detect(first, inspect) {
             Verdict::NeedMore => {}
             verdict => return Poll::Ready(First::Client(verdict)),
