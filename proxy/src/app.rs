@@ -380,9 +380,14 @@ impl App {
         let (opened, failed) = sockets.reconcile(&reader.load());
         let workers =
             Workers { threads, orders, loads, sockets, drain_time: self.settings.drain_time, stop: None };
-        if let Some(error) = failed.into_iter().next() {
-            workers.end();
-            return Err(error);
+        for error in failed {
+            // A sidecar without one of its two listeners would cut the pod off. Of a gateway one listener says nothing about
+            // the others; it is tried again.
+            if self.settings.mode != Mode::Gateway {
+                workers.end();
+                return Err(error);
+            }
+            tracing::error!("{error}");
         }
         tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
         status.started(decided, bound.clone());
