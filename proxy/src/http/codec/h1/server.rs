@@ -110,7 +110,11 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             }
             // A connection that is new when the drain begins gets its first request answered.
             if state.buffer.is_empty() && self.served && self.is_draining(cx) {
-                return Poll::Ready(Ok(None));
+                // What has come already is answered: closing before it is read would reset the connection under it.
+                match state.poll_fill(cx) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ok(None)),
+                }
             }
             match ready!(state.poll_fill(cx)) {
                 Ok(1..) => {}
