@@ -71,6 +71,8 @@ const TABLE: &[Seen] = &[
         &[("x-envoy-force-trace", "-"), ("x-envoy-ip-tags", "-")],
     ),
     (&["x-envoy-original-url: 1"], &[("x-envoy-original-url", "-")]),
+    // Without mutual TLS nobody has shown a certificate.
+    (&["x-forwarded-client-cert: By=me;URI=spiffe://a/b"], &[("x-forwarded-client-cert", "-")]),
     // The rest of that kind is left to the upstream.
     (&["x-envoy-original-path: /o"], &[("x-envoy-original-path", "/o")]),
     (&["x-envoy-original-host: h"], &[("x-envoy-original-host", "h")]),

@@ -85,8 +85,8 @@ pub(super) const PROXY_CONFIG: &[(&str, Fate)] = &[
     ("extraStatTags", NotHonoured(&[])),
     ("fileFlushInterval", NotHonoured(&[])),
     ("fileFlushMinSizeKb", NotHonoured(&[])),
-    // Gateways only.
-    ("gatewayTopology", NotForProxy),
+    // Without it nobody before a gateway is believed.
+    ("gatewayTopology", NotHonoured(&[])),
     // The injector writes it into the pod.
     ("holdApplicationUntilProxyStarts", NotForProxy),
     ("image", NotForProxy),

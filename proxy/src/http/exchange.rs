@@ -40,6 +40,9 @@ pub(crate) fn exchange(
     let engine = &downstream.engine;
     let generation = engine.generation();
     let listener = downstream.listener(&generation);
+    if listener.manager.declared.use_remote_address {
+        headers::distrust_client(&mut head, downstream.remote_address.ip());
+    }
     // What follows a CONNECT has no end that we would know of.
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);

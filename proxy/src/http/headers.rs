@@ -12,6 +12,8 @@ use super::codec::{RequestHead, asks_for_websocket};
 /// `x-request-id`.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-forwarded-for`.
+const FORWARDED_CLIENT_CERT_NAME: &str = "x-forwarded-client-cert";
+const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static(FORWARDED_CLIENT_CERT_NAME);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -93,6 +95,10 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitize
     keep_only_te_trailers(&mut head.headers);
     let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
     for name in head.headers.keys() {
+        // Only mutual TLS gives it a meaning, and that is not spoken yet: what a client says of its certificate is its word.
+        if *name == FORWARDED_CLIENT_CERT {
+            found.push(FORWARDED_CLIENT_CERT_NAME);
+        }
         if name.as_str().starts_with("x-envoy-") {
             found.extend(INTERNAL_ONLY.into_iter().find(|known| *known == name.as_str()));
         }
@@ -167,6 +173,22 @@ pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes();
     let last = last.rsplit(|byte| *byte == b',').next()?.trim_ascii();
     std::str::from_utf8(last).ok()?.parse().ok()
+}
+
+/// Writes down who the client is, for a listener that strangers reach (Envoy's `use_remote_address: true`, without trusted
+/// hops): its address after what it says of others, and neither its scheme nor its ID for the request are believed.
+pub(crate) fn distrust_client(head: &mut RequestHead, client: IpAddr) {
+    let mut value = Vec::new();
+    for told in head.headers.get_all(FORWARDED_FOR) {
+        value.extend_from_slice(told.as_bytes());
+        value.extend_from_slice(b",");
+    }
+    value.extend_from_slice(client.to_string().as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        head.headers.insert(FORWARDED_FOR, value);
+    }
+    head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    head.headers.remove(REQUEST_ID);
 }
 
 /// Adds what every request carries: the scheme the client used, and an ID to find it by.

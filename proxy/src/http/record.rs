@@ -283,7 +283,8 @@ impl Record {
             cluster: self.upstream.as_ref().map(|view| &*view.cluster),
             endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
             route: self.route.as_ref().map_or("", |handle| handle.route.name()),
-            authority: self.authority.as_ref(),
+            // The Host header of a stranger would make a series each; istiod says so of gateways, too.
+            authority: self.authority.as_ref().filter(|_| !self.listener.manager.declared.use_remote_address),
             grpc: self.grpc,
             status: self.status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,

@@ -172,6 +172,36 @@ fn the_last_forwarded_address_counts() {
     check(&[""], None);
 }
 
+/// As Envoy's `use_remote_address`: what a stranger says of others stays before his address, and his word for scheme and ID
+/// does not count.
+#[test]
+fn strangers_are_written_down() {
+    let check = |told: &[&'static str], expected: &str| {
+        let mut headers = HeaderMap::new();
+        for value in told {
+            headers.append("x-forwarded-for", HeaderValue::from_static(value));
+        }
+        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        headers.insert("x-request-id", HeaderValue::from_static("mine"));
+        let mut head = RequestHead {
+            method: Method::GET,
+            version: Version::Http11,
+            authority: None,
+            scheme: None,
+            path: None,
+            headers,
+        };
+        distrust_client(&mut head, "192.0.2.7".parse().unwrap());
+        assert_eq!(head.headers["x-forwarded-for"], expected, "{told:?}");
+        assert_eq!(head.headers.get_all("x-forwarded-for").iter().count(), 1);
+        assert_eq!(head.headers["x-forwarded-proto"], "http");
+        assert!(!head.headers.contains_key("x-request-id"));
+    };
+    check(&[], "192.0.2.7");
+    check(&["10.0.0.1"], "10.0.0.1,192.0.2.7");
+    check(&["10.0.0.1, 10.0.0.2", "10.0.0.3"], "10.0.0.1, 10.0.0.2,10.0.0.3,192.0.2.7");
+}
+
 #[test]
 fn numbers() {
     for value in [0, 9, 10, u64::MAX] {
