@@ -315,6 +315,13 @@ impl Generation {
         Some(view.clone())
     }
 
+    /// Whether a connection that came by `view` may still be served, which is the last that [`Generation::successor`] knew:
+    /// where the listener is still there and has nothing in place of the view, what guards it closes it now.
+    pub(crate) fn admits(&self, view: &ListenerView) -> bool {
+        view.generation == self.number()
+            || !self.snapshot.listeners.contains_key(&view.listener.declared.name)
+    }
+
     /// What this generation has in place of a view of an earlier one; `None` when nothing.
     pub(crate) fn successor(&self, view: &ListenerView) -> Option<Rc<ListenerView>> {
         let listener = self.snapshot.listeners.get(&view.listener.declared.name)?;

@@ -47,7 +47,10 @@ pub(crate) fn exchange(
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
     let settings = &listener.manager.declared;
-    let admitted = admit(&mut head, settings, engine);
+    let admitted = match generation.admits(&listener) {
+        true => admit(&mut head, settings, engine),
+        false => Err(Refusal::NotAdmitted),
+    };
     record.capture_request(&head);
     async move {
         if let Err(refusal) = admitted {
