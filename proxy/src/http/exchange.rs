@@ -384,7 +384,11 @@ impl Forwarding<'_> {
         deadline: Option<Deadline>,
     ) -> Result<Success, Refusal> {
         match outcome {
-            Ok(answered) => Ok(Success { answered, active, deadline }),
+            Ok(answered) => {
+                // No attempt comes after this one, however long its request goes on.
+                self.body.stop_keeping();
+                Ok(Success { answered, active, deadline })
+            }
             Err(Failed::RouteTimeout) => Err(Refusal::RouteTimeout),
             Err(Failed::Reset(reset, reason)) => {
                 if let Some(reason) = &reason {
