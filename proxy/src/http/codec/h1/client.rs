@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use config::Limits;
 use http::{Method, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::conn::{Conn, SendFailure, Sending};
@@ -17,7 +18,7 @@ use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, Strea
 
 /// Heads with a status of 1xx that are passed over before the answer. One is usual, more are rare, and without end they
 /// would keep us busy.
-pub(super) const INFORMATIONAL_HEADS_MAX: u32 = 32;
+const INFORMATIONAL_HEADS_MAX: u32 = 32;
 
 /// An upstream connection; whoever holds it is its only user.
 pub(crate) struct Client {
@@ -121,7 +122,7 @@ impl Client {
                     Poll::Pending => {}
                 }
             }
-            shared.poll_head(&head.method, upgrades, &mut informational, cx)
+            poll_head(&shared.conn, &shared.limits, (&head.method, upgrades), &mut informational, cx)
         });
         match received.await {
             Ok(mut received) => {
@@ -154,46 +155,46 @@ impl Client {
     }
 }
 
-impl Shared {
-    fn poll_head(
-        &self,
-        method: &Method,
-        upgrades: bool,
-        informational: &mut u32,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Received<ResponseHead>, StreamError>> {
-        let mut state = self.conn.state();
-        loop {
-            let state = &mut *state;
-            match state.heads.response(&mut state.buffer, &self.limits, method) {
-                Ok(Some(mut received))
-                    if upgrades && received.head.status == StatusCode::SWITCHING_PROTOCOLS =>
-                {
-                    received.framing = Framing::UntilClose;
-                    return Poll::Ready(Ok(received));
-                }
-                Ok(Some(received)) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    let what = "101 without being asked for it".to_owned();
-                    return Poll::Ready(Err(StreamError::Protocol(what)));
-                }
-                Ok(Some(received)) if received.head.status.is_informational() => {
-                    *informational += 1;
-                    if *informational > INFORMATIONAL_HEADS_MAX {
-                        return Poll::Ready(Err(StreamError::Protocol("too many 1xx".to_owned())));
-                    }
-                    continue;
-                }
-                Ok(Some(received)) => return Poll::Ready(Ok(received)),
-                Ok(None) => {}
-                Err(bad) => return Poll::Ready(Err(StreamError::Protocol(bad.what.to_owned()))),
+/// Reads until there is the head of the answer to a request of this method; 1xx before it are passed over and counted in
+/// `informational`. 101 is an answer only where the request `upgrades`.
+pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
+    conn: &Conn<T>,
+    limits: &Limits,
+    (method, upgrades): (&Method, bool),
+    informational: &mut u32,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Received<ResponseHead>, StreamError>> {
+    let mut state = conn.state();
+    loop {
+        let state = &mut *state;
+        match state.heads.response(&mut state.buffer, limits, method) {
+            Ok(Some(mut received)) if upgrades && received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                received.framing = Framing::UntilClose;
+                return Poll::Ready(Ok(received));
             }
-            match std::task::ready!(state.poll_fill(cx)) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(Err(StreamError::ConnectionClosed)),
+            Ok(Some(received)) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                let what = "101 without being asked for it".to_owned();
+                return Poll::Ready(Err(StreamError::Protocol(what)));
             }
+            Ok(Some(received)) if received.head.status.is_informational() => {
+                *informational += 1;
+                if *informational > INFORMATIONAL_HEADS_MAX {
+                    return Poll::Ready(Err(StreamError::Protocol("too many 1xx".to_owned())));
+                }
+                continue;
+            }
+            Ok(Some(received)) => return Poll::Ready(Ok(received)),
+            Ok(None) => {}
+            Err(bad) => return Poll::Ready(Err(StreamError::Protocol(bad.what.to_owned()))),
+        }
+        match std::task::ready!(state.poll_fill(cx)) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return Poll::Ready(Err(StreamError::ConnectionClosed)),
         }
     }
+}
 
+impl Shared {
     fn answer(
         self: &Rc<Shared>,
         received: Received<ResponseHead>,

@@ -2,14 +2,12 @@
 //! TLS for one.
 
 use std::future::poll_fn;
-use std::task::Poll;
 
 use config::Limits;
-use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Framing;
-use super::client::INFORMATIONAL_HEADS_MAX;
+use super::client::poll_head;
 use super::conn::Conn;
 use super::decode::Decoder;
 use super::encode;
@@ -31,33 +29,8 @@ where
     write(head, conn.state().begin_head());
     poll_fn(|cx| conn.state().poll_flush(cx)).await.map_err(|_| StreamError::ConnectionClosed)?;
     let mut informational = 0;
-    let received = poll_fn(|cx| {
-        let mut state = conn.state();
-        loop {
-            let state = &mut *state;
-            match state.heads.response(&mut state.buffer, limits, &head.method) {
-                Ok(Some(received)) if received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    let what = "101 without being asked for it".to_owned();
-                    return Poll::Ready(Err(StreamError::Protocol(what)));
-                }
-                Ok(Some(received)) if received.head.status.is_informational() => {
-                    informational += 1;
-                    if informational > INFORMATIONAL_HEADS_MAX {
-                        return Poll::Ready(Err(StreamError::Protocol("too many 1xx".to_owned())));
-                    }
-                    continue;
-                }
-                Ok(Some(received)) => return Poll::Ready(Ok(received)),
-                Ok(None) => {}
-                Err(bad) => return Poll::Ready(Err(StreamError::Protocol(bad.what.to_owned()))),
-            }
-            match std::task::ready!(state.poll_fill(cx)) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(Err(StreamError::ConnectionClosed)),
-            }
-        }
-    })
-    .await?;
+    let received =
+        poll_fn(|cx| poll_head(&conn, limits, (&head.method, false), &mut informational, cx)).await?;
     conn.state().decoder = Decoder::new(received.framing);
     Ok(Answer { head: received.head, conn })
 }
