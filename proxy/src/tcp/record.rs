@@ -12,7 +12,7 @@ use crate::engine::labels::Subject;
 use crate::engine::{Arrival, Engine};
 use crate::snapshot::{Listener, LogSink};
 use crate::telemetry::flags::{Flag, Flags};
-use crate::telemetry::format::{self, Message, Values};
+use crate::telemetry::format::{self, Message, Values, address, text};
 use crate::telemetry::metrics::Family;
 use crate::time;
 use crate::upstream::{EndpointState, TcpOutcome, View};
@@ -187,10 +187,7 @@ impl Values for FactsOf {
             Operator::UpstreamTransportFailureReason => return text(self.reason.as_deref(), out),
             Operator::BytesReceived => format::number(self.received, out),
             Operator::BytesSent => format::number(self.sent, out),
-            Operator::Duration => {
-                let milliseconds = time::now().saturating_duration_since(self.started).as_millis();
-                format::number(u64::try_from(milliseconds).unwrap_or(u64::MAX), out);
-            }
+            Operator::Duration => format::milliseconds_since(self.started, out),
             Operator::UpstreamHost => {
                 return address(self.endpoint.as_ref().map(|endpoint| endpoint.address), out);
             }
@@ -208,13 +205,4 @@ impl Values for FactsOf {
         }
         true
     }
-}
-
-fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(value.unwrap_or_default().as_bytes());
-    value.is_some()
-}
-
-fn address(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
-    text(value.map(|value| value.to_string()).as_deref(), out)
 }

@@ -3,9 +3,12 @@
 mod json;
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime};
 
 use config::format::{Format, FormatHeader, HeaderOperand, JsonPiece, LogFormat, Operator};
+
+use crate::time;
 
 /// Which message a header operator means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,29 @@ fn header(
 /// Writes a number.
 pub(crate) fn number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Writes a text; says whether there is one.
+#[inline]
+pub(crate) fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(value.unwrap_or_default().as_bytes());
+    value.is_some()
+}
+
+/// Writes an address with its port; says whether there is one.
+#[inline]
+pub(crate) fn address(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
+    if let Some(value) = value {
+        out.extend_from_slice(value.to_string().as_bytes());
+    }
+    value.is_some()
+}
+
+/// Writes how long it is since then, in whole milliseconds.
+#[inline]
+pub(crate) fn milliseconds_since(started: Instant, out: &mut Vec<u8>) {
+    let milliseconds = time::now().saturating_duration_since(started).as_millis();
+    number(u64::try_from(milliseconds).unwrap_or(u64::MAX), out);
 }
 
 /// Writes a time of day as Envoy's `%START_TIME%` does: `2026-11-22T10:11:12.345Z`.

@@ -1,7 +1,6 @@
 //! What the operators of access logs and header values mean for a record.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 
 use config::format::{FormatHeader, Operator};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::super::codec::RequestHead;
 use super::super::headers;
 use super::Record;
-use crate::telemetry::format::{self, Message, Values};
+use crate::telemetry::format::{self, Message, Values, address, text};
 use crate::time;
 use crate::upstream::request_body::RequestBody;
 
@@ -62,10 +61,7 @@ impl Values for Record {
                 format::number(self.request_body.as_ref().map_or(0, RequestBody::received), out);
             }
             Operator::BytesSent => format::number(self.bytes_sent, out),
-            Operator::Duration => {
-                let milliseconds = time::now().saturating_duration_since(self.started).as_millis();
-                format::number(u64::try_from(milliseconds).unwrap_or(u64::MAX), out);
-            }
+            Operator::Duration => format::milliseconds_since(self.started, out),
             Operator::UpstreamHost => {
                 return address(self.endpoint.as_ref().map(|endpoint| endpoint.address), out);
             }
@@ -91,18 +87,6 @@ impl Values for Record {
         }
         true
     }
-}
-
-fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(value.unwrap_or_default().as_bytes());
-    value.is_some()
-}
-
-fn address(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
-    if let Some(value) = value {
-        out.extend_from_slice(value.to_string().as_bytes());
-    }
-    value.is_some()
 }
 
 /// A header of a request as formats name it.
