@@ -91,30 +91,7 @@ fn the_agents_commands() {
     let directory = tempfile::tempdir().unwrap();
     let agent = agent(directory.path());
     let weft = Path::new(env!("CARGO_BIN_EXE_weft"));
-    let rules = [
-        "istio-iptables",
-        "-p",
-        "15001",
-        "-z",
-        "15006",
-        "-u",
-        "1337",
-        "-m",
-        "REDIRECT",
-        "-i",
-        "*",
-        "-x",
-        "",
-        "-b",
-        "*",
-        "-d",
-        "15090,15021,15020",
-        "--log_output_level=default:info",
-        "--dry-run",
-    ];
-    let own = [
-        "redirect",
-        "print",
+    let arguments = [
         "-p",
         "15001",
         "-z",
@@ -132,6 +109,9 @@ fn the_agents_commands() {
         "-d",
         "15090,15021,15020",
     ];
+    let rules =
+        [&["istio-iptables"], &arguments[..], &["--log_output_level=default:info", "--dry-run"]].concat();
+    let own = [&["redirect", "print"], &arguments[..]].concat();
     let printed = output(weft, &own);
     assert!(printed.0 == Some(0) && printed.1.contains("ISTIO_IN_REDIRECT"), "{printed:?}");
     assert_eq!(output(&agent, &rules), printed);
