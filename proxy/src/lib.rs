@@ -27,6 +27,7 @@ mod snapshot;
 mod tcp;
 mod telemetry;
 mod time;
+mod turn;
 mod upstream;
 mod worker;
 

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use super::record::Record;
 use crate::engine::Engine;
 use crate::time;
+use crate::turn::Turn;
 
 /// How long a side may take for what it was sent before the other broke off.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
@@ -71,8 +72,10 @@ pub(super) async fn both_ways(
         let (mut received, mut sent) = (0, 0);
         let (out, back) = {
             let mut buffer = engine.read_buffer();
-            let out = outward.poll(client, upstream, &mut buffer, &mut received, cx);
-            let back = inward.poll(upstream, client, &mut buffer, &mut sent, cx);
+            let mut turn = Turn::new();
+            let out = outward.poll(client, upstream, &mut buffer, &mut received, &mut turn, cx);
+            let mut turn = Turn::new();
+            let back = inward.poll(upstream, client, &mut buffer, &mut sent, &mut turn, cx);
             (out, back)
         };
         record.received(received);
@@ -132,9 +135,13 @@ impl Direction {
         to: &mut TcpStream,
         buffer: &mut [u8],
         count: &mut usize,
+        turn: &mut Turn,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failed>> {
         loop {
+            if turn.is_over(cx) {
+                return Poll::Pending;
+            }
             ready!(self.poll_flush(to, cx)).map_err(Failed::at(false))?;
             if self.closed {
                 return Poll::Ready(Ok(()));
@@ -154,6 +161,7 @@ impl Direction {
             let bytes = read.filled();
             self.ended = bytes.is_empty();
             *count += bytes.len();
+            turn.moved(bytes.len());
             let written = match Pin::new(&mut *to).poll_write(cx, bytes) {
                 Poll::Ready(written) => written.map_err(Failed::at(false))?,
                 Poll::Pending => 0,

@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::turn;
+
 /// Bytes read before others get their turn. h2 reads frames for as long as the socket has any, while those who are to
 /// take them wait: this bounds how many frames lie there meanwhile, and how long other connections wait.
 const TURN_BYTES: usize = 64 * 1024;
@@ -30,7 +32,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for FairReader<T> {
     ) -> Poll<io::Result<()>> {
         if self.read >= TURN_BYTES {
             self.read = 0;
-            cx.waker().wake_by_ref();
+            turn::come_back(cx);
             return Poll::Pending;
         }
         let before = buffer.filled().len();

@@ -18,6 +18,7 @@ use super::decode::Decoder;
 use super::head::HeadReader;
 use super::{Framing, encode};
 use crate::http::codec::{Body, Frame, StreamError};
+use crate::turn::Turn;
 
 /// Bytes of a read for a head, on the stack: a connection that waits for one holds no buffer.
 const HEAD_READ_BYTES: usize = 8 * 1024;
@@ -211,6 +212,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         self.data.is_empty() && self.tail.is_empty() && self.out.len() - self.written < OUT_BYTES_MAX
     }
 
+    /// Bytes that wait to be written.
+    fn queued(&self) -> usize {
+        self.out.len() - self.written + self.data.len() + self.tail.len()
+    }
+
     fn queue(&mut self, data: Bytes, chunk: bool) {
         // What was written is let go, or a reader that always leaves something would make the whole body stay here.
         self.out.drain(..self.written);
@@ -357,7 +363,11 @@ impl Sending {
         T: AsyncRead + AsyncWrite + Unpin,
         B: Body,
     {
+        let mut turn = Turn::new();
         loop {
+            if turn.is_over(cx) {
+                return Poll::Pending;
+            }
             let queued = match body {
                 Some(body) => self.queue(conn, body, cx),
                 None => Queued::Ended,
@@ -365,7 +375,11 @@ impl Sending {
             if queued == Queued::Ended && self.drops {
                 *body = None;
             }
-            let flushed = conn.state().poll_flush(cx);
+            let flushed = {
+                let mut state = conn.state();
+                turn.moved(state.queued());
+                state.poll_flush(cx)
+            };
             if flushed.is_pending()
                 && queued != Queued::Ended
                 && let Some(body) = body
