@@ -12,6 +12,10 @@ use tokio::net::{TcpSocket, TcpStream};
 /// Connections that may wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Bytes of a connection that may wait in the kernel to be sent for the first time; those on their way do not count. Without it
+/// the kernel takes megabytes for each client that does not read, from the pod's memory, and the proxy copies them in vain.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Open files that are assumed where the system does not say.
 const OPEN_FILES_BY_DEFAULT: u64 = 1024;
 
@@ -67,6 +71,8 @@ pub(crate) fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
 fn bind(address: SocketAddr, only_v6: bool, transparent: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Connections inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
@@ -95,9 +101,28 @@ pub(crate) fn redirected_from(stream: &TcpStream, local: SocketAddr) -> Option<S
 /// Connects. With a `source`, the kernel chooses its port when it knows the destination, so that ports run out for each
 /// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`).
 pub(crate) async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let Some(source) = source else { return TcpStream::connect(address).await };
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-    socket.bind(SocketAddr::new(source, 0))?;
+    SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    if let Some(source) = source {
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
     socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn little_waits_in_the_kernel_for_who_does_not_read() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), false).expect("a listener");
+        let connected =
+            connect(listener.local_addr().expect("an address"), None).await.expect("a connection");
+        listener.set_nonblocking(false).expect("it blocks");
+        let (accepted, _) = listener.accept().expect("a connection");
+        for socket in [SockRef::from(&connected), SockRef::from(&accepted)] {
+            assert_eq!(socket.tcp_notsent_lowat().expect("it is known"), UNSENT_BYTES_MAX);
+        }
+    }
 }
