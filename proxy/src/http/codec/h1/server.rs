@@ -1,6 +1,7 @@
 //! HTTP/1 towards clients.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -26,10 +27,15 @@ pub(crate) type Stream = Guarded<TcpStream>;
 /// A client's connection.
 pub(crate) type ServerConn = Conn<Stream>;
 
-/// Bytes of a request that are read in vain so that the client sees its answer before the connection is reset, and how
-/// long (Envoy's `delayed_close_timeout`).
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// How long a request is read in vain so that the client sees its answer before the connection is reset (Envoy's
+/// `delayed_close_timeout`).
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes that are read in vain before there is a pause, and the first pause; each is twice as long as the one before. A client
+/// with little to send is read to its end at once; one that sends without end is given time to look at its answer, and costs the
+/// others next to nothing.
+const LINGER_TURN_BYTES: usize = 16 * 1024;
+const LINGER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` is ready and the request in flight has
 /// been answered. `shutdown` may be polled again after it was ready. `handler` is called for one request after the other;
@@ -241,22 +247,31 @@ impl<S: Future<Output = ()>> Server<'_, S> {
     /// Ends the connection so that the client can read what was sent: a socket that is closed with unread bytes is reset,
     /// and a reset makes the client's kernel forget what it had received.
     async fn linger(&self) {
-        let mut passed_over = 0;
-        let lingering = poll_fn(|cx| {
-            let mut state = self.conn.state();
-            if ready!(state.poll_shutdown(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            while passed_over < LINGER_BYTES_MAX {
-                match ready!(state.poll_fill(cx)) {
-                    Ok(count @ 1..) => passed_over += count,
-                    Ok(0) | Err(_) => return Poll::Ready(()),
+        let lingering = async {
+            let mut pause = LINGER_PAUSE;
+            let shut = poll_fn(|cx| self.conn.state().poll_shutdown(cx)).await;
+            while shut.is_ok() {
+                let mut passed_over = 0;
+                while passed_over < LINGER_TURN_BYTES {
+                    match poll_fn(|cx| self.poll_pass_over(cx)).await {
+                        Ok(count @ 1..) => passed_over += count,
+                        Ok(0) | Err(_) => return,
+                    }
                 }
-                state.buffer.clear();
+                tokio::time::sleep(pause).await;
+                pause *= 2;
             }
-            Poll::Ready(())
-        });
-        let _ = tokio::time::timeout(LINGER_TIME_MAX, lingering).await;
+        };
+        // In a box, so that a connection at rest costs no room for it.
+        let _ = tokio::time::timeout(LINGER_TIME_MAX, Box::pin(lingering)).await;
+    }
+
+    /// Reads something and forgets it.
+    fn poll_pass_over(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut state = self.conn.state();
+        state.buffer.clear();
+        state.rest();
+        state.poll_fill(cx)
     }
 }
 
