@@ -62,10 +62,20 @@ pub(crate) fn attack<F: Future<Output = ()> + Send + 'static>(
     Attack { name, attackers, pause: Duration::from_millis(pause_ms), round }
 }
 
-/// Makes this thread give way to others, the more the higher the number.
-pub(crate) fn give_way(niceness: i32) {
-    let own = rustix::thread::gettid();
-    rustix::process::setpriority_process(Some(own), niceness).expect("a thread may be nicer");
+/// Makes this thread, and the programs it starts, give way to others at once, as if they were elsewhere. A high niceness would
+/// not do: the kernel lets a thread finish its slice, some milliseconds, before one that wakes up gets the core.
+pub(crate) fn give_way() {
+    assert!(schedule(&["--idle", "--pid", "0"]), "chrt of util-linux makes a thread idle");
+}
+
+/// Lets this thread go before whatever else runs on the machine. Only root may; without it, the machine is measured, too.
+pub(crate) fn go_first() -> bool {
+    schedule(&["--rr", "--pid", "1"])
+}
+
+fn schedule(how: &[&str]) -> bool {
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+    std::process::Command::new("chrt").args(how).arg(&own).status().is_ok_and(|status| status.success())
 }
 
 /// Time this thread has computed.
@@ -93,8 +103,7 @@ pub(crate) fn start(
     let Attack { attackers, pause, round, .. } = attack.clone();
     let attackers = if stage.is_measured() { attackers } else { attackers.div_ceil(SHORT_PART) };
     let thread = std::thread::spawn(move || {
-        // Attackers get what the others leave, as if they were elsewhere.
-        give_way(19);
+        give_way();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let began = Instant::now();

@@ -15,7 +15,7 @@ pub(crate) const BIG: u64 = 1 << 30;
 /// Bytes of a large answer that are sent at once, and the time between two of those: fast, but not so fast that the machine has
 /// nothing else to do until all buffers are full.
 const PIECE: usize = 64 * 1024;
-const PIECE_INTERVAL: Duration = Duration::from_millis(20);
+const PIECE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A server. It ends, and cuts its connections, with the value.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use crate::attacker;
+
 /// Connections of each protocol.
 const CONNECTIONS: usize = 2;
 
@@ -36,14 +38,28 @@ impl Seen {
     }
 }
 
-/// Asks for so long, on a thread of its own.
-pub(crate) async fn run(to: SocketAddr, time: Duration) -> Seen {
+/// Asks for so long, on a thread of its own; when it is `measured`, before others get their turn.
+pub(crate) async fn run(to: SocketAddr, time: Duration, measured: bool) -> Seen {
+    asking(vec![to; CONNECTIONS], vec![to; CONNECTIONS], time, measured).await
+}
+
+/// The same without a proxy between, to what speaks HTTP/1: what the machine itself makes of it.
+pub(crate) async fn run_direct(to: SocketAddr, time: Duration, measured: bool) -> Seen {
+    asking(vec![to; CONNECTIONS], Vec::new(), time, measured).await
+}
+
+async fn asking(to1: Vec<SocketAddr>, to2: Vec<SocketAddr>, time: Duration, measured: bool) -> Seen {
     let run = move || {
+        if measured {
+            attacker::go_first();
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let mut tasks = tokio::task::JoinSet::new();
-            for _ in 0..CONNECTIONS {
+            for to in to1 {
                 tasks.spawn_local(http1(to, time));
+            }
+            for to in to2 {
                 tasks.spawn_local(http2(to, time));
             }
             let mut all = Seen::default();
@@ -56,7 +72,9 @@ pub(crate) async fn run(to: SocketAddr, time: Duration) -> Seen {
             all
         })
     };
-    tokio::task::spawn_blocking(run).await.expect("the client does not fail")
+    let thread = std::thread::spawn(run);
+    let joined = tokio::task::spawn_blocking(|| thread.join()).await.expect("the thread is waited for");
+    joined.expect("the client does not fail")
 }
 
 async fn http1(to: SocketAddr, time: Duration) -> Seen {

@@ -257,7 +257,7 @@ async fn endure(core: Option<usize>) {
         kill(Dice(seed), &addresses, &mut processes, end),
         unlist(Dice(!seed), &addresses, proxy.mesh(), end),
         reload(proxy.mesh(), time),
-        bystander::run(proxy.listener(0), time),
+        bystander::run(proxy.listener(0), time, false),
     );
     let generations = generation(&proxy).await - before;
     println!(

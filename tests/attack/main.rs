@@ -25,6 +25,7 @@ mod upstreams;
 use std::time::Duration;
 
 use attacker::Attack;
+use bystander::Seen;
 use report::Row;
 use stage::Stage;
 
@@ -36,18 +37,27 @@ const ONLY: &str = "WEFT_ATTACK_ONLY";
 
 /// One attack, and the client beside it before and during that.
 async fn endure(stage: &Stage, attack: &Attack, time: Duration) -> Row {
-    let quiet = bystander::run(stage.catalog(), (time / 3).min(Duration::from_secs(10))).await;
+    let short = (time / 3).min(Duration::from_secs(10));
+    let (quiet, quiet_direct) = both(stage, short).await;
     let before = stage.settled().await;
     let watching = stage.watch_memory();
     let computed = stage.computed();
     let attacked = attacker::start(stage, attack, time);
-    let loud = bystander::run(stage.catalog(), time).await;
+    let (loud, loud_direct) = both(stage, time).await;
     let percent = |computed: Duration| 100.0 * computed.as_secs_f64() / time.as_secs_f64();
     let attackers = percent(attacked.await);
     let weft = percent(stage.computed().saturating_sub(computed));
     let peak = watching.stop();
     let after = stage.settled_like(&before).await;
-    Row { name: attack.name, quiet, loud, before, peak, after, attackers, weft }
+    Row { name: attack.name, quiet, loud, quiet_direct, loud_direct, before, peak, after, attackers, weft }
+}
+
+/// A client of the proxy, and one of its upstream.
+async fn both(stage: &Stage, time: Duration) -> (Seen, Seen) {
+    let measured = stage.is_measured();
+    let proxied = bystander::run(stage.catalog(), time, measured);
+    let direct = bystander::run_direct(stage.upstream(), time, measured);
+    tokio::join!(proxied, direct)
 }
 
 /// All attacks.

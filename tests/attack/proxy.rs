@@ -57,7 +57,9 @@ impl Proxy {
             arguments.extend(["--listen", listener]);
         }
         let core = core.map(|core| core.to_string());
-        let by: Vec<&str> = core.iter().flat_map(|core| ["taskset", "--cpu-list", core]).collect();
+        let first = if rustix::process::geteuid().is_root() { &["chrt", "--rr", "1"][..] } else { &[] };
+        let on = core.iter().flat_map(|core| ["taskset", "--cpu-list", core]);
+        let by: Vec<&str> = first.iter().copied().chain(on).collect();
         let weft = Weft::run_by(&by, &binary::weft(), &arguments).await;
         Proxy::Program(Box::new(Program { weft, mesh }))
     }
