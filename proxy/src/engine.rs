@@ -22,8 +22,8 @@ use crate::telemetry::access_log::Buffers;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
-use crate::upstream::Upstream;
 use crate::upstream::replay::Replay;
+use crate::upstream::{Destination, Upstream};
 use labels::Identity;
 
 /// What the connections of one worker share. It belongs to one thread.
@@ -87,7 +87,7 @@ pub(crate) struct Arrival {
     /// The client's end.
     pub(crate) remote_address: SocketAddr,
     /// Where the client wanted to go, when the connection was redirected here.
-    pub(crate) destination: Option<SocketAddr>,
+    pub(crate) destination: Option<Destination>,
     /// The server name the client asks for by SNI.
     pub(crate) server_name: Option<Arc<str>>,
     /// What was read of it.

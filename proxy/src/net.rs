@@ -77,11 +77,7 @@ fn bind(address: SocketAddr, only_v6: bool, transparent: bool) -> io::Result<Tcp
         socket.set_only_v6(only_v6)?;
     }
     if transparent {
-        if address.is_ipv6() {
-            socket.set_ip_transparent_v6(true)
-        } else {
-            socket.set_ip_transparent_v4(true)
-        }?;
+        set_transparent(&socket, address.is_ipv6())?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -98,16 +94,40 @@ pub(crate) fn redirected_from(stream: &TcpStream, local: SocketAddr) -> Option<S
     original.ok()?.as_socket().filter(|original| *original != local)
 }
 
+/// From where a connection is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// An address of this host.
+    Own(IpAddr),
+    /// The address of a client (`IP_TRANSPARENT`), with a mark by which the kernel tells such connections from the
+    /// client's own (`SO_MARK`). Needs `CAP_NET_ADMIN`.
+    Client(IpAddr, u32),
+}
+
 /// Connects. With a `source`, the kernel chooses its port when it knows the destination, so that ports run out for each
 /// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`).
-pub(crate) async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) async fn connect(address: SocketAddr, source: Option<Source>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if let Some(source) = source {
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(SocketAddr::new(source, 0))?;
+        let ip = match source {
+            Source::Own(ip) => ip,
+            Source::Client(ip, mark) => {
+                let socket = SockRef::from(&socket);
+                socket.set_mark(mark)?;
+                set_transparent(&socket, address.is_ipv6())?;
+                ip
+            }
+        };
+        socket.bind(SocketAddr::new(ip, 0))?;
     }
     socket.connect(address).await
+}
+
+/// Lets a socket have addresses that are not this host's.
+fn set_transparent(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    if is_v6 { socket.set_ip_transparent_v6(true) } else { socket.set_ip_transparent_v4(true) }
 }
 
 #[cfg(test)]

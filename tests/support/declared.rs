@@ -85,6 +85,7 @@ pub fn sniffing(name: &str, filter_chains: Vec<FilterChain>, default: Option<Fil
     Listener {
         listener_filters: ListenerFilters {
             original_dst: false,
+            original_src: None,
             tls_inspector: inspector.clone(),
             http_inspector: inspector,
             timeout: None,

@@ -21,6 +21,8 @@ use crate::resource::{
 
 /// Where inbound traffic is redirected to.
 pub(super) const PORT: u16 = 15006;
+/// The mark of what the sidecar sends to the workload with the address of a client; istiod's, and the rules' default.
+const TPROXY_MARK: u32 = 1337;
 /// Protocols that a sidecar offers for HTTP in mutual TLS.
 const MUTUAL_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// Protocols that a sidecar offers for TCP in mutual TLS.
@@ -88,6 +90,7 @@ impl Inbound<'_> {
             traffic_direction: TrafficDirection::Inbound,
             listener_filters: ListenerFilters {
                 original_dst: true,
+                original_src: super::is_transparent(self.scope).then_some(TPROXY_MARK),
                 continue_on_timeout: true,
                 ..inspected(&filter_chains)
             },

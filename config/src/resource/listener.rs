@@ -56,6 +56,10 @@ pub struct ListenerFilters {
     /// The destination before it was redirected here, from the kernel. Of a listener with `use_original_dst` that is
     /// told anyway.
     pub original_dst: bool,
+    /// Connections that are made for a client to where it wanted to go come from the client's address and bear this mark
+    /// (`SO_MARK`), by which the rules of TPROXY mode let them through; `None` for our own address. Envoy:
+    /// `original_src`.
+    pub original_src: Option<u32>,
     /// Whether the first bytes are a ClientHello, and what it asks for.
     pub tls_inspector: Option<Inspector>,
     /// Whether the first bytes are a request of HTTP/1 or the preface of HTTP/2.

@@ -15,6 +15,7 @@ use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
+use crate::upstream::Destination;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -28,7 +29,7 @@ pub(crate) struct Downstream {
     /// The client's end.
     pub(crate) remote_address: SocketAddr,
     /// Where the client wanted to go, when the connection was redirected here.
-    pub(crate) destination: Option<SocketAddr>,
+    pub(crate) destination: Option<Destination>,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.

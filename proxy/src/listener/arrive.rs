@@ -16,6 +16,7 @@ use crate::net;
 use crate::snapshot::{Facts, Filter, Listener, NoTrace};
 use crate::tcp::{self, Connected};
 use crate::telemetry::metrics::Family;
+use crate::upstream::Destination;
 
 /// What serves a connection.
 pub(crate) enum Served {
@@ -39,7 +40,10 @@ pub(crate) async fn arrive(
     let mut arrival = Arrival {
         local_address: destination.unwrap_or(local_address),
         remote_address,
-        destination,
+        destination: destination.map(|address| Destination {
+            address,
+            source: source(accepted, address, local_address, remote_address),
+        }),
         server_name: None,
         first: Vec::new(),
     };
@@ -93,6 +97,19 @@ fn original_destination(
         told.filter(|_| declared.transparent)
     };
     redirected.or_else(transparent)
+}
+
+/// From where the workload is dialled, if not from an address of ours. A connection that was redirected though the rules
+/// leave destinations as they are is one that they take for ours: another from the client's address would come here
+/// again, and so without end.
+fn source(
+    listener: &Listener,
+    destination: SocketAddr,
+    local_address: SocketAddr,
+    remote_address: SocketAddr,
+) -> Option<net::Source> {
+    let mark = listener.declared.listener_filters.original_src?;
+    (destination == local_address).then(|| net::Source::Client(remote_address.ip(), mark))
 }
 
 /// Chooses the chain.

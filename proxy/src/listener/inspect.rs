@@ -18,6 +18,7 @@ use crate::http::codec::guard::{Closing, Guard};
 use crate::tcp::{self, Connected, Refused};
 use crate::telemetry::metrics::Family;
 use crate::time;
+use crate::upstream::Destination;
 
 /// How long a client may be silent before the server is dialled that may have to speak first. A client that speaks first
 /// has mostly spoken by then, and dialling for it would be in vain.
@@ -191,7 +192,7 @@ impl Dial {
     fn poll(
         &mut self,
         engine: &Rc<Engine>,
-        destination: Option<SocketAddr>,
+        destination: Option<Destination>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         loop {

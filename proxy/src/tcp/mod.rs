@@ -7,7 +7,6 @@
 mod copy;
 mod record;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::engine::{Arrival, Engine};
 use crate::snapshot::{NoTrace, TcpProxy, Transport};
 use crate::telemetry::flags::Flag;
 use crate::upstream::pool::Dialed;
-use crate::upstream::{ActiveRequest, ConnectError, EndpointState, View};
+use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, View};
 use record::Record;
 pub(crate) use record::log_unserved;
 
@@ -80,7 +79,7 @@ pub(crate) async fn serve(
 pub(crate) async fn connect(
     engine: &Rc<Engine>,
     cluster: &Arc<str>,
-    destination: Option<SocketAddr>,
+    destination: Option<Destination>,
 ) -> Result<Connected, Refused> {
     let upstream = engine.upstream(engine.generation().snapshot(), cluster);
     let Some(upstream) = upstream else { return Err(Refused::of(Flag::NoClusterFound)) };

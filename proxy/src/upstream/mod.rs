@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use connect::ConnectError;
 
+use crate::net::Source;
 use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
@@ -36,7 +37,17 @@ pub(crate) struct Upstream {
     limits: Rc<Limits>,
     detector: Rc<Detector>,
     /// Endpoints that clients chose, where the cluster lets them.
-    chosen: RefCell<HashMap<SocketAddr, Rc<EndpointState>>>,
+    chosen: RefCell<HashMap<Destination, Rc<EndpointState>>>,
+}
+
+/// Where a client wanted to go before its connection was redirected here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Destination {
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// From where a connection to there is made, if it is to look like the client's own. Such connections serve no other
+    /// client.
+    pub(crate) source: Option<Source>,
 }
 
 /// One generation of a cluster. Requests hold it by a count of their own thread.
@@ -197,11 +208,11 @@ impl Upstream {
     }
 
     /// The endpoint of an original destination cluster for a client that wanted to go to `destination`.
-    pub(crate) fn choose(&self, view: &View, destination: SocketAddr) -> Rc<EndpointState> {
+    pub(crate) fn choose(&self, view: &View, destination: Destination) -> Rc<EndpointState> {
         let mut chosen = self.chosen.borrow_mut();
         let state = chosen.entry(destination).or_insert_with(|| {
-            let endpoint = view.cluster.endpoint_at(destination, time::now());
-            view.state(&endpoint, &self.limits, &self.detector)
+            let endpoint = view.cluster.endpoint_at(destination.address, time::now());
+            view.state(&endpoint, destination.source, &self.limits, &self.detector)
         });
         state.clone()
     }
@@ -265,18 +276,19 @@ impl View {
         detector: &Rc<Detector>,
     ) -> Option<Rc<EndpointState>> {
         let endpoint = self.cluster.endpoints.get(index)?;
-        let state = self.endpoints.get(index)?.get_or_init(|| self.state(endpoint, limits, detector));
+        let state = self.endpoints.get(index)?.get_or_init(|| self.state(endpoint, None, limits, detector));
         Some(state.clone())
     }
 
     fn state(
         &self,
         endpoint: &crate::snapshot::Endpoint,
+        source: Option<Source>,
         limits: &Rc<Limits>,
         detector: &Rc<Detector>,
     ) -> Rc<EndpointState> {
         let monitor = Monitor::new(detector, endpoint);
-        let settings = Settings::of(&self.cluster.declared);
+        let settings = Settings::of(&self.cluster.declared).on_behalf_of(source);
         Rc::new(EndpointState {
             address: endpoint.address,
             priority: endpoint.priority,

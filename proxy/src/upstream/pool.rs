@@ -23,6 +23,7 @@ use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
 use crate::http::codec::RESPONSE_HEAD_BYTES_MAX;
+use crate::net::Source;
 use crate::time;
 use line::Line;
 
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) max_streams: u32,
     /// Keep-alive probes.
     pub(crate) keepalive: Option<config::TcpKeepalive>,
+    /// From where connections are made for one client alone; `None` for one of the following.
+    client: Option<Source>,
     /// Our address towards endpoints of IPv4; `None` leaves it to the kernel.
     source_v4: Option<IpAddr>,
     /// The same for IPv6.
@@ -57,14 +60,21 @@ impl Settings {
             max_duration: cluster.max_connection_duration,
             max_streams: cluster.max_concurrent_streams.unwrap_or(u32::MAX),
             keepalive: cluster.tcp_keepalive,
+            client: None,
             source_v4: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv4),
             source_v6: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv6),
         }
     }
 
-    /// Our address of a connection to `address`; `None` leaves it to the kernel.
-    pub(crate) fn source(&self, address: SocketAddr) -> Option<IpAddr> {
-        if address.is_ipv4() { self.source_v4 } else { self.source_v6 }
+    /// The same for connections that are made for one client, which wins over the cluster's address.
+    pub(crate) fn on_behalf_of(self, client: Option<Source>) -> Settings {
+        Settings { client, ..self }
+    }
+
+    /// From where a connection to `address` is made; `None` leaves it to the kernel.
+    pub(crate) fn source(&self, address: SocketAddr) -> Option<Source> {
+        let own = if address.is_ipv4() { self.source_v4 } else { self.source_v6 };
+        self.client.or(own.map(Source::Own))
     }
 
     /// Whether a connection opened then is too old for another request.

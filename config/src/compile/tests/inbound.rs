@@ -191,6 +191,8 @@ fn transparent_and_dual_stack() {
     for (name, port) in [("virtualInbound", 15006), ("virtualOutbound", 15001)] {
         let listener = &output.resources.listeners[name];
         assert!(listener.transparent && listener.bind_to_port, "{name}");
+        let mark = (name == "virtualInbound").then_some(1337);
+        assert_eq!(listener.listener_filters.original_src, mark, "{name}");
         assert_eq!(listener.address, format!("0.0.0.0:{port}").parse().unwrap());
         assert_eq!(listener.additional_addresses, [format!("[::]:{port}").parse().unwrap()]);
     }
@@ -202,6 +204,7 @@ fn transparent_and_dual_stack() {
     let output = mesh("").seen_by(only_v6).compile();
     let listener = inbound(&output);
     assert_eq!((listener.address, listener.transparent), ("[::]:15006".parse().unwrap(), false));
+    assert_eq!(listener.listener_filters.original_src, None);
     assert_eq!(output.cluster("InboundPassthroughCluster").bind_addresses, bound[1..]);
 }
 

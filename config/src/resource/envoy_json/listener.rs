@@ -98,6 +98,13 @@ fn listener_filters(listener: &Listener, set: &mut impl FnMut(&str, Value) -> Op
             json!({}),
         ));
     }
+    if let Some(mark) = told.original_src {
+        filters.push(proto::extension(
+            "envoy.filters.listener.original_src",
+            "envoy.extensions.filters.listener.original_src.v3.OriginalSrc",
+            json!({ "mark": mark }),
+        ));
+    }
     if let Some(inspector) = &told.tls_inspector {
         let filter = proto::extension(
             "envoy.filters.listener.tls_inspector",
