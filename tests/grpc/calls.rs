@@ -7,7 +7,7 @@ use support::{Mesh, TestBackend, TestProxy, eventually};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 
-use crate::service::{
+use support::grpc::{
     Client, DETAILS, EchoServer, FAIL, FAILURE, UNARY, WAIT, numbered, proxy_before, read_numbered,
 };
 

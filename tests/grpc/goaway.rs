@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::service::{Client, EchoServer, numbered, proxy_before};
+use support::grpc::{Client, EchoServer, numbered, proxy_before};
 
 /// Types of frames (RFC 9113 section 6).
 const HEADERS: u8 = 1;

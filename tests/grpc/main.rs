@@ -6,6 +6,5 @@ mod calls;
 mod frames;
 mod goaway;
 mod peers;
-mod service;
 mod streams;
 mod swap;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::service::{Client, EchoServer, numbered, proxy_before, read_numbered};
+use support::grpc::{Client, EchoServer, numbered, proxy_before, read_numbered};
 
 /// How long a stream may take.
 const PATIENCE: Duration = Duration::from_secs(120);

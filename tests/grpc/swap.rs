@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Request;
 
-use crate::service::{Client, EchoServer, numbered};
+use support::grpc::{Client, EchoServer, numbered};
 
 /// Generations that are published while the streams run.
 const SWAPS: u64 = 200;

@@ -15,6 +15,7 @@ pub mod declared;
 pub mod dns;
 pub mod envoy;
 pub mod frames;
+pub mod grpc;
 pub mod h2c;
 pub mod log;
 pub mod mesh;

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
-use support::backend::own_address;
-use support::{Mesh, TestProxy};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,25 +22,28 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::backend::own_address;
+use crate::{Mesh, TestProxy};
+
 /// Answers a message with itself, or as its metadata asks.
-pub(super) const UNARY: &str = "/weft.test.Echo/Unary";
+pub const UNARY: &str = "/weft.test.Echo/Unary";
 /// Counts the messages of the client.
-pub(super) const COUNT: &str = "/weft.test.Echo/Count";
+pub const COUNT: &str = "/weft.test.Echo/Count";
 /// Sends as many messages as it is asked for, each one byte: the low byte of its number. It then fails if it was asked
 /// for a negative number.
-pub(super) const REPEAT: &str = "/weft.test.Echo/Repeat";
+pub const REPEAT: &str = "/weft.test.Echo/Repeat";
 /// Answers every message with itself.
-pub(super) const CHAT: &str = "/weft.test.Echo/Chat";
+pub const CHAT: &str = "/weft.test.Echo/Chat";
 
 /// Metadata that makes `Unary` fail.
-pub(super) const FAIL: &str = "x-fail";
+pub const FAIL: &str = "x-fail";
 /// Metadata that makes `Unary` wait for ever.
-pub(super) const WAIT: &str = "x-wait";
+pub const WAIT: &str = "x-wait";
 
 /// What the failure carries besides its code.
-pub(super) const FAILURE: &str = "no such luck: 100 % of ünlucky";
+pub const FAILURE: &str = "no such luck: 100 % of ünlucky";
 /// Bytes of the failure's details.
-pub(super) const DETAILS: &[u8] = b"\x08\x09\x12\x03why";
+pub const DETAILS: &[u8] = b"\x08\x09\x12\x03why";
 
 /// Windows of client and server. h2 lets a peer have as many small frames unread as half the connection's window pays
 /// for, which with tonic's own windows is too few for peers that write frames this small even without a proxy between.
@@ -51,7 +52,7 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// A message's bytes as they are, one message a frame.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Raw;
+pub struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;
@@ -94,7 +95,7 @@ impl Decoder for Raw {
 
 /// What the server has seen.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub struct Seen {
     waiting: AtomicU64,
     repeating: AtomicU64,
     deadlines: AtomicU64,
@@ -102,17 +103,17 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Calls that wait for ever and were not given up yet.
-    pub(super) fn waiting(&self) -> u64 {
+    pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
 
     /// Streams of `Repeat` that are open.
-    pub(super) fn repeating(&self) -> u64 {
+    pub fn repeating(&self) -> u64 {
         self.repeating.load(Ordering::Relaxed)
     }
 
     /// Calls whose metadata held a deadline.
-    pub(super) fn deadlines(&self) -> u64 {
+    pub fn deadlines(&self) -> u64 {
         self.deadlines.load(Ordering::Relaxed)
     }
 }
@@ -244,27 +245,32 @@ impl Service<http::Request<tonic::body::Body>> for Echo {
 
 /// A tonic server on loopback. It ends with the value.
 #[derive(Debug)]
-pub(super) struct EchoServer {
+pub struct EchoServer {
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub address: SocketAddr,
     /// What it has seen.
-    pub(super) seen: Arc<Seen>,
+    pub seen: Arc<Seen>,
     task: JoinHandle<()>,
 }
 
 impl EchoServer {
     /// Starts one.
-    pub(super) fn start() -> EchoServer {
-        EchoServer::with(Server::builder())
+    pub fn start() -> EchoServer {
+        EchoServer::start_at((own_address(), 0).into())
+    }
+
+    /// The same, on an address of one's own.
+    pub fn start_at(address: SocketAddr) -> EchoServer {
+        EchoServer::with(Server::builder(), address)
     }
 
     /// Starts one that ends every connection in good order when it is so old.
-    pub(super) fn with_connection_age(max: Duration) -> EchoServer {
-        EchoServer::with(Server::builder().max_connection_age(max))
+    pub fn with_connection_age(max: Duration) -> EchoServer {
+        EchoServer::with(Server::builder().max_connection_age(max), (own_address(), 0).into())
     }
 
-    fn with(server: Server) -> EchoServer {
-        let incoming = TcpIncoming::bind(SocketAddr::from((own_address(), 0))).expect("a port");
+    fn with(server: Server, address: SocketAddr) -> EchoServer {
+        let incoming = TcpIncoming::bind(address).expect("a port");
         let incoming = incoming.with_nodelay(Some(true));
         let address = incoming.local_addr().expect("an address");
         let echo = Echo::default();
@@ -288,11 +294,11 @@ impl Drop for EchoServer {
 
 /// A client of the service.
 #[derive(Debug, Clone)]
-pub(super) struct Client(tonic::client::Grpc<Channel>);
+pub struct Client(tonic::client::Grpc<Channel>);
 
 impl Client {
     /// Connects, over one connection for as long as that lasts.
-    pub(super) async fn connect(address: SocketAddr) -> Client {
+    pub async fn connect(address: SocketAddr) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         let endpoint = endpoint
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -301,13 +307,13 @@ impl Client {
     }
 
     /// Calls `Unary`.
-    pub(super) async fn unary(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
+    pub async fn unary(&mut self, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
         self.ready().await?;
         self.0.unary(request, path(UNARY), Raw).await
     }
 
     /// Calls `Count`.
-    pub(super) async fn count(
+    pub async fn count(
         &mut self,
         messages: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<Response<Bytes>, Status> {
@@ -316,14 +322,14 @@ impl Client {
     }
 
     /// Calls `Repeat`.
-    pub(super) async fn repeat(&mut self, count: i64) -> Result<Streaming<Bytes>, Status> {
+    pub async fn repeat(&mut self, count: i64) -> Result<Streaming<Bytes>, Status> {
         self.ready().await?;
         let request = Request::new(Bytes::from(count.to_string()));
         Ok(self.0.server_streaming(request, path(REPEAT), Raw).await?.into_inner())
     }
 
     /// Calls `Chat`.
-    pub(super) async fn chat(
+    pub async fn chat(
         &mut self,
         messages: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<Streaming<Bytes>, Status> {
@@ -333,7 +339,7 @@ impl Client {
 
     /// Sends one message of `Chat` after the other, each when the answer to the one before has come, until it is told to
     /// end. Tells `count` how many there were, and returns it.
-    pub(super) async fn converse(mut self, count: impl Fn(u64), mut end: watch::Receiver<bool>) -> u64 {
+    pub async fn converse(mut self, count: impl Fn(u64), mut end: watch::Receiver<bool>) -> u64 {
         let (sender, messages) = mpsc::channel::<Bytes>(1);
         sender.send(numbered(0)).await.expect("the stream takes messages");
         let mut replies = self.chat(ReceiverStream::new(messages)).await.expect("a stream");
@@ -363,13 +369,13 @@ fn path(path: &'static str) -> PathAndQuery {
 }
 
 /// Message number `n`: one byte.
-pub(super) fn numbered(n: u64) -> Bytes {
+pub fn numbered(n: u64) -> Bytes {
     Bytes::copy_from_slice(&n.to_le_bytes()[..1])
 }
 
 /// Reads a stream to its end, which must be an orderly one, and checks that it is the numbered messages from the first
 /// on. Returns how many there were.
-pub(super) async fn read_numbered(stream: &mut Streaming<Bytes>) -> u64 {
+pub async fn read_numbered(stream: &mut Streaming<Bytes>) -> u64 {
     let mut count = 0;
     loop {
         match stream.message().await {
@@ -382,7 +388,7 @@ pub(super) async fn read_numbered(stream: &mut Streaming<Bytes>) -> u64 {
 }
 
 /// A proxy before a server of the service `echo`, whose port is named `grpc`.
-pub(super) async fn proxy_before(server: &EchoServer) -> TestProxy {
+pub async fn proxy_before(server: &EchoServer) -> TestProxy {
     let mesh = Mesh::new().service("echo", "grpc/9090").endpoint("echo", "grpc", "v1", server.address);
     TestProxy::of(mesh).listen("echo", 9090).ready().await
 }
