@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::declared::{any, cluster, http, sni, sniffing, to_http, to_tcp, update};
+use support::declared::{any, cluster, http, log, sni, sniffing, to_http, to_tcp, update};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -120,8 +120,15 @@ async fn half_a_hello_goes_on_or_ends_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_chain_is_closed_and_counted() {
-    let resources = update(vec![sniffing("tls", vec![to_tcp(sni("a"), "c")], None)], [cluster("c", &[])]);
+async fn who_has_no_chain_is_closed_counted_and_logged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("log");
+    let mut listener = sniffing("tls", vec![to_tcp(sni("a"), "c")], None);
+    listener.access_log = log(
+        &file,
+        "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS%",
+    );
+    let resources = update(vec![listener], [cluster("c", &[])]);
     let proxy =
         TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
     let mut client = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
@@ -131,4 +138,8 @@ async fn who_has_no_chain_is_closed_and_counted() {
         (proxy.metric("envoy_listener_no_filter_chain_match", &[]).await == Some(1.0)).then_some(())
     })
     .await;
+    let line = eventually("the log has its line", || async {
+        std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
+    });
+    assert_eq!(line.await, "0 NR filter_chain_not_found -\n");
 }

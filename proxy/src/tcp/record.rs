@@ -33,7 +33,10 @@ struct FactsOf {
     wall: SystemTime,
     flags: Flags,
     reason: Option<String>,
-    details: Option<&'static str>,
+    /// Why no chain serves it. Envoy tells it where it tells how an answer came about.
+    code_details: Option<&'static str>,
+    /// Why the proxy has ended it.
+    termination_details: Option<&'static str>,
     view: Option<Rc<View>>,
     endpoint: Option<Rc<EndpointState>>,
     upstream_local_address: Option<SocketAddr>,
@@ -45,7 +48,7 @@ struct FactsOf {
 pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival) {
     let mut facts = FactsOf::new(arrival);
     facts.flags.insert(Flag::NoRouteFound);
-    facts.details = Some("filter_chain_not_found");
+    facts.code_details = Some("filter_chain_not_found");
     facts.log(engine, &listener.access_log);
 }
 
@@ -104,7 +107,7 @@ impl Record {
 
     /// Notes that nobody said anything for too long.
     pub(super) fn idle(&mut self) {
-        self.facts.details = Some("tcp_session_idle_timeout");
+        self.facts.termination_details = Some("tcp_session_idle_timeout");
     }
 
     /// The series of this outcome: kept with the endpoint, found anew for connections without one.
@@ -154,7 +157,8 @@ impl FactsOf {
             wall: time::wall(),
             flags: Flags::default(),
             reason: None,
-            details: None,
+            code_details: None,
+            termination_details: None,
             view: None,
             endpoint: None,
             upstream_local_address: None,
@@ -183,7 +187,8 @@ impl Values for FactsOf {
             Operator::StartTime => format::timestamp(self.wall, out),
             Operator::ResponseCode => format::number(0, out),
             Operator::ResponseFlags => out.extend_from_slice(self.flags.text().as_bytes()),
-            Operator::ConnectionTerminationDetails => return text(self.details, out),
+            Operator::ResponseCodeDetails => return text(self.code_details, out),
+            Operator::ConnectionTerminationDetails => return text(self.termination_details, out),
             Operator::UpstreamTransportFailureReason => return text(self.reason.as_deref(), out),
             Operator::BytesReceived => format::number(self.received, out),
             Operator::BytesSent => format::number(self.sent, out),
