@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
 mod capture;
+mod captured;
 mod namespace;
 mod pods;
 mod redirect;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::{env, fs};
@@ -56,9 +57,12 @@ impl Weft {
         Weft::run_by(&[], binary, arguments).await
     }
 
-    /// The same by a command that becomes what it is given, such as `taskset` or `prlimit`.
+    /// The same by a command that becomes what it is given, such as `taskset` or `setpriv`.
     pub async fn run_by(command: &[&str], binary: &Path, arguments: &[&str]) -> Weft {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        // The binary writes its ready file there, whoever it becomes.
+        let everybody = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(directory.path(), everybody).expect("the directory is ours");
         let file = |name| fs::File::create(directory.path().join(name)).expect("a file");
         let ready = directory.path().join("ready");
         let mut words = command.iter().map(OsStr::new).chain([binary.as_os_str()]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::runtime::Runtime;
 
 use crate::skip::skip;
 
@@ -74,23 +75,37 @@ impl Namespace {
     where
         F::Output: Send,
     {
-        let enter = || {
-            let namespace = File::open(Path::new(NAMED).join(&self.name)).expect("the namespace is there");
-            // Holds for this thread and for those it starts, which the event loop's are.
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("the namespace takes this thread");
-            let mut runtime = tokio::runtime::Builder::new_multi_thread();
-            let runtime = runtime.worker_threads(2).enable_all().build().expect("an event loop");
-            runtime.block_on(async {
+        self.enter(|| {
+            event_loop(2).block_on(async {
                 let in_time = tokio::time::timeout(PATIENCE, inside()).await;
                 in_time.unwrap_or_else(|_| panic!("not within {PATIENCE:?}"))
             })
+        })
+    }
+
+    /// An event loop with one thread, whose network is the namespace: what is spawned on it is in there.
+    pub fn event_loop(&self) -> Runtime {
+        self.enter(|| event_loop(1))
+    }
+
+    /// Does something on a thread whose network is the namespace, and so is that of threads it starts.
+    fn enter<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
+        let enter = || {
+            let namespace = File::open(Path::new(NAMED).join(&self.name)).expect("the namespace is there");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("the namespace takes this thread");
+            inside()
         };
         std::thread::scope(|scope| {
             let joined = scope.spawn(enter).join();
             joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+fn event_loop(threads: usize) -> Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(threads).enable_all().build().expect("an event loop")
 }
 
 impl Drop for Namespace {

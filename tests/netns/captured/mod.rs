@@ -1,0 +1,13 @@
+//! The sample mesh with its traffic captured: every pod has a network of its own, joined to the others by a bridge, the
+//! redirect rules that `weft redirect apply` makes, the binary as its sidecar, and applications that know of neither. What
+//! one pod sends another goes through both sidecars. The virtual addresses of services are nowhere.
+
+mod bytes;
+mod catalog;
+mod gateway;
+mod legacy;
+mod network;
+mod outside;
+mod search;
+mod tls;
+mod transparent;
