@@ -162,8 +162,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     let imports = sidecar::Imports::new(&scope);
     let registry = registry::Registry::new(&scope, &imports);
     // What the workload serves does not depend on what it may reach.
-    let nothing_kept_out = sidecar::Imports::default();
-    let whole = imports.trim().then(|| registry::Registry::new(&scope, &nothing_kept_out));
+    let of_workload = registry::Registry::of_workload(&scope, &imports);
     let rules = destination_rules::DestinationRules::new(&scope);
     let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
     let mut clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
@@ -173,7 +172,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     let targets = match request.mode {
         Mode::Explicit => BTreeMap::new(),
         Mode::Sidecar | Mode::Gateway => {
-            targets::targets(&scope, whole.as_ref().unwrap_or(&registry), &endpoints)
+            targets::targets(&scope, of_workload.as_ref().unwrap_or(&registry), &endpoints)
         }
     };
     let served = targets::serving(&scope, &targets);

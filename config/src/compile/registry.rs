@@ -9,7 +9,7 @@ use super::host::service_host;
 use super::protocol::Protocol;
 use super::service_entries;
 use super::sidecar::Imports;
-use super::visibility::by_default;
+use super::visibility::sight;
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
 use crate::kubernetes::TargetPort;
@@ -75,17 +75,7 @@ pub(super) struct Port<'a> {
 impl<'a> Registry<'a> {
     /// The services of `scope` that its proxy sees and that `imports` lets in.
     pub(super) fn new(scope: &Scope<'a>, imports: &Imports<'a>) -> Registry<'a> {
-        let mut aliases = aliases(scope);
-        let mut services: Vec<Service<'a>> = scope
-            .objects
-            .services
-            .values()
-            .filter(|service| {
-                let default = &scope.mesh.default_service_export_to;
-                by_default(default, service.namespace(), &scope.proxy.namespace).is_some()
-            })
-            .map(|service| Service::new(service, scope, &mut aliases))
-            .collect();
+        let mut services = kubernetes_services(scope, |service| is_seen(service, scope));
         let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
         services.extend(service_entries::services(scope, &hosts));
         if imports.trim() {
@@ -94,6 +84,24 @@ impl<'a> Registry<'a> {
                 imports.service(service.namespace(), &service.host) || destinations.contains(&service.host)
             });
         }
+        Registry::of(services)
+    }
+
+    /// The services of the proxy's namespace that its workload may be an endpoint of, whoever sees them and whatever the
+    /// workload may reach; `None` where [`Registry::new`] has them all.
+    pub(super) fn of_workload(scope: &Scope<'a>, imports: &Imports<'a>) -> Option<Registry<'a>> {
+        let is_own = |service: &Object<_>| *service.namespace() == scope.proxy.namespace;
+        let is_hidden = |service: &Object<kubernetes::Service>| is_own(service) && !is_seen(service, scope);
+        if !imports.trim() && !scope.objects.services.values().any(|service| is_hidden(service)) {
+            return None;
+        }
+        let mut services = kubernetes_services(scope, |service| is_own(service));
+        let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
+        services.extend(service_entries::services(scope, &hosts));
+        Some(Registry::of(services))
+    }
+
+    fn of(mut services: Vec<Service<'a>>) -> Registry<'a> {
         services.sort_by(|one, other| one.host.cmp(&other.host));
 
         let mut by_host = HashMap::with_capacity(services.len());
@@ -126,6 +134,22 @@ impl<'a> Registry<'a> {
             .filter_map(|index| self.services.get(*index))
             .filter_map(move |service| Some((service, service.port(number)?)))
     }
+}
+
+/// Whether the proxy of `scope` sees a service.
+fn is_seen(service: &Object<kubernetes::Service>, scope: &Scope<'_>) -> bool {
+    let default = &scope.mesh.default_service_export_to;
+    sight(&service.spec.export_to(), default, service.namespace(), &scope.proxy.namespace).is_some()
+}
+
+/// Those of Kubernetes' services that are wanted.
+fn kubernetes_services<'a>(
+    scope: &Scope<'a>,
+    is_wanted: impl Fn(&Object<kubernetes::Service>) -> bool,
+) -> Vec<Service<'a>> {
+    let mut aliases = aliases(scope);
+    let wanted = scope.objects.services.values().filter(|service| is_wanted(service));
+    wanted.map(|service| Service::new(service, scope, &mut aliases)).collect()
 }
 
 impl<'a> Service<'a> {

@@ -1,7 +1,8 @@
 //! `exportTo`: which objects a namespace sees.
 //!
-//! `*` means every namespace, `.` the object's own, `~` nobody, anything else a namespace by name. An object that
-//! does not say it follows the mesh default, of which Istio honours only `.` and `*`.
+//! `*` means every namespace, `.` the object's own, `~` nobody, anything else a namespace by name. A Service of Kubernetes
+//! says it by an annotation. An object that does not say it follows the mesh default, of which Istio honours only `.` and
+//! `*`.
 
 /// How an object is seen from some namespace, in the order in which Istio lets virtual services win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,7 @@ pub(super) fn sight(export_to: &[String], mesh_default: &[String], own: &str, vi
 }
 
 /// How `viewer` sees an object of namespace `own` that does not say who sees it.
-pub(super) fn by_default(mesh_default: &[String], own: &str, viewer: &str) -> Option<Sight> {
+fn by_default(mesh_default: &[String], own: &str, viewer: &str) -> Option<Sight> {
     let says = |word: &str| mesh_default.iter().any(|namespace| namespace == word);
     if says(".") {
         return (own == viewer).then_some(Sight::Own);

@@ -9,8 +9,36 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Service {
+    /// What others want to know of it.
+    pub metadata: ServiceMetadata,
     /// What is wanted.
     pub spec: ServiceSpec,
+}
+
+/// What the metadata of a [`Service`] say besides what all objects' do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceMetadata {
+    /// Its annotations.
+    pub annotations: Option<ServiceAnnotations>,
+}
+
+/// The annotations of a [`Service`] that Istio's control plane reads, as far as weft does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ServiceAnnotations {
+    /// Who sees it: namespaces, `.` for its own, `*` for all, `~` for nobody, separated by commas.
+    #[serde(rename = "networking.istio.io/exportTo")]
+    pub export_to: Option<String>,
+}
+
+impl Service {
+    /// The entries of its annotation `networking.istio.io/exportTo`; none when it does not have it.
+    pub fn export_to(&self) -> Vec<String> {
+        let annotation = self.metadata.annotations.as_ref().and_then(|it| it.export_to.as_deref());
+        let told = annotation.filter(|told| !told.is_empty());
+        told.into_iter().flat_map(|told| told.split(',')).map(|entry| entry.trim().to_owned()).collect()
+    }
 }
 
 /// What is wanted of a [`Service`].

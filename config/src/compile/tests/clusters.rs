@@ -302,3 +302,33 @@ fn services_that_the_proxy_does_not_see_have_no_clusters() {
     assert!(!output.has_cluster("outbound|80||far.ops.svc.cluster.local"));
     assert_eq!(output.hosts(), ["web.shop.svc.cluster.local:80"]);
 }
+
+#[test]
+fn a_service_says_by_an_annotation_who_sees_it() {
+    let check = |written: &str, default: &str, own: bool, far: bool| {
+        let annotated = |namespace: &str| {
+            let metadata = format!(
+                "name: web, namespace: {namespace}, annotations: {{networking.istio.io/exportTo: '{written}'}}"
+            );
+            service_in("web", namespace, "http")
+                .replace(&format!("name: web, namespace: {namespace}"), &metadata)
+        };
+        let mesh = Mesh::new(&(annotated("shop") + &annotated("ops")));
+        let output =
+            mesh.configure(|mesh| mesh.default_service_export_to = vec![default.to_owned()]).compile();
+        let seen = [WEB, "outbound|80||web.ops.svc.cluster.local"].map(|name| output.has_cluster(name));
+        assert_eq!(seen, [own, far], "{written:?} {default}");
+        let routed = output.hosts().iter().any(|host| host.starts_with("web.ops."));
+        assert_eq!(routed, far, "{written:?} {default}");
+    };
+    check("", "*", true, true);
+    check("", ".", true, false);
+    check("*", ".", true, true);
+    check(".", "*", true, false);
+    check("shop", "*", true, true);
+    check("dev , shop", "*", true, true);
+    check("dev", "*", false, false);
+    check("~", "*", false, false);
+    check("~,*", "*", true, true);
+    check("~,shop", "*", false, false);
+}

@@ -225,3 +225,15 @@ fn a_service_that_selects_the_workload_is_served_before_its_endpoints_are_there(
     mesh.mode = Mode::Explicit;
     assert!(mesh.compile().resources.listeners.is_empty());
 }
+
+#[test]
+fn a_service_is_served_whoever_sees_it() {
+    let hidden = SERVICE.replacen(
+        "namespace: shop}",
+        "namespace: shop, annotations: {networking.istio.io/exportTo: '~'}}",
+        1,
+    );
+    let output = Mesh::sidecar(&hidden).compile();
+    assert!(!output.has_cluster("outbound|80||web.shop.svc.cluster.local"));
+    assert_eq!([8080, 8081].map(|port| chains(&output, Some(port)).len()), [2, 3]);
+}
