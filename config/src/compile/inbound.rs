@@ -67,8 +67,36 @@ struct Served<'s> {
 }
 
 impl Inbound<'_> {
-    /// The listener that inbound traffic is redirected to, with the chains of what is `served`.
-    pub(super) fn make(&self, served: &[Serving<'_>]) -> Listener {
+    /// The listeners of what is `served`: the one that inbound traffic is redirected to, and those that clients connect to
+    /// by themselves.
+    pub(super) fn make(&self, served: &[Serving<'_>]) -> Vec<Listener> {
+        let (own, redirected): (Vec<_>, Vec<_>) = served.iter().partition(|serving| serving.socket.is_some());
+        let mut listeners = vec![self.virtual_inbound(&redirected)];
+        listeners.extend(own.into_iter().filter_map(|serving| self.own(serving)));
+        listeners
+    }
+
+    /// The listener of a port whose traffic is not redirected.
+    fn own(&self, serving: &Serving<'_>) -> Option<Listener> {
+        let address = serving.socket?;
+        let filter_chains = self.chains(&Served { port: None, ..self.port(serving) });
+        Some(Listener {
+            name: listener_name(address).into(),
+            address,
+            additional_addresses: Vec::new(),
+            bind_to_port: true,
+            use_original_dst: false,
+            transparent: false,
+            traffic_direction: TrafficDirection::Inbound,
+            listener_filters: ListenerFilters { continue_on_timeout: true, ..inspectors(&filter_chains) },
+            filter_chains,
+            default_filter_chain: None,
+            access_log: self.common.access_log.clone(),
+            origin: None,
+        })
+    }
+
+    fn virtual_inbound(&self, served: &[&Serving<'_>]) -> Listener {
         let mut filter_chains = vec![self.black_hole()];
         filter_chains.extend(self.chains(&self.everything(None, self.modes.whole())));
         // Ports of which only a policy speaks.

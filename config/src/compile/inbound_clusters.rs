@@ -47,7 +47,7 @@ fn of_port(
     let name: Arc<str> = inbound_cluster_name(serving.number).into();
     let rule = serving.targets.first().and_then(|target| rules.of(target.service, scope));
     let policy = Policy::of(rule.and_then(|rule| rule.traffic_policy), serving.port);
-    let pool = policy.connection_pool;
+    let pool = serving.connection_pool.or(policy.connection_pool);
     let services = serving.targets.iter().map(|target| ServiceRef {
         host: target.service.host.clone(),
         name: target.service.name().clone(),

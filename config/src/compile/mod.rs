@@ -212,7 +212,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
                 guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
                 allow_unenforced_security: request.allow_unenforced_security,
             };
-            listeners.push(inbound.make(&served));
+            listeners.extend(inbound.make(&served));
         }
         Mode::Gateway => {
             let gateways = gateway::Gateways { tcp: &tcp, targets: &targets };

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::endpoints::Endpoints;
+use super::outbound::wildcard;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::workload::WorkloadLabels;
 use super::{Scope, sidecar};
-use crate::istio::{IngressListener, Sidecar};
+use crate::istio::{CaptureMode, ConnectionPoolSettings, IngressListener, Sidecar};
 use crate::objects::Object;
 
 /// One port of a service that the workload serves.
@@ -35,21 +36,29 @@ pub(super) struct Serving<'t> {
     pub(super) is_unreachable: bool,
     /// The services it is served for; empty when only the Sidecar object speaks of it.
     pub(super) targets: Vec<Target<'t>>,
+    /// Bounds on connections to the workload that the Sidecar object says; they replace those of a DestinationRule.
+    pub(super) connection_pool: Option<&'t ConnectionPoolSettings>,
+    /// Where the proxy listens for it by itself; `None` where its traffic is redirected.
+    pub(super) socket: Option<SocketAddr>,
 }
 
 /// What the workload serves: the ports that its Sidecar object lists, or else those of its services.
-pub(super) fn serving<'t>(scope: &Scope<'_>, targets: &BTreeMap<u16, Vec<Target<'t>>>) -> Vec<Serving<'t>> {
-    match sidecar::of_proxy(scope).filter(|object| !object.spec.ingress.is_empty()) {
+pub(super) fn serving<'t>(scope: &Scope<'t>, targets: &BTreeMap<u16, Vec<Target<'t>>>) -> Vec<Serving<'t>> {
+    let object = sidecar::of_proxy(scope);
+    match object.filter(|object| !object.spec.ingress.is_empty()) {
         Some(object) => {
             let mut seen = BTreeSet::new();
             let ports = object.spec.ingress.iter().filter_map(|it| of_ingress(scope, object, it, targets));
             ports.filter(|port| seen.insert(port.number)).collect()
         }
-        None => targets.values().filter_map(|targets| of_targets(targets)).collect(),
+        None => {
+            let pool = object.and_then(|object| object.spec.inbound_connection_pool.as_ref());
+            targets.values().filter_map(|targets| of_targets(targets, pool)).collect()
+        }
     }
 }
 
-fn of_targets<'t>(targets: &[Target<'t>]) -> Option<Serving<'t>> {
+fn of_targets<'t>(targets: &[Target<'t>], pool: Option<&'t ConnectionPoolSettings>) -> Option<Serving<'t>> {
     let Target { service, port, number } = *targets.first()?;
     Some(Serving {
         number,
@@ -59,13 +68,15 @@ fn of_targets<'t>(targets: &[Target<'t>]) -> Option<Serving<'t>> {
         endpoint: None,
         is_unreachable: false,
         targets: targets.to_vec(),
+        connection_pool: pool,
+        socket: None,
     })
 }
 
 fn of_ingress<'t>(
-    scope: &Scope<'_>,
-    object: &Object<Sidecar>,
-    ingress: &IngressListener,
+    scope: &Scope<'t>,
+    object: &'t Object<Sidecar>,
+    ingress: &'t IngressListener,
     targets: &BTreeMap<u16, Vec<Target<'t>>>,
 ) -> Option<Serving<'t>> {
     let number = u16::try_from(ingress.port.number).ok().filter(|number| *number > 0)?;
@@ -77,6 +88,10 @@ fn of_ingress<'t>(
     });
     let of_port = targets.get(&number).cloned().unwrap_or_default();
     let host = of_port.first().map(|target| target.service.host.clone());
+    let socket = match ingress.capture_mode {
+        CaptureMode::None => Some(SocketAddr::new(bind_address(scope, ingress.bind.as_deref())?, number)),
+        CaptureMode::Default | CaptureMode::Iptables => None,
+    };
     Some(Serving {
         number,
         protocol: Protocol::told(&ingress.port.protocol),
@@ -85,7 +100,18 @@ fn of_ingress<'t>(
         endpoint,
         is_unreachable: !told.is_empty() && endpoint.is_none(),
         targets: of_port,
+        connection_pool: ingress.connection_pool.as_ref().or(object.spec.inbound_connection_pool.as_ref()),
+        socket,
     })
+}
+
+/// Where the proxy listens for what is not redirected to it: where its Sidecar object says, or else on its own address.
+/// `None` for a path of the file system.
+fn bind_address(scope: &Scope<'_>, told: Option<&str>) -> Option<IpAddr> {
+    match told.filter(|told| !told.is_empty()) {
+        Some(told) => told.parse().ok(),
+        None => Some(scope.proxy.ips.first().copied().unwrap_or_else(|| wildcard(scope))),
+    }
 }
 
 /// The targets of the workload, by its own port; of several services of one port the oldest first.

@@ -1,5 +1,7 @@
 //! Sidecar: what Istio's own validation refuses, and what is not honoured yet.
 
+use std::net::IpAddr;
+
 use super::check::Check;
 use super::{names, values};
 use crate::finding::code;
@@ -31,14 +33,14 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
     for (index, ingress) in spec.ingress.iter().enumerate() {
         let path = format!("spec.ingress[{index}]");
         values::port(check, &format!("{path}.port.number"), ingress.port.number);
-        let written = [
-            ("bind", ingress.bind.as_deref().is_some_and(|bind| !bind.is_empty())),
-            ("captureMode", ingress.capture_mode == CaptureMode::None),
-            ("tls", ingress.tls.is_some()),
-            ("connectionPool", ingress.connection_pool.is_some()),
-        ];
-        for (field, _) in written.iter().filter(|(_, written)| *written) {
-            not_honoured(check, &format!("{path}.{field}"), "the port is served without it");
+        if ingress.tls.is_some() {
+            not_honoured(check, &format!("{path}.tls"), "the port is served without it");
+        }
+        bind(check, &path, ingress.bind.as_deref(), ingress.capture_mode);
+        if ingress.capture_mode == CaptureMode::None && ingress.default_endpoint.is_none() {
+            let what = "nobody knows where the workload listens: what comes to the port goes nowhere";
+            let remedy = "add `defaultEndpoint: 127.0.0.1:PORT`";
+            check.warning(code::MISSING_FIELD, &format!("{path}.defaultEndpoint"), what, remedy);
         }
         let endpoint = ingress.default_endpoint.as_deref().unwrap_or_default();
         if endpoint.starts_with("unix://") {
@@ -46,12 +48,26 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
             not_honoured(check, &format!("{path}.defaultEndpoint"), instead);
         }
     }
-    if spec.inbound_connection_pool.is_some() {
-        not_honoured(check, "spec.inboundConnectionPool", "there are no such bounds");
-    }
     if let Some(SidecarOutboundTrafficPolicy { egress_proxy: Some(_), .. }) = &spec.outbound_traffic_policy {
         let instead = "traffic for hosts that no service has goes where the client wanted to go";
         not_honoured(check, "spec.outboundTrafficPolicy.egressProxy", instead);
+    }
+}
+
+/// Where a listener binds that traffic may be redirected to.
+fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>, mode: CaptureMode) {
+    let path = format!("{path}.bind");
+    match bind.filter(|bind| !bind.is_empty()) {
+        None => {}
+        Some(bind) if bind.starts_with("unix://") => not_honoured(check, &path, "there is no such listener"),
+        Some(bind) if bind.parse::<IpAddr>().is_err() => {
+            check.bad(&path, format!("`{bind}` is not an IP address"), "write an address of the workload");
+        }
+        Some(_) if mode != CaptureMode::None => {
+            let what = "traffic is redirected to the proxy wherever it was going, so nothing binds there";
+            check.warning(code::INEFFECTIVE_VALUE, &path, what, "write `captureMode: NONE`, or remove it");
+        }
+        Some(_) => {}
     }
 }
 

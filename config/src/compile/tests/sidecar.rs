@@ -110,3 +110,55 @@ fn ports_that_it_lists_are_served_and_no_others() {
     assert_eq!(last.bind_addresses, ["127.0.0.6".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(output.cluster("inbound|83||").discovery, crate::resource::DiscoveryType::Static);
 }
+
+#[test]
+fn a_port_that_is_not_redirected_has_a_listener_of_its_own() {
+    let check = |more: &str, name: Option<&str>| {
+        let ingress = format!(
+            "ingress: [{{port: {{number: 9000, protocol: HTTP, name: p}}, defaultEndpoint: '127.0.0.1:8080', {more}}}]"
+        );
+        let output = compile(&sidecar("s", "shop", &ingress));
+        let chains = |name: &str, port: Option<u16>| {
+            let chains = output.resources.listeners.get(name).map(|listener| &listener.filter_chains);
+            let of_port = chains.into_iter().flatten();
+            of_port.filter(|chain| chain.chain_match.destination_port == port).count()
+        };
+        let redirected = chains("virtualInbound", Some(9000));
+        assert_eq!(redirected, if name.is_some() { 0 } else { 2 }, "{more}");
+        assert!(output.has_cluster("inbound|9000||"));
+        let Some(name) = name else { return assert_eq!(chains("10.244.1.10_9000", None), 0, "{more}") };
+        assert_eq!(chains(name, None), 2, "{more}");
+        let listener = &output.resources.listeners[name];
+        let expected = (true, false, crate::resource::TrafficDirection::Inbound);
+        let is = (listener.bind_to_port, listener.listener_filters.original_dst, listener.traffic_direction);
+        assert_eq!(is, expected, "{more}");
+        assert_eq!(format!("{}_{}", listener.address.ip(), listener.address.port()), name);
+    };
+    check("captureMode: IPTABLES", None);
+    check("bind: 127.0.0.1", None);
+    check("captureMode: NONE", Some("10.244.1.10_9000"));
+    check("captureMode: NONE, bind: 127.0.0.2", Some("127.0.0.2_9000"));
+}
+
+#[test]
+fn bounds_of_the_workload() {
+    let pool = |max: u32| format!("{{tcp: {{maxConnections: {max}}}}}");
+    let port = |number: u16, more: &str| {
+        format!(
+            "{{port: {{number: {number}, protocol: TCP, name: p}}, defaultEndpoint: '127.0.0.1:1'{more}}}"
+        )
+    };
+    let endpoints = "\nkind: EndpointSlice\nmetadata: {name: a, namespace: shop, labels: {kubernetes.io/service-name: a}}\n\
+        endpoints: [{addresses: [10.244.1.10]}]\nports: [{name: http, port: 9999}]\n---\n\
+        kind: DestinationRule\nmetadata: {name: a, namespace: shop}\n\
+        spec: {host: a, trafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s}}}}\n---\n";
+    let bound = |spec: &str, number: u16| {
+        let output = compile(&(sidecar("s", "shop", spec) + endpoints));
+        output.cluster(&format!("inbound|{number}||")).circuit_breakers.max_connections
+    };
+    assert_eq!(bound("", 9999), 7);
+    assert_eq!(bound(&format!("inboundConnectionPool: {}", pool(5)), 9999), 5);
+    let own = port(81, &format!(", connectionPool: {}", pool(3)));
+    let spec = format!("inboundConnectionPool: {}, ingress: [{}, {own}]", pool(5), port(80, ""));
+    assert_eq!([bound(&spec, 80), bound(&spec, 81)], [5, 3]);
+}

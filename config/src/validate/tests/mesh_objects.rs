@@ -85,10 +85,22 @@ fn sidecars() {
     let port = "port: {number: 80, protocol: HTTP, name: http}";
     check(&format!("ingress: [{{{port}, defaultEndpoint: '127.0.0.1:8080'}}]"), &[]);
     check("ingress: [{port: {number: 0}}]", &["error bad-value spec.ingress[0].port.number"]);
+    let endpoint = "defaultEndpoint: '127.0.0.1:8080'";
+    check(&format!("ingress: [{{{port}, {endpoint}, captureMode: NONE, bind: 10.0.0.1}}]"), &[]);
     check(
         &format!("ingress: [{{{port}, captureMode: NONE}}]"),
-        &["warning field-not-honoured spec.ingress[0].captureMode"],
+        &["warning missing-field spec.ingress[0].defaultEndpoint"],
     );
+    for (bind, finding) in [
+        ("10.0.0.1", "warning ineffective-value"),
+        ("unix:///a", "warning field-not-honoured"),
+        ("a.b", "error bad-value"),
+    ] {
+        let expected = format!("{finding} spec.ingress[0].bind");
+        check(&format!("ingress: [{{{port}, {endpoint}, bind: '{bind}'}}]"), &[&expected]);
+    }
+    let pool = "{tcp: {maxConnections: 1}}";
+    check(&format!("inboundConnectionPool: {pool}, ingress: [{{{port}, connectionPool: {pool}}}]"), &[]);
 }
 
 #[test]
