@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clusters::Clusters;
+use super::egress::Imports;
 use super::findings::Findings;
 use super::managers::{Common, OUTBOUND_SERVER_NAME};
 use super::registry::{Registry, Resolution};
@@ -24,6 +25,7 @@ pub(super) struct Listeners<'l> {
     pub(super) registry: &'l Registry<'l>,
     pub(super) clusters: &'l Clusters,
     pub(super) virtual_services: &'l VirtualServices<'l>,
+    pub(super) imports: &'l Imports<'l>,
     pub(super) common: &'l Common,
 }
 
@@ -123,6 +125,7 @@ impl Listeners<'_> {
         findings: &mut Findings,
     ) -> &'m [Arc<VirtualHost>] {
         by_port.entry(port).or_insert_with(|| {
+            let Some(egress) = self.imports.with_routes_of(port) else { return Vec::new() };
             let routes = Routes {
                 scope: self.scope,
                 registry: self.registry,
@@ -130,7 +133,7 @@ impl Listeners<'_> {
                 port,
                 gateway: None,
             };
-            let hosts = virtual_hosts::of_port(&routes, self.virtual_services, findings);
+            let hosts = virtual_hosts::of_port(&routes, egress, self.virtual_services, findings);
             hosts.into_iter().map(Arc::new).collect()
         })
     }

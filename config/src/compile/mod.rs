@@ -26,6 +26,7 @@ mod clusters;
 mod connection_pool;
 mod delegates;
 mod destination_rules;
+mod egress;
 mod endpoints;
 mod entries;
 mod findings;
@@ -159,7 +160,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     let scope = Scope { objects, proxy, mesh, root_namespace, mode: request.mode };
     let mut findings = findings::Findings::default();
 
-    let imports = sidecar::Imports::new(&scope);
+    let imports = egress::Imports::new(&scope);
     let registry = registry::Registry::new(&scope, &imports);
     // What the workload serves does not depend on what it may reach.
     let of_workload = registry::Registry::of_workload(&scope, &imports);
@@ -186,6 +187,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
         registry: &registry,
         clusters: &clusters,
         virtual_services: &virtual_services,
+        imports: &imports,
         common: &common,
     };
     let mut tables = listeners::Tables::default();

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::clusters::{BLACK_HOLE, PASSTHROUGH};
+use super::egress::Egress;
 use super::endpoints::Endpoints;
 use super::findings::Findings;
 use super::listeners::{Listeners, Tables};
@@ -41,6 +42,18 @@ struct Made {
     /// Whether all services of its port share it by their host.
     is_http: bool,
     chains: Vec<FilterChain>,
+    /// Whether clients connect to it by themselves.
+    has_socket: bool,
+    /// Whether nothing may be added: it is one that the Sidecar object asks for, and all that come after are not.
+    is_complete: bool,
+}
+
+/// A port of a service, and by which listener it is reached.
+#[derive(Clone, Copy)]
+struct Reached<'r> {
+    egress: &'r Egress<'r>,
+    service: &'r Service<'r>,
+    port: &'r Port<'r>,
 }
 
 impl Outbound<'_> {
@@ -50,12 +63,21 @@ impl Outbound<'_> {
         let mut services: Vec<&Service<'_>> = self.tcp.registry.services().iter().collect();
         // Who was there first keeps an address that several want.
         services.sort_by_key(|service| super::age(service.metadata()));
-        for service in services {
-            if matches!(service.resolution, Resolution::Alias(_)) {
-                continue;
+        services.retain(|service| !matches!(service.resolution, Resolution::Alias(_)));
+        for egress in self.listeners.imports.listeners().iter().filter(|egress| egress.is_made) {
+            if egress.port.is_none() {
+                made.values_mut().for_each(|made| made.is_complete = true);
             }
-            for port in service.distinct_ports() {
-                self.add_port(service, port, &mut made, tables, findings);
+            let reached = services.iter().filter(|it| egress.service(it.namespace(), &it.host));
+            for service in reached {
+                for port in service.distinct_ports() {
+                    let port = match egress.port {
+                        Some(told) if told.number != port.number => continue,
+                        Some(told) => Port { protocol: told.protocol, ..*port },
+                        None => *port,
+                    };
+                    self.add_port(Reached { egress, service, port: &port }, &mut made, tables, findings);
+                }
             }
         }
         let mut listeners: Vec<Listener> =
@@ -66,38 +88,49 @@ impl Outbound<'_> {
 
     fn add_port(
         &self,
-        service: &Service<'_>,
-        port: &Port<'_>,
+        reached: Reached<'_>,
         made: &mut BTreeMap<SocketAddr, Made>,
         tables: &mut Tables,
         findings: &mut Findings,
     ) {
+        let Reached { egress, service, port } = reached;
+        let new = |is_http, chains| Made {
+            owner: service.host.clone(),
+            is_http,
+            chains,
+            has_socket: egress.has_socket,
+            is_complete: false,
+        };
         if matches!(port.protocol, Protocol::Http1 | Protocol::Http2) {
-            let address = SocketAddr::new(wildcard(self.scope), port.number);
+            let ip = egress.bind.unwrap_or_else(|| wildcard(self.scope));
+            let address = SocketAddr::new(ip, port.number);
             let target = ListenTarget::Outbound { port: port.number };
             if !made.get(&address).is_some_and(|known| known.is_http) {
-                let chains = vec![self.http_chain(address, &target, &[], tables, findings)];
-                self.add(
-                    address,
-                    Made { owner: service.host.clone(), is_http: true, chains },
-                    made,
-                    findings,
-                );
+                let mut chain = self.http_chain(address, &target, &[], tables, findings);
+                // Only where connections for everybody come is there something that is not HTTP.
+                if !ip.is_unspecified() {
+                    chain.chain_match = FilterChainMatch::default();
+                }
+                self.add(address, new(true, vec![chain]), made, findings);
             }
             return;
         }
-        for address in self.addresses(service, port) {
+        let addresses = match egress.bind {
+            Some(ip) => vec![Some(ip)],
+            None => self.addresses(service, port),
+        };
+        for address in addresses {
             let ip = address.unwrap_or_else(|| wildcard(self.scope));
             let socket = SocketAddr::new(ip, port.number);
             let ranges = if address.is_none() { service.ranges.as_slice() } else { &[] };
-            let place = Place { service, port, ranges, is_wildcard: address.is_none() };
+            let place = Place { service, port, ranges, is_wildcard: ip.is_unspecified(), egress };
             let mut chains = Vec::new();
             if port.protocol == Protocol::Detected {
                 let target = ListenTarget::Service { host: service.host.clone(), port: port.number };
                 chains.push(self.http_chain(socket, &target, ranges, tables, findings));
             }
             chains.extend(self.tcp.chains(place, findings));
-            self.add(socket, Made { owner: service.host.clone(), is_http: false, chains }, made, findings);
+            self.add(socket, new(false, chains), made, findings);
         }
     }
 
@@ -135,6 +168,9 @@ impl Outbound<'_> {
             made.insert(address, new);
             return;
         };
+        if known.is_complete {
+            return;
+        }
         let total = new.chains.len();
         let shares = known.is_http == new.is_http;
         let free: Vec<FilterChain> = new
@@ -196,7 +232,7 @@ impl Outbound<'_> {
                 true => super::additional_addresses(self.scope, address.port()),
                 false => Vec::new(),
             },
-            bind_to_port: false,
+            bind_to_port: made.has_socket,
             use_original_dst: false,
             transparent: false,
             traffic_direction: TrafficDirection::Outbound,

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Scope;
+use super::egress::Imports;
 use super::host::service_host;
 use super::protocol::Protocol;
 use super::service_entries;
-use super::sidecar::Imports;
 use super::visibility::sight;
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
@@ -63,6 +63,7 @@ pub(super) enum Resolution {
 }
 
 /// A port of a [`Service`].
+#[derive(Clone, Copy)]
 pub(super) struct Port<'a> {
     pub(super) number: u16,
     /// What endpoint slices call it; may be empty.
@@ -79,9 +80,11 @@ impl<'a> Registry<'a> {
         let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
         services.extend(service_entries::services(scope, &hosts));
         if imports.trim() {
-            let destinations = imports.destinations(scope);
-            services.retain(|service| {
-                imports.service(service.namespace(), &service.host) || destinations.contains(&service.host)
+            services.retain_mut(|service| {
+                let (namespace, host) = (service.namespace(), service.host.clone());
+                let had_ports = !service.ports.is_empty();
+                service.ports.retain(|port| imports.port(namespace, &host, port.number));
+                imports.service(namespace, &host) && !(had_ports && service.ports.is_empty())
             });
         }
         Registry::of(services)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Scope;
 use super::clusters::{Clusters, cluster_name};
 use super::destination_rules::DestinationRules;
+use super::egress::Egress;
 use super::findings::Findings;
 use super::host::{complete, is_wildcard};
 use super::managers::Common;
@@ -40,6 +41,8 @@ pub(super) struct Place<'p> {
     pub(super) ranges: &'p [CidrRange],
     /// Whether the listener is for all addresses, so that only the server name tells the service.
     pub(super) is_wildcard: bool,
+    /// Whose virtual services speak for it.
+    pub(super) egress: &'p Egress<'p>,
 }
 
 impl Tcp<'_> {
@@ -53,9 +56,9 @@ impl Tcp<'_> {
     }
 
     fn tls_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
-        let Place { service, port, ranges, is_wildcard } = place;
+        let Place { service, port, ranges, is_wildcard, egress } = place;
         let mut chains: Vec<FilterChain> = Vec::new();
-        for virtual_service in self.speaking_for(service) {
+        for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tls.iter().enumerate() {
                 for matched in rule.matches.iter().filter(|matched| self.applies_tls(matched, port.number)) {
                     let chain_match = FilterChainMatch {
@@ -86,9 +89,9 @@ impl Tcp<'_> {
     }
 
     fn tcp_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
-        let Place { service, port, ranges, .. } = place;
+        let Place { service, port, ranges, egress, .. } = place;
         let mut chains: Vec<FilterChain> = Vec::new();
-        for virtual_service in self.speaking_for(service) {
+        for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tcp.iter().enumerate() {
                 let mut matching: Vec<CidrRange> = Vec::new();
                 let mut catches_all = rule.matches.is_empty();
@@ -124,6 +127,7 @@ impl Tcp<'_> {
     fn speaking_for<'s>(
         &'s self,
         service: &'s Service<'s>,
+        egress: &'s Egress<'s>,
     ) -> impl Iterator<Item = &'s MeshVirtualService<'s>> {
         let speaks = |host: &Arc<str>| match host.strip_prefix('*') {
             Some(suffix) if is_wildcard(host) => service.host.ends_with(suffix),
@@ -133,6 +137,7 @@ impl Tcp<'_> {
             .iter()
             .map(|(_, virtual_service)| virtual_service)
             .filter(move |virtual_service| virtual_service.hosts.iter().any(speaks))
+            .filter(|virtual_service| egress.virtual_service(virtual_service.object, self.scope))
     }
 
     fn applies_tls(&self, matched: &TlsMatchAttributes, port: u16) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::egress::Egress;
 use super::findings::Findings;
 use super::host::{bracketed, is_wildcard, suffixes};
 use super::registry::{Registry, Resolution, Service};
@@ -13,18 +14,25 @@ use crate::resource::{Route, VirtualHost};
 /// On this port virtual services also speak for hosts that no service has.
 const PORT_OF_FOREIGN_HOSTS: u16 = 80;
 
-/// The virtual hosts of the port of `routes`, by name, without the one that catches what is left.
+/// The virtual hosts of the port of `routes`, by name, without the one that catches what is left: those of what `egress`
+/// lets in.
 pub(super) fn of_port(
     routes: &Routes<'_>,
+    egress: &Egress<'_>,
     virtual_services: &VirtualServices<'_>,
     findings: &mut Findings,
 ) -> Vec<VirtualHost> {
     let registry = routes.registry;
-    let mut known = Known::new(routes, virtual_services);
+    let mut known = Known::new(routes, egress, virtual_services);
     let mut hosts = Vec::new();
     let mut routed: HashSet<&Arc<str>> = HashSet::new();
     for (place, virtual_service) in virtual_services.iter() {
-        let group = Group::of(place, virtual_service, virtual_services, registry, &known, routes.port);
+        if !egress.virtual_service(virtual_service.object, routes.scope) {
+            continue;
+        }
+        let visible = |service: &Service<'_>| comes_in(egress, service);
+        let group =
+            Group::of(place, virtual_service, virtual_services, (registry, &visible), &known, routes.port);
         if group.services.is_empty() && routes.port != PORT_OF_FOREIGN_HOSTS {
             continue;
         }
@@ -43,7 +51,8 @@ pub(super) fn of_port(
     }
     for (service, port) in registry.with_port(routes.port) {
         let is_alias = matches!(service.resolution, Resolution::Alias(_));
-        if is_alias || !port.protocol.may_be_http() || routed.contains(&service.host) {
+        let is_out = is_alias || !port.protocol.may_be_http() || !comes_in(egress, service);
+        if is_out || routed.contains(&service.host) {
             continue;
         }
         let made = [routes.of_service(service)];
@@ -55,6 +64,10 @@ pub(super) fn of_port(
     }
     hosts.sort_by(|one, other| one.name.cmp(&other.name));
     hosts
+}
+
+fn comes_in(egress: &Egress<'_>, service: &Service<'_>) -> bool {
+    egress.service(service.namespace(), &service.host)
 }
 
 /// What one virtual service speaks for on a port.
@@ -69,10 +82,11 @@ impl<'g> Group<'g> {
         place: usize,
         virtual_service: &MeshVirtualService<'_>,
         all: &VirtualServices<'_>,
-        registry: &'g Registry<'g>,
+        (registry, comes_in): (&'g Registry<'g>, &dyn Fn(&Service<'_>) -> bool),
         known: &Known,
         port: u16,
     ) -> Group<'g> {
+        let service = |host: &str| registry.service(host).filter(|service| comes_in(service));
         let mut group = Group { foreign: Vec::new(), services: Vec::new() };
         let mut with_port: Vec<&'g Service<'g>> = Vec::new();
         for host in &virtual_service.hosts {
@@ -82,9 +96,9 @@ impl<'g> Group<'g> {
                     group.foreign.push(host.clone());
                 }
                 let matching = all.by_wildcard(place).iter().filter(|service| matches(service, host));
-                with_port.extend(matching.filter_map(|host| registry.service(host)));
+                with_port.extend(matching.filter_map(|host| service(host)));
             } else {
-                match registry.service(host).filter(|service| service.port(port).is_some()) {
+                match service(host).filter(|service| service.port(port).is_some()) {
                     Some(service) => with_port.push(service),
                     None => group.foreign.push(host.clone()),
                 }
@@ -140,7 +154,7 @@ enum Claim {
 }
 
 impl Known {
-    fn new(routes: &Routes<'_>, virtual_services: &VirtualServices<'_>) -> Known {
+    fn new(routes: &Routes<'_>, egress: &Egress<'_>, virtual_services: &VirtualServices<'_>) -> Known {
         let wildcards: HashSet<&str> = virtual_services
             .iter()
             .flat_map(|(_, service)| &service.hosts)
@@ -152,7 +166,8 @@ impl Known {
             services: HashSet::new(),
             matched: HashSet::new(),
         };
-        for (service, port) in routes.registry.with_port(routes.port) {
+        let with_port = routes.registry.with_port(routes.port);
+        for (service, port) in with_port.filter(|(service, _)| comes_in(egress, service)) {
             if port.protocol.may_be_http() {
                 known.services.insert(service.host.clone());
             }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::Scope;
 use super::delegates::merged_rules;
+use super::egress::Imports;
 use super::host::{HostMap, complete, is_wildcard};
 use super::registry::Registry;
-use super::sidecar::Imports;
 use super::visibility::sight;
 use crate::istio::{HttpRoute, VirtualService};
 use crate::objects::Object;

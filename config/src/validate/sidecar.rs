@@ -1,11 +1,12 @@
 //! Sidecar: what Istio's own validation refuses, and what is not honoured yet.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::check::Check;
 use super::{names, values};
 use crate::finding::code;
-use crate::istio::{CaptureMode, Sidecar, SidecarOutboundTrafficPolicy};
+use crate::istio::{CaptureMode, EgressListener, Sidecar, SidecarOutboundTrafficPolicy};
 
 /// Checks one Sidecar.
 pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
@@ -21,15 +22,9 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
         for (index, host) in egress.hosts.iter().enumerate() {
             scoped_host(check, &format!("{path}.hosts[{index}]"), host);
         }
-        let own_socket = egress.port.is_some()
-            || egress.bind.as_deref().is_some_and(|bind| !bind.is_empty())
-            || egress.capture_mode == CaptureMode::None;
-        if own_socket {
-            let what = "weft does not honour listeners of single ports yet: the hosts are reached by all their ports";
-            let remedy = "leave out `port`, `bind` and `captureMode`";
-            check.warning(code::FIELD_NOT_HONOURED, &path, what, remedy);
-        }
+        egress_listener(check, &path, egress);
     }
+    only_once(check, &spec.egress);
     for (index, ingress) in spec.ingress.iter().enumerate() {
         let path = format!("spec.ingress[{index}]");
         values::port(check, &format!("{path}.port.number"), ingress.port.number);
@@ -54,7 +49,39 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
     }
 }
 
-/// Where a listener binds that traffic may be redirected to.
+/// What an egress listener says of itself.
+fn egress_listener(check: &mut Check<'_>, path: &str, egress: &EgressListener) {
+    let bind = egress.bind.as_deref().filter(|bind| !bind.is_empty());
+    if bind.is_some_and(|bind| bind.starts_with("unix://")) {
+        return not_honoured(check, &format!("{path}.bind"), "there is no such listener");
+    }
+    if let Some(bind) = bind.filter(|bind| bind.parse::<IpAddr>().is_err()) {
+        check.bad(&format!("{path}.bind"), format!("`{bind}` is not an IP address"), "write an address");
+    }
+    let Some(port) = &egress.port else { return };
+    values::port(check, &format!("{path}.port.number"), port.number);
+    if port.protocol.eq_ignore_ascii_case("HTTP_PROXY") {
+        not_honoured(check, &format!("{path}.port.protocol"), "there is no such listener");
+    }
+}
+
+/// Each port has one listener, and so has everything else.
+fn only_once(check: &mut Check<'_>, egress: &[EgressListener]) {
+    let mut seen = BTreeSet::new();
+    for (index, egress) in egress.iter().enumerate() {
+        let port = egress.port.as_ref().map(|port| port.number);
+        if !seen.insert(port) {
+            let (path, what) = match port {
+                Some(port) => (".port.number", format!("port {port} has a listener before this one")),
+                None => ("", "there is a listener without a port before this one".to_owned()),
+            };
+            let remedy = "put all hosts into one of them";
+            check.error(code::CONFLICTING_FIELDS, &format!("spec.egress[{index}]{path}"), what, remedy);
+        }
+    }
+}
+
+/// Where an ingress listener binds that traffic may be redirected to.
 fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>, mode: CaptureMode) {
     let path = format!("{path}.bind");
     match bind.filter(|bind| !bind.is_empty()) {

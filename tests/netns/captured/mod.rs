@@ -9,5 +9,6 @@ mod legacy;
 mod network;
 mod outside;
 mod search;
+mod sockets;
 mod tls;
 mod transparent;

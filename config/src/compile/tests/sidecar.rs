@@ -162,3 +162,112 @@ fn bounds_of_the_workload() {
     let spec = format!("inboundConnectionPool: {}, ingress: [{}, {own}]", pool(5), port(80, ""));
     assert_eq!([bound(&spec, 80), bound(&spec, 81)], [5, 3]);
 }
+
+/// Two services of HTTP on port 80 and one of TCP, each with another port, and how a pod of namespace `shop` reaches them.
+fn listeners_of(egress: &str) -> Output {
+    let with = |name: &str, namespace: &str, port: &str, address: &str| {
+        let ports = format!("ports: [{{name: {port}, port: 80}}, {{name: {port}-more, port: 81}}]");
+        service_in(name, namespace, port)
+            .replace("clusterIP: 10.0.0.1", &format!("clusterIP: {address}"))
+            .replace(&format!("ports: [{{name: {port}, port: 80}}]"), &ports)
+    };
+    let services = with("a", "shop", "http", "10.0.0.1")
+        + &with("b", "shop", "tcp", "10.0.0.2")
+        + &with("c", "ops", "http", "10.0.0.3");
+    Mesh::sidecar(&(services + &sidecar("s", "shop", &format!("egress: [{egress}]")))).compile()
+}
+
+/// Names of outbound listeners of services, those with a socket with a `!`.
+fn outbound(output: &Output) -> Vec<String> {
+    let services = output.resources.listeners.values().filter(|it| !it.name.starts_with("virtual"));
+    services.map(|it| format!("{}{}", it.name, if it.bind_to_port { "!" } else { "" })).collect()
+}
+
+/// The virtual hosts of a port, without the last.
+fn routed(output: &Output, port: &str) -> Vec<String> {
+    let hosts = &output.routes(port).virtual_hosts;
+    let named = hosts.iter().filter(|host| host.name.contains(':'));
+    named.map(|host| host.name.split(".svc").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn an_egress_listener_with_a_port_serves_that_port_of_its_hosts() {
+    let http = "{port: {number: 80, protocol: HTTP, name: p}, hosts: ['./*']}";
+    let output = listeners_of(http);
+    // The port of `b` is served as it says, by the host, and only that port of either.
+    assert_eq!(outbound(&output), ["0.0.0.0_80"]);
+    assert_eq!(known(&output), ["a.shop", "b.shop"]);
+    assert!(!output.has_cluster("outbound|81||a.shop.svc.cluster.local"));
+    assert_eq!(routed(&output, "80"), ["a.shop"]);
+
+    // All else goes by the listener without a port, but what is there already stays as it is.
+    let output = listeners_of(&format!("{http}, {{hosts: ['*/*']}}"));
+    assert_eq!(outbound(&output), ["0.0.0.0_80", "0.0.0.0_81", "10.0.0.2_80", "10.0.0.2_81"]);
+    assert_eq!(known(&output), ["a.shop", "b.shop", "c.ops"]);
+    assert_eq!(routed(&output, "80"), ["a.shop"]);
+    assert_eq!(routed(&output, "81"), ["a.shop", "c.ops"]);
+
+    let tcp = "{port: {number: 80, protocol: TCP, name: p}, hosts: ['./b.shop.svc.cluster.local']}";
+    let output = listeners_of(&format!("{tcp}, {{hosts: ['*/*']}}"));
+    let listener = &output.resources.listeners["0.0.0.0_80"];
+    assert!(
+        listener
+            .filter_chains
+            .iter()
+            .all(|chain| matches!(chain.filter, crate::resource::NetworkFilter::TcpProxy(_)))
+    );
+    assert_eq!(outbound(&output), ["0.0.0.0_80", "0.0.0.0_81", "10.0.0.2_80", "10.0.0.2_81"]);
+    let nobody = "{port: {number: 90, protocol: TCP, name: p}, hosts: ['*/*']}";
+    assert!(outbound(&listeners_of(nobody)).is_empty() && known(&listeners_of(nobody)).is_empty());
+}
+
+#[test]
+fn an_egress_listener_may_be_where_it_says() {
+    let port = |protocol: &str, more: &str| {
+        format!("{{port: {{number: 80, protocol: {protocol}, name: p}}, hosts: ['./*'], {more}}}")
+    };
+    let made = |egress: &str| outbound(&listeners_of(egress));
+    assert_eq!(made(&port("HTTP", "captureMode: NONE")), ["127.0.0.1_80!"]);
+    assert_eq!(made(&port("HTTP", "captureMode: NONE, bind: 127.0.0.9")), ["127.0.0.9_80!"]);
+    assert_eq!(made(&port("HTTP", "bind: 10.9.9.9")), ["10.9.9.9_80"]);
+    assert_eq!(made(&port("TCP", "bind: 10.9.9.9, captureMode: IPTABLES")), ["10.9.9.9_80"]);
+    assert_eq!(made("{hosts: ['./*'], captureMode: NONE}"), ["127.0.0.1_80!", "127.0.0.1_81!"]);
+    assert!(made(&port("HTTP_PROXY", "")).is_empty());
+    assert!(made(&port("HTTP", "bind: 'unix:///a'")).is_empty());
+    let output = listeners_of(&port("HTTP", "captureMode: NONE"));
+    let listener = &output.resources.listeners["127.0.0.1_80"];
+    let chains: Vec<_> = listener.filter_chains.iter().map(|chain| chain.chain_match.clone()).collect();
+    assert_eq!(chains, [crate::resource::FilterChainMatch::default()]);
+    assert_eq!(routed(&output, "80"), ["a.shop"]);
+}
+
+#[test]
+fn rules_are_those_of_the_listeners_hosts() {
+    let rule = "\nkind: VirtualService\nmetadata: {name: v, namespace: ops}\n\
+        spec: {hosts: [a.shop.svc.cluster.local], http: [{route: [{destination: {host: c.ops.svc.cluster.local}}]}]}\n---\n";
+    let check = |first: &str, cluster: &str| {
+        let egress = format!(
+            "egress: [{{port: {{number: 80, protocol: HTTP, name: p}}, hosts: [{first}]}}, {{hosts: ['*/*']}}]"
+        );
+        let output = compile(&(sidecar("s", "shop", &egress) + rule));
+        let host = output.routes("80").virtual_hosts[0].clone();
+        assert_eq!(&*host.name, "a.shop.svc.cluster.local:80");
+        let text = format!("{:?}", host.routes[0].action);
+        assert!(text.contains(&format!("outbound|80||{cluster}.svc.cluster.local")), "{first}: {text}");
+        assert_eq!(known(&output), ["a.shop", "b.shop", "c.ops"]);
+    };
+    check("'shop/a.shop.svc.cluster.local'", "a.shop");
+    check("'*/a.shop.svc.cluster.local'", "c.ops");
+}
+
+#[test]
+fn what_only_a_rule_leads_to_has_no_listener_of_its_own() {
+    let rule = "\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\n\
+        spec: {hosts: [a], http: [{route: [{destination: {host: b}}]}]}\n---\n";
+    let output = compile(&(sidecar("s", "shop", "egress: [{hosts: ['./a.shop.svc.cluster.local']}]") + rule));
+    assert_eq!(known(&output), ["a.shop", "b.shop"]);
+    assert_eq!(
+        (outbound(&output), routed(&output, "80")),
+        (vec!["0.0.0.0_80".to_owned()], vec!["a.shop".to_owned()])
+    );
+}

@@ -78,10 +78,24 @@ fn sidecars() {
     check("egress: [{}]", &["error missing-field spec.egress[0].hosts"]);
     check("egress: [{hosts: [a]}]", &["error bad-value spec.egress[0].hosts[0]"]);
     check("egress: [{hosts: ['a_b/*']}]", &["error bad-value spec.egress[0].hosts[0]"]);
-    check(
-        "egress: [{port: {number: 80, protocol: HTTP, name: http}, hosts: ['./*']}]",
-        &["warning field-not-honoured spec.egress[0]"],
-    );
+    let egress = |port: &str, more: &str| format!("{{port: {{{port}}}, hosts: ['./*']{more}}}");
+    let http = egress("number: 80, protocol: HTTP, name: http", "");
+    let bound = egress("number: 81, protocol: TCP, name: tcp", ", bind: 127.0.0.1, captureMode: NONE");
+    check(&format!("egress: [{http}, {bound}, {{hosts: ['*/*']}}]"), &[]);
+    check(&format!("egress: [{http}, {http}]"), &["error conflicting-fields spec.egress[1].port.number"]);
+    check("egress: [{hosts: ['./*']}, {hosts: ['ops/*']}]", &["error conflicting-fields spec.egress[1]"]);
+    check(&format!("egress: [{}]", egress("number: 0", "")), &["error bad-value spec.egress[0].port.number"]);
+    for (port, more, expected) in [
+        ("number: 80, protocol: HTTP_PROXY", "", "warning field-not-honoured spec.egress[0].port.protocol"),
+        (
+            "number: 80, protocol: HTTP",
+            ", bind: 'unix:///a'",
+            "warning field-not-honoured spec.egress[0].bind",
+        ),
+        ("number: 80, protocol: HTTP", ", bind: a.b", "error bad-value spec.egress[0].bind"),
+    ] {
+        check(&format!("egress: [{}]", egress(port, more)), &[expected]);
+    }
     let port = "port: {number: 80, protocol: HTTP, name: http}";
     check(&format!("ingress: [{{{port}, defaultEndpoint: '127.0.0.1:8080'}}]"), &[]);
     check("ingress: [{port: {number: 0}}]", &["error bad-value spec.ingress[0].port.number"]);

@@ -1,0 +1,187 @@
+//! What a Sidecar object lets its workload reach: which services and virtual services the proxy needs to know, and by
+//! which listeners.
+//!
+//! Each egress listener has hosts of its own. One with a port serves that port of its hosts and no other; the one without
+//! a port serves all ports, except where a listener before it has the address. The routes of a port are those of the first
+//! listener that has it, or else of the one without a port. Semantics: istiod's `SidecarScope`.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::Scope;
+use super::delegates::merged_rules;
+use super::host::{complete, covers};
+use super::outbound::wildcard;
+use super::protocol::Protocol;
+use super::sidecar::of_proxy;
+use super::visibility::sight;
+use crate::istio::{CaptureMode, Destination, EgressListener, HttpRoute, VirtualService};
+use crate::objects::Object;
+
+/// Everything that comes in. Without a Sidecar object that is all there is, by one listener.
+pub(super) struct Imports<'a>(Vec<Egress<'a>>);
+
+/// One egress listener.
+pub(super) struct Egress<'a> {
+    /// The port it has; `None` for those of its services.
+    pub(super) port: Option<Listens>,
+    /// Where it listens, or what clients connect to that are redirected to it; `None` for what each service says.
+    pub(super) bind: Option<IpAddr>,
+    /// Whether clients connect to it by themselves.
+    pub(super) has_socket: bool,
+    /// Whether weft can make it.
+    pub(super) is_made: bool,
+    /// Namespaces and hosts; `None` when nothing is kept out.
+    hosts: Option<Vec<(&'a str, &'a str)>>,
+    /// The only port of its services; `None` for all of them.
+    only: Option<u16>,
+    /// Hosts to which its virtual services send traffic: their clusters have to be known as well.
+    destinations: HashSet<Arc<str>>,
+}
+
+/// A port of an egress listener.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listens {
+    pub(super) number: u16,
+    pub(super) protocol: Protocol,
+}
+
+impl<'a> Imports<'a> {
+    /// What the proxy of `scope` is to know.
+    pub(super) fn new(scope: &Scope<'a>) -> Imports<'a> {
+        let object = of_proxy(scope).filter(|object| !object.spec.egress.is_empty());
+        let written = object.map(|object| object.spec.egress.iter().map(|it| Egress::new(it, scope)));
+        Imports(written.map_or_else(|| vec![Egress::everything()], Iterator::collect))
+    }
+
+    /// All listeners, in their order.
+    pub(super) fn listeners(&self) -> &[Egress<'a>] {
+        &self.0
+    }
+
+    /// Whether something is kept out.
+    pub(super) fn trim(&self) -> bool {
+        self.0.iter().any(|egress| egress.hosts.is_some())
+    }
+
+    /// Whether a service of `namespace` comes in, or some port of it.
+    pub(super) fn service(&self, namespace: &str, host: &str) -> bool {
+        self.0.iter().any(|egress| egress.needs(namespace, host))
+    }
+
+    /// Whether that port of such a service comes in.
+    pub(super) fn port(&self, namespace: &str, host: &str, port: u16) -> bool {
+        let has = |egress: &Egress<'_>| egress.only.is_none_or(|only| only == port);
+        self.0.iter().any(|egress| has(egress) && egress.needs(namespace, host))
+    }
+
+    /// Whether a virtual service comes in.
+    pub(super) fn virtual_service(&self, object: &Object<VirtualService>, scope: &Scope<'_>) -> bool {
+        self.0.iter().any(|egress| egress.virtual_service(object, scope))
+    }
+
+    /// The listener whose routes are those of a port.
+    pub(super) fn with_routes_of(&self, port: u16) -> Option<&Egress<'a>> {
+        self.0.iter().find(|egress| egress.port.is_none_or(|told| told.number == port))
+    }
+}
+
+impl<'a> Egress<'a> {
+    fn everything() -> Egress<'a> {
+        Egress {
+            port: None,
+            bind: None,
+            has_socket: false,
+            is_made: true,
+            hosts: None,
+            only: None,
+            destinations: HashSet::new(),
+        }
+    }
+
+    fn new(written: &'a EgressListener, scope: &Scope<'a>) -> Egress<'a> {
+        let own: &'a str = &scope.proxy.namespace;
+        let scoped = written.hosts.iter().filter_map(|host| host.split_once('/'));
+        let hosts = scoped.map(|(namespace, host)| (if namespace == "." { own } else { namespace }, host));
+        let told = written.port.as_ref().filter(|port| port.number != 0);
+        let port = told.and_then(|port| {
+            let number = u16::try_from(port.number).ok()?;
+            Some(Listens { number, protocol: Protocol::told(&port.protocol) })
+        });
+        let is_proxy = told.is_some_and(|port| port.protocol.eq_ignore_ascii_case("HTTP_PROXY"));
+        let bind = written.bind.as_deref().filter(|bind| !bind.is_empty());
+        let address: Option<IpAddr> = bind.and_then(|bind| bind.parse().ok());
+        let has_socket = written.capture_mode == CaptureMode::None;
+        let by_default = || match (has_socket, port) {
+            (true, _) if wildcard(scope).is_ipv4() => Some(Ipv4Addr::LOCALHOST.into()),
+            (true, _) => Some(Ipv6Addr::LOCALHOST.into()),
+            (false, Some(_)) => Some(wildcard(scope)),
+            (false, None) => None,
+        };
+        let mut egress = Egress {
+            port,
+            bind: address.or_else(by_default),
+            has_socket,
+            is_made: !is_proxy && bind.is_some() == address.is_some() && told.is_some() == port.is_some(),
+            hosts: Some(hosts.collect()),
+            only: port.map(|port| port.number).filter(|_| !is_proxy),
+            destinations: HashSet::new(),
+        };
+        egress.destinations = egress.destinations(scope);
+        egress
+    }
+
+    /// Whether a service of `namespace` is one of its hosts.
+    pub(super) fn service(&self, namespace: &str, host: &str) -> bool {
+        self.any(namespace, |wanted| covers(wanted, host))
+    }
+
+    /// Whether a virtual service is for its hosts: one of those it speaks for is wanted, or among them is one that is.
+    pub(super) fn virtual_service(&self, object: &Object<VirtualService>, scope: &Scope<'_>) -> bool {
+        self.hosts.is_none()
+            || object.spec.hosts.iter().any(|host| {
+                let host = complete(host, object.namespace(), &scope.proxy.dns_domain);
+                self.any(object.namespace(), |wanted| covers(wanted, &host) || covers(&host, wanted))
+            })
+    }
+
+    fn needs(&self, namespace: &str, host: &str) -> bool {
+        self.service(namespace, host) || self.destinations.contains(host)
+    }
+
+    fn any(&self, namespace: &str, is_wanted: impl Fn(&str) -> bool) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        hosts.iter().any(|(of, host)| (*of == "*" || *of == namespace) && is_wanted(host))
+    }
+
+    fn destinations(&self, scope: &Scope<'a>) -> HashSet<Arc<str>> {
+        let mut hosts = HashSet::new();
+        let default = &scope.mesh.default_virtual_service_export_to;
+        for object in scope.objects.virtual_services.values() {
+            let spec = &object.spec;
+            let seen = sight(&spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some();
+            if !seen || !self.virtual_service(object, scope) {
+                continue;
+            }
+            let rules = merged_rules(object, scope);
+            for rule in &rules {
+                let of_rule = http_destinations(&rule.http);
+                hosts.extend(of_rule.map(|it| full(it, rule.object.namespace(), scope)));
+            }
+            let tls = spec.tls.iter().flat_map(|rule| &rule.route);
+            let layer4 = tls.chain(spec.tcp.iter().flat_map(|rule| &rule.route));
+            hosts.extend(layer4.map(|entry| full(&entry.destination, object.namespace(), scope)));
+        }
+        hosts
+    }
+}
+
+fn http_destinations(rule: &HttpRoute) -> impl Iterator<Item = &Destination> {
+    let routes = rule.route.iter().map(|entry| &entry.destination);
+    routes.chain(&rule.mirror).chain(rule.mirrors.iter().map(|mirror| &mirror.destination))
+}
+
+fn full(destination: &Destination, namespace: &str, scope: &Scope<'_>) -> Arc<str> {
+    complete(&destination.host, namespace, &scope.proxy.dns_domain).as_ref().into()
+}
