@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::clusters::{BLACK_HOLE, PASSTHROUGH};
+use super::clusters::BLACK_HOLE;
 use super::egress::Egress;
 use super::endpoints::Endpoints;
 use super::findings::Findings;
@@ -16,7 +16,6 @@ use super::registry::{Port, Resolution, Service, Source};
 use super::tcp::{Place, Tcp};
 use super::{ListenTarget, Scope, sidecar};
 use crate::finding::{Severity, code};
-use crate::mesh::OutboundTrafficPolicy;
 use crate::resource::{
     CidrRange, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter,
     RouteSource, TrafficDirection, TransportProtocol,
@@ -245,11 +244,8 @@ impl Outbound<'_> {
     }
 
     fn catch_all(&self, name: &str, chain_match: FilterChainMatch) -> FilterChain {
-        let cluster = match sidecar::outbound_traffic_policy(self.scope) {
-            OutboundTrafficPolicy::AllowAny => PASSTHROUGH,
-            OutboundTrafficPolicy::RegistryOnly => BLACK_HOLE,
-        };
-        let cluster = self.tcp.clusters.name(cluster.to_owned());
+        let cluster = sidecar::cluster_of_other_hosts(self.scope);
+        let cluster = self.tcp.clusters.name(cluster.unwrap_or_else(|| BLACK_HOLE.to_owned()));
         let proxy = self.listeners.common.tcp_proxy(cluster, None);
         FilterChain { name: name.into(), chain_match, filter: NetworkFilter::TcpProxy(Arc::new(proxy)) }
     }

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::Scope;
 use super::actions;
-use super::clusters::{Clusters, PASSTHROUGH, cluster_name};
+use super::clusters::{Clusters, cluster_name};
 use super::findings::Findings;
 use super::headers;
 use super::host::complete;
@@ -19,7 +19,6 @@ use super::virtual_services::{MESH, MeshVirtualService, Rule, gateway_name};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
 use crate::istio::{Destination, HttpMatchRequest, HttpRouteDestination};
-use crate::mesh::OutboundTrafficPolicy;
 use crate::resource::{
     Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite, Redirect,
     RegexRewrite, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
@@ -260,14 +259,14 @@ impl Routes<'_> {
     }
 }
 
-/// The virtual host for what nobody knows: on to where the client wanted to go, or 502.
+/// The virtual host for what nobody knows: on to where such traffic goes, or 502.
 pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
-    let (name, action) = match sidecar::outbound_traffic_policy(scope) {
-        OutboundTrafficPolicy::AllowAny => {
-            let forward = forward_to(clusters.name(PASSTHROUGH.to_owned()), None);
+    let (name, action) = match sidecar::cluster_of_other_hosts(scope) {
+        Some(cluster) => {
+            let forward = forward_to(clusters.name(cluster), None);
             ("allow_any", RouteAction::Forward(Box::new(forward)))
         }
-        OutboundTrafficPolicy::RegistryOnly => {
+        None => {
             let response = DirectResponse { status: StatusCode::BAD_GATEWAY, body: Arc::default() };
             ("block_all", RouteAction::DirectResponse(response))
         }

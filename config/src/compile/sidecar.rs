@@ -3,6 +3,7 @@
 //! One that selects the workload wins, then one of its namespace without a selector, then one of the root namespace; of
 //! several of a kind the oldest. A gateway has none.
 
+use super::clusters::{PASSTHROUGH, cluster_name};
 use super::workload::WorkloadLabels;
 use super::{Mode, Scope};
 use crate::istio::{Sidecar, SidecarOutboundMode};
@@ -31,12 +32,17 @@ pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
         .or_else(|| first(scope.root_namespace, None))
 }
 
-/// What happens to traffic for hosts that no service has: what the Sidecar object says, or else the mesh.
-pub(super) fn outbound_traffic_policy(scope: &Scope<'_>) -> OutboundTrafficPolicy {
+/// The cluster that gets traffic for hosts that no service has: where the client wanted to go, or the proxy that the
+/// Sidecar object names; `None` when the Sidecar object, or else the mesh, lets none go.
+pub(super) fn cluster_of_other_hosts(scope: &Scope<'_>) -> Option<String> {
     let told = of_proxy(scope).and_then(|object| object.spec.outbound_traffic_policy.as_ref());
-    match told.map(|policy| policy.mode) {
-        Some(SidecarOutboundMode::RegistryOnly) => OutboundTrafficPolicy::RegistryOnly,
-        Some(SidecarOutboundMode::AllowAny) => OutboundTrafficPolicy::AllowAny,
-        None => scope.mesh.outbound_traffic_policy.unwrap_or(OutboundTrafficPolicy::AllowAny),
-    }
+    let goes_on = match told {
+        Some(policy) => policy.mode == SidecarOutboundMode::AllowAny,
+        None => scope.mesh.outbound_traffic_policy != Some(OutboundTrafficPolicy::RegistryOnly),
+    };
+    let proxy = told.and_then(|policy| policy.egress_proxy.as_ref()).map(|proxy| {
+        let port = proxy.port.as_ref().map_or(0, |port| port.number);
+        cluster_name(proxy.subset.as_deref().unwrap_or_default(), &proxy.host, port)
+    });
+    goes_on.then(|| proxy.unwrap_or_else(|| PASSTHROUGH.to_owned()))
 }

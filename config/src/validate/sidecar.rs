@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::check::Check;
-use super::{names, values};
+use super::{http_route, names, values};
 use crate::finding::code;
-use crate::istio::{CaptureMode, EgressListener, Sidecar, SidecarOutboundTrafficPolicy};
+use crate::istio::{
+    CaptureMode, Destination, EgressListener, Sidecar, SidecarOutboundMode, SidecarOutboundTrafficPolicy,
+};
 
 /// Checks one Sidecar.
 pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
@@ -43,9 +45,28 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
             not_honoured(check, &format!("{path}.defaultEndpoint"), instead);
         }
     }
-    if let Some(SidecarOutboundTrafficPolicy { egress_proxy: Some(_), .. }) = &spec.outbound_traffic_policy {
-        let instead = "traffic for hosts that no service has goes where the client wanted to go";
-        not_honoured(check, "spec.outboundTrafficPolicy.egressProxy", instead);
+    if let Some(SidecarOutboundTrafficPolicy { mode, egress_proxy: Some(proxy) }) =
+        &spec.outbound_traffic_policy
+    {
+        egress_proxy(check, *mode, proxy);
+    }
+}
+
+/// The proxy that gets all traffic for hosts that no service has.
+fn egress_proxy(check: &mut Check<'_>, mode: SidecarOutboundMode, proxy: &Destination) {
+    let path = "spec.outboundTrafficPolicy.egressProxy";
+    if mode != SidecarOutboundMode::AllowAny {
+        let what = "nothing gets to the proxy, as traffic for hosts that no service has does not go on";
+        check.error(code::CONFLICTING_FIELDS, path, what, "write `mode: ALLOW_ANY`");
+    }
+    http_route::destination(check, path, proxy);
+    if !proxy.host.contains('.') {
+        let what = format!("`{}` is not a full host", proxy.host);
+        check.bad(&format!("{path}.host"), what, "write it with its namespace and domain");
+    }
+    if proxy.port.is_none() {
+        let what = "nobody knows at which port the proxy is";
+        check.error(code::MISSING_FIELD, &format!("{path}.port"), what, "add it");
     }
 }
 

@@ -82,6 +82,21 @@ fn traffic_for_other_hosts() {
 }
 
 #[test]
+fn traffic_for_other_hosts_may_go_to_a_proxy() {
+    let proxy = "egressProxy: {host: b.shop.svc.cluster.local, port: {number: 80}, subset: v1}";
+    let spec = format!("outboundTrafficPolicy: {{mode: ALLOW_ANY, {proxy}}}");
+    let output = compile(&sidecar("s", "shop", &spec));
+    let cluster = "outbound|80|v1|b.shop.svc.cluster.local";
+    let host = output.routes("80").virtual_hosts.last().unwrap().clone();
+    assert_eq!(&*host.name, "allow_any");
+    assert!(format!("{:?}", host.routes[0].action).contains(cluster));
+    let listener = &output.resources.listeners["virtualOutbound"];
+    assert!(format!("{:?}", listener.filter_chains.last().unwrap().filter).contains(cluster));
+    let listener = &output.resources.listeners["0.0.0.0_80"];
+    assert!(format!("{:?}", listener.default_filter_chain).contains(cluster));
+}
+
+#[test]
 fn ports_that_it_lists_are_served_and_no_others() {
     let port =
         |number: u16, protocol: &str| format!("port: {{number: {number}, protocol: {protocol}, name: p}}");

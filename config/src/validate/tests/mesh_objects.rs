@@ -96,6 +96,16 @@ fn sidecars() {
     ] {
         check(&format!("egress: [{}]", egress(port, more)), &[expected]);
     }
+    let proxy = |policy: &str, expected: &[&str]| {
+        check(&format!("outboundTrafficPolicy: {{{policy}}}"), expected);
+    };
+    proxy("mode: ALLOW_ANY, egressProxy: {host: p.shop.svc.cluster.local, port: {number: 80}}", &[]);
+    let of = |more: &str| format!("error {more}");
+    let path = "spec.outboundTrafficPolicy.egressProxy";
+    let conflict = of(&format!("conflicting-fields {path}"));
+    proxy("egressProxy: {host: p.shop.svc.cluster.local, port: {number: 80}}", &[&conflict]);
+    let (host, port) = (of(&format!("bad-value {path}.host")), of(&format!("missing-field {path}.port")));
+    proxy("mode: ALLOW_ANY, egressProxy: {host: p}", &[&host, &port]);
     let port = "port: {number: 80, protocol: HTTP, name: http}";
     check(&format!("ingress: [{{{port}, defaultEndpoint: '127.0.0.1:8080'}}]"), &[]);
     check("ingress: [{port: {number: 0}}]", &["error bad-value spec.ingress[0].port.number"]);
