@@ -5,7 +5,7 @@
 //! a port serves all ports, except where a listener before it has the address. The routes of a port are those of the first
 //! listener that has it, or else of the one without a port. Semantics: istiod's `SidecarScope`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ pub(super) struct Egress<'a> {
     hosts: Option<Vec<(&'a str, &'a str)>>,
     /// The only port of its services; `None` for all of them.
     only: Option<u16>,
-    /// Hosts to which its virtual services send traffic: their clusters have to be known as well.
-    destinations: HashSet<Arc<str>>,
+    /// Hosts to which its virtual services send traffic, and at which ports: their clusters have to be known as well.
+    destinations: HashMap<Arc<str>, Ports>,
 }
 
 /// A port of an egress listener.
@@ -45,6 +45,15 @@ pub(super) struct Egress<'a> {
 pub(super) struct Listens {
     pub(super) number: u16,
     pub(super) protocol: Protocol,
+}
+
+/// Ports of a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ports {
+    /// A destination says none.
+    All,
+    /// All its destinations say one.
+    These(BTreeSet<u32>),
 }
 
 impl<'a> Imports<'a> {
@@ -72,8 +81,7 @@ impl<'a> Imports<'a> {
 
     /// Whether that port of such a service comes in.
     pub(super) fn port(&self, namespace: &str, host: &str, port: u16) -> bool {
-        let has = |egress: &Egress<'_>| egress.only.is_none_or(|only| only == port);
-        self.0.iter().any(|egress| has(egress) && egress.needs(namespace, host))
+        self.0.iter().any(|egress| egress.needs_port(namespace, host, port))
     }
 
     /// Whether a virtual service comes in.
@@ -96,7 +104,7 @@ impl<'a> Egress<'a> {
             is_made: true,
             hosts: None,
             only: None,
-            destinations: HashSet::new(),
+            destinations: HashMap::new(),
         }
     }
 
@@ -126,7 +134,7 @@ impl<'a> Egress<'a> {
             is_made: !is_proxy && bind.is_some() == address.is_some() && told.is_some() == port.is_some(),
             hosts: Some(hosts.collect()),
             only: port.map(|port| port.number).filter(|_| !is_proxy),
-            destinations: HashSet::new(),
+            destinations: HashMap::new(),
         };
         egress.destinations = egress.destinations(scope);
         egress
@@ -147,7 +155,16 @@ impl<'a> Egress<'a> {
     }
 
     fn needs(&self, namespace: &str, host: &str) -> bool {
-        self.service(namespace, host) || self.destinations.contains(host)
+        self.service(namespace, host) || self.destinations.contains_key(host)
+    }
+
+    fn needs_port(&self, namespace: &str, host: &str, port: u16) -> bool {
+        let leads_there = || match self.destinations.get(host) {
+            Some(Ports::All) => true,
+            Some(Ports::These(ports)) => ports.contains(&port.into()),
+            None => false,
+        };
+        self.only.is_none_or(|only| only == port) && (self.service(namespace, host) || leads_there())
     }
 
     fn any(&self, namespace: &str, is_wanted: impl Fn(&str) -> bool) -> bool {
@@ -155,8 +172,17 @@ impl<'a> Egress<'a> {
         hosts.iter().any(|(of, host)| (*of == "*" || *of == namespace) && is_wanted(host))
     }
 
-    fn destinations(&self, scope: &Scope<'a>) -> HashSet<Arc<str>> {
-        let mut hosts = HashSet::new();
+    fn destinations(&self, scope: &Scope<'a>) -> HashMap<Arc<str>, Ports> {
+        let mut hosts = HashMap::new();
+        let mut add = |destination: &Destination, namespace: &str| {
+            let host: Arc<str> =
+                complete(&destination.host, namespace, &scope.proxy.dns_domain).as_ref().into();
+            let ports = hosts.entry(host).or_insert_with(|| Ports::These(BTreeSet::new()));
+            match (&mut *ports, destination.port.as_ref().map(|port| port.number)) {
+                (Ports::These(ports), Some(number)) if number != 0 => drop(ports.insert(number)),
+                _ => *ports = Ports::All,
+            }
+        };
         let default = &scope.mesh.default_virtual_service_export_to;
         for object in scope.objects.virtual_services.values() {
             let spec = &object.spec;
@@ -166,12 +192,11 @@ impl<'a> Egress<'a> {
             }
             let rules = merged_rules(object, scope);
             for rule in &rules {
-                let of_rule = http_destinations(&rule.http);
-                hosts.extend(of_rule.map(|it| full(it, rule.object.namespace(), scope)));
+                http_destinations(&rule.http).for_each(|it| add(it, rule.object.namespace()));
             }
             let tls = spec.tls.iter().flat_map(|rule| &rule.route);
             let layer4 = tls.chain(spec.tcp.iter().flat_map(|rule| &rule.route));
-            hosts.extend(layer4.map(|entry| full(&entry.destination, object.namespace(), scope)));
+            layer4.for_each(|entry| add(&entry.destination, object.namespace()));
         }
         hosts
     }
@@ -180,8 +205,4 @@ impl<'a> Egress<'a> {
 fn http_destinations(rule: &HttpRoute) -> impl Iterator<Item = &Destination> {
     let routes = rule.route.iter().map(|entry| &entry.destination);
     routes.chain(&rule.mirror).chain(rule.mirrors.iter().map(|mirror| &mirror.destination))
-}
-
-fn full(destination: &Destination, namespace: &str, scope: &Scope<'_>) -> Arc<str> {
-    complete(&destination.host, namespace, &scope.proxy.dns_domain).as_ref().into()
 }

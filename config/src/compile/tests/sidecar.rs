@@ -70,6 +70,31 @@ fn destinations_of_virtual_services_come_in_too() {
 }
 
 #[test]
+fn ports_that_virtual_services_lead_to_come_in() {
+    let check = |destinations: &[&str], expected: &[&str]| {
+        let routes: Vec<String> = destinations
+            .iter()
+            .map(|it| format!("{{destination: {{host: c.ops.svc.cluster.local{it}}}}}"))
+            .collect();
+        let rule = format!(
+            "\nkind: VirtualService\nmetadata: {{name: v, namespace: shop}}\n\
+             spec: {{hosts: [a], http: [{{route: [{}]}}]}}\n---\n",
+            routes.join(", ")
+        );
+        let output = listeners_and(&rule, "{hosts: ['./a.shop.svc.cluster.local']}");
+        let names =
+            output.resources.clusters.keys().filter(|name| name.ends_with("|c.ops.svc.cluster.local"));
+        let ports: Vec<&str> = names.filter_map(|name| name.split('|').nth(1)).collect();
+        assert_eq!(ports, expected, "{destinations:?}");
+    };
+    check(&[""], &["80", "81"]);
+    check(&[", port: {number: 81}"], &["81"]);
+    check(&[", port: {number: 81}", ", port: {number: 80}"], &["80", "81"]);
+    check(&[", port: {number: 81}", ""], &["80", "81"]);
+    check(&[", port: {number: 82}"], &[]);
+}
+
+#[test]
 fn traffic_for_other_hosts() {
     let route = |spec: &str| {
         let output = compile(&sidecar("s", "shop", spec));
@@ -180,6 +205,11 @@ fn bounds_of_the_workload() {
 
 /// Two services of HTTP on port 80 and one of TCP, each with another port, and how a pod of namespace `shop` reaches them.
 fn listeners_of(egress: &str) -> Output {
+    listeners_and("", egress)
+}
+
+/// The same with more objects.
+fn listeners_and(objects: &str, egress: &str) -> Output {
     let with = |name: &str, namespace: &str, port: &str, address: &str| {
         let ports = format!("ports: [{{name: {port}, port: 80}}, {{name: {port}-more, port: 81}}]");
         service_in(name, namespace, port)
@@ -189,7 +219,7 @@ fn listeners_of(egress: &str) -> Output {
     let services = with("a", "shop", "http", "10.0.0.1")
         + &with("b", "shop", "tcp", "10.0.0.2")
         + &with("c", "ops", "http", "10.0.0.3");
-    Mesh::sidecar(&(services + &sidecar("s", "shop", &format!("egress: [{egress}]")))).compile()
+    Mesh::sidecar(&(services + objects + &sidecar("s", "shop", &format!("egress: [{egress}]")))).compile()
 }
 
 /// Names of outbound listeners of services, those with a socket with a `!`.
