@@ -33,14 +33,14 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("main", &[]),
 ];
 
-/// Parts that everybody may import. Of each other they know only the clock.
+/// Parts that everybody may import. Of each other they know only those [`OF_LEAVES`].
 ///
 /// The codec is one of them though it stands inside `http`: heads, bodies and frames are the words in which routing,
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
-const LEAVES: [&str; 7] = ["time", "net", "telemetry", "tls", "overload", "health", "http::codec"];
+const LEAVES: [&str; 8] = ["time", "net", "turn", "telemetry", "tls", "overload", "health", "http::codec"];
 
-/// The clock.
-const CLOCK: &str = "time";
+/// Leaves that the others know too: the clock, and how long a task may go on.
+const OF_LEAVES: [&str; 2] = ["time", "turn"];
 
 /// What is wrong with the imports of a file of `proxy`.
 pub(crate) fn offences(source: &Source) -> Vec<String> {
@@ -62,7 +62,8 @@ fn offence(source: &Source, name: &Named) -> Option<String> {
             name.within.join("::")
         ));
     };
-    let allowed = from == to || is_leaf(to) && (!is_leaf(from) || to == CLOCK) || stands_on(from, to);
+    let allowed =
+        from == to || is_leaf(to) && (!is_leaf(from) || OF_LEAVES.contains(&to)) || stands_on(from, to);
     (!allowed).then(|| format!("{place}: {from} must not import {}", name.path.join("::")))
 }
 
