@@ -14,6 +14,9 @@ use crate::http::codec::Frame;
 /// A piece up to this size is copied, so that the buffer it came in can be used again; a larger one is not.
 const COPIED_BYTES_MAX: usize = 4096;
 
+/// Chunks up to this size are joined to one piece of up to [`COPIED_BYTES_MAX`], or somewhat more.
+const SMALL_CHUNK_BYTES_MAX: u64 = 1024;
+
 /// Bytes of chunk extensions of one body (RFC 9112 section 7.1.1: ignored, and to be limited).
 const CHUNK_EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 
@@ -130,6 +133,9 @@ impl Decoder {
                     self.state = if left == 0 { State::Ended } else { State::Length(left) };
                     return Ok(Some(Frame::Data(data)));
                 }
+                State::Chunk(left) if is_small(left, buffer) => {
+                    return self.small_chunks(buffer).map(|data| Some(Frame::Data(data)));
+                }
                 State::Chunk(left) => {
                     let (data, left) = take(buffer, left);
                     self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
@@ -139,6 +145,26 @@ impl Decoder {
                 state => self.state = self.step(state, buffer.get_u8())?,
             }
         }
+    }
+
+    /// Small chunks that are there whole, as one piece: what comes in chunks of a byte must not cost us a frame for each, nor the
+    /// next server. (Envoy's codec collects them, too.)
+    fn small_chunks(&mut self, buffer: &mut BytesMut) -> Result<Bytes, &'static str> {
+        let mut data = Vec::new();
+        while data.len() < COPIED_BYTES_MAX {
+            match self.state {
+                State::Chunk(left) if is_small(left, buffer) => {
+                    let length = usize::try_from(left).unwrap_or_default();
+                    data.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    buffer.advance(length);
+                    self.state = State::ChunkEnd;
+                }
+                State::Chunk(_) | State::Trailers => break,
+                _ if buffer.is_empty() => break,
+                state => self.state = self.step(state, buffer.get_u8())?,
+            }
+        }
+        Ok(data.into())
     }
 
     /// One byte of the lines around chunks.
@@ -224,6 +250,11 @@ fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
     Ok(trailers)
 }
 
+/// Whether a chunk of which so many bytes are left is in the buffer to its end, and small.
+fn is_small(left: u64, buffer: &BytesMut) -> bool {
+    left <= SMALL_CHUNK_BYTES_MAX && left <= buffer.len() as u64
+}
+
 /// At most `left` bytes of the buffer, and how many are then left.
 fn take(buffer: &mut BytesMut, left: u64) -> (Bytes, u64) {
     let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
@@ -249,6 +280,18 @@ mod tests {
         trailers: Vec<(String, String)>,
         ended: bool,
         rest: String,
+    }
+
+    #[test]
+    fn chunks_of_a_byte_come_as_one_piece() {
+        let mut buffer = BytesMut::from(&[&b"1\r\nx\r\n".repeat(2_000)[..], b"0\r\n\r\n"].concat()[..]);
+        let mut decoder = Decoder::new(Framing::Chunked);
+        let mut pieces = Vec::new();
+        while let Some(Frame::Data(data)) = decoder.decode(&mut buffer).expect("a body") {
+            pieces.push(data.len());
+        }
+        assert_eq!(pieces, [2_000]);
+        assert!(decoder.is_ended() && buffer.is_empty());
     }
 
     fn decode(framing: Framing, bytes: &[u8], size: usize) -> Result<Decoded, &'static str> {
