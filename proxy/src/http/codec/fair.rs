@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::turn;
 
 /// Bytes read before others get their turn. h2 reads frames for as long as the socket has any, while those who are to
-/// take them wait: this bounds how many frames lie there meanwhile, and how long other connections wait.
-const TURN_BYTES: usize = 64 * 1024;
+/// take them wait: this bounds how many frames lie there meanwhile, and how long other connections wait. It is less than a turn
+/// of a body has, for the smallest frames have nine bytes.
+const TURN_BYTES: usize = 32 * 1024;
 
 /// A stream that pauses reading after every [`TURN_BYTES`], until the tasks that were woken before have run.
 pub(super) struct FairReader<T> {
