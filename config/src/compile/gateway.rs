@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::findings::Findings;
 use super::host::covers;
@@ -22,9 +21,6 @@ use crate::resource::{
     Closed, FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, RouteConfiguration,
     RouteSource, TrafficDirection, VirtualHost,
 };
-
-/// Envoy's default of `listener_filters_timeout`, which istiod leaves to gateways.
-const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What listeners of a gateway are made from.
 pub(super) struct Gateways<'g> {
@@ -140,7 +136,7 @@ impl Gateways<'_> {
             transparent: false,
             traffic_direction: TrafficDirection::Outbound,
             listener_filters: ListenerFilters {
-                timeout: Some(LISTENER_FILTERS_TIMEOUT),
+                timeout: Some(super::LISTENER_FILTERS_TIMEOUT),
                 ..inspectors(&filter_chains)
             },
             filter_chains,

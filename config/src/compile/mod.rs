@@ -66,6 +66,7 @@ mod workload;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use proxy::Proxy;
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
@@ -77,6 +78,9 @@ use crate::resource::{NameTable, Update};
 
 /// Istio's root namespace when the mesh does not say another.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+
+/// Envoy's default of `listener_filters_timeout`, which istiod leaves to listeners that have a socket.
+const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A listener that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

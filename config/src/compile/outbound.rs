@@ -268,7 +268,10 @@ impl Outbound<'_> {
             use_original_dst: true,
             transparent: super::is_transparent(self.scope),
             traffic_direction: TrafficDirection::Outbound,
-            listener_filters: ListenerFilters::default(),
+            listener_filters: ListenerFilters {
+                timeout: Some(super::LISTENER_FILTERS_TIMEOUT),
+                ..ListenerFilters::default()
+            },
             filter_chains: vec![black_hole, catch_all],
             default_filter_chain: None,
             access_log: self.listeners.common.access_log.clone(),

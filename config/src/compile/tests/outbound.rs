@@ -193,3 +193,21 @@ fn traffic_that_no_service_has() {
     assert_eq!(cluster(OutboundTrafficPolicy::AllowAny), "PassthroughCluster");
     assert_eq!(cluster(OutboundTrafficPolicy::RegistryOnly), "BlackHoleCluster");
 }
+
+#[test]
+fn how_long_listener_filters_may_wait() {
+    let check = |listener: &str, seconds: Option<u64>, written: Option<&str>| {
+        let text = service("web", "10.0.0.1", "{name: http, port: 80}, {name: tcp, port: 81}");
+        let output = Mesh::sidecar(&text).compile();
+        let listener = output.resources.listeners.get(listener).unwrap();
+        let timeout = listener.listener_filters.timeout.map(|timeout| timeout.as_secs());
+        assert_eq!(timeout, seconds, "{}", listener.name);
+        let json = crate::envoy_json::listener(listener);
+        assert_eq!(json.get("listener_filters_timeout").and_then(|it| it.as_str()), written, "{json}");
+    };
+    check("0.0.0.0_80", None, Some("0s"));
+    check("10.0.0.1_81", None, Some("0s"));
+    // Envoy's default, as istiod leaves it.
+    check("virtualOutbound", Some(15), None);
+    check("virtualInbound", None, Some("0s"));
+}

@@ -1,5 +1,7 @@
 //! `config.listener.v3.Listener` with its filter chains.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::connection_manager::{connection_manager, file_access_log, tcp_proxy};
@@ -10,6 +12,8 @@ use crate::resource::{
     NetworkFilter, Resources, RouteSource, TrafficDirection, TransportProtocol,
 };
 
+/// Envoy's default of `listener_filters_timeout`.
+const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 /// What istiod lets the TLS inspector read at first.
 const TLS_READ_BYTES: u32 = 512;
 
@@ -124,8 +128,7 @@ fn listener_filters(listener: &Listener, set: &mut impl FnMut(&str, Value) -> Op
     if !filters.is_empty() {
         set("listener_filters", Value::Array(filters));
     }
-    // Only istiod's sidecar listeners say it; Envoy's own default is 15 s.
-    if !listener.bind_to_port || told.original_dst {
+    if told.timeout != Some(LISTENER_FILTERS_TIMEOUT) {
         set("listener_filters_timeout", proto::duration(told.timeout.unwrap_or_default()));
     }
     if told.continue_on_timeout {
