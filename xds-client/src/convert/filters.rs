@@ -1,0 +1,235 @@
+//! Filters that stand before the one that serves: what each is, whether it guards, and what does not happen as long as it
+//! is not run.
+//!
+//! A filter of a type that is not listed here is refused, and with it the listener: nobody knows what it was to do.
+
+use envoy_types::pb::envoy::extensions::filters::http;
+use envoy_types::pb::envoy::extensions::filters::network;
+use envoy_types::pb::google::protobuf::Any;
+
+use super::Refused;
+use super::at::{At, FieldName};
+use super::istio::{AlpnFilterConfig, AlpnOverride, METADATA_EXCHANGE, PEER_METADATA, PluginConfig};
+use super::table::{Field, Message, Standing, Told, field, open};
+use super::typed::{self, TypedStruct, decode, type_name, unknown};
+
+const GUARDS: Standing = Standing::NotRun("what it guards is closed, as it is not enforced yet");
+const PEERS: Standing = Standing::NotRun("workloads do not tell each other who they are yet");
+const STATS: Standing = Standing::NotRun("weft counts its own metrics, not Istio's yet");
+
+/// Filters by the type of their configuration.
+const NETWORK: Message = Message {
+    name: "filters of a connection, by type",
+    fields: &[
+        field(
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            Standing::Honoured,
+        ),
+        field("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", Standing::Honoured),
+        field("envoy.extensions.filters.network.rbac.v3.RBAC", GUARDS),
+        field("envoy.extensions.filters.network.ext_authz.v3.ExtAuthz", GUARDS),
+        field("stats.PluginConfig", STATS),
+        field(METADATA_EXCHANGE, PEERS),
+        field("any other", Standing::Refused),
+    ],
+};
+const HTTP: Message = Message {
+    name: "filters of a request, by type",
+    fields: &[
+        field("envoy.extensions.filters.http.router.v3.Router", Standing::Honoured),
+        field("envoy.extensions.filters.http.rbac.v3.RBAC", GUARDS),
+        field("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", GUARDS),
+        field("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", GUARDS),
+        field(FAULT, Standing::NotRun("no fault is injected yet")),
+        field(CORS, Standing::NotRun("no cross-origin request is answered yet")),
+        field("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", STATS),
+        field("stats.PluginConfig", STATS),
+        field(
+            "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
+            Standing::NotRun("gRPC-Web is not translated yet"),
+        ),
+        field(ALPN, Standing::NotRun("protocols are not offered by ALPN, as TLS is not spoken yet")),
+        field(PEER_METADATA, PEERS),
+        field("any other", Standing::Refused),
+    ],
+};
+const PER_ROUTE: Message = Message {
+    name: "settings of filters for a route, by type",
+    fields: &[
+        field(FAULT, Standing::NotRun("no fault is injected yet")),
+        field(CORS_POLICY, Standing::NotRun("no cross-origin request is answered yet")),
+        field("any other", Standing::Refused),
+    ],
+};
+
+const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
+const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+const ALPN: &str = "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig";
+
+/// The tables of this part.
+pub(super) fn tables() -> Vec<Message> {
+    vec![
+        NETWORK,
+        HTTP,
+        PER_ROUTE,
+        network::rbac::v3::Rbac::MESSAGE,
+        http::rbac::v3::Rbac::MESSAGE,
+        PluginConfig::MESSAGE,
+        AlpnFilterConfig::MESSAGE,
+        AlpnOverride::MESSAGE,
+    ]
+}
+
+/// Notes that a filter of a listed type is not run.
+fn not_run(table: &Message, kind: &str, at: &At<'_>) -> Result<(), Refused> {
+    let listed = table.fields.iter().find(|field| field.name == kind);
+    match listed {
+        Some(Field { name, standing: Standing::NotRun(what) }) => {
+            let field: FieldName = (table.name, *name);
+            at.not_run(field, what);
+            Ok(())
+        }
+        _ => Err(at.refuse(format!("weft knows no {kind:?}"))),
+    }
+}
+
+/// What a chain is closed for.
+fn guard(kind: &str, guards: &mut Vec<String>) {
+    guards.push(format!("{kind} decides who may pass, and is not enforced yet"));
+}
+
+/// A filter of a connection before the one that serves it.
+pub(super) fn network(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Result<(), Refused> {
+    let kind = type_name(config, at)?;
+    match kind {
+        "envoy.extensions.filters.network.rbac.v3.RBAC" => {
+            let told: network::rbac::v3::Rbac = typed::message(&config.value, at)?;
+            open!(told, at, network::rbac::v3::Rbac as "envoy.extensions.filters.network.rbac.v3.RBAC" {
+                honoured: rules, matcher;
+                harmless:
+                    shadow_rules = "it decides nothing",
+                    shadow_matcher = "it decides nothing",
+                    shadow_rules_stat_prefix = "it decides nothing",
+                    stat_prefix = "only a name of metrics",
+                    enforcement_type = "the connection is closed either way",
+                    delay_deny = "the connection is closed either way";
+            });
+            if rules.is_some() || matcher.is_some() {
+                guard(kind, guards);
+            }
+        }
+        "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz" => {
+            typed::message::<network::ext_authz::v3::ExtAuthz>(&config.value, at)?;
+            guard(kind, guards);
+        }
+        "stats.PluginConfig" => stats(config, at)?,
+        kind if TypedStruct::NAMES.contains(&kind) => {
+            return typed_struct(config, &NETWORK, METADATA_EXCHANGE, at);
+        }
+        _ => return Err(unknown(config, at)),
+    }
+    not_run(&NETWORK, kind, at)
+}
+
+/// A filter before an upstream.
+pub(super) fn upstream_network(config: &Any, at: &At<'_>) -> Result<(), Refused> {
+    if TypedStruct::NAMES.contains(&type_name(config, at)?) {
+        typed_struct(config, &NETWORK, METADATA_EXCHANGE, at)
+    } else {
+        Err(unknown(config, at))
+    }
+}
+
+/// A filter of a request before the router.
+pub(super) fn request(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Result<(), Refused> {
+    let kind = type_name(config, at)?;
+    match kind {
+        "envoy.extensions.filters.http.rbac.v3.RBAC" => {
+            let told: http::rbac::v3::Rbac = typed::message(&config.value, at)?;
+            open!(told, at, http::rbac::v3::Rbac as "envoy.extensions.filters.http.rbac.v3.RBAC" {
+                honoured: rules, matcher;
+                harmless:
+                    rules_stat_prefix = "only a name of metrics",
+                    shadow_rules = "it decides nothing",
+                    shadow_matcher = "it decides nothing",
+                    shadow_rules_stat_prefix = "it decides nothing",
+                    track_per_rule_stats = "only metrics";
+            });
+            if rules.is_some() || matcher.is_some() {
+                guard(kind, guards);
+            }
+        }
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication" => {
+            typed::message::<http::jwt_authn::v3::JwtAuthentication>(&config.value, at)?;
+            guard(kind, guards);
+        }
+        "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz" => {
+            typed::message::<http::ext_authz::v3::ExtAuthz>(&config.value, at)?;
+            guard(kind, guards);
+        }
+        FAULT => drop(typed::message::<http::fault::v3::HttpFault>(&config.value, at)?),
+        CORS => drop(typed::message::<http::cors::v3::Cors>(&config.value, at)?),
+        "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" => {
+            typed::message::<http::grpc_stats::v3::FilterConfig>(&config.value, at)?;
+        }
+        "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb" => {
+            typed::message::<http::grpc_web::v3::GrpcWeb>(&config.value, at)?;
+        }
+        "stats.PluginConfig" => stats(config, at)?,
+        ALPN => alpn(config, at)?,
+        kind if TypedStruct::NAMES.contains(&kind) => return typed_struct(config, &HTTP, PEER_METADATA, at),
+        _ => return Err(unknown(config, at)),
+    }
+    not_run(&HTTP, kind, at)
+}
+
+/// Settings of a filter for one route.
+pub(super) fn per_route(config: &Any, at: &At<'_>) -> Result<(), Refused> {
+    let kind = type_name(config, at)?;
+    match kind {
+        FAULT => drop(typed::message::<http::fault::v3::HttpFault>(&config.value, at)?),
+        CORS_POLICY => drop(typed::message::<http::cors::v3::CorsPolicy>(&config.value, at)?),
+        _ => return Err(unknown(config, at)),
+    }
+    not_run(&PER_ROUTE, kind, at)
+}
+
+/// An object of the only type that stands there.
+fn typed_struct(config: &Any, table: &Message, expected: &str, at: &At<'_>) -> Result<(), Refused> {
+    let told: TypedStruct = typed::message(&config.value, at)?;
+    let told = Any { type_url: told.type_url, value: Vec::new() };
+    let kind = type_name(&told, at)?;
+    if kind == expected { not_run(table, kind, at) } else { Err(unknown(&told, at)) }
+}
+
+fn stats(config: &Any, at: &At<'_>) -> Result<(), Refused> {
+    let told: PluginConfig = decode(config, at)?;
+    open!(told, at, PluginConfig as "stats.PluginConfig" {
+        not_run:
+            disable_host_header_fallback = "weft counts its own metrics, not Istio's yet",
+            tcp_reporting_duration = "weft counts its own metrics, not Istio's yet",
+            metrics = "weft counts its own metrics, not Istio's yet",
+            definitions = "weft counts its own metrics, not Istio's yet",
+            reporter = "weft counts its own metrics, not Istio's yet",
+            rotation_interval = "weft counts its own metrics, not Istio's yet",
+            graceful_deletion_interval = "weft counts its own metrics, not Istio's yet";
+    });
+    Ok(())
+}
+
+fn alpn(config: &Any, at: &At<'_>) -> Result<(), Refused> {
+    let told: AlpnFilterConfig = decode(config, at)?;
+    open!(told, at, AlpnFilterConfig as "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig" {
+        honoured: alpn_override;
+    });
+    for (index, told) in alpn_override.into_iter().enumerate() {
+        let at = at.index("alpn_override", index);
+        open!(told, at, AlpnOverride as "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig.AlpnOverride" {
+            not_run:
+                upstream_protocol = "protocols are not offered by ALPN, as TLS is not spoken yet",
+                alpn_override = "protocols are not offered by ALPN, as TLS is not spoken yet";
+        });
+    }
+    Ok(())
+}

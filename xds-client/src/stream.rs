@@ -1,0 +1,218 @@
+//! Recorded streams of delta discovery, and what they declare after each response.
+//!
+//! A recording is a sequence of frames: a length of four bytes, the most significant first, and so many bytes of an
+//! `envoy.service.discovery.v3.DeltaDiscoveryResponse`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use config::{DiscoveryType, NetworkFilter, RouteSource, Update};
+use envoy_types::pb::envoy::service::discovery::v3 as pb;
+use prost::Message as _;
+
+use crate::convert::{Converted, Kind, Notes, Refused, Resource, convert};
+
+/// Largest response that is read.
+pub const RESPONSE_BYTES_MAX: u32 = 256 << 20;
+
+/// Length of the length of a frame.
+const LENGTH_BYTES: usize = 4;
+
+/// Why a recording cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Which frame, from 0.
+    pub frame: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "response {}: {}", self.frame, self.reason)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// One response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    /// What it is about; `None` for types that weft does not take.
+    pub kind: Option<Kind>,
+    /// Resources that are new or changed: names and bytes, or why there are none.
+    pub resources: Vec<(String, Result<Vec<u8>, Refused>)>,
+    /// Names of resources that are no more.
+    pub removed: Vec<String>,
+}
+
+/// The responses of a recording.
+///
+/// # Errors
+///
+/// When a frame ends early, is too long or is no response.
+pub fn read(mut recording: &[u8]) -> Result<Vec<Response>, Broken> {
+    let mut responses = Vec::new();
+    while !recording.is_empty() {
+        let frame = responses.len();
+        let broken = |reason: String| Broken { frame, reason };
+        let cut = || broken("the recording ends within it".to_owned());
+        let (length, rest) = recording.split_first_chunk::<LENGTH_BYTES>().ok_or_else(cut)?;
+        let length = u32::from_be_bytes(*length);
+        if length > RESPONSE_BYTES_MAX {
+            return Err(broken(format!("it has {length} bytes; at most {RESPONSE_BYTES_MAX} are read")));
+        }
+        let (response, rest) = rest.split_at_checked(length as usize).ok_or_else(cut)?;
+        let decoded =
+            pb::DeltaDiscoveryResponse::decode(response).map_err(|error| broken(error.to_string()))?;
+        responses.push(Response::of(decoded));
+        recording = rest;
+    }
+    Ok(responses)
+}
+
+impl Response {
+    fn of(told: pb::DeltaDiscoveryResponse) -> Response {
+        let kind = Kind::of(&told.type_url);
+        let resources = told.resources.into_iter().map(|told| {
+            let refused = |reason: &str| Refused { path: String::new(), reason: reason.to_owned() };
+            let bytes = match told.resource {
+                None => Err(refused("there is nothing of it but its name")),
+                Some(any) if Kind::of(&any.type_url) != kind => {
+                    Err(refused("it is of another type than the response"))
+                }
+                Some(any) => Ok(any.value),
+            };
+            (told.name, bytes)
+        });
+        Response { kind, resources: resources.collect(), removed: told.removed_resources }
+    }
+}
+
+/// A resource as it was told last.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Entry {
+    /// The last good one.
+    pub good: Option<Converted>,
+    /// Why what was told last is not it.
+    pub refused: Option<Refused>,
+}
+
+/// What a stream has declared so far.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Declared {
+    /// All resources by kind and name.
+    pub entries: BTreeMap<(Kind, String), Entry>,
+}
+
+impl Declared {
+    /// What all of `responses` declare.
+    pub fn of(responses: Vec<Response>) -> Declared {
+        let mut declared = Declared::default();
+        for response in responses {
+            declared.apply(response);
+        }
+        declared
+    }
+
+    /// Takes over a response. A resource that is refused leaves the last good one of its name.
+    pub fn apply(&mut self, response: Response) {
+        let Some(kind) = response.kind else { return };
+        for name in response.removed {
+            self.entries.remove(&(kind, name));
+        }
+        for (name, bytes) in response.resources {
+            let converted = bytes.and_then(|bytes| convert(kind, &bytes)).and_then(|converted| {
+                let own = converted.resource.name();
+                if **own == *name {
+                    return Ok(converted);
+                }
+                let reason = format!("it calls itself {own:?}");
+                Err(Refused { path: "name".to_owned(), reason })
+            });
+            let entry = self.entries.entry((kind, name)).or_default();
+            match converted {
+                Ok(converted) => *entry = Entry { good: Some(converted), refused: None },
+                Err(refused) => entry.refused = Some(refused),
+            }
+        }
+    }
+
+    /// Everything that is in force: of endpoints those that a cluster asks for, of routes those that a listener names, as
+    /// nobody would subscribe to others.
+    pub fn update(&self) -> Update {
+        let mut update = Update::default();
+        for entry in self.in_force() {
+            match entry.resource.clone() {
+                Resource::Cluster(cluster) => update.clusters.push(cluster),
+                Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
+                Resource::Listener(listener) => update.listeners.push(listener),
+                Resource::Routes(routes) => update.routes.push(routes),
+            }
+        }
+        update
+    }
+
+    /// What is noted about everything that is in force.
+    pub fn notes(&self) -> Notes {
+        let mut notes = Notes::default();
+        for Converted { resource, notes: told } in self.in_force() {
+            let named = |path: &str| format!("{} {}: {path}", resource.kind().name(), resource.name());
+            notes.unknown.extend(told.unknown.iter().map(|path| named(path)));
+            for not_run in &told.not_run {
+                let mut not_run = not_run.clone();
+                not_run.path = named(&not_run.path);
+                notes.not_run.push(not_run);
+            }
+            for (field, count) in &told.harmless {
+                *notes.harmless.entry(*field).or_default() += count;
+            }
+            for (field, count) in &told.declared {
+                *notes.declared.entry(*field).or_default() += count;
+            }
+        }
+        notes
+    }
+
+    /// Every resource that is refused as it was told last.
+    pub fn refused(&self) -> impl Iterator<Item = (Kind, &str, &Refused)> {
+        self.entries
+            .iter()
+            .filter_map(|((kind, name), entry)| Some((*kind, &**name, entry.refused.as_ref()?)))
+    }
+
+    fn in_force(&self) -> impl Iterator<Item = &Converted> {
+        let wanted = self.wanted();
+        self.entries.values().filter_map(|entry| entry.good.as_ref()).filter(move |good| {
+            match good.resource.kind() {
+                Kind::Cluster | Kind::Listener => true,
+                kind => wanted.contains(&(kind, good.resource.name().clone())),
+            }
+        })
+    }
+
+    /// Names of what clusters and listeners ask for.
+    fn wanted(&self) -> BTreeSet<(Kind, Arc<str>)> {
+        let mut wanted = BTreeSet::new();
+        for good in self.entries.values().filter_map(|entry| entry.good.as_ref()) {
+            match &good.resource {
+                Resource::Cluster(cluster) if cluster.discovery == DiscoveryType::Eds => {
+                    wanted.insert((Kind::Endpoints, cluster.name.clone()));
+                }
+                Resource::Listener(listener) => {
+                    let managers = listener.chains().filter_map(|chain| match &chain.filter {
+                        NetworkFilter::Http(manager) => Some(manager),
+                        NetworkFilter::TcpProxy(_) | NetworkFilter::Closed(_) => None,
+                    });
+                    wanted.extend(managers.filter_map(|manager| match &manager.routes {
+                        RouteSource::Rds(name) => Some((Kind::Routes, name.clone())),
+                        RouteSource::Inline(_) => None,
+                    }));
+                }
+                _ => {}
+            }
+        }
+        wanted
+    }
+}
