@@ -11,25 +11,37 @@ use serde_json::Value as Json;
 use pb::access_log_filter::FilterSpecifier;
 
 use super::at::At;
-use super::table::{Choice, Message, Told, open, variants};
+use super::table::{Choice, Message, Standing, Told, field, open, variants};
 use super::values::{format, needed, text};
 use super::{Refused, typed};
 
 /// The flag of a connection that no filter chain serves.
 const NO_ROUTE: &str = "NR";
 
-/// Messages that are read, and where the log that they ask for is not written yet.
 const NOT_WRITTEN: &str = "the log is not written";
-const LOGGERS_NOT_RUN: [&str; 4] = [
-    "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-    "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
-    "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
-    "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-];
+const NOT_RUN: Standing = Standing::NotRun(NOT_WRITTEN);
+
+/// Whether a log of traffic has a filter.
+const FILTERED: &str = "a log of requests, or of connections that are served, with a filter";
+
+/// Loggers by the type of their configuration.
+const LOGGERS: Message = Message {
+    name: "access loggers, by type",
+    fields: &[
+        field("envoy.extensions.access_loggers.file.v3.FileAccessLog", Standing::Honoured),
+        field("envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig", NOT_RUN),
+        field("envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig", NOT_RUN),
+        field("envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig", NOT_RUN),
+        field("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", NOT_RUN),
+        field(FILTERED, NOT_RUN),
+        field("any other", Standing::Refused),
+    ],
+};
 
 /// The tables of this part.
 pub(super) fn tables() -> Vec<Message> {
     vec![
+        LOGGERS,
         pb::AccessLog::MESSAGE,
         pb::access_log::ConfigType::MESSAGE,
         pb::AccessLogFilter::MESSAGE,
@@ -86,7 +98,7 @@ pub(super) fn of_traffic(told: Vec<pb::AccessLog>, at: &At<'_>) -> Result<Vec<Ac
         None => Ok(true),
         Some(told) => {
             if let FilterSpecifier::ResponseFlagFilter(_) = told {
-                at.not_run(("envoy.config.accesslog.v3.AccessLog", "filter"), NOT_WRITTEN);
+                at.not_run((LOGGERS.name, FILTERED), NOT_WRITTEN);
             }
             Ok(false)
         }
@@ -135,8 +147,9 @@ fn logs(told: Vec<pb::AccessLog>, at: &At<'_>, is_written: IsWritten) -> Result<
         let pb::access_log::ConfigType::TypedConfig(config) = needed(config_type, &at)?.choose(&at)?;
         let at_config = at.field("typed_config");
         let kind = typed::type_name(&config, &at_config)?;
-        if LOGGERS_NOT_RUN.contains(&kind) {
-            at.not_run(("envoy.config.accesslog.v3.AccessLog", "typed_config"), NOT_WRITTEN);
+        let listed = LOGGERS.fields.iter().find(|field| field.name == kind && field.standing == NOT_RUN);
+        if let Some(listed) = listed {
+            at.not_run((LOGGERS.name, listed.name), NOT_WRITTEN);
             continue;
         }
         let log = file(typed::decode(&config, &at_config)?, &at_config)?;

@@ -326,6 +326,8 @@ fn damaged_bytes_never_panic() {
     deep.extend(filter);
     let refused = convert(Kind::Listener, &deep).unwrap_err();
     assert!(refused.reason.contains("recursion limit"), "{refused}");
+    let many = [0x1a, 0x00].repeat(FIELDS_MAX + 1);
+    assert!(convert(Kind::Listener, &many).unwrap_err().reason.contains("more than"));
     let long = vec![0; RESOURCE_BYTES_MAX + 1];
     assert!(convert(Kind::Cluster, &long).unwrap_err().reason.contains("at most"));
 }

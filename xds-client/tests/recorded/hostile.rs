@@ -28,7 +28,7 @@ fn damage_is_of_one_resource() {
     let whole = shared.bytes("xds/gateway/stream.bin");
     let undamaged = Declared::of(read(&whole).expect("a recording")).entries.len();
     let mut refused = 0;
-    for at in (0..whole.len()).step_by(61) {
+    for at in (0..whole.len()).step_by(151) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x55;
         let Ok(responses) = read(&damaged) else { continue };
@@ -40,5 +40,5 @@ fn damage_is_of_one_resource() {
         let update = declared.update();
         assert!(update.clusters.len() + update.listeners.len() + count > 0);
     }
-    assert!(refused > 50, "{refused}");
+    assert!(refused > 20, "{refused}");
 }
