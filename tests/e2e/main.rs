@@ -42,3 +42,4 @@ mod upstream_failures;
 mod vanishing;
 mod versions;
 mod websocket;
+mod xds;

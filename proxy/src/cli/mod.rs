@@ -10,6 +10,7 @@ mod redirect;
 mod request;
 mod run;
 mod wait;
+mod xds;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
     Wait(wait::Arguments),
     /// Ask a proxy of this host.
     Request(request::Arguments),
+    /// Hold a configuration against what an xDS server sent, and say what of xDS is honoured.
+    Xds(xds::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Redirect(arguments) => redirect::redirect(&arguments),
         Command::Wait(arguments) => wait::wait(&arguments),
         Command::Request(arguments) => request::request(&arguments),
+        Command::Xds(arguments) => xds::xds(&arguments),
     }
 }
 

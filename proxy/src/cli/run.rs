@@ -242,7 +242,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses `POD.NAMESPACE`. A pod's name may have dots, a namespace's cannot.
-fn parse_pod(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_pod(text: &str) -> Result<(String, String), String> {
     match text.rsplit_once('.') {
         Some((pod, namespace)) if !pod.is_empty() && !namespace.is_empty() => {
             Ok((pod.to_owned(), namespace.to_owned()))

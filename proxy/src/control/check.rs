@@ -32,6 +32,23 @@ pub(crate) fn check(
     mesh_config: Option<&Path>,
     revision: &str,
 ) -> Result<Vec<Finding>, String> {
+    let (store, about_files) = read(paths, mesh_config, revision)?;
+    let mut findings: Vec<Finding> = about_files.findings().collect();
+    findings.extend(store.findings());
+    let objects = store.objects();
+    findings.extend(validate::references(&objects));
+    findings.extend(compiled(&objects));
+    findings.sort();
+    findings.dedup();
+    Ok(findings)
+}
+
+/// Reads what is at `paths`.
+pub(super) fn read(
+    paths: &[PathBuf],
+    mesh_config: Option<&Path>,
+    revision: &str,
+) -> Result<(Store, AboutFiles), String> {
     let mut places = Vec::new();
     let mut store = Store::new().of_revision(revision);
     for path in paths {
@@ -53,14 +70,7 @@ pub(crate) fn check(
     for change in found.changes {
         super::take(&mut store, change);
     }
-    let mut findings: Vec<Finding> = about_files.findings().collect();
-    findings.extend(store.findings());
-    let objects = store.objects();
-    findings.extend(validate::references(&objects));
-    findings.extend(compiled(&objects));
-    findings.sort();
-    findings.dedup();
-    Ok(findings)
+    Ok((store, about_files))
 }
 
 fn standard_input() -> io::Result<String> {

@@ -4,6 +4,7 @@
 //! stays; nothing is published when nothing changed.
 
 mod check;
+mod declared;
 mod dns;
 mod files;
 mod identity;
@@ -23,6 +24,7 @@ use config::store::Store;
 use config::{Changed, Limits, NameTable, Resources, validate};
 
 pub(crate) use check::check;
+pub(crate) use declared::declared;
 pub use dns::Resolving;
 pub(crate) use files::Place;
 pub use identity::{Environment, Workload};
