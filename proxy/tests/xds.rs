@@ -87,6 +87,11 @@ fn what_differs_is_told_with_its_path() {
     assert_eq!(all.status, 1);
     assert!(all.told.contains("\nListener virtualOutbound\n  told:     nothing"), "{}", all.told);
     assert!(!all.told.contains("the first of each is shown"));
+    // What has no effect is told with the reason.
+    let balanced = recording("BlackHoleCluster", &[field(1, b"BlackHoleCluster"), vec![6 << 3, 5]].concat());
+    let told = diff(&balanced, &["--all"]).told;
+    let line = "      1 envoy.config.cluster.v3.Cluster.LbPolicy.Maglev: the least loaded of two endpoints is chosen, whatever the hash\n";
+    assert!(told.contains(line), "{told}");
 }
 
 #[test]

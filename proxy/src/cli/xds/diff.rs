@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use config::compile::{Mode, Request};
 use xds_client::compare::{Comparison, DROPPED, Listed, UNCOMPILED, compare};
-use xds_client::convert::{Kind, Notes};
+use xds_client::convert::{FieldName, Kind, Notes, Standing, coverage};
 use xds_client::stream::{Declared, read};
 
 use super::super::run::parse_pod;
@@ -177,11 +177,21 @@ fn list(text: &mut String, what: &str, met: &BTreeMap<&'static str, usize>, list
 
 /// Fields of the stream that weft does nothing about.
 fn fields(text: &mut String, notes: &Notes, all: bool) {
+    let why: BTreeMap<FieldName, &str> = coverage()
+        .into_iter()
+        .flat_map(|message| message.fields.iter().map(move |field| ((message.name, field.name), field)))
+        .filter_map(|(name, field)| match field.standing {
+            Standing::Harmless(why) | Standing::NotRun(why) => Some((name, why)),
+            Standing::Honoured | Standing::Refused => None,
+        })
+        .collect();
     let counts = [("harmless", &notes.harmless), ("not run yet", &notes.declared)];
     for (what, fields) in counts {
         let _ = writeln!(text, "{} {what}", counted(fields.values().sum(), "field"));
-        for ((message, field), count) in fields.iter().filter(|_| all) {
-            let _ = writeln!(text, "  {count:5} {message}: {field}");
+        for (name, count) in fields.iter().filter(|_| all) {
+            let (message, field) = name;
+            let why = why.get(name).copied().unwrap_or_default();
+            let _ = writeln!(text, "  {count:5} {message}.{field}: {why}");
         }
     }
     for unknown in &notes.unknown {
