@@ -295,6 +295,36 @@ fn requests_that_are_matched_in_unknown_ways_are_refused() {
 }
 
 #[test]
+fn where_tls_is_required_everything_is_redirected() {
+    use config::RouteAction;
+    use route::virtual_host::TlsRequirementType;
+    let routes = |requirement: TlsRequirementType| {
+        let host = route::VirtualHost {
+            name: "h".to_owned(),
+            domains: vec!["*".to_owned()],
+            require_tls: requirement as i32,
+            ..Default::default()
+        };
+        let told = route::RouteConfiguration {
+            name: "r".to_owned(),
+            virtual_hosts: vec![host],
+            ..Default::default()
+        };
+        match convert(Kind::Routes, &told.encode_to_vec()).map(|converted| converted.resource) {
+            Ok(Resource::Routes(routes)) => Ok(routes.virtual_hosts[0].routes.clone()),
+            Ok(other) => panic!("{other:?}"),
+            Err(refused) => Err(refused.path),
+        }
+    };
+    assert_eq!(routes(TlsRequirementType::None), Ok(Vec::new()));
+    let all = routes(TlsRequirementType::All).unwrap();
+    let RouteAction::Redirect(redirect) = &all[0].action else { panic!("{all:?}") };
+    assert_eq!((redirect.scheme.as_deref(), redirect.status.as_u16()), (Some("https"), 301));
+    let external = routes(TlsRequirementType::ExternalOnly);
+    assert_eq!(external, Err("virtual_hosts[0].require_tls.ExternalOnly".to_owned()));
+}
+
+#[test]
 fn damaged_bytes_never_panic() {
     let mut chains = with_filters(vec![any(&http(vec![any(&http_filters::cors::v3::Cors::default())]))]);
     chains.use_original_dst = Some(BoolValue { value: true });

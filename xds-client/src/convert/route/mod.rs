@@ -9,13 +9,18 @@ mod retry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use config::{Route, RouteAction, RouteConfiguration, VirtualHost};
+use config::{
+    HeaderMutations, PathMatch, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::google::protobuf::Any;
+use http::StatusCode;
+
+use pb::virtual_host::TlsRequirementType;
 
 use super::at::At;
 use super::table::{Choice, Message, Told, open, variants};
-use super::values::{needed, text};
+use super::values::{enumerated, needed, text};
 use super::{Refused, filters, metadata};
 
 /// The tables of this part.
@@ -23,6 +28,7 @@ pub(super) fn tables() -> Vec<Message> {
     let mut tables = vec![
         pb::RouteConfiguration::MESSAGE,
         pb::VirtualHost::MESSAGE,
+        TlsRequirementType::MESSAGE,
         pb::Route::MESSAGE,
         pb::route::Action::MESSAGE,
         pb::Decorator::MESSAGE,
@@ -37,6 +43,11 @@ pub(super) fn tables() -> Vec<Message> {
 variants!(pb::route::Action as "envoy.config.route.v3.Route.action" {
     honoured: Route, Redirect, DirectResponse;
     refused: FilterAction, NonForwardingAction;
+});
+
+variants!(TlsRequirementType as "envoy.config.route.v3.VirtualHost.TlsRequirementType" {
+    honoured: None, All;
+    refused: ExternalOnly;
 });
 
 /// A route configuration that listeners name.
@@ -85,9 +96,9 @@ pub(super) fn inline(told: pb::RouteConfiguration, at: &At<'_>) -> Result<RouteC
 
 fn virtual_host(told: pb::VirtualHost, at: &At<'_>) -> Result<VirtualHost, Refused> {
     open!(told, at, pb::VirtualHost as "envoy.config.route.v3.VirtualHost" {
-        honoured: name, domains, routes, typed_per_filter_config, include_request_attempt_count;
+        honoured: name, domains, routes, require_tls, typed_per_filter_config, include_request_attempt_count;
         harmless: metadata = "nothing in weft reads it";
-        refused: matcher, require_tls, virtual_clusters, rate_limits, request_headers_to_add, request_headers_to_remove,
+        refused: matcher, virtual_clusters, rate_limits, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, cors, include_attempt_count_in_response, retry_policy,
             retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
             request_body_buffer_limit, request_mirror_policies, route_specifiers;
@@ -101,12 +112,42 @@ fn virtual_host(told: pb::VirtualHost, at: &At<'_>) -> Result<VirtualHost, Refus
         return Err(at.field("domains").refuse("there is none"));
     }
     let routes = routes.into_iter().enumerate().map(|(index, told)| route(told, &at.index("routes", index)));
+    let routes: Vec<Route> = routes.collect::<Result<_, Refused>>()?;
+    let at_require = at.field("require_tls");
+    let routes = match enumerated::<TlsRequirementType>(require_tls, &at_require)?.choose(&at_require)? {
+        TlsRequirementType::None => routes,
+        TlsRequirementType::All => vec![to_https()],
+        TlsRequirementType::ExternalOnly => return Err(at_require.not_honoured()),
+    };
     Ok(VirtualHost {
         name: text(name, &at.field("name"))?,
         domains: told_domains,
-        routes: routes.collect::<Result<_, Refused>>()?,
+        routes,
         include_request_attempt_count,
     })
+}
+
+/// What happens to every request where TLS is required, as none comes by TLS yet.
+fn to_https() -> Route {
+    Route {
+        name: "".into(),
+        matches: RouteMatch {
+            path: PathMatch::Prefix("/".into()),
+            case_sensitive: true,
+            headers: Vec::new(),
+            query_parameters: Vec::new(),
+        },
+        action: RouteAction::Redirect(Redirect {
+            status: StatusCode::MOVED_PERMANENTLY,
+            scheme: Some("https".into()),
+            host: None,
+            port: None,
+            path: None,
+        }),
+        headers: HeaderMutations::default(),
+        operation: "".into(),
+        origin: None,
+    }
 }
 
 /// A host, `*`, or `*` with a suffix; Envoy's `prefix*` is of nobody.
