@@ -16,6 +16,9 @@ use crate::convert::{Converted, Kind, Notes, Refused, Resource, convert};
 /// Largest response that is read.
 pub const RESPONSE_BYTES_MAX: u32 = 256 << 20;
 
+#[cfg(test)]
+mod tests;
+
 /// Length of the length of a frame.
 const LENGTH_BYTES: usize = 4;
 
@@ -66,27 +69,75 @@ pub fn read(mut recording: &[u8]) -> Result<Vec<Response>, Broken> {
         let (response, rest) = rest.split_at_checked(length as usize).ok_or_else(cut)?;
         let decoded =
             pb::DeltaDiscoveryResponse::decode(response).map_err(|error| broken(error.to_string()))?;
-        responses.push(Response::of(decoded));
+        responses.push(Response::of(decoded).map_err(broken)?);
         recording = rest;
     }
     Ok(responses)
 }
 
 impl Response {
-    fn of(told: pb::DeltaDiscoveryResponse) -> Response {
-        let kind = Kind::of(&told.type_url);
-        let resources = told.resources.into_iter().map(|told| {
-            let refused = |reason: &str| Refused { path: String::new(), reason: reason.to_owned() };
-            let bytes = match told.resource {
-                None => Err(refused("there is nothing of it but its name")),
-                Some(any) if Kind::of(&any.type_url) != kind => {
-                    Err(refused("it is of another type than the response"))
-                }
-                Some(any) => Ok(any.value),
-            };
-            (told.name, bytes)
-        });
-        Response { kind, resources: resources.collect(), removed: told.removed_resources }
+    /// A response, taken apart so that a new field has to be decided about.
+    fn of(told: pb::DeltaDiscoveryResponse) -> Result<Response, String> {
+        let pb::DeltaDiscoveryResponse {
+            // Which version, which response and which server: for acknowledging, and for people.
+            system_version_info: _,
+            nonce: _,
+            control_plane: _,
+            resources,
+            type_url,
+            removed_resources,
+            removed_resource_names,
+            resource_errors,
+        } = told;
+        if !removed_resource_names.is_empty() {
+            return Err("removed_resource_names: weft knows resources by their names alone".to_owned());
+        }
+        let kind = Kind::of(&type_url);
+        let mut all: Vec<(String, Result<Vec<u8>, Refused>)> = Vec::with_capacity(resources.len());
+        for told in resources {
+            let name = told.name.clone();
+            all.push((name, bytes(told, kind)));
+        }
+        for pb::ResourceError { resource_name, error_detail } in resource_errors {
+            let name = resource_name.map(|told| told.name).unwrap_or_default();
+            let reason = error_detail.map(|told| told.message).unwrap_or_default();
+            all.push((name, Err(refused("", &format!("the server cannot tell it: {reason}")))));
+        }
+        Ok(Response { kind, resources: all, removed: removed_resources })
+    }
+}
+
+fn refused(path: &str, reason: &str) -> Refused {
+    Refused { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+/// The bytes of a resource of a response about that kind.
+fn bytes(told: pb::Resource, kind: Option<Kind>) -> Result<Vec<u8>, Refused> {
+    let pb::Resource {
+        // Which version it is, under which names else it may be asked for, and what is said about it: for asking again.
+        name: _,
+        version: _,
+        aliases: _,
+        metadata: _,
+        resource_name,
+        resource,
+        ttl,
+        cache_control,
+    } = told;
+    let not_honoured = [
+        ("resource_name", resource_name.is_some()),
+        ("ttl", ttl.is_some()),
+        ("cache_control", cache_control.is_some()),
+    ];
+    if let Some((field, _)) = not_honoured.into_iter().find(|(_, told)| *told) {
+        return Err(refused(field, "weft does not honour it"));
+    }
+    match resource {
+        None => Err(refused("", "there is nothing of it but its name")),
+        Some(any) if Kind::of(&any.type_url) != kind => {
+            Err(refused("", "it is of another type than the response"))
+        }
+        Some(any) => Ok(any.value),
     }
 }
 
