@@ -4,6 +4,7 @@
 
 mod capture;
 mod captured;
+mod lifecycle;
 mod namespace;
 mod pods;
 mod redirect;

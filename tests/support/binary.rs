@@ -133,11 +133,26 @@ impl Weft {
         fs::read_to_string(self.directory.path().join(name)).expect("a file in text")
     }
 
-    /// Asks it to end and waits until it has.
-    pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).expect("it runs");
+    /// Where its admin console listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Asks it to end.
+    pub fn tell_to_end(&self) {
+        let pid = i32::try_from(self.process()).ok().and_then(Pid::from_raw).expect("a process");
         kill_process(pid, Signal::TERM).expect("it can be told");
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
         let ended = tokio::time::timeout(crate::PATIENCE, self.child.wait()).await;
         ended.expect("it ends in time").expect("its status")
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.tell_to_end();
+        self.ended().await
     }
 }

@@ -150,6 +150,8 @@ pub struct Client {
     pub frames: Vec<Frame>,
     /// The code of GOAWAY.
     pub goaway: Option<u32>,
+    /// The last stream of each GOAWAY, in order.
+    pub last_streams: Vec<u32>,
     /// The connection is closed.
     pub closed: bool,
 }
@@ -165,6 +167,7 @@ impl Client {
             streams: BTreeMap::new(),
             frames: Vec::new(),
             goaway: None,
+            last_streams: Vec::new(),
             closed: false,
         }
     }
@@ -235,7 +238,11 @@ impl Client {
                 }
             }
             kind::RST_STREAM => stream.or_default().reset = Some(frame.code()),
-            kind::GOAWAY => self.goaway = Some(frame.code()),
+            kind::GOAWAY => {
+                self.goaway = Some(frame.code());
+                let last = frame.payload.first_chunk().copied().map(u32::from_be_bytes);
+                self.last_streams.extend(last);
+            }
             _ => self.frames.push(frame),
         }
     }

@@ -1,0 +1,5 @@
+//! Sidecars come and go, and their configuration changes, while others talk to their pods.
+
+mod mesh;
+mod network;
+mod restart;
