@@ -3,3 +3,4 @@
 mod mesh;
 mod network;
 mod restart;
+mod streams;
