@@ -4,3 +4,4 @@ mod mesh;
 mod network;
 mod restart;
 mod streams;
+mod websocket;
