@@ -1,5 +1,6 @@
 //! What a connection speaks, from its first bytes. Pure: bytes in, a verdict out, and the same bytes again with more
-//! behind them when the verdict is [`Verdict::NeedMore`].
+//! behind them when the verdict is [`Verdict::NeedMore`]. What was understood of them before is not looked at again: one who
+//! sends byte by byte costs no more than what he sends.
 //!
 //! Semantics: Envoy's `tls_inspector` and `http_inspector`, in that order. What neither knows is [`Verdict::Other`].
 //! Where Envoy reads on before it says the same, the verdict comes as early as the bytes allow: a server that waits for
@@ -48,15 +49,47 @@ pub(crate) enum Verdict {
     Other,
 }
 
-/// Looks at the first bytes of a client.
-pub(crate) fn detect(bytes: &[u8], inspect: Inspect) -> Verdict {
-    if inspect.tls {
-        let verdict = client_hello::detect(bytes);
-        if verdict != Verdict::Other {
-            return verdict;
-        }
+/// Bytes after which a method or the preface of HTTP/2 has been told from anything else, and only the end of the first line
+/// is still to come.
+const FIRST_LINE_BEGUN: usize = 64;
+
+/// Looks at the first bytes of a client, as they come.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    inspect: Inspect,
+    hello: client_hello::Progress,
+    /// Bytes that are the beginning of a line of HTTP.
+    line: usize,
+}
+
+impl Detector {
+    /// For a client that has said nothing yet.
+    pub(crate) fn new(inspect: Inspect) -> Detector {
+        Detector { inspect, hello: client_hello::Progress::default(), line: 0 }
     }
-    if inspect.http { detect_http(bytes) } else { Verdict::Other }
+
+    /// Looks at all that has come: the bytes of the call before, and more.
+    pub(crate) fn detect(&mut self, bytes: &[u8]) -> Verdict {
+        if self.inspect.tls {
+            let verdict = self.hello.detect(bytes);
+            if verdict != Verdict::Other {
+                return verdict;
+            }
+        }
+        if !self.inspect.http {
+            return Verdict::Other;
+        }
+        let goes_on = || bytes.get(self.line..).is_some_and(|more| more.iter().all(|byte| is_of_line(*byte)));
+        let verdict = if self.line >= FIRST_LINE_BEGUN && bytes.len() < FIRST_BYTES_MAX && goes_on() {
+            Verdict::NeedMore
+        } else {
+            detect_http(bytes)
+        };
+        if verdict == Verdict::NeedMore {
+            self.line = bytes.len();
+        }
+        verdict
+    }
 }
 
 fn detect_http(bytes: &[u8]) -> Verdict {

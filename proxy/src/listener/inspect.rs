@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::detect::{FIRST_BYTES_MAX, Inspect, Verdict, detect};
+use super::detect::{Detector, FIRST_BYTES_MAX, Inspect, Verdict};
 use crate::engine::{Arrival, Engine};
 use crate::http::codec::guard::{Closing, Guard};
 use crate::tcp::{self, Connected, Refused};
@@ -70,7 +70,8 @@ enum First {
     Gone,
 }
 
-/// Looks at the first bytes, which stay with the arrival; `None` when the connection is to be closed.
+/// Looks at the first bytes, which stay with the arrival: those that came before, too. `None` when the connection is to be
+/// closed.
 pub(super) async fn inspect(
     engine: &Rc<Engine>,
     inspection: Inspection,
@@ -86,8 +87,13 @@ pub(super) async fn inspect(
     let destination = arrival.destination;
     // A client that only listens says so at once.
     let may_listen = !matches!(dial, Dial::Never);
+    let mut detector = Detector::new(inspection.inspect);
     let first = poll_fn(|cx| {
-        match poll_client(stream, &mut arrival.first, inspection.inspect, guard, cx) {
+        match detector.detect(&arrival.first) {
+            Verdict::NeedMore => {}
+            verdict => return Poll::Ready(First::Client(verdict)),
+        }
+        match poll_client(stream, &mut arrival.first, &mut detector, guard, cx) {
             Poll::Ready(First::Silent) if !may_listen => return Poll::Ready(First::Gone),
             Poll::Ready(first) => return Poll::Ready(first),
             Poll::Pending => {}
@@ -132,19 +138,11 @@ fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
     Box::pin(tokio::time::sleep_until((time::now() + duration).into()))
 }
 
-/// Bytes after which a method or the preface of HTTP/2 has been told from anything else.
-const FIRST_LINE_BEGUN: usize = 64;
-
-/// Whether what was read begins as a record of TLS with a handshake (RFC 8446 section 5.1).
-fn is_tls_record(first: &[u8]) -> bool {
-    first.first() == Some(&0x16)
-}
-
 /// Reads until it is clear what the client speaks.
 fn poll_client(
     stream: &mut TcpStream,
     first: &mut Vec<u8>,
-    inspect: Inspect,
+    detector: &mut Detector,
     guard: &Guard,
     cx: &mut Context<'_>,
 ) -> Poll<First> {
@@ -162,15 +160,8 @@ fn poll_client(
             return Poll::Ready(if silent { First::Silent } else { First::Client(Verdict::Other) });
         }
         guard.received(bytes);
-        let known = first.len();
         first.extend_from_slice(bytes);
-        // Of what is not TLS, only the end of the first line is still to come by then: looking again at all of it for every
-        // piece would let one who sends byte by byte cost the square of what he sends.
-        let goes_on = || bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
-        if known >= FIRST_LINE_BEGUN && !is_tls_record(first) && goes_on() {
-            continue;
-        }
-        match detect(first, inspect) {
+        match detector.detect(first) {
             Verdict::NeedMore => {}
             verdict => return Poll::Ready(First::Client(verdict)),
         }

@@ -4,6 +4,7 @@
 //! believed, and only within the bytes that are there. Semantics: RFC 8446 sections 4.1.2 and 5.1, RFC 6066 section 3, RFC
 //! 7301; what is malformed is not TLS, as in Envoy.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{FIRST_BYTES_MAX, Verdict};
@@ -32,68 +33,73 @@ pub(crate) struct ClientHello {
     pub(crate) protocols: Vec<Arc<str>>,
 }
 
-/// Looks for a ClientHello: [`Verdict::Tls`], [`Verdict::NeedMore`], [`Verdict::ClientHelloTooLarge`] or
-/// [`Verdict::Other`].
-pub(super) fn detect(bytes: &[u8]) -> Verdict {
-    let mut message = Message::default();
-    let mut rest = bytes;
-    loop {
-        match record(rest) {
-            Record::Whole(fragment, after) => {
-                message.append(fragment);
-                rest = after;
-            }
-            Record::Begun(fragment) => {
-                message.append(fragment);
-                return match message.judge() {
-                    Verdict::NeedMore if bytes.len() >= FIRST_BYTES_MAX => Verdict::ClientHelloTooLarge,
-                    verdict => verdict,
-                };
-            }
-            Record::Wrong => return Verdict::Other,
-        }
-        let verdict = message.judge();
-        if verdict != Verdict::NeedMore {
-            return verdict;
-        }
-    }
-}
-
-/// The handshake message, put together from records. One record has all of it as a rule; then nothing is copied.
-#[derive(Default)]
-struct Message<'b> {
-    first: &'b [u8],
+/// A handshake message that is put together from records, as far as they are whole.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The message as far as whole records have it.
     joined: Vec<u8>,
+    /// Bytes of those records.
+    passed: usize,
 }
 
-impl<'b> Message<'b> {
-    fn append(&mut self, fragment: &'b [u8]) {
-        if self.first.is_empty() {
-            self.first = fragment;
-        } else {
-            if self.joined.is_empty() {
-                self.joined.extend_from_slice(self.first);
+impl Progress {
+    /// Looks for a ClientHello in all that has come: [`Verdict::Tls`], [`Verdict::NeedMore`],
+    /// [`Verdict::ClientHelloTooLarge`] or [`Verdict::Other`].
+    pub(super) fn detect(&mut self, bytes: &[u8]) -> Verdict {
+        loop {
+            match record(bytes.get(self.passed..).unwrap_or_default()) {
+                Record::Whole(fragment, after) => {
+                    let verdict = self.judge(fragment);
+                    if verdict != Verdict::NeedMore {
+                        return verdict;
+                    }
+                    self.joined.extend_from_slice(fragment);
+                    self.passed = bytes.len() - after.len();
+                }
+                Record::Begun(fragment) => {
+                    return match self.judge(fragment) {
+                        Verdict::NeedMore if bytes.len() >= FIRST_BYTES_MAX => Verdict::ClientHelloTooLarge,
+                        verdict => verdict,
+                    };
+                }
+                Record::Wrong => return Verdict::Other,
             }
-            self.joined.extend_from_slice(fragment);
         }
     }
 
-    fn judge(&self) -> Verdict {
-        let bytes = if self.joined.is_empty() { self.first } else { &self.joined };
-        match bytes {
-            [] => return Verdict::NeedMore,
-            [CLIENT_HELLO, ..] => {}
-            _ => return Verdict::Other,
+    /// Bytes that are not looked at again.
+    #[cfg(test)]
+    pub(super) fn passed(&self) -> usize {
+        self.passed
+    }
+
+    /// Judges the message, which goes on with this part. It is copied only when it is whole, and not at all when one record
+    /// has all of it, as a rule.
+    fn judge(&self, part: &[u8]) -> Verdict {
+        let mut begin = self.joined.iter().chain(part).copied();
+        match begin.next() {
+            None => return Verdict::NeedMore,
+            Some(CLIENT_HELLO) => {}
+            Some(_) => return Verdict::Other,
         }
-        let Some((header, body)) = bytes.split_at_checked(MESSAGE_HEADER) else { return Verdict::NeedMore };
-        let length = header.iter().skip(1).fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let has = self.joined.len() + part.len();
+        if has < MESSAGE_HEADER {
+            return Verdict::NeedMore;
+        }
+        let length = begin.take(MESSAGE_HEADER - 1).fold(0, |length, byte| length << 8 | usize::from(byte));
         if length > FIRST_BYTES_MAX - MESSAGE_HEADER - RECORD_HEADER {
             return Verdict::ClientHelloTooLarge;
         }
-        match body.get(..length) {
-            Some(body) => hello(&mut Reader(body)).map_or(Verdict::Other, Verdict::Tls),
-            None => Verdict::NeedMore,
+        let message = MESSAGE_HEADER..MESSAGE_HEADER + length;
+        if has < message.end {
+            return Verdict::NeedMore;
         }
+        let whole = match self.joined.as_slice() {
+            [] => Cow::Borrowed(part),
+            joined => Cow::Owned([joined, part].concat()),
+        };
+        let body = whole.get(message).unwrap_or_default();
+        hello(&mut Reader(body)).map_or(Verdict::Other, Verdict::Tls)
     }
 }
 

@@ -2,6 +2,11 @@ use super::*;
 
 const BOTH: Inspect = Inspect { tls: true, http: true };
 
+/// Looks at bytes that come at once.
+fn detect(bytes: &[u8], inspect: Inspect) -> Verdict {
+    Detector::new(inspect).detect(bytes)
+}
+
 /// A ClientHello of a client that asks for these.
 fn hello(server_name: Option<&str>, protocols: &[&str], padding: usize) -> Vec<u8> {
     let mut extensions = Vec::new();
@@ -138,9 +143,12 @@ fn each_cut_needs_more_and_never_says_something_else() {
         (HTTP2_PREFACE.to_vec(), Verdict::Http2),
     ];
     for (bytes, verdict) in whole {
+        let mut as_they_come = Detector::new(BOTH);
         for end in 0..bytes.len() {
             assert_eq!(detect(&bytes[..end], BOTH), Verdict::NeedMore, "{end} of {verdict:?}");
+            assert_eq!(as_they_come.detect(&bytes[..end]), Verdict::NeedMore, "{end} of {verdict:?}");
         }
+        assert_eq!(as_they_come.detect(&bytes), verdict);
         assert_eq!(detect(&bytes, BOTH), verdict);
         let more = [&*bytes, b"and what follows"].concat();
         assert_eq!(detect(&more, BOTH), verdict);
@@ -159,8 +167,10 @@ fn bytes_that_are_wrong_do_no_harm() {
                 let mut bytes = bytes.clone();
                 bytes[index] = value;
                 let mut last = Verdict::NeedMore;
+                let mut as_they_come = Detector::new(BOTH);
                 for end in 0..=bytes.len() {
                     let verdict = detect(&bytes[..end], BOTH);
+                    assert_eq!(as_they_come.detect(&bytes[..end]), verdict, "{index} {value} {end}");
                     assert!(last == Verdict::NeedMore || verdict == last, "{index} {value} {end}");
                     last = verdict;
                 }
@@ -182,6 +192,26 @@ fn a_first_message_has_a_limit() {
     let line = [b"GET /", &*vec![b'a'; FIRST_BYTES_MAX]].concat();
     assert_eq!(detect(&line[..FIRST_BYTES_MAX - 1], BOTH), Verdict::NeedMore);
     assert_eq!(detect(&line[..FIRST_BYTES_MAX], BOTH), Verdict::Other);
+}
+
+#[test]
+fn bytes_are_looked_at_once() {
+    // What comes byte by byte is judged from where the last judgement left it.
+    let tiny = records(&hello(Some("a"), &[], 10_000), 1);
+    let mut detector = Detector::new(BOTH);
+    for end in 0..tiny.len() {
+        assert_eq!(detector.detect(&tiny[..end]), Verdict::NeedMore);
+        assert!(detector.hello.passed() + 6 > end, "{} of {end}", detector.hello.passed());
+    }
+    assert_eq!(detector.detect(&tiny), tls(Some("a"), &[]));
+    // A line of any bytes that may be in one.
+    let line = [&b"GET /"[..], &[0xc3; 1000], b" HTTP/1.1\r\n"].concat();
+    let mut detector = Detector::new(BOTH);
+    for end in 0..line.len() - 1 {
+        assert_eq!(detector.detect(&line[..end]), Verdict::NeedMore);
+        assert_eq!(detector.line, end);
+    }
+    assert_eq!(detector.detect(&line), Verdict::Http11);
 }
 
 #[test]
