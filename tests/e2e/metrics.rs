@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 
+use support::declared::{any, listener, to_http, update};
 use support::mesh::virtual_service;
-use support::{Mesh, ScriptedBackend, TestBackend, TestProxy, Wire, ask, eventually};
+use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, Wire, ask, eventually};
 
 /// Labels in the order of Istio's own.
 const LABELS: [&str; 25] = [
@@ -220,4 +221,25 @@ async fn durations_fall_into_buckets() {
     }
     let sum = proxy.metric("istio_request_duration_milliseconds_sum", &[]).await.unwrap_or_default();
     assert!((50.0..5000.0).contains(&sum), "{sum}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_at_one_address_are_told_apart() {
+    let backend = TestBackend::echo("any").await;
+    let cluster = support::declared::cluster("PassthroughCluster", &[backend.address]);
+    let chain = to_http(any(), "PassthroughCluster");
+    let resources = update(vec![listener("any", vec![chain])], [cluster]);
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    let hosts = ["a.example", "b.example"];
+    for host in [hosts[0], hosts[1], hosts[0]] {
+        assert_eq!(Request::get("/").host(host).send(proxy.listener(0)).await.status, 200);
+    }
+    for (host, requests) in hosts.into_iter().zip([2.0, 1.0]) {
+        let labels = [("destination_service", host), ("destination_service_name", "PassthroughCluster")];
+        eventually(host, || async {
+            (proxy.metric("istio_requests_total", &labels).await == Some(requests)).then_some(())
+        })
+        .await;
+    }
 }

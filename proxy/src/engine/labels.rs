@@ -72,14 +72,29 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// What tells apart the requests of one endpoint, as a number.
-    pub(crate) fn key(&self) -> u64 {
+    /// What tells apart the requests of one endpoint, as a number; `None` where that is not enough, because the service is
+    /// told by what the client asked for.
+    pub(crate) fn key(&self) -> Option<u64> {
+        if self.host().is_some() {
+            return None;
+        }
         let grpc_status = self.grpc_status.map_or(0xff, u64::from);
-        u64::from(self.flags.bits()) << 32
+        let key = u64::from(self.flags.bits()) << 32
             | u64::from(self.status) << 16
             | grpc_status << 8
             | u64::from(self.direction == TrafficDirection::Inbound) << 1
-            | u64::from(self.grpc)
+            | u64::from(self.grpc);
+        Some(key)
+    }
+
+    /// The host that the client asked for, where that alone tells which service it is.
+    fn host(&self) -> Option<&str> {
+        let is_told = self.cluster.is_some_and(|cluster| !cluster.declared.metadata.services.is_empty());
+        match self.direction {
+            TrafficDirection::Outbound if !is_told => self.authority?.to_str().ok(),
+            // The Host header of a stranger would make a series each; Istio does not look at it here either.
+            TrafficDirection::Outbound | TrafficDirection::Inbound => None,
+        }
     }
 
     /// Finds the series of a request; takes a lock and allocates, so the result is kept.
@@ -174,8 +189,7 @@ impl Subject<'_> {
             return (&service.host, &service.name, &service.namespace);
         }
         let host = match self.direction {
-            TrafficDirection::Outbound => self.authority.and_then(|authority| authority.to_str().ok()),
-            // The Host header of a stranger would make a series each; Istio does not look at it here either.
+            TrafficDirection::Outbound => self.host(),
             TrafficDirection::Inbound => Some(or_unknown(&own.canonical_service)),
         };
         let host = host.unwrap_or(UNKNOWN);

@@ -295,12 +295,12 @@ impl Record {
         telemetry.shard.observe(outcome.duration, time::now().saturating_duration_since(self.started));
     }
 
-    /// The series of this outcome: kept with the endpoint, found anew for answers without one.
+    /// The series of this outcome: kept with the endpoint, found anew for answers without one, and where the client's words
+    /// tell the service.
     fn outcome(&self, subject: &Subject<'_>) -> Outcome {
         let telemetry = &self.downstream.engine.telemetry;
         let resolve = || subject.resolve(&telemetry.identity, &telemetry.registry);
-        let Some(endpoint) = &self.endpoint else { return resolve() };
-        let key = subject.key();
+        let (Some(endpoint), Some(key)) = (&self.endpoint, subject.key()) else { return resolve() };
         let mut outcomes = endpoint.outcomes.borrow_mut();
         if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == key) {
             return *outcome;

@@ -125,8 +125,7 @@ impl Record {
             flags: self.facts.flags,
         };
         let resolve = || subject.resolve_tcp(&telemetry.identity, &telemetry.registry);
-        let Some(endpoint) = &self.facts.endpoint else { return resolve() };
-        let key = subject.key();
+        let (Some(endpoint), Some(key)) = (&self.facts.endpoint, subject.key()) else { return resolve() };
         let mut outcomes = endpoint.tcp_outcomes.borrow_mut();
         if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == key) {
             return *outcome;
