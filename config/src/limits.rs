@@ -119,6 +119,9 @@ limits! {
     dns_addresses_max = 1_000, 1;
     /// Time that the start waits for the first answers of DNS; Envoy waits until all came or failed. 0 does not wait.
     dns_start_wait_max_ms = 100, 0;
+    /// Time between two lines of the process's own log about connections that are closed for one reason, such as a policy
+    /// that is not enforced. Those held back are counted and told together; 0 tells each.
+    closed_log_interval_ms = 10_000, 0;
     /// Questions to the DNS proxy that wait for the answer of somebody else; one more is answered SERVFAIL.
     dns_forwards_max = 1_024, 1;
     /// Connections to the DNS proxy; one more is closed.

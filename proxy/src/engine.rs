@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 
@@ -20,6 +20,7 @@ use crate::overload::Overload;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
 use crate::telemetry::metrics::Family;
+use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 use crate::upstream::replay::Replay;
@@ -41,6 +42,8 @@ pub(crate) struct Engine {
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
     guards: RefCell<Slab<Rc<Guard>>>,
+    /// What was said of connections that are closed.
+    told: Told,
     /// Seconds since the start, as the sweep counts them.
     seconds: Rc<Cell<u64>>,
     started: Instant,
@@ -141,6 +144,7 @@ impl Engine {
         let ProcessWide { overload, shared, health } = process;
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
+        let told = Told::new(Duration::from_millis(limits.closed_log_interval_ms));
         Rc::new(Engine {
             reader,
             current: RefCell::new(Rc::new(generation)),
@@ -151,6 +155,7 @@ impl Engine {
             replay,
             health,
             guards: RefCell::default(),
+            told,
             seconds: Rc::default(),
             started: time::now(),
             date: RefCell::new((u64::MAX, HeaderValue::from_static(""))),
@@ -188,6 +193,17 @@ impl Engine {
         let generation = Rc::new(Generation { snapshot, listeners: RefCell::default() });
         *self.current.borrow_mut() = generation.clone();
         generation
+    }
+
+    /// Counts a connection of a listener that is closed though it broke no rule, and says so, but not of each.
+    pub(crate) fn closed(&self, listener: &Arc<str>, reason: &Arc<str>, destination: SocketAddr) {
+        let series = self.telemetry.registry.series(Family::NotAdmitted, &[listener]);
+        self.telemetry.shard.increment(series);
+        if self.told.is_due(reason, time::now()) {
+            tracing::warn!(%listener, %destination, %reason, "a connection is closed");
+        } else {
+            self.limit_reached("closed_log_interval_ms");
+        }
     }
 
     /// The cluster of that name, made ready for this worker.
@@ -251,6 +267,9 @@ impl Engine {
         }
         for upstream in self.upstreams.borrow().values() {
             upstream.sweep(now);
+        }
+        for (reason, connections) in self.told.sweep(now) {
+            tracing::warn!(%reason, connections, "more connections were closed");
         }
         let dropped = self.telemetry.logs.flush();
         self.telemetry.shard.increase(self.telemetry.logs_dropped, dropped);

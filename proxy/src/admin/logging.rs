@@ -105,7 +105,8 @@ mod tests {
         check(&[("paths", "http")], Err("`http` is not NAME:LEVEL"));
         check(&[("http", "")], Err("unknown logger level ``"));
         check(&[("http", "info"), ("app", "info")], Err("invalid number of parameters; there is one"));
-        let names = "admin, agent, app, cli, control, http, listener, net, tcp, telemetry, upstream, worker";
+        let names =
+            "admin, agent, app, cli, control, engine, http, listener, net, tcp, telemetry, upstream, worker";
         check(&[("router", "info")], Err(&format!("unknown logger name `router`; there are {names}")));
         check(&[("paths", "http:info,:info")], Err(&format!("unknown logger name ``; there are {names}")));
     }

@@ -146,8 +146,7 @@ fn choose(
             Some(Served::Tcp(tcp::Service { proxy: proxy.clone(), direction }, arrival, None))
         }
         Some((_, Filter::Closed(closed))) => {
-            let (client, destination) = (arrival.remote_address, arrival.local_address);
-            tracing::warn!(%client, %destination, reason = %closed.reason, "a connection is closed");
+            engine.closed(&listener.declared.name, &closed.reason, arrival.local_address);
             tcp::log_unserved(engine, listener, arrival);
             None
         }

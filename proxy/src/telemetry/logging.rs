@@ -11,12 +11,13 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 /// The parts of weft that log: modules of this crate.
-pub(crate) const LOGGERS: [&str; 12] = [
+pub(crate) const LOGGERS: [&str; 13] = [
     "admin",
     "agent",
     "app",
     "cli",
     "control",
+    "engine",
     "http",
     "listener",
     "net",

@@ -27,6 +27,8 @@ pub(crate) enum Family {
     TcpConnections,
     /// Connections that no filter chain is for.
     NoFilterChain,
+    /// Connections that are closed though they broke no rule.
+    NotAdmitted,
     /// Connections that said too little for too long to tell what they speak.
     DetectionTimeout,
     /// Client connections accepted.
@@ -170,7 +172,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 54] = [
+    pub(crate) const ALL: [Family; 55] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -179,6 +181,7 @@ impl Family {
         Family::TcpReceived,
         Family::TcpConnections,
         Family::NoFilterChain,
+        Family::NotAdmitted,
         Family::DetectionTimeout,
         Family::DownstreamConnections,
         Family::DownstreamConnectionsActive,

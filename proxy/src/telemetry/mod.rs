@@ -10,6 +10,7 @@ pub(crate) mod logging;
 pub(crate) mod metrics;
 mod registry;
 mod shard;
+pub(crate) mod told;
 
 pub(crate) use registry::{Cell, Registry};
 pub(crate) use shard::Shard;

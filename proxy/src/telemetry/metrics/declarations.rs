@@ -55,6 +55,13 @@ impl Family {
                 Kind::Counter,
                 &[LISTENER],
             ),
+            Family::NotAdmitted => of(
+                "weft_listener_connections_not_admitted_total",
+                "Client connections closed because what guards them is not enforced, be it that it came later than they, or \
+                 because their listener is gone before their filter chain was found.",
+                Kind::Counter,
+                &["listener"],
+            ),
             Family::DetectionTimeout => of(
                 "envoy_listener_downstream_pre_cx_timeout",
                 "Client connections that said too little for too long to tell what they speak.",
