@@ -9,7 +9,7 @@ use config::TransportProtocol;
 use tokio::net::TcpStream;
 
 use super::detect::{Inspect, Verdict};
-use super::inspect::{Inspected, Inspection, inspect};
+use super::inspect::{Dial, Inspected, Inspection, inspect};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::http::codec::guard::Guard;
 use crate::net;
@@ -17,6 +17,9 @@ use crate::snapshot::{Facts, Filter, Listener, NoTrace};
 use crate::tcp::{self, Connected};
 use crate::telemetry::metrics::Family;
 use crate::upstream::Destination;
+
+/// Why a connection is closed whose listener is gone before it is known what serves it.
+const LISTENER_GONE: &str = "its listener is gone";
 
 /// What serves a connection.
 pub(crate) enum Served {
@@ -35,9 +38,9 @@ pub(crate) async fn arrive(
     guard: &Guard,
 ) -> Option<Served> {
     let generation = engine.generation();
-    let accepted = generation.snapshot().listeners.get(listener)?;
+    let accepted = accepted(engine, &generation, listener, local_address)?;
     let destination = original_destination(accepted, stream, local_address);
-    let mut arrival = Arrival {
+    let arrival = Arrival {
         local_address: destination.unwrap_or(local_address),
         remote_address,
         destination: destination.map(|address| Destination {
@@ -47,38 +50,95 @@ pub(crate) async fn arrive(
         server_name: None,
         first: Vec::new(),
     };
-    let listener = match destination {
-        Some(destination) if accepted.declared.use_original_dst => {
-            generation.snapshot().listener_for(destination).unwrap_or(accepted)
-        }
-        _ => accepted,
-    };
-    let (tls, http) = listener.inspectors(arrival.local_address.port());
-    if !tls && !http {
-        let verdict = Verdict::Other;
-        return choose(engine, &generation, listener, verdict, arrival);
+    let chosen = select(&generation, accepted, &arrival);
+    if inspectors(chosen, &arrival).is_none() {
+        return choose(engine, &generation, chosen, Verdict::Other, arrival);
     }
-    let name = listener.declared.name.clone();
-    let inspection = Inspection {
-        inspect: Inspect { tls, http },
-        timeout: listener.declared.listener_filters.timeout,
-        continues: listener.declared.listener_filters.continue_on_timeout,
-        listener: listener.declared.address,
-        server_first: server_first(listener, &arrival),
-    };
     // Nobody knows when the client speaks: no generation waits for it.
     drop(generation);
-    let inspecting = inspect(engine, inspection, stream, &mut arrival, guard);
     // In a box, so that it costs nothing where nobody looks.
-    let Inspected { verdict, dial } = Box::pin(inspecting).await?;
-    let generation = engine.generation();
-    let listener = generation.snapshot().listeners.get(&name)?;
-    let mut served = choose(engine, &generation, listener, verdict, arrival)?;
-    drop(generation);
-    if let Served::Tcp(_, _, connected) = &mut served {
-        *connected = Box::pin(dial.connected()).await;
+    Box::pin(arrive_inspected(engine, listener, stream, arrival, guard)).await
+}
+
+/// The same for a connection whose first bytes decide. What they say is judged by the generation of then; where that has
+/// other inspectors, they look, too.
+async fn arrive_inspected(
+    engine: &Rc<Engine>,
+    listener: &Arc<str>,
+    stream: &mut TcpStream,
+    mut arrival: Arrival,
+    guard: &Guard,
+) -> Option<Served> {
+    let mut found = Inspected { verdict: Verdict::Other, dial: Dial::Never };
+    let mut looked = Inspect::NONE;
+    loop {
+        let generation = engine.generation();
+        let accepted = accepted(engine, &generation, listener, arrival.local_address)?;
+        let chosen = select(&generation, accepted, &arrival);
+        let wanted = inspectors(chosen, &arrival);
+        if wanted == looked {
+            let served = choose(engine, &generation, chosen, found.verdict, arrival)?;
+            drop(generation);
+            return Some(with_dialled(engine, served, found.dial).await);
+        }
+        looked = wanted;
+        if wanted.is_none() {
+            found.verdict = Verdict::Other;
+            continue;
+        }
+        let inspection = Inspection {
+            inspect: wanted,
+            timeout: chosen.declared.listener_filters.timeout,
+            continues: chosen.declared.listener_filters.continue_on_timeout,
+            listener: chosen.declared.address,
+            server_first: server_first(chosen, &arrival),
+        };
+        drop(generation);
+        found = inspect(engine, inspection, stream, &mut arrival, guard).await?;
     }
-    Some(served)
+}
+
+/// The listener that accepted the connection; `None`, which is told, when it is gone.
+fn accepted<'g>(
+    engine: &Engine,
+    generation: &'g Generation,
+    name: &Arc<str>,
+    local_address: SocketAddr,
+) -> Option<&'g Arc<Listener>> {
+    let listener = generation.snapshot().listeners.get(name);
+    if listener.is_none() {
+        engine.closed(name, &Arc::from(LISTENER_GONE), local_address);
+    }
+    listener
+}
+
+/// The listener that serves a connection: the one that is for where it wanted to go, or else the one that accepted it.
+fn select<'g>(
+    generation: &'g Generation,
+    accepted: &'g Arc<Listener>,
+    arrival: &Arrival,
+) -> &'g Arc<Listener> {
+    match arrival.destination {
+        Some(destination) if accepted.declared.use_original_dst => {
+            generation.snapshot().listener_for(destination.address).unwrap_or(accepted)
+        }
+        _ => accepted,
+    }
+}
+
+/// What is to be looked for.
+fn inspectors(listener: &Listener, arrival: &Arrival) -> Inspect {
+    let (tls, http) = listener.inspectors(arrival.local_address.port());
+    Inspect { tls, http }
+}
+
+/// With the connection that was dialled while the client was silent, if it leads where the client goes now.
+async fn with_dialled(engine: &Rc<Engine>, mut served: Served, dial: Dial) -> Served {
+    if let Served::Tcp(service, _, connected) = &mut served {
+        let dialled = dial.connected().await;
+        *connected = dialled.filter(|dialled| dialled.leads_where(service, &engine.generation()));
+    }
+    served
 }
 
 /// Where the client wanted to go, if the listener asks for it and it did not come to us by itself. What came by itself has
@@ -143,7 +203,8 @@ fn choose(
         Some((chain, Filter::Http(_))) => Some(Served::Http(generation.http(listener, chain)?, arrival)),
         Some((_, Filter::Tcp(proxy))) => {
             let direction = listener.declared.traffic_direction;
-            Some(Served::Tcp(tcp::Service { proxy: proxy.clone(), direction }, arrival, None))
+            let service = tcp::Service { proxy: proxy.clone(), direction };
+            Some(Served::Tcp(service, arrival, None))
         }
         Some((_, Filter::Closed(closed))) => {
             engine.closed(&listener.declared.name, &closed.reason, arrival.local_address);

@@ -30,6 +30,16 @@ pub(crate) struct Inspect {
     pub(crate) http: bool,
 }
 
+impl Inspect {
+    /// Nobody looks.
+    pub(crate) const NONE: Inspect = Inspect { tls: false, http: false };
+
+    /// Whether nobody looks.
+    pub(crate) fn is_none(self) -> bool {
+        self == Inspect::NONE
+    }
+}
+
 /// What the first bytes say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use config::DiscoveryType;
 use tokio::net::TcpStream;
 
-use crate::engine::{Arrival, Engine};
+use crate::engine::{Arrival, Engine, Generation};
 use crate::snapshot::{NoTrace, TcpProxy, Transport};
 use crate::telemetry::flags::Flag;
 use crate::upstream::pool::Dialed;
@@ -46,6 +46,15 @@ pub(crate) struct Service {
     pub(crate) proxy: Arc<TcpProxy>,
     /// Which way the listener's traffic goes.
     pub(crate) direction: config::TrafficDirection,
+}
+
+impl Connected {
+    /// Whether that is where a service sends its clients by this generation: to the same cluster, and as it is now.
+    pub(crate) fn leads_where(&self, service: &Service, generation: &Generation) -> bool {
+        let cluster = service.proxy.only_cluster();
+        let cluster = cluster.and_then(|cluster| generation.snapshot().clusters.get(cluster));
+        cluster.is_some_and(|cluster| Arc::ptr_eq(cluster, &self.view.cluster))
+    }
 }
 
 /// Passes a connection on, to its end. `connected` is the connection to the upstream, if one was made already.

@@ -3,5 +3,6 @@
 mod mesh;
 mod network;
 mod restart;
+mod sniffing;
 mod streams;
 mod websocket;
