@@ -158,6 +158,8 @@ impl Proxy {
             remote_address: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             destination: None,
             server_name: None,
+            transport: config::TransportProtocol::RawBuffer,
+            protocols: Box::default(),
             first: Vec::new(),
         };
         let (_, guard) = self.engine.guard();

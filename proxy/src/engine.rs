@@ -1,6 +1,7 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
 pub(crate) mod labels;
+pub(crate) mod standing;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 
-use config::{Limits, TrafficDirection};
+use config::{Limits, TrafficDirection, TransportProtocol};
 use slab::Slab;
 
 use crate::health::Health;
@@ -42,6 +43,7 @@ pub(crate) struct Engine {
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
     guards: RefCell<Slab<Rc<Guard>>>,
+    standing: RefCell<Slab<Rc<standing::Watched>>>,
     /// What was said of connections that are closed.
     told: Told,
     /// Seconds since the start, as the sweep counts them.
@@ -93,6 +95,10 @@ pub(crate) struct Arrival {
     pub(crate) destination: Option<Destination>,
     /// The server name the client asks for by SNI.
     pub(crate) server_name: Option<Arc<str>>,
+    /// Whether it speaks TLS, as far as anybody looked.
+    pub(crate) transport: TransportProtocol,
+    /// What it offers by ALPN, or what HTTP was found.
+    pub(crate) protocols: Box<[Arc<str>]>,
     /// What was read of it.
     pub(crate) first: Vec<u8>,
 }
@@ -155,6 +161,7 @@ impl Engine {
             replay,
             health,
             guards: RefCell::default(),
+            standing: RefCell::default(),
             told,
             seconds: Rc::default(),
             started: time::now(),
@@ -177,7 +184,8 @@ impl Engine {
         if self.reader.is_newer_than(current.snapshot.generation) { self.adopt() } else { current }
     }
 
-    /// Takes over what is published: upstreams that changed learn it, those that are gone are let go.
+    /// Takes over what is published: upstreams that changed learn it, those that are gone are let go, and connections that
+    /// would not be admitted any more end.
     pub(crate) fn adopt(&self) -> Rc<Generation> {
         let snapshot = self.reader.load();
         self.upstreams.borrow_mut().retain(|name, upstream| match snapshot.clusters.get(name) {
@@ -191,7 +199,10 @@ impl Engine {
             }
         });
         let generation = Rc::new(Generation { snapshot, listeners: RefCell::default() });
-        *self.current.borrow_mut() = generation.clone();
+        let before = self.current.replace(generation.clone());
+        for (_, watched) in self.standing.borrow().iter() {
+            watched.follow(self, &before, &generation);
+        }
         generation
     }
 

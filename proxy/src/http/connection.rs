@@ -6,14 +6,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
+use config::TransportProtocol;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
+use crate::engine::standing::{Admitted, Standing};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::upstream::Destination;
 
@@ -30,6 +33,8 @@ pub(crate) struct Downstream {
     pub(crate) remote_address: SocketAddr,
     /// Where the client wanted to go, when the connection was redirected here.
     pub(crate) destination: Option<Destination>,
+    /// What HTTP was found, where anybody looked.
+    protocols: Box<[Arc<str>]>,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.
@@ -52,6 +57,7 @@ impl Downstream {
             local_address: arrival.local_address,
             remote_address: arrival.remote_address,
             destination: arrival.destination,
+            protocols: arrival.protocols,
             first: Cell::new(arrival.first),
             guard,
             resetting: Rc::default(),
@@ -68,6 +74,18 @@ impl Downstream {
             *known = listener;
         }
         known.clone()
+    }
+
+    /// One that stands from now on.
+    pub(crate) fn stand(&self) -> Standing {
+        let admitted = Admitted {
+            listener: self.listener.borrow().listener.declared.name.clone(),
+            destination: self.local_address,
+            server_name: None,
+            transport: TransportProtocol::RawBuffer,
+            protocols: self.protocols.clone(),
+        };
+        Standing::new(&self.engine, admitted)
     }
 }
 

@@ -19,6 +19,7 @@ use super::connection::Downstream;
 use super::error::Answer;
 use super::headers;
 use crate::engine::labels::Subject;
+use crate::engine::standing::{FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{ListenerView, RouteHandle};
 use crate::snapshot::LogSink;
 use crate::telemetry::flags::{Flag, Flags};
@@ -274,6 +275,22 @@ impl Record {
         self.finished = true;
         self.flags.insert(flag);
         self.details = Cow::Borrowed(details);
+    }
+
+    /// Notes that the connection may not be served any more.
+    pub(crate) fn refused_late(&mut self) {
+        self.finished = true;
+        self.details = Cow::Borrowed(FILTER_CHAIN_CLOSED);
+    }
+
+    /// Whether the upstream has agreed to speak another protocol.
+    pub(crate) fn switches_protocols(&self) -> bool {
+        self.status == Some(StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// The client's connection, from now on for as long as its ends like.
+    pub(crate) fn stand(&self) -> Standing {
+        self.downstream.stand()
     }
 
     fn count(&self) {

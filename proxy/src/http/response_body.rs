@@ -8,6 +8,7 @@ use super::attempt::Lease;
 use super::codec::{Body, Frame, RecvBody, StreamError};
 use super::record::Record;
 use super::timeout::{Deadline, poll_passed};
+use crate::engine::standing::Standing;
 use crate::telemetry::flags::Flag;
 use crate::upstream::ActiveRequest;
 use crate::upstream::request_body::RequestBody;
@@ -36,6 +37,8 @@ struct Upstream {
     /// Given back at the end; dropped, and the connection with it, before.
     lease: Option<Lease>,
     active: Option<ActiveRequest>,
+    /// Where the connection has become a WebSocket.
+    standing: Option<Box<Standing>>,
 }
 
 impl ResponseBody {
@@ -61,7 +64,9 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         record: Box<Record>,
     ) -> ResponseBody {
-        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active) };
+        let switches = record.switches_protocols();
+        let standing = switches.then(|| Box::new(record.stand()));
+        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active), standing };
         let mut body = ResponseBody { source: Source::Upstream(Box::new(upstream)), record };
         if body.is_end_stream() {
             body.complete();
@@ -90,7 +95,19 @@ impl ResponseBody {
         StreamError::Reset(CANCEL)
     }
 
+    /// Ready when the client's connection may not be served any more.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let Source::Upstream(upstream) = &self.source else { return Poll::Pending };
+        let Some(standing) = &upstream.standing else { return Poll::Pending };
+        std::task::ready!(standing.poll_refused(cx));
+        self.record.refused_late();
+        Poll::Ready(StreamError::BodyAborted)
+    }
+
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
+        if let Poll::Ready(refused) = self.poll_refused(cx) {
+            return Poll::Ready(Some(Err(refused)));
+        }
         let Source::Upstream(upstream) = &mut self.source else { return Poll::Ready(None) };
         // First, because a response that never pauses has its limit, too.
         if poll_passed(&mut upstream.deadline, cx).is_ready() {
@@ -179,6 +196,9 @@ impl Body for ResponseBody {
 
     /// The time runs on while the client reads nothing.
     fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        if let Poll::Ready(refused) = self.poll_refused(cx) {
+            return Poll::Ready(refused);
+        }
         let Source::Upstream(upstream) = &mut self.source else { return Poll::Pending };
         if poll_passed(&mut upstream.deadline, cx).is_ready() {
             return Poll::Ready(self.timed_out());

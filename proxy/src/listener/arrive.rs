@@ -48,6 +48,8 @@ pub(crate) async fn arrive(
             source: source(accepted, address, local_address, remote_address),
         }),
         server_name: None,
+        transport: TransportProtocol::RawBuffer,
+        protocols: Box::default(),
         first: Vec::new(),
     };
     let chosen = select(&generation, accepted, &arrival);
@@ -192,18 +194,22 @@ fn choose(
             (TransportProtocol::RawBuffer, Vec::new())
         }
     };
+    (arrival.transport, arrival.protocols) = (transport, protocols.into());
     let facts = Facts {
         destination: arrival.local_address,
         server_name: arrival.server_name.as_deref(),
         transport,
-        application_protocols: &protocols,
+        application_protocols: &arrival.protocols,
     };
     let chain = listener.table.choose(&facts, &mut NoTrace);
     match chain.and_then(|chain| Some((chain, listener.filter(chain)?))) {
         Some((chain, Filter::Http(_))) => Some(Served::Http(generation.http(listener, chain)?, arrival)),
         Some((_, Filter::Tcp(proxy))) => {
-            let direction = listener.declared.traffic_direction;
-            let service = tcp::Service { proxy: proxy.clone(), direction };
+            let service = tcp::Service {
+                proxy: proxy.clone(),
+                direction: listener.declared.traffic_direction,
+                listener: listener.declared.name.clone(),
+            };
             Some(Served::Tcp(service, arrival, None))
         }
         Some((_, Filter::Closed(closed))) => {

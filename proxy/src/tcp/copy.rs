@@ -40,6 +40,8 @@ enum Broken {
     By(Side, bool),
     /// Nobody said anything for too long.
     Idle,
+    /// It may not be served any more.
+    Refused,
 }
 
 /// One direction.
@@ -54,7 +56,8 @@ struct Direction {
     closed: bool,
 }
 
-/// Copies until both sides have said all, one breaks off, or nobody says anything for `idle_timeout`. `first` was read
+/// Copies until both sides have said all, one breaks off, nobody says anything for `idle_timeout`, or the connection may not
+/// be served any more. `first` was read
 /// from the client before.
 pub(super) async fn both_ways(
     engine: &Rc<Engine>,
@@ -69,6 +72,9 @@ pub(super) async fn both_ways(
     let mut inward = Direction::default();
     let mut idle = idle_timeout.map(Idle::new);
     let ended = poll_fn(|cx| {
+        if record.poll_refused(cx).is_ready() {
+            return Poll::Ready(Err(Broken::Refused));
+        }
         let (mut received, mut sent) = (0, 0);
         let (out, back) = {
             let mut buffer = engine.read_buffer();
@@ -101,6 +107,8 @@ pub(super) async fn both_ways(
         Err(Broken::By(Side::Client, reset)) => break_off(outward, upstream, reset).await,
         Err(Broken::By(Side::Upstream, reset)) => break_off(inward, client, reset).await,
         Err(Broken::Idle) => record.idle(),
+        // What was on its way either way goes no further.
+        Err(Broken::Refused) => {}
     }
 }
 

@@ -1,7 +1,8 @@
 //! TCP as it is: a client's connection and one to an upstream, and the bytes between them.
 //!
 //! [`serve`] is the story of one connection: draw a cluster, choose an endpoint, dial, pass bytes on, record. Nothing is
-//! understood of the bytes, so nothing is tried twice once there is a connection. Semantics: Envoy's `tcp_proxy`, with one
+//! understood of the bytes, so nothing is tried twice once there is a connection. A connection that a later generation would
+//! not admit is closed. Semantics: Envoy's `tcp_proxy`, with one
 //! attempt to connect, which is its default and what istiod leaves.
 
 mod copy;
@@ -46,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) proxy: Arc<TcpProxy>,
     /// Which way the listener's traffic goes.
     pub(crate) direction: config::TrafficDirection,
+    /// Name of the listener.
+    pub(crate) listener: Arc<str>,
 }
 
 impl Connected {
@@ -71,10 +74,11 @@ pub(crate) async fn serve(
     let drawn = service.proxy.draw(engine.random()).cloned();
     let mut record = Record::begin(engine.clone(), service, arrival);
     let connected = match (connected, drawn) {
-        (Some(connected), _) => Ok(connected),
-        (None, Some(cluster)) => connect(&engine, &cluster, destination).await,
-        (None, None) => Err(Refused::of(Flag::NoClusterFound)),
+        (Some(connected), _) => Some(Ok(connected)),
+        (None, Some(cluster)) => record.while_admitted(connect(&engine, &cluster, destination)).await,
+        (None, None) => Some(Err(Refused::of(Flag::NoClusterFound))),
     };
+    let Some(connected) = connected else { return };
     match connected {
         Ok(Connected { view, endpoint, _active, mut dialed }) => {
             record.connected(view, endpoint, dialed.local_address);

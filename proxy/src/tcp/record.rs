@@ -1,14 +1,18 @@
 //! The record of one connection that was passed on: counts and a line in the access log, written once, when it is dropped.
 
 use std::borrow::Cow;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use config::format::{FormatHeader, Operator};
 
 use super::{Refused, Service};
 use crate::engine::labels::Subject;
+use crate::engine::standing::{Admitted, FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Arrival, Engine};
 use crate::snapshot::{Listener, LogSink};
 use crate::telemetry::flags::{Flag, Flags};
@@ -24,6 +28,7 @@ pub(super) struct Record {
     facts: FactsOf,
     /// The series its bytes are counted in, once there is an upstream.
     live: Option<TcpOutcome>,
+    standing: Standing,
 }
 
 /// What access logs say.
@@ -54,11 +59,40 @@ pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arriva
 
 impl Record {
     /// Of a connection that has just come.
-    pub(super) fn begin(engine: Rc<Engine>, service: Service, arrival: Arrival) -> Record {
+    pub(super) fn begin(engine: Rc<Engine>, service: Service, mut arrival: Arrival) -> Record {
         let prefix = service.proxy.declared.stat_prefix.trim_end_matches(';');
         let series = engine.telemetry.registry.series(Family::TcpConnections, &[prefix]);
         engine.telemetry.shard.increment(series);
-        Record { engine, service, facts: FactsOf::new(arrival), live: None }
+        let admitted = Admitted {
+            listener: service.listener.clone(),
+            destination: arrival.local_address,
+            server_name: arrival.server_name.clone(),
+            transport: arrival.transport,
+            protocols: std::mem::take(&mut arrival.protocols),
+        };
+        let standing = Standing::new(&engine, admitted);
+        Record { engine, service, facts: FactsOf::new(arrival), live: None, standing }
+    }
+
+    /// Does something while the connection may be served; `None`, which is noted, when it may not be any more.
+    pub(super) async fn while_admitted<T>(&mut self, doing: impl Future<Output = T>) -> Option<T> {
+        let mut doing = pin!(doing);
+        poll_fn(|cx| {
+            if self.poll_refused(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            doing.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
+    /// Ready, and noted, when the connection may not be served any more.
+    pub(super) fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let refused = self.standing.poll_refused(cx);
+        if refused.is_ready() {
+            self.facts.termination_details = Some(FILTER_CHAIN_CLOSED);
+        }
+        refused
     }
 
     /// Notes the connection to the upstream.

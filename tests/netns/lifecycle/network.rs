@@ -126,6 +126,11 @@ impl Pod {
         self.sidecar.as_mut().expect("it has one")
     }
 
+    /// What its sidecar has said on stderr.
+    pub(super) fn log(&self) -> String {
+        self.sidecar.as_ref().expect("it has one").log()
+    }
+
     /// The sum of all series of a metric of the sidecar that carry these labels.
     pub(super) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         metrics::sum(&self.page("/stats/prometheus").await, name, labels).unwrap_or_default()

@@ -22,7 +22,7 @@ const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
 
 /// Ports of the pod: a WebSocket behind a service's port, and what says everything back.
 const CHAT: u16 = 8080;
-const ECHO: u16 = 7007;
+pub(super) const ECHO: u16 = 7007;
 
 /// Reads up to the end of a head.
 async fn head(stream: &mut TcpStream) -> String {
@@ -35,7 +35,7 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 /// A server that says everything back, once it has agreed to be a WebSocket where it is asked for one.
-async fn server(address: SocketAddr) {
+pub(super) async fn server(address: SocketAddr) {
     let server = TcpListener::bind(address).await.expect("a port");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = server.accept().await {
@@ -53,7 +53,7 @@ async fn server(address: SocketAddr) {
 }
 
 /// Says something and hears it.
-async fn echoes(stream: &mut TcpStream, text: &str) {
+pub(super) async fn echoes(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap_or_else(|why| panic!("{text}: {why}"));
     let mut heard = vec![0; text.len()];
     let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut heard)).await;
@@ -61,13 +61,17 @@ async fn echoes(stream: &mut TcpStream, text: &str) {
     assert_eq!(heard, text.as_bytes());
 }
 
-/// The application of `web-1`, and a client's WebSocket and other connection to it.
-async fn talk(web: &Pod, client: &Pod) -> [TcpStream; 2] {
+/// Starts the application of `web-1`.
+pub(super) async fn serve(web: &Pod) {
     web.run(async {
         server(at(WEB, CHAT)).await;
         server(at(WEB, ECHO)).await;
     })
     .await;
+}
+
+/// A client's WebSocket and other connection to `web-1`.
+pub(super) async fn talk(client: &Pod) -> [TcpStream; 2] {
     client
         .run(async {
             let mut chat = TcpStream::connect(at(WEB, CHAT)).await.expect("the pod accepts");
@@ -83,7 +87,7 @@ async fn talk(web: &Pod, client: &Pod) -> [TcpStream; 2] {
 }
 
 /// The service `web`, which has the pod's port for WebSockets and more ports as wanted.
-fn service(more: usize) -> String {
+pub(super) fn service(more: usize) -> String {
     let more = (0..more).map(|number| format!(", {{name: tcp-{number}, port: {}}}", 9000 + number));
     let ports: String = more.collect();
     format!(
@@ -142,7 +146,8 @@ fn a_websocket_outlives_a_hundred_reloads() {
         write(&mesh, &vec![(1, Condition::Ready)]);
         let client = network.pod(STRANGER);
         let web = network.captured("web-1.shop", WEB, mesh.directory(), &[]).await;
-        let [mut chat, mut echo] = talk(&web, &client).await;
+        serve(&web).await;
+        let [mut chat, mut echo] = talk(&client).await;
         for number in 0..RELOADS {
             let before = web.metric("weft_config_generation", &[]).await;
             change(&mesh, number);

@@ -1,0 +1,124 @@
+//! Connections that stand for as long as their ends like: those whose bytes are passed on, and WebSockets. A generation that
+//! would not admit one any more ends it at once. Requests that are in flight end as they began, and the next is refused.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use config::{TrafficDirection, TransportProtocol};
+
+use super::{Engine, Generation};
+use crate::snapshot::{Facts, Filter, NoTrace};
+
+/// What access logs say of a connection that is ended so.
+pub(crate) const FILTER_CHAIN_CLOSED: &str = "filter_chain_closed";
+
+/// By what a connection got its filter chain.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// Name of the listener.
+    pub(crate) listener: Arc<str>,
+    /// Where the client wanted to go.
+    pub(crate) destination: SocketAddr,
+    /// The server name the client asks for by SNI.
+    pub(crate) server_name: Option<Arc<str>>,
+    /// Whether it speaks TLS.
+    pub(crate) transport: TransportProtocol,
+    /// What it offers by ALPN, or what HTTP was found.
+    pub(crate) protocols: Box<[Arc<str>]>,
+}
+
+/// A connection that stands, until this is dropped.
+pub(crate) struct Standing {
+    engine: Rc<Engine>,
+    key: usize,
+    watched: Rc<Watched>,
+}
+
+/// A connection that stands, as its worker sees it.
+pub(super) struct Watched {
+    admitted: Admitted,
+    refused: RefCell<Option<Arc<str>>>,
+    /// The connection's task, to be woken when it is to end.
+    task: RefCell<Option<Waker>>,
+}
+
+impl Standing {
+    /// Of a connection that an earlier generation may have admitted.
+    pub(crate) fn new(engine: &Rc<Engine>, admitted: Admitted) -> Standing {
+        let watched = Rc::new(Watched { admitted, refused: RefCell::default(), task: RefCell::default() });
+        watched.examine(engine, &engine.generation());
+        let key = engine.standing.borrow_mut().insert(watched.clone());
+        Standing { engine: engine.clone(), key, watched }
+    }
+
+    /// Ready when it is to end.
+    pub(crate) fn poll_refused(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.watched.refused.borrow().is_some() {
+            return Poll::Ready(());
+        }
+        let mut task = self.watched.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.engine.standing.borrow_mut().try_remove(self.key);
+    }
+}
+
+impl Watched {
+    /// Looks whether a generation that has just come admits it.
+    pub(super) fn follow(&self, engine: &Engine, before: &Generation, now: &Generation) {
+        let of =
+            |generation: &Generation| generation.snapshot.listeners.get(&self.admitted.listener).cloned();
+        if let (Some(before), Some(now)) = (of(before), of(now))
+            && Arc::ptr_eq(&before, &now)
+        {
+            return;
+        }
+        self.examine(engine, now);
+    }
+
+    fn examine(&self, engine: &Engine, generation: &Generation) {
+        if self.refused.borrow().is_some() {
+            return;
+        }
+        let Some(reason) = generation.refuses(&self.admitted) else { return };
+        engine.closed(&self.admitted.listener, &reason, self.admitted.destination);
+        *self.refused.borrow_mut() = Some(reason);
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Generation {
+    /// Why a connection would not be admitted now; `None` when it would, or when its listener is gone: that leaves the
+    /// connections alone that came by it. A chain that is missing closes only what comes in: there it is how plain text is
+    /// refused where mutual TLS is asked for.
+    fn refuses(&self, admitted: &Admitted) -> Option<Arc<str>> {
+        let listener = self.snapshot.listeners.get(&admitted.listener)?;
+        let facts = Facts {
+            destination: admitted.destination,
+            server_name: admitted.server_name.as_deref(),
+            transport: admitted.transport,
+            application_protocols: &admitted.protocols,
+        };
+        let chain = listener.table.choose(&facts, &mut NoTrace);
+        match chain.and_then(|chain| listener.filter(chain)) {
+            Some(Filter::Closed(closed)) => Some(closed.reason.clone()),
+            Some(Filter::Http(_) | Filter::Tcp(_)) => None,
+            None => match listener.declared.traffic_direction {
+                TrafficDirection::Inbound => Some("no filter chain is for it any more".into()),
+                TrafficDirection::Outbound => None,
+            },
+        }
+    }
+}
