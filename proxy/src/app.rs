@@ -128,14 +128,10 @@ enum Command {
 ///
 /// When an address cannot be bound or the system gives no thread.
 pub fn start(settings: Settings) -> io::Result<Running> {
-    let bind = |address| {
-        net::listen(address, false)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
-    };
-    let console_socket = bind(settings.admin)?;
+    let console_socket = sockets::asked_for(settings.admin, "--admin")?;
     let admin = console_socket.local_addr()?;
-    let sockets =
-        settings.listeners.iter().map(|listener| bind(listener.address)).collect::<io::Result<Vec<_>>>()?;
+    let sockets = settings.listeners.iter().map(|listener| sockets::asked_for(listener.address, "--listen"));
+    let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
     let sockets_of_pages = PageSockets::bind(console_socket, &settings)?;
     let dns = settings.dns_port.map(dns::Sockets::bind).transpose()?;
     let bound = Bound { dns: dns.as_ref().map(dns::Sockets::address), ..sockets_of_pages.bound(admin)? };

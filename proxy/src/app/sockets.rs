@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -104,11 +104,28 @@ impl Sockets {
     }
 }
 
+/// A socket that a flag asks for.
+pub(super) fn asked_for(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
+    net::listen(address, false).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => format!("end what has it, or choose another with {flag}"),
+            io::ErrorKind::PermissionDenied => format!("choose a port from 1024 on with {flag}"),
+            io::ErrorKind::AddrNotAvailable => {
+                format!("give the host the address first, or choose another with {flag}")
+            }
+            _ => format!("choose another with {flag}"),
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; {remedy}"))
+    })
+}
+
 fn open((name, address): &Key, transparent: bool) -> io::Result<Socket> {
     let (name, declared) = (name.clone(), *address);
     let socket = net::listen(declared, transparent).map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => "; end what has the port, or let weft have another",
+            io::ErrorKind::AddrInUse => {
+                "; end what has the port: those who are served by this listener (--mode) come to no other"
+            }
             io::ErrorKind::PermissionDenied if transparent => "; TPROXY mode needs CAP_NET_ADMIN",
             io::ErrorKind::AddrNotAvailable => "; give the host the address first",
             _ => "",

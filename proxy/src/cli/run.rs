@@ -366,13 +366,17 @@ pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
         tracing::info!(admin = %running.admin(), "started");
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        if let Some(bound) = ready_or_signal(&mut running, &mut terminate, &mut interrupt).await {
-            announce(&bound, &targets, arguments.ready_file.as_deref())?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                told = running.ended() => return Ok(told),
+        match begun(&mut running, &mut terminate, &mut interrupt).await {
+            Begun::Ready(bound) => {
+                announce(&bound, &targets, arguments.ready_file.as_deref())?;
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    told = running.ended() => return Ok(told),
+                }
             }
+            Begun::Ended => return Ok(running.ended().await),
+            Begun::Told => {}
         }
         running.drain();
         tokio::select! {
@@ -390,16 +394,25 @@ pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
     }
 }
 
-/// What was bound, or `None` when a signal came before the proxy was ready.
-async fn ready_or_signal(
+/// What comes first.
+enum Begun {
+    /// It is ready, and listens there.
+    Ready(Bound),
+    /// It has ended before.
+    Ended,
+    /// It was told to end.
+    Told,
+}
+
+async fn begun(
     running: &mut Running,
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,
-) -> Option<Bound> {
+) -> Begun {
     tokio::select! {
-        bound = running.ready() => bound,
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        bound = running.ready() => bound.map_or(Begun::Ended, Begun::Ready),
+        _ = terminate.recv() => Begun::Told,
+        _ = interrupt.recv() => Begun::Told,
     }
 }
 

@@ -3,6 +3,7 @@
 mod guard;
 mod mesh;
 mod network;
+mod ports;
 mod restart;
 mod sniffing;
 mod streams;
