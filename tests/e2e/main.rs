@@ -36,6 +36,7 @@ mod rewriting;
 mod security;
 mod server_first;
 mod sniffing;
+mod strangers;
 mod tcp;
 mod timeouts;
 mod upstream_failures;
