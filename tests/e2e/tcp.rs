@@ -1,6 +1,7 @@
 //! Bytes that nobody understands: passed on both ways, by weight, for as long as anybody has something to say.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{TcpDestinations, TcpWeightedCluster};
@@ -8,6 +9,7 @@ use support::declared::{any, chain, cluster, listener, log, tcp, to_http, to_tcp
 use support::{Mesh, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A server that answers all it was sent, once the client has said that there is no more.
@@ -117,6 +119,57 @@ async fn who_is_reset_is_told_by_a_reset() {
     client.write_all(b"over").await.expect("it is taken");
     let end = client.read(&mut heard).await.expect_err("a reset");
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_vanishes_after_one_side_has_ended_is_told_by_a_reset() {
+    // One that answers half when the client has said all, and vanishes.
+    let vanish = Arc::<Notify>::default();
+    let vanishes = vanish.clone();
+    let (address, _server) = serve(move |mut stream| {
+        let vanishes = vanishes.clone();
+        async move {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.expect("it reads");
+            stream.write_all(b"half").await.expect("it writes");
+            vanishes.notified().await;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("it is set");
+        }
+    })
+    .await;
+    let proxy = proxy_to(&[address]).await;
+    let mut client = connect(&proxy).await;
+    client.write_all(b"all").await.expect("it is taken");
+    client.shutdown().await.expect("the end is told");
+    let mut heard = [0; 4];
+    client.read_exact(&mut heard).await.expect("half an answer");
+    assert_eq!(&heard, b"half");
+    vanish.notify_one();
+    let end = client.read(&mut heard).await.expect_err("half an answer is no whole one");
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+
+    // One that has said all, hears a part, and vanishes.
+    let (address, _server) = serve(|mut stream| async move {
+        stream.write_all(b"all").await.expect("it writes");
+        stream.shutdown().await.expect("the end is told");
+        let mut part = [0; 4];
+        stream.read_exact(&mut part).await.expect("it reads");
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("it is set");
+    })
+    .await;
+    let proxy = proxy_to(&[address]).await;
+    let mut client = connect(&proxy).await;
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.expect("all of it");
+    assert_eq!(heard, b"all");
+    client.write_all(b"part").await.expect("it is taken");
+    let is_told =
+        || async { client.take_error().expect("it can be asked").or_else(|| client.try_write(b"x").err()) };
+    let told = eventually("it is told that nobody hears it", is_told).await;
+    assert!(
+        matches!(told.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
