@@ -6,6 +6,7 @@ mod mesh;
 mod network;
 mod ports;
 mod restart;
+mod silent;
 mod sniffing;
 mod streams;
 mod websocket;

@@ -21,7 +21,7 @@ const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Ports of the pod: a WebSocket behind a service's port, and what says everything back.
-const CHAT: u16 = 8080;
+pub(super) const CHAT: u16 = 8080;
 pub(super) const ECHO: u16 = 7007;
 
 /// Reads up to the end of a head.
