@@ -1,5 +1,6 @@
 //! Sidecars come and go, and their configuration changes, while others talk to their pods.
 
+mod gateway;
 mod gone;
 mod guard;
 mod mesh;
