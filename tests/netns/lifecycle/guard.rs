@@ -1,9 +1,10 @@
 //! A policy that is not enforced comes while connections stand that it guards: they end at once, and nothing else does.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use support::netns::at;
-use support::{Mesh, Namespace, eventually};
+use support::{Connection, Mesh, Namespace, Request, TestBackend, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -13,6 +14,9 @@ use super::websocket::{ECHO, echoes, serve, server, service, talk};
 
 /// How long a connection may stand after its guard was written.
 const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A port of the pod where HTTP is served and no service knows of it.
+const HTTP: u16 = 7008;
 
 /// Connections that come to a pod that is closed.
 const LATE: usize = 40;
@@ -53,6 +57,16 @@ async fn bystanders(web: &Pod, catalog: &Pod, stranger: &Pod) -> [TcpStream; 2] 
     [web.run(connect(to_stranger)).await, stranger.run(connect(to_catalog)).await]
 }
 
+/// Connections of both protocols on which requests are served.
+async fn asking(to: SocketAddr) -> [Connection; 2] {
+    let mut connections = [Connection::http1(to).await, Connection::http2(to).await];
+    for connection in &mut connections {
+        let answer = connection.send(Request::get("/")).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    connections
+}
+
 /// Whether a new connection to `web` is served.
 async fn is_echoed() -> bool {
     let Ok(mut stream) = TcpStream::connect(at(WEB, ECHO)).await else { return false };
@@ -82,14 +96,28 @@ async fn guards(network: &Network) {
     let catalog = network.captured("catalog-1.shop", &address(1), mesh.directory(), &[]).await;
     let mut bystanders = bystanders(&web, &catalog, &client).await;
     serve(&web).await;
+    let http = at(WEB, HTTP);
+    let _backend = web.run(TestBackend::echo_at(http, "web")).await;
     let file = mesh.file("guard.yaml");
     for (number, guard) in GUARDS.into_iter().enumerate() {
         let [chat, echo] = talk(&client).await;
+        let mut asking = client.run(asking(http)).await;
         let written = clock();
         mesh.write("guard.yaml", &format!("apiVersion: security.istio.io/v1\n{guard}"));
         let ended = client.run(async move { tokio::join!(end(chat, written), end(echo, written)) }).await;
         println!("{}: WebSocket {:?}, TCP {:?}", guard.lines().next().unwrap_or_default(), ended.0, ended.1);
         assert!(ended.0 < CLOSING_TIME_MAX && ended.1 < CLOSING_TIME_MAX, "{ended:?} with {guard}");
+        // Connections for requests stand; the next request on each is refused.
+        let refused = client.run(async move {
+            for connection in &mut asking {
+                let answer = connection.send(Request::get("/")).await.expect("an answer");
+                assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, ""));
+            }
+            // Over HTTP/1 it was the last.
+            let again = asking[0].send(Request::get("/")).await;
+            assert!(again.is_err(), "{again:?}");
+        });
+        refused.await;
         for stream in &mut bystanders {
             echoes(stream, &format!("bystander {number}")).await;
         }
@@ -103,7 +131,8 @@ async fn guards(network: &Network) {
     web.sidecar().terminate().await;
     let log = web.sidecar().stdout();
     assert_eq!(log.matches("101 - filter_chain_closed\n").count(), 3, "{log}");
-    assert_eq!(log.matches("0 filter_chain_closed -\n").count(), 3, "{log}");
+    assert_eq!(log.matches("\n0 filter_chain_closed -\n").count(), 3, "{log}");
+    assert_eq!(log.matches("503 - filter_chain_closed\n").count(), 6, "{log}");
 }
 
 #[test]
