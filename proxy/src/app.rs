@@ -247,6 +247,7 @@ impl App {
             overload: Arc::default(),
             shared: ProcessShared::new(&self.settings.limits, time::now()),
             health: status.health.clone(),
+            drain_closes_idle: self.settings.mode == Mode::Explicit,
         };
         let mut control =
             Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);

@@ -74,7 +74,7 @@ pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation
 
 fn process() -> ProcessWide {
     let shared = ProcessShared::new(&Limits::default(), time::now());
-    ProcessWide { overload: Arc::default(), shared, health: Arc::default() }
+    ProcessWide { overload: Arc::default(), shared, health: Arc::default(), drain_closes_idle: true }
 }
 
 impl Proxy {

@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) replay: Rc<Replay>,
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
+    /// Whether a drain closes HTTP/1 connections that have no request.
+    pub(crate) drain_closes_idle: bool,
     guards: RefCell<Slab<Rc<Guard>>>,
     standing: RefCell<Slab<Rc<standing::Watched>>>,
     /// What was said of connections that are closed.
@@ -66,6 +68,9 @@ pub(crate) struct ProcessWide {
     pub(crate) shared: Arc<ProcessShared>,
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
+    /// Whether a drain closes HTTP/1 connections that have no request. A client may send one at the same moment, and loses
+    /// it: a sidecar and a gateway tell their clients with the next answer that it was the last, as Envoy does.
+    pub(crate) drain_closes_idle: bool,
 }
 /// Bytes of a read of what is passed on as it comes.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -147,7 +152,7 @@ impl Engine {
         process: ProcessWide,
         seed: u64,
     ) -> Rc<Engine> {
-        let ProcessWide { overload, shared, health } = process;
+        let ProcessWide { overload, shared, health, drain_closes_idle } = process;
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         let told = Told::new(Duration::from_millis(limits.closed_log_interval_ms));
@@ -160,6 +165,7 @@ impl Engine {
             overload,
             replay,
             health,
+            drain_closes_idle,
             guards: RefCell::default(),
             standing: RefCell::default(),
             told,

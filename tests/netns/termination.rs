@@ -72,7 +72,9 @@ fn inbound_is_told_to_leave_and_outbound_is_left_alone() {
         assert_eq!(h2.send(Request::get("/")).await.expect("an answer").status, 200);
         let begun = clock();
         drains(&proxy).await;
-        // Connections that were there are closed between requests, over HTTP/2 by GOAWAY; new ones are served once.
+        // Connections that were there are told with the next answer, over HTTP/2 by GOAWAY; new ones are served once.
+        let answer = old.send(Request::get("/")).await.expect("an answer");
+        assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
         assert!(old.send(Request::get("/")).await.is_err());
         assert!(h2.send(Request::get("/")).await.is_err());
         for _ in 0..3 {

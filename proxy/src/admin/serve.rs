@@ -177,7 +177,7 @@ pub(super) async fn serve(socket: std::net::TcpListener, answers: Answers, limit
             let (stream, heads) = (Guarded::alone(stream), config::Limits::default());
             // An operator who leaves in the middle of an answer, or never asks, is no one's concern.
             tokio::select! {
-                _ = h1::server::serve(stream, &heads, handler, old) => {}
+                _ = h1::server::serve(stream, &heads, handler, (old, true)) => {}
                 () = cut => {}
             }
         });

@@ -142,6 +142,7 @@ async fn serve_until(
     }
     let stream = Guarded::new(first, stream, guard.clone());
     let resetting = downstream.resetting.clone();
+    let closes_idle = downstream.engine.drain_closes_idle;
     let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
         let exceeded = || guard.exceeded();
@@ -149,7 +150,7 @@ async fn serve_until(
         let handler = Rc::new(handler);
         Box::pin(h2_server::serve(stream, guard.limits(), handler, shutdown, exceeded, resetting)).await
     } else {
-        h1::server::serve(stream, guard.limits(), handler, shutdown).await
+        h1::server::serve(stream, guard.limits(), handler, (shutdown, closes_idle)).await
     }
 }
 

@@ -131,7 +131,7 @@ async fn accept(backend: Backend, socket: TcpListener) {
                     let handler = |head, _| { let answer = echo(&backend, &head); async { answer } };
                     // How a connection ends is no concern of an echo.
                     let (stream, limits) = (Guarded::alone(stream), config::Limits::default());
-                    drop(h1::server::serve(stream, &limits, handler, std::future::pending()).await);
+                    drop(h1::server::serve(stream, &limits, handler, (std::future::pending(), true)).await);
                 });
             }
             Some(_) = connections.join_next() => {}

@@ -38,13 +38,14 @@ const LINGER_TURN_BYTES: usize = 16 * 1024;
 const LINGER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` is ready and the request in flight has
-/// been answered. `shutdown` may be polled again after it was ready. `handler` is called for one request after the other;
+/// been answered: with `closes_idle` at once when there is none, and otherwise after the next one, unless that is the first.
+/// `shutdown` may be polled again after it was ready. `handler` is called for one request after the other;
 /// its future is dropped when the client leaves before it is ready.
 pub(crate) async fn serve<H, F, B>(
     stream: Stream,
     limits: &Limits,
     handler: H,
-    shutdown: impl Future<Output = ()>,
+    (shutdown, closes_idle): (impl Future<Output = ()>, bool),
 ) -> Result<(), ConnectionError>
 where
     H: Fn(RequestHead, RecvBody) -> F,
@@ -56,6 +57,7 @@ where
         limits,
         shutdown: pin!(shutdown),
         draining: false,
+        closes_idle,
         served: false,
     };
     while let Some(received) = server.receive().await? {
@@ -82,6 +84,8 @@ struct Server<'a, S> {
     shutdown: Pin<&'a mut S>,
     /// No further request is wanted.
     draining: bool,
+    /// Whether a connection without a request is closed then.
+    closes_idle: bool,
     /// A request has come.
     served: bool,
 }
@@ -115,7 +119,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                 return Poll::Ready(Ok(Some(received)));
             }
             // A connection that is new when the drain begins gets its first request answered.
-            if state.buffer.is_empty() && self.served && self.is_draining(cx) {
+            if state.buffer.is_empty() && self.served && self.closes_idle && self.is_draining(cx) {
                 // What has come already is answered: closing before it is read would reset the connection under it.
                 match state.poll_fill(cx) {
                     Poll::Ready(Ok(1..)) => continue,
