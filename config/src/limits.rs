@@ -122,6 +122,11 @@ limits! {
     /// Time between two lines of the process's own log about connections that are closed for one reason, such as a policy
     /// that is not enforced. Those held back are counted and told together; 0 tells each.
     closed_log_interval_ms = 10_000, 0;
+    /// Connections at once to each port of pages: the admin console, health, the agent's and metrics. One more takes the place of
+    /// the oldest that asks nothing.
+    page_connections_max = 64, 2;
+    /// Time that the first request of a connection to such a port may take.
+    page_head_time_max_ms = 5_000, 100;
     /// Questions to the DNS proxy that wait for the answer of somebody else; one more is answered SERVFAIL.
     dns_forwards_max = 1_024, 1;
     /// Connections to the DNS proxy; one more is closed.

@@ -1,36 +1,54 @@
 //! How pages are served: a socket, a thread of its own, and bounds on those who ask.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use config::Limits;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::http::codec::guard::Guarded;
 use crate::http::codec::{Body, Frame, RequestHead, ResponseHead, StreamError, h1};
+use crate::telemetry::Registry;
+use crate::telemetry::metrics::Family;
 
 /// Bounds that keep those who ask from locking each other out: a probe of readiness must find a place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Connections at once.
-    pub(super) connections_max: usize,
-    /// How long a connection is kept; the request in flight is answered, and one that never asks is cut. An answer that is
-    /// still being made may take as long as it takes: the hook before a stop lasts as long as its application needs.
-    pub(super) connection_age_max: Duration,
+pub(super) struct Bounds {
+    /// Connections at once. One more takes the place of the oldest that asks nothing.
+    connections_max: usize,
+    /// How long the first request may take.
+    first_request_time_max: Duration,
+    /// How long a connection is kept; the request in flight is answered. An answer that is still being made may take as long as
+    /// it takes: the hook before a stop lasts as long as its application needs.
+    connection_age_max: Duration,
 }
 
-const LIMITS: Limits = Limits { connections_max: 64, connection_age_max: Duration::from_secs(60) };
+impl Bounds {
+    fn of(limits: &Limits) -> Bounds {
+        Bounds {
+            connections_max: usize::try_from(limits.page_connections_max).unwrap_or(usize::MAX),
+            first_request_time_max: Duration::from_millis(limits.page_head_time_max_ms),
+            connection_age_max: CONNECTION_AGE_MAX,
+        }
+    }
+}
+
+/// How long a connection is kept. It is no limit that anybody notices: who asks again connects again.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How long accepting pauses after a failure that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -106,14 +124,20 @@ impl Serving {
     pub(crate) fn start(
         name: &'static str,
         socket: std::net::TcpListener,
+        (limits, registry): (&Limits, &Arc<Registry>),
         make: impl FnOnce() -> Answers + Send + 'static,
     ) -> io::Result<Serving> {
+        let (bounds, registry) = (Bounds::of(limits), registry.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             LocalSet::new().block_on(&runtime, async {
+                let shard = registry.shard();
+                let reached = |limit: &'static str| {
+                    shard.increment(registry.series(Family::LimitReached, &[limit]));
+                };
                 tokio::select! {
-                    error = serve(socket, make(), LIMITS) => {
+                    error = serve(socket, make(), bounds, &reached) => {
                         tracing::error!(%error, listener = name, "nobody is answered there any more");
                     }
                     _ = ended => {}
@@ -134,16 +158,28 @@ impl Drop for Serving {
     }
 }
 
-/// Serves within `limits`. Ends only when the event loop does.
-pub(super) async fn serve(socket: std::net::TcpListener, answers: Answers, limits: Limits) -> io::Error {
+/// Serves within `bounds`, and tells the name of each limit that somebody meets. Ends only when the event loop does.
+async fn serve(
+    socket: std::net::TcpListener,
+    answers: Answers,
+    bounds: Bounds,
+    reached: &dyn Fn(&'static str),
+) -> io::Error {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return error,
     };
-    let permits = Rc::new(Semaphore::new(limits.connections_max));
+    let places = Rc::new(Places::default());
+    let (late, mut told_late) = mpsc::unbounded_channel();
     loop {
-        let Ok(permit) = semaphore(&permits).await else { return io::Error::other("it was closed") };
-        let (stream, peer) = match socket.accept().await {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            Some(limit) = told_late.recv() => {
+                reached(limit);
+                continue;
+            }
+        };
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the operator's pages cannot be asked for now");
@@ -151,50 +187,114 @@ pub(super) async fn serve(socket: std::net::TcpListener, answers: Answers, limit
                 continue;
             }
         };
-        let answers = answers.clone();
+        if places.are_taken(bounds.connections_max) {
+            reached("page_connections_max");
+            if !places.free_one() {
+                // All of them are being answered.
+                continue;
+            }
+        }
+        let place = places.take();
+        let (answers, late) = (answers.clone(), late.clone());
         tokio::task::spawn_local(async move {
-            let _permit = permit;
-            let busy = Cell::new(false);
-            let handler = |head: RequestHead, _| {
-                let (method, answer) = (head.method.clone(), answers(head, peer));
-                busy.set(true);
-                let busy = &busy;
-                async move {
-                    let answer = answer.await;
-                    busy.set(false);
-                    answer.answer(&method)
-                }
-            };
-            let cut = async {
-                loop {
-                    tokio::time::sleep(limits.connection_age_max * 2).await;
-                    if !busy.get() {
-                        return;
-                    }
-                }
-            };
-            let old = tokio::time::sleep(limits.connection_age_max);
-            let (stream, heads) = (Guarded::alone(stream), config::Limits::default());
-            // An operator who leaves in the middle of an answer, or never asks, is no one's concern.
-            tokio::select! {
-                _ = h1::server::serve(stream, &heads, handler, (old, true)) => {}
-                () = cut => {}
+            if let Some(limit) = answer(stream, peer, &answers, &place, bounds).await {
+                // Whoever is not there to hear it ends.
+                let _ = late.send(limit);
             }
         });
     }
 }
 
-/// A place for one more connection.
-async fn semaphore(permits: &Rc<Semaphore>) -> Result<impl Sized + use<>, tokio::sync::AcquireError> {
-    /// Gives the place back.
-    struct Permit(Rc<Semaphore>);
-    impl Drop for Permit {
-        fn drop(&mut self) {
-            self.0.add_permits(1);
+/// Answers what one connection asks for. The limit that ended it, if one did.
+async fn answer(
+    stream: TcpStream,
+    peer: SocketAddr,
+    answers: &Answers,
+    place: &Place,
+    bounds: Bounds,
+) -> Option<&'static str> {
+    let (asked, kept) = (Cell::new(false), &place.kept);
+    let handler = |head: RequestHead, _| {
+        let (method, answer) = (head.method.clone(), answers(head, peer));
+        asked.set(true);
+        kept.busy.set(true);
+        async move {
+            let answer = answer.await;
+            kept.busy.set(false);
+            answer.answer(&method)
         }
+    };
+    let unasked = async {
+        tokio::time::sleep(bounds.first_request_time_max).await;
+        if asked.get() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let cut = async {
+        loop {
+            tokio::time::sleep(bounds.connection_age_max * 2).await;
+            if !kept.busy.get() {
+                return;
+            }
+        }
+    };
+    let old = tokio::time::sleep(bounds.connection_age_max);
+    let (stream, heads) = (Guarded::alone(stream), Limits::default());
+    // An operator who leaves in the middle of an answer, or never asks, is no one's concern.
+    tokio::select! {
+        _ = h1::server::serve(stream, &heads, handler, (old, true)) => None,
+        () = kept.leave.notified() => None,
+        () = cut => None,
+        () = unasked => Some("page_head_time_max_ms"),
     }
-    permits.acquire().await?.forget();
-    Ok(Permit(permits.clone()))
+}
+
+/// The connections there are, the oldest first.
+#[derive(Default)]
+struct Places(RefCell<VecDeque<Rc<Kept>>>);
+
+/// What is known of one.
+#[derive(Default)]
+struct Kept {
+    /// An answer is being made.
+    busy: Cell<bool>,
+    /// It is to leave.
+    leave: Notify,
+}
+
+/// The place of one, until it is dropped.
+struct Place {
+    kept: Rc<Kept>,
+    places: Rc<Places>,
+}
+
+impl Places {
+    fn are_taken(&self, most: usize) -> bool {
+        self.0.borrow().len() >= most
+    }
+
+    fn take(self: &Rc<Self>) -> Place {
+        let kept = Rc::<Kept>::default();
+        self.0.borrow_mut().push_back(kept.clone());
+        Place { kept, places: self.clone() }
+    }
+
+    /// Has the oldest that asks nothing leave; `false` when there is none.
+    fn free_one(&self) -> bool {
+        let mut places = self.0.borrow_mut();
+        let idle = places.iter().position(|kept| !kept.busy.get());
+        let freed = idle.and_then(|idle| places.remove(idle));
+        if let Some(kept) = &freed {
+            kept.leave.notify_one();
+        }
+        freed.is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.0.borrow_mut().retain(|kept| !Rc::ptr_eq(kept, &self.kept));
+    }
 }
 
 /// A body that is known in full.
@@ -217,56 +317,97 @@ impl Body for FullBody {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
 
     use super::*;
 
-    /// Those who connect and say nothing give their place to those who ask.
-    #[tokio::test]
-    async fn idle_connections_lock_nobody_out() {
+    /// Starts a server of these bounds and what it answers; and where it listens, and the limits that were met.
+    fn serving(
+        local: &LocalSet,
+        bounds: Bounds,
+        answers: Answers,
+    ) -> (SocketAddr, Rc<RefCell<Vec<&'static str>>>) {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let limits = Limits { connections_max: 2, connection_age_max: Duration::from_millis(20) };
+        let met = Rc::<RefCell<Vec<&'static str>>>::default();
+        let told = met.clone();
+        local.spawn_local(async move {
+            serve(socket, answers, bounds, &move |limit| told.borrow_mut().push(limit)).await
+        });
+        (address, met)
+    }
+
+    fn asked() -> Answers {
+        at_once(|_| Page::text(StatusCode::OK, "asked\n".to_owned()))
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Those who connect and say nothing give their place to those who ask, at once.
+    #[tokio::test]
+    async fn idle_connections_lock_nobody_out() {
+        let bounds = Bounds { connections_max: 2, first_request_time_max: LONG, connection_age_max: LONG };
         let local = LocalSet::new();
-        let answers = at_once(|_| Page::text(StatusCode::OK, "asked\n".to_owned()));
-        local.spawn_local(serve(socket, answers, limits));
+        let (address, met) = serving(&local, bounds, asked());
         let asks = async {
             let mut idle = Vec::new();
-            for _ in 0..limits.connections_max {
+            for _ in 0..bounds.connections_max {
                 idle.push(TcpStream::connect(address).await.unwrap());
             }
             // One has asked once and goes on to be connected.
             let ask = b"GET /help HTTP/1.1\r\nhost: a\r\n\r\n";
             idle[0].write_all(ask).await.unwrap();
-            let mut asked = TcpStream::connect(address).await.unwrap();
-            asked.write_all(b"GET /help HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
-            let mut text = String::new();
-            asked.read_to_string(&mut text).await.unwrap();
-            assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
-            // Both are closed by now, or will be.
-            for mut idle in idle {
-                idle.read_to_end(&mut Vec::new()).await.unwrap();
+            for _ in 0..bounds.connections_max {
+                let mut asked = TcpStream::connect(address).await.unwrap();
+                asked.write_all(b"GET /help HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+                let mut text = String::new();
+                asked.read_to_string(&mut text).await.unwrap();
+                assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
             }
+            // The oldest was sent away.
+            idle[0].read_to_end(&mut Vec::new()).await.unwrap();
+            assert!(met.borrow().contains(&"page_connections_max"), "{met:?}");
         };
         local.run_until(tokio::time::timeout(Duration::from_secs(20), asks)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_never_asks_is_cut() {
+        let bounds = Bounds {
+            connections_max: 2,
+            first_request_time_max: Duration::from_millis(20),
+            connection_age_max: LONG,
+        };
+        let local = LocalSet::new();
+        let (address, met) = serving(&local, bounds, asked());
+        let waits = async {
+            let mut slow = TcpStream::connect(address).await.unwrap();
+            slow.write_all(b"GET /help HT").await.unwrap();
+            // It ends, in order or not.
+            let _ = slow.read_to_end(&mut Vec::new()).await;
+            let mut next = TcpStream::connect(address).await.unwrap();
+            let _ = next.read_to_end(&mut Vec::new()).await;
+            assert!(met.borrow().contains(&"page_head_time_max_ms"), "{met:?}");
+        };
+        local.run_until(tokio::time::timeout(Duration::from_secs(20), waits)).await.unwrap();
     }
 
     /// The hook before a stop may last longer than any connection that waits.
     #[tokio::test]
     async fn an_answer_that_takes_long_is_waited_for() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let address = socket.local_addr().unwrap();
-        let limits = Limits { connections_max: 2, connection_age_max: Duration::from_millis(10) };
+        let bounds = Bounds {
+            connections_max: 2,
+            first_request_time_max: LONG,
+            connection_age_max: Duration::from_millis(10),
+        };
         let local = LocalSet::new();
         let answers: Answers = Rc::new(move |_, _| {
             Box::pin(async move {
-                tokio::time::sleep(limits.connection_age_max * 10).await;
+                tokio::time::sleep(bounds.connection_age_max * 10).await;
                 Page::text(StatusCode::OK, "late\n".to_owned())
             })
         });
-        local.spawn_local(serve(socket, answers, limits));
+        let (address, _) = serving(&local, bounds, answers);
         let asks = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();

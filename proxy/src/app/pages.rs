@@ -103,10 +103,11 @@ pub(super) fn serve(
         // Whoever would do it may have ended.
         drain: Box::new(move |asked| drain.send(Command::DrainListeners(asked)).unwrap_or_default()),
     };
-    let mut serving = vec![Serving::start("admin", sockets.console, || console.answers())?];
+    let bounds = (&settings.limits, registry);
+    let mut serving = vec![Serving::start("admin", sockets.console, bounds, || console.answers())?];
     if let Some(socket) = sockets.health {
         let status = status.clone();
-        serving.push(Serving::start("health", socket, || health::answers(status))?);
+        serving.push(Serving::start("health", socket, bounds, || health::answers(status))?);
     }
     if let (Some(socket), Some(Agent { told, pod, .. })) = (sockets.agent, settings.agent.clone()) {
         let agent = status::Agent {
@@ -117,10 +118,10 @@ pub(super) fn serve(
             stats: stats.clone(),
             order: Box::new(move |asked| order.send(asked.into()).unwrap_or_default()),
         };
-        serving.push(Serving::start("agent", socket, || agent.answers())?);
+        serving.push(Serving::start("agent", socket, bounds, || agent.answers())?);
     }
     if let Some(socket) = sockets.prometheus {
-        serving.push(Serving::start("prometheus", socket, || stats::answers(stats))?);
+        serving.push(Serving::start("prometheus", socket, bounds, || stats::answers(stats))?);
     }
     Ok(serving)
 }
