@@ -84,13 +84,23 @@ impl Guard {
     /// A request's head has been read.
     pub(crate) fn request_begins(&self) {
         self.active.set(self.active.get() + 1);
-        self.in_head.set(false);
+        // Behind it, another may have begun.
+        self.in_head.set(self.frames.borrow().as_ref().is_some_and(Watch::is_head_open));
     }
 
     /// A request has been answered, or given up.
     pub(crate) fn request_ends(&self) {
         self.active.set(self.active.get().saturating_sub(1));
-        self.since.set(self.now.get());
+        if !self.in_head.get() {
+            self.since.set(self.now.get());
+        }
+    }
+
+    /// An HTTP/1 head has begun, which came behind a request and is not whole.
+    pub(crate) fn head_begins(&self) {
+        if !self.in_head.replace(true) {
+            self.since.set(self.now.get());
+        }
     }
 
     /// The client is to go elsewhere, once it has its answers.
@@ -192,6 +202,11 @@ impl<T> Guarded<T> {
     /// A stream that nobody watches.
     pub(crate) fn alone(stream: T) -> Guarded<T> {
         Guarded::new(Vec::new(), stream, Guard::new(&Rc::default(), &Rc::default()))
+    }
+
+    /// Who watches it.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// `first` are bytes that were read from `stream`.
@@ -316,6 +331,25 @@ mod tests {
         assert_eq!(client.wait(1000), None);
         client.guard.request_ends();
         assert_eq!(client.wait(60), Some((20, Closing::Idle)));
+    }
+
+    #[test]
+    fn a_head_behind_a_request_must_come_in_time_too() {
+        let client = Client::new();
+        client.guard.received(b"GET / HTTP/1.1\r\n\r\nGET / HT");
+        client.guard.request_begins();
+        assert_eq!(client.wait(10), None);
+        client.guard.request_ends();
+        client.guard.head_begins();
+        assert_eq!(client.wait(60), Some((5, SLOW)));
+
+        let client = Client::new();
+        client.guard.speaks_http2(0);
+        client.guard.received(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82, 0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82]);
+        client.guard.request_begins();
+        assert_eq!(client.wait(3), None);
+        client.guard.request_ends();
+        assert_eq!(client.wait(60), Some((2, SLOW)));
     }
 
     #[test]

@@ -171,6 +171,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         frame
     }
 
+    /// What it reads from and writes to.
+    pub(super) fn stream(&self) -> &T {
+        &self.stream
+    }
+
     /// Reads more of a head: by way of the stack, so that waiting costs no memory. 0 at the end of the connection.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut room = [const { MaybeUninit::<u8>::uninit() }; HEAD_READ_BYTES];

@@ -126,6 +126,9 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                     Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ok(None)),
                 }
             }
+            if !state.buffer.is_empty() && self.served {
+                state.stream().guard().head_begins();
+            }
             match ready!(state.poll_fill(cx)) {
                 Ok(1..) => {}
                 // Some clients send empty lines between requests and before they leave.
