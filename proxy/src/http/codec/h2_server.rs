@@ -20,6 +20,9 @@ use super::{
     join,
 };
 
+/// Streams that h2 resets because they are malformed before it gives up the connection. Nobody who means well has any.
+const MALFORMED_STREAMS_MAX: usize = 100;
+
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
 /// the client resets the stream or leaves before it is ready. When `exceeded` names a limit, the client is told to calm
@@ -47,6 +50,7 @@ where
         .max_concurrent_streams(whole(limits.concurrent_streams_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
+        .max_local_error_reset_streams(Some(MALFORMED_STREAMS_MAX))
         .handshake::<_, Bytes>(FairReader::new(io))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
