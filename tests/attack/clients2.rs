@@ -160,6 +160,10 @@ async fn one_byte_windows(scene: Scene) {
 
 /// A hundred bodies on one connection, a byte of each now and then.
 async fn slow_bodies(scene: Scene) {
+    static CLIENT: AtomicUsize = AtomicUsize::new(0);
+    // Not all in the same moment: that would be a thousand streams at work, and no longer slow.
+    let phase = CLIENT.fetch_add(1, Ordering::Relaxed) % 10;
+    tokio::time::sleep(Duration::from_millis(100) * u32::try_from(phase).expect("a digit")).await;
     let Some(mut stream) = connect(scene.catalog).await else { return };
     let all: Vec<u32> = streams().take(100).collect();
     let opened: Vec<u8> = all.iter().flat_map(|stream| headers(*stream, 0, &request("POST", "/"))).collect();
