@@ -125,6 +125,8 @@ pub struct Objects {
     pub authorization_policies: BTreeMap<Key, Arc<Object<AuthorizationPolicy>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
+    /// Where that begins; `None` when nobody wrote it.
+    pub mesh_place: Option<Place>,
     /// What is refused, was never good, and was to guard something: that is closed until it is corrected.
     pub refused_guards: Vec<RefusedGuard>,
 }
@@ -196,6 +198,11 @@ impl AnyObject {
 }
 
 impl Objects {
+    /// MeshConfig as an origin.
+    pub fn mesh_origin(&self) -> Origin {
+        Origin { object: crate::mesh::object_ref(), place: self.mesh_place.clone() }
+    }
+
     /// Adds `object`, or puts it in the place of the one of that identity.
     pub fn insert(&mut self, object: AnyObject) {
         let identity = &object.metadata().object;

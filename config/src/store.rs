@@ -137,7 +137,7 @@ impl Store {
             read_file(&name, text, &self.limits);
         let is_whole = unidentified == 0;
         findings.extend(self.mesh.read_maps(&name, mesh_maps, is_whole, &self.limits, self.revision));
-        self.mesh.elect(&mut self.objects.mesh);
+        self.mesh.elect(&mut self.objects);
         let mut before = self.take_claims(&name);
         let touched: BTreeSet<_> =
             before.keys().cloned().chain(objects.iter().map(|read| read.object.clone())).collect();
@@ -164,7 +164,7 @@ impl Store {
     pub fn read_mesh(&mut self, file: &str, text: &str) -> Vec<ObjectRef> {
         self.revision += 1;
         self.mesh.read(&file.into(), text, &self.limits, self.revision);
-        self.mesh.elect(&mut self.objects.mesh);
+        self.mesh.elect(&mut self.objects);
         self.missing(file)
     }
 
@@ -184,7 +184,7 @@ impl Store {
     pub fn settle(&mut self, file: &str) {
         self.drop_claims(file, |claim| claim.standing == Standing::Missing);
         self.mesh.settle(file);
-        self.mesh.elect(&mut self.objects.mesh);
+        self.mesh.elect(&mut self.objects);
     }
 
     /// Forgets `file`: it does not exist any more. Objects that no other file has are gone.
@@ -193,7 +193,7 @@ impl Store {
         self.drop_claims(file, |_| true);
         self.files.remove(file);
         self.mesh.remove(file);
-        self.mesh.elect(&mut self.objects.mesh);
+        self.mesh.elect(&mut self.objects);
     }
 
     /// All objects that hold.

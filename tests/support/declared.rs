@@ -10,8 +10,8 @@ use config::{
     Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, HeaderMutations, HttpConnectionManager,
     HttpProtocol, Inspector, Listener, ListenerFilters, LoadBalancingPolicy, Locality, LocalityEndpoints,
     NetworkFilter, PathMatch, PathNormalization, Route, RouteAction, RouteConfiguration, RouteMatch,
-    RouteSource, TcpDestinations, TcpProxy, TrafficDirection, TransportProtocol, TransportSocket, Update,
-    VirtualHost,
+    RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection, TransportProtocol, TransportSocket,
+    Update, VirtualHost,
 };
 
 /// A cluster of these endpoints, and the endpoints.
@@ -163,6 +163,7 @@ pub fn manager(cluster: &str) -> HttpConnectionManager {
         retry_policy: None,
         path_rewrite: None,
         host_rewrite: None,
+        told: Told::default(),
     };
     let route = Route {
         name: "default".into(),

@@ -13,7 +13,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Transport, sni};
-use super::{Mode, Scope, closed, connection_pool};
+use super::{Mode, Scope, closed, connection_pool, told};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
@@ -229,6 +229,7 @@ impl<'p> Place<'p> {
                 subset: subset_name.into(),
                 external: self.service.is_external(),
                 origin: self.origin(subset),
+                told: told::of_cluster(self.scope, &policy),
             },
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn max_concurrent_streams(port: Protocol, pool: Option<&ConnectionPoo
 }
 
 /// Zero and negative numbers mean the default.
-fn positive(number: Option<i32>) -> Option<u32> {
+pub(super) fn positive(number: Option<i32>) -> Option<u32> {
     u32::try_from(number?).ok().filter(|number| *number > 0)
 }
 

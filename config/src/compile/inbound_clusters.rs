@@ -8,7 +8,7 @@ use super::clusters::{Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name, passt
 use super::destination_rules::DestinationRules;
 use super::targets::Serving;
 use super::traffic_policy::Policy;
-use super::{Scope, connection_pool};
+use super::{Scope, connection_pool, told};
 use crate::resource::{
     Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, Endpoint, LoadBalancingPolicy, Locality,
     LocalityEndpoints, ServiceRef, TransportSocket,
@@ -82,6 +82,7 @@ fn of_port(
         metadata: ClusterMetadata {
             services: services.collect(),
             origin: rule.map(|rule| rule.origin().clone()),
+            told: told::of_cluster(scope, &policy),
             ..ClusterMetadata::default()
         },
         ..passthrough(scope)

@@ -56,6 +56,7 @@ mod targets;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod told;
 mod traffic_policy;
 mod transport;
 mod virtual_hosts;
@@ -74,6 +75,7 @@ pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective
 use crate::finding::Finding;
 use crate::mesh::MeshConfig;
 use crate::objects::{Metadata, Objects};
+use crate::origin::Origin;
 use crate::resource::{NameTable, Update};
 
 /// Istio's root namespace when the mesh does not say another.
@@ -233,6 +235,15 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     let (clusters, endpoints) = clusters.into_sorted();
     let update = Update { listeners, routes, clusters, endpoints };
     Compiled { update, findings: findings.into_vec(), names }
+}
+
+/// The object that decides what happens to traffic of `proxy`, a sidecar, for hosts that no service has: a Sidecar, or else
+/// MeshConfig, written or not.
+pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origin {
+    let mesh = &*objects.mesh;
+    let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
+    let scope = Scope { objects, proxy, mesh, root_namespace, mode: Mode::Sidecar };
+    sidecar::outbound_traffic_policy_origin(&scope)
 }
 
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.

@@ -21,8 +21,8 @@ use crate::finding::{Severity, code};
 use crate::istio::{Destination, HttpMatchRequest, HttpRouteDestination};
 use crate::resource::{
     Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite, Redirect,
-    RegexRewrite, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-    WeightedCluster,
+    RegexRewrite, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Setting, Told,
+    VirtualHost, WeightedCluster,
 };
 
 /// Makes the routes of one port.
@@ -176,6 +176,10 @@ impl Routes<'_> {
             retry_policy: self.retry_policy(rule),
             path_rewrite: rewrite.and_then(path_rewrite),
             host_rewrite,
+            told: self.told().by_object([
+                (Setting::Timeout, http.timeout.is_some()),
+                (Setting::Retries, http.retries.is_some()),
+            ]),
         })
     }
 
@@ -233,6 +237,11 @@ impl Routes<'_> {
         retry::policy(rule.http.retries.as_ref().or(self.scope.mesh.default_http_retry_policy.as_ref()))
     }
 
+    /// What the mesh tells of its rules.
+    fn told(&self) -> Told {
+        Told::default().by_mesh([(Setting::Retries, self.scope.mesh.default_http_retry_policy.is_some())])
+    }
+
     /// Envoy's decorator: the destination where there is only one, and otherwise the virtual service.
     fn operation(&self, matches: &RouteMatch, action: &RouteAction, service_name: &str) -> Arc<str> {
         let path = match &matches.path {
@@ -254,7 +263,7 @@ impl Routes<'_> {
         let host = &service.host;
         let cluster = self.clusters.name(cluster_name("", host, u32::from(self.port)));
         let retry_policy = retry::policy(self.scope.mesh.default_http_retry_policy.as_ref());
-        let forward = forward_to(cluster, retry_policy);
+        let forward = Forward { told: self.told(), ..forward_to(cluster, retry_policy) };
         added_by_istiod("default", format!("{host}:{}/*", self.port), RouteAction::Forward(Box::new(forward)))
     }
 }
@@ -316,6 +325,7 @@ fn forward_to(cluster: Arc<str>, retry_policy: Option<RetryPolicy>) -> Forward {
         retry_policy,
         path_rewrite: None,
         host_rewrite: None,
+        told: Told::default(),
     }
 }
 

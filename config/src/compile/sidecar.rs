@@ -9,6 +9,7 @@ use super::{Mode, Scope};
 use crate::istio::{Sidecar, SidecarOutboundMode};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::objects::Object;
+use crate::origin::Origin;
 
 /// The Sidecar object for the proxy of `scope`.
 pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
@@ -45,4 +46,11 @@ pub(super) fn cluster_of_other_hosts(scope: &Scope<'_>) -> Option<String> {
         cluster_name(proxy.subset.as_deref().unwrap_or_default(), &proxy.host, port)
     });
     goes_on.then(|| proxy.unwrap_or_else(|| PASSTHROUGH.to_owned()))
+}
+
+/// The object that says so; the mesh where nobody else does.
+pub(super) fn outbound_traffic_policy_origin(scope: &Scope<'_>) -> Origin {
+    let object = of_proxy(scope).filter(|object| object.spec.outbound_traffic_policy.is_some());
+    object
+        .map_or_else(|| scope.objects.mesh_origin(), |object| object.origin_at("spec.outboundTrafficPolicy"))
 }

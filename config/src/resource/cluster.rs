@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::endpoint::{DnsLocality, EndpointMetadata};
 use crate::origin::Origin;
+use crate::resource::Told;
 
 /// A group of endpoints that serve the same thing, and how to reach them.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,6 +241,8 @@ pub struct ClusterMetadata {
     pub subset: Arc<str>,
     /// The DestinationRule that shaped it.
     pub origin: Option<Origin>,
+    /// Which settings that rule tells, and which the mesh.
+    pub told: Told,
 }
 
 /// A service, as istiod writes it into cluster metadata.

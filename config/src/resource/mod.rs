@@ -17,6 +17,7 @@ mod name_table;
 mod resources;
 mod route;
 mod tcp_proxy;
+mod told;
 
 pub use cluster::{
     CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily, HttpProtocol,
@@ -45,3 +46,4 @@ pub use route::{
     RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
 };
 pub use tcp_proxy::{TcpDestinations, TcpProxy, TcpWeightedCluster};
+pub use told::{Setting, Told, ToldBy};

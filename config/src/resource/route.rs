@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 
 use crate::origin::Origin;
-use crate::resource::RouteMatch;
 use crate::resource::format::Format;
+use crate::resource::{RouteMatch, Told};
 
 /// A table of virtual hosts. Envoy: `config.route.v3.RouteConfiguration`.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +77,8 @@ pub struct Forward {
     pub path_rewrite: Option<PathRewrite>,
     /// What the upstream sees as authority.
     pub host_rewrite: Option<HostRewrite>,
+    /// Which of these the rule tells, and which the mesh.
+    pub told: Told,
 }
 
 /// One cluster, or several by weight.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::compile::ROOT_NAMESPACE;
 use crate::finding::{Finding, Severity, code};
 use crate::mesh::{MeshConfig, MeshRead, object_ref, read_mesh, read_part};
+use crate::objects::Objects;
 use crate::origin::{ObjectRef, Place};
 use crate::yaml::{Limits, MESH_MAP, MeshMap};
 
@@ -158,17 +159,18 @@ impl MeshFiles {
     }
 
     /// Decides what holds: of the first, or while that is refused, what held last.
-    pub(super) fn elect(&self, held: &mut Arc<MeshConfig>) {
-        let elected = match self.first() {
-            Some((_, first)) => match &first.config {
-                Some(config) => config.clone(),
+    pub(super) fn elect(&self, objects: &mut Objects) {
+        let (elected, place) = match self.first() {
+            Some((key, first)) => match &first.config {
+                Some(config) => (config.clone(), Some(key.place(first))),
                 None => return,
             },
-            None => Arc::default(),
+            None => (Arc::default(), None),
         };
-        if **held != *elected {
-            *held = elected;
+        if *objects.mesh != *elected {
+            objects.mesh = elected;
         }
+        objects.mesh_place = place;
     }
 }
 

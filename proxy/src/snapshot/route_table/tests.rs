@@ -273,6 +273,7 @@ fn weights_are_drawn_as_they_are_declared() {
             retry_policy: None,
             path_rewrite: None,
             host_rewrite: None,
+            told: config::Told::default(),
         };
         let rule = config::Route { action: RouteAction::Forward(Box::new(forward)), ..route(any()) };
         table(vec![host(&["*"], vec![rule])])

@@ -122,6 +122,7 @@ pub(super) fn cluster(told: pb::Cluster, at: &At<'_>) -> Result<Cluster, Refused
             external: said.external,
             subset: said.subset,
             origin: said.origin,
+            told: config::Told::UNKNOWN,
         },
     })
 }

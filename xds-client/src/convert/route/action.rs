@@ -86,6 +86,7 @@ pub(super) fn forward(told: pb::RouteAction, at: &At<'_>) -> Result<Forward, Ref
         retry_policy: retry_policy.map(|told| retry::policy(told, &at.field("retry_policy"))).transpose()?,
         path_rewrite: rewrite(prefix_rewrite, regex_rewrite, at)?,
         host_rewrite: host_rewrite.map(host),
+        told: config::Told::UNKNOWN,
     })
 }
 
