@@ -54,8 +54,12 @@ pub(crate) const METHODS: [&str; 34] = [
 pub(crate) fn admit(
     head: &mut RequestHead,
     settings: &config::HttpConnectionManager,
+    limits: &config::Limits,
     random: impl FnOnce() -> u128,
 ) -> Result<(), Refusal> {
+    if head.headers.len() as u64 > limits.headers_max {
+        return Err(Refusal::TooManyHeaders);
+    }
     check_syntax(head)?;
     if head.version == Version::Http10 && !settings.accept_http_10 {
         return Err(Refusal::LowVersion);

@@ -81,6 +81,17 @@ pub(crate) struct Answer {
 }
 
 impl Refusal {
+    /// That a cluster which finds its endpoints this way has none for the request.
+    pub(crate) fn no_endpoint(discovery: &config::DiscoveryType) -> Refusal {
+        match discovery {
+            config::DiscoveryType::OriginalDst => Refusal::NoOriginalDestination,
+            config::DiscoveryType::Eds
+            | config::DiscoveryType::Static
+            | config::DiscoveryType::StrictDns(_)
+            | config::DiscoveryType::LogicalDns(_) => Refusal::NoHealthyUpstream,
+        }
+    }
+
     /// What the client is told.
     pub(crate) fn answer(&self) -> Answer {
         let of = |status, flag, details: &'static str, body: &'static str| Answer {

@@ -95,12 +95,12 @@ fn admit(
         engine.limit_reached("memory_bytes_max");
         return Err(Refusal::Overloaded);
     }
-    if head.headers.len() as u64 > engine.limits.headers_max {
-        engine.limit_reached("headers_max");
-        return Err(Refusal::TooManyHeaders);
-    }
     let random = || u128::from(engine.random()) << 64 | u128::from(engine.random());
-    admission::admit(head, settings, random)
+    let admitted = admission::admit(head, settings, &engine.limits, random);
+    if matches!(admitted, Err(Refusal::TooManyHeaders)) {
+        engine.limit_reached("headers_max");
+    }
+    admitted
 }
 
 /// Answers by ourselves, and says why. `mutations` are those of the rule that could not be carried out.
@@ -315,13 +315,7 @@ impl Forwarding<'_> {
             record.endpoint = Some(upstream.choose(&view, destination));
         }
         let Some(endpoint) = record.endpoint.clone() else {
-            return Err(match declared.discovery {
-                config::DiscoveryType::OriginalDst => Refusal::NoOriginalDestination,
-                config::DiscoveryType::Eds
-                | config::DiscoveryType::Static
-                | config::DiscoveryType::StrictDns(_)
-                | config::DiscoveryType::LogicalDns(_) => Refusal::NoHealthyUpstream,
-            });
+            return Err(Refusal::no_endpoint(&declared.discovery));
         };
         match endpoint.transport {
             Transport::Plain => Ok((endpoint, declared.protocol)),

@@ -182,18 +182,8 @@ fn choose(
     verdict: Verdict,
     mut arrival: Arrival,
 ) -> Option<Served> {
-    let (transport, protocols) = match verdict {
-        Verdict::Tls(hello) => {
-            arrival.server_name = hello.server_name;
-            (TransportProtocol::Tls, hello.protocols)
-        }
-        Verdict::Http10 => (TransportProtocol::RawBuffer, vec!["http/1.0".into()]),
-        Verdict::Http11 => (TransportProtocol::RawBuffer, vec!["http/1.1".into()]),
-        Verdict::Http2 => (TransportProtocol::RawBuffer, vec!["h2c".into()]),
-        Verdict::Other | Verdict::NeedMore | Verdict::ClientHelloTooLarge => {
-            (TransportProtocol::RawBuffer, Vec::new())
-        }
-    };
+    let Spoken { transport, protocols, server_name } = spoken(verdict);
+    arrival.server_name = server_name;
     (arrival.transport, arrival.protocols) = (transport, protocols.into());
     let facts = Facts {
         destination: arrival.local_address,
@@ -224,6 +214,32 @@ fn choose(
             tcp::log_unserved(engine, listener, arrival);
             None
         }
+    }
+}
+
+/// What filter chains are matched against, of what was found in the first bytes.
+pub(crate) struct Spoken {
+    /// Whether it is TLS.
+    pub(crate) transport: TransportProtocol,
+    /// What its client offers by ALPN, or what HTTP it is.
+    pub(crate) protocols: Vec<Arc<str>>,
+    /// The server name its client asks for.
+    pub(crate) server_name: Option<Arc<str>>,
+}
+
+/// What a connection speaks, to filter chains.
+pub(crate) fn spoken(verdict: Verdict) -> Spoken {
+    let plain = |protocols| Spoken { transport: TransportProtocol::RawBuffer, protocols, server_name: None };
+    match verdict {
+        Verdict::Tls(hello) => Spoken {
+            transport: TransportProtocol::Tls,
+            protocols: hello.protocols,
+            server_name: hello.server_name,
+        },
+        Verdict::Http10 => plain(vec!["http/1.0".into()]),
+        Verdict::Http11 => plain(vec!["http/1.1".into()]),
+        Verdict::Http2 => plain(vec!["h2c".into()]),
+        Verdict::Other | Verdict::NeedMore | Verdict::ClientHelloTooLarge => plain(Vec::new()),
     }
 }
 

@@ -20,7 +20,7 @@ mod trace;
 
 pub(crate) use build::Builder;
 pub(crate) use cluster::{Cluster, Endpoint, Locality, Priority, Transport};
-pub(crate) use filter_chain::Facts;
+pub(crate) use filter_chain::{Facts, Field};
 pub(crate) use listener::{Filter, Listener, LogSink, Manager, TcpProxy};
 pub(crate) use publish::{Publisher, Reader};
 pub(crate) use route::{

@@ -214,6 +214,11 @@ impl Forward {
 }
 
 impl Destination {
+    /// Its share of the rule's requests.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight
+    }
+
     fn resolve(declared: &config::WeightedCluster) -> Destination {
         Destination {
             cluster: declared.cluster.clone(),

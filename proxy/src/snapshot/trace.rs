@@ -43,6 +43,16 @@ pub(crate) trait Trace {
         let _ = index;
     }
 
+    /// This locality of the priority, of those that are weighed, has its turn.
+    fn locality_drawn(&mut self, index: usize) {
+        let _ = index;
+    }
+
+    /// These two endpoints of the cluster were drawn, and the one with fewer requests in flight is taken.
+    fn least_request(&mut self, first: usize, second: usize) {
+        let _ = (first, second);
+    }
+
     /// The filter chain with this index was left behind for what it wants in this field.
     fn chain_mismatch(&mut self, index: usize, why: Field) {
         let _ = (index, why);

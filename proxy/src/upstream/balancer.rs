@@ -40,6 +40,16 @@ impl Balance {
         Balance { table, rotation }
     }
 
+    /// The share of requests that a priority gets, in percent.
+    pub(crate) fn share(&self, priority: usize) -> u32 {
+        self.table.load.get(priority).copied().unwrap_or(0)
+    }
+
+    /// Whether so few of a priority are healthy that all of it are used.
+    pub(crate) fn is_in_panic(&self, priority: usize) -> bool {
+        self.table.priorities.get(priority).is_some_and(|priority| priority.in_panic)
+    }
+
     /// Whether an endpoint was chosen from all of its priority, healthy or not.
     pub(crate) fn is_in_panic_for(&self, endpoint: usize) -> bool {
         let mut panics = self.table.priorities.iter().filter(|priority| priority.in_panic);
@@ -114,11 +124,14 @@ fn draw(
     trace.priority_drawn(priority, of_priority.in_panic);
     let rotation = balance.rotation.of(priority)?;
     let locality = rotation.localities.next();
+    if let Some(locality) = locality {
+        trace.locality_drawn(locality);
+    }
     let (hosts, turns) = match locality {
         None => (&of_priority.hosts, &rotation.hosts),
         Some(locality) => (&of_priority.localities.get(locality)?.hosts, rotation.by_locality.get(locality)?),
     };
-    let endpoint = host(cluster, hosts, turns, random)?;
+    let endpoint = host(cluster, hosts, turns, random, trace)?;
     trace.endpoint_drawn(endpoint);
     Some(Draw { priority, locality, endpoint })
 }
@@ -166,7 +179,13 @@ fn priority<'a>(table: &'a Table, load: &[u32], random: u64) -> Option<(usize, &
 }
 
 /// One of `hosts` by the cluster's policy.
-fn host(cluster: &Cluster, hosts: &Hosts, turns: &Turns, random: u64) -> Option<usize> {
+fn host(
+    cluster: &Cluster,
+    hosts: &Hosts,
+    turns: &Turns,
+    random: u64,
+    trace: &mut impl Trace,
+) -> Option<usize> {
     if let Some(schedule) = &turns.schedule {
         return hosts.get(schedule.next()?);
     }
@@ -183,6 +202,7 @@ fn host(cluster: &Cluster, hosts: &Hosts, turns: &Turns, random: u64) -> Option<
         config::LoadBalancingPolicy::LeastRequest => {
             let first = at(scale(random & u64::from(u32::MAX), count))?;
             let second = at(scale(random >> 32, count))?;
+            trace.least_request(first, second);
             let active =
                 |index: usize| cluster.endpoints.get(index).map(|host| host.shared.active_requests.get());
             Some(if active(second) < active(first) { second } else { first })
