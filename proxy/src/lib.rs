@@ -18,6 +18,7 @@ pub mod bench;
 mod cli;
 mod control;
 mod engine;
+mod explain;
 mod health;
 mod http;
 mod listener;

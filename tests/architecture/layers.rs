@@ -5,7 +5,7 @@ use crate::source::{Named, Source};
 /// Parts of `proxy`, from the lowest, and what each stands on directly. It may import what it stands on, what that
 /// stands on, and so on, besides the [`LEAVES`]; nothing else. A part comes after all that it stands on, so there is
 /// no way round in a circle.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     // Settings, a request's head and a callout in; a verdict out.
     ("filters", &[]),
     ("snapshot", &["filters"]),
@@ -15,16 +15,18 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("tcp", &["engine"]),
     ("http", &["engine"]),
     ("listener", &["http", "tcp"]),
+    // The decisions of the data path once more, with their reasons.
+    ("explain", &["listener"]),
     ("worker", &["listener"]),
     // What a request never waits for.
     ("control", &["snapshot"]),
     // The console shows what the pure decisions about upstreams say.
-    ("admin", &["control", "upstream"]),
+    ("admin", &["control", "upstream", "explain"]),
     // What the agent tells is served as the console's pages are.
     ("agent", &["control", "snapshot", "admin"]),
     ("app", &["worker", "control", "admin", "agent"]),
     // `check` reads a configuration without running a proxy.
-    ("cli", &["app", "control"]),
+    ("cli", &["app", "control", "explain"]),
     // What measurements call, down to single decisions.
     ("bench", &["worker", "control"]),
     // The root: modules are declared there, and doors opened.

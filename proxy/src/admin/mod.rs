@@ -16,6 +16,7 @@ use http::{Method, StatusCode};
 
 use self::config_dump::{Refusal, Selection};
 use crate::control::Status;
+use crate::explain::{self, Asked, World, explain};
 use crate::http::codec::RequestHead;
 use crate::snapshot::Reader;
 use crate::telemetry::logging::Logging;
@@ -36,6 +37,8 @@ pub(crate) struct Console {
     pub(crate) process: Process,
     /// The process's own log, where it is weft's.
     pub(crate) logging: Option<Arc<Logging>>,
+    /// Limits of the process.
+    pub(crate) limits: config::Limits,
     /// Has listeners drained.
     pub(crate) drain: Box<dyn Fn(DrainListeners) + Send>,
 }
@@ -79,7 +82,7 @@ const fn change(path: &'static str, parameters: &'static [&'static str], what: &
     Entry { path, access: Access::Change, parameters: Some(parameters), what }
 }
 
-const PAGES: [Entry; 15] = [
+const PAGES: [Entry; 16] = [
     show("/certs", &[], "certificates; none until weft speaks TLS"),
     show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
     Entry {
@@ -93,6 +96,13 @@ const PAGES: [Entry; 15] = [
         &["graceful", "inboundonly", "skip_exit"],
         "POST: listeners accept no more; ?inboundonly, ?graceful tells connections to close first, &skip_exit only that",
     ),
+    Entry {
+        path: "/explain",
+        access: Access::Own,
+        parameters: None,
+        what: "why a request goes where it goes: POST ?url=URL&method=M&header=N:V, ?tcp=ADDRESS&sni=NAME; way, source, \
+               destination, listener, draw, pick; ?format=json",
+    },
     show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),
     change("/healthcheck/fail", &[], "POST: readiness fails, connections are closed after their next answer"),
     change("/healthcheck/ok", &[], "POST: takes that back"),
@@ -152,6 +162,7 @@ impl Console {
             "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
             "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
             "/config_dump" => self.config_dump(query::text(head)),
+            "/explain" => self.explain(query::text(head)),
             "/findings" if json => self.findings_json(),
             "/findings" => self.findings(),
             "/listeners" if json => Page::json(&process::listeners_json(&self.status)),
@@ -211,6 +222,35 @@ impl Console {
             ));
         }
         Page::text(StatusCode::OK, text)
+    }
+
+    fn explain(&self, query: &str) -> Page {
+        let Some(published) = self.status.last_published() else {
+            let what = "no configuration is served yet; see /ready\n";
+            return Page::text(StatusCode::SERVICE_UNAVAILABLE, what.to_owned());
+        };
+        let (snapshot, findings) = (self.reader.load(), self.status.all_findings());
+        let world = World {
+            snapshot: &snapshot,
+            objects: &published.objects,
+            names: &published.names,
+            proxy: &published.proxy,
+            findings: &findings,
+            is_live: true,
+            limits: &self.limits,
+        };
+        let explained = Asked::parse(query).and_then(|asked| {
+            let explanation = explain(&world, &asked.question)?;
+            Ok((explanation, asked.json))
+        });
+        match explained {
+            Ok((explanation, false)) => Page::text(StatusCode::OK, explain::text(&explanation)),
+            Ok((explanation, true)) => match serde_json::to_value(&explanation) {
+                Ok(value) => Page::json(&value),
+                Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            Err(what) => Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
+        }
     }
 
     fn config_dump(&self, query: &str) -> Page {

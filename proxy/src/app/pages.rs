@@ -100,6 +100,7 @@ pub(super) fn serve(
         stats: stats.clone(),
         process: Process { started: time::now(), options: options(settings) },
         logging: settings.logging.clone(),
+        limits: settings.limits.clone(),
         // Whoever would do it may have ended.
         drain: Box::new(move |asked| drain.send(Command::DrainListeners(asked)).unwrap_or_default()),
     };

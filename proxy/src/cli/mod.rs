@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod environment;
+mod explain;
 mod local;
 mod pilot_agent;
 mod pod_info;
@@ -39,6 +40,8 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Say what is wrong or not honoured in a configuration.
     Check(check::Arguments),
+    /// Say why a request goes where it goes, or fails.
+    Explain(Box<explain::Arguments>),
     /// See it work: echo backends, a proxy before them, YAML to edit, a live table.
     Demo(demo::Arguments),
     /// Print, apply, remove or verify the rules by which a pod's traffic comes to the proxy.
@@ -55,6 +58,7 @@ const EXAMPLES: &str = "\
 Examples:
   weft demo                                    see it work: backends, a proxy, YAML to edit
   weft check config/                           what is wrong with this configuration?
+  weft explain --config config/ --as web-1.shop http://catalog:8000/items     why does it go there?
   weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000";
 
 /// Runs the command that the arguments name. By the name `pilot-agent`, or with that for a command, the arguments are those
@@ -68,6 +72,8 @@ pub fn main() -> ExitCode {
     let log = arguments.log.as_deref().unwrap_or(match arguments.command {
         // The demo shows itself what there is to say about the configuration.
         Command::Demo(_) => "error,weft::control=off",
+        // Nothing runs that would have something to log.
+        Command::Explain(_) => "warn",
         _ => "info",
     });
     let filter = match EnvFilter::try_new(log) {
@@ -86,6 +92,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments, &logging),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Redirect(arguments) => redirect::redirect(&arguments),
         Command::Wait(arguments) => wait::wait(&arguments),

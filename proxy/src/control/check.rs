@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use config::compile::{ExplicitListener, ListenTarget, Proxy, compile};
+use config::compile::{ExplicitListener, ListenTarget, Proxy, Request, compile, compile_as};
 use config::finding::Finding;
 use config::objects::Objects;
 use config::store::Store;
-use config::validate;
+use config::{Limits, NameTable, Resources, validate};
 
-use super::AboutFiles;
 use super::files::{Change, Content, FILE_BYTES_MAX, Files, Place};
 use super::watch::Watcher;
+use super::{AboutFiles, Workload};
+use crate::snapshot::{Builder, ProcessShared, Snapshot};
 use crate::time;
 
 /// Namespaces whose view of the mesh is looked at; what only others see is not compiled.
@@ -71,6 +72,51 @@ pub(super) fn read(
         super::take(&mut store, change);
     }
     Ok((store, about_files))
+}
+
+/// What a configuration makes of a proxy, without running one.
+pub(crate) struct Loaded {
+    /// The objects that hold.
+    pub(crate) objects: Objects,
+    /// What there is to say about them.
+    pub(crate) findings: Vec<Finding>,
+    /// The workload.
+    pub(crate) proxy: Proxy,
+    /// The names it knows.
+    pub(crate) names: NameTable,
+    /// What would decide.
+    pub(crate) snapshot: Snapshot,
+}
+
+/// Loads the configuration at `paths` as a proxy beside `workload` would, with the listeners that `request` asks for.
+/// What DNS would tell is not asked for.
+///
+/// # Errors
+///
+/// When a path cannot be looked at, or the workload is not known.
+pub(crate) fn load(
+    paths: &[PathBuf],
+    mesh_config: Option<&Path>,
+    workload: &Workload,
+    request: &Request,
+) -> Result<Loaded, String> {
+    let (store, about_files) = read(paths, mesh_config, &workload.revision)?;
+    let mut findings: Vec<Finding> = about_files.findings().collect();
+    findings.extend(store.findings());
+    let objects = store.objects();
+    findings.extend(validate::references(&objects));
+    let proxy =
+        workload.resolve(&objects).map_err(|finding| format!("{}; {}", finding.what, finding.remedy))?.proxy;
+    let compiled = compile_as(&objects, &proxy, request);
+    findings.extend(compiled.findings);
+    findings.sort();
+    findings.dedup();
+    let mut resources = Resources::default();
+    resources.apply(compiled.update);
+    let process = ProcessShared::new(&Limits::default(), time::now());
+    let builder = Builder::new(request.allow_unenforced_security, process);
+    let snapshot = builder.build(&resources, &Snapshot::default());
+    Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot })
 }
 
 fn standard_input() -> io::Result<String> {

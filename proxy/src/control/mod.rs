@@ -23,7 +23,7 @@ use config::objects::Objects;
 use config::store::Store;
 use config::{Changed, Limits, NameTable, Resources, validate};
 
-pub(crate) use check::check;
+pub(crate) use check::{Loaded, check, load};
 pub(crate) use declared::declared;
 pub use dns::Resolving;
 pub(crate) use files::Place;
@@ -79,6 +79,8 @@ pub(crate) struct Control {
     /// What there is to say, but for what DNS does not tell, and how much of it was refused.
     findings: (Vec<Finding>, usize),
     resources: Resources,
+    /// The objects that were compiled last.
+    objects: Arc<Objects>,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
@@ -108,6 +110,7 @@ impl Control {
             store: Store::new().of_revision(&settings.workload.revision),
             about_files: AboutFiles::default(),
             findings: Default::default(),
+            objects: Arc::default(),
             names: Arc::default(),
             dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
             resources: Resources::default(),
@@ -222,6 +225,7 @@ impl Control {
             self.names = Arc::new(told);
         }
         let changed = self.resources.apply(update);
+        self.objects = Arc::new(objects);
         // First, so that whoever sees a generation sees what there is to say about it.
         let refused = self.store.refusals().len() + self.about_files.unreadable.len();
         self.findings = (findings, refused);
@@ -245,7 +249,9 @@ impl Control {
         let generation = next.generation;
         self.publisher.publish(next);
         let (resources, names) = (self.resources.clone(), self.names.clone());
-        self.status.published(generation, Published { resources, names, proxy, listeners, at: time::wall() });
+        let published =
+            Published { resources, names, objects: self.objects.clone(), proxy, listeners, at: time::wall() };
+        self.status.published(generation, published);
     }
 
     /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use config::compile::{Concurrency, EffectiveProxyConfig, Proxy};
 use config::finding::{Finding, Severity};
+use config::objects::Objects;
 use config::{NameTable, Resources};
 
 use super::workers::WorkerCount;
@@ -73,6 +74,8 @@ pub(crate) struct Published {
     pub(crate) resources: Resources,
     /// What the DNS proxy answers; the same as before where that did not change.
     pub(crate) names: Arc<NameTable>,
+    /// The objects that all was compiled from, to name them.
+    pub(crate) objects: Arc<Objects>,
     /// For whom.
     pub(crate) proxy: Proxy,
     /// Names of the listeners, in the order they were asked for.

@@ -1,0 +1,213 @@
+//! `weft explain`: why a request goes where it goes, or fails.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use config::compile::{Mode, Request};
+use http::{Method, Uri};
+
+use super::local;
+use super::run::parse_pod;
+use crate::app::Workload;
+use crate::control::{self, Loaded};
+use crate::explain::{self, Asked, Question, Way, World};
+
+/// Why a request or connection goes where it goes, or fails: every step with its object, file and line.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// Method and URL of a request; GET when only the URL is given.
+    #[arg(value_name = "METHOD|URL", num_args = 0..=2)]
+    request: Vec<String>,
+
+    /// A header of the request, as NAME: VALUE; may be given several times. `Host` is what the proxy sees as such; the
+    /// URL says where the client connects to.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+
+    /// The request is HTTP/2.
+    #[arg(long)]
+    http2: bool,
+
+    /// A connection that is not HTTP, to this address.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["request", "headers", "http2"])]
+    tcp: Option<SocketAddr>,
+
+    /// The server name that it asks for by TLS.
+    #[arg(long, value_name = "NAME", requires = "tcp")]
+    sni: Option<String>,
+
+    /// Directories or files of configuration.
+    #[arg(long, required_unless_present = "live", value_name = "DIR|FILE")]
+    config: Vec<PathBuf>,
+
+    /// MeshConfig, when it is not in the configuration.
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+
+    /// Revision of Istio whose ConfigMap `istio-REVISION` holds the MeshConfig.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "REVISION")]
+    revision: String,
+
+    /// The workload whose proxy decides, as POD.NAMESPACE.
+    #[arg(long = "as", required_unless_present = "live", value_name = "POD.NAMESPACE", value_parser = parse_pod)]
+    pod: Option<(String, String)>,
+
+    /// The traffic comes to the workload; it goes out from it when not given.
+    #[arg(long, conflicts_with = "gateway")]
+    inbound: bool,
+
+    /// The workload is a gateway, and the traffic comes to it.
+    #[arg(long)]
+    gateway: bool,
+
+    /// Who asks: an address, or a pod or app as NAME.NAMESPACE.
+    #[arg(long, value_name = "ADDRESS|NAME.NAMESPACE")]
+    source: Option<String>,
+
+    /// Where the client connects to, when that is not what the URL's host resolves to.
+    #[arg(long, value_name = "ADDRESS")]
+    destination: Option<SocketAddr>,
+
+    /// Name of the listener, when it is not the one that the destination leads to.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+
+    /// The random number by which a weighted destination is drawn.
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    draw: u64,
+
+    /// The random number by which an endpoint is chosen; that of --draw when not given.
+    #[arg(long, value_name = "NUMBER")]
+    pick: Option<u64>,
+
+    /// Explain as if the proxy ran with this flag.
+    #[arg(long)]
+    allow_unenforced_security: bool,
+
+    /// Ask the proxy that runs on this host, which tells its generation, requests in flight, ejections and limits too.
+    #[arg(long, conflicts_with_all = ["config", "pod", "mesh_config", "allow_unenforced_security"])]
+    live: bool,
+
+    /// Its admin console.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
+    admin: SocketAddr,
+
+    /// How it is told.
+    #[arg(long, default_value = "text", value_name = "FORM")]
+    output: Output,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weft explain --config config/ --as web-1.shop GET http://catalog:8000/items -H 'x-user: tester'
+  weft explain --config config/ --as web-1.shop --tcp 10.96.0.14:3306
+  weft explain --config config/ --as catalog-v1-1.shop --inbound --source web.shop http://catalog:8000/items
+  weft explain --config config/ --as ingress-1.istio-system --gateway http://shop.example/
+  weft explain --live http://catalog:8000/items       what the proxy of this host would do now
+
+Exit status: 0 it is explained, whatever comes of it; 1 it cannot be.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Short lines.
+    Text,
+    /// The same as JSON.
+    Json,
+}
+
+/// How long the console may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Arguments {
+    fn question(&self) -> Question {
+        let (method, url) = match self.request.as_slice() {
+            [url] => (None, Some(url.clone())),
+            [method, url, ..] => (Some(method.clone()), Some(url.clone())),
+            [] => (None, None),
+        };
+        Question {
+            way: match (self.inbound, self.gateway) {
+                (true, _) => Way::Inbound,
+                (_, true) => Way::Gateway,
+                (false, false) => Way::Outbound,
+            },
+            method,
+            url,
+            headers: self.headers.clone(),
+            http2: self.http2,
+            tcp: self.tcp,
+            sni: self.sni.clone(),
+            destination: self.destination,
+            listener: self.listener.clone(),
+            source: self.source.clone(),
+            draw: self.draw,
+            pick: self.pick,
+        }
+    }
+
+    /// By the configuration, without a proxy.
+    fn by_configuration(&self) -> Result<String, String> {
+        let workload =
+            Workload { pod: self.pod.clone(), revision: self.revision.clone(), ..Workload::default() };
+        let request = Request {
+            listeners: Vec::new(),
+            mode: if self.gateway { Mode::Gateway } else { Mode::Sidecar },
+            allow_unenforced_security: self.allow_unenforced_security,
+        };
+        let loaded = control::load(&self.config, self.mesh_config.as_deref(), &workload, &request)?;
+        let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
+        let limits = &config::Limits::default();
+        let world = World { snapshot, objects, names, proxy, findings, is_live: false, limits };
+        let explanation = explain::explain(&world, &self.question())?;
+        match self.output {
+            Output::Text => Ok(explain::text(&explanation)),
+            Output::Json => serde_json::to_string_pretty(&explanation)
+                .map(|text| text + "\n")
+                .map_err(|error| error.to_string()),
+        }
+    }
+
+    /// By the proxy that runs.
+    fn by_console(&self) -> Result<String, String> {
+        let asked = Asked { question: self.question(), json: self.output == Output::Json };
+        console(Method::POST, self.admin, &format!("/explain?{}", asked.query()))
+    }
+}
+
+/// What the admin console at `admin` answers.
+///
+/// # Errors
+///
+/// When it does not answer, or refuses: why.
+pub(super) fn console(method: Method, admin: SocketAddr, page: &str) -> Result<String, String> {
+    let url = format!("http://{admin}{page}");
+    let url: Uri = url.parse().map_err(|error| format!("`{url}`: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let answered = runtime.block_on(local::ask(method, &url, TIMEOUT));
+    let answered =
+        answered.map_err(|why| format!("no proxy answers at {admin} (--admin says where): {why}"))?;
+    let text = String::from_utf8_lossy(&answered.body).into_owned();
+    if answered.status.is_success() { Ok(text) } else { Err(text.trim_end().to_owned()) }
+}
+
+/// Prints `told`, or says why there is nothing.
+pub(super) fn print(told: Result<String, String>) -> ExitCode {
+    match told {
+        Ok(text) => {
+            // Whoever reads no further, like `head`, has seen enough.
+            drop(io::stdout().lock().write_all(text.as_bytes()));
+            ExitCode::SUCCESS
+        }
+        Err(why) => super::fail(&why),
+    }
+}
+
+/// Explains, and prints it.
+pub(super) fn explain(arguments: &Arguments) -> ExitCode {
+    print(if arguments.live { arguments.by_console() } else { arguments.by_configuration() })
+}

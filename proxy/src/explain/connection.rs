@@ -1,0 +1,265 @@
+//! From where a client connects to, to what serves it: listener, first bytes, filter chain.
+
+use std::sync::Arc;
+
+use config::{FilterChainMatch, TransportProtocol};
+
+use super::question::{Speaks, Understood};
+use super::trace::Remembers;
+use super::{Does, Outcome, Step, World, request, upstream};
+use crate::http::codec::{RequestHead, Version};
+use crate::listener::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Spoken, Verdict, spoken};
+use crate::snapshot::{Facts, Field, Filter, Listener, TcpProxy};
+
+/// Follows a connection to what serves it, and what comes by it on.
+pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step>) -> Outcome {
+    let listener = match listener(world, asked) {
+        Ok((listener, step)) => {
+            steps.push(step);
+            listener
+        }
+        Err(what) => {
+            steps.push(Step::new("listener", what));
+            return Outcome { details: Some("no_listener".to_owned()), ..Outcome::default() };
+        }
+    };
+    let verdict = first_bytes(&listener, asked, steps);
+    let Spoken { transport, protocols, server_name } = spoken(verdict);
+    let facts = Facts {
+        destination: asked.destination,
+        server_name: server_name.as_deref(),
+        transport,
+        application_protocols: &protocols,
+    };
+    let mut trace = Remembers::default();
+    let chosen = listener.table.choose(&facts, &mut trace);
+    steps.push(chains(&listener, chosen, &trace, &facts));
+    match chosen.and_then(|chain| listener.filter(chain)) {
+        Some(Filter::Http(manager)) => match &asked.speaks {
+            Speaks::Http(head) => request::follow(world, asked, manager, head, steps),
+            Speaks::Tls(_) | Speaks::Bytes => {
+                let what = "the chain speaks HTTP, and what comes is none: the connection is answered 400 and closed";
+                steps.push(Step::new("protocol", what));
+                Outcome { details: Some("http1.codec_error".to_owned()), ..Outcome::default() }
+            }
+        },
+        Some(Filter::Tcp(proxy)) => pass_on(world, asked, proxy, steps),
+        Some(Filter::Closed(closed)) => {
+            let what = format!("the connection is closed: {}", closed.reason);
+            steps.push(Step::new("closed", what).by(closed.origin.as_ref()));
+            Outcome { details: Some(closed.reason.to_string()), ..Outcome::default() }
+        }
+        None => Outcome { details: Some("filter_chain_not_found".to_owned()), ..Outcome::default() },
+    }
+}
+
+/// The listener of a connection, and why it is that.
+fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Step), String> {
+    let listeners = &world.snapshot.listeners;
+    let found = match &asked.listener {
+        Some(name) => {
+            let known = listeners.get(name.as_str());
+            known.cloned().ok_or_else(|| format!("there is no listener `{name}`; see /listeners"))?
+        }
+        None => {
+            // What is redirected comes to one of these two; what is not comes to the listener of its address.
+            let redirected = match asked.way {
+                super::Way::Outbound => listeners.get("virtualOutbound"),
+                super::Way::Inbound => listeners.get("virtualInbound"),
+                super::Way::Gateway => None,
+            };
+            let by_destination = || world.snapshot.listener_for(asked.destination).cloned();
+            let found = match redirected {
+                Some(accepted) if accepted.declared.use_original_dst => {
+                    by_destination().or_else(|| Some(accepted.clone()))
+                }
+                Some(accepted) => Some(accepted.clone()),
+                None => by_destination().or_else(|| only_explicit(world)),
+            };
+            found.ok_or_else(|| format!("no listener takes connections to {}", asked.destination))?
+        }
+    };
+    let declared = &found.declared;
+    let what = match declared.bind_to_port {
+        false => format!("`{}`, which stands for {}", declared.name, declared.address),
+        true => format!("`{}` at {}", declared.name, declared.address),
+    };
+    let of_address = || {
+        let ip = asked.destination.ip().to_string();
+        let services = world.objects.services.values();
+        services
+            .into_iter()
+            .find(|service| service.spec.spec.cluster_ip.as_deref() == Some(&ip))
+            .map(|it| it.origin())
+    };
+    let origin = declared.origin.clone().or_else(of_address);
+    let step = Step::new("listener", what).by(origin.as_ref());
+    Ok((found, step))
+}
+
+/// The only listener of the command line, where there is no other.
+fn only_explicit(world: &World<'_>) -> Option<Arc<Listener>> {
+    let mut listeners = world.snapshot.listeners.values();
+    let first = listeners.next()?;
+    listeners.next().is_none().then(|| first.clone())
+}
+
+/// What the listener's inspectors make of the first bytes.
+fn first_bytes(listener: &Listener, asked: &Understood, steps: &mut Vec<Step>) -> Verdict {
+    let (tls, http) = listener.inspectors(asked.destination.port());
+    let verdict = match &asked.speaks {
+        Speaks::Tls(name) if tls => {
+            let server_name = Some(name.as_str().into());
+            Verdict::Tls(ClientHello { server_name, protocols: Vec::new() })
+        }
+        Speaks::Http(head) => Detector::new(Inspect { tls, http }).detect(&begin(head)),
+        Speaks::Tls(_) | Speaks::Bytes => Verdict::Other,
+    };
+    let looks = match (tls, http) {
+        (true, true) => "TLS and HTTP are looked for",
+        (true, false) => "only TLS is looked for",
+        (false, true) => "only HTTP is looked for",
+        (false, false) => "nobody looks at them",
+    };
+    let found = match &verdict {
+        Verdict::Tls(_) => "TLS",
+        Verdict::Http10 | Verdict::Http11 => "HTTP/1",
+        Verdict::Http2 => "HTTP/2",
+        Verdict::NeedMore | Verdict::ClientHelloTooLarge | Verdict::Other => "nothing known",
+    };
+    let what = if tls || http { format!("{looks}; it is {found}") } else { looks.to_owned() };
+    steps.push(Step::new("first_bytes", what));
+    verdict
+}
+
+/// How a request begins on the wire.
+fn begin(head: &RequestHead) -> Vec<u8> {
+    if head.version == Version::Http2 {
+        return HTTP2_PREFACE.to_vec();
+    }
+    let path = head.path.as_ref().map_or("/", |path| path.as_str());
+    format!("{} {path} HTTP/1.1\r\n", head.method).into_bytes()
+}
+
+/// The chain that serves, and why the others do not.
+fn chains(listener: &Listener, chosen: Option<usize>, trace: &Remembers, facts: &Facts<'_>) -> Step {
+    let declared = |index: usize| listener.declared.chains().nth(index);
+    let mut step = match chosen.and_then(declared) {
+        Some(chain) => {
+            let what = match &chain.filter {
+                config::NetworkFilter::Http(_) => "speaks HTTP",
+                config::NetworkFilter::TcpProxy(_) => "passes bytes on as they are",
+                config::NetworkFilter::Closed(_) => "closes connections",
+            };
+            let default = chosen == Some(listener.declared.filter_chains.len());
+            let why = if default { ", the default chain, as no other is left" } else { "" };
+            Step::new("filter_chain", format!("{}{why}: {what}", chain_name(chain)))
+        }
+        None => Step::new("filter_chain", "none is left: the connection is closed"),
+    };
+    let of_other_ports = trace.chains.iter().filter(|(_, field)| *field == Field::DestinationPort).count();
+    if of_other_ports > 0 {
+        let what = format!("{of_other_ports} chains are for other ports than {}", facts.destination.port());
+        step.steps.push(Step::new("not", what));
+    }
+    for (index, field) in trace.chains.iter().filter(|(_, field)| *field != Field::DestinationPort) {
+        let Some(chain) = declared(*index) else { continue };
+        let what = format!("{}: {}", chain_name(chain), left_behind(&chain.chain_match, *field, facts));
+        step.steps.push(Step::new("not", what));
+    }
+    step
+}
+
+fn chain_name(chain: &config::FilterChain) -> String {
+    if chain.name.is_empty() { "one without a name".to_owned() } else { format!("`{}`", chain.name) }
+}
+
+fn left_behind(wanted: &FilterChainMatch, field: Field, facts: &Facts<'_>) -> String {
+    let list = |texts: &[Arc<str>]| texts.join(", ");
+    match field {
+        Field::DestinationPort => "it is for another port".to_owned(),
+        Field::PrefixRanges if wanted.prefix_ranges.is_empty() => {
+            "another is for exactly this address".to_owned()
+        }
+        Field::PrefixRanges => format!("it is not for the address {}", facts.destination.ip()),
+        Field::ServerNames if wanted.server_names.is_empty() => {
+            "another has exactly this server name".to_owned()
+        }
+        Field::ServerNames => {
+            let has = facts.server_name.unwrap_or("none");
+            format!("it wants the server name {}, and there is {has}", list(&wanted.server_names))
+        }
+        Field::TransportProtocol => match (wanted.transport_protocol, facts.transport) {
+            (None, _) => "another asks for this transport by name".to_owned(),
+            (Some(TransportProtocol::Tls), _) => "it wants TLS, and the client speaks none".to_owned(),
+            (Some(TransportProtocol::RawBuffer), _) => "it wants no TLS, and the client speaks it".to_owned(),
+        },
+        Field::ApplicationProtocols if wanted.application_protocols.is_empty() => {
+            "another asks for this protocol by name".to_owned()
+        }
+        Field::ApplicationProtocols => {
+            let wanted = list(&wanted.application_protocols);
+            match facts.application_protocols {
+                [] => format!("it wants {wanted}, and nothing is known of the client's protocol"),
+                has => format!("it wants {wanted}, and there is {}", list(has)),
+            }
+        }
+    }
+}
+
+/// A connection whose bytes are passed on.
+fn pass_on(world: &World<'_>, asked: &Understood, proxy: &TcpProxy, steps: &mut Vec<Step>) -> Outcome {
+    let Some(cluster) = proxy.draw(asked.draw).cloned() else {
+        steps.push(
+            Step::new("cluster", "none is drawn: no weight is over 0").by(proxy.declared.origin.as_ref()),
+        );
+        return Outcome { flags: Some("NC".to_owned()), ..Outcome::default() };
+    };
+    if let config::TcpDestinations::Weighted(weighted) = &proxy.declared.destinations {
+        let of: Vec<String> = weighted.iter().map(|it| format!("{} {}", it.weight, it.cluster)).collect();
+        let what = format!("{cluster}, by the random number {} among weights {}", asked.draw, of.join(", "));
+        steps.push(Step::new("destination", what).by(proxy.declared.origin.as_ref()));
+    }
+    if let Speaks::Http(_) = &asked.speaks {
+        let (what, origin) = seen_as_tcp(world, &cluster);
+        steps.push(Step::new("protocol", what).by(origin.as_ref()));
+    }
+    let to = upstream::To { cluster: &cluster, route: proxy.declared.origin.as_ref(), pick: asked.pick };
+    match upstream::follow(world, asked, &to, steps) {
+        Ok(endpoint) => Outcome {
+            does: Does::PassesOn,
+            cluster: Some(cluster.clone()),
+            clusters: vec![cluster],
+            endpoint: Some(endpoint),
+            ..Outcome::default()
+        },
+        Err(refusal) => {
+            let answer = refusal.answer();
+            let flags = answer.flag.map(|flag| flag.name().to_owned());
+            let details = Some(answer.details.into_owned());
+            Outcome { cluster: Some(cluster), flags, details, ..Outcome::default() }
+        }
+    }
+}
+
+/// Why HTTP is taken for bytes: the name of the service's port, mostly.
+fn seen_as_tcp(world: &World<'_>, cluster: &str) -> (String, Option<config::origin::Origin>) {
+    let declared = world.snapshot.clusters.get(cluster).map(|cluster| &cluster.declared);
+    let service = declared.and_then(|declared| declared.metadata.services.first());
+    let port = cluster.split('|').nth(1).and_then(|port| port.parse::<u16>().ok());
+    let (Some(service), Some(port)) = (service, port) else {
+        let what = "HTTP is passed on as bytes: no service that the workload sees has this address and port";
+        return (what.to_owned(), None);
+    };
+    let object = world.objects.services.get(&(service.namespace.clone(), service.name.clone()));
+    let named = object.and_then(|object| {
+        let ports = &object.spec.spec.ports;
+        ports.iter().find(|candidate| candidate.port == port).and_then(|port| port.name.clone())
+    });
+    let name = named.map_or_else(|| "has no name".to_owned(), |name| format!("is named `{name}`"));
+    let what = format!(
+        "HTTP is passed on as bytes, without routes, retries or metrics of requests: port {port} {name}; a name that begins \
+         with `http` or `grpc`, or appProtocol, says HTTP"
+    );
+    (what, world.service(service))
+}

@@ -1,0 +1,281 @@
+//! From the head of a request to its rule, and what that does.
+
+use std::fmt::Write as _;
+
+use config::origin::Origin;
+
+use super::question::Understood;
+use super::trace::Remembers;
+use super::{Does, Named, Outcome, Step, World, conditions, settings, upstream};
+use crate::http::codec::RequestHead;
+use crate::http::error::Refusal;
+use crate::http::timeout::Timeouts;
+use crate::http::{admission, headers, local_reply, rewrite};
+use crate::snapshot::{Action, Forward, Found, HeaderValueTemplate, Manager, Mutations, RouteTable};
+
+/// Rules that do not apply which are told one by one; of a longer list the last ones.
+const RULES_TOLD_MAX: usize = 50;
+
+/// Follows a request that came to a connection manager.
+pub(super) fn follow(
+    world: &World<'_>,
+    asked: &Understood,
+    manager: &Manager,
+    head: &RequestHead,
+    steps: &mut Vec<Step>,
+) -> Outcome {
+    let mut head = head.clone();
+    if manager.declared.use_remote_address
+        && let Some(source) = asked.source
+    {
+        headers::distrust_client(&mut head, source);
+    }
+    let before = head.path.clone();
+    let admitted = admission::admit(&mut head, &manager.declared, world.limits, || u128::from(asked.draw));
+    if let Err(refusal) = admitted {
+        let answer = refusal.answer();
+        let what = format!("the request is refused before it is routed: {}", answer.details);
+        steps.push(Step::new("admission", what));
+        return refused(&refusal, Outcome::default());
+    }
+    if before != head.path {
+        let path = head.path.as_ref().map_or("", |path| path.as_str());
+        steps.push(Step::new("path", format!("is normalized to `{path}`")));
+    }
+    let Some(routes) = &manager.routes else {
+        steps.push(Step::new("routes", "the route configuration does not exist"));
+        return refused(&Refusal::NoRoute, Outcome::default());
+    };
+    let mut trace = Remembers::default();
+    let found = routes.route(&head, &mut trace);
+    steps.push(virtual_host(world, asked, routes, &trace, &head, found.is_some()));
+    let Some(found) = found else { return refused(&Refusal::NoRoute, Outcome::default()) };
+    act(world, asked, &found, head, steps)
+}
+
+/// The virtual host, and its rules as they were tried.
+fn virtual_host(
+    world: &World<'_>,
+    asked: &Understood,
+    routes: &RouteTable,
+    trace: &Remembers,
+    head: &RequestHead,
+    found: bool,
+) -> Step {
+    let authority = head.authority.as_ref().map_or("", |authority| authority.to_str().unwrap_or(""));
+    let declared = routes.declared();
+    let Some((index, domain)) = &trace.virtual_host else {
+        let what = format!("none of `{}` has the host `{authority}`", declared.name);
+        return Step::new("virtual_host", what);
+    };
+    let Some(host) = declared.virtual_hosts.get(*index) else { return Step::new("virtual_host", "") };
+    let mut what = format!("`{}` of `{}`, by the domain `{domain}`", host.name, declared.name);
+    let mut origin = None;
+    if domain == "*" && matches!(&*host.name, "allow_any" | "block_all") {
+        let _ = write!(
+            what,
+            ": no service that the workload sees has the host `{authority}` on port {}; ",
+            asked.destination.port()
+        );
+        what.push_str(match &*host.name {
+            "allow_any" => "outboundTrafficPolicy ALLOW_ANY lets it go",
+            _ => "outboundTrafficPolicy REGISTRY_ONLY refuses it",
+        });
+        origin = Some(config::compile::outbound_traffic_policy_origin(world.objects, world.proxy));
+    }
+    let mut step = Step::new("virtual_host", what).by(origin.as_ref());
+    if step.object.is_none() {
+        step.object = service_of_host(world, host);
+    }
+    let skipped = trace.mismatches.len().saturating_sub(RULES_TOLD_MAX);
+    if skipped > 0 {
+        step.steps.push(Step::new("rule", format!("the first {skipped} do not apply")));
+    }
+    for (index, why) in trace.mismatches.iter().skip(skipped) {
+        let Some(route) = host.routes.get(*index) else { continue };
+        let why = conditions::mismatch(*why, &route.matches, head);
+        let what = format!("{} does not apply: {why}", rule_name(*index, &route.name));
+        step.steps.push(Step::new("rule", what).by(route.origin.as_ref()));
+    }
+    if !found {
+        step.steps.push(Step::new("rule", "no other: none applies"));
+    }
+    step
+}
+
+fn rule_name(index: usize, name: &str) -> String {
+    if name.is_empty() { format!("{}", index + 1) } else { format!("{} `{name}`", index + 1) }
+}
+
+/// The service whose virtual host it is.
+fn service_of_host(world: &World<'_>, host: &config::VirtualHost) -> Option<Named> {
+    let clusters = &world.snapshot.clusters;
+    let name = host.name.rsplit_once(':').map_or("", |(name, _)| name);
+    let mut services = clusters.values().flat_map(|cluster| &cluster.declared.metadata.services);
+    let of_host = services.find(|it| &*it.host == name);
+    // That of an inbound port is not named after one.
+    let of_cluster = || match host.routes.first().map(|route| &route.action) {
+        Some(config::RouteAction::Forward(forward)) => match &forward.destinations {
+            config::Destinations::Cluster(cluster) => {
+                clusters.get(cluster)?.declared.metadata.services.first()
+            }
+            config::Destinations::Weighted(_) => None,
+        },
+        _ => None,
+    };
+    world.service(of_host.or_else(of_cluster)?).as_ref().map(Named::of)
+}
+
+/// What the rule does.
+fn act(
+    world: &World<'_>,
+    asked: &Understood,
+    found: &Found<'_>,
+    head: RequestHead,
+    steps: &mut Vec<Step>,
+) -> Outcome {
+    let route = found.route;
+    let grpc = headers::is_grpc(&head);
+    let declared = route.declared();
+    let origin = declared.and_then(|declared| declared.origin.as_ref());
+    let wanted = declared.map_or_else(String::new, |declared| conditions::wanted(&declared.matches));
+    let mut rule =
+        Step::new("rule", format!("{} applies: {wanted}", rule_name(found.index, route.name()))).by(origin);
+    if origin.is_none() {
+        rule = rule.default_of("Istio default");
+    }
+    let named = Some(route.name().to_owned()).filter(|name| !name.is_empty());
+    let outcome = Outcome { route: named, ..Outcome::default() };
+    match &route.action {
+        Action::Redirect(declared) => {
+            let answer = local_reply::redirect(declared, route, &head, grpc);
+            let location = answer.headers.get(http::header::LOCATION).map(text).unwrap_or_default();
+            let status = answer.status.as_u16();
+            rule.steps.push(Step::new("redirect", format!("{status} to {location}")));
+            steps.push(rule);
+            answered(status, Outcome { location: Some(location), ..outcome })
+        }
+        Action::DirectResponse(declared) => {
+            let status = local_reply::direct(declared, &head, grpc).0.status.as_u16();
+            rule.steps.push(Step::new("direct_response", format!("{status}")));
+            steps.push(rule);
+            answered(status, outcome)
+        }
+        Action::Forward(forward) => {
+            rule.steps.extend(settings::of_rule(route, forward, &Timeouts::of(forward, &head, grpc), origin));
+            steps.push(rule);
+            forwarded(world, asked, found, forward, head, origin, outcome, steps)
+        }
+    }
+}
+
+fn answered(status: u16, outcome: Outcome) -> Outcome {
+    let details = Some("direct_response".to_owned());
+    Outcome { does: Does::Answers, status: Some(status), details, ..outcome }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a rule has found so far")]
+fn forwarded(
+    world: &World<'_>,
+    asked: &Understood,
+    found: &Found<'_>,
+    forward: &Forward,
+    mut head: RequestHead,
+    origin: Option<&Origin>,
+    mut outcome: Outcome,
+    steps: &mut Vec<Step>,
+) -> Outcome {
+    let route = found.route;
+    let drawn = forward.draw(asked.draw);
+    outcome.clusters = forward.destinations.iter().map(|destination| destination.cluster.clone()).collect();
+    let Some(destination) = forward.destinations.get(drawn) else {
+        return refused(&Refusal::NoCluster, outcome);
+    };
+    if forward.destinations.len() > 1 {
+        let total: u64 = forward.destinations.iter().map(|it| u64::from(it.weight())).sum();
+        let of: Vec<Step> = forward
+            .destinations
+            .iter()
+            .map(|it| Step::new("weight", format!("{} of {total} to {}", it.weight(), it.cluster)))
+            .collect();
+        let what = format!("{}, drawn by the random number {}", destination.cluster, asked.draw);
+        steps.push(Step::new("destination", what).by(origin).with(of));
+    }
+    outcome.cluster = Some(destination.cluster.clone());
+    let mutations = [("destination", &destination.mutations), ("rule", &route.mutations)];
+    let headers: Vec<Step> = mutations.into_iter().flat_map(|(whose, it)| header_steps(whose, it)).collect();
+    let changes = rewrite::target(&mut head, route, forward, destination);
+    match &changes {
+        Ok(()) => {
+            outcome.authority = head.authority.as_ref().map(text);
+            outcome.path = head.path.as_ref().map(ToString::to_string);
+            if forward.path_rewrite.is_some()
+                || forward.host_rewrite.is_some()
+                || destination.host_rewrite.is_some()
+            {
+                let what = format!(
+                    "the upstream sees {} {}",
+                    outcome.authority.as_deref().unwrap_or(""),
+                    outcome.path.as_deref().unwrap_or("")
+                );
+                steps.push(Step::new("rewrite", what).by(origin));
+            }
+        }
+        Err(_) => steps.push(Step::new("rewrite", "makes a path that is none").by(origin)),
+    }
+    if !headers.is_empty() {
+        steps.push(Step::new("headers", "are changed").by(origin).with(headers));
+    }
+    let to = upstream::To { cluster: &destination.cluster, route: origin, pick: asked.pick };
+    let picked = upstream::follow(world, asked, &to, steps);
+    // The endpoint is chosen before the head is rewritten.
+    match (picked, changes) {
+        (Err(refusal), _) => refused(&refusal, outcome),
+        (Ok(_), Err(rewrite::BadRewrite)) => refused(&Refusal::BadRewrite, outcome),
+        (Ok(endpoint), Ok(())) => Outcome { does: Does::Forwards, endpoint: Some(endpoint), ..outcome },
+    }
+}
+
+fn header_steps(whose: &str, mutations: &Mutations) -> Vec<Step> {
+    let value = |template: &HeaderValueTemplate| match template {
+        HeaderValueTemplate::Literal(value) => text(value),
+        HeaderValueTemplate::Format(format) => format.text().to_owned(),
+    };
+    let removed = |what: &'static str, names: &[http::HeaderName]| {
+        names
+            .iter()
+            .map(|name| Step::new(what, format!("{name} is removed by the {whose}")))
+            .collect::<Vec<_>>()
+    };
+    let added = |what: &'static str, headers: &[crate::snapshot::HeaderToAdd]| {
+        let words = |it: &crate::snapshot::HeaderToAdd| {
+            let how = match it.action {
+                config::HeaderAppendAction::AppendIfExistsOrAdd => "added",
+                config::HeaderAppendAction::OverwriteIfExistsOrAdd => "set",
+            };
+            Step::new(what, format!("{}: {} is {how} by the {whose}", it.name, value(&it.value)))
+        };
+        headers.iter().map(words).collect::<Vec<_>>()
+    };
+    let mut steps = removed("request", &mutations.request_remove);
+    steps.extend(added("request", &mutations.request_add));
+    steps.extend(removed("response", &mutations.response_remove));
+    steps.extend(added("response", &mutations.response_add));
+    steps
+}
+
+fn text(value: &http::HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// A refusal, as the client and the access log would have it.
+fn refused(refusal: &Refusal, outcome: Outcome) -> Outcome {
+    let answer = refusal.answer();
+    Outcome {
+        does: Does::Answers,
+        status: Some(answer.status.as_u16()),
+        flags: answer.flag.map(|flag| flag.name().to_owned()),
+        details: Some(answer.details.into_owned()),
+        ..outcome
+    }
+}

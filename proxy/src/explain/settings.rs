@@ -1,0 +1,93 @@
+//! Settings in force, each with who told it.
+
+use std::time::Duration;
+
+use config::origin::Origin;
+use config::{Cluster, LoadBalancingPolicy, Setting, ToldBy};
+
+use super::Step;
+use crate::http::timeout::Timeouts;
+use crate::snapshot::{Forward, Route};
+
+/// Timeout and retries of a rule.
+pub(super) fn of_rule(
+    route: &Route,
+    forward: &Forward,
+    timeouts: &Timeouts,
+    origin: Option<&Origin>,
+) -> Vec<Step> {
+    let told = match route.declared().map(|declared| &declared.action) {
+        Some(config::RouteAction::Forward(forward)) => forward.told,
+        _ => config::Told::default(),
+    };
+    let timeout = timeouts.route.map_or_else(|| "none".to_owned(), time);
+    let retries = match &forward.retry_policy {
+        Some(policy) => {
+            let mut on: Vec<String> = policy.retry_on.iter().map(|on| on.name().to_owned()).collect();
+            on.extend(policy.retriable_status_codes.iter().map(|code| code.as_u16().to_string()));
+            let per_try = timeouts.per_try.map(|limit| format!(", each within {}", time(limit)));
+            format!("{} on {}{}", policy.num_retries, on.join(","), per_try.unwrap_or_default())
+        }
+        None => "none".to_owned(),
+    };
+    vec![
+        Step::new("timeout", timeout).told(told.by(Setting::Timeout), origin),
+        Step::new("retries", retries).told(told.by(Setting::Retries), origin),
+    ]
+}
+
+/// Settings of a cluster.
+pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
+    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_ref());
+    let step = |name: &str, what: String, setting| Step::new(name, what).told(told.by(setting), origin);
+    let policy = match cluster.load_balancing {
+        LoadBalancingPolicy::RoundRobin => "ROUND_ROBIN",
+        LoadBalancingPolicy::LeastRequest => "LEAST_REQUEST",
+        LoadBalancingPolicy::Random => "RANDOM",
+        LoadBalancingPolicy::ClusterProvided => "where the client wanted to go",
+    };
+    let protocol = match cluster.protocol {
+        config::HttpProtocol::Http1 => "HTTP/1.1",
+        config::HttpProtocol::Http2 => "HTTP/2",
+        config::HttpProtocol::Downstream => "what the client speaks",
+    };
+    let mut steps = vec![
+        step("load_balancing", policy.to_owned(), Setting::LoadBalancing),
+        step("connect_timeout", time(cluster.connect_timeout), Setting::ConnectTimeout),
+        step("protocol", protocol.to_owned(), Setting::Protocol),
+    ];
+    if cluster.outlier_detection.is_some() {
+        steps.push(step("outlier_detection", "on".to_owned(), Setting::OutlierDetection));
+    }
+    steps
+}
+
+/// Limits of a cluster with their counts, where a proxy counts.
+pub(super) fn breakers(cluster: &Cluster, counts: Option<[u32; 4]>) -> Vec<Step> {
+    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_ref());
+    let limits = &cluster.circuit_breakers;
+    let all = [
+        ("maxConnections", limits.max_connections, Setting::MaxConnections),
+        ("http1MaxPendingRequests", limits.max_pending_requests, Setting::MaxPendingRequests),
+        ("http2MaxRequests", limits.max_requests, Setting::MaxRequests),
+        ("maxRetries", limits.max_retries, Setting::MaxRetries),
+    ];
+    let limit = |(index, (name, max, setting)): (usize, (&str, u32, Setting))| {
+        let max_text = if max == u32::MAX { "no limit".to_owned() } else { max.to_string() };
+        let what = match counts.and_then(|counts| counts.get(index).copied()) {
+            Some(count) if count >= max => format!("{name} {count} of {max_text}: FULL"),
+            Some(count) => format!("{name} {count} of {max_text}"),
+            None => format!("{name} {max_text}"),
+        };
+        Step::new("limit", what).told(told.by(setting), origin)
+    };
+    let is_told = |setting| told.by(setting) != ToldBy::Nobody;
+    if counts.is_none() && !all.iter().any(|(_, max, setting)| is_told(*setting) || *max != u32::MAX) {
+        return vec![Step::new("limits", "none").default_of("Istio default")];
+    }
+    all.into_iter().enumerate().map(limit).collect()
+}
+
+pub(super) fn time(time: Duration) -> String {
+    format!("{time:?}")
+}

@@ -1,0 +1,250 @@
+//! From the name of a cluster to the endpoint.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::DiscoveryType;
+use config::origin::Origin;
+
+use super::question::Understood;
+use super::trace::Remembers;
+use super::{Step, World, settings};
+use crate::http::error::Refusal;
+use crate::snapshot::{Cluster, Endpoint, Transport};
+use crate::time;
+use crate::upstream::balancer::{self, Balance, Conditions};
+
+/// Endpoints that are told one by one; of more of them the first ones, and the one that is chosen.
+const ENDPOINTS_TOLD_MAX: usize = 50;
+
+/// Where to.
+pub(super) struct To<'t> {
+    pub(super) cluster: &'t str,
+    /// The rule that leads there.
+    pub(super) route: Option<&'t Origin>,
+    /// The random number.
+    pub(super) pick: u64,
+}
+
+/// Chooses an endpoint of a cluster.
+pub(super) fn follow(
+    world: &World<'_>,
+    asked: &Understood,
+    to: &To<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<SocketAddr, Refusal> {
+    let Some(cluster) = world.snapshot.clusters.get(to.cluster) else {
+        steps.push(Step::new("cluster", missing(world, to.cluster)).by(to.route));
+        return Err(Refusal::NoCluster);
+    };
+    let declared = &cluster.declared;
+    steps.push(cluster_step(world, cluster));
+    if let DiscoveryType::OriginalDst = declared.discovery {
+        if !has_original_destination(world, asked) {
+            steps.push(Step::new("endpoint", "none: nothing says where the client wanted to go"));
+            return Err(Refusal::NoOriginalDestination);
+        }
+        let endpoint = cluster.endpoint_at(asked.destination, time::now());
+        steps.push(Step::new("endpoint", format!("{}, where the client wanted to go", asked.destination)));
+        return reachable(world, cluster, &endpoint, steps);
+    }
+    let now = if world.is_live { cluster.shared.process.age(time::now()) } else { Duration::ZERO };
+    let mut balance = Balance::new(cluster, now, None, to.pick);
+    let mut trace = Remembers::default();
+    let conditions = Conditions { now, random: to.pick, tried: &[], retry: None };
+    let chosen = balancer::choose(cluster, &mut balance, &conditions, &mut trace);
+    steps.push(candidates(world, cluster, &balance, chosen));
+    let Some(endpoint) = chosen.and_then(|index| cluster.endpoints.get(index)) else {
+        steps.push(Step::new("endpoint", nobody(cluster)).by(whom(world, cluster).as_ref()));
+        return Err(Refusal::no_endpoint(&declared.discovery));
+    };
+    steps.push(Step::new("endpoint", picked(cluster, endpoint, &trace, to.pick)));
+    reachable(world, cluster, endpoint, steps)
+}
+
+/// A listener that traffic is not redirected to knows no original destination.
+fn has_original_destination(world: &World<'_>, asked: &Understood) -> bool {
+    let listeners = &world.snapshot.listeners;
+    match &asked.listener {
+        Some(name) => listeners.get(name.as_str()).is_some_and(|it| !it.declared.bind_to_port),
+        None => listeners.contains_key("virtualOutbound") || listeners.contains_key("virtualInbound"),
+    }
+}
+
+fn cluster_step(world: &World<'_>, cluster: &Cluster) -> Step {
+    let declared = &cluster.declared;
+    let mut what = format!("`{}`", declared.name);
+    if !declared.metadata.subset.is_empty() {
+        let _ = write!(what, ", subset {}", declared.metadata.subset);
+    }
+    let origin = declared.metadata.origin.clone().or_else(|| world.service_of(declared));
+    let mut step = Step::new("cluster", what).by(origin.as_ref());
+    let shared = &cluster.shared;
+    let counts = world.is_live.then(|| {
+        [shared.connections.get(), shared.pending_requests.get(), shared.requests.get(), shared.retries.get()]
+    });
+    step.steps = settings::of_cluster(declared);
+    step.steps.extend(settings::breakers(declared, counts));
+    step
+}
+
+/// Why there is no cluster of that name.
+fn missing(world: &World<'_>, name: &str) -> String {
+    let parts: Vec<&str> = name.split('|').collect();
+    let [_, port, subset, host] = parts[..] else { return format!("there is no cluster `{name}`") };
+    let clusters = &world.snapshot.clusters;
+    let has = |what: &str| clusters.contains_key(what);
+    let suffix = format!("||{host}");
+    let why = if !subset.is_empty() && has(&format!("outbound|{port}||{host}")) {
+        let prefix = format!("outbound|{port}|");
+        let known = clusters.values().map(|cluster| &cluster.declared);
+        let mut subsets: Vec<&str> = known
+            .filter(|declared| declared.name.starts_with(&prefix) && declared.name.ends_with(host))
+            .map(|declared| &*declared.metadata.subset)
+            .filter(|subset| !subset.is_empty())
+            .collect();
+        subsets.sort_unstable();
+        match subsets.as_slice() {
+            [] => format!("no DestinationRule gives {host} the subset `{subset}`"),
+            known => {
+                format!("no DestinationRule gives {host} the subset `{subset}`; it has {}", known.join(", "))
+            }
+        }
+    } else if clusters.keys().any(|known| known.ends_with(&suffix)) {
+        format!("{host} has no port {port}")
+    } else {
+        format!("no service that the workload sees has the host {host}")
+    };
+    format!("there is no cluster `{name}`: {why}")
+}
+
+/// Who could get it: priorities, their endpoints, and how they are.
+fn candidates(world: &World<'_>, cluster: &Cluster, balance: &Balance, chosen: Option<usize>) -> Step {
+    let count = cluster.endpoints.len();
+    let healthy = cluster.endpoints.iter().filter(|endpoint| cluster.is_healthy(endpoint)).count();
+    let mut step = Step::new("endpoints", format!("{count}, of which {healthy} are healthy"));
+    let mut told = 0;
+    for (index, priority) in cluster.priorities.iter().enumerate() {
+        let share = balance.share(index);
+        let panic = if balance.is_in_panic(index) { ", in panic: all are used, healthy or not" } else { "" };
+        let mut of_priority = Step::new("priority", format!("{index}, {share} % of requests{panic}"));
+        for at in priority.range.clone() {
+            let Some(endpoint) = cluster.endpoints.get(at) else { continue };
+            if told >= ENDPOINTS_TOLD_MAX && chosen != Some(at) {
+                continue;
+            }
+            told += 1;
+            of_priority.steps.push(candidate(world, cluster, endpoint));
+        }
+        step.steps.push(of_priority);
+    }
+    if count > told {
+        step.steps.push(Step::new("and", format!("{} more", count - told)));
+    }
+    step
+}
+
+fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Step {
+    let ip = endpoint.address.ip();
+    let pod = world.objects.pods.values().find(|pod| {
+        let status = &pod.spec.status;
+        status.pod_ip == Some(ip) || status.pod_ips.iter().any(|address| address.ip == ip)
+    });
+    let mut what = format!("{}, weight {}", endpoint.address, endpoint.weight);
+    let locality = endpoint.locality.to_string();
+    if locality != "//" {
+        let _ = write!(what, ", in {}", locality.trim_end_matches('/'));
+    }
+    if world.is_live {
+        let _ = write!(what, ", {} in flight", endpoint.shared.active_requests.get());
+    }
+    match endpoint.shared.health.ledger().ejection {
+        Some(ejection) if cluster.declared.outlier_detection.is_some() => {
+            let age = cluster.shared.process.age(time::now()).saturating_sub(ejection.at);
+            let _ = write!(what, ", EJECTED {}s ago for {}", age.as_secs(), ejection.reason.name());
+        }
+        _ => what.push_str(", healthy"),
+    }
+    Step::new("candidate", what).by(pod.map(|pod| pod.origin()).as_ref())
+}
+
+fn picked(cluster: &Cluster, endpoint: &Endpoint, trace: &Remembers, random: u64) -> String {
+    let mut what = endpoint.address.to_string();
+    let (priority, in_panic) = trace.priority.unwrap_or_default();
+    if cluster.priorities.len() > 1 {
+        let _ = write!(what, " of priority {priority}");
+    }
+    if in_panic {
+        what.push_str(" in panic");
+    }
+    match (trace.compared, cluster.declared.load_balancing) {
+        (Some((first, second)), _) => {
+            let name = |index: usize| cluster.endpoints.get(index).map(|it| it.address.to_string());
+            let active =
+                |index: usize| cluster.endpoints.get(index).map_or(0, |it| it.shared.active_requests.get());
+            let of = |index| format!("{} with {}", name(index).unwrap_or_default(), active(index));
+            let _ = write!(what, ", of two drawn by {random} ({}, {}) in flight", of(first), of(second));
+        }
+        (None, config::LoadBalancingPolicy::RoundRobin) => {
+            what.push_str("; each worker takes turns of its own, so another may be next");
+        }
+        (None, _) => {
+            let _ = write!(what, ", by the random number {random}");
+        }
+    }
+    what
+}
+
+/// Why nobody can get it.
+fn nobody(cluster: &Cluster) -> String {
+    let ejected = cluster.endpoints.iter().filter(|endpoint| !cluster.is_healthy(endpoint)).count();
+    match (cluster.endpoints.len(), ejected) {
+        (0, _) if cluster.declared.metadata.subset.is_empty() => {
+            "none: the cluster has no endpoint that is ready".to_owned()
+        }
+        (0, _) => {
+            let subset = &cluster.declared.metadata.subset;
+            format!("none: no ready endpoint has the labels of subset {subset}")
+        }
+        (all, ejected) if all == ejected => {
+            format!("none: all {all} are ejected by outlierDetection, and minHealthPercent is not above 0")
+        }
+        (all, _) => format!("none of {all}"),
+    }
+}
+
+/// The object to look at when nobody can get it.
+fn whom(world: &World<'_>, cluster: &Cluster) -> Option<Origin> {
+    let metadata = &cluster.declared.metadata;
+    let rule =
+        metadata.origin.clone().filter(|_| !metadata.subset.is_empty() || !cluster.endpoints.is_empty());
+    rule.or_else(|| world.service_of(&cluster.declared))
+}
+
+/// Whether the bytes can be carried there.
+fn reachable(
+    world: &World<'_>,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    steps: &mut Vec<Step>,
+) -> Result<SocketAddr, Refusal> {
+    match endpoint.transport {
+        Transport::Plain => {
+            steps.push(Step::new("transport", "plain text"));
+            Ok(endpoint.address)
+        }
+        Transport::TlsNotEnforced(mode) => {
+            let origin = match cluster.declared.socket_for(&endpoint.metadata) {
+                config::TransportSocket::Tls(tls) => tls.origin.clone(),
+                config::TransportSocket::RawBuffer => None,
+            };
+            let origin = origin.or_else(|| world.service_of(&cluster.declared));
+            let what = format!(
+                "{mode:?} TLS, which is not spoken yet: --allow-unenforced-security sends plain text"
+            );
+            steps.push(Step::new("transport", what).by(origin.as_ref()));
+            Err(Refusal::TlsNotEnforced(mode))
+        }
+    }
+}
