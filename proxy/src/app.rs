@@ -69,6 +69,8 @@ pub struct Settings {
     pub prometheus_port: Option<u16>,
     /// Number of workers; 0 leaves it to the configuration and the machine.
     pub workers: usize,
+    /// Where the random numbers of the workers begin, so that what they draw can be foretold; anywhere when not given.
+    pub seed: Option<u64>,
     /// Whether what guards access or trust and is not enforced is let through.
     pub allow_unenforced_security: bool,
     /// How long a graceful drain of listeners lasts before they accept no more (Envoy's `--drain-time-s`).
@@ -363,6 +365,7 @@ impl App {
                     identity: identity.clone(),
                 },
                 limits: limits.clone(),
+                seed: self.settings.seed,
                 process: process.clone(),
                 orders: orders_of_workers.clone(),
             })?);

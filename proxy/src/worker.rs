@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) telemetry: Telemetry,
     /// Limits of the process; that of connections is a number.
     pub(crate) limits: Limits,
+    /// Where its random numbers begin, with its number; anywhere when not given.
+    pub(crate) seed: Option<u64>,
     /// What it shares with the other workers.
     pub(crate) process: ProcessWide,
     /// What it is told to do.
@@ -126,10 +128,11 @@ impl Worker {
             mut reader,
             telemetry,
             limits,
+            seed,
             process,
             mut orders,
         } = settings;
-        let seed = RandomState::new().build_hasher().finish() ^ index as u64;
+        let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()) ^ index as u64;
         let connections = telemetry.registry.series(Family::WorkerConnections, &[&index.to_string()]);
         let worker = Rc::new(Worker {
             engine: Engine::new(reader.clone(), telemetry, limits, process, seed),

@@ -4,6 +4,7 @@
 
 mod capture;
 mod captured;
+mod explained;
 mod lifecycle;
 mod namespace;
 mod pods;

@@ -40,6 +40,12 @@ impl Pods {
         Pods(pods)
     }
 
+    /// Where a pod of this name listens; empty when there is none.
+    pub(super) fn address(&self, name: &str) -> String {
+        let pod = self.0.iter().find(|(pod, _)| *pod == name);
+        pod.map(|(_, backend)| backend.address.to_string()).unwrap_or_default()
+    }
+
     /// Requests that all pods have got whose name begins like this.
     pub(super) fn served(&self, name: &str) -> u64 {
         self.0.iter().filter(|(pod, _)| pod.starts_with(name)).map(|(_, backend)| backend.served()).sum()

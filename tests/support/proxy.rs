@@ -47,6 +47,7 @@ impl TestProxy {
             agent: None,
             prometheus_port: None,
             workers: 1,
+            seed: None,
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
             resolving: app::Resolving::default(),

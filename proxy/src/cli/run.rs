@@ -144,6 +144,11 @@ pub(super) struct Arguments {
     #[arg(long)]
     allow_unenforced_security: bool,
 
+    /// Where the random numbers begin by which destinations and endpoints are drawn, so that they can be foretold: worker N
+    /// begins at this number XOR N (splitmix64). Anywhere when not given.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+
     /// Another value for a limit of the process, as NAME=VALUE; may be given several times. `--limit help` lists them.
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse_limit)]
     limits: Vec<(String, u64)>,
@@ -297,6 +302,7 @@ impl Arguments {
             agent,
             prometheus_port: self.prometheus_port,
             workers: self.workers.map_or(0, usize::from),
+            seed: self.seed,
             allow_unenforced_security: self.allow_unenforced_security,
             drain_time: Duration::from_secs(self.drain_time_s.into()),
             resolving: Resolving { resolv_conf: self.resolv_conf.clone(), servers: self.resolvers.clone() },

@@ -140,6 +140,7 @@ impl Demo {
             agent: None,
             prometheus_port: None,
             workers: 0,
+            seed: None,
             allow_unenforced_security: false,
             drain_time: app::DRAIN_TIME,
             resolving: Resolving::default(),
