@@ -131,6 +131,14 @@ limits! {
     dns_forwards_max = 1_024, 1;
     /// Connections to the DNS proxy; one more is closed.
     dns_connections_max = 256, 1;
+    /// Requests that failed or were sampled that each worker keeps for `/recorder`; the oldest goes first.
+    recorder_requests_max = 4_096, 0;
+    /// Bytes that they take on each worker.
+    recorder_bytes_max = 4_194_304, 0;
+    /// Causes of failures that each worker counts apart for `/errors`; further ones are counted together.
+    recorder_causes_max = 1_024, 1;
+    /// One request in so many is recorded though it did not fail; 0 records none.
+    recorder_sample_one_in = 1_000, 0;
 }
 
 #[cfg(test)]

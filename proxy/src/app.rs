@@ -346,11 +346,13 @@ impl App {
         if limits.downstream_connections_max == 0 {
             limits.downstream_connections_max = net::open_files_max() / 2;
         }
-        let (mut threads, mut changes) = (Vec::new(), Vec::new());
+        let (mut threads, mut changes, mut recorders) = (Vec::new(), Vec::new(), Vec::new());
         for (index, handed_over) in received.drain(..).enumerate() {
             let Some(logs) = self.logs.buffers() else { continue };
             let (tell, told) = mpsc::unbounded_channel();
             changes.push(tell);
+            let (ask, asks) = mpsc::unbounded_channel();
+            recorders.push(ask);
             threads.push(worker::start(worker::Settings {
                 index,
                 changes: told,
@@ -368,6 +370,7 @@ impl App {
                 seed: self.settings.seed,
                 process: process.clone(),
                 orders: orders_of_workers.clone(),
+                asks,
             })?);
         }
         let mut sockets = Sockets::new(changes);
@@ -390,7 +393,7 @@ impl App {
             tracing::error!("{error}");
         }
         tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
-        status.started(decided, bound.clone());
+        status.started(decided, bound.clone(), recorders);
         bound.extend(opened);
         self.tell_ready.send_replace(Some(Bound { listeners: bound, ..self.bound.clone() }));
         Ok(workers)

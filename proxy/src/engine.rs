@@ -20,6 +20,7 @@ use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
+use crate::telemetry::flight_recorder::{Flight, Recorded, Recorder};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -57,6 +58,8 @@ pub(crate) struct Engine {
     read_buffer: RefCell<Vec<u8>>,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
+    /// What failed lately.
+    pub(crate) recorder: Recorder,
 }
 
 /// What all workers of the process share, but for what is published.
@@ -161,6 +164,7 @@ impl Engine {
             current: RefCell::new(Rc::new(generation)),
             upstreams: RefCell::default(),
             random: Cell::new(seed),
+            recorder: Recorder::new(&limits),
             limits: Rc::new(limits),
             overload,
             replay,
@@ -272,6 +276,39 @@ impl Engine {
     pub(crate) fn limit_reached(&self, limit: &str) {
         let series = self.telemetry.registry.series(Family::LimitReached, &[limit]);
         self.telemetry.shard.increment(series);
+    }
+
+    /// The minute of the worker's life.
+    pub(crate) fn minute(&self) -> u64 {
+        self.seconds.get() / 60
+    }
+
+    /// What it has recorded.
+    pub(crate) fn recorded(&self) -> Recorded {
+        self.recorder.recorded(self.minute())
+    }
+
+    /// The value of the limit of this name, if there is one.
+    pub(crate) fn limit(&self, name: &str) -> Option<u64> {
+        self.limits.entries().iter().find(|entry| entry.name == name).map(|entry| entry.value)
+    }
+
+    /// Notes a connection that ended badly, before or beside any request. `cause` holds nothing that a client chose.
+    pub(crate) fn connection_failed(
+        &self,
+        listener: &Arc<str>,
+        client: SocketAddr,
+        flags: &str,
+        cause: String,
+    ) {
+        let flight = Flight {
+            began: time::wall(),
+            listener: listener.clone(),
+            generation: self.current.borrow().number(),
+            flags: flags.into(),
+            ..Flight::of_connection(client, cause)
+        };
+        self.recorder.record(flight, self.minute());
     }
 
     /// Closes connections that were idle or slow for too long, and hands over log lines.

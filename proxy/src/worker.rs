@@ -24,6 +24,7 @@ use crate::listener::{Accepted, Drains, Handover, Meant, Served, Socket, accept,
 use crate::snapshot::Reader;
 use crate::tcp;
 use crate::telemetry::Cell as Series;
+use crate::telemetry::flight_recorder::Ask;
 use crate::telemetry::metrics::Family;
 use crate::time;
 
@@ -63,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) process: ProcessWide,
     /// What it is told to do.
     pub(crate) orders: watch::Receiver<Orders>,
+    /// Who wants to see what it has recorded.
+    pub(crate) asks: mpsc::UnboundedReceiver<Ask>,
 }
 
 /// A socket comes or goes.
@@ -131,6 +134,7 @@ impl Worker {
             seed,
             process,
             mut orders,
+            mut asks,
         } = settings;
         let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()) ^ index as u64;
         let connections = telemetry.registry.series(Family::WorkerConnections, &[&index.to_string()]);
@@ -160,6 +164,8 @@ impl Worker {
                     }
                 },
                 true = reader.changed() => drop(worker.engine.generation()),
+                // Whoever asked may have left.
+                Some(ask) = asks.recv() => drop(ask.send(worker.engine.recorded())),
                 _ = sweep.tick() => worker.engine.sweep(time::now()),
                 changed = orders.changed() => {
                     let now = *orders.borrow_and_update();
@@ -244,14 +250,20 @@ impl Worker {
         shard.increment(metrics.connections_active);
         let remote_address = arrival.remote_address;
         let draining = self.drains.of(view.listener.declared.traffic_direction).begun();
+        let listener = view.listener.declared.name.clone();
         let downstream = Downstream::new(&self.engine, view, arrival, guard);
         match serve(stream, downstream, draining).await {
             Err(ConnectionError::Protocol(what)) => {
                 shard.increment(metrics.protocol_errors);
+                let cause = format!("the client did not speak HTTP: {what}");
+                self.engine.connection_failed(&listener, remote_address, "DPE", cause);
                 tracing::debug!(%remote_address, what, "a client did not speak HTTP");
             }
             Err(ConnectionError::Limit(limit)) => {
                 self.engine.limit_reached(limit);
+                let value = self.engine.limit(limit).map(|value| format!(" {value}")).unwrap_or_default();
+                let cause = format!("the connection is ended by {limit}{value} of this process");
+                self.engine.connection_failed(&listener, remote_address, "DPE", cause);
                 tracing::debug!(%remote_address, limit, "a client exceeded a limit");
             }
             Ok(()) | Err(ConnectionError::Io) => {}

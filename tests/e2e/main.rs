@@ -20,6 +20,7 @@ mod health;
 mod hosts;
 mod hot_swap;
 mod http2_upstreams;
+mod incidents;
 mod last_good;
 mod limits;
 mod local_answers;

@@ -206,7 +206,7 @@ async fn over_http_2() {
 }
 
 /// A port that takes no connection and refuses none: its queue is full. The second value keeps it so.
-fn black_hole() -> (std::net::SocketAddr, Vec<socket2::Socket>) {
+pub(crate) fn black_hole() -> (std::net::SocketAddr, Vec<socket2::Socket>) {
     let socket =
         || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     let listener = socket();

@@ -7,16 +7,18 @@ pub(crate) mod health;
 mod logging;
 mod process;
 mod query;
+mod recorder;
 mod serve;
 pub(crate) mod stats;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
 use self::config_dump::{Refusal, Selection};
 use crate::control::Status;
-use crate::explain::{self, Asked, World, explain};
+use crate::explain::{Asked, World, explain};
 use crate::http::codec::RequestHead;
 use crate::snapshot::Reader;
 use crate::telemetry::logging::Logging;
@@ -82,7 +84,7 @@ const fn change(path: &'static str, parameters: &'static [&'static str], what: &
     Entry { path, access: Access::Change, parameters: Some(parameters), what }
 }
 
-const PAGES: [Entry; 16] = [
+const PAGES: [Entry; 18] = [
     show("/certs", &[], "certificates; none until weft speaks TLS"),
     show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
     Entry {
@@ -103,6 +105,12 @@ const PAGES: [Entry; 16] = [
         what: "why a request goes where it goes: POST ?url=URL&method=M&header=N:V, ?tcp=ADDRESS&sni=NAME; way, source, \
                destination, listener, draw, pick; ?format=json",
     },
+    Entry {
+        path: "/errors",
+        access: Access::Show,
+        parameters: None,
+        what: "what failed in the last hour, by cause; ?format=json",
+    },
     show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),
     change("/healthcheck/fail", &[], "POST: readiness fails, connections are closed after their next answer"),
     change("/healthcheck/ok", &[], "POST: takes that back"),
@@ -116,6 +124,12 @@ const PAGES: [Entry; 16] = [
     },
     show("/memory", &[], "memory of the process, as far as it is known"),
     show("/ready", &[], "200 when a configuration is served, 503 and the reason otherwise"),
+    Entry {
+        path: "/recorder",
+        access: Access::Show,
+        parameters: None,
+        what: "requests that failed or were sampled, newest first; ?last=N, ?id=REQUEST_ID step by step; ?format=json",
+    },
     show("/server_info", &[], "version, state, uptime, arguments and node"),
     show(
         "/stats/prometheus",
@@ -128,10 +142,14 @@ const PAGES: [Entry; 16] = [
 impl Console {
     /// What answers for it.
     pub(crate) fn answers(self) -> Answers {
-        serve::at_once(move |head| self.answer(head))
+        let console = Rc::new(self);
+        Rc::new(move |head, _| {
+            let console = console.clone();
+            Box::pin(async move { console.answer(&head).await })
+        })
     }
 
-    fn answer(&self, head: &RequestHead) -> Page {
+    async fn answer(&self, head: &RequestHead) -> Page {
         let path = head.path.as_ref().map_or("/", |path| path.path());
         let Some(entry) = PAGES.iter().find(|entry| entry.path == path) else {
             return Page::text(StatusCode::NOT_FOUND, format!("there is no `{path}` here\n\n{}", help()));
@@ -151,7 +169,34 @@ impl Console {
         if let Some(what) = entry.parameters.and_then(|parameters| query.not_understood(parameters)) {
             return Page::text(StatusCode::BAD_REQUEST, format!("{what}\n"));
         }
-        self.page(path, &query, head)
+        match path {
+            // The workers are asked.
+            "/recorder" | "/errors" => self.recorder(path, &query).await,
+            _ => self.page(path, &query, head),
+        }
+    }
+
+    async fn recorder(&self, path: &str, query: &Query) -> Page {
+        let recorded = self.status.recorded().await;
+        let mut page = None;
+        self.with_world(|world| page = Some(recorder::page(path, query, recorded.clone(), Some(world))));
+        page.unwrap_or_else(|| recorder::page(path, query, recorded, None))
+    }
+
+    /// Does something with what decides now; nothing before there is anything.
+    fn with_world(&self, act: impl FnOnce(&World<'_>)) -> bool {
+        let Some(published) = self.status.last_published() else { return false };
+        let (snapshot, findings) = (self.reader.load(), self.status.all_findings());
+        act(&World {
+            snapshot: &snapshot,
+            objects: &published.objects,
+            names: &published.names,
+            proxy: &published.proxy,
+            findings: &findings,
+            is_live: true,
+            limits: &self.limits,
+        });
+        true
     }
 
     fn page(&self, path: &str, query: &Query, head: &RequestHead) -> Page {
@@ -225,30 +270,19 @@ impl Console {
     }
 
     fn explain(&self, query: &str) -> Page {
-        let Some(published) = self.status.last_published() else {
-            let what = "no configuration is served yet; see /ready\n";
-            return Page::text(StatusCode::SERVICE_UNAVAILABLE, what.to_owned());
+        let asked = match Asked::parse(query) {
+            Ok(asked) => asked,
+            Err(what) => return Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
         };
-        let (snapshot, findings) = (self.reader.load(), self.status.all_findings());
-        let world = World {
-            snapshot: &snapshot,
-            objects: &published.objects,
-            names: &published.names,
-            proxy: &published.proxy,
-            findings: &findings,
-            is_live: true,
-            limits: &self.limits,
-        };
-        let explained = Asked::parse(query).and_then(|asked| {
-            let explanation = explain(&world, &asked.question)?;
-            Ok((explanation, asked.json))
-        });
+        let mut explained = Err("no configuration is served yet; see /ready".to_owned());
+        if !self.with_world(|world| explained = explain(world, &asked.question)) {
+            return Page::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no configuration is served yet; see /ready\n".to_owned(),
+            );
+        }
         match explained {
-            Ok((explanation, false)) => Page::text(StatusCode::OK, explain::text(&explanation)),
-            Ok((explanation, true)) => match serde_json::to_value(&explanation) {
-                Ok(value) => Page::json(&value),
-                Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            },
+            Ok(explanation) => recorder::explanation(&explanation, asked.json),
             Err(what) => Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
         }
     }

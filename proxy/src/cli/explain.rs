@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::compile::{Mode, Request};
 use http::{Method, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::local;
 use super::run::parse_pod;
@@ -41,7 +42,7 @@ pub(super) struct Arguments {
     sni: Option<String>,
 
     /// Directories or files of configuration.
-    #[arg(long, required_unless_present = "live", value_name = "DIR|FILE")]
+    #[arg(long, required_unless_present_any = ["live", "request_id"], value_name = "DIR|FILE")]
     config: Vec<PathBuf>,
 
     /// MeshConfig, when it is not in the configuration.
@@ -53,7 +54,7 @@ pub(super) struct Arguments {
     revision: String,
 
     /// The workload whose proxy decides, as POD.NAMESPACE.
-    #[arg(long = "as", required_unless_present = "live", value_name = "POD.NAMESPACE", value_parser = parse_pod)]
+    #[arg(long = "as", required_unless_present_any = ["live", "request_id"], value_name = "POD.NAMESPACE", value_parser = parse_pod)]
     pod: Option<(String, String)>,
 
     /// The traffic comes to the workload; it goes out from it when not given.
@@ -92,6 +93,10 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with_all = ["config", "pod", "mesh_config", "allow_unenforced_security"])]
     live: bool,
 
+    /// A request that the proxy of this host has recorded, by its `x-request-id`: how it was decided, and what came of it.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["request", "headers", "http2", "tcp", "config", "pod", "live"])]
+    request_id: Option<String>,
+
     /// Its admin console.
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
     admin: SocketAddr,
@@ -107,6 +112,7 @@ Examples:
   weft explain --config config/ --as web-1.shop --tcp 10.96.0.14:3306
   weft explain --config config/ --as catalog-v1-1.shop --inbound --source web.shop http://catalog:8000/items
   weft explain --config config/ --as ingress-1.istio-system --gateway http://shop.example/
+  weft explain --request-id 0f0e3bd8-0e22-4e5d-8f11-6a3a4f1b8c2d
   weft explain --live http://catalog:8000/items       what the proxy of this host would do now
 
 Exit status: 0 it is explained, whatever comes of it; 1 it cannot be.";
@@ -171,6 +177,13 @@ impl Arguments {
         }
     }
 
+    /// As the proxy that runs has recorded it.
+    fn recorded(&self, id: &str) -> Result<String, String> {
+        let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+        let format = if self.output == Output::Json { "json" } else { "text" };
+        console(Method::GET, self.admin, &format!("/recorder?id={id}&format={format}"))
+    }
+
     /// By the proxy that runs.
     fn by_console(&self) -> Result<String, String> {
         let asked = Asked { question: self.question(), json: self.output == Output::Json };
@@ -209,5 +222,9 @@ pub(super) fn print(told: Result<String, String>) -> ExitCode {
 
 /// Explains, and prints it.
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
-    print(if arguments.live { arguments.by_console() } else { arguments.by_configuration() })
+    print(match (&arguments.request_id, arguments.live) {
+        (Some(id), _) => arguments.recorded(id),
+        (None, true) => arguments.by_console(),
+        (None, false) => arguments.by_configuration(),
+    })
 }

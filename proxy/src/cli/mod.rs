@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod environment;
+mod errors;
 mod explain;
 mod local;
 mod pilot_agent;
@@ -42,6 +43,8 @@ enum Command {
     Check(check::Arguments),
     /// Say why a request goes where it goes, or fails.
     Explain(Box<explain::Arguments>),
+    /// Say what failed at a running proxy in the last hour, by cause.
+    Errors(errors::Arguments),
     /// See it work: echo backends, a proxy before them, YAML to edit, a live table.
     Demo(demo::Arguments),
     /// Print, apply, remove or verify the rules by which a pod's traffic comes to the proxy.
@@ -73,7 +76,7 @@ pub fn main() -> ExitCode {
         // The demo shows itself what there is to say about the configuration.
         Command::Demo(_) => "error,weft::control=off",
         // Nothing runs that would have something to log.
-        Command::Explain(_) => "warn",
+        Command::Explain(_) | Command::Errors(_) => "warn",
         _ => "info",
     });
     let filter = match EnvFilter::try_new(log) {
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments, &logging),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Errors(arguments) => errors::errors(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Redirect(arguments) => redirect::redirect(&arguments),
         Command::Wait(arguments) => wait::wait(&arguments),

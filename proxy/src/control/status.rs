@@ -11,10 +11,12 @@ use config::compile::{Concurrency, EffectiveProxyConfig, Proxy};
 use config::finding::{Finding, Severity};
 use config::objects::Objects;
 use config::{NameTable, Resources};
+use tokio::sync::{mpsc, oneshot};
 
 use super::workers::WorkerCount;
 use crate::health::Health;
 use crate::snapshot::Snapshot;
+use crate::telemetry::flight_recorder::{Ask, Recorded};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 
@@ -37,6 +39,8 @@ pub(crate) struct Status {
     workers: ArcSwapOption<WorkerCount>,
     /// Where they listen.
     serving: ArcSwapOption<Vec<SocketAddr>>,
+    /// The flight recorder of each.
+    recorders: ArcSwap<Vec<mpsc::UnboundedSender<Ask>>>,
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
     /// Whether what guards access or trust and is not enforced is let through.
@@ -115,6 +119,7 @@ impl Status {
             termination_drain_duration: ArcSwapOption::empty(),
             workers: ArcSwapOption::empty(),
             serving: ArcSwapOption::empty(),
+            recorders: ArcSwap::default(),
             health: Arc::default(),
             allow_unenforced_security,
             metrics: Metrics {
@@ -162,10 +167,30 @@ impl Status {
         self.workers.load_full()
     }
 
-    /// Workers are started, and listen there: the listeners in the order they were asked for.
-    pub(crate) fn started(&self, workers: WorkerCount, addresses: Vec<SocketAddr>) {
+    /// Workers are started, and listen there: the listeners in the order they were asked for. Each has a flight recorder.
+    pub(crate) fn started(
+        &self,
+        workers: WorkerCount,
+        addresses: Vec<SocketAddr>,
+        recorders: Vec<mpsc::UnboundedSender<Ask>>,
+    ) {
+        self.recorders.store(Arc::new(recorders));
         self.workers.store(Some(Arc::new(workers)));
         self.serving.store(Some(Arc::new(addresses)));
+    }
+
+    /// What each worker has recorded; nothing of one that has ended.
+    pub(crate) async fn recorded(&self) -> Vec<Recorded> {
+        let mut told = Vec::new();
+        for recorder in self.recorders.load_full().iter() {
+            let (ask, answer) = oneshot::channel();
+            if recorder.send(ask).is_ok()
+                && let Ok(recorded) = answer.await
+            {
+                told.push(recorded);
+            }
+        }
+        told
     }
 
     /// Number of the generation that is served; 0 before the first.

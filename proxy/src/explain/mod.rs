@@ -10,6 +10,7 @@
 mod conditions;
 mod connection;
 mod question;
+mod recorded;
 mod request;
 mod settings;
 mod text;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
 pub(crate) use question::{Asked, Question, Way};
+pub(crate) use recorded::{recorded, time_of_day};
 pub(crate) use text::text;
 
 /// What is asked about: what would decide, and what is known beside it.
@@ -161,12 +163,16 @@ pub(crate) fn explain(world: &World<'_>, question: &Question) -> Result<Explanat
     let mut steps = asked.steps.clone();
     let outcome = connection::follow(world, &asked, &mut steps);
     let findings = findings(world, &steps);
-    let workload = match &*world.proxy.name {
-        "" => world.proxy.namespace.to_string(),
-        name => format!("{name}.{}", world.proxy.namespace),
-    };
+    let workload = workload(world);
     let generation = world.is_live.then_some(world.snapshot.generation);
     Ok(Explanation { asked: asked.line, workload, generation, steps, outcome, findings })
+}
+
+fn workload(world: &World<'_>) -> String {
+    match &*world.proxy.name {
+        "" => format!("a workload of namespace {}", world.proxy.namespace),
+        name => format!("{name}.{}", world.proxy.namespace),
+    }
 }
 
 /// Most findings that are told with a decision.
@@ -188,7 +194,8 @@ fn matters(world: &World<'_>, finding: &Finding, named: &[&Named]) -> bool {
     if of_object.peek().is_none() {
         return false;
     }
-    if finding.severity == Severity::Error || finding.code == code::UNREACHABLE_RULE {
+    let always = [code::UNREACHABLE_RULE, code::LAST_GOOD_SERVES];
+    if finding.severity == Severity::Error || always.contains(&finding.code) {
         return true;
     }
     let rule = finding.path.split_inclusive(']').next().filter(|path| path.starts_with("spec.http["));

@@ -14,7 +14,7 @@ use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError};
 use super::connection::Downstream;
 use super::error::Refusal;
 use super::headers::{ATTEMPT_COUNT, DECORATOR_OPERATION, UPSTREAM_SERVICE_TIME};
-use super::record::Record;
+use super::record::{Record, missing_cluster};
 use super::response_body::ResponseBody;
 use super::timeout::{self, Deadline, Timeouts};
 use super::{admission, headers, local_reply, observe, rewrite};
@@ -47,10 +47,12 @@ pub(crate) fn exchange(
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
     let settings = &listener.manager.declared;
+    let mut made = None;
     let admitted = match generation.admits(&listener) {
-        true => admit(&mut head, settings, engine),
+        true => admit(&mut head, settings, engine, &mut made),
         false => Err(Refusal::NotAdmitted),
     };
+    record.identified(&head, made);
     record.capture_request(&head);
     async move {
         if let Err(refusal) = admitted {
@@ -58,6 +60,7 @@ pub(crate) fn exchange(
         }
         let routes = listener.manager.routes.as_ref();
         let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
+            record.unrouted(&head);
             return refuse(record, &listener, &head.method, &Refusal::NoRoute, &[]);
         };
         let handle = downstream.engine.route(&listener, &generation, found);
@@ -85,17 +88,19 @@ pub(crate) fn exchange(
     }
 }
 
-/// Checks a head against the limits of the process, then by what it says, and completes it.
+/// Checks a head against the limits of the process, then by what it says, and completes it. `made` becomes the number of
+/// which an ID was made, if one was.
 fn admit(
     head: &mut RequestHead,
     settings: &config::HttpConnectionManager,
     engine: &Engine,
+    made: &mut Option<u128>,
 ) -> Result<(), Refusal> {
     if engine.overload.is_shedding() {
         engine.limit_reached("memory_bytes_max");
         return Err(Refusal::Overloaded);
     }
-    let random = || u128::from(engine.random()) << 64 | u128::from(engine.random());
+    let random = || *made.insert(u128::from(engine.random()) << 64 | u128::from(engine.random()));
     let admitted = admission::admit(head, settings, &engine.limits, random);
     if matches!(admitted, Err(Refusal::TooManyHeaders)) {
         engine.limit_reached("headers_max");
@@ -227,7 +232,7 @@ impl Forwarding<'_> {
         let mut tried = SmallVec::<[(SocketAddr, u32); 4]>::new();
         let mut retry = None;
         loop {
-            let (destination, upstream) = self.upstream()?;
+            let (destination, upstream) = self.upstream().inspect_err(|_| record.reason(self.missing()))?;
             let (endpoint, protocol) = self.pick(record, upstream, &tried)?;
             let retries = record.attempts;
             record.attempts += 1;
@@ -256,8 +261,9 @@ impl Forwarding<'_> {
             match self.verdict(&outcome, retries) {
                 Verdict::Retry => match upstream.retry() {
                     Ok(counted) => retry = Some(counted),
-                    Err(_) => {
+                    Err(limit) => {
                         record.flag(Flag::UpstreamOverflow);
+                        record.limit_met(limit);
                         return self.conclude(record, outcome, active, deadline);
                     }
                 },
@@ -294,6 +300,13 @@ impl Forwarding<'_> {
             (Some(destination), Some(upstream)) if !upstream.is_closed() => Ok((destination, upstream)),
             _ => Err(Refusal::NoCluster),
         }
+    }
+
+    /// Which cluster does not exist.
+    fn missing(&self) -> String {
+        let cluster = self.forward.destinations.get(self.destination).map(|destination| &destination.cluster);
+        let rule = self.handle.route.declared().and_then(|declared| declared.origin.as_ref());
+        cluster.map(|cluster| missing_cluster(cluster, rule)).unwrap_or_default()
     }
 
     /// The endpoint for the next attempt, and what is spoken to it.
@@ -388,7 +401,7 @@ impl Forwarding<'_> {
                 if let Some(reason) = &reason {
                     record.transport_failure(reason);
                 }
-                let reason = record.limit_met(reset).or(reason);
+                let reason = record.reset(reset).or(reason);
                 Err(Refusal::Reset { reset, reason, retried: record.attempts > 1 })
             }
         }

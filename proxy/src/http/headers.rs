@@ -207,7 +207,7 @@ pub(crate) fn identify_request(
 }
 
 /// A random UUID (RFC 9562 version 4) in its text form.
-fn request_id(random: u128) -> HeaderValue {
+pub(crate) fn request_id(random: u128) -> HeaderValue {
     let bytes = ((random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)).to_be_bytes();
     let mut text = [b'-'; 36];
     // Where the two digits of each byte go; the dashes stay between them.

@@ -3,6 +3,7 @@
 //! It begins with the request and moves into the response's body. When it is dropped, and not before, it counts the
 //! request and writes the access log; so a client that vanishes at any await is counted too, once.
 
+mod flight;
 mod values;
 
 use std::borrow::Cow;
@@ -27,8 +28,10 @@ use crate::telemetry::format;
 use crate::time;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::retry::Reset;
-use crate::upstream::{EndpointState, Outcome, View};
+use crate::upstream::{EndpointState, Limit, Outcome, View};
 
+use flight::Asked;
+pub(crate) use flight::missing_cluster;
 pub(crate) use values::{request_header, value_of};
 
 /// Everything about one exchange that somebody may ask afterwards.
@@ -47,6 +50,14 @@ pub(crate) struct Record {
     flags: Flags,
     details: Cow<'static, str>,
     transport_failure: Option<String>,
+    /// How to find the request again.
+    asked: Asked,
+    /// Why it failed, in words that name an object.
+    reason: Option<String>,
+    /// How the last attempt failed, if that is why there is no answer.
+    reset: Option<Reset>,
+    /// It was answered by ourselves, because it could not be carried out.
+    refused: bool,
     /// The rule.
     pub(crate) route: Option<Rc<RouteHandle>>,
     /// The cluster.
@@ -106,6 +117,10 @@ impl Record {
             flags: Flags::default(),
             details: Cow::Borrowed(""),
             transport_failure: None,
+            asked: Asked::of(head),
+            reason: None,
+            reset: None,
+            refused: false,
             route: None,
             upstream: None,
             endpoint: None,
@@ -192,6 +207,7 @@ impl Record {
     /// Notes why weft answers by itself.
     pub(crate) fn refused(&mut self, answer: &Answer) {
         self.close |= answer.close;
+        self.refused = true;
         if let Some(flag) = answer.flag {
             self.flags.insert(flag);
         }
@@ -229,12 +245,20 @@ impl Record {
         self.downstream.engine.date()
     }
 
-    /// Which limit of which object refused the request, if one did.
-    pub(crate) fn limit_met(&self, reset: Reset) -> Option<String> {
-        match (reset, &self.upstream) {
-            (Reset::Overflow(limit), Some(view)) => Some(limit.describe(&view.cluster)),
+    /// Notes how the last attempt failed. Which limit of which object refused the request, if one did.
+    pub(crate) fn reset(&mut self, reset: Reset) -> Option<String> {
+        self.reset = Some(reset);
+        match reset {
+            Reset::Overflow(limit) => self.limit_met(limit),
             _ => None,
         }
+    }
+
+    /// Notes that a limit of the cluster was met. Which limit of which object it is.
+    pub(crate) fn limit_met(&mut self, limit: Limit) -> Option<String> {
+        let met = self.upstream.as_ref().map(|view| limit.describe(&view.cluster));
+        self.reason.clone_from(&met);
+        met
     }
 
     /// Notes the trailers of the response.
@@ -346,6 +370,10 @@ impl Drop for Record {
         }
         self.downstream.guard.request_ends();
         self.count();
+        let failed = self.has_failed();
+        if failed || self.downstream.engine.recorder.samples() {
+            self.fly(failed);
+        }
         if self.captured.is_some() {
             self.log();
         }

@@ -204,14 +204,14 @@ fn choose(
         }
         Some((_, Filter::Closed(closed))) => {
             engine.closed(&listener.declared.name, &closed.reason, arrival.local_address);
-            tcp::log_unserved(engine, listener, arrival);
+            tcp::log_unserved(engine, listener, arrival, Some(closed));
             None
         }
         None => {
             let address = listener.declared.address.to_string();
             let series = engine.telemetry.registry.series(Family::NoFilterChain, &[&address]);
             engine.telemetry.shard.increment(series);
-            tcp::log_unserved(engine, listener, arrival);
+            tcp::log_unserved(engine, listener, arrival, None);
             None
         }
     }

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
+use config::Closed;
 use config::format::{FormatHeader, Operator};
+use config::origin::Origin;
 
 use super::{Refused, Service};
 use crate::engine::labels::Subject;
@@ -16,6 +18,7 @@ use crate::engine::standing::{Admitted, FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Arrival, Engine};
 use crate::snapshot::{Listener, LogSink};
 use crate::telemetry::flags::{Flag, Flags};
+use crate::telemetry::flight_recorder::Flight;
 use crate::telemetry::format::{self, Message, Values, address, text};
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -50,11 +53,17 @@ struct FactsOf {
 }
 
 /// Logs a connection that no filter chain serves, where the listener wants that.
-pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival) {
+pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival, closed: Option<&Closed>) {
     let mut facts = FactsOf::new(arrival);
     facts.flags.insert(Flag::NoRouteFound);
     facts.code_details = Some("filter_chain_not_found");
     facts.log(engine, &listener.access_log);
+    let cause = match closed {
+        None => "TCP NR: no filter chain takes the connection".to_owned(),
+        Some(Closed { reason, origin: None }) => format!("TCP NR: {reason}"),
+        Some(Closed { reason, origin: Some(origin) }) => format!("TCP NR: {reason}, by {origin}"),
+    };
+    engine.connection_failed(&listener.declared.name, facts.arrival.remote_address, "NR", cause);
 }
 
 impl Record {
@@ -178,6 +187,9 @@ impl Drop for Record {
             shard.increment(outcome.opened);
         }
         shard.increment(outcome.closed);
+        if !self.facts.flags.is_empty() {
+            self.facts.fly(&self.engine, self.service.proxy.declared.origin.as_ref());
+        }
         self.facts.log(&self.engine, &self.service.proxy.access_log);
     }
 }
@@ -198,6 +210,33 @@ impl FactsOf {
             received: 0,
             sent: 0,
         }
+    }
+
+    /// Tells the flight recorder of a connection that failed.
+    #[cold]
+    fn fly(&self, engine: &Engine, origin: Option<&Origin>) {
+        let declared = self.view.as_ref().map(|view| &view.cluster.declared);
+        let why =
+            self.reason.as_deref().or(self.termination_details).unwrap_or("no endpoint").replace('_', " ");
+        let at = declared.map(|declared| match &declared.metadata.origin {
+            Some(origin) => format!(", cluster {} of {origin}", declared.name),
+            None => format!(", cluster {}", declared.name),
+        });
+        let cause = format!("TCP {}: {why}{}", self.flags.text(), at.unwrap_or_default());
+        let flight = Flight {
+            began: self.wall,
+            took: time::now().saturating_duration_since(self.started),
+            generation: engine.generation().number(),
+            flags: self.flags.text().into(),
+            details: why.into(),
+            route_origin: origin.cloned(),
+            cluster: declared.map(|declared| declared.name.clone()),
+            cluster_origin: declared.and_then(|declared| declared.metadata.origin.clone()),
+            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
+            authority: self.arrival.local_address.to_string().into(),
+            ..Flight::of_connection(self.arrival.remote_address, cause)
+        };
+        engine.recorder.record(flight, engine.minute());
     }
 
     fn log(&self, engine: &Engine, sinks: &[LogSink]) {

@@ -1,0 +1,301 @@
+//! What the flight recorder is told of an exchange, and why one failed: the cause in the words of the object that made it so.
+//!
+//! All of this is for what failed, or was sampled; nothing else pays for it. A cause holds nothing that a client chose, so
+//! that there are few of them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::origin::Origin;
+use config::{Setting, ToldBy};
+use http::HeaderValue;
+
+use super::Record;
+use crate::http::codec::RequestHead;
+use crate::http::headers;
+use crate::snapshot::{Action, Cluster, Trace};
+use crate::telemetry::flags::Flag;
+use crate::telemetry::flight_recorder::{Flight, bounded};
+use crate::time;
+use crate::upstream::retry::Reset;
+
+/// How to find a request again.
+#[derive(Debug)]
+pub(super) struct Asked {
+    method: http::Method,
+    path: Option<http::uri::PathAndQuery>,
+    id: Id,
+}
+
+/// The `x-request-id` of a request.
+#[derive(Debug)]
+enum Id {
+    /// It is not known yet.
+    Unknown,
+    /// The client told it.
+    Told(HeaderValue),
+    /// It was made of this random number; to write it again where somebody asks is cheaper than to keep it.
+    Made(u128),
+}
+
+impl Asked {
+    pub(super) fn of(head: &RequestHead) -> Asked {
+        Asked { method: head.method.clone(), path: head.path.clone(), id: Id::Unknown }
+    }
+
+    fn id(&self) -> Box<str> {
+        match &self.id {
+            Id::Unknown => Box::default(),
+            Id::Told(id) => bounded(id.as_bytes()),
+            Id::Made(random) => bounded(headers::request_id(*random).as_bytes()),
+        }
+    }
+}
+
+/// Where a request got that no rule took.
+#[derive(Default)]
+struct Unrouted {
+    virtual_host: Option<usize>,
+    last_rule: Option<usize>,
+}
+
+impl Trace for Unrouted {
+    fn virtual_host(&mut self, index: usize, _: &str) {
+        self.virtual_host = Some(index);
+    }
+
+    fn rule_mismatch(&mut self, index: usize, _: crate::snapshot::Mismatch) {
+        self.last_rule = Some(index);
+    }
+}
+
+impl Record {
+    /// Notes the ID of the request, once it has one: `made` of a random number, or else told by the client.
+    pub(crate) fn identified(&mut self, head: &RequestHead, made: Option<u128>) {
+        self.asked.id = match made {
+            Some(random) => Id::Made(random),
+            None => head.headers.get(headers::REQUEST_ID).map_or(Id::Unknown, |told| Id::Told(told.clone())),
+        };
+    }
+
+    /// Notes why no rule took the request: it is routed once more, with a trace.
+    pub(crate) fn unrouted(&mut self, head: &RequestHead) {
+        let Some(routes) = &self.listener.manager.routes else {
+            self.reason = Some("the route configuration does not exist".to_owned());
+            return;
+        };
+        let mut trace = Unrouted::default();
+        routes.route(head, &mut trace);
+        let declared = routes.declared();
+        let host = trace.virtual_host.and_then(|index| declared.virtual_hosts.get(index));
+        self.reason = Some(match host {
+            None => format!("no virtual host of routes `{}` has the host", declared.name),
+            Some(host) => {
+                let rule = trace.last_rule.and_then(|index| host.routes.get(index));
+                let origin = rule.and_then(|rule| rule.origin.as_ref());
+                let of = origin.map(|origin| format!(", of {origin}")).unwrap_or_default();
+                format!("no rule of virtual host `{}` applies{of}", host.name)
+            }
+        });
+    }
+
+    /// Notes why it failed, in words that name an object.
+    pub(crate) fn reason(&mut self, reason: String) {
+        self.reason = Some(reason);
+    }
+
+    /// Whether it is to be kept: it was not answered, or not well.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.flags.is_empty() || self.refused || self.status.is_some_and(|status| status.as_u16() >= 500)
+    }
+
+    /// Tells the flight recorder.
+    #[cold]
+    pub(super) fn fly(&self, failed: bool) {
+        let engine = &self.downstream.engine;
+        let took = time::now().saturating_duration_since(self.started);
+        let value = |value: &Option<HeaderValue>| {
+            value.as_ref().map(|value| bounded(value.as_bytes())).unwrap_or_default()
+        };
+        let route = self.route.as_ref().map(|handle| &handle.route);
+        let cluster = self.upstream.as_ref().map(|view| &view.cluster.declared);
+        let flight = Flight {
+            id: self.asked.id(),
+            began: time::wall().checked_sub(took).unwrap_or(std::time::SystemTime::UNIX_EPOCH),
+            took,
+            method: bounded(self.asked.method.as_str().as_bytes()),
+            authority: value(&self.authority),
+            path: self.asked.path.as_ref().map(|path| bounded(path.as_str().as_bytes())).unwrap_or_default(),
+            listener: self.listener.listener.declared.name.clone(),
+            client: self.client,
+            generation: self.listener.generation,
+            status: self.status.map_or(0, |status| status.as_u16()),
+            flags: self.flags.text().into(),
+            details: bounded(self.details.as_bytes()),
+            route: route.map(|route| (route.virtual_host().name.clone(), route.name().into())),
+            route_origin: self.route_origin().cloned(),
+            cluster: cluster.map(|cluster| cluster.name.clone()),
+            cluster_origin: cluster.and_then(|cluster| cluster.metadata.origin.clone()),
+            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
+            attempts: self.attempts,
+            cause: failed.then(|| self.cause().into()),
+        };
+        engine.recorder.record(flight, engine.minute());
+    }
+
+    fn route_origin(&self) -> Option<&Origin> {
+        let route = self.route.as_ref().map(|handle| &handle.route)?;
+        route.declared().and_then(|declared| declared.origin.as_ref())
+    }
+
+    /// Status, flags and why.
+    fn cause(&self) -> String {
+        let mut text = match self.status {
+            Some(status) => status.as_u16().to_string(),
+            None => "no answer".to_owned(),
+        };
+        if !self.flags.is_empty() {
+            let _ = write!(text, " {}", self.flags.text());
+        }
+        text.push_str(": ");
+        if self.flags.contains(Flag::UpstreamRetryLimitExceeded) {
+            let retries = self.attempts.saturating_sub(1);
+            let _ = write!(
+                text,
+                "{}; the last: ",
+                self.told_by_rule(&format!("{retries} retries"), Setting::Retries)
+            );
+        }
+        text.push_str(&self.why());
+        text
+    }
+
+    fn why(&self) -> String {
+        if let Some(reason) = &self.reason {
+            return reason.clone();
+        }
+        if let Some(left) = self.client_left() {
+            return left;
+        }
+        match (self.reset, &self.upstream) {
+            (Some(reset), Some(view)) => return self.why_reset(reset, &view.cluster),
+            (None, Some(view)) if self.flags.contains(Flag::NoHealthyUpstream) => {
+                return format!("{}, {}", nobody(&view.cluster), self.at_cluster());
+            }
+            _ => {}
+        }
+        let cluster = self.at_cluster();
+        match &*self.details {
+            "via_upstream" => format!("the upstream's own answer, from {cluster}"),
+            "direct_response" => match self.route_origin() {
+                Some(origin) => format!("directResponse of {origin}"),
+                None => "the rule's own answer: no service has the host (outboundTrafficPolicy)".to_owned(),
+            },
+            "response_timeout" => {
+                let timeout = match self.route.as_ref().map(|handle| &handle.route.action) {
+                    Some(Action::Forward(forward)) => forward.timeout.unwrap_or_default(),
+                    _ => Duration::ZERO,
+                };
+                self.told_by_rule(&format!("timeout {timeout:?}"), Setting::Timeout)
+            }
+            "too_many_headers" => {
+                let max = self.downstream.engine.limits.headers_max;
+                format!("headers_max {max} of this process")
+            }
+            "overload" => "memory_bytes_max of this process".to_owned(),
+            "upstream_tls_not_enforced" => format!("TLS is asked for and not spoken yet, by {cluster}"),
+            "" => "it ended without a word".to_owned(),
+            details if cluster.is_empty() => details.to_owned(),
+            details => format!("{details}, {cluster}"),
+        }
+    }
+
+    fn client_left(&self) -> Option<String> {
+        let left = [Flag::DownstreamConnectionTermination, Flag::DownstreamRemoteReset];
+        left.into_iter().any(|flag| self.flags.contains(flag)).then(|| {
+            let waiting = if self.status.is_some() { "during the answer" } else { "before the answer" };
+            match &*self.at_cluster() {
+                "" => format!("the client left {waiting}"),
+                cluster => format!("the client left {waiting}, {cluster}"),
+            }
+        })
+    }
+
+    fn why_reset(&self, reset: Reset, cluster: &Cluster) -> String {
+        let at = self.at_cluster();
+        match reset {
+            Reset::ConnectTimeout => {
+                let timeout = cluster.declared.connect_timeout;
+                let whose = match cluster.declared.metadata.told.by(Setting::ConnectTimeout) {
+                    ToldBy::Object => String::new(),
+                    ToldBy::Mesh => " (mesh default)".to_owned(),
+                    ToldBy::Nobody => " (Istio default)".to_owned(),
+                    ToldBy::Unknown => " (told by the control plane)".to_owned(),
+                };
+                format!("connectTimeout {timeout:?}{whose}, {at}")
+            }
+            Reset::ConnectFailure => {
+                let words = self.transport_failure.as_deref().unwrap_or("connect failure");
+                format!("no connection: {}, {at}", words.replace('_', " "))
+            }
+            Reset::PerTryTimeout => {
+                let policy = match self.route.as_ref().map(|handle| &handle.route.action) {
+                    Some(Action::Forward(forward)) => forward.retry_policy.as_ref(),
+                    _ => None,
+                };
+                let limit = policy.map_or(Duration::ZERO, |policy| policy.per_try_timeout);
+                self.told_by_rule(&format!("perTryTimeout {limit:?}"), Setting::Retries)
+            }
+            other => format!("{}, by the upstream before it answered, {at}", other.name()),
+        }
+    }
+
+    /// The cluster, and the object that shaped it, or else the one that leads there; empty when it did not come so far.
+    fn at_cluster(&self) -> String {
+        let Some(view) = &self.upstream else { return String::new() };
+        let name = view.cluster.name();
+        match (&view.cluster.declared.metadata.origin, self.route_origin()) {
+            (Some(origin), _) => format!("cluster {name} of {origin}"),
+            (None, Some(rule)) => format!("cluster {name}, to which {rule} leads"),
+            (None, None) => format!("cluster {name}"),
+        }
+    }
+
+    /// A setting of the rule, with who told it.
+    fn told_by_rule(&self, what: &str, setting: Setting) -> String {
+        let declared = self.route.as_ref().and_then(|handle| handle.route.declared());
+        let told = match declared.map(|declared| &declared.action) {
+            Some(config::RouteAction::Forward(forward)) => forward.told.by(setting),
+            _ => ToldBy::Nobody,
+        };
+        match (told, self.route_origin()) {
+            (ToldBy::Object, Some(origin)) => format!("{what} of {origin}"),
+            (ToldBy::Mesh, _) => format!("{what} (mesh default)"),
+            (ToldBy::Unknown, _) => format!("{what} (told by the control plane)"),
+            _ => format!("{what} (Istio default)"),
+        }
+    }
+}
+
+/// Why a cluster has nobody to choose.
+fn nobody(cluster: &Cluster) -> String {
+    if cluster.declared.discovery == config::DiscoveryType::OriginalDst {
+        return "nothing says where the client wanted to go: it was not redirected here".to_owned();
+    }
+    let all = cluster.endpoints.len();
+    let ejected = cluster.endpoints.iter().filter(|endpoint| !cluster.is_healthy(endpoint)).count();
+    match (all, ejected) {
+        (0, _) => "no endpoint is ready".to_owned(),
+        (all, ejected) if all == ejected => format!("all {all} endpoints are ejected by outlierDetection"),
+        (all, ejected) => format!("{ejected} of {all} endpoints are ejected"),
+    }
+}
+
+/// A cluster that is not there.
+pub(crate) fn missing_cluster(name: &Arc<str>, rule: Option<&Origin>) -> String {
+    match rule {
+        Some(rule) => format!("there is no cluster {name}, to which {rule} leads"),
+        None => format!("there is no cluster {name}"),
+    }
+}
