@@ -43,7 +43,16 @@ async fn pages_statuses_and_types() {
     let (_backend, proxy) = start().await;
     let (text, json) = ("text/plain; charset=UTF-8", "application/json");
     let cases = [
-        ("/", 200, text),
+        ("/", 200, "text/html; charset=UTF-8"),
+        ("/?explain=url%3Dhttp:%2F%2Fcatalog", 200, "text/html; charset=UTF-8"),
+        ("/?explian=1", 400, text),
+        ("/page.css", 200, "text/css; charset=UTF-8"),
+        ("/page.js", 200, "text/javascript; charset=UTF-8"),
+        ("/errors", 200, text),
+        ("/errors?format=json", 200, json),
+        ("/recorder", 200, text),
+        ("/recorder?last=1&format=json", 200, json),
+        ("/recorder?id=1", 404, text),
         ("/help", 200, text),
         ("/ready", 200, text),
         ("/ready?x=1", 400, text),
@@ -80,19 +89,23 @@ async fn pages_statuses_and_types() {
         // Nothing here changes anything.
         for method in [Method::POST, Method::DELETE] {
             let refused = Request::new(method, path).send(proxy.admin()).await;
-            if answer.status == 404 && path != "/config_dump?resource=nothing" {
+            let is_there = ["/config_dump?resource=nothing", "/recorder?id=1"].contains(&path);
+            if answer.status == 404 && !is_there {
                 assert_eq!(refused.status, 404, "{path}");
             } else {
                 assert_eq!((refused.status.as_u16(), refused.header("allow")), (405, "GET, HEAD"), "{path}");
             }
         }
     }
+    let refused = Request::new(Method::DELETE, "/explain?url=http://catalog").send(proxy.admin()).await;
+    assert_eq!((refused.status.as_u16(), refused.header("allow")), (405, "GET, HEAD, POST"));
     // Every page is in the help, and an unknown path leads to it.
     let help = proxy.page("/help").await;
-    let others = ["/drain_listeners", "/healthcheck/fail", "/healthcheck/ok", "/help", "/logging"];
+    let others =
+        ["/drain_listeners", "/explain", "/healthcheck/fail", "/healthcheck/ok", "/help", "/logging"];
     for page in cases.iter().filter(|(_, status, _)| *status == 200).map(|(page, ..)| *page).chain(others) {
         let path = page.split('?').next().unwrap();
-        assert!(path == "/" || help.contains(&format!("\n  {path} ")), "{path}: {help}");
+        assert!(help.contains(&format!("\n  {path} ")), "{path}: {help}");
     }
     assert!(proxy.page("/nothing").await.ends_with(&help));
 }

@@ -29,6 +29,7 @@ mod metrics;
 mod open_files;
 mod operations;
 mod outlier;
+mod page;
 mod paths;
 mod replay;
 mod request_headers;

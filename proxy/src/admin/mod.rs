@@ -5,6 +5,7 @@ mod config_dump;
 mod gauges;
 pub(crate) mod health;
 mod logging;
+mod page;
 mod process;
 mod query;
 mod recorder;
@@ -84,7 +85,7 @@ const fn change(path: &'static str, parameters: &'static [&'static str], what: &
     Entry { path, access: Access::Change, parameters: Some(parameters), what }
 }
 
-const PAGES: [Entry; 18] = [
+const PAGES: [Entry; 20] = [
     show("/certs", &[], "certificates; none until weft speaks TLS"),
     show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
     Entry {
@@ -136,7 +137,14 @@ const PAGES: [Entry; 18] = [
         &["filter", "usedonly"],
         "metrics in Prometheus' text format; ?filter=RE of names, ?usedonly without those that are 0",
     ),
-    show("/", &[], "this list"),
+    Entry {
+        path: "/",
+        access: Access::Show,
+        parameters: None,
+        what: "a page for people: all of this, and a form that explains a request; /?explain=QUERY asks at once",
+    },
+    show("/page.css", &[], "its style"),
+    show("/page.js", &[], "its script"),
 ];
 
 impl Console {
@@ -207,7 +215,7 @@ impl Console {
             "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
             "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
             "/config_dump" => self.config_dump(query::text(head)),
-            "/explain" => self.explain(query::text(head)),
+            "/explain" => self.explain(head),
             "/findings" if json => self.findings_json(),
             "/findings" => self.findings(),
             "/listeners" if json => Page::json(&process::listeners_json(&self.status)),
@@ -219,6 +227,9 @@ impl Console {
             "/healthcheck/fail" => self.set_health(true),
             "/healthcheck/ok" => self.set_health(false),
             "/drain_listeners" => self.drain_listeners(query),
+            "/" => page::document(query),
+            "/page.css" => page::style(),
+            "/page.js" => page::script(),
             _ => Page::text(StatusCode::OK, help()),
         }
     }
@@ -269,8 +280,11 @@ impl Console {
         Page::text(StatusCode::OK, text)
     }
 
-    fn explain(&self, query: &str) -> Page {
-        let asked = match Asked::parse(query) {
+    fn explain(&self, head: &RequestHead) -> Page {
+        if ![Method::GET, Method::HEAD, Method::POST].contains(&head.method) {
+            return Page::only("GET, HEAD, POST", "only GET, HEAD and POST; this page changes nothing");
+        }
+        let asked = match Asked::parse(query::text(head)) {
             Ok(asked) => asked,
             Err(what) => return Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
         };
@@ -326,7 +340,7 @@ impl Console {
 
 fn help() -> String {
     let mut text = String::from("weft admin console\n\n");
-    for Entry { path, what, .. } in PAGES.iter().filter(|entry| entry.path != "/") {
+    for Entry { path, what, .. } in &PAGES {
         text.push_str(&format!("  {path:<20} {what}\n"));
     }
     text

@@ -1,0 +1,235 @@
+// The page of the admin console: it asks the console's other pages and shows what they say. Everything shown is text that
+// others wrote, so it only ever becomes text content, never markup.
+"use strict";
+
+/** How often figures are asked for again, in milliseconds. */
+const REFRESH_MS = 5000;
+/** Rows of one table that are shown. */
+const ROWS_MAX = 500;
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with attributes, holding texts and elements. */
+function make(name, attributes, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+async function ask(page, method = "GET") {
+  const answer = await fetch(page, { method });
+  if (!answer.ok) throw new Error((await answer.text()).trim());
+  return answer.json();
+}
+
+/** Shows what `render` makes of a page in a section, or why there is nothing. */
+async function show(section, page, render) {
+  const place = byId(section).querySelector("div");
+  try {
+    place.replaceChildren(render(await ask(page)));
+  } catch (error) {
+    place.replaceChildren(make("p", { class: "quiet" }, error.message));
+  }
+}
+
+function table(heads, rows, empty) {
+  if (rows.length === 0) return make("p", { class: "quiet" }, empty);
+  const cell = (value) => {
+    if (typeof value === "number") return make("td", { class: "number" }, String(value));
+    return make("td", {}, value === null || value === undefined ? "" : value);
+  };
+  const shown = rows.slice(0, ROWS_MAX).map((row) => make("tr", {}, ...row.map(cell)));
+  if (rows.length > ROWS_MAX) shown.push(make("tr", {}, make("td", {}, `and ${rows.length - ROWS_MAX} more`)));
+  const head = make("tr", {}, ...heads.map((text) => make("th", {}, text)));
+  return make("table", {}, make("thead", {}, head), make("tbody", {}, ...shown));
+}
+
+const objectName = (object) => {
+  const name = object.namespace ? `${object.namespace}/${object.name}` : object.name;
+  return `${object.kind} ${name}${object.file ? ` (${object.file}:${object.line})` : ""}`;
+};
+const words = (name) => name.replaceAll("_", " ");
+
+/** A part of a step, with its own parts. */
+function part(step) {
+  const whose = step.default ? ` (${step.default})` : "";
+  return make(
+    "li", {}, make("b", {}, `${words(step.step)}: `), step.what + whose,
+    step.object ? make("span", { class: "object" }, objectName(step.object)) : null,
+    step.steps ? make("ul", {}, ...step.steps.map(part)) : null,
+  );
+}
+
+/** Draws an explanation as a path. */
+function draw(told) {
+  const outcome = told.outcome;
+  const good = outcome.does === "forwards" || outcome.does === "passes_on" || (outcome.status || 0) < 400 && outcome.status;
+  const summary = [words(outcome.does), outcome.status, outcome.flags, outcome.details, outcome.location, outcome.endpoint,
+    outcome.cluster].filter(Boolean).join(" · ");
+  const steps = told.steps.map((step) => {
+    const whose = step.default ? ` (${step.default})` : "";
+    const parts = step.steps && step.steps.length > 0
+      ? make("details", step.steps.length < 6 ? { open: "" } : {}, make("summary", {}, `${step.steps.length} more`),
+        make("ul", {}, ...step.steps.map(part)))
+      : null;
+    return make(
+      "li", {}, make("b", {}, words(step.step)), step.what + whose,
+      step.object ? make("span", { class: "object" }, objectName(step.object)) : null, parts,
+    );
+  });
+  const client = make("li", {}, make("b", {}, told.workload), told.asked);
+  const end = make("li", { class: `end ${good ? "good" : "bad"}` }, make("b", {}, words(outcome.does)), summary);
+  byId("path").replaceChildren(client, ...steps, end);
+  const line = byId("outcome");
+  line.hidden = false;
+  line.className = good ? "good" : "bad";
+  line.textContent = `${summary}${told.generation ? `, generation ${told.generation}` : ""}`;
+  byId("about").replaceChildren(...(told.findings || []).map((finding) => make("li", {}, finding)));
+}
+
+function refuse(error) {
+  const line = byId("outcome");
+  line.hidden = false;
+  line.className = "bad";
+  line.textContent = error.message;
+  byId("path").replaceChildren();
+  byId("about").replaceChildren();
+}
+
+async function explain(page, method) {
+  try {
+    draw(await ask(page, method));
+  } catch (error) {
+    refuse(error);
+  }
+}
+
+function explainForm(event) {
+  event.preventDefault();
+  const query = new URLSearchParams({ format: "json" });
+  for (const [name, value] of new FormData(event.target)) {
+    const texts = name === "header" ? value.split("\n") : [value];
+    for (const text of texts.map((text) => text.trim()).filter(Boolean)) query.append(name, text);
+  }
+  // The console decodes what is percent-encoded, and no plus signs.
+  explain(`/explain?${query.toString().replaceAll("+", "%20")}`, "POST");
+}
+
+/** A link that draws a recorded request. */
+function recorded(flight) {
+  if (!flight.id) return "";
+  const open = () => {
+    explain(`/recorder?format=json&id=${encodeURIComponent(flight.id)}`);
+    byId("explain").scrollIntoView();
+  };
+  return make("button", { class: "link", type: "button", onclick: open }, flight.id);
+}
+
+const errors = (told) => table(
+  ["count", "cause", "examples"],
+  told.causes.map((it) => [it.count, it.cause, make("span", {}, ...it.examples.flatMap((flight) => [recorded(flight), " "]))]),
+  "nothing failed in the last hour",
+);
+
+const recorder = (told) => table(
+  ["began", "status", "request", "to", "ms", "why", "id"],
+  told.requests.map((it) => [
+    it.began, `${it.status || "-"} ${it.flags}`, `${it.method} ${it.authority}${it.path}`, it.endpoint,
+    Number((it.took_us / 1000).toFixed(1)), it.sampled ? "sampled" : it.cause, recorded(it),
+  ]),
+  "nothing is recorded: no request has failed or was sampled",
+);
+
+const clusters = (told) => table(
+  ["cluster", "endpoints", "connections", "waiting", "requests", "retries"],
+  told.cluster_statuses.map((it) => {
+    const counts = it.weft;
+    const out = it.host_statuses.filter((host) => host.health_status.failed_outlier_check).length;
+    const hosts = it.host_statuses.map((host) => {
+      const { address, port_value: port } = host.address.socket_address;
+      const bad = host.health_status.failed_outlier_check;
+      return make("div", bad ? { class: "bad" } : {}, `${address}:${port}, ${host.stats[0].value} in flight${bad ? ", ejected" : ""}`);
+    });
+    const some = make("details", out > 0 ? { open: "" } : {},
+      make("summary", out > 0 ? { class: "bad" } : {}, `${hosts.length}${out > 0 ? `, ${out} ejected` : ""}`), ...hosts);
+    return [it.name, hosts.length > 0 ? some : "0", counts.cx_active, counts.rq_pending_active, counts.rq_active, counts.rq_retry_active];
+  }),
+  "there are no clusters",
+);
+
+function routes(told) {
+  const rows = told.configs.flatMap(({ route_config: table }) => table.virtual_hosts.flatMap((host) => host.routes.map((route) => {
+    const match = Object.entries(route.match).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`);
+    const action = route.route || route.redirect || route.direct_response || {};
+    const weighted = action.weighted_clusters && action.weighted_clusters.clusters.map((it) => `${it.weight} ${it.name}`).join(", ");
+    const metadata = route.metadata && route.metadata.filter_metadata;
+    return [table.name, host.name, route.name || "", match.join(", "), weighted || action.cluster || JSON.stringify(action),
+      metadata && metadata.weft ? metadata.weft.place : ""];
+  })));
+  return table(["routes", "virtual host", "rule", "match", "to", "written"], rows, "there are no routes beside those of listeners");
+}
+
+const listeners = (told) => table(
+  ["listener", "address"],
+  told.listener_statuses.map((it) => {
+    const { address, port_value: port } = it.local_address.socket_address;
+    return [it.name, `${address}:${port}`];
+  }),
+  "nothing is listened on",
+);
+
+const findings = (told) => table(
+  ["severity", "place", "object", "what", "remedy"],
+  told.map((it) => [
+    make("span", it.severity === "error" ? { class: "bad" } : {}, it.severity), it.place ? `${it.place.file}:${it.place.line}` : "",
+    it.object ? objectName(it.object) : "", `${it.path ? `${it.path}: ` : ""}${it.what}`, it.remedy,
+  ]),
+  "nothing to say: everything is honoured as it is written",
+);
+
+async function state() {
+  try {
+    const told = await ask("/server_info");
+    byId("state").textContent = `${told.version}, ${told.state}, up ${told.uptime_current_epoch}, ${told.node.id || ""}`;
+  } catch (error) {
+    byId("state").textContent = error.message;
+  }
+}
+
+/** What changes while requests come. */
+async function refresh() {
+  await Promise.all([
+    state(),
+    show("errors", "/errors?format=json", errors),
+    show("recorder", "/recorder?format=json", recorder),
+    show("clusters", "/clusters?format=json", clusters),
+  ]);
+}
+
+async function begin() {
+  byId("question").addEventListener("submit", explainForm);
+  await Promise.all([
+    refresh(),
+    show("routes", "/config_dump?resource=dynamic_route_configs", routes),
+    show("listeners", "/listeners?format=json", listeners),
+    show("findings", "/findings?format=json", findings),
+  ]);
+  document.body.dataset.ready = "yes";
+  setInterval(refresh, REFRESH_MS);
+  // `/?explain=QUERY-OF-/explain` asks at once, so that an explanation can be linked to.
+  const asked = new URLSearchParams(location.search).get("explain");
+  if (asked) {
+    const query = new URLSearchParams(asked);
+    for (const [name, value] of query) {
+      const field = byId("question").elements.namedItem(name);
+      if (field) field.value = name === "header" && field.value ? `${field.value}\n${value}` : value;
+    }
+    byId("question").requestSubmit();
+  }
+}
+
+begin();
