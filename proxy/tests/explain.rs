@@ -353,6 +353,46 @@ fn what_is_rewritten_and_who_told_it() {
 }
 
 #[test]
+fn a_gateway() {
+    let gateway = "apiVersion: v1\nkind: Pod\nmetadata: {name: edge-1, namespace: shop, labels: {app: edge}}\nstatus: {podIP: 10.244.1.90}\n\
+                   ---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+                   selector: {app: edge}\n  servers:\n  - {port: {number: 8080, name: http, protocol: HTTP}, hosts: [shop.example]}\n";
+    let rules = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+                 hosts: [shop.example]\n  gateways: [edge]\n  http:\n  - route: [{destination: {host: catalog, port: {number: 8000}}}]\n";
+    let config = Config::of(&[("gateway.yaml", gateway), ("edge.yaml", rules)]);
+    let directory = config.0.path().to_str().unwrap().to_owned();
+    let run = |url: &str| {
+        let arguments = ["explain", "--config", &directory, "--as", "edge-1.shop", "--gateway", url];
+        let output = Command::new(env!("CARGO_BIN_EXE_weft")).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().replace(&format!("{directory}/"), "")
+    };
+    let told = run("http://shop.example:8080/items");
+    for expected in [
+        "listener: `0.0.0.0_8080` at 0.0.0.0:8080\n    by Gateway shop/edge (gateway.yaml:12)\n",
+        "applies: takes everything\n    by VirtualService shop/edge (edge.yaml:8)\n",
+        "=> forwarded to 10.244.1.21:8080 of outbound|8000||catalog.shop.svc.cluster.local",
+    ] {
+        assert!(told.contains(expected), "no `{expected}` in\n{told}");
+    }
+    let told = run("http://other.example:8080/");
+    assert!(told.contains("none of `http.8080` has the host `other.example:8080`"), "{told}");
+    assert!(told.contains("=> answered by the proxy with 404 NR, route_not_found\n"), "{told}");
+    assert!(run("http://shop.example:81/").contains("no listener takes connections to 10.244.1.90:81"));
+}
+
+#[test]
+fn names_that_dns_would_tell() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: pay, namespace: shop}\nspec:\n  \
+                 hosts: [pay.example]\n  location: MESH_EXTERNAL\n  resolution: DNS\n  ports: [{number: 8000, name: http, protocol: HTTP}]\n";
+    let config = Config::of(&[("entry.yaml", entry)]);
+    config.check(
+        &["http://pay.example:8000/"],
+        "answers 503 UH no_healthy_upstream",
+        ("endpoint", "DNS tells the endpoints, which is not asked here", "ServiceEntry pay entry.yaml:1"),
+    );
+}
+
+#[test]
 fn what_is_asked_wrong_is_said() {
     let config = Config::of(&[]);
     let directory = config.0.path().to_str().unwrap();

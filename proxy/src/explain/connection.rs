@@ -74,7 +74,10 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
                     by_destination().or_else(|| Some(accepted.clone()))
                 }
                 Some(accepted) => Some(accepted.clone()),
-                None => by_destination().or_else(|| only_explicit(world)),
+                None if asked.way == super::Way::Outbound => {
+                    by_destination().or_else(|| only_explicit(world))
+                }
+                None => by_destination(),
             };
             found.ok_or_else(|| format!("no listener takes connections to {}", asked.destination))?
         }

@@ -75,6 +75,10 @@ pub(super) fn breakers(cluster: &Cluster, counts: Option<[u32; 4]>) -> Vec<Step>
     let limit = |(index, (name, max, setting)): (usize, (&str, u32, Setting))| {
         let max_text = if max == u32::MAX { "no limit".to_owned() } else { max.to_string() };
         let what = match counts.and_then(|counts| counts.get(index).copied()) {
+            // Connections that are there may be free for the next request.
+            Some(count) if count >= max && index == 0 => {
+                format!("{name} {count} of {max_text}: no more are opened")
+            }
             Some(count) if count >= max => format!("{name} {count} of {max_text}: FULL"),
             Some(count) => format!("{name} {count} of {max_text}"),
             None => format!("{name} {max_text}"),

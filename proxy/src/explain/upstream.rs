@@ -56,7 +56,7 @@ pub(super) fn follow(
     let chosen = balancer::choose(cluster, &mut balance, &conditions, &mut trace);
     steps.push(candidates(world, cluster, &balance, chosen));
     let Some(endpoint) = chosen.and_then(|index| cluster.endpoints.get(index)) else {
-        steps.push(Step::new("endpoint", nobody(cluster)).by(whom(world, cluster).as_ref()));
+        steps.push(Step::new("endpoint", nobody(world, cluster)).by(whom(world, cluster).as_ref()));
         return Err(Refusal::no_endpoint(&declared.discovery));
     };
     steps.push(Step::new("endpoint", picked(cluster, endpoint, &trace, to.pick)));
@@ -197,7 +197,14 @@ fn picked(cluster: &Cluster, endpoint: &Endpoint, trace: &Remembers, random: u64
 }
 
 /// Why nobody can get it.
-fn nobody(cluster: &Cluster) -> String {
+fn nobody(world: &World<'_>, cluster: &Cluster) -> String {
+    if let DiscoveryType::StrictDns(_) | DiscoveryType::LogicalDns(_) = cluster.declared.discovery
+        && cluster.endpoints.is_empty()
+    {
+        let who =
+            if world.is_live { "and it has told none" } else { "which is not asked here; --live tells them" };
+        return format!("none is known: DNS tells the endpoints, {who}");
+    }
     let ejected = cluster.endpoints.iter().filter(|endpoint| !cluster.is_healthy(endpoint)).count();
     match (cluster.endpoints.len(), ejected) {
         (0, _) if cluster.declared.metadata.subset.is_empty() => {
