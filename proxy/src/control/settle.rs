@@ -98,4 +98,45 @@ mod tests {
         check(&[0, 95], 100);
         check(&[20, 25, 119, 140], 120);
     }
+
+    /// Changes at times that a seed decides, heard and acted on as [`Control::next`](super::super::Control::next) does.
+    #[test]
+    fn however_changes_come_the_last_is_acted_on_once_and_none_waits_too_long() {
+        let begin = time::now();
+        for seed in 0..500_u64 {
+            let mut random = seed;
+            let mut heard = Vec::new();
+            let mut at = begin;
+            for _ in 0..=seed % 40 {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                // Pauses shorter than a burst, and now and then a longer one.
+                at += Duration::from_millis((random >> 33) % if random >> 60 == 0 { 200 } else { 12 });
+                heard.push(at);
+            }
+            let (mut burst, mut waiting, mut acted) = (None::<Burst>, Vec::new(), Vec::new());
+            let mut changes = heard.iter().copied().peekable();
+            loop {
+                let over = burst.map(Burst::over);
+                match changes.next_if(|change| over.is_none_or(|over| *change < over)) {
+                    Some(change) => {
+                        burst = Some(Burst::with(burst, change));
+                        waiting.push(change);
+                    }
+                    None => {
+                        let Some(over) = over else { break };
+                        let late = waiting.drain(..).map(|change| over - change).max();
+                        assert!(late <= Some(DEBOUNCE_MAX), "seed {seed}: a change waits for {late:?}");
+                        acted.push(over);
+                        burst = None;
+                    }
+                }
+            }
+            assert!(waiting.is_empty(), "seed {seed}: a change is forgotten");
+            let after_last = acted.iter().filter(|acted| heard.last() < Some(acted)).count();
+            assert_eq!(after_last, 1, "seed {seed}: the last change is acted on once");
+            let apart = acted.windows(2).all(|two| two[1] - two[0] >= DEBOUNCE_QUIET);
+            assert!(apart && acted.len() <= heard.len(), "seed {seed}: acted on at {acted:?}");
+        }
+    }
 }
