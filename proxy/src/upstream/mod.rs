@@ -8,6 +8,8 @@ pub(crate) mod pool;
 pub(crate) mod replay;
 pub(crate) mod request_body;
 pub(crate) mod retry;
+#[cfg(test)]
+mod simulation;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;

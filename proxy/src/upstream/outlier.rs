@@ -13,6 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+pub(super) use sweep::Sweeps;
 pub(crate) use sweep::run as sweep;
 
 use crate::snapshot::{Cluster, ClusterShared, Ejection, Endpoint, EndpointShared, Ledger, Reason};
@@ -196,35 +198,45 @@ impl Monitor {
 
     /// It answered with this status.
     pub(crate) fn answered(&self, status: u16) {
-        let Some(settings) = self.detector.settings.get() else { return };
-        self.count_status(&settings, status);
+        self.answered_at(status, time::now);
     }
 
     /// No answer came: there was no connection, or it broke, or the request was reset.
     pub(crate) fn failed(&self) {
-        self.count_failure(503);
+        self.failed_at(time::now);
     }
 
     /// No answer came in time.
     pub(crate) fn timed_out(&self) {
-        self.count_failure(504);
+        self.count_failure(504, time::now);
+    }
+
+    /// [`Monitor::answered`]; the time is asked for when it matters.
+    pub(super) fn answered_at(&self, status: u16, now: impl Fn() -> Instant) {
+        let Some(settings) = self.detector.settings.get() else { return };
+        self.count_status(&settings, status, now);
+    }
+
+    /// [`Monitor::failed`]; the time is asked for when it matters.
+    pub(super) fn failed_at(&self, now: impl Fn() -> Instant) {
+        self.count_failure(503, now);
     }
 
     /// A failure to get an answer; it counts as an answer of `status` where these are not split.
-    fn count_failure(&self, status: u16) {
+    fn count_failure(&self, status: u16, now: impl Fn() -> Instant) {
         let Some(settings) = self.detector.settings.get() else { return };
         if settings.split {
             let failures = &self.endpoint.health.consecutive_local_origin_failure;
             let threshold = settings.consecutive_local_origin_failure;
             if is_reached(failures.increment(), threshold) {
-                self.eject(&settings, Reason::ConsecutiveLocalOriginFailure);
+                self.eject(&settings, Reason::ConsecutiveLocalOriginFailure, now());
             }
         } else {
-            self.count_status(&settings, status);
+            self.count_status(&settings, status, now);
         }
     }
 
-    fn count_status(&self, settings: &Settings, status: u16) {
+    fn count_status(&self, settings: &Settings, status: u16, now: impl Fn() -> Instant) {
         let health = &self.endpoint.health;
         if !(500..600).contains(&status) {
             health.consecutive_5xx.clear();
@@ -234,18 +246,18 @@ impl Monitor {
         if (502..=504).contains(&status) {
             let failures = health.consecutive_gateway_failure.increment();
             if is_reached(failures, settings.consecutive_gateway_failure) {
-                self.eject(settings, Reason::ConsecutiveGatewayFailure);
+                self.eject(settings, Reason::ConsecutiveGatewayFailure, now());
             }
         } else {
             health.consecutive_gateway_failure.clear();
         }
         if is_reached(health.consecutive_5xx.increment(), settings.consecutive_5xx) {
-            self.eject(settings, Reason::Consecutive5xx);
+            self.eject(settings, Reason::Consecutive5xx, now());
         }
     }
 
-    fn eject(&self, settings: &Settings, reason: Reason) {
-        if self.detector.eject(&self.endpoint, settings, reason, time::now()) {
+    fn eject(&self, settings: &Settings, reason: Reason, now: Instant) {
+        if self.detector.eject(&self.endpoint, settings, reason, now) {
             tracing::info!(endpoint = %self.address, reason = reason.name(), "an endpoint is left out for a while");
         }
     }

@@ -13,7 +13,7 @@ const AGAIN: Duration = Duration::from_millis(1);
 
 /// When the next sweep of each cluster is due.
 #[derive(Debug, Default)]
-pub(super) struct Sweeps(HashMap<Arc<str>, Instant>);
+pub(in crate::upstream) struct Sweeps(HashMap<Arc<str>, Instant>);
 
 /// Sweeps for as long as anything is published.
 pub(crate) async fn run(mut reader: Reader) {
@@ -35,7 +35,7 @@ pub(crate) async fn run(mut reader: Reader) {
 
 impl Sweeps {
     /// Sweeps the clusters that are due; says when the next one is.
-    pub(super) fn run(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
+    pub(in crate::upstream) fn run(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
         self.0.retain(|name, _| snapshot.clusters.contains_key(name));
         for (name, cluster) in &snapshot.clusters {
             let Some(declared) = &cluster.declared.outlier_detection else {

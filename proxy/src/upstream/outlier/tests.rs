@@ -1,4 +1,3 @@
-use super::sweep::Sweeps;
 use super::*;
 use crate::snapshot::{Snapshot, testing};
 
