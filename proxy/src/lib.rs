@@ -19,6 +19,8 @@ mod cli;
 mod control;
 mod engine;
 mod explain;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod http;
 mod listener;

@@ -29,8 +29,10 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("cli", &["app", "control", "explain"]),
     // What measurements call, down to single decisions.
     ("bench", &["worker", "control"]),
+    // What fuzzing calls: what reads hostile bytes, without sockets.
+    ("fuzz", &["listener"]),
     // The root: modules are declared there, and doors opened.
-    ("", &["cli", "app", "bench"]),
+    ("", &["cli", "app", "bench", "fuzz"]),
     // The binary's root; it knows the library by its name only.
     ("main", &[]),
 ];

@@ -5,12 +5,13 @@ use std::fs;
 use crate::source::workspace;
 
 /// Packages, and the packages of the workspace that each may depend on.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     ("config", &[]),
     ("xds-client", &["config"]),
     ("proxy", &["config", "xds-client"]),
     // Tests and measurements come from outside; nobody depends on them.
     ("tests", &["config", "proxy", "xds-client"]),
+    ("tests/fuzz", &["config", "proxy", "xds-client"]),
     ("benches", &["config", "proxy"]),
 ];
 
@@ -62,8 +63,8 @@ fn offences(package: &str, manifest: &str) -> Vec<String> {
     let mut offences = Vec::new();
     for Dependency { line, name, inherited } in dependencies(manifest) {
         let place = format!("{package}/Cargo.toml:{line}");
-        // A package of the workspace goes by its directory, except for the tests.
-        let member = members.contains(&name.as_str()) || name == "e2e";
+        // A package of the workspace goes by its directory, except for those of tests.
+        let member = members.contains(&name.as_str()) || ["e2e", "fuzz"].contains(&name.as_str());
         if member && !allowed.contains(&name.as_str()) {
             offences.push(format!("{place}: {package} must not depend on {name}"));
         }

@@ -1,7 +1,7 @@
 //! Accepting connections, and giving each to the worker that has the fewest.
 
 mod arrive;
-mod detect;
+pub(crate) mod detect;
 mod drain;
 mod handover;
 mod inspect;

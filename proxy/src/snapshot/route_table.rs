@@ -40,7 +40,7 @@ pub(crate) struct Found<'a> {
 
 impl RouteTable {
     /// Resolves `declared`, taking over virtual hosts of `previous` that did not change.
-    pub(super) fn resolve(
+    pub(crate) fn resolve(
         declared: &Arc<config::RouteConfiguration>,
         previous: Option<&RouteTable>,
     ) -> RouteTable {
