@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use super::check::Check;
+use super::host_set::HostSet;
 use super::{http_route, names, values};
 use crate::finding::code;
-use crate::istio::{RouteDestination, TcpRoute, TlsRoute, VirtualService};
+use crate::istio::{RouteDestination, TcpRoute, TlsRoute};
 
 /// Checks the TLS rule at `path`.
-pub(crate) fn check_tls(check: &mut Check<'_>, path: &str, route: &TlsRoute, spec: &VirtualService) {
+pub(crate) fn check_tls(check: &mut Check<'_>, path: &str, route: &TlsRoute, hosts: &HostSet) {
     if route.matches.is_empty() {
         check.error(code::MISSING_FIELD, path, "a TLS rule needs a `match`", "add one with `sniHosts`");
     }
@@ -18,7 +19,7 @@ pub(crate) fn check_tls(check: &mut Check<'_>, path: &str, route: &TlsRoute, spe
             check.error(code::MISSING_FIELD, &path, "a TLS match needs `sniHosts`", "add the server names");
         }
         for (index, host) in wanted.sni_hosts.iter().enumerate() {
-            check_sni(check, &format!("{path}.sniHosts[{index}]"), host, &spec.hosts);
+            check_sni(check, &format!("{path}.sniHosts[{index}]"), host, hosts);
         }
         check_subnets(check, &format!("{path}.destinationSubnets"), &wanted.destination_subnets);
         values::optional_port(check, &format!("{path}.port"), wanted.port);
@@ -45,7 +46,7 @@ pub(crate) fn check_tcp(check: &mut Check<'_>, path: &str, route: &TcpRoute) {
 }
 
 /// A server name must be one of the hosts, or one that a wildcard among them stands for.
-fn check_sni(check: &mut Check<'_>, path: &str, sni: &str, hosts: &[String]) {
+fn check_sni(check: &mut Check<'_>, path: &str, sni: &str, hosts: &HostSet) {
     if names::is_ip(sni) {
         let what = "most clients send no server name for an IP address";
         return check.warning(code::INEFFECTIVE_VALUE, path, what, "write a host name");
@@ -54,7 +55,7 @@ fn check_sni(check: &mut Check<'_>, path: &str, sni: &str, hosts: &[String]) {
     if !sni.starts_with("outbound_.") {
         names::host(check, path, sni);
     }
-    if !hosts.iter().any(|host| names::is_subset(sni, host)) {
+    if hosts.covering(sni).is_none() {
         let what = format!("`{sni}` is none of the object's hosts");
         check.bad(path, what, "add it to `hosts`, or correct it");
     }

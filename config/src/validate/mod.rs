@@ -8,6 +8,7 @@
 mod check;
 mod destination_rule;
 mod gateway;
+mod host_set;
 mod http_extras;
 mod http_match;
 mod http_route;

@@ -77,11 +77,6 @@ pub(crate) fn is_subset(inner: &str, outer: &str) -> bool {
     }
 }
 
-/// Whether some name is one that both stand for.
-pub(crate) fn overlap(a: &str, b: &str) -> bool {
-    is_subset(a, b) || is_subset(b, a)
-}
-
 /// Labels: keys and values as Kubernetes allows them.
 pub(crate) fn labels(check: &mut Check<'_>, path: &str, labels: &BTreeMap<String, String>) {
     for (key, value) in labels {
@@ -205,6 +200,5 @@ mod tests {
         check("*.b", "*.a.b", false);
         check("b", "*.b", false);
         check("a.c", "*.b", false);
-        assert!(overlap("*.b", "x.b") && overlap("x.b", "*.b") && !overlap("*.b", "*.c"));
     }
 }

@@ -1,6 +1,7 @@
 //! VirtualService: what Istio's own validation refuses or warns of.
 
 use super::check::Check;
+use super::host_set::HostSet;
 use super::names::{self, JWT_CLAIM};
 use super::{http_route, layer4, reachability};
 use crate::finding::code;
@@ -32,8 +33,10 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &VirtualService) {
     if is_for_mesh(spec) {
         check_claims(check, spec);
     }
+    let mut hosts = HostSet::default();
+    spec.hosts.iter().for_each(|host| hosts.insert(host));
     for (index, route) in spec.tls.iter().enumerate() {
-        layer4::check_tls(check, &format!("spec.tls[{index}]"), route, spec);
+        layer4::check_tls(check, &format!("spec.tls[{index}]"), route, &hosts);
     }
     for (index, route) in spec.tcp.iter().enumerate() {
         layer4::check_tcp(check, &format!("spec.tcp[{index}]"), route);
@@ -54,6 +57,7 @@ fn check_delegate(check: &mut Check<'_>, spec: &VirtualService) {
 }
 
 fn check_hosts(check: &mut Check<'_>, spec: &VirtualService) {
+    let mut before = HostSet::default();
     for (index, host) in spec.hosts.iter().enumerate() {
         let path = format!("spec.hosts[{index}]");
         if host == "*" && is_for_mesh(spec) {
@@ -62,12 +66,11 @@ fn check_hosts(check: &mut Check<'_>, spec: &VirtualService) {
         } else if !names::is_ip(host) {
             names::host(check, &path, host);
         }
-        // Lists of hosts are short, so that comparing each with each is no cost.
-        let before = spec.hosts.iter().take(index).find(|before| names::overlap(before, host));
-        if let Some(before) = before {
+        if let Some(before) = before.overlapping(host) {
             let what = format!("`{host}` and `{before}` stand for the same names");
             check.bad(&path, what, "keep one of them");
         }
+        before.insert(host);
     }
 }
 

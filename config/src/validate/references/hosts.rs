@@ -1,12 +1,13 @@
 //! Hosts of services, and which rules hold for them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::objects::{Key, Object, Objects};
-use crate::validate::names::{is_subset, overlap};
+use crate::validate::host_set::HostSet;
+use crate::validate::names::is_subset;
 
 /// The domain of services, as Istio has it unless told otherwise.
 const SERVICE_DOMAIN: &str = "svc.cluster.local";
@@ -24,7 +25,7 @@ pub(super) struct Hosts<'o> {
     rules: BTreeMap<&'o str, Vec<(String, &'o Object<DestinationRule>)>>,
     root_namespace: &'o str,
     /// Hosts that ServiceEntry objects declare.
-    declared: HashSet<String>,
+    declared: HostSet,
 }
 
 impl<'o> Hosts<'o> {
@@ -45,8 +46,10 @@ impl<'o> Hosts<'o> {
             rules.entry(rule.namespace().as_ref()).or_default().push((host, rule.as_ref()));
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-        let declared = objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
-        let declared = declared.map(|host| host.to_lowercase()).collect();
+        let mut declared = HostSet::default();
+        for host in objects.service_entries.values().flat_map(|entry| &entry.spec.hosts) {
+            declared.insert(&host.to_lowercase());
+        }
         Hosts { services, slices, rules, root_namespace, declared }
     }
 
@@ -58,8 +61,7 @@ impl<'o> Hosts<'o> {
 
     /// Whether a ServiceEntry declares that host, or hosts that it stands for or among.
     pub(super) fn is_declared(&self, host: &str) -> bool {
-        let host = host.to_lowercase();
-        self.declared.contains(&host) || self.declared.iter().any(|declared| overlap(declared, &host))
+        self.declared.overlapping(&host.to_lowercase()).is_some()
     }
 
     /// Endpoint slices of a service.

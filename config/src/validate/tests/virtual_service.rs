@@ -334,3 +334,21 @@ fn layer_4_rules() {
         &["error missing-field spec.tls[0]"],
     );
 }
+
+/// Comparing each host with each took longer than a minute.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the time that the test takes")]
+fn many_hosts_are_not_compared_each_with_each() {
+    let count = 50_000;
+    let hosts: String = (0..count).map(|number| format!("  - h{number}.a\n")).collect();
+    let names: String = (0..count).map(|number| format!("      - h{number}.a\n")).collect();
+    let rule =
+        format!("  tls:\n  - route: [{{destination: {{host: a}}}}]\n    match:\n    - sniHosts:\n{names}");
+    let began = std::time::Instant::now();
+    check(
+        "VirtualService",
+        &format!("  hosts:\n{hosts}  - '*.a'\n{rule}"),
+        &[&format!("error bad-value spec.hosts[{count}]")],
+    );
+    assert!(began.elapsed() < std::time::Duration::from_secs(15), "{:?}", began.elapsed());
+}
