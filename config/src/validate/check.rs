@@ -1,17 +1,33 @@
 //! Findings of one object, collected while it is checked.
 
+use std::collections::BTreeMap;
+
 use crate::finding::{Finding, Severity, code};
 use crate::objects::Source;
-use crate::origin::ObjectRef;
+use crate::origin::{ObjectRef, Place};
 
 /// Checks one object; every finding gets the place of the field it is about.
 pub(crate) struct Check<'a> {
     object: &'a ObjectRef,
     source: &'a Source,
     findings: Vec<Finding>,
+    /// What was found past the bound, by severity.
+    untold: BTreeMap<Severity, Untold>,
+    /// How many findings are told, by severity.
+    told: BTreeMap<Severity, usize>,
     /// What the regular expressions of the object take, as far as they were compiled.
     pattern_bytes: usize,
 }
+
+/// Findings that are only counted.
+struct Untold {
+    count: usize,
+    /// Where the first of them is, and its path.
+    first: (Place, String),
+}
+
+/// Findings of one severity that one look at one object tells; those past it are counted.
+pub const OBJECT_FINDINGS_MAX: usize = 256;
 
 /// Bytes that the compiled regular expressions of one object may take together.
 pub const OBJECT_PATTERN_BYTES_MAX: usize = 64 << 20;
@@ -19,11 +35,26 @@ pub const OBJECT_PATTERN_BYTES_MAX: usize = 64 << 20;
 impl<'a> Check<'a> {
     /// Begins to check `object`, which is written at `source`.
     pub(crate) fn new(object: &'a ObjectRef, source: &'a Source) -> Self {
-        Check { object, source, findings: Vec::new(), pattern_bytes: 0 }
+        let (untold, told) = (BTreeMap::new(), BTreeMap::new());
+        Check { object, source, findings: Vec::new(), untold, told, pattern_bytes: 0 }
     }
 
-    /// What was found.
-    pub(crate) fn into_findings(self) -> Vec<Finding> {
+    /// What was found. What is only counted is as severe as what it counts: an error refuses the object told or not.
+    pub(crate) fn into_findings(mut self) -> Vec<Finding> {
+        self.findings.extend(self.untold.into_iter().map(
+            |(severity, Untold { count, first: (place, path) })| Finding {
+                place: Some(place),
+                severity,
+                code: code::LIMIT_EXCEEDED,
+                object: Some(self.object.clone()),
+                path,
+                what: format!(
+                    "and {count} more from here on, which are not told: the object is past the limit \
+                     object_findings_max, which is {OBJECT_FINDINGS_MAX}"
+                ),
+                remedy: "see to those that are told".to_owned(),
+            },
+        ));
         self.findings
     }
 
@@ -87,6 +118,13 @@ impl<'a> Check<'a> {
     }
 
     fn find(&mut self, severity: Severity, code: &'static str, path: &str, what: String, remedy: String) {
+        let told = self.told.entry(severity).or_default();
+        if *told >= OBJECT_FINDINGS_MAX {
+            let first = || (self.source.place_of(path), path.to_owned());
+            self.untold.entry(severity).or_insert_with(|| Untold { count: 0, first: first() }).count += 1;
+            return;
+        }
+        *told += 1;
         self.findings.push(Finding {
             place: Some(self.source.place_of(path)),
             severity,

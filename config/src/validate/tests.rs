@@ -8,6 +8,7 @@ mod virtual_service;
 
 use std::sync::Arc;
 
+use super::OBJECT_FINDINGS_MAX;
 use crate::finding::{Severity, code};
 use crate::yaml::{Limits, read_file};
 
@@ -33,6 +34,24 @@ fn findings(kind: &str, spec: &str) -> Vec<String> {
 
 fn check(kind: &str, spec: &str, expected: &[&str]) {
     assert_eq!(findings(kind, spec), expected, "{spec}");
+}
+
+#[test]
+fn past_a_bound_findings_are_counted_and_refuse_the_object_all_the_same() {
+    let bad = OBJECT_FINDINGS_MAX + 1;
+    let delays: String =
+        (0..bad).map(|_| "    - {route: [{destination: {host: a}}], mirrorPercent: 1}\n").collect();
+    let found = findings("VirtualService", &format!("  hosts: [a]\n  http:\n{delays}    - {{}}\n"));
+    let count = |start: &str| found.iter().filter(|finding| finding.starts_with(start)).count();
+    assert!(count("warning deprecated-field") <= OBJECT_FINDINGS_MAX);
+    assert_eq!(count("warning "), OBJECT_FINDINGS_MAX + 1);
+    assert_eq!(count("warning limit-exceeded"), 1);
+    // Warnings leave room for errors.
+    assert_eq!(count("error missing-field"), 1, "{found:?}");
+    let rules = "  - {}\n".repeat(bad);
+    let found = findings("VirtualService", &format!("  hosts: [a]\n  http:\n{rules}"));
+    let last = format!("error limit-exceeded spec.http[{OBJECT_FINDINGS_MAX}]");
+    assert_eq!(found.iter().filter(|finding| **finding == last).count(), 1, "{found:?}");
 }
 
 #[test]
