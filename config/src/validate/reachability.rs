@@ -7,19 +7,27 @@ use super::check::Check;
 use crate::finding::code;
 use crate::istio::{HttpMatchRequest, HttpRoute, StringMatch};
 
-/// Matches of one object that are compared with each other; those after are taken to be reachable.
+/// Matches of one object that those after them are compared with.
 const MATCHES_COMPARED_MAX: usize = 2_000;
+/// Comparisons of two matches of one object; matches that would take more are taken to be reachable. 2,000 matches that
+/// are all compared with each other take fewer.
+const COMPARISONS_MAX: usize = 2_000_000;
 
 /// Warns of matches and rules that have no effect.
 pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
     // What earlier rules take, and which rule it is. A rule that delegates takes only what its delegate does.
     let mut taken: Vec<(usize, HttpMatchRequest)> = Vec::new();
+    let mut room = COMPARISONS_MAX;
     for (index, route) in routes.iter().enumerate() {
         let everything = [HttpMatchRequest::default()];
         let matches = if route.matches.is_empty() { everything.as_slice() } else { &route.matches };
         let covering: Vec<_> = matches
             .iter()
-            .map(|wanted| taken.iter().find(|(_, earlier)| covers(earlier, wanted)).map(|(by, _)| *by))
+            .map(|wanted| {
+                let found = taken.iter().take(room).position(|(_, earlier)| covers(earlier, wanted));
+                room = room.saturating_sub(found.map_or(taken.len(), |at| at + 1));
+                found.and_then(|at| taken.get(at)).map(|(by, _)| *by)
+            })
             .collect();
         let path = format!("spec.http[{index}]");
         if let [Some(by), ..] = covering.as_slice()
