@@ -1,6 +1,6 @@
 //! Listeners of a gateway: what Gateway objects ask this workload to listen for, and the virtual services bound to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -238,7 +238,7 @@ impl Gateways<'_> {
             let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
             return vec![FilterChain { name: "".into(), chain_match, filter }];
         }
-        let mut chains: Vec<FilterChain> = Vec::new();
+        let (mut chains, mut taken) = (Vec::new(), HashSet::new());
         for (_, virtual_service) in served.virtual_services.iter() {
             if served.hosts_of(virtual_service).is_empty() {
                 continue;
@@ -253,11 +253,13 @@ impl Gateways<'_> {
                     let names = matched.sni_hosts.iter().map(String::as_str).filter(|name| *name != "*");
                     let chain_match =
                         FilterChainMatch { server_names: server_names(names), ..FilterChainMatch::default() };
-                    if chains.iter().any(|chain| chain.chain_match == chain_match) {
+                    if taken.contains(&chain_match) {
                         continue;
                     }
                     let from = From { object, path: format!("spec.tls[{index}]") };
-                    chains.extend(self.tcp.routed(&rule.route, &from, served.port, chain_match, findings));
+                    let routed = self.tcp.routed(&rule.route, &from, served.port, chain_match, findings);
+                    taken.extend(routed.iter().map(|chain| chain.chain_match.clone()));
+                    chains.extend(routed);
                 }
             }
         }

@@ -57,7 +57,7 @@ impl Tcp<'_> {
 
     fn tls_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
         let Place { service, port, ranges, is_wildcard, egress } = place;
-        let mut chains: Vec<FilterChain> = Vec::new();
+        let (mut chains, mut taken) = (Vec::new(), HashSet::new());
         for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tls.iter().enumerate() {
                 for matched in rule.matches.iter().filter(|matched| self.applies_tls(matched, port.number)) {
@@ -67,11 +67,13 @@ impl Tcp<'_> {
                         ..FilterChainMatch::default()
                     };
                     // The first of equal matches holds.
-                    if chains.iter().any(|chain| chain.chain_match == chain_match) {
+                    if taken.contains(&chain_match) {
                         continue;
                     }
                     let from = From { object: virtual_service.object, path: format!("spec.tls[{index}]") };
-                    chains.extend(self.routed(&rule.route, &from, port.number, chain_match, findings));
+                    let routed = self.routed(&rule.route, &from, port.number, chain_match, findings);
+                    taken.extend(routed.iter().map(|chain| chain.chain_match.clone()));
+                    chains.extend(routed);
                 }
             }
         }
@@ -90,7 +92,7 @@ impl Tcp<'_> {
 
     fn tcp_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
         let Place { service, port, ranges, egress, .. } = place;
-        let mut chains: Vec<FilterChain> = Vec::new();
+        let (mut chains, mut taken) = (Vec::new(), HashSet::new());
         for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tcp.iter().enumerate() {
                 let mut matching: Vec<CidrRange> = Vec::new();
@@ -105,11 +107,13 @@ impl Tcp<'_> {
                     continue;
                 }
                 let chain_match = FilterChainMatch { prefix_ranges: matching, ..FilterChainMatch::default() };
-                if chains.iter().any(|chain| chain.chain_match == chain_match) {
+                if taken.contains(&chain_match) {
                     continue;
                 }
                 let from = From { object: virtual_service.object, path: format!("spec.tcp[{index}]") };
-                chains.extend(self.routed(&rule.route, &from, port.number, chain_match, findings));
+                let routed = self.routed(&rule.route, &from, port.number, chain_match, findings);
+                taken.extend(routed.iter().map(|chain| chain.chain_match.clone()));
+                chains.extend(routed);
                 // Whatever follows is never reached.
                 if catches_all {
                     return chains;
@@ -117,7 +121,7 @@ impl Tcp<'_> {
             }
         }
         let chain_match = FilterChainMatch { prefix_ranges: ranges.to_vec(), ..FilterChainMatch::default() };
-        if !chains.iter().any(|chain| chain.chain_match == chain_match) {
+        if !taken.contains(&chain_match) {
             chains.push(self.unrouted(place, chain_match));
         }
         chains

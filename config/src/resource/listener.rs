@@ -106,7 +106,7 @@ pub struct FilterChain {
 ///
 /// Of several chains the best is found field by field, in the order of the fields here: among the chains that match the
 /// field most specifically, and among no others, the next field decides.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FilterChainMatch {
     /// Original destination port.
     pub destination_port: Option<u16>,
@@ -122,7 +122,7 @@ pub struct FilterChainMatch {
 }
 
 /// What carries the bytes of a client, as the TLS inspector finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransportProtocol {
     /// Not TLS, or not looked at.
     RawBuffer,
