@@ -440,3 +440,17 @@ fn the_sample_mesh() {
         assert!(found.contains(&finding), "{told} is not in {found:#?}");
     }
 }
+
+/// By its mode it is a plain file, and who reads it waits until the kernel has something to say.
+#[test]
+fn a_file_whose_end_never_comes_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/proc/kmsg", directory.path().join("endless.yaml")).unwrap();
+    let child = weft(&[directory.path().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
+    let (ends, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ends.send(child.wait_with_output().unwrap()).unwrap());
+    let output = ended.recv_timeout(std::time::Duration::from_secs(15)).expect("it waits");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("endless.yaml:1: error: it cannot be read: "), "{told}");
+}

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use super::settle::{Settled, Sight, settle};
 use super::watch::{Wanted, Watcher};
@@ -307,7 +309,13 @@ fn too_long() -> io::Error {
 /// What is in a file that looks like `seen`; `None` when it changed meanwhile.
 fn read(file: &Path, seen: Stamp) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
-    fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    // What looks like a file may wait for others all the same: /proc/kmsg, until the kernel has something to say.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(file)?;
+    opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other("it is not a plain file: what is in it has no end"),
+        _ => error,
+    })?;
     // Whoever writes to it now may have been in the middle of a character.
     if stamp(file)? != seen {
         return Ok(None);
