@@ -196,6 +196,34 @@ fn floods() -> Vec<Case> {
         Case {
             mib_max: 96,
             ..case(
+                "50,000 hosts of one object, one of them twice",
+                format!(
+                    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: bad, namespace: shop}}\nspec:\n  hosts:\n{}  \
+                     - h0\n  http:\n  - directResponse: {{status: 200}}\n",
+                    many(50_000, &|number| format!("  - h{number}\n"))
+                ),
+                &[
+                    ":50006: error: VirtualService shop/bad: spec.hosts[50000]: `h0` and `h0` stand for the same names",
+                ],
+            )
+        },
+        // A rule is 2 KiB when it is read, however short it was.
+        Case {
+            mib_max: 160,
+            ..case(
+                "50,000 rules of one object, each of them bad",
+                rule(&format!("{{}}\n{}", many(50_000, &|_| "  - {}\n".to_owned()))),
+                &[
+                    ":263: error: VirtualService shop/bad: spec.http[256]: and 49745 more",
+                    "object_findings_max, which is 256",
+                    "[limit-exceeded]",
+                    "remedy: ",
+                ],
+            )
+        },
+        Case {
+            mib_max: 96,
+            ..case(
                 "10,000 documents, one of them bad",
                 answers("bad", "last good")
                     + &many(10_000, &|number| {
