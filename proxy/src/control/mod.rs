@@ -94,6 +94,16 @@ pub(crate) struct Control {
     burst: Option<Burst>,
     /// When to look again though nothing is heard.
     again: Instant,
+    took: Took,
+}
+
+/// How long the steps of the change took that is being acted on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Took {
+    /// From the text of files to the objects that hold.
+    read: Duration,
+    /// From those to declared resources.
+    compile: Duration,
 }
 
 impl Control {
@@ -120,6 +130,7 @@ impl Control {
             identity: String::new(),
             burst: None,
             again: time::now(),
+            took: Took::default(),
             settings,
         }
     }
@@ -154,9 +165,11 @@ impl Control {
         let about_files = AboutFiles::of(&mut found);
         let changed = !found.changes.is_empty() || self.about_files != about_files;
         self.about_files = about_files;
+        let read_at = time::now();
         for change in found.changes {
             take(&mut self.store, change);
         }
+        self.took = Took { read: since(read_at), compile: Duration::ZERO };
         if changed || !self.status.is_published() {
             self.publish();
         }
@@ -186,6 +199,7 @@ impl Control {
     fn publish(&mut self) {
         let mut findings = self.store.findings();
         findings.extend(self.about_files.findings());
+        let began = time::now();
         let first = !self.status.is_published();
         if first && let Some(why) = self.hides_what_decides() {
             self.status.not_published(&why, findings);
@@ -226,6 +240,7 @@ impl Control {
         }
         let changed = self.resources.apply(update);
         self.objects = Arc::new(objects);
+        self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.
         let refused = self.store.refusals().len() + self.about_files.unreadable.len();
         self.findings = (findings, refused);
@@ -237,14 +252,19 @@ impl Control {
 
     /// Makes a generation of what is declared now.
     fn publish_resources(&mut self, changed: &Changed, proxy: Proxy, listeners: Vec<Arc<str>>) {
+        let began = time::now();
         let next = self.builder.build(&self.resources, &self.publisher.current());
+        let Took { read, compile } = std::mem::take(&mut self.took);
         tracing::info!(
             generation = next.generation,
             listeners = changed.listeners.len(),
             routes = changed.routes.len(),
             clusters = changed.clusters.len(),
             endpoints = changed.endpoints.len(),
-            "configuration published; the numbers are what changed"
+            read_ms = milliseconds(read),
+            compile_ms = milliseconds(compile),
+            build_ms = milliseconds(since(began)),
+            "configuration published; the numbers are what changed, and how long it took"
         );
         let generation = next.generation;
         self.publisher.publish(next);
@@ -307,6 +327,15 @@ impl Control {
             Some(object) => format!("the {} at {} is refused; see /findings", object.kind, refusal.place),
         })
     }
+}
+
+fn since(then: Instant) -> Duration {
+    time::now().saturating_duration_since(then)
+}
+
+/// For the log: whole microseconds.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
 }
 
 /// Takes in what changed.
