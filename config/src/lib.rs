@@ -15,6 +15,7 @@ pub mod compile;
 pub mod finding;
 pub mod istio;
 pub mod kubernetes;
+pub mod labels;
 pub mod limits;
 pub mod mesh;
 pub mod objects;

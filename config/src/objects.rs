@@ -9,6 +9,7 @@ use crate::istio::{
     ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
 };
 use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, Service};
+use crate::labels::Labels;
 use crate::mesh::MeshConfig;
 use crate::origin::{ObjectRef, Origin, Place};
 use crate::yaml::FieldLines;
@@ -28,13 +29,13 @@ pub struct Metadata {
     /// Kind, namespace and name.
     pub object: ObjectRef,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Prefix of a name made by the API server; tells Istio that the pod belongs to a controller.
-    pub generate_name: Option<String>,
+    pub generate_name: Option<Box<str>>,
     /// The controller that owns it, as kind and name.
-    pub controller: Option<(String, String)>,
+    pub controller: Option<Box<(String, String)>>,
     /// `creationTimestamp` as written (RFC 3339, so text order is time order); objects without one come last.
-    pub creation_timestamp: Option<String>,
+    pub creation_timestamp: Option<Box<str>>,
     /// Where it is written.
     pub source: Source,
 }
@@ -90,39 +91,42 @@ impl Source {
 /// Namespace and name.
 pub type Key = (Arc<str>, Arc<str>);
 
-/// All objects that hold, by namespace and name.
+/// All objects of a kind. Whoever takes a copy shares it with the others until one of them changes it.
+pub type Kept<T> = Arc<BTreeMap<Key, Arc<Object<T>>>>;
+
+/// All objects that hold, by namespace and name. A copy costs little.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
     /// Namespaces (their namespace is empty).
-    pub namespaces: BTreeMap<Key, Arc<Object<LabelsOnly>>>,
+    pub namespaces: Kept<LabelsOnly>,
     /// Nodes (their namespace is empty).
-    pub nodes: BTreeMap<Key, Arc<Object<LabelsOnly>>>,
+    pub nodes: Kept<LabelsOnly>,
     /// Services.
-    pub services: BTreeMap<Key, Arc<Object<Service>>>,
+    pub services: Kept<Service>,
     /// Endpoint slices.
-    pub endpoint_slices: BTreeMap<Key, Arc<Object<EndpointSlice>>>,
+    pub endpoint_slices: Kept<EndpointSlice>,
     /// Pods.
-    pub pods: BTreeMap<Key, Arc<Object<Pod>>>,
+    pub pods: Kept<Pod>,
     /// Virtual services.
-    pub virtual_services: BTreeMap<Key, Arc<Object<VirtualService>>>,
+    pub virtual_services: Kept<VirtualService>,
     /// Destination rules.
-    pub destination_rules: BTreeMap<Key, Arc<Object<DestinationRule>>>,
+    pub destination_rules: Kept<DestinationRule>,
     /// Settings of proxies.
-    pub proxy_configs: BTreeMap<Key, Arc<Object<ProxyConfig>>>,
+    pub proxy_configs: Kept<ProxyConfig>,
     /// Gateways.
-    pub gateways: BTreeMap<Key, Arc<Object<Gateway>>>,
+    pub gateways: Kept<Gateway>,
     /// Service entries.
-    pub service_entries: BTreeMap<Key, Arc<Object<ServiceEntry>>>,
+    pub service_entries: Kept<ServiceEntry>,
     /// Workload entries.
-    pub workload_entries: BTreeMap<Key, Arc<Object<WorkloadEntry>>>,
+    pub workload_entries: Kept<WorkloadEntry>,
     /// Sidecars.
-    pub sidecars: BTreeMap<Key, Arc<Object<Sidecar>>>,
+    pub sidecars: Kept<Sidecar>,
     /// Peer authentications.
-    pub peer_authentications: BTreeMap<Key, Arc<Object<PeerAuthentication>>>,
+    pub peer_authentications: Kept<PeerAuthentication>,
     /// Request authentications.
-    pub request_authentications: BTreeMap<Key, Arc<Object<RequestAuthentication>>>,
+    pub request_authentications: Kept<RequestAuthentication>,
     /// Authorization policies.
-    pub authorization_policies: BTreeMap<Key, Arc<Object<AuthorizationPolicy>>>,
+    pub authorization_policies: Kept<AuthorizationPolicy>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
     /// Where that begins; `None` when nobody wrote it.
@@ -208,23 +212,39 @@ impl Objects {
         let identity = &object.metadata().object;
         let key = (identity.namespace.clone(), identity.name.clone());
         match object {
-            AnyObject::Namespace(object) => drop(self.namespaces.insert(key, object)),
-            AnyObject::Node(object) => drop(self.nodes.insert(key, object)),
-            AnyObject::Service(object) => drop(self.services.insert(key, object)),
-            AnyObject::EndpointSlice(object) => drop(self.endpoint_slices.insert(key, object)),
-            AnyObject::Pod(object) => drop(self.pods.insert(key, object)),
-            AnyObject::VirtualService(object) => drop(self.virtual_services.insert(key, object)),
-            AnyObject::DestinationRule(object) => drop(self.destination_rules.insert(key, object)),
-            AnyObject::ProxyConfig(object) => drop(self.proxy_configs.insert(key, object)),
-            AnyObject::Gateway(object) => drop(self.gateways.insert(key, object)),
-            AnyObject::ServiceEntry(object) => drop(self.service_entries.insert(key, object)),
-            AnyObject::WorkloadEntry(object) => drop(self.workload_entries.insert(key, object)),
-            AnyObject::Sidecar(object) => drop(self.sidecars.insert(key, object)),
-            AnyObject::PeerAuthentication(object) => drop(self.peer_authentications.insert(key, object)),
-            AnyObject::RequestAuthentication(object) => {
-                drop(self.request_authentications.insert(key, object));
+            AnyObject::Namespace(object) => drop(Arc::make_mut(&mut self.namespaces).insert(key, object)),
+            AnyObject::Node(object) => drop(Arc::make_mut(&mut self.nodes).insert(key, object)),
+            AnyObject::Service(object) => drop(Arc::make_mut(&mut self.services).insert(key, object)),
+            AnyObject::EndpointSlice(object) => {
+                drop(Arc::make_mut(&mut self.endpoint_slices).insert(key, object))
             }
-            AnyObject::AuthorizationPolicy(object) => drop(self.authorization_policies.insert(key, object)),
+            AnyObject::Pod(object) => drop(Arc::make_mut(&mut self.pods).insert(key, object)),
+            AnyObject::VirtualService(object) => {
+                drop(Arc::make_mut(&mut self.virtual_services).insert(key, object))
+            }
+            AnyObject::DestinationRule(object) => {
+                drop(Arc::make_mut(&mut self.destination_rules).insert(key, object))
+            }
+            AnyObject::ProxyConfig(object) => {
+                drop(Arc::make_mut(&mut self.proxy_configs).insert(key, object))
+            }
+            AnyObject::Gateway(object) => drop(Arc::make_mut(&mut self.gateways).insert(key, object)),
+            AnyObject::ServiceEntry(object) => {
+                drop(Arc::make_mut(&mut self.service_entries).insert(key, object))
+            }
+            AnyObject::WorkloadEntry(object) => {
+                drop(Arc::make_mut(&mut self.workload_entries).insert(key, object))
+            }
+            AnyObject::Sidecar(object) => drop(Arc::make_mut(&mut self.sidecars).insert(key, object)),
+            AnyObject::PeerAuthentication(object) => {
+                drop(Arc::make_mut(&mut self.peer_authentications).insert(key, object))
+            }
+            AnyObject::RequestAuthentication(object) => {
+                drop(Arc::make_mut(&mut self.request_authentications).insert(key, object));
+            }
+            AnyObject::AuthorizationPolicy(object) => {
+                drop(Arc::make_mut(&mut self.authorization_policies).insert(key, object))
+            }
         }
     }
 
@@ -233,21 +253,27 @@ impl Objects {
         let identity = &object.metadata().object;
         let key = (identity.namespace.clone(), identity.name.clone());
         match object {
-            AnyObject::Namespace(_) => drop(self.namespaces.remove(&key)),
-            AnyObject::Node(_) => drop(self.nodes.remove(&key)),
-            AnyObject::Service(_) => drop(self.services.remove(&key)),
-            AnyObject::EndpointSlice(_) => drop(self.endpoint_slices.remove(&key)),
-            AnyObject::Pod(_) => drop(self.pods.remove(&key)),
-            AnyObject::VirtualService(_) => drop(self.virtual_services.remove(&key)),
-            AnyObject::DestinationRule(_) => drop(self.destination_rules.remove(&key)),
-            AnyObject::ProxyConfig(_) => drop(self.proxy_configs.remove(&key)),
-            AnyObject::Gateway(_) => drop(self.gateways.remove(&key)),
-            AnyObject::ServiceEntry(_) => drop(self.service_entries.remove(&key)),
-            AnyObject::WorkloadEntry(_) => drop(self.workload_entries.remove(&key)),
-            AnyObject::Sidecar(_) => drop(self.sidecars.remove(&key)),
-            AnyObject::PeerAuthentication(_) => drop(self.peer_authentications.remove(&key)),
-            AnyObject::RequestAuthentication(_) => drop(self.request_authentications.remove(&key)),
-            AnyObject::AuthorizationPolicy(_) => drop(self.authorization_policies.remove(&key)),
+            AnyObject::Namespace(_) => drop(Arc::make_mut(&mut self.namespaces).remove(&key)),
+            AnyObject::Node(_) => drop(Arc::make_mut(&mut self.nodes).remove(&key)),
+            AnyObject::Service(_) => drop(Arc::make_mut(&mut self.services).remove(&key)),
+            AnyObject::EndpointSlice(_) => drop(Arc::make_mut(&mut self.endpoint_slices).remove(&key)),
+            AnyObject::Pod(_) => drop(Arc::make_mut(&mut self.pods).remove(&key)),
+            AnyObject::VirtualService(_) => drop(Arc::make_mut(&mut self.virtual_services).remove(&key)),
+            AnyObject::DestinationRule(_) => drop(Arc::make_mut(&mut self.destination_rules).remove(&key)),
+            AnyObject::ProxyConfig(_) => drop(Arc::make_mut(&mut self.proxy_configs).remove(&key)),
+            AnyObject::Gateway(_) => drop(Arc::make_mut(&mut self.gateways).remove(&key)),
+            AnyObject::ServiceEntry(_) => drop(Arc::make_mut(&mut self.service_entries).remove(&key)),
+            AnyObject::WorkloadEntry(_) => drop(Arc::make_mut(&mut self.workload_entries).remove(&key)),
+            AnyObject::Sidecar(_) => drop(Arc::make_mut(&mut self.sidecars).remove(&key)),
+            AnyObject::PeerAuthentication(_) => {
+                drop(Arc::make_mut(&mut self.peer_authentications).remove(&key))
+            }
+            AnyObject::RequestAuthentication(_) => {
+                drop(Arc::make_mut(&mut self.request_authentications).remove(&key))
+            }
+            AnyObject::AuthorizationPolicy(_) => {
+                drop(Arc::make_mut(&mut self.authorization_policies).remove(&key))
+            }
         }
     }
 }

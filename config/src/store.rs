@@ -146,7 +146,10 @@ impl Store {
             let object = read.object.clone();
             let known = before.get(&object).map(Vec::as_slice).unwrap_or_default();
             let claim = self.claim(&name, number, read, known);
-            self.records.entry(object.clone()).or_default().claims.push(claim);
+            let claims = &mut self.records.entry(object.clone()).or_default().claims;
+            // Nearly every object is written once; room for more is most of what a store would hold.
+            claims.reserve_exact(1);
+            claims.push(claim);
             written.insert(object);
         }
         before.retain(|object, _| !written.contains(object));

@@ -83,7 +83,8 @@ impl<'a> Entries<'a> {
         }
         let selector = object.spec.workload_selector.as_ref().map(|selector| &selector.labels);
         if let Some(selector) = selector.filter(|labels| !labels.is_empty()) {
-            members.extend(self.selected(key.0, selector, port.name, number, by_dns));
+            let carries = |written: &Written<'_>| written.instance.labels().carries(selector);
+            members.extend(self.selected(key.0, carries, port.name, number, by_dns));
             let pods =
                 instances.of_namespace(key.0).into_iter().filter(|(_, pod)| pod.labels().carries(selector));
             let address = |name: &str| {
@@ -119,7 +120,8 @@ impl<'a> Entries<'a> {
             return Vec::new();
         }
         let number = port.target.unwrap_or(port.number);
-        let mut members = self.selected(object.namespace(), selector, port.name, number, false);
+        let selected = |written: &Written<'_>| written.instance.labels().is_selected_by(selector);
+        let mut members = self.selected(object.namespace(), selected, port.name, number, false);
         members.retain(|member| is_reachable(member.address.ip(), &scope.proxy.ips));
         members
     }
@@ -127,13 +129,13 @@ impl<'a> Entries<'a> {
     fn selected(
         &self,
         namespace: &str,
-        selector: &BTreeMap<String, String>,
+        is_selected: impl Fn(&Written<'_>) -> bool,
         port: &str,
         number: u16,
         by_dns: bool,
     ) -> Vec<Member<'_>> {
         let workloads = self.workloads.get(namespace).into_iter().flatten();
-        let selected = workloads.filter(|written| written.instance.labels().carries(selector));
+        let selected = workloads.filter(|written| is_selected(written));
         selected.filter_map(|written| written.member(port, number, by_dns)).collect()
     }
 }

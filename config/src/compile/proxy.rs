@@ -82,7 +82,7 @@ impl Proxy {
         let mut proxy = Proxy {
             name: pod.name().clone(),
             namespace: pod.namespace().clone(),
-            labels: pod.metadata.labels.clone(),
+            labels: pod.metadata.labels.to_map(),
             service_account: pod.spec.spec.service_account_name.as_deref().unwrap_or("default").into(),
             ips: addresses,
             metadata: told.chain(metadata.clone()).collect(),

@@ -154,7 +154,7 @@ fn selects(service: &Service<'_>, scope: &Scope<'_>) -> bool {
     match service.source {
         Source::Kubernetes(object) => {
             let selector = &object.spec.spec.selector;
-            !selector.is_empty() && WorkloadLabels::of_proxy(scope).carries(selector)
+            !selector.is_empty() && WorkloadLabels::of_proxy(scope).is_selected_by(selector)
         }
         Source::Entry(_) => false,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Scope;
 use crate::istio::WorkloadEntry;
 use crate::kubernetes::{LabelsOnly, Pod};
+use crate::labels::{LabelSet, Labels};
 use crate::objects::{Metadata, Object};
 use crate::resource::{EndpointMetadata, Locality, Workload};
 
@@ -25,7 +26,7 @@ const SUB_ZONE_LABELS: [&str; 1] = ["topology.istio.io/subzone"];
 
 /// Labels together with those that Istio adds to every workload from where it runs.
 pub(super) struct WorkloadLabels<'a> {
-    labels: &'a BTreeMap<String, String>,
+    labels: &'a dyn LabelSet,
     locality: &'a Locality,
     cluster_id: &'a str,
     node: &'a str,
@@ -53,18 +54,23 @@ impl<'a> WorkloadLabels<'a> {
             "kubernetes.io/hostname" => self.node,
             _ => "",
         };
-        if added.is_empty() { self.labels.get(label).map(String::as_str) } else { Some(added) }
+        if added.is_empty() { self.labels.value(label) } else { Some(added) }
     }
 
     /// Whether it carries all of `wanted`.
     pub(super) fn carries(&self, wanted: &BTreeMap<String, String>) -> bool {
         wanted.iter().all(|(label, value)| self.get(label) == Some(value))
     }
+
+    /// Whether it carries all that a selector of Kubernetes' asks for.
+    pub(super) fn is_selected_by(&self, selector: &Labels) -> bool {
+        selector.iter().all(|(label, value)| self.get(label) == Some(value))
+    }
 }
 
 /// A pod, or another endpoint that is written, as the registry sees it.
 pub(super) struct Instance<'a> {
-    labels: &'a BTreeMap<String, String>,
+    labels: &'a dyn LabelSet,
     node: &'a str,
     cluster_id: &'a str,
     pub(super) locality: Locality,
@@ -81,7 +87,7 @@ pub(super) struct Instance<'a> {
 impl<'a> Instance<'a> {
     fn new(pod: &'a Object<Pod>, locality: Locality, cluster_id: &'a str) -> Instance<'a> {
         let labels = &pod.metadata.labels;
-        let mode = labels.get(TLS_MODE).map_or("", String::as_str);
+        let mode = labels.get(TLS_MODE).unwrap_or_default();
         let (labelled, plain) = metadata_of(workload(&pod.metadata, cluster_id), mode);
         let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
         let told = |name: &'a Option<String>| name.as_deref().filter(|name| !name.is_empty());
@@ -193,8 +199,8 @@ pub(super) fn pod_locality(pod: &Object<Pod>, nodes: &HashMap<&str, Locality>) -
 }
 
 /// Where a workload says by its label that it runs.
-pub(super) fn label_locality(labels: &BTreeMap<String, String>) -> Option<Locality> {
-    let label = labels.get(LOCALITY).filter(|label| !label.is_empty())?;
+pub(super) fn label_locality(labels: &dyn LabelSet) -> Option<Locality> {
+    let label = labels.value(LOCALITY).filter(|label| !label.is_empty())?;
     // A label cannot hold slashes, so dots stand for them.
     Some(locality_of(label, if label.contains('/') { '/' } else { '.' }))
 }
@@ -213,8 +219,8 @@ pub(super) fn node_locality(node: &Object<LabelsOnly>) -> Locality {
 }
 
 /// The first of these labels that is there.
-pub(super) fn first_label<'l>(labels: &'l BTreeMap<String, String>, keys: &[&str]) -> Option<&'l str> {
-    keys.iter().find_map(|key| labels.get(*key)).map(String::as_str)
+pub(super) fn first_label<'l>(labels: &'l dyn LabelSet, keys: &[&str]) -> Option<&'l str> {
+    keys.iter().find_map(|key| labels.value(key))
 }
 
 /// What istiod writes as `istio.workload` of a pod.
@@ -225,7 +231,7 @@ pub(super) fn workload(pod: &Metadata, cluster_id: &str) -> Workload {
 /// A workload by its name and labels.
 pub(super) fn workload_of(
     name: &str,
-    labels: &BTreeMap<String, String>,
+    labels: &dyn LabelSet,
     namespace: Arc<str>,
     cluster_id: &str,
 ) -> Workload {
@@ -248,10 +254,10 @@ fn workload_name(pod: &Metadata) -> &str {
         return name;
     }
     let generated = pod.generate_name.as_deref().is_some_and(|prefix| !prefix.is_empty());
-    let Some((kind, controller)) = pod.controller.as_ref().filter(|_| generated) else {
+    let Some((kind, controller)) = pod.controller.as_deref().filter(|_| generated) else {
         return &pod.object.name;
     };
-    let label = |key: &str| pod.labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
+    let label = |key: &str| pod.labels.get(key).filter(|value| !value.is_empty());
     let hash = |key: &str| label(key).filter(|hash| controller.ends_with(hash));
     let name: &str = match kind.as_str() {
         "ReplicaSet" => match hash("pod-template-hash").or_else(|| hash("rollouts-pod-template-hash")) {
@@ -287,9 +293,11 @@ mod tests {
     ) -> Metadata {
         Metadata {
             object: ObjectRef { kind: "Pod".into(), namespace: "shop".into(), name: "pod-1".into() },
-            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            generate_name: generate_name.map(str::to_owned),
-            controller: controller.map(|(kind, name)| (kind.to_owned(), name.to_owned())),
+            labels: Labels::from(
+                &labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ),
+            generate_name: generate_name.map(Box::from),
+            controller: controller.map(|(kind, name)| Box::new((kind.to_owned(), name.to_owned()))),
             creation_timestamp: None,
             source: Source { file: "pods.yaml".into(), line: 1, fields: None },
         }

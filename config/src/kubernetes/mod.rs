@@ -1,9 +1,10 @@
 //! Kubernetes objects, only the fields that weft reads; all others are ignored, as every client of Kubernetes does.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
+
+use crate::labels::Labels;
 
 /// `v1` Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -59,7 +60,7 @@ pub struct ServiceSpec {
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// Labels of its pods.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
     /// Whether endpoints that are not ready are used too.
     pub publish_not_ready_addresses: bool,
 }
@@ -110,10 +111,6 @@ pub struct SliceEndpoint {
     pub addresses: Vec<String>,
     /// How it is.
     pub conditions: EndpointConditions,
-    /// Node it runs on.
-    pub node_name: Option<String>,
-    /// Zone it runs in.
-    pub zone: Option<String>,
     /// The pod behind it.
     pub target_ref: Option<TargetRef>,
 }

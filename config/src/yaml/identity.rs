@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::tree::Node;
 use super::typed::{self, Unknown};
 use crate::finding::code;
+use crate::labels::Labels;
 use crate::objects::{Metadata, Source};
 use crate::origin::ObjectRef;
 
@@ -113,7 +114,7 @@ pub(crate) fn object_ref(
     Ok(ObjectRef {
         kind: names.get(written),
         namespace: names.get(if kind.is_namespaced() { namespace } else { "" }),
-        name: name.into(),
+        name: names.get(name),
     })
 }
 
@@ -121,8 +122,8 @@ pub(crate) fn object_ref(
 #[serde(rename_all = "camelCase", default)]
 struct ObjectMeta {
     labels: BTreeMap<String, String>,
-    generate_name: Option<String>,
-    creation_timestamp: Option<String>,
+    generate_name: Option<Box<str>>,
+    creation_timestamp: Option<Box<str>>,
     owner_references: Vec<OwnerReference>,
 }
 
@@ -140,6 +141,7 @@ pub(crate) fn metadata(
     kind: Kind,
     object: ObjectRef,
     source: Source,
+    names: &mut Names,
     problems: &mut Vec<Problem>,
 ) -> Option<Metadata> {
     let path = Path::Root;
@@ -154,9 +156,9 @@ pub(crate) fn metadata(
     let controller = read.owner_references.into_iter().find(|owner| owner.controller);
     Some(Metadata {
         object,
-        labels: read.labels,
+        labels: Labels::new(&read.labels, |text| names.get(text)),
         generate_name: read.generate_name,
-        controller: controller.map(|owner| (owner.kind, owner.name)),
+        controller: controller.map(|owner| Box::new((owner.kind, owner.name))),
         creation_timestamp: read.creation_timestamp,
         source,
     })

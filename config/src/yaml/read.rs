@@ -202,7 +202,7 @@ impl FileReader {
     }
 
     fn typed(
-        &self,
+        &mut self,
         kind: Kind,
         root: &Node<'_>,
         object: ObjectRef,
@@ -214,7 +214,7 @@ impl FileReader {
             const ROOT_FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
             typed::unknown_fields(root, &Path::Root, &ROOT_FIELDS, problems);
         }
-        let metadata = identity::metadata(root, kind, object, source, problems);
+        let metadata = identity::metadata(root, kind, object, source, &mut self.names, problems);
         fn with<T: DeserializeOwned>(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
             typed::read(node, &Path::Root, Unknown::Ignored, problems)
         }

@@ -277,10 +277,10 @@ fn metadata_is_read() {
                 labels: {app: a}\n  ownerReferences:\n  - {kind: X, name: x}\n  - {kind: ReplicaSet, name: rs, controller: true}\n";
     let read = read(text);
     let metadata = read.objects[0].value.as_ref().unwrap().metadata();
-    assert_eq!(metadata.labels["app"], "a");
+    assert_eq!(metadata.labels.get("app"), Some("a"));
     assert_eq!(metadata.generate_name.as_deref(), Some("p-"));
     assert_eq!(metadata.creation_timestamp.as_deref(), Some("2026-01-02T03:04:05Z"));
-    assert_eq!(metadata.controller, Some(("ReplicaSet".to_owned(), "rs".to_owned())));
+    assert_eq!(metadata.controller, Some(Box::new(("ReplicaSet".to_owned(), "rs".to_owned()))));
 }
 
 #[test]

@@ -204,6 +204,11 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
         let item = Reader { node, path, context: self.list.context };
         item.at(seed.deserialize(item)).map(Some)
     }
+
+    /// Exact, so that a list takes no more room than it needs: most hold one or two.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
 }
 
 struct Fields<'n, 'a> {

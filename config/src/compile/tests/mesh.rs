@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::compile::{Compiled, ExplicitListener, ListenTarget, Mode, Proxy, Request, compile_as};
 use crate::mesh::MeshConfig;
-use crate::objects::{Key, Metadata, Object, Objects, Source};
+use crate::objects::{Kept, Metadata, Object, Objects, Source};
 use crate::origin::ObjectRef;
 use crate::resource::{Cluster, ClusterLoadAssignment, Resources, RouteConfiguration, VirtualHost};
 
@@ -26,8 +26,8 @@ struct Meta {
     namespace: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    generate_name: Option<String>,
-    creation_timestamp: Option<String>,
+    generate_name: Option<Box<str>>,
+    creation_timestamp: Option<Box<str>>,
     #[serde(default)]
     owner_references: Vec<Owner>,
 }
@@ -93,17 +93,17 @@ fn metadata(document: Document, file: &str, line: u32) -> Metadata {
     let controller = meta.owner_references.into_iter().find(|owner| owner.controller);
     Metadata {
         object: ObjectRef { kind: kind.into(), namespace: meta.namespace.into(), name: meta.name.into() },
-        labels: meta.labels,
+        labels: (&meta.labels).into(),
         generate_name: meta.generate_name,
-        controller: controller.map(|owner| (owner.kind, owner.name)),
+        controller: controller.map(|owner| Box::new((owner.kind, owner.name))),
         creation_timestamp: meta.creation_timestamp,
         source: Source { file: file.into(), line, fields: None },
     }
 }
 
-fn add<T>(objects: &mut BTreeMap<Key, Arc<Object<T>>>, metadata: Metadata, spec: T) {
+fn add<T: Clone>(objects: &mut Kept<T>, metadata: Metadata, spec: T) {
     let key = (metadata.object.namespace.clone(), metadata.object.name.clone());
-    objects.insert(key, Arc::new(Object { metadata, spec }));
+    Arc::make_mut(objects).insert(key, Arc::new(Object { metadata, spec }));
 }
 
 /// A mesh, and the proxy that looks at it.

@@ -130,7 +130,7 @@ pub(super) fn is_exported(export_to: &[String], default: &[String], namespace: &
 
 /// The service that a slice belongs to.
 pub(super) fn service_of(slice: &Object<EndpointSlice>) -> Option<&str> {
-    slice.metadata.labels.get(SERVICE_NAME_LABEL).map(String::as_str)
+    slice.metadata.labels.get(SERVICE_NAME_LABEL)
 }
 
 /// The key of an object of the same namespace as `object`.

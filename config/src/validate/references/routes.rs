@@ -167,7 +167,7 @@ pub(super) fn check_collisions(objects: &Objects) -> Vec<Finding> {
 }
 
 /// istiod's order: by time of creation, objects without one last, then by name and namespace.
-fn age(object: &Object<VirtualService>) -> (bool, Option<String>, String) {
+fn age(object: &Object<VirtualService>) -> (bool, Option<Box<str>>, String) {
     let created = object.metadata.creation_timestamp.clone();
     (created.is_none(), created, format!("{}.{}", object.name(), object.namespace()))
 }

@@ -1,12 +1,11 @@
 //! What DestinationRules and EndpointSlices refer to.
 
-use std::collections::BTreeMap;
-
 use super::hosts::{Hosts, full_name, key, service_of};
 use super::routes::dangling_host;
 use crate::finding::{Finding, code};
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
+use crate::labels::Labels;
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 
@@ -24,8 +23,9 @@ pub(super) fn check(objects: &Objects, hosts: &Hosts<'_>, object: &Object<Destin
     };
     let pods: Vec<_> = pods_of(objects, hosts, service).collect();
     for (index, subset) in object.spec.subsets.iter().enumerate() {
-        let carries = |labels: &&BTreeMap<String, String>| {
-            subset.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        let carries = |labels: &Option<&Labels>| {
+            let value_of = |key: &str| labels.and_then(|labels| labels.get(key));
+            subset.labels.iter().all(|(key, value)| value_of(key) == Some(value))
         };
         // Of a service without endpoints nothing can be said.
         if !pods.is_empty() && !pods.iter().any(carries) {
@@ -45,14 +45,13 @@ fn pods_of<'o>(
     objects: &'o Objects,
     hosts: &Hosts<'o>,
     service: &Object<Service>,
-) -> impl Iterator<Item = &'o BTreeMap<String, String>> {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
+) -> impl Iterator<Item = Option<&'o Labels>> {
     let slices = hosts.slices(service).to_vec();
     slices.into_iter().flat_map(move |slice| {
         slice.spec.endpoints.iter().map(move |endpoint| {
             let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
             let name = pod.and_then(|pod| pod.name.as_deref()).unwrap_or_default();
-            objects.pods.get(&key(slice, name)).map_or(&NONE, |pod| &pod.metadata.labels)
+            objects.pods.get(&key(slice, name)).map(|pod| &pod.metadata.labels)
         })
     })
 }
