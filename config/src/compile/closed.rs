@@ -15,7 +15,7 @@ use crate::resource::{TransportSocket, UpstreamTls, UpstreamTlsMode};
 /// The transport of a service that is closed; `None` when it is not.
 pub(super) fn transport(scope: &Scope<'_>, service: &Service<'_>) -> Option<Transport> {
     let guard = scope.objects.refused_guards.iter().find(|guard| guards(guard, scope, service))?;
-    let origin = Some(guard.origin.clone());
+    let origin = Some(Box::new(guard.origin.clone()));
     let tls = UpstreamTls { mode: UpstreamTlsMode::Simple, sni: "".into(), origin };
     Some(Transport { matches: Vec::new(), socket: TransportSocket::Tls(tls) })
 }

@@ -47,6 +47,7 @@ impl Transport {
         };
         let told_sni = tls.sni.as_deref().filter(|sni| !sni.is_empty()).map(Arc::from);
         let sni = told_sni.or(default_sni).unwrap_or_default();
+        let origin = origin.map(Box::new);
         Transport { matches: Vec::new(), socket: TransportSocket::Tls(UpstreamTls { mode, sni, origin }) }
     }
 

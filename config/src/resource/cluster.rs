@@ -215,8 +215,8 @@ pub struct UpstreamTls {
     pub mode: UpstreamTlsMode,
     /// Server name to ask for; empty for none.
     pub sni: Arc<str>,
-    /// The object that asks for it; `None` for auto-mTLS.
-    pub origin: Option<Origin>,
+    /// The object that asks for it; `None` for auto-mTLS, which is nearly all of a mesh, hence the box.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// Istio's `ClientTLSSettings.TLSmode`, without DISABLE.

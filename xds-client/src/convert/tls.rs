@@ -72,7 +72,7 @@ pub(super) fn upstream(
         Some(name) if name == OWN_CERTIFICATE => UpstreamTlsMode::IstioMutual,
         Some(_) => UpstreamTlsMode::Mutual,
     };
-    Ok(UpstreamTls { mode, sni: sni.into(), origin: origin.cloned() })
+    Ok(UpstreamTls { mode, sni: sni.into(), origin: origin.cloned().map(Box::new) })
 }
 
 /// TLS that a listener terminates.
