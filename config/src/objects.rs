@@ -207,6 +207,52 @@ impl Objects {
         Origin { object: crate::mesh::object_ref(), place: self.mesh_place.clone() }
     }
 
+    /// Whether all but the virtual services are the very objects of `other`.
+    pub(crate) fn is_same_but_for_virtual_services(&self, other: &Objects) -> bool {
+        fn same<T>(one: &Kept<T>, other: &Kept<T>) -> bool {
+            let same_objects =
+                || one.values().zip(other.values()).all(|(one, other)| Arc::ptr_eq(one, other));
+            Arc::ptr_eq(one, other) || one.len() == other.len() && same_objects()
+        }
+        let Objects {
+            namespaces,
+            nodes,
+            services,
+            endpoint_slices,
+            pods,
+            virtual_services: _,
+            destination_rules,
+            proxy_configs,
+            gateways,
+            service_entries,
+            workload_entries,
+            sidecars,
+            peer_authentications,
+            request_authentications,
+            authorization_policies,
+            mesh,
+            mesh_place,
+            refused_guards,
+        } = self;
+        same(namespaces, &other.namespaces)
+            && same(nodes, &other.nodes)
+            && same(services, &other.services)
+            && same(endpoint_slices, &other.endpoint_slices)
+            && same(pods, &other.pods)
+            && same(destination_rules, &other.destination_rules)
+            && same(proxy_configs, &other.proxy_configs)
+            && same(gateways, &other.gateways)
+            && same(service_entries, &other.service_entries)
+            && same(workload_entries, &other.workload_entries)
+            && same(sidecars, &other.sidecars)
+            && same(peer_authentications, &other.peer_authentications)
+            && same(request_authentications, &other.request_authentications)
+            && same(authorization_policies, &other.authorization_policies)
+            && **mesh == *other.mesh
+            && *mesh_place == other.mesh_place
+            && *refused_guards == other.refused_guards
+    }
+
     /// Adds `object`, or puts it in the place of the one of that identity.
     pub fn insert(&mut self, object: AnyObject) {
         let identity = &object.metadata().object;

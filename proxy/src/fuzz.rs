@@ -33,7 +33,7 @@ impl Request {
     pub fn admitted(bytes: &[u8]) -> Option<(Request, bool)> {
         let (mut head, has_body) = transcript::request(bytes)?;
         let settings = manager();
-        admission::admit(&mut head, &settings, &config::Limits::default(), || 0).ok()?;
+        admission::admit(&mut head, &settings, &Limits::default(), || 0).ok()?;
         Some((Request(head), has_body))
     }
 

@@ -5,7 +5,7 @@ use crate::source::{Named, Source};
 /// Parts of `proxy`, from the lowest, and what each stands on directly. It may import what it stands on, what that
 /// stands on, and so on, besides the [`LEAVES`]; nothing else. A part comes after all that it stands on, so there is
 /// no way round in a circle.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     // Settings, a request's head and a callout in; a verdict out.
     ("filters", &[]),
     ("snapshot", &["filters"]),

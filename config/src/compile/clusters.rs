@@ -98,6 +98,16 @@ impl Clusters {
         made
     }
 
+    /// Clusters of which only the names matter.
+    pub(super) fn named(names: HashSet<Arc<str>>) -> Clusters {
+        Clusters { names, ..Clusters::default() }
+    }
+
+    /// The names of all of them.
+    pub(super) fn names(&self) -> &HashSet<Arc<str>> {
+        &self.names
+    }
+
     /// The name as its cluster holds it, or a new string when there is no such cluster.
     pub(super) fn name(&self, name: String) -> Arc<str> {
         self.names.get(name.as_str()).cloned().unwrap_or_else(|| name.into())

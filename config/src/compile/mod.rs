@@ -13,7 +13,7 @@
 //! 9. `gateway`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
-//! `proxy` says for whom, `proxy_config` with which settings.
+//! `proxy` says for whom, `proxy_config` with which settings; `compiler` compiles one state of the mesh after the other.
 //!
 //! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
@@ -23,6 +23,7 @@ mod access_log;
 mod actions;
 mod closed;
 mod clusters;
+mod compiler;
 mod connection_pool;
 mod delegates;
 mod destination_rules;
@@ -64,11 +65,13 @@ mod virtual_services;
 mod visibility;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use compiler::Compiler;
 pub use proxy::Proxy;
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 
@@ -142,6 +145,8 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// What the DNS proxy answers.
     pub names: NameTable,
+    /// Whether clusters, endpoints and names are what the compile before made: none are here then. See [`Compiler`].
+    pub is_as_before: bool,
 }
 
 /// What every step needs.
@@ -161,6 +166,19 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
 
 /// Compiles `objects` for `proxy` as `request` says. It never fails either.
 pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compiled {
+    compile_after(objects, proxy, request, None).0
+}
+
+/// What the next compile may take over: names of clusters, and what there was to say about them and their endpoints.
+type Parts = (HashSet<Arc<str>>, Vec<Finding>);
+
+/// Compiles all but what `last` has already. `None` when the next compile must take nothing over.
+fn compile_after(
+    objects: &Objects,
+    proxy: &Proxy,
+    request: &Request,
+    last: Option<&compiler::Last>,
+) -> (Compiled, Option<Parts>) {
     let mesh = &*objects.mesh;
     let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
     let scope = Scope { objects, proxy, mesh, root_namespace, mode: request.mode };
@@ -171,21 +189,22 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     // What the workload serves does not depend on what it may reach.
     let of_workload = registry::Registry::of_workload(&scope, &imports);
     let rules = destination_rules::DestinationRules::new(&scope);
-    let endpoints = endpoints::Endpoints::new(&scope, &mut findings);
-    let mut clusters = clusters::Clusters::new(&scope, &registry, &rules, &endpoints);
-    closed::find(&scope, &mut findings);
-    transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
-    outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
+    let endpoints = LazyCell::new(|| {
+        let mut findings = findings::Findings::default();
+        (endpoints::Endpoints::new(&scope, &mut findings), findings)
+    });
     let targets = match request.mode {
         Mode::Explicit => BTreeMap::new(),
         Mode::Sidecar | Mode::Gateway => {
-            targets::targets(&scope, of_workload.as_ref().unwrap_or(&registry), &endpoints)
+            targets::targets(&scope, of_workload.as_ref().unwrap_or(&registry), &endpoints.0)
         }
     };
     let served = targets::serving(&scope, &targets);
-    if request.mode == Mode::Sidecar {
-        inbound_clusters::add(&mut clusters, &scope, &rules, &served);
-    }
+    let (clusters, names, of_clusters) = match last {
+        Some(last) => (last.clusters(), NameTable::default(), last.findings().to_vec()),
+        None => made(&scope, &registry, &rules, &endpoints, &served),
+    };
+    of_clusters.iter().for_each(|finding| findings.add_finding(finding.clone()));
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry, &imports);
     let common = managers::Common::new(&scope, &mut findings);
     let maker = listeners::Listeners {
@@ -210,7 +229,7 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
         Mode::Explicit => {}
         Mode::Sidecar => {
             let outbound =
-                outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints, tcp: &tcp };
+                outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints.0, tcp: &tcp };
             listeners.extend(outbound.make(&mut tables, &mut findings));
             let inbound = inbound::Inbound {
                 scope: &scope,
@@ -230,11 +249,33 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
         }
     }
     let routes = tables.configurations.into_values().collect();
-    let names = name_table::name_table(&scope, &registry, &endpoints);
-
+    // What virtual services lead to may come in by them.
+    let parts = (!imports.trim()).then(|| (clusters.names().clone(), of_clusters));
     let (clusters, endpoints) = clusters.into_sorted();
     let update = Update { listeners, routes, clusters, endpoints };
-    Compiled { update, findings: findings.into_vec(), names }
+    (Compiled { update, findings: findings.into_vec(), names, is_as_before: last.is_some() }, parts)
+}
+
+/// All clusters with their endpoints, the names for DNS, and what there is to say about them, with what was found in the
+/// endpoints alone.
+fn made<'a>(
+    scope: &Scope<'a>,
+    registry: &registry::Registry<'a>,
+    rules: &destination_rules::DestinationRules<'a>,
+    (endpoints, found): &(endpoints::Endpoints<'a>, findings::Findings),
+    served: &[targets::Serving<'a>],
+) -> (clusters::Clusters, NameTable, Vec<Finding>) {
+    let mut clusters = clusters::Clusters::new(scope, registry, rules, endpoints);
+    let mut findings = findings::Findings::default();
+    found.iter().for_each(|finding| findings.add_finding(finding.clone()));
+    closed::find(scope, &mut findings);
+    transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
+    outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
+    if scope.mode == Mode::Sidecar {
+        inbound_clusters::add(&mut clusters, scope, rules, served);
+    }
+    let names = name_table::name_table(scope, registry, endpoints);
+    (clusters, names, findings.into_vec())
 }
 
 /// The object that decides what happens to traffic of `proxy`, a sidecar, for hosts that no service has: a Sidecar, or else

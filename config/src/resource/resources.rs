@@ -58,18 +58,32 @@ pub struct Resources {
 impl Resources {
     /// Takes over `update` and says what that changed.
     pub fn apply(&mut self, update: Update) -> Changed {
-        let Update { listeners, mut routes, clusters, endpoints } = update;
+        let Update { listeners, routes, clusters, endpoints } = update;
+        Changed {
+            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
+            routes: self.replace_routes(routes),
+            clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
+            endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
+        }
+    }
+
+    /// Takes over the listeners and routes of `update`; clusters and endpoints stay as they are.
+    pub fn apply_but_clusters(&mut self, update: Update) -> Changed {
+        let Update { listeners, routes, clusters: _, endpoints: _ } = update;
+        Changed {
+            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
+            routes: self.replace_routes(routes),
+            ..Changed::default()
+        }
+    }
+
+    fn replace_routes(&mut self, mut routes: Vec<RouteConfiguration>) -> BTreeSet<Arc<str>> {
         for table in &mut routes {
             if let Some(held) = self.routes.get(&table.name) {
                 keep_virtual_hosts(table, held);
             }
         }
-        Changed {
-            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
-            routes: replace(&mut self.routes, routes, |routes| routes.name.clone()),
-            clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
-            endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
-        }
+        replace(&mut self.routes, routes, |routes| routes.name.clone())
     }
 
     /// Takes over what became known of these clusters' endpoints, and says which of them that changed.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::compile::{Compiled, ExplicitListener, Mode, Proxy, Request, compile_as};
+use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request};
 use config::finding::{Finding, Severity, code};
 use config::objects::Objects;
 use config::store::Store;
@@ -81,6 +81,7 @@ pub(crate) struct Control {
     resources: Resources,
     /// The objects that were compiled last.
     objects: Arc<Objects>,
+    compiler: Compiler,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
@@ -124,6 +125,7 @@ impl Control {
             names: Arc::default(),
             dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
             resources: Resources::default(),
+            compiler: Compiler::default(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
@@ -219,26 +221,32 @@ impl Control {
             mode: self.settings.mode,
             allow_unenforced_security: self.settings.allow_unenforced_security,
         };
-        let Compiled { mut update, findings: compiled, names: told } = compile_as(&objects, &proxy, &request);
-        findings.extend(compiled);
+        let compiled = self.compiler.compile(&objects, &proxy, &request);
+        let Compiled { mut update, findings: found, names: told, is_as_before } = compiled;
+        findings.extend(found);
         let listeners = update.listeners.iter().map(|listener| listener.name.clone()).collect();
         let fixed = self.settings.static_resources.clone();
         update.listeners.extend(fixed.listeners);
         update.routes.extend(fixed.routes);
-        update.clusters.extend(fixed.clusters);
-        update.endpoints.extend(fixed.endpoints);
-        self.dns.want(&update.clusters);
-        if first && let names @ 1.. = self.dns.awaited_at_start() {
-            let why = format!("DNS has not answered yet for {names} names");
-            self.status.not_published(&why, findings);
-            return;
-        }
-        update.endpoints.extend(self.dns.assignments(&update.clusters));
-        let same_names = *self.names == told;
-        if !same_names {
-            self.names = Arc::new(told);
-        }
-        let changed = self.resources.apply(update);
+        let (changed, same_names) = if is_as_before {
+            (self.resources.apply_but_clusters(update), true)
+        } else {
+            update.clusters.extend(fixed.clusters);
+            update.endpoints.extend(fixed.endpoints);
+            self.dns.want(&update.clusters);
+            if first && let names @ 1.. = self.dns.awaited_at_start() {
+                let why = format!("DNS has not answered yet for {names} names");
+                self.status.not_published(&why, findings);
+                self.compiler.forget();
+                return;
+            }
+            update.endpoints.extend(self.dns.assignments(&update.clusters));
+            let same_names = *self.names == told;
+            if !same_names {
+                self.names = Arc::new(told);
+            }
+            (self.resources.apply(update), same_names)
+        };
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.

@@ -246,11 +246,11 @@ fn reachable(
                 config::TransportSocket::Tls(tls) => tls.origin.clone(),
                 config::TransportSocket::RawBuffer => None,
             };
-            let origin = origin.or_else(|| world.service_of(&cluster.declared));
+            let origin = origin.or_else(|| world.service_of(&cluster.declared).map(Box::new));
             let what = format!(
                 "{mode:?} TLS, which is not spoken yet: --allow-unenforced-security sends plain text"
             );
-            steps.push(Step::new("transport", what).by(origin.as_ref()));
+            steps.push(Step::new("transport", what).by(origin.as_deref()));
             Err(Refusal::TlsNotEnforced(mode))
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of compile as a whole: [`shop`] against what a real istiod says, the others by small meshes of their own.
 
 mod clusters;
+mod compiler;
 mod endpoints;
 mod envoy;
 mod gateway;
