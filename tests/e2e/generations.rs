@@ -1,4 +1,5 @@
-//! A thousand generations under load: no request is lost, and each is answered by the generation it saw.
+//! A thousand generations under load: no request is lost, and each is answered by the generation it saw. Long streams keep
+//! none of them alive.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use support::mesh::{destination_rule, virtual_service};
 use support::{Connection, Mesh, Request, TestBackend, TestProxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const GENERATIONS: u64 = 1_000;
@@ -126,4 +129,56 @@ async fn a_thousand_generations_under_load() {
         proxy.metric("weft_config_generations_held", &[]).await.filter(|held| *held <= 1.0)
     })
     .await;
+}
+
+/// Requests that stay in flight while generations pass.
+const LONG_STREAMS: usize = 8;
+const GENERATIONS_OF_LONG_STREAMS: u64 = 30;
+
+/// However long its requests last, a worker lets go of a generation once the next is there: besides the one that is
+/// served there is at most the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_generations_live_at_most_while_streams_go_on() {
+    let (even, odd) = (TestBackend::echo("even").await, TestBackend::echo("odd").await);
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "even", even.address)
+        .endpoint("catalog", "http", "odd", odd.address)
+        .with("istio.yaml", &numbered(0));
+    let proxy =
+        TestProxy::of(mesh).set(|settings| settings.workers = 2).listen("catalog", 8000).ready().await;
+    let first = proxy.generation().await;
+    let mut streams = Vec::new();
+    for number in 1..=GENERATIONS_OF_LONG_STREAMS {
+        // Some of another generation each, so that each would have something to keep it.
+        if streams.len() < LONG_STREAMS {
+            let mut stream = TcpStream::connect(proxy.listener(0)).await.unwrap();
+            let head = "POST /items HTTP/1.1\r\nhost: catalog\r\ncontent-length: 4\r\n\r\nbo";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            streams.push(stream);
+            let begun = streams.len() as u64;
+            eventually("the request has reached its backend", || async {
+                (even.accepted() + odd.accepted() == begun).then_some(())
+            })
+            .await;
+        }
+        proxy.mesh.write("istio.yaml", &numbered(number));
+        eventually(&format!("number {number} is served"), || async {
+            (proxy.generation().await == first + number).then_some(())
+        })
+        .await;
+        eventually("at most one generation is held that was replaced", || async {
+            proxy.metric("weft_config_generations_held", &[]).await.filter(|held| *held <= 1.0)
+        })
+        .await;
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(b"dy").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "stream {number}: {answer}");
+        // As it was routed when it began.
+        assert!(answer.contains(&format!("x-number: {number}\r\n")), "stream {number}: {answer}");
+    }
 }
