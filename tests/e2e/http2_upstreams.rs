@@ -1,5 +1,7 @@
 //! HTTP/2 towards upstreams: how many connections, which of them, and what is sent again.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use support::mesh::{destination_rule, virtual_service};
 use support::raw_h2::{RawH2, Reply};
@@ -152,4 +154,29 @@ async fn requests_that_a_server_going_away_still_answers_stay_with_it() {
     assert!(!waits.is_finished());
     waits.abort();
     proxy.figure_is("catalog", "rq_active", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_allows_no_streams_gets_few_connections_and_its_clients_an_answer() {
+    let server = RawH2::new(Some(0), |_| Reply::Silence).await;
+    let proxy = proxy(&server, "tcp: {connectTimeout: 300ms}").await;
+    let mut answers: JoinSet<Answer> = JoinSet::new();
+    let mut answered = Vec::new();
+    // Whoever comes before the upstream has said so is sent to it, and hangs there; all others are refused.
+    while answered.len() < 20 {
+        answers.spawn(Request::get("/").send(proxy.listener(0)));
+        if let Ok(Some(answer)) = tokio::time::timeout(Duration::from_millis(20), answers.join_next()).await {
+            answered.push(answer.expect("an answer"));
+        }
+        assert!(server.requests().len() <= 2, "{:?}", server.requests());
+        assert!(proxy.figure("catalog", "cx_active").await <= 2);
+    }
+    for answer in answered {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.text().ends_with("reset reason: remote connection failure"), "{}", answer.text());
+    }
+    drop(answers);
+    // Long before they would have been idle for too long.
+    proxy.figure_is("catalog", "rq_active", 0).await;
+    proxy.figure_is("catalog", "cx_active", 0).await;
 }

@@ -8,6 +8,7 @@
 mod h1;
 mod h2;
 mod line;
+mod refusing;
 mod tcp;
 
 use std::cell::{Cell, RefCell};
@@ -99,6 +100,8 @@ pub(crate) struct Pool {
     h2_line: RefCell<Line<H2Guard>>,
     /// When a connection may be opened again that is only for the load.
     h2_load_retry_at: Cell<Option<Instant>>,
+    /// Whether somebody sees to it that who waits is told when the upstream allows no streams.
+    h2_watching: Cell<bool>,
     /// The endpoint is gone: connections are not kept for another request.
     closed: Cell<bool>,
 }
@@ -125,6 +128,7 @@ impl Pool {
             h2_open: RefCell::default(),
             h2_line: RefCell::default(),
             h2_load_retry_at: Cell::new(None),
+            h2_watching: Cell::new(false),
             closed: Cell::new(false),
         })
     }
@@ -172,10 +176,12 @@ impl Pool {
                 && !is_idle(connection.idle_since())
                 && !is_old(connection.opened_at())
         });
-        // Requests that an old one has go on; it is closed when the last has ended.
+        // Requests that an old one has go on; it is closed when the last has ended. One that has none and may get none is of
+        // no use.
         self.h2_open.borrow_mut().retain(|connection| {
+            let idle = |since| is_idle(since) || connection.is_refusing();
             !connection.is_retired()
-                && !connection.idle_since().is_some_and(is_idle)
+                && !connection.idle_since().is_some_and(idle)
                 && !is_old(connection.opened_at())
         });
     }

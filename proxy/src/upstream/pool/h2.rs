@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::connect::{ConnectError, connect};
 use super::super::limits::AttachedRequest;
 use super::line::Counted;
+use super::refusing::REFUSING_CONNECTIONS_MAX;
 use super::{Pool, Settings};
 use crate::http::codec::h2_client;
 use crate::time;
@@ -74,6 +75,11 @@ impl H2 {
     fn has_capacity(&self, settings: &Settings) -> bool {
         let active = self.state.active.get();
         active < settings.max_streams && (active as usize) < self.client.streams_max()
+    }
+
+    /// Whether the upstream allows no streams on it at all.
+    pub(super) fn is_refusing(&self) -> bool {
+        !self.is_retired() && self.client.streams_max() == 0
     }
 
     /// Whether it has so many requests that another connection is worth opening.
@@ -155,7 +161,7 @@ impl Pool {
     }
 
     /// Gives connections to those who wait, as far as they go.
-    fn serve_h2(self: &Rc<Self>) {
+    pub(super) fn serve_h2(self: &Rc<Self>) {
         while self.h2_line.borrow().len() > 0 {
             let Some(connection) = self.least_busy_h2() else { break };
             let Some(turn) = self.h2_line.borrow_mut().next() else { break };
@@ -170,9 +176,15 @@ impl Pool {
         if line.len() <= line.connecting * STREAMS_EXPECTED {
             return;
         }
-        let Some(open) = self.limits.open_connection(line.has_no_connection()) else { return };
-        let open = line.connecting(open);
-        tokio::task::spawn_local(self.clone().connect_h2(open));
+        let refusing = self.h2_refusing();
+        if refusing < REFUSING_CONNECTIONS_MAX
+            && let Some(open) = self.limits.open_connection(line.has_no_connection())
+        {
+            let open = line.connecting(open);
+            tokio::task::spawn_local(self.clone().connect_h2(open));
+        } else if refusing > 0 {
+            self.watch_refusing();
+        }
     }
 
     /// Opens a connection though there is room on those there are, because each has much to do.
@@ -201,7 +213,8 @@ impl Pool {
             }
             Err(error) => {
                 self.limits.connect_failed(&error);
-                if self.h2_open.borrow().iter().any(|connection| !connection.is_retired()) {
+                let takes = |connection: &H2| !connection.is_retired() && !connection.is_refusing();
+                if self.h2_open.borrow().iter().any(takes) {
                     // Who waits, if anybody, is served when there is room on those.
                     self.h2_load_retry_at.set(Some(time::now() + LOAD_RETRY_INTERVAL));
                 } else {
@@ -217,7 +230,9 @@ impl Pool {
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =
             h2_client::connect(stream, self.limits.process()).await.map_err(failed)?;
-        let state = Rc::new(State::default());
+        // It is idle from the beginning: perhaps it never gets a request.
+        let state = State { idle_since: Cell::new(Some(time::now())), ..State::default() };
+        let state = Rc::new(state);
         let (pool, ended) = (self.clone(), state.clone());
         tokio::task::spawn_local(async move {
             if let Some(limit) = connection.await {
