@@ -80,6 +80,10 @@ limits! {
     head_bytes_max = 61_440, 8_192;
     /// Headers of a message (Envoy's `max_headers_count`).
     headers_max = 100, 1;
+    /// Bytes of the head of an upstream's answer (Envoy's `max_response_headers_kb`).
+    upstream_head_bytes_max = 81_920, 8_192;
+    /// Informational answers (1xx) that an HTTP/1 upstream may send before the one that counts.
+    upstream_informational_heads_max = 32, 1;
     /// Time a client may take to send a head it has begun (Envoy's `request_headers_timeout`); 0 is no limit.
     head_time_max_ms = 60_000, 0;
     /// Time a client's connection is kept without a request (Envoy's `idle_timeout`); 0 is no limit.

@@ -1,8 +1,9 @@
 //! Limits of the process, met from outside: each is kept, named in a metric, and nobody else is disturbed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::{Mesh, Request, TestBackend, TestProxy, client, eventually};
+use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, client, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -214,5 +215,57 @@ async fn four_connections_on_two_workers_are_two_and_two() {
     }
     for worker in ["0", "1"] {
         assert_eq!(proxy.metric("weft_worker_connections", &[("worker", worker)]).await, Some(2.0));
+    }
+}
+
+/// A proxy of that protocol to an upstream that is asked for once, and what the answer to the client was.
+async fn answered_by(protocol: &str, address: SocketAddr, limits: &[(&str, u64)]) -> (TestProxy, u16) {
+    let port = format!("{protocol}/8000");
+    let mesh = Mesh::new().service("catalog", &port).endpoint("catalog", protocol, "v1", address);
+    let set = |settings: &mut weft::app::Settings| {
+        for (name, value) in limits {
+            settings.limits.set(name, *value).expect("a limit");
+        }
+    };
+    let proxy = TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await;
+    // A client of HTTP/1 would take no more than 100 headers itself.
+    let status = Request::get("/").http2().send(proxy.listener(0)).await.status.as_u16();
+    (proxy, status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_for_the_heads_of_answers_as_they_are_set() {
+    let many = TestBackend::new(|_| async {
+        let mut answer = http::Response::builder();
+        for number in 0..120 {
+            answer = answer.header(format!("x-{number}"), "1");
+        }
+        answer.body(http_body_util::Full::default()).expect("an answer")
+    })
+    .await;
+    let long = TestBackend::new(|_| async {
+        let answer = http::Response::builder().header("x-long", "a".repeat(10_000));
+        answer.body(http_body_util::Full::default()).expect("an answer")
+    })
+    .await;
+    let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(3) + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let hints = ScriptedBackend::answers(hints.leak().as_bytes()).await;
+    let (headers, head, hint) =
+        ("headers_max", "upstream_head_bytes_max", "upstream_informational_heads_max");
+    for (protocol, address, limit, value, status) in [
+        ("http", many.address, headers, 100, 502),
+        ("http", many.address, headers, 200, 200),
+        ("http2", many.address, headers, 100, 502),
+        ("http2", many.address, headers, 200, 200),
+        ("http", long.address, head, 8_192, 502),
+        ("http", long.address, head, 16_384, 200),
+        ("http", hints.address, hint, 2, 502),
+        ("http", hints.address, hint, 3, 200),
+    ] {
+        let (proxy, answered) = answered_by(protocol, address, &[(limit, value)]).await;
+        assert_eq!(answered, status, "{protocol} {limit} {value}");
+        let reached = proxy.metric("weft_limit_reached_total", &[("limit", limit)]).await;
+        // By each attempt, should it have been repeated.
+        assert_eq!(reached.unwrap_or(0.0) > 0.0, status == 502, "{protocol} {limit} {value}");
     }
 }

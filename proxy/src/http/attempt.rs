@@ -129,7 +129,7 @@ async fn send_h1(
             Err(failed) => match failed.unsent {
                 // The upstream had closed an idle connection and nothing was sent on it: another one serves as well.
                 Some(unsent) if connection.was_used() => body = unsent,
-                _ => return Err(stream_failed(&failed.error)),
+                _ => return Err(upstream_failed(pool, &failed.error)),
             },
         }
     }
@@ -164,7 +164,7 @@ async fn send_h2(
                 pool.replayed();
                 body = request.attempt();
             }
-            Err(error) => return Err(stream_failed(&error)),
+            Err(error) => return Err(upstream_failed(pool, &error)),
         }
     }
 }
@@ -191,12 +191,21 @@ fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
     }
 }
 
+/// The same of what came on a connection, where the upstream may have exceeded a limit.
+fn upstream_failed(pool: &Pool, error: &StreamError) -> (Reset, Option<String>) {
+    if let StreamError::Limit(limit) = error {
+        pool.exceeded(limit);
+    }
+    stream_failed(error)
+}
+
 fn stream_failed(error: &StreamError) -> (Reset, Option<String>) {
     let reset = match error {
         StreamError::ConnectionClosed | StreamError::BodyAborted => Reset::ConnectionTermination,
         StreamError::Reset(_) => Reset::Remote,
         StreamError::Refused => Reset::RemoteRefused,
         StreamError::Protocol(_) => Reset::Protocol,
+        StreamError::Limit(limit) => return (Reset::Protocol, Some((*limit).to_owned())),
     };
     if let StreamError::Protocol(what) = error {
         tracing::debug!(what, "an upstream broke the protocol");

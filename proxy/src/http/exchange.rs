@@ -23,7 +23,7 @@ use crate::snapshot::{Action, Destination, Forward, Mutations, NoTrace, Transpor
 use crate::telemetry::flags::Flag;
 use crate::time;
 use crate::upstream::request_body::RequestBody;
-use crate::upstream::retry::{self, Verdict};
+use crate::upstream::retry::{self, Reset, Verdict};
 use crate::upstream::{ActiveRequest, EndpointState, Upstream};
 
 /// What the client gets.
@@ -398,7 +398,7 @@ impl Forwarding<'_> {
             }
             Err(Failed::RouteTimeout) => Err(Refusal::RouteTimeout),
             Err(Failed::Reset(reset, reason)) => {
-                if let Some(reason) = &reason {
+                if let (Some(reason), Reset::ConnectFailure) = (&reason, reset) {
                     record.transport_failure(reason);
                 }
                 let reason = record.reset(reset).or(reason);

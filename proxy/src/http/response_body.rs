@@ -158,7 +158,10 @@ fn failure(error: &StreamError, http1: bool) -> (Flag, &'static str) {
             Flag::UpstreamConnectionTermination,
             "upstream_reset_after_response_started{connection_termination}",
         ),
-        StreamError::Protocol(_) | StreamError::ConnectionClosed | StreamError::BodyAborted => {
+        StreamError::Protocol(_)
+        | StreamError::Limit(_)
+        | StreamError::ConnectionClosed
+        | StreamError::BodyAborted => {
             (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
         }
     }

@@ -23,7 +23,6 @@ pub(crate) use self::tcp::Dialed;
 use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
-use crate::http::codec::RESPONSE_HEAD_BYTES_MAX;
 use crate::net::Source;
 use crate::time;
 use line::Line;
@@ -89,7 +88,7 @@ pub(crate) struct Pool {
     address: SocketAddr,
     limits: Rc<Limits>,
     monitor: Rc<Monitor>,
-    /// Limits of the heads that upstreams send: Envoy's.
+    /// Limits of the process as they are for the heads that upstreams send.
     head_limits: Rc<config::Limits>,
     settings: Cell<Settings>,
     /// HTTP/1 connections without a request.
@@ -116,12 +115,12 @@ impl Pool {
     ) -> Rc<Pool> {
         Rc::new(Pool {
             address,
-            limits,
             monitor,
             head_limits: Rc::new(config::Limits {
-                head_bytes_max: RESPONSE_HEAD_BYTES_MAX.into(),
-                ..config::Limits::default()
+                head_bytes_max: limits.process().upstream_head_bytes_max,
+                ..limits.process().clone()
             }),
+            limits,
             settings: Cell::new(settings),
             h1_idle: RefCell::default(),
             h1_line: RefCell::default(),
@@ -143,6 +142,11 @@ impl Pool {
     /// Counts a request that was sent again because the upstream promised not to have looked at it.
     pub(crate) fn replayed(&self) {
         self.limits.replayed();
+    }
+
+    /// Counts that the upstream exceeded the limit of this name.
+    pub(crate) fn exceeded(&self, limit: &str) {
+        self.limits.reached(limit);
     }
 
     /// New settings hold for connections from their next use on.

@@ -13,6 +13,8 @@ pub(crate) enum StreamError {
     Refused,
     /// The peer broke the protocol; what it did, in the words of the library.
     Protocol(String),
+    /// The peer exceeded the limit of this name.
+    Limit(&'static str),
     /// The body we were to send failed on its own way in.
     BodyAborted,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for StreamError {
             StreamError::Reset(code) => write!(f, "stream reset with error code {code}"),
             StreamError::Refused => f.write_str("stream refused"),
             StreamError::Protocol(what) => write!(f, "protocol error: {what}"),
+            StreamError::Limit(limit) => write!(f, "{limit} exceeded"),
             StreamError::BodyAborted => f.write_str("body aborted"),
         }
     }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
 use super::fair::FairReader;
-use super::h2_server::send_body;
+use super::h2_server::{send_body, whole};
 use super::h2_watched::{Known, Watched};
 use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, h2_settings};
 
@@ -43,7 +43,7 @@ where
         .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(h2_settings::UPSTREAM_CONNECTION_WINDOW_BYTES)
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
-        .max_header_list_size(h2_settings::HEADER_LIST_BYTES_MAX)
+        .max_header_list_size(whole(limits.upstream_head_bytes_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
@@ -90,19 +90,19 @@ impl Client {
         let (parts, stream) = response.await.map_err(|error| StreamError::from(&error))?.into_parts();
         let head = ResponseHead { status: parts.status, headers: parts.headers };
         // The stream is reset with what is dropped here.
-        check(&head.headers).map_err(|what| StreamError::Protocol(what.to_owned()))?;
+        check(&head.headers, self.known.headers_max())?;
         Ok((head, RecvBody::from_h2_upstream(stream, sender, self.known.clone())))
     }
 }
 
 /// Refuses what h2 takes and others would not.
-fn check(headers: &HeaderMap) -> Result<(), &'static str> {
-    if headers.len() > h2_settings::HEADERS_MAX {
-        return Err("more headers than allowed");
+fn check(headers: &HeaderMap, headers_max: u64) -> Result<(), StreamError> {
+    if headers.len() as u64 > headers_max {
+        return Err(StreamError::Limit("headers_max"));
     }
     let is_repeated = headers.len() != headers.keys_len();
     if is_repeated && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err("a Content-Length beside another");
+        return Err(StreamError::Protocol("a Content-Length beside another".to_owned()));
     }
     Ok(())
 }

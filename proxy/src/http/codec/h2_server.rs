@@ -88,7 +88,7 @@ where
     }
 }
 
-fn whole(limit: u64) -> u32 {
+pub(super) fn whole(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
@@ -253,7 +253,9 @@ fn reset_reason(error: &StreamError) -> Reason {
     match error {
         StreamError::Reset(code) => Reason::from(*code),
         StreamError::Refused => Reason::REFUSED_STREAM,
-        StreamError::ConnectionClosed | StreamError::Protocol(_) => Reason::INTERNAL_ERROR,
+        StreamError::ConnectionClosed | StreamError::Protocol(_) | StreamError::Limit(_) => {
+            Reason::INTERNAL_ERROR
+        }
         StreamError::BodyAborted => Reason::CANCEL,
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Known {
     counted_at: Cell<Instant>,
     exceeded: Cell<Option<&'static str>>,
     ended: RefCell<VecDeque<u32>>,
+    headers_max: u64,
 }
 
 impl Known {
@@ -39,7 +40,13 @@ impl Known {
             counted_at: Cell::new(time::now()),
             exceeded: Cell::new(None),
             ended: RefCell::default(),
+            headers_max: limits.headers_max,
         })
+    }
+
+    /// Headers that the upstream may send in one head.
+    pub(super) fn headers_max(&self) -> u64 {
+        self.headers_max
     }
 
     /// The limit that the upstream has exceeded, if it has.

@@ -94,9 +94,6 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
     }
 }
 
-/// Bytes of the largest head of a response: what Envoy takes of an upstream. Those of requests are a limit of the process.
-pub(crate) const RESPONSE_HEAD_BYTES_MAX: u32 = 80 * 1024;
-
 /// Settings of HTTP/2 connections, both directions. Stream windows stay below the connection window, so that one
 /// stream that nobody reads cannot stop the others.
 pub(crate) mod h2_settings {
@@ -116,8 +113,4 @@ pub(crate) mod h2_settings {
     pub(crate) const SEND_BUFFER_BYTES: usize = 256 * 1024;
     /// Largest frame we accept.
     pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
-    /// Largest header block of a response; what Envoy takes of an upstream.
-    pub(crate) const HEADER_LIST_BYTES_MAX: u32 = super::RESPONSE_HEAD_BYTES_MAX;
-    /// Most headers we accept from an upstream; Envoy's default.
-    pub(crate) const HEADERS_MAX: usize = 100;
 }

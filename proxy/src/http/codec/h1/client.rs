@@ -16,10 +16,6 @@ use super::head::Received;
 use super::{Framing, encode};
 use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError};
 
-/// Heads with a status of 1xx that are passed over before the answer. One is usual, more are rare, and without end they
-/// would keep us busy.
-const INFORMATIONAL_HEADS_MAX: u32 = 32;
-
 /// An upstream connection; whoever holds it is its only user.
 pub(crate) struct Client {
     shared: Rc<Shared>,
@@ -178,14 +174,21 @@ pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
             }
             Ok(Some(received)) if received.head.status.is_informational() => {
                 *informational += 1;
-                if *informational > INFORMATIONAL_HEADS_MAX {
-                    return Poll::Ready(Err(StreamError::Protocol("too many 1xx".to_owned())));
+                // One is usual, more are rare, and without end they would keep us busy.
+                if u64::from(*informational) > limits.upstream_informational_heads_max {
+                    return Poll::Ready(Err(StreamError::Limit("upstream_informational_heads_max")));
                 }
                 continue;
             }
             Ok(Some(received)) => return Poll::Ready(Ok(received)),
             Ok(None) => {}
-            Err(bad) => return Poll::Ready(Err(StreamError::Protocol(bad.what.to_owned()))),
+            Err(bad) => {
+                return Poll::Ready(Err(match bad.limit {
+                    Some("head_bytes_max") => StreamError::Limit("upstream_head_bytes_max"),
+                    Some(limit) => StreamError::Limit(limit),
+                    None => StreamError::Protocol(bad.what.to_owned()),
+                }));
+            }
         }
         match std::task::ready!(state.poll_fill(cx)) {
             Ok(1..) => {}
