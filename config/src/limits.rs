@@ -92,6 +92,12 @@ limits! {
     downstream_connections_max = 0, 0;
     /// Streams a client may have open at once on one HTTP/2 connection (RFC 9113 section 6.5.2).
     concurrent_streams_max = 1_024, 1;
+    /// Bytes a peer may send on one HTTP/2 stream before they are handed on (Envoy's `initial_stream_window_size`).
+    http2_stream_window_bytes = 262_144, 16_384;
+    /// Bytes a client may send on one HTTP/2 connection before they are handed on (Envoy's
+    /// `initial_connection_window_size`). It should be several streams' windows: one that nobody reads must not stop the
+    /// others.
+    http2_connection_window_bytes = 8_388_608, 65_535;
     /// HTTP/2 frames without payload of their own (PING, SETTINGS, WINDOW_UPDATE, PRIORITY and unknown ones) that a peer
     /// may send ahead of those it has earned by requests, answers, data and time.
     http2_control_frames_max = 1_000, 100;
@@ -110,6 +116,10 @@ limits! {
     replay_bytes_max = 1_048_576, 0;
     /// Bytes that all requests of the process together keep for a retry. A body that would pass it is not retried.
     replay_bytes_total_max = 67_108_864, 0;
+    /// Bytes of HTTP/2 bodies that have come and wait in the process because the other side does not read them, all streams
+    /// together. A stream that would pass it is reset, or its request answered 503. 0 is half of `memory_bytes_max`, or no
+    /// limit where that is none.
+    unread_bytes_total_max = 0, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;

@@ -346,6 +346,10 @@ impl App {
         if limits.downstream_connections_max == 0 {
             limits.downstream_connections_max = net::open_files_max() / 2;
         }
+        if limits.unread_bytes_total_max == 0 {
+            let memory = overload::memory_limit(limits.memory_bytes_max);
+            limits.unread_bytes_total_max = memory.map_or(0, |memory| memory / 2);
+        }
         let (mut threads, mut changes, mut recorders) = (Vec::new(), Vec::new(), Vec::new());
         for (index, handed_over) in received.drain(..).enumerate() {
             let Some(logs) = self.logs.buffers() else { continue };

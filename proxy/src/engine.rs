@@ -16,6 +16,7 @@ use config::{Limits, TrafficDirection, TransportProtocol};
 use slab::Slab;
 
 use crate::health::Health;
+use crate::http::codec::Unread;
 use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
@@ -41,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) overload: Arc<Overload>,
     /// How much of requests is kept for a retry.
     pub(crate) replay: Rc<Replay>,
+    /// What HTTP/2 bodies hold that nobody reads.
+    pub(crate) unread: Rc<Unread>,
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
     /// Whether a drain closes HTTP/1 connections that have no request.
@@ -156,6 +159,10 @@ impl Engine {
         seed: u64,
     ) -> Rc<Engine> {
         let ProcessWide { overload, shared, health, drain_closes_idle } = process;
+        let (registry, shard) = (telemetry.registry.clone(), telemetry.shard.clone());
+        let reached =
+            move || shard.increment(registry.series(Family::LimitReached, &["unread_bytes_total_max"]));
+        let unread = Unread::new(&shared.unread_bytes, limits.unread_bytes_total_max, reached);
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         let told = Told::new(Duration::from_millis(limits.closed_log_interval_ms));
@@ -168,6 +175,7 @@ impl Engine {
             limits: Rc::new(limits),
             overload,
             replay,
+            unread,
             health,
             drain_closes_idle,
             guards: RefCell::default(),
@@ -235,7 +243,7 @@ impl Engine {
         let cluster = snapshot.clusters.get(name)?;
         let telemetry = &self.telemetry;
         let series = (&telemetry.registry, &telemetry.shard);
-        let upstream = Upstream::new(cluster.clone(), &self.limits, series, self.random());
+        let upstream = Upstream::new(cluster.clone(), (&self.limits, &self.unread), series, self.random());
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         Some(upstream)
     }

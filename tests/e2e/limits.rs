@@ -1,11 +1,16 @@
 //! Limits of the process, met from outside: each is kept, named in a metric, and nobody else is disturbed.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, client, eventually};
+use support::mesh::destination_rule;
+use support::{
+    Mesh, Request, ScriptedBackend, TestBackend, TestProxy, Weft, binary, client, eventually, frames,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// What an HTTP/2 client begins with: the preface and an empty SETTINGS frame.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -268,4 +273,108 @@ async fn limits_hold_for_the_heads_of_answers_as_they_are_set() {
         // By each attempt, should it have been repeated.
         assert_eq!(reached.unwrap_or(0.0) > 0.0, status == 502, "{protocol} {limit} {value}");
     }
+}
+
+/// Connects so many clients, each of which sends as much as it may on 31 HTTP/2 streams; says how many bytes that makes.
+fn fill(to: SocketAddr, connections: usize) -> (JoinSet<()>, usize) {
+    let post: [(&[u8], &[u8]); 4] =
+        [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"catalog")];
+    let streams = || (0..31).map(|number| 1 + 2 * number);
+    let heads: Vec<u8> = streams().flat_map(|stream| frames::headers(stream, 0, &post)).collect();
+    // The windows we are told hold from here on.
+    let mut bodies = frames::frame(frames::kind::SETTINGS, frames::ACK, 0, &[]);
+    for _ in 0..16 {
+        streams().for_each(|stream| bodies.extend(frames::data(stream, 0, &[b'x'; 16_000])));
+    }
+    let sent = bodies.len() * connections;
+    let bytes = Arc::new(([frames::hello(), heads].concat(), bodies));
+    let client = |bytes: Arc<(Vec<u8>, Vec<u8>)>| async move {
+        let mut stream = TcpStream::connect(to).await.expect("a connection");
+        stream.write_all(&bytes.0).await.expect("it is served");
+        stream.read_exact(&mut [0; 9]).await.expect("settings");
+        let (mut from, mut to) = stream.into_split();
+        let writing = async {
+            to.write_all(&bytes.1).await.expect("all of it is taken");
+            std::future::pending::<()>().await;
+        };
+        let mut nowhere = tokio::io::sink();
+        tokio::select! {
+            ended = tokio::io::copy(&mut from, &mut nowhere) => panic!("the connection ended: {ended:?}"),
+            () = writing => {}
+        }
+    };
+    ((0..connections).map(|_| client(bytes.clone())).collect(), sent)
+}
+
+/// Bytes of memory that a process has of its own.
+fn memory(process: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_nobody_reads_take_no_more_memory_than_they_may() {
+    let silent = ScriptedBackend::new(|peer| async move {
+        let _open = peer;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let pool = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", silent.address)
+        .with("rule.yaml", &destination_rule("catalog", pool));
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    // Half of it may be held.
+    let limits = ["--limit", "memory_bytes_max=160000000", "--workers", "1"];
+    let weft = Weft::run(&binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let before = memory(weft.process());
+    let (mut clients, sent) = fill(weft.listener(0), 40);
+    assert!(sent > 300_000_000);
+    // A stream that is not reset holds 256,000 bytes in the end.
+    let streams = 40.0 * 31.0;
+    eventually("all others are reset", || async {
+        let limit = [("limit", "unread_bytes_total_max")];
+        let reset = weft.metric("weft_limit_reached_total", &limit).await;
+        assert!(memory(weft.process()) < before + 130_000_000, "{} bytes", memory(weft.process()));
+        reset.filter(|reset| *reset >= streams - 80_000_000.0 / 256_000.0 - 2.0)
+    })
+    .await;
+    let unread = weft.metric("weft_unread_bytes", &[]).await;
+    assert!(unread.is_some_and(|unread| (1.0..=100_000_000.0).contains(&unread)), "{unread:?}");
+    assert!(clients.try_join_next().is_none(), "no connection ends because of it");
+    drop(clients);
+    eventually("nothing is held for who has left", || async {
+        weft.metric("weft_unread_bytes", &[]).await.filter(|unread| *unread == 0.0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_windows_of_http2_are_as_they_are_set() {
+    let windows = [("http2_stream_window_bytes", 100_000), ("http2_connection_window_bytes", 300_000)];
+    let stage = Stage::with(&windows).await;
+    let mut stream = stage.connect().await;
+    stream.write_all(&frames::hello()).await.unwrap();
+    let (mut unread, mut seen) = (Vec::new(), [0; 2]);
+    while seen.contains(&0) {
+        assert_ne!(stream.read_buf(&mut unread).await.unwrap(), 0);
+        while let Some(frame) = frames::Frame::take(&mut unread) {
+            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_be_bytes);
+            match frame.kind {
+                // SETTINGS_INITIAL_WINDOW_SIZE
+                frames::kind::SETTINGS => {
+                    let settings = frame.payload.chunks(6).filter(|setting| setting.starts_with(&[0, 4]));
+                    settings.for_each(|setting| seen[0] = number(&setting[2..]));
+                }
+                // What is there without it is 65,535.
+                frames::kind::WINDOW_UPDATE => seen[1] = number(&frame.payload) + 65_535,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(seen, [100_000, 300_000]);
 }

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
 
 use crate::http::codec::{
-    Body as _, EmptyBody, Frame, RequestHead, ResponseHead, StreamError, h1, h2_client,
+    Body as _, EmptyBody, Frame, RequestHead, ResponseHead, StreamError, Unread, h1, h2_client,
 };
 
 /// Headers that are about a connection and go no further.
@@ -154,7 +154,7 @@ impl Asker {
         body_bytes_max: usize,
     ) -> Result<Answered, Failure> {
         head.scheme = Some(http::uri::Scheme::HTTPS);
-        let (mut client, connection) = h2_client::connect(stream, &self.limits).await?;
+        let (mut client, connection) = h2_client::connect(stream, &self.limits, &Unread::unbounded()).await?;
         let exchange = async {
             client.ready().await?;
             let (head, mut incoming) = client.send(head, EmptyBody).await?;

@@ -120,7 +120,7 @@ async fn send_h1(
     let pool = &to.endpoint.pool;
     loop {
         let connection = reading_ahead(pool.h1(), &mut body).await;
-        let mut connection = connection.map_err(connect_failed)?;
+        let mut connection = connection.map_err(|error| stream_failed(&error))?.map_err(connect_failed)?;
         to.local_address.set(connection.local_address);
         match connection.client.send(head, body).await {
             Ok((head, body)) => {
@@ -146,10 +146,11 @@ async fn send_h2(
     let mut replayed = false;
     loop {
         let guard = reading_ahead(pool.h2(), &mut body).await;
-        let mut guard = guard.map_err(connect_failed)?;
+        let mut guard = guard.map_err(|error| stream_failed(&error))?.map_err(connect_failed)?;
         let used = guard.was_used();
         let connection = guard.connection();
-        if let Err(error) = reading_ahead(connection.client.ready(), &mut body).await {
+        let ready = reading_ahead(connection.client.ready(), &mut body).await;
+        if let Err(error) = ready.map_err(|error| stream_failed(&error))? {
             guard.retire();
             if used {
                 continue;
@@ -169,16 +170,18 @@ async fn send_h2(
     }
 }
 
-/// Waits for a connection while the client may send already.
-async fn reading_ahead<T>(waiting: impl Future<Output = T>, body: &mut AttemptBody) -> T {
+/// Waits for a connection while the client may send already. Fails when too much of what clients sent waits.
+async fn reading_ahead<T>(
+    waiting: impl Future<Output = T>,
+    body: &mut AttemptBody,
+) -> Result<T, StreamError> {
     let mut waiting = pin!(waiting);
     poll_fn(|cx| {
-        let polled = waiting.as_mut().poll(cx);
-        if polled.is_pending() {
+        match waiting.as_mut().poll(cx) {
+            Poll::Ready(ready) => Poll::Ready(Ok(ready)),
             // It is not the body that is waited for.
-            let _ = body.read_ahead(cx);
+            Poll::Pending => body.read_ahead(cx).map(Err),
         }
-        polled
     })
     .await
 }
@@ -201,7 +204,9 @@ fn upstream_failed(pool: &Pool, error: &StreamError) -> (Reset, Option<String>) 
 
 fn stream_failed(error: &StreamError) -> (Reset, Option<String>) {
     let reset = match error {
-        StreamError::ConnectionClosed | StreamError::BodyAborted => Reset::ConnectionTermination,
+        StreamError::ConnectionClosed | StreamError::BodyAborted | StreamError::Overloaded => {
+            Reset::ConnectionTermination
+        }
         StreamError::Reset(_) => Reset::Remote,
         StreamError::Refused => Reset::RemoteRefused,
         StreamError::Protocol(_) => Reset::Protocol,

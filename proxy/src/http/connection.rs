@@ -143,12 +143,14 @@ async fn serve_until(
     let stream = Guarded::new(first, stream, guard.clone());
     let resetting = downstream.resetting.clone();
     let closes_idle = downstream.engine.drain_closes_idle;
+    let unread = downstream.engine.unread.clone();
     let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
         let exceeded = || guard.exceeded();
         // In a box, so that it costs HTTP/1 connections nothing.
         let handler = Rc::new(handler);
-        Box::pin(h2_server::serve(stream, guard.limits(), handler, shutdown, exceeded, resetting)).await
+        let limits = guard.limits();
+        Box::pin(h2_server::serve(stream, limits, &unread, handler, shutdown, exceeded, resetting)).await
     } else {
         h1::server::serve(stream, guard.limits(), handler, (shutdown, closes_idle)).await
     }

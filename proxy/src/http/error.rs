@@ -60,6 +60,7 @@ pub(crate) enum Refusal {
         retried: bool,
     },
     /// The client did not send its request in full, or not as a body is sent.
+    /// Or it was given up because too much waits already.
     RequestFailed(StreamError),
     /// The upstream took longer than the route allows.
     RouteTimeout,
@@ -160,6 +161,12 @@ impl Refusal {
             Refusal::RequestFailed(StreamError::Protocol(_)) => {
                 closing(StatusCode::BAD_REQUEST, broken, "http1.codec_error", "Bad Request")
             }
+            Refusal::RequestFailed(StreamError::Overloaded) => closing(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(Flag::OverloadManager),
+                "overload{unread_bytes_total_max}",
+                "envoy overloaded",
+            ),
             Refusal::RequestFailed(_) => closing(StatusCode::BAD_REQUEST, None, "", ""),
             Refusal::RouteTimeout => timeout("response_timeout"),
         }

@@ -158,6 +158,7 @@ fn failure(error: &StreamError, http1: bool) -> (Flag, &'static str) {
             Flag::UpstreamConnectionTermination,
             "upstream_reset_after_response_started{connection_termination}",
         ),
+        StreamError::Overloaded => (Flag::OverloadManager, "overload"),
         StreamError::Protocol(_)
         | StreamError::Limit(_)
         | StreamError::ConnectionClosed
@@ -206,6 +207,9 @@ impl Body for ResponseBody {
         if poll_passed(&mut upstream.deadline, cx).is_ready() {
             return Poll::Ready(self.timed_out());
         }
-        upstream.body.read_ahead(cx)
+        let error = std::task::ready!(upstream.body.read_ahead(cx));
+        let (flag, details) = failure(&error, matches!(upstream.lease, Some(Lease::H1(..))));
+        self.record.fail(flag, details);
+        Poll::Ready(error)
     }
 }

@@ -8,7 +8,7 @@ use config::Limits;
 use tokio::net::TcpStream;
 
 use super::codec::guard::Guarded;
-use super::codec::{RecvBody, RequestHead, h1, h2_server};
+use super::codec::{RecvBody, RequestHead, Unread, h1, h2_server};
 use super::connection::{Downstream, serve};
 use super::exchange::exchange;
 
@@ -49,9 +49,10 @@ fn an_http1_connection() {
 /// Without the requests in flight: each has a task of its own.
 #[test]
 fn an_http2_connection() {
+    let unread = &Unread::unbounded();
     let serve = |io: TcpStream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
-        h2_server::serve(io, LIMITS, Rc::new(handler), shutdown, || None, Rc::default())
+        h2_server::serve(io, LIMITS, unread, Rc::new(handler), shutdown, || None, Rc::default())
     };
     check(size(serve), 2_880);
 }

@@ -70,6 +70,8 @@ pub(crate) struct ProcessShared {
     replay_bytes: AtomicU64,
     /// How many of them there may be.
     replay_bytes_max: u64,
+    /// Bytes of HTTP/2 bodies that wait here because nobody reads them.
+    pub(crate) unread_bytes: Arc<AtomicU64>,
     began: Instant,
 }
 
@@ -81,6 +83,7 @@ impl ProcessShared {
             pending_requests_max: u32::try_from(limits.pending_requests_max).unwrap_or(u32::MAX),
             replay_bytes: AtomicU64::new(0),
             replay_bytes_max: limits.replay_bytes_total_max,
+            unread_bytes: Arc::default(),
             began: now,
         })
     }

@@ -67,6 +67,8 @@ pub(crate) enum Family {
     PendingOverflow,
     /// Bytes of requests kept for a retry.
     ReplayBytes,
+    /// Bytes of HTTP/2 bodies that wait because nobody reads them.
+    UnreadBytes,
     /// Connections there may still be.
     RemainingConnections,
     /// Requests that may still wait for a connection.
@@ -172,7 +174,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 55] = [
+    pub(crate) const ALL: [Family; 56] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -201,6 +203,7 @@ impl Family {
         Family::UpstreamRetriesOverflow,
         Family::PendingOverflow,
         Family::ReplayBytes,
+        Family::UnreadBytes,
         Family::RemainingConnections,
         Family::RemainingPending,
         Family::RemainingRequests,

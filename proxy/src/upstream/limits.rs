@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connect::ConnectError;
+use crate::http::codec::Unread;
 use crate::net;
 use crate::snapshot::{Cluster, ClusterShared};
 use crate::telemetry::metrics::Family;
@@ -68,6 +69,8 @@ pub(crate) struct Limits {
     breakers: Cell<config::CircuitBreakers>,
     /// Limits of the process.
     process: Rc<config::Limits>,
+    /// Where the bodies of answers are counted that nobody reads.
+    unread: Rc<Unread>,
     registry: Arc<Registry>,
     shard: Arc<Shard>,
     connections: Series,
@@ -99,7 +102,7 @@ impl Limits {
     /// Of a cluster, for one worker.
     pub(super) fn new(
         cluster: &Cluster,
-        process: &Rc<config::Limits>,
+        (process, unread): (&Rc<config::Limits>, &Rc<Unread>),
         registry: &Arc<Registry>,
         shard: &Arc<Shard>,
     ) -> Rc<Limits> {
@@ -108,6 +111,7 @@ impl Limits {
             shared: cluster.shared.clone(),
             breakers: Cell::new(cluster.declared.circuit_breakers),
             process: process.clone(),
+            unread: unread.clone(),
             registry: registry.clone(),
             shard: shard.clone(),
             connections: series(Family::UpstreamConnections),
@@ -127,6 +131,11 @@ impl Limits {
     /// Limits of the process.
     pub(super) fn process(&self) -> &config::Limits {
         &self.process
+    }
+
+    /// Where the bodies of answers are counted that nobody reads.
+    pub(super) fn unread(&self) -> &Rc<Unread> {
+        &self.unread
     }
 
     /// Counts that the limit of the process of this name was met, by an upstream or for it.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use connect::ConnectError;
 
+use crate::http::codec::Unread;
 use crate::net::Source;
 use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -111,14 +112,15 @@ pub(crate) struct TcpOutcome {
 pub(crate) struct ActiveRequest(Rc<EndpointState>);
 
 impl Upstream {
-    /// Of a cluster that a request has come to for the first time. `process` are the limits of the process.
+    /// Of a cluster that a request has come to for the first time. `worker` are the limits of the process, and where bodies
+    /// are counted that nobody reads.
     pub(crate) fn new(
         cluster: Arc<Cluster>,
-        process: &Rc<config::Limits>,
+        worker: (&Rc<config::Limits>, &Rc<Unread>),
         (registry, shard): (&Arc<Registry>, &Arc<Shard>),
         seed: u64,
     ) -> Rc<Upstream> {
-        let limits = Limits::new(&cluster, process, registry, shard);
+        let limits = Limits::new(&cluster, worker, registry, shard);
         let detector = Detector::new(&cluster, registry, shard);
         let view = View::new(cluster, None, seed, |_| None);
         Rc::new(Upstream {

@@ -221,6 +221,9 @@ impl Body for AttemptBody {
         if state.attempt != self.attempt || state.ended.is_some() {
             return Poll::Pending;
         }
-        state.source.read_ahead(cx)
+        let failed = std::task::ready!(state.source.read_ahead(cx));
+        state.failed = Some(failed.clone());
+        state.lose();
+        Poll::Ready(failed)
     }
 }

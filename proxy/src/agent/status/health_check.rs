@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::TcpStream;
 
 use crate::admin::FullBody;
-use crate::http::codec::{Body as _, Frame, RequestHead, StreamError, Version, h2_client};
+use crate::http::codec::{Body as _, Frame, RequestHead, StreamError, Unread, Version, h2_client};
 
 /// Largest answer that is read: a byte of flags, four of length, and a number.
 const ANSWER_BYTES_MAX: usize = 1024;
@@ -30,8 +30,8 @@ pub(super) async fn check(
     service: &str,
     user_agent: Option<&HeaderValue>,
 ) -> Result<(), String> {
-    let (mut client, connection) =
-        h2_client::connect(stream, &Limits::default()).await.map_err(|error| error.to_string())?;
+    let connected = h2_client::connect(stream, &Limits::default(), &Unread::unbounded()).await;
+    let (mut client, connection) = connected.map_err(|error| error.to_string())?;
     let exchange = async {
         client.ready().await?;
         let (head, mut body) = client.send(request(to, user_agent), message(service)).await?;

@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use super::h2_body::H2Body;
 use super::h2_watched::Known;
-use super::{StreamError, h1};
+use super::{StreamError, Unread, h1};
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -104,8 +104,8 @@ impl RecvBody {
     }
 
     /// What h2 receives from a client.
-    pub(super) fn from_h2(stream: h2::RecvStream) -> RecvBody {
-        RecvBody::of_stream(stream, None, None)
+    pub(super) fn from_h2(stream: h2::RecvStream, unread: &Rc<Unread>) -> RecvBody {
+        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread))
     }
 
     /// What h2 receives from an upstream on this connection; `sender` is aborted when the body is dropped.
@@ -114,20 +114,16 @@ impl RecvBody {
         sender: Option<AbortOnDrop>,
         connection: Rc<Known>,
     ) -> RecvBody {
-        RecvBody::of_stream(stream, sender, Some(connection))
+        RecvBody::of_stream(stream, |stream| H2Body::of_answer(stream, sender, connection))
     }
 
-    fn of_stream(
-        stream: h2::RecvStream,
-        sender: Option<AbortOnDrop>,
-        connection: Option<Rc<Known>>,
-    ) -> RecvBody {
+    fn of_stream(stream: h2::RecvStream, body: impl FnOnce(h2::RecvStream) -> H2Body) -> RecvBody {
         if stream.is_end_stream() {
             // A server may answer before it has read the request; the rest of the request is of no use any more,
             // and dropping the sender tells the server so (RFC 9113 section 8.1).
             RecvBody::empty()
         } else {
-            RecvBody(Source::H2(H2Body::new(stream, sender, connection)))
+            RecvBody(Source::H2(body(stream)))
         }
     }
 }
@@ -165,7 +161,7 @@ impl Body for RecvBody {
             // HTTP/1 has no frames that could pile up: what is not read stays in the socket. But the request goes on though
             // the answer does not.
             Source::H1Client(incoming) => incoming.poll_rest(cx),
-            Source::H2(body) => body.read_ahead(cx),
+            Source::H2(body) => return body.read_ahead(cx),
             Source::Empty | Source::H1Server(_) => {}
         }
         Poll::Pending

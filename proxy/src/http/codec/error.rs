@@ -15,6 +15,8 @@ pub(crate) enum StreamError {
     Protocol(String),
     /// The peer exceeded the limit of this name.
     Limit(&'static str),
+    /// It is given up because too much waits in this process already.
+    Overloaded,
     /// The body we were to send failed on its own way in.
     BodyAborted,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for StreamError {
             StreamError::Refused => f.write_str("stream refused"),
             StreamError::Protocol(what) => write!(f, "protocol error: {what}"),
             StreamError::Limit(limit) => write!(f, "{limit} exceeded"),
+            StreamError::Overloaded => f.write_str("too much waits in this process"),
             StreamError::BodyAborted => f.write_str("body aborted"),
         }
     }

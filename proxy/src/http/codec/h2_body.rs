@@ -13,7 +13,8 @@ use http::header::CONTENT_LENGTH;
 
 use super::body::AbortOnDrop;
 use super::h2_watched::Known;
-use super::{Frame, StreamError};
+use super::unread::Held;
+use super::{Frame, StreamError, Unread};
 
 /// A frame below this is small: copying it costs less than passing it on alone.
 const SMALL_FRAME_BYTES: usize = 1024;
@@ -26,6 +27,8 @@ const PIECE_BYTES: usize = 16 * 1024;
 pub(super) struct H2Body {
     stream: h2::RecvStream,
     taken: Taken,
+    /// How much of it was taken though it could not be handed on.
+    held: Held,
     end: End,
     /// On the client side.
     connection: Option<Rc<Known>>,
@@ -54,13 +57,20 @@ enum End {
 }
 
 impl H2Body {
-    /// `sender` is aborted when the body is dropped; `connection` is the upstream's.
-    pub(super) fn new(
+    /// Of a request.
+    pub(super) fn of_request(stream: h2::RecvStream, unread: &Rc<Unread>) -> H2Body {
+        let (taken, held) = (Taken::default(), unread.begin());
+        H2Body { stream, taken, held, end: End::Open, connection: None, _sender: None }
+    }
+
+    /// Of an answer; `sender` is aborted when the body is dropped.
+    pub(super) fn of_answer(
         stream: h2::RecvStream,
         sender: Option<AbortOnDrop>,
-        connection: Option<Rc<Known>>,
+        connection: Rc<Known>,
     ) -> H2Body {
-        H2Body { stream, taken: Taken::default(), end: End::Open, connection, _sender: sender }
+        let (taken, held) = (Taken::default(), connection.unread().begin());
+        H2Body { stream, taken, held, end: End::Open, connection: Some(connection), _sender: sender }
     }
 
     /// Whether an upstream had ended the stream before it reset it. h2 does not tell.
@@ -72,6 +82,7 @@ impl H2Body {
     /// The next piece; see [`super::Body::poll_frame`].
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         if let Some(piece) = self.taken.pop() {
+            self.held.subtract(piece.len());
             return self.hand_on(piece);
         }
         let Some(first) = ready!(self.poll_data(cx)) else { return self.poll_end(cx) };
@@ -94,10 +105,18 @@ impl H2Body {
     }
 
     /// See [`super::Body::read_ahead`].
-    pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let mut bytes = 0;
         while let Poll::Ready(Some(data)) = self.poll_data(cx) {
+            bytes += data.len();
             self.taken.push(data);
         }
+        if bytes == 0 || self.held.try_add(bytes) {
+            return Poll::Pending;
+        }
+        self.taken = Taken::default();
+        self.end = End::Failed(StreamError::Overloaded);
+        Poll::Ready(StreamError::Overloaded)
     }
 
     /// Whether it is known that no piece will come any more.

@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
 use super::fair::FairReader;
-use super::h2_server::{send_body, whole};
+use super::h2_server::{send_body, whole, window};
 use super::h2_watched::{Known, Watched};
-use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, h2_settings};
+use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Unread, h2_settings};
 
 /// Streams we reset that h2 counts against an upstream connection before it gives the connection up. A proxy resets
 /// a stream whenever a client leaves, which says nothing about the upstream, so there is no bound.
@@ -33,15 +33,16 @@ pub(crate) struct Client {
 pub(crate) async fn connect<T>(
     io: T,
     limits: &Limits,
+    unread: &Rc<Unread>,
 ) -> Result<(Client, impl Future<Output = Option<&'static str>> + use<T>), StreamError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let known = Known::new(limits);
+    let known = Known::new(limits, unread);
     let io = Watched { stream: io, known: known.clone() };
     let (sender, connection) = Builder::new()
-        .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(h2_settings::UPSTREAM_CONNECTION_WINDOW_BYTES)
+        .initial_window_size(window(limits.http2_stream_window_bytes))
+        .initial_connection_window_size(h2_settings::WINDOW_BYTES_MAX)
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
         .max_header_list_size(whole(limits.upstream_head_bytes_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fair::FairReader;
 use super::{
-    Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Version, h2_settings,
-    join,
+    Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread, Version,
+    h2_settings, join,
 };
 
 /// Streams that h2 resets because they are malformed before it gives up the connection. Nobody who means well has any.
@@ -31,6 +31,7 @@ const MALFORMED_STREAMS_MAX: usize = 100;
 pub(crate) async fn serve<T, H, F, B>(
     io: T,
     limits: &Limits,
+    unread: &Rc<Unread>,
     handler: Rc<H>,
     shutdown: impl Future<Output = ()>,
     exceeded: impl Fn() -> Option<&'static str>,
@@ -43,8 +44,8 @@ where
     B: Body,
 {
     let mut connection = Builder::new()
-        .initial_window_size(h2_settings::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(h2_settings::CONNECTION_WINDOW_BYTES)
+        .initial_window_size(window(limits.http2_stream_window_bytes))
+        .initial_connection_window_size(window(limits.http2_connection_window_bytes))
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
         .max_header_list_size(whole(limits.head_bytes_max))
         .max_concurrent_streams(whole(limits.concurrent_streams_max))
@@ -78,6 +79,7 @@ where
         match accepted {
             Some(Ok((request, respond))) => {
                 let (handler, resetting) = (handler.clone(), resetting.clone());
+                let request = decode(request, unread);
                 tokio::task::spawn_local(async move {
                     exchange(request, respond, &*handler, &resetting).await;
                 });
@@ -92,9 +94,14 @@ pub(super) fn whole(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
+/// A window of that many bytes, or the largest there is (RFC 9113 section 6.9.1).
+pub(super) fn window(limit: u64) -> u32 {
+    whole(limit).min(h2_settings::WINDOW_BYTES_MAX)
+}
+
 /// One stream: its request to the handler, the answer back.
 async fn exchange<H, F, B>(
-    request: Request<h2::RecvStream>,
+    (head, body): (RequestHead, RecvBody),
     mut respond: SendResponse<Bytes>,
     handler: &H,
     resetting: &Cell<bool>,
@@ -103,7 +110,6 @@ async fn exchange<H, F, B>(
     F: Future<Output = (ResponseHead, B)>,
     B: Body,
 {
-    let (head, body) = decode(request);
     // Dropped last, when everything else of the exchange is gone.
     let reset = Resetting(resetting);
     let mut answer = pin!(handler(head, body));
@@ -148,7 +154,7 @@ impl Drop for Resetting<'_> {
     }
 }
 
-fn decode(request: Request<h2::RecvStream>) -> (RequestHead, RecvBody) {
+fn decode(request: Request<h2::RecvStream>, unread: &Rc<Unread>) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
     // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
     join(&mut parts.headers, COOKIE, b"; ");
@@ -165,7 +171,7 @@ fn decode(request: Request<h2::RecvStream>) -> (RequestHead, RecvBody) {
         path: uri.path_and_query,
         headers: parts.headers,
     };
-    (head, RecvBody::from_h2(stream))
+    (head, RecvBody::from_h2(stream, unread))
 }
 
 fn encode(head: ResponseHead) -> Response<()> {
@@ -256,6 +262,7 @@ fn reset_reason(error: &StreamError) -> Reason {
         StreamError::ConnectionClosed | StreamError::Protocol(_) | StreamError::Limit(_) => {
             Reason::INTERNAL_ERROR
         }
+        StreamError::Overloaded => Reason::ENHANCE_YOUR_CALM,
         StreamError::BodyAborted => Reason::CANCEL,
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Unread;
 use super::h2_frames::Watch;
 use crate::time;
 
@@ -30,23 +31,30 @@ pub(super) struct Known {
     exceeded: Cell<Option<&'static str>>,
     ended: RefCell<VecDeque<u32>>,
     headers_max: u64,
+    unread: Rc<Unread>,
 }
 
 impl Known {
     /// Of a new connection.
-    pub(super) fn new(limits: &Limits) -> Rc<Known> {
+    pub(super) fn new(limits: &Limits, unread: &Rc<Unread>) -> Rc<Known> {
         Rc::new(Known {
             watch: RefCell::new(Watch::new(limits, 0, PREFACE_BYTES).bound_answers()),
             counted_at: Cell::new(time::now()),
             exceeded: Cell::new(None),
             ended: RefCell::default(),
             headers_max: limits.headers_max,
+            unread: unread.clone(),
         })
     }
 
     /// Headers that the upstream may send in one head.
     pub(super) fn headers_max(&self) -> u64 {
         self.headers_max
+    }
+
+    /// Where what its streams hold is counted.
+    pub(super) fn unread(&self) -> &Rc<Unread> {
+        &self.unread
     }
 
     /// The limit that the upstream has exceeded, if it has.

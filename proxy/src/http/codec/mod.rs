@@ -14,9 +14,11 @@ pub(crate) mod h2_client;
 pub(crate) mod h2_frames;
 pub(crate) mod h2_server;
 mod h2_watched;
+mod unread;
 
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use error::{ConnectionError, StreamError};
+pub(crate) use unread::Unread;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
@@ -94,17 +96,12 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
     }
 }
 
-/// Settings of HTTP/2 connections, both directions. Stream windows stay below the connection window, so that one
-/// stream that nobody reads cannot stop the others.
+/// Settings of HTTP/2 connections that are no limits of the process, both directions.
 pub(crate) mod h2_settings {
-    /// Bytes a peer may send on one stream before we have read them.
-    pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-    /// Bytes a client may send on one connection before we have read them.
-    pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-    /// The same of an upstream, whose connection is shared by clients that have nothing to do with each other: any number
-    /// of them may not read, so that only the windows of their streams are a bound (RFC 9113 section 6.9.1: the largest
-    /// window there is).
-    pub(crate) const UPSTREAM_CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
+    /// The largest window there is (RFC 9113 section 6.9.1). It is that of the connection to an upstream, which is shared by
+    /// clients that have nothing to do with each other: any number of them may not read, so that only the windows of their
+    /// streams are a bound, and `unread_bytes_total_max`.
+    pub(crate) const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
     /// Memory that the small DATA frames of one connection may take before we have read them. h2 counts 256 bytes for
     /// each, less what it carries, and closes a connection that has more. A stream's window full of gRPC messages of
     /// one byte, six bytes a frame, is 11 MiB; see [`super::Body::read_ahead`] for why it seldom comes to that.

@@ -161,6 +161,12 @@ impl Family {
             Family::ReplayBytes => {
                 of("weft_replay_bytes", "Bytes of requests kept for a retry.", Kind::Gauge, &[])
             }
+            Family::UnreadBytes => of(
+                "weft_unread_bytes",
+                "Bytes of HTTP/2 bodies that came and wait because the other side does not read them.",
+                Kind::Gauge,
+                &[],
+            ),
             Family::RemainingConnections => of(
                 "envoy_cluster_circuit_breakers_default_remaining_cx",
                 "Connections there may still be.",

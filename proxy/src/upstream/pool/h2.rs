@@ -229,7 +229,7 @@ impl Pool {
         let local_address = stream.local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =
-            h2_client::connect(stream, self.limits.process()).await.map_err(failed)?;
+            h2_client::connect(stream, self.limits.process(), self.limits.unread()).await.map_err(failed)?;
         // It is idle from the beginning: perhaps it never gets a request.
         let state = State { idle_since: Cell::new(Some(time::now())), ..State::default() };
         let state = Rc::new(state);

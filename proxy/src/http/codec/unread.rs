@@ -1,0 +1,99 @@
+//! Bytes of HTTP/2 bodies that have come and wait here, because the other side is not there yet or does not read: a limit
+//! for all of the process. The window of a stream bounds what the stream holds, and nothing else bounds the streams.
+//!
+//! Semantics: Envoy's overload action `reset_high_memory_stream`, which Istio does not configure.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a stream may hold whatever others do, so that a short wait costs nobody its request because of those that hold
+/// most.
+const STREAM_BYTES_MIN: u64 = 16 * 1024;
+
+/// The limit, and who is told that it was met.
+pub(crate) struct Unread(Option<Bounded>);
+
+struct Bounded {
+    /// Bytes that all streams of the process hold.
+    total: Arc<AtomicU64>,
+    bytes_max: u64,
+    reached: Box<dyn Fn()>,
+}
+
+/// Bytes that one stream holds; they are let go when it is dropped.
+pub(super) struct Held {
+    unread: Rc<Unread>,
+    bytes: u64,
+}
+
+impl Unread {
+    /// For one worker. `total` is what all streams of the process hold; it may be `bytes_max`, of which 0 is no limit.
+    pub(crate) fn new(total: &Arc<AtomicU64>, bytes_max: u64, reached: impl Fn() + 'static) -> Rc<Unread> {
+        let bytes_max = if bytes_max == 0 { u64::MAX } else { bytes_max };
+        Rc::new(Unread(Some(Bounded { total: total.clone(), bytes_max, reached: Box::new(reached) })))
+    }
+
+    /// For the few streams that serve no client: what they hold is not counted.
+    pub(crate) fn unbounded() -> Rc<Unread> {
+        Rc::new(Unread(None))
+    }
+
+    /// A stream that holds nothing yet.
+    pub(super) fn begin(self: &Rc<Self>) -> Held {
+        Held { unread: self.clone(), bytes: 0 }
+    }
+}
+
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unread").field("bounded", &self.0.is_some()).finish()
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// The stream holds that many bytes more; false when the process holds too many, and the stream must let go of its own.
+    pub(super) fn try_add(&mut self, bytes: usize) -> bool {
+        let (Some(bounded), bytes) = (&self.unread.0, bytes as u64) else { return true };
+        let total = bounded.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.bytes += bytes;
+        if total <= bounded.bytes_max || self.bytes <= STREAM_BYTES_MIN {
+            return true;
+        }
+        (bounded.reached)();
+        self.clear();
+        false
+    }
+
+    /// That many bytes were handed on, if they were held at all.
+    pub(super) fn subtract(&mut self, bytes: usize) {
+        let bytes = self.bytes.min(bytes as u64);
+        if bytes != 0
+            && let Some(bounded) = &self.unread.0
+        {
+            bounded.total.fetch_sub(bytes, Ordering::Relaxed);
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Nothing is held any more.
+    fn clear(&mut self) {
+        if let (Some(bounded), 1..) = (&self.unread.0, self.bytes) {
+            bounded.total.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.bytes = 0;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
