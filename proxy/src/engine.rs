@@ -27,7 +27,7 @@ use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 use crate::upstream::replay::Replay;
-use crate::upstream::{Destination, Upstream};
+use crate::upstream::{Destination, Pools, Upstream};
 use labels::Identity;
 
 /// What the connections of one worker share. It belongs to one thread.
@@ -44,6 +44,8 @@ pub(crate) struct Engine {
     pub(crate) replay: Rc<Replay>,
     /// What HTTP/2 bodies hold that nobody reads.
     pub(crate) unread: Rc<Unread>,
+    /// All pools of the upstreams.
+    pools: Rc<Pools>,
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
     /// Whether a drain closes HTTP/1 connections that have no request.
@@ -176,6 +178,7 @@ impl Engine {
             overload,
             replay,
             unread,
+            pools: Rc::default(),
             health,
             drain_closes_idle,
             guards: RefCell::default(),
@@ -243,7 +246,8 @@ impl Engine {
         let cluster = snapshot.clusters.get(name)?;
         let telemetry = &self.telemetry;
         let series = (&telemetry.registry, &telemetry.shard);
-        let upstream = Upstream::new(cluster.clone(), (&self.limits, &self.unread), series, self.random());
+        let upstream =
+            Upstream::new(cluster.clone(), (&self.limits, &self.unread, &self.pools), series, self.random());
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         Some(upstream)
     }

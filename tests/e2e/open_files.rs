@@ -1,10 +1,13 @@
 //! A process that may open no more files: it serves the connections it has, says what it wants, and goes on when it gets it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::mesh::destination_rule;
-use support::{Mesh, Request, ScriptedBackend, Weft, Wire, binary, eventually};
+use support::{Mesh, Request, ScriptedBackend, TestBackend, Weft, Wire, binary, eventually};
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 /// Open files of the process: some twenty are its own.
 const FILES: &str = "--nofile=64:64";
@@ -95,4 +98,44 @@ async fn without_files_the_connections_there_are_are_served() {
         let count = weft.metric(&format!("envoy_cluster_{metric}"), &cluster).await;
         assert_eq!(count.unwrap_or(0.0), 0.0, "{metric}: it was not the upstream's fault");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_to_one_upstream_make_room_for_one_to_another() {
+    // Each request waits for all others, so that each needs a connection of its own.
+    let all = Arc::new(Barrier::new(15));
+    let many = TestBackend::new(move |_| {
+        let all = all.clone();
+        async move {
+            all.wait().await;
+            http::Response::new(http_body_util::Full::default())
+        }
+    })
+    .await;
+    let other = backend().await;
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", many.address)
+        .service("cart", "http/8000")
+        .endpoint("cart", "http", "v1", other.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments = ["--config", &directory, "--namespace", "shop", "--workers", "1"];
+    let listen = ["--listen", "127.0.0.1:0=catalog.shop:8000", "--listen", "127.0.0.1:0=cart.shop:8000"];
+    let limits = ["--limit", "downstream_connections_max=1000"];
+    let weft =
+        Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &listen, &limits].concat())
+            .await;
+    let (first, second) = (weft.listener(0), weft.listener(1));
+    let mut last = Wire::connect(second).await;
+    let answers: JoinSet<_> = (0..15).map(|_| Request::get("/").send(first)).collect();
+    assert!(answers.join_all().await.iter().all(|answer| answer.status == 200));
+    assert_eq!(many.accepted(), 15);
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        held.push(TcpStream::connect(first).await.expect("the kernel accepts it"));
+    }
+    let told = || weft.log().matches("cannot accept connections now").count();
+    eventually("it has no files", || async { (told() > 0).then_some(()) }).await;
+    last.request("GET / HTTP/1.1\nHost: cart\n\n").await;
+    assert_eq!(last.answer(false).await.status, 200, "what nobody uses has made room");
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connect::ConnectError;
+use super::pool::Pools;
 use crate::http::codec::Unread;
 use crate::net;
 use crate::snapshot::{Cluster, ClusterShared};
@@ -71,6 +72,8 @@ pub(crate) struct Limits {
     process: Rc<config::Limits>,
     /// Where the bodies of answers are counted that nobody reads.
     unread: Rc<Unread>,
+    /// All pools of the worker.
+    pools: Rc<Pools>,
     registry: Arc<Registry>,
     shard: Arc<Shard>,
     connections: Series,
@@ -102,7 +105,7 @@ impl Limits {
     /// Of a cluster, for one worker.
     pub(super) fn new(
         cluster: &Cluster,
-        (process, unread): (&Rc<config::Limits>, &Rc<Unread>),
+        (process, unread, pools): (&Rc<config::Limits>, &Rc<Unread>, &Rc<Pools>),
         registry: &Arc<Registry>,
         shard: &Arc<Shard>,
     ) -> Rc<Limits> {
@@ -112,6 +115,7 @@ impl Limits {
             breakers: Cell::new(cluster.declared.circuit_breakers),
             process: process.clone(),
             unread: unread.clone(),
+            pools: pools.clone(),
             registry: registry.clone(),
             shard: shard.clone(),
             connections: series(Family::UpstreamConnections),
@@ -136,6 +140,11 @@ impl Limits {
     /// Where the bodies of answers are counted that nobody reads.
     pub(super) fn unread(&self) -> &Rc<Unread> {
         &self.unread
+    }
+
+    /// All pools of the worker.
+    pub(super) fn pools(&self) -> &Rc<Pools> {
+        &self.pools
     }
 
     /// Counts that the limit of the process of this name was met, by an upstream or for it.

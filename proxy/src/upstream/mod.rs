@@ -29,6 +29,7 @@ use balancer::{Balance, Conditions};
 use limits::Limits;
 pub(crate) use limits::{Limit, Retry};
 use outlier::{Detector, Monitor};
+pub(crate) use pool::Pools;
 use pool::{Pool, Settings};
 
 /// A cluster as one worker sees it. It outlives generations while the cluster exists.
@@ -112,11 +113,11 @@ pub(crate) struct TcpOutcome {
 pub(crate) struct ActiveRequest(Rc<EndpointState>);
 
 impl Upstream {
-    /// Of a cluster that a request has come to for the first time. `worker` are the limits of the process, and where bodies
-    /// are counted that nobody reads.
+    /// Of a cluster that a request has come to for the first time. `worker` are the limits of the process, where bodies are
+    /// counted that nobody reads, and all pools of the worker.
     pub(crate) fn new(
         cluster: Arc<Cluster>,
-        worker: (&Rc<config::Limits>, &Rc<Unread>),
+        worker: (&Rc<config::Limits>, &Rc<Unread>, &Rc<Pools>),
         (registry, shard): (&Arc<Registry>, &Arc<Shard>),
         seed: u64,
     ) -> Rc<Upstream> {

@@ -8,6 +8,7 @@
 mod h1;
 mod h2;
 mod line;
+mod reclaim;
 mod refusing;
 mod tcp;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::h1::H1;
 use self::h2::H2;
 pub(crate) use self::h2::H2Guard;
+pub(crate) use self::reclaim::Pools;
 pub(crate) use self::tcp::Dialed;
 use super::connect::ConnectError;
 use super::limits::{AttachedRequest, Limit, Limits};
@@ -113,7 +115,8 @@ impl Pool {
         limits: Rc<Limits>,
         monitor: Rc<Monitor>,
     ) -> Rc<Pool> {
-        Rc::new(Pool {
+        let pools = limits.pools().clone();
+        let pool = Rc::new(Pool {
             address,
             monitor,
             head_limits: Rc::new(config::Limits {
@@ -129,7 +132,9 @@ impl Pool {
             h2_load_retry_at: Cell::new(None),
             h2_watching: Cell::new(false),
             closed: Cell::new(false),
-        })
+        });
+        pools.add(&pool);
+        pool
     }
 
     /// A request is given a connection of the pool, if the limits allow.

@@ -6,7 +6,7 @@ use crate::time;
 
 fn limits(cluster: &Cluster) -> Rc<Limits> {
     let registry = Registry::new();
-    Limits::new(cluster, (&Rc::default(), &Unread::unbounded()), &registry, &registry.shard())
+    Limits::new(cluster, (&Rc::default(), &Unread::unbounded(), &Rc::default()), &registry, &registry.shard())
 }
 
 fn counts(cluster: &Cluster) -> [u32; 5] {

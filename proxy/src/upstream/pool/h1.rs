@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use super::super::connect::{ConnectError, connect};
+use super::super::connect::ConnectError;
 use super::super::limits::AttachedRequest;
 use super::Pool;
 use super::line::Counted;
@@ -144,7 +144,7 @@ impl Pool {
     }
 
     async fn dial_h1(self: &Rc<Self>, open: Counted) -> Result<H1, ConnectError> {
-        let stream = connect(self.address, &self.settings.get()).await?;
+        let stream = self.connect().await?;
         let local_address = stream.local_addr().ok();
         let now = time::now();
         Ok(H1 {

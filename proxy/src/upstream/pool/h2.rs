@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::super::connect::{ConnectError, connect};
+use super::super::connect::ConnectError;
 use super::super::limits::AttachedRequest;
 use super::line::Counted;
 use super::refusing::REFUSING_CONNECTIONS_MAX;
@@ -225,7 +225,7 @@ impl Pool {
     }
 
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
-        let stream = connect(self.address, &self.settings.get()).await?;
+        let stream = self.connect().await?;
         let local_address = stream.local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =

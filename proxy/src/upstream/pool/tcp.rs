@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::super::connect::{ConnectError, connect};
+use super::super::connect::ConnectError;
 use super::super::limits::OpenConnection;
 use super::Pool;
 
@@ -23,7 +23,7 @@ impl Pool {
     pub(crate) async fn dial(&self) -> Result<Dialed, ConnectError> {
         let open = self.limits.open_counted_connection()?;
         let pending = self.limits.wait()?;
-        let connected = connect(self.address, &self.settings.get()).await;
+        let connected = self.connect().await;
         drop(pending);
         match connected {
             Ok(stream) => {

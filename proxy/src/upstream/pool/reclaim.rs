@@ -1,0 +1,60 @@
+//! Connections without a request are the first to go when the process may open no more files: those of all pools of the
+//! worker, whatever their clusters.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use tokio::net::TcpStream;
+
+use super::super::connect::{ConnectError, connect};
+use super::super::limits::Limit;
+use super::Pool;
+use crate::net;
+
+/// The pools of a worker.
+#[derive(Default)]
+pub(crate) struct Pools(RefCell<Vec<Weak<Pool>>>);
+
+impl Pools {
+    /// One more. Those that are gone make room for it.
+    pub(super) fn add(&self, pool: &Rc<Pool>) {
+        let mut pools = self.0.borrow_mut();
+        if pools.len() == pools.capacity() {
+            pools.retain(|pool| pool.strong_count() > 0);
+        }
+        pools.push(Rc::downgrade(pool));
+    }
+
+    /// Closes all connections without a request; whether there were any.
+    fn close_idle(&self) -> bool {
+        let pools: Vec<_> = self.0.borrow().iter().filter_map(Weak::upgrade).collect();
+        pools.iter().fold(false, |closed, pool| pool.close_idle() | closed)
+    }
+}
+
+impl Pool {
+    fn close_idle(&self) -> bool {
+        let h1 = self.h1_idle.take();
+        let (idle, open) = self
+            .h2_open
+            .take()
+            .into_iter()
+            .partition::<Vec<_>, _>(|connection| connection.idle_since().is_some());
+        self.h2_open.replace(open);
+        !h1.is_empty() || !idle.is_empty()
+    }
+
+    /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
+    pub(super) async fn connect(&self) -> Result<TcpStream, ConnectError> {
+        let settings = self.settings.get();
+        match connect(self.address, &settings).await {
+            Err(ConnectError::Overflow(Limit::OpenFiles)) if self.limits.pools().close_idle() => {
+                // An HTTP/2 connection is closed by its own task.
+                tokio::task::yield_now().await;
+                self.limits.reached(net::OPEN_FILES_MAX);
+                connect(self.address, &settings).await
+            }
+            connected => connected,
+        }
+    }
+}
