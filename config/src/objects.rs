@@ -262,34 +262,34 @@ impl Objects {
             AnyObject::Node(object) => drop(Arc::make_mut(&mut self.nodes).insert(key, object)),
             AnyObject::Service(object) => drop(Arc::make_mut(&mut self.services).insert(key, object)),
             AnyObject::EndpointSlice(object) => {
-                drop(Arc::make_mut(&mut self.endpoint_slices).insert(key, object))
+                drop(Arc::make_mut(&mut self.endpoint_slices).insert(key, object));
             }
             AnyObject::Pod(object) => drop(Arc::make_mut(&mut self.pods).insert(key, object)),
             AnyObject::VirtualService(object) => {
-                drop(Arc::make_mut(&mut self.virtual_services).insert(key, object))
+                drop(Arc::make_mut(&mut self.virtual_services).insert(key, object));
             }
             AnyObject::DestinationRule(object) => {
-                drop(Arc::make_mut(&mut self.destination_rules).insert(key, object))
+                drop(Arc::make_mut(&mut self.destination_rules).insert(key, object));
             }
             AnyObject::ProxyConfig(object) => {
-                drop(Arc::make_mut(&mut self.proxy_configs).insert(key, object))
+                drop(Arc::make_mut(&mut self.proxy_configs).insert(key, object));
             }
             AnyObject::Gateway(object) => drop(Arc::make_mut(&mut self.gateways).insert(key, object)),
             AnyObject::ServiceEntry(object) => {
-                drop(Arc::make_mut(&mut self.service_entries).insert(key, object))
+                drop(Arc::make_mut(&mut self.service_entries).insert(key, object));
             }
             AnyObject::WorkloadEntry(object) => {
-                drop(Arc::make_mut(&mut self.workload_entries).insert(key, object))
+                drop(Arc::make_mut(&mut self.workload_entries).insert(key, object));
             }
             AnyObject::Sidecar(object) => drop(Arc::make_mut(&mut self.sidecars).insert(key, object)),
             AnyObject::PeerAuthentication(object) => {
-                drop(Arc::make_mut(&mut self.peer_authentications).insert(key, object))
+                drop(Arc::make_mut(&mut self.peer_authentications).insert(key, object));
             }
             AnyObject::RequestAuthentication(object) => {
                 drop(Arc::make_mut(&mut self.request_authentications).insert(key, object));
             }
             AnyObject::AuthorizationPolicy(object) => {
-                drop(Arc::make_mut(&mut self.authorization_policies).insert(key, object))
+                drop(Arc::make_mut(&mut self.authorization_policies).insert(key, object));
             }
         }
     }
@@ -312,13 +312,13 @@ impl Objects {
             AnyObject::WorkloadEntry(_) => drop(Arc::make_mut(&mut self.workload_entries).remove(&key)),
             AnyObject::Sidecar(_) => drop(Arc::make_mut(&mut self.sidecars).remove(&key)),
             AnyObject::PeerAuthentication(_) => {
-                drop(Arc::make_mut(&mut self.peer_authentications).remove(&key))
+                drop(Arc::make_mut(&mut self.peer_authentications).remove(&key));
             }
             AnyObject::RequestAuthentication(_) => {
-                drop(Arc::make_mut(&mut self.request_authentications).remove(&key))
+                drop(Arc::make_mut(&mut self.request_authentications).remove(&key));
             }
             AnyObject::AuthorizationPolicy(_) => {
-                drop(Arc::make_mut(&mut self.authorization_policies).remove(&key))
+                drop(Arc::make_mut(&mut self.authorization_policies).remove(&key));
             }
         }
     }

@@ -146,13 +146,14 @@ impl Simulation {
         let shard = registry.shard();
         let detector = Detector::new(&cluster, &registry, &shard);
         let monitor = |endpoint| Monitor::new(&detector, endpoint);
+        let process = (&Rc::default(), &Unread::unbounded(), &Rc::default());
         let mut snapshot = Snapshot::default();
         snapshot.clusters.insert(cluster.name().clone(), cluster.clone());
         Simulation {
             seed,
             began,
             age: Duration::ZERO,
-            limits: Limits::new(&cluster, &Rc::default(), &registry, &shard),
+            limits: Limits::new(&cluster, process, &registry, &shard),
             monitors: cluster.endpoints.iter().map(monitor).collect(),
             moods: vec![Mood::Serves; weights.len()],
             balance: Balance::new(&cluster, Duration::ZERO, None, seed),
