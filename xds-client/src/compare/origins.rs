@@ -1,10 +1,10 @@
-//! Declared resources without the objects and places that caused them: a server tells some, and files and lines never.
+//! Declared resources without the objects and places that caused them, and who told which setting: a server tells some, and files and lines never.
 
 use std::sync::Arc;
 
 use config::{
-    Cluster, DiscoveryType, FilterChain, Listener, NetworkFilter, RouteConfiguration, RouteSource,
-    TransportSocket, Update,
+    Cluster, DiscoveryType, FilterChain, Listener, NetworkFilter, RouteAction, RouteConfiguration,
+    RouteSource, Told, TransportSocket, Update,
 };
 
 /// A copy without origins, and without the words in which a closed chain says why it is.
@@ -18,6 +18,7 @@ pub(super) fn without(update: &Update) -> Update {
 
 fn cluster(cluster: &mut Cluster) {
     cluster.metadata.origin = None;
+    cluster.metadata.told = Told::default();
     let sockets = cluster.transport_socket_matches.iter_mut().map(|it| &mut it.transport_socket);
     for socket in sockets.chain([&mut cluster.transport_socket]) {
         if let TransportSocket::Tls(tls) = socket {
@@ -55,6 +56,9 @@ fn routes(routes: &mut RouteConfiguration) {
     for host in &mut routes.virtual_hosts {
         for route in &mut Arc::make_mut(host).routes {
             route.origin = None;
+            if let RouteAction::Forward(forward) = &mut route.action {
+                forward.told = Told::default();
+            }
         }
     }
 }
