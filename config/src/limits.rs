@@ -86,6 +86,9 @@ limits! {
     upstream_informational_heads_max = 32, 1;
     /// Time a client may take to send a head it has begun (Envoy's `request_headers_timeout`); 0 is no limit.
     head_time_max_ms = 60_000, 0;
+    /// Time a client may take for the handshake of TLS, beside what its listener allows (Envoy's
+    /// `transport_socket_connect_timeout`, 15 s from istiod); 0 is no limit of the process.
+    tls_handshake_time_max_ms = 15_000, 0;
     /// Time a client's connection is kept without a request (Envoy's `idle_timeout`); 0 is no limit.
     downstream_idle_time_max_ms = 3_600_000, 0;
     /// Client connections of the process; 0 is half of the open files the process may have.

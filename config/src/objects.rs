@@ -8,7 +8,7 @@ use crate::istio::{
     AuthorizationPolicy, DestinationRule, Gateway, PeerAuthentication, ProxyConfig, RequestAuthentication,
     ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
 };
-use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, Service};
+use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, Secret, Service};
 use crate::labels::Labels;
 use crate::mesh::MeshConfig;
 use crate::origin::{ObjectRef, Origin, Place};
@@ -107,6 +107,8 @@ pub struct Objects {
     pub endpoint_slices: Kept<EndpointSlice>,
     /// Pods.
     pub pods: Kept<Pod>,
+    /// Secrets.
+    pub secrets: Kept<Secret>,
     /// Virtual services.
     pub virtual_services: Kept<VirtualService>,
     /// Destination rules.
@@ -157,6 +159,8 @@ pub enum AnyObject {
     EndpointSlice(Arc<Object<EndpointSlice>>),
     /// `v1` Pod.
     Pod(Arc<Object<Pod>>),
+    /// `v1` Secret.
+    Secret(Arc<Object<Secret>>),
     /// `networking.istio.io` VirtualService.
     VirtualService(Arc<Object<VirtualService>>),
     /// `networking.istio.io` DestinationRule.
@@ -187,6 +191,7 @@ impl AnyObject {
             AnyObject::Service(object) => &object.metadata,
             AnyObject::EndpointSlice(object) => &object.metadata,
             AnyObject::Pod(object) => &object.metadata,
+            AnyObject::Secret(object) => &object.metadata,
             AnyObject::VirtualService(object) => &object.metadata,
             AnyObject::DestinationRule(object) => &object.metadata,
             AnyObject::ProxyConfig(object) => &object.metadata,
@@ -220,6 +225,7 @@ impl Objects {
             services,
             endpoint_slices,
             pods,
+            secrets,
             virtual_services: _,
             destination_rules,
             proxy_configs,
@@ -239,6 +245,7 @@ impl Objects {
             && same(services, &other.services)
             && same(endpoint_slices, &other.endpoint_slices)
             && same(pods, &other.pods)
+            && same(secrets, &other.secrets)
             && same(destination_rules, &other.destination_rules)
             && same(proxy_configs, &other.proxy_configs)
             && same(gateways, &other.gateways)
@@ -265,6 +272,7 @@ impl Objects {
                 drop(Arc::make_mut(&mut self.endpoint_slices).insert(key, object));
             }
             AnyObject::Pod(object) => drop(Arc::make_mut(&mut self.pods).insert(key, object)),
+            AnyObject::Secret(object) => drop(Arc::make_mut(&mut self.secrets).insert(key, object)),
             AnyObject::VirtualService(object) => {
                 drop(Arc::make_mut(&mut self.virtual_services).insert(key, object));
             }
@@ -304,6 +312,7 @@ impl Objects {
             AnyObject::Service(_) => drop(Arc::make_mut(&mut self.services).remove(&key)),
             AnyObject::EndpointSlice(_) => drop(Arc::make_mut(&mut self.endpoint_slices).remove(&key)),
             AnyObject::Pod(_) => drop(Arc::make_mut(&mut self.pods).remove(&key)),
+            AnyObject::Secret(_) => drop(Arc::make_mut(&mut self.secrets).remove(&key)),
             AnyObject::VirtualService(_) => drop(Arc::make_mut(&mut self.virtual_services).remove(&key)),
             AnyObject::DestinationRule(_) => drop(Arc::make_mut(&mut self.destination_rules).remove(&key)),
             AnyObject::ProxyConfig(_) => drop(Arc::make_mut(&mut self.proxy_configs).remove(&key)),

@@ -26,6 +26,7 @@ use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, format};
 use crate::time;
+use crate::tls::Secrets;
 use crate::upstream::balancer::{self, Balance, Conditions};
 
 /// Where the random numbers begin: the same for every run.
@@ -68,7 +69,8 @@ pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation
     let listener = update.listeners.first().ok_or("there is no listener")?.name.clone();
     let mut resources = Resources::default();
     resources.apply(update);
-    let snapshot = Builder::new(true, process().shared).build(&resources, &Snapshot::default());
+    let snapshot =
+        Builder::new(true, process().shared).build(&resources, &Secrets::default(), &Snapshot::default());
     Ok(Compilation(snapshot, listener, Identity::of(&proxy)))
 }
 
@@ -111,7 +113,7 @@ impl Proxy {
             let downstream = downstream?;
             client.set_nonblocking(true)?;
             let client = tokio::net::TcpStream::from_std(client)?;
-            let served = serve(client, downstream, Rc::<Drain>::default().begun()).await;
+            let served = serve(client.into(), downstream, Rc::<Drain>::default().begun()).await;
             served.map_err(|error| io::Error::other(format!("{error:?}")))
         }
     }
@@ -160,13 +162,14 @@ impl Proxy {
             server_name: None,
             transport: config::TransportProtocol::RawBuffer,
             protocols: Box::default(),
+            tls: None,
             first: Vec::new(),
         };
         let (_, guard) = self.engine.guard();
         let listener = self.snapshot.listeners.get(&self.listener);
         let view = listener.and_then(|listener| self.engine.generation().http(listener, 0));
         let view = view.ok_or_else(|| io::Error::other("there is no such listener"))?;
-        Ok(Downstream::new(&self.engine, view, arrival, guard))
+        Ok(Downstream::new(&self.engine, view, arrival, (guard, None)))
     }
 }
 

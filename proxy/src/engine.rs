@@ -25,9 +25,9 @@ use crate::telemetry::flight_recorder::{Flight, Recorded, Recorder};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
-use crate::time;
 use crate::upstream::replay::Replay;
 use crate::upstream::{Destination, Pools, Upstream};
+use crate::{time, tls};
 use labels::Identity;
 
 /// What the connections of one worker share. It belongs to one thread.
@@ -112,6 +112,8 @@ pub(crate) struct Arrival {
     pub(crate) transport: TransportProtocol,
     /// What it offers by ALPN, or what HTTP was found.
     pub(crate) protocols: Box<[Arc<str>]>,
+    /// What TLS is to be terminated with.
+    pub(crate) tls: Option<Arc<tls::Server>>,
     /// What was read of it.
     pub(crate) first: Vec<u8>,
 }

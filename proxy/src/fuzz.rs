@@ -13,6 +13,7 @@ use crate::http::codec::h1::transcript;
 use crate::listener::detect::{Detector, FIRST_BYTES_MAX, Inspect, Verdict};
 use crate::snapshot::{Builder, NoTrace, ProcessShared, RouteTable, Snapshot};
 use crate::time;
+use crate::tls::Secrets;
 
 /// The requests of a client whose bytes come in pieces of `size`, as text.
 pub fn http1_requests(bytes: &[u8], size: usize) -> Vec<String> {
@@ -131,10 +132,11 @@ pub fn run(update: Update) -> [usize; 3] {
     resources.apply(update);
     let process = ProcessShared::new(&Limits::default(), time::now());
     let builder = Builder::new(false, process);
-    let first = builder.build(&resources, &Snapshot::default());
+    let (secrets, _) = Secrets::resolve(&resources.secrets, &Secrets::default());
+    let first = builder.build(&resources, &secrets, &Snapshot::default());
     let tables = first.route_tables.values();
     let hosts = tables.flat_map(|table| table.virtual_hosts().iter().map(|host| host.routes().len()));
     let hosts = hosts.count();
-    let second = builder.build(&resources, &first);
+    let second = builder.build(&resources, &secrets, &first);
     [second.clusters.len(), hosts, second.listeners.len()]
 }

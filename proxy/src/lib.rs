@@ -30,6 +30,7 @@ mod snapshot;
 mod tcp;
 mod telemetry;
 mod time;
+mod tls;
 mod turn;
 mod upstream;
 mod worker;

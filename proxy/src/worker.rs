@@ -26,7 +26,7 @@ use crate::tcp;
 use crate::telemetry::Cell as Series;
 use crate::telemetry::flight_recorder::Ask;
 use crate::telemetry::metrics::Family;
-use crate::time;
+use crate::{time, tls};
 
 /// How often idle connections are looked for and log lines handed over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -221,8 +221,16 @@ impl Worker {
             if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {
                 let ends = (local_address, remote_address);
                 match arrive(&worker.engine, &listener, &mut stream, ends, &guard).await {
+                    Some(Served::Http(view, arrival)) if arrival.tls.is_none() => {
+                        worker.serve_http((stream.into(), None), view, arrival, guard).await;
+                    }
                     Some(Served::Http(view, arrival)) => {
-                        worker.serve_http(stream, view, arrival, guard).await;
+                        // In a box, so that plain connections cost no more for it.
+                        Box::pin(worker.serve_https(stream, view, arrival, guard)).await;
+                    }
+                    Some(Served::Tcp(service, arrival, _)) if arrival.tls.is_some() => {
+                        let reason = "bytes behind TLS are not passed on yet".into();
+                        worker.engine.closed(&service.listener, &reason, arrival.local_address);
                     }
                     Some(Served::Tcp(service, arrival, connected)) => {
                         // It has limits of its own.
@@ -237,9 +245,43 @@ impl Worker {
         });
     }
 
-    async fn serve_http(
+    /// Terminates TLS, and serves what is behind it.
+    async fn serve_https(
         &self,
         stream: tokio::net::TcpStream,
+        view: Rc<ListenerView>,
+        mut arrival: Arrival,
+        guard: Rc<Guard>,
+    ) {
+        let Some(server) = arrival.tls.take() else { return };
+        let first = std::mem::take(&mut arrival.first);
+        let limit = self.engine.limits.tls_handshake_time_max_ms;
+        let time_max = (limit != 0).then(|| Duration::from_millis(limit));
+        let listener = view.listener.declared.address.to_string();
+        let count = |family, labels: &[&str]| {
+            self.engine.telemetry.shard.increment(self.engine.telemetry.registry.series(family, labels));
+        };
+        match tls::accept(&server, first, stream, time_max).await {
+            Ok((stream, session)) => {
+                guard.secured();
+                count(Family::TlsHandshakes, &[&listener, session.version, session.cipher]);
+                self.serve_http((stream, Some(session)), view, arrival, guard).await;
+            }
+            Err(reason) => {
+                if reason == "timeout" {
+                    self.engine.limit_reached("tls_handshake_time_max_ms");
+                }
+                count(Family::TlsHandshakeFailures, &[&listener, reason]);
+                let Arrival { remote_address, server_name, .. } = &arrival;
+                tracing::debug!(%remote_address, ?server_name, reason, "a handshake of TLS failed");
+                tcp::log_unserved(&self.engine, &view.listener, arrival, None);
+            }
+        }
+    }
+
+    async fn serve_http(
+        &self,
+        (stream, session): (tls::Stream, Option<tls::Session>),
         view: Rc<ListenerView>,
         arrival: Arrival,
         guard: Rc<Guard>,
@@ -251,7 +293,7 @@ impl Worker {
         let remote_address = arrival.remote_address;
         let draining = self.drains.of(view.listener.declared.traffic_direction).begun();
         let listener = view.listener.declared.name.clone();
-        let downstream = Downstream::new(&self.engine, view, arrival, guard);
+        let downstream = Downstream::new(&self.engine, view, arrival, (guard, session));
         match serve(stream, downstream, draining).await {
             Err(ConnectionError::Protocol(what)) => {
                 shard.increment(metrics.protocol_errors);

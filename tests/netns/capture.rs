@@ -114,9 +114,9 @@ fn resources(service: SocketAddr) -> config::Update {
     let (black_hole, none) = support::declared::cluster("BlackHoleCluster", &[]);
     config::Update {
         listeners: vec![outbound, outbound_v6, of_service, of_port, inbound],
-        routes: Vec::new(),
         clusters: vec![cluster, black_hole, original_destination("PassthroughCluster"), to_app],
         endpoints: vec![endpoints, none],
+        ..config::Update::default()
     }
 }
 

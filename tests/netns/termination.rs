@@ -29,9 +29,9 @@ async fn sidecar(app: &TestBackend, termination: Termination) -> TestProxy {
             on("in", INBOUND, TrafficDirection::Inbound),
             on("out", OUTBOUND, TrafficDirection::Outbound),
         ],
-        routes: Vec::new(),
         clusters: vec![cluster],
         endpoints: vec![endpoints],
+        ..config::Update::default()
     };
     let settings = |settings: &mut weft::app::Settings| {
         settings.static_resources = resources;

@@ -131,7 +131,7 @@ pub fn to_http(chain_match: FilterChainMatch, cluster: &str) -> FilterChain {
 
 /// A chain.
 pub fn chain(chain_match: FilterChainMatch, filter: NetworkFilter) -> FilterChain {
-    FilterChain { name: "".into(), chain_match, filter }
+    FilterChain { name: "".into(), chain_match, tls: None, filter }
 }
 
 /// A TCP proxy; `change` says what else it is.
@@ -210,5 +210,5 @@ pub fn update(
     clusters: impl IntoIterator<Item = (Cluster, ClusterLoadAssignment)>,
 ) -> Update {
     let (clusters, endpoints) = clusters.into_iter().unzip();
-    Update { listeners, routes: Vec::new(), clusters, endpoints }
+    Update { listeners, clusters, endpoints, ..Update::default() }
 }

@@ -10,6 +10,7 @@ use super::listeners::Tables;
 use super::outbound::{inspectors, listener_name, wildcard};
 use super::protocol::Protocol;
 use super::routes::{Routes, https_redirect};
+use super::server_tls;
 use super::targets::Target;
 use super::tcp::{From, Tcp, is_port, server_names};
 use super::virtual_services::{MeshVirtualService, VirtualServices, gateway_name};
@@ -18,8 +19,8 @@ use crate::finding::{Severity, code};
 use crate::istio::{Gateway, Server, ServerTlsMode};
 use crate::objects::Object;
 use crate::resource::{
-    Closed, FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, RouteConfiguration,
-    RouteSource, TrafficDirection, VirtualHost,
+    Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Listener, ListenerFilters, NetworkFilter,
+    RouteConfiguration, RouteSource, TrafficDirection, VirtualHost,
 };
 
 /// What listeners of a gateway are made from.
@@ -117,7 +118,10 @@ impl Gateways<'_> {
         });
         let filter_chains = match first {
             Kind::Http => vec![self.http_chain(address, &served, tables, findings)],
-            Kind::Tls => served.iter().flat_map(|served| self.tls_chains(served, findings)).collect(),
+            Kind::Tls => {
+                let chains = |served| self.tls_chains(address, served, tables, findings);
+                served.iter().flat_map(chains).collect()
+            }
             Kind::Tcp => {
                 served.iter().find_map(|served| self.tcp_chain(served, findings)).into_iter().collect()
             }
@@ -157,19 +161,31 @@ impl Gateways<'_> {
         if !address.ip().is_unspecified() {
             name = format!("{name}.{}", address.ip());
         }
-        let name: Arc<str> = name.into();
+        let manager = self.http_manager(name.into(), address, served, tables, findings);
+        FilterChain {
+            name: "".into(),
+            chain_match: FilterChainMatch::default(),
+            tls: None,
+            filter: NetworkFilter::Http(manager),
+        }
+    }
+
+    /// The connection manager of servers that share routes, which are added to the tables by `name`.
+    fn http_manager(
+        &self,
+        name: Arc<str>,
+        address: SocketAddr,
+        served: &[Served<'_>],
+        tables: &mut Tables,
+        findings: &mut Findings,
+    ) -> Arc<HttpConnectionManager> {
         let virtual_hosts = self.virtual_hosts(served, findings);
         tables.configurations.insert(
             name.clone(),
             RouteConfiguration { name: name.clone(), virtual_hosts, ignore_port_in_host_matching: true },
         );
         let stat_prefix = format!("outbound_{};", listener_name(address));
-        let manager = self.tcp.common.gateway_manager(stat_prefix, RouteSource::Rds(name));
-        FilterChain {
-            name: "".into(),
-            chain_match: FilterChainMatch::default(),
-            filter: NetworkFilter::Http(manager),
-        }
+        self.tcp.common.gateway_manager(stat_prefix, RouteSource::Rds(name))
     }
 
     /// The virtual hosts of servers that share a port. Rules of several virtual services for one host follow each other.
@@ -222,21 +238,75 @@ impl Gateways<'_> {
         hosts.into_values().map(Arc::new).collect()
     }
 
-    /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, and otherwise a
-    /// closed one.
-    fn tls_chains(&self, served: &Served<'_>, findings: &mut Findings) -> Vec<FilterChain> {
+    /// The chain of a server that terminates TLS; a closed one, where it cannot.
+    fn terminated_chain(
+        &self,
+        address: SocketAddr,
+        served: &Served<'_>,
+        tables: &mut Tables,
+        findings: &mut Findings,
+    ) -> Option<FilterChain> {
+        let told = served.server.tls.as_ref()?;
+        let hosts = served.scoped_hosts().map(|(_, host)| host).filter(|host| *host != "*");
+        let chain_match =
+            FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
+        let path = format!("{}.tls", served.path());
+        let closed = |reason: &str| {
+            let origin = Some(served.object.origin_at(&path));
+            let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
+            FilterChain { name: "".into(), chain_match: chain_match.clone(), tls: None, filter }
+        };
+        let made = match told.mode {
+            ServerTlsMode::AutoPassthrough => return Some(closed("AUTO_PASSTHROUGH is not honoured yet")),
+            mode if !server_tls::is_terminated(mode) => return Some(closed("TLS is not terminated yet")),
+            _ => server_tls::downstream(told),
+        };
+        let tls = match made {
+            Ok(tls) => Arc::new(tls),
+            Err(why) => {
+                let what =
+                    format!("TLS is not terminated, because {why}: connections for these hosts are closed");
+                let remedy = "name a Secret of the gateway's namespace in `credentialName`";
+                let severity = Severity::Warning;
+                findings.add(served.object, &path, severity, code::SECURITY_NOT_ENFORCED, what, remedy);
+                return Some(closed(&why));
+            }
+        };
+        let asking = served.object.origin_at(&path);
+        server_tls::collect(self.tcp.scope, &tls, &asking, &mut tables.secrets);
+        let chain = if served.server.port.protocol.eq_ignore_ascii_case("TLS") {
+            // Nobody passes on what is behind TLS yet.
+            return Some(closed("TLS is terminated for HTTPS only yet"));
+        } else {
+            let mut name = format!(
+                "https.{}.{}.{}.{}",
+                served.port,
+                served.server.port.name,
+                served.object.name(),
+                served.object.namespace()
+            );
+            if let Some(bind) = served.server.bind.as_deref().filter(|bind| !bind.is_empty()) {
+                name = format!("{name}.{bind}");
+            }
+            let manager =
+                self.http_manager(name.into(), address, std::slice::from_ref(served), tables, findings);
+            FilterChain { name: "".into(), chain_match, tls: None, filter: NetworkFilter::Http(manager) }
+        };
+        Some(FilterChain { tls: Some(tls), ..chain })
+    }
+
+    /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, and otherwise the
+    /// one behind which it is terminated.
+    fn tls_chains(
+        &self,
+        address: SocketAddr,
+        served: &Served<'_>,
+        tables: &mut Tables,
+        findings: &mut Findings,
+    ) -> Vec<FilterChain> {
         let mode = served.server.tls.as_ref().map(|tls| tls.mode).unwrap_or_default();
         if mode != ServerTlsMode::Passthrough {
-            let hosts = served.scoped_hosts().map(|(_, host)| host).filter(|host| *host != "*");
-            let chain_match =
-                FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
-            let origin = Some(served.object.origin_at(&format!("{}.tls", served.path())));
-            let reason = match mode {
-                ServerTlsMode::AutoPassthrough => "AUTO_PASSTHROUGH is not honoured yet",
-                _ => "TLS is not terminated yet",
-            };
-            let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
-            return vec![FilterChain { name: "".into(), chain_match, filter }];
+            return self.terminated_chain(address, served, tables, findings).into_iter().collect();
         }
         let (mut chains, mut taken) = (Vec::new(), HashSet::new());
         for (_, virtual_service) in served.virtual_services.iter() {

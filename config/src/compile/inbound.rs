@@ -135,6 +135,7 @@ impl Inbound<'_> {
         FilterChain {
             name: "virtualInbound-blackhole".into(),
             chain_match: FilterChainMatch { destination_port: Some(PORT), ..FilterChainMatch::default() },
+            tls: None,
             filter: NetworkFilter::TcpProxy(Arc::new(self.common.silent_tcp_proxy(cluster))),
         }
     }
@@ -199,7 +200,12 @@ impl Inbound<'_> {
             NetworkFilter::TcpProxy(Arc::new(self.common.tcp_proxy(served.cluster.clone(), None)))
         };
         let (http, other) = &served.names;
-        FilterChain { name: if way.is_http { http.clone() } else { other.clone() }, chain_match, filter }
+        FilterChain {
+            name: if way.is_http { http.clone() } else { other.clone() },
+            chain_match,
+            tls: None,
+            filter,
+        }
     }
 }
 

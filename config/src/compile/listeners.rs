@@ -16,7 +16,7 @@ use super::{ExplicitListener, ListenTarget, Scope};
 use crate::finding::{Severity, code};
 use crate::resource::{
     FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, RouteConfiguration, RouteSource,
-    TrafficDirection, VirtualHost,
+    Secret, TrafficDirection, VirtualHost,
 };
 
 /// What listeners are made from.
@@ -35,6 +35,8 @@ pub(super) struct Tables {
     /// Virtual hosts of a port, without the one that catches what is left.
     by_port: HashMap<u16, Vec<Arc<VirtualHost>>>,
     pub(super) configurations: BTreeMap<Arc<str>, RouteConfiguration>,
+    /// Secrets that TLS of listeners names.
+    pub(super) secrets: BTreeMap<Arc<str>, Secret>,
 }
 
 impl Listeners<'_> {
@@ -64,6 +66,7 @@ impl Listeners<'_> {
                 filter_chains: vec![FilterChain {
                     name: "".into(),
                     chain_match: FilterChainMatch::default(),
+                    tls: None,
                     filter: NetworkFilter::Http(manager),
                 }],
                 default_filter_chain: None,

@@ -10,7 +10,7 @@
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes, with what `managers` says of all;
 //! 8. `outbound` and `tcp`: listeners for the traffic that a workload sends;
-//! 9. `gateway`: those for the traffic that comes into the mesh;
+//! 9. `gateway` and `server_tls`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
 //! `proxy` says for whom, `proxy_config` with which settings; `compiler` compiles one state of the mesh after the other.
@@ -51,6 +51,7 @@ mod proxy_config;
 mod registry;
 mod retry;
 mod routes;
+mod server_tls;
 mod service_entries;
 mod sidecar;
 mod targets;
@@ -252,7 +253,8 @@ fn compile_after(
     // What virtual services lead to may come in by them.
     let parts = (!imports.trim()).then(|| (clusters.names().clone(), of_clusters));
     let (clusters, endpoints) = clusters.into_sorted();
-    let update = Update { listeners, routes, clusters, endpoints };
+    let secrets = tables.secrets.into_values().collect();
+    let update = Update { listeners, routes, clusters, endpoints, secrets };
     (Compiled { update, findings: findings.into_vec(), names, is_as_before: last.is_some() }, parts)
 }
 

@@ -208,6 +208,7 @@ impl Outbound<'_> {
                 application_protocols: PLAIN_HTTP.map(Arc::from).to_vec(),
                 ..FilterChainMatch::default()
             },
+            tls: None,
             filter: NetworkFilter::Http(manager),
         }
     }
@@ -247,7 +248,12 @@ impl Outbound<'_> {
         let cluster = sidecar::cluster_of_other_hosts(self.scope);
         let cluster = self.tcp.clusters.name(cluster.unwrap_or_else(|| BLACK_HOLE.to_owned()));
         let proxy = self.listeners.common.tcp_proxy(cluster, None);
-        FilterChain { name: name.into(), chain_match, filter: NetworkFilter::TcpProxy(Arc::new(proxy)) }
+        FilterChain {
+            name: name.into(),
+            chain_match,
+            tls: None,
+            filter: NetworkFilter::TcpProxy(Arc::new(proxy)),
+        }
     }
 
     /// The listener that outbound traffic is redirected to. What was sent to its own port goes nowhere, so that nobody
@@ -257,6 +263,7 @@ impl Outbound<'_> {
         let black_hole = FilterChain {
             name: "virtualOutbound-blackhole".into(),
             chain_match: FilterChainMatch { destination_port: Some(PORT), ..FilterChainMatch::default() },
+            tls: None,
             filter: NetworkFilter::TcpProxy(Arc::new(self.listeners.common.silent_tcp_proxy(cluster))),
         };
         let catch_all = self.catch_all("virtualOutbound-catchall-tcp", FilterChainMatch::default());

@@ -258,7 +258,7 @@ pub(super) struct From<'f> {
 }
 
 fn chain(proxy: TcpProxy, chain_match: FilterChainMatch) -> FilterChain {
-    FilterChain { name: "".into(), chain_match, filter: NetworkFilter::TcpProxy(Arc::new(proxy)) }
+    FilterChain { name: "".into(), chain_match, tls: None, filter: NetworkFilter::TcpProxy(Arc::new(proxy)) }
 }
 
 /// `proxy` with what a DestinationRule says of connections. An idle timeout of zero is no bound, as in Envoy.

@@ -76,6 +76,8 @@ pub const ACCESS_LOG_FORMAT: &str = "access-log-format";
 pub const UNRESOLVED_NAME: &str = "unresolved-name";
 /// Warning. A rule that cannot be compiled.
 pub const UNUSABLE_RULE: &str = "unusable-rule";
+/// Warning. A secret that TLS needs and that is missing or cannot be used; what was there before serves, if there was.
+pub const UNUSABLE_SECRET: &str = "unusable-secret";
 /// Error. The workload that weft is told to stand beside is not in the configuration.
 pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
 /// Error. A file that cannot be read.

@@ -41,7 +41,10 @@ pub struct Server {
 /// What a server does about TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "only the first two are honoured; the others will be told where they are")]
+#[expect(
+    missing_docs,
+    reason = "they are what Istio says they are; those that are not honoured are told where they are"
+)]
 pub struct ServerTlsSettings {
     /// Whether plain HTTP is redirected to HTTPS.
     pub https_redirect: Option<bool>,

@@ -1,10 +1,13 @@
 //! Kubernetes objects, only the fields that weft reads; all others are ignored, as every client of Kubernetes does.
 
+mod secret;
+
 use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use crate::labels::Labels;
+pub use secret::{Secret, SecretData, Sensitive};
 
 /// `v1` Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::origin::Origin;
-use crate::resource::{AccessLog, HttpConnectionManager, TcpProxy};
+use crate::resource::{AccessLog, DownstreamTls, HttpConnectionManager, TcpProxy};
 
 /// Which way traffic crosses the workload this proxy stands beside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub struct FilterChain {
     pub name: Arc<str>,
     /// Which connections.
     pub chain_match: FilterChainMatch,
+    /// How TLS is terminated before anything is served; `None` where bytes are taken as they come.
+    pub tls: Option<Arc<DownstreamTls>>,
     /// What serves them.
     pub filter: NetworkFilter,
 }

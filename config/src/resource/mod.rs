@@ -16,7 +16,9 @@ mod matcher;
 mod name_table;
 mod resources;
 mod route;
+mod secret;
 mod tcp_proxy;
+mod tls;
 mod told;
 
 pub use cluster::{
@@ -45,5 +47,7 @@ pub use route::{
     PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition, RetryConditions,
     RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
 };
+pub use secret::{PrivateKey, Secret, SecretContent};
 pub use tcp_proxy::{TcpDestinations, TcpProxy, TcpWeightedCluster};
+pub use tls::{CIPHER_SUITES, ClientCertificates, DownstreamTls, TlsVersion, Trust};
 pub use told::{Setting, Told, ToldBy};

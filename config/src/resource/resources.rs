@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, VirtualHost};
+use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, Secret, VirtualHost};
 
 /// All that a source declares, as of one moment (state of the world).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Update {
     pub clusters: Vec<Cluster>,
     /// Endpoints of clusters whose discovery type is EDS, and what DNS told of those that ask it.
     pub endpoints: Vec<ClusterLoadAssignment>,
+    /// All secrets that filter chains name.
+    pub secrets: Vec<Secret>,
 }
 
 /// Names of what an [`Update`] added, changed or removed.
@@ -29,6 +31,8 @@ pub struct Changed {
     pub clusters: BTreeSet<Arc<str>>,
     /// Of clusters whose endpoints changed.
     pub endpoints: BTreeSet<Arc<str>>,
+    /// Of secrets.
+    pub secrets: BTreeSet<Arc<str>>,
 }
 
 impl Changed {
@@ -38,6 +42,7 @@ impl Changed {
             && self.routes.is_empty()
             && self.clusters.is_empty()
             && self.endpoints.is_empty()
+            && self.secrets.is_empty()
     }
 }
 
@@ -53,26 +58,30 @@ pub struct Resources {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// Endpoints by cluster name.
     pub endpoints: BTreeMap<Arc<str>, Arc<ClusterLoadAssignment>>,
+    /// Secrets.
+    pub secrets: BTreeMap<Arc<str>, Arc<Secret>>,
 }
 
 impl Resources {
     /// Takes over `update` and says what that changed.
     pub fn apply(&mut self, update: Update) -> Changed {
-        let Update { listeners, routes, clusters, endpoints } = update;
+        let Update { listeners, routes, clusters, endpoints, secrets } = update;
         Changed {
             listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
             routes: self.replace_routes(routes),
             clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
             endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
+            secrets: replace(&mut self.secrets, secrets, |secret| secret.name.clone()),
         }
     }
 
-    /// Takes over the listeners and routes of `update`; clusters and endpoints stay as they are.
+    /// Takes over the listeners, routes and secrets of `update`; clusters and endpoints stay as they are.
     pub fn apply_but_clusters(&mut self, update: Update) -> Changed {
-        let Update { listeners, routes, clusters: _, endpoints: _ } = update;
+        let Update { listeners, routes, clusters: _, endpoints: _, secrets } = update;
         Changed {
             listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
             routes: self.replace_routes(routes),
+            secrets: replace(&mut self.secrets, secrets, |secret| secret.name.clone()),
             ..Changed::default()
         }
     }

@@ -3,7 +3,8 @@
 use super::check::Check;
 use super::{names, values};
 use crate::finding::code;
-use crate::istio::{Gateway, Server, ServerTlsMode};
+use crate::istio::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
+use crate::resource::CIPHER_SUITES;
 
 /// What a port of a gateway may speak, in upper case.
 const PROTOCOLS: [&str; 9] =
@@ -47,7 +48,8 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         }
         return;
     };
-    let path = format!("{path}.tls.mode");
+    let path_of_tls = format!("{path}.tls");
+    let path = format!("{path_of_tls}.mode");
     match tls.mode {
         // On a port of plain HTTP only the redirect counts.
         _ if matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") => {}
@@ -56,13 +58,67 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
             let what = "weft does not honour AUTO_PASSTHROUGH yet: connections for these hosts are closed";
             check.warning(code::FIELD_NOT_HONOURED, &path, what, "write PASSTHROUGH and virtual services");
         }
-        ServerTlsMode::Simple
-        | ServerTlsMode::Mutual
-        | ServerTlsMode::IstioMutual
-        | ServerTlsMode::OptionalMutual => {
-            let what = "weft does not terminate TLS yet: connections for these hosts are closed";
-            let remedy = "write `mode: PASSTHROUGH` for services that terminate it themselves";
+        ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
+            check_terminated(check, &path_of_tls, tls);
+            if protocol == "TLS" {
+                let what = "weft terminates TLS for HTTPS only: connections for these hosts are closed";
+                let remedy = "write `protocol: HTTPS` for what speaks HTTP, or `mode: PASSTHROUGH`";
+                check.warning(code::SECURITY_NOT_ENFORCED, &path, what, remedy);
+            }
+        }
+        ServerTlsMode::IstioMutual => {
+            let what = "weft does not terminate ISTIO_MUTUAL yet: connections for these hosts are closed";
+            let remedy = "write `mode: MUTUAL` and a `credentialName`";
             check.warning(code::SECURITY_NOT_ENFORCED, &path, what, remedy);
+        }
+    }
+}
+
+/// What of TLS is not spoken or not verified, and must not look as if it were.
+fn check_terminated(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) {
+    for (field, version) in
+        [("minProtocolVersion", &tls.min_protocol_version), ("maxProtocolVersion", &tls.max_protocol_version)]
+    {
+        match version.as_deref() {
+            None | Some("" | "TLS_AUTO" | "TLSV1_2" | "TLSV1_3") => {}
+            Some(other) => {
+                let what = format!("weft does not speak `{other}`");
+                check.bad(&format!("{path}.{field}"), what, "write TLSV1_2 or TLSV1_3");
+            }
+        }
+    }
+    for (index, suite) in tls.cipher_suites.iter().enumerate() {
+        if !CIPHER_SUITES.contains(&suite.as_str()) {
+            let what = format!("weft does not speak the cipher suite `{suite}`");
+            let remedy = format!("write one of {}", CIPHER_SUITES.join(", "));
+            check.bad(&format!("{path}.cipherSuites[{index}]"), what, remedy);
+        }
+    }
+    let is = |given: &Option<String>| given.as_deref().is_some_and(|text| !text.is_empty());
+    for (field, given) in [
+        ("caCrl", is(&tls.ca_crl)),
+        ("verifyCertificateSpki", !tls.verify_certificate_spki.is_empty()),
+        ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
+        ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),
+    ] {
+        if given {
+            let what = "weft does not verify clients in this way yet: connections for these hosts are closed";
+            let remedy =
+                "verify them by the roots of the Secret alone (`ca.crt`, and `ca.crl` for what is revoked)";
+            check.warning(code::SECURITY_NOT_ENFORCED, &format!("{path}.{field}"), what, remedy);
+        }
+    }
+    for (field, given) in [
+        ("serverCertificate", is(&tls.server_certificate)),
+        ("privateKey", is(&tls.private_key)),
+        ("caCertificates", is(&tls.ca_certificates)),
+        ("tlsCertificates", !tls.tls_certificates.is_empty()),
+    ] {
+        if given {
+            let what =
+                "weft does not read certificates from files yet: connections for these hosts are closed";
+            let remedy = "put them into a Secret, and name it in `credentialName`";
+            check.warning(code::SECURITY_NOT_ENFORCED, &format!("{path}.{field}"), what, remedy);
         }
     }
 }

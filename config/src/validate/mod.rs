@@ -69,7 +69,7 @@ pub fn object(object: &AnyObject) -> Vec<Finding> {
         }
         AnyObject::Sidecar(object) => sidecar::check(&mut check, &object.spec),
         AnyObject::Gateway(object) => gateway::check(&mut check, &object.spec),
-        AnyObject::Namespace(_) | AnyObject::Node(_) => {}
+        AnyObject::Namespace(_) | AnyObject::Node(_) | AnyObject::Secret(_) => {}
     }
     check.into_findings()
 }

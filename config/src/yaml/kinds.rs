@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Service,
     EndpointSlice,
     Pod,
+    Secret,
     VirtualService,
     DestinationRule,
     ProxyConfig,
@@ -31,7 +32,10 @@ impl Kind {
 
     /// Whether it is Istio's, and read strictly.
     pub(crate) fn is_istio(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node | Kind::Service | Kind::EndpointSlice | Kind::Pod)
+        !matches!(
+            self,
+            Kind::Namespace | Kind::Node | Kind::Service | Kind::EndpointSlice | Kind::Pod | Kind::Secret
+        )
     }
 
     /// Whether its objects guard the inbound traffic of workloads.
@@ -109,6 +113,7 @@ const KUBERNETES: &[(&str, &str, Kind)] = &[
     ("v1", "Node", Kind::Node),
     ("v1", "Service", Kind::Service),
     ("v1", "Pod", Kind::Pod),
+    ("v1", "Secret", Kind::Secret),
     ("discovery.k8s.io/v1", "EndpointSlice", Kind::EndpointSlice),
 ];
 
@@ -181,9 +186,7 @@ mod tests {
         check("v1", "ConfigMap", Recognized::Skipped);
         check("gateway.networking.k8s.io/v1", "Gateway", Recognized::Skipped);
         check("discovery.k8s.io/v1beta1", "EndpointSlice", Recognized::Skipped);
-        for kind in
-            ["Secret", "ServiceAccount", "PodTemplate", "Endpoints", "Event", "LimitRange", "ConfigMap"]
-        {
+        for kind in ["ServiceAccount", "PodTemplate", "Endpoints", "Event", "LimitRange", "ConfigMap"] {
             check("v1", kind, Recognized::Skipped);
         }
     }

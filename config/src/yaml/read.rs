@@ -18,7 +18,7 @@ use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
-use crate::kubernetes::Pod;
+use crate::kubernetes::{Pod, Secret};
 use crate::mesh::PROXY_CONFIG_ANNOTATION;
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
@@ -230,6 +230,7 @@ impl FileReader {
             Kind::Service => object!(Service, with(root, problems)),
             Kind::EndpointSlice => object!(EndpointSlice, with(root, problems)),
             Kind::Pod => object!(Pod, pod(root, problems)),
+            Kind::Secret => object!(Secret, secret(root, problems)),
             Kind::VirtualService => object!(VirtualService, spec(root, problems)),
             Kind::DestinationRule => object!(DestinationRule, spec(root, problems)),
             Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems)),
@@ -340,6 +341,18 @@ fn pod(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Pod> {
     let annotation = annotations.and_then(|annotations| annotations.get(PROXY_CONFIG_ANNOTATION)?.text());
     pod.proxy_config = annotation.map(str::to_owned);
     Some(pod)
+}
+
+/// A Secret. What is wrong with it is told without what is written there.
+fn secret(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Secret> {
+    let mut found = Vec::new();
+    let secret = typed::read(root, &Path::Root, Unknown::Ignored, &mut found);
+    problems.extend(found.into_iter().map(|problem| Problem {
+        what: "it is not what a Secret has here".to_owned(),
+        remedy: "write text under each name of `data` (in base64) or `stringData`".to_owned(),
+        ..problem
+    }));
+    secret
 }
 
 /// The `spec` of an object of Istio's, read strictly.

@@ -130,7 +130,7 @@ fn a_document_that_breaks_below_its_identity_is_refused_alone() {
 fn other_kinds() {
     check("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n", &["1 kind-skipped"]);
     check("apiVersion: v1\nkind: ConfigMap\n", &["1 kind-skipped"]);
-    let both = "apiVersion: v1\nkind: Secret\n---\napiVersion: v1\nkind: Secret\n---\napiVersion: v1\nkind: Secret\n";
+    let both = "apiVersion: v1\nkind: LimitRange\n---\napiVersion: v1\nkind: LimitRange\n---\napiVersion: v1\nkind: LimitRange\n";
     check(both, &["1 kind-skipped"]);
     assert!(finding(both).0.contains("(3)"));
     check("apiVersion: apps/v1\nkind: Deployment\nspec: {a: [\n", &["1 kind-skipped"]);
@@ -150,6 +150,13 @@ fn other_kinds() {
         "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n",
         &["2 unknown-kind", "unidentified 1"],
     );
+}
+
+#[test]
+fn what_is_wrong_with_a_secret_is_told_without_it() {
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: U0VDUkVU\n";
+    let (what, remedy) = finding(text);
+    assert!(!what.contains("U0VDUkVU") && what.contains("not what a Secret has here"), "{what} {remedy}");
 }
 
 #[test]

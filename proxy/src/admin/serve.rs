@@ -239,7 +239,7 @@ async fn answer(
         }
     };
     let old = tokio::time::sleep(bounds.connection_age_max);
-    let (stream, heads) = (Guarded::alone(stream), Limits::default());
+    let (stream, heads) = (Guarded::alone(stream.into()), Limits::default());
     // An operator who leaves in the middle of an answer, or never asks, is no one's concern.
     tokio::select! {
         _ = h1::server::serve(stream, &heads, handler, (old, true)) => None,

@@ -15,6 +15,7 @@ use super::watch::Watcher;
 use super::{AboutFiles, Workload};
 use crate::snapshot::{Builder, ProcessShared, Snapshot};
 use crate::time;
+use crate::tls::Secrets;
 
 /// Namespaces whose view of the mesh is looked at; what only others see is not compiled.
 const NAMESPACES_MAX: usize = 256;
@@ -109,13 +110,15 @@ pub(crate) fn load(
         workload.resolve(&objects).map_err(|finding| format!("{}; {}", finding.what, finding.remedy))?.proxy;
     let compiled = compile_as(&objects, &proxy, request);
     findings.extend(compiled.findings);
-    findings.sort();
-    findings.dedup();
     let mut resources = Resources::default();
     resources.apply(compiled.update);
+    let (secrets, unusable) = Secrets::resolve(&resources.secrets, &Secrets::default());
+    findings.extend(unusable.into_iter().map(super::about_secret));
+    findings.sort();
+    findings.dedup();
     let process = ProcessShared::new(&Limits::default(), time::now());
     let builder = Builder::new(request.allow_unenforced_security, process);
-    let snapshot = builder.build(&resources, &Snapshot::default());
+    let snapshot = builder.build(&resources, &secrets, &Snapshot::default());
     Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot })
 }
 

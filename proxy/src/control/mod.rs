@@ -35,6 +35,7 @@ pub use workers::{Cpu, Quota};
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
+use crate::tls::{Secrets, Unusable};
 use dns::Dns;
 use files::{Change, Content, Files, Found};
 use settle::Burst;
@@ -82,6 +83,8 @@ pub(crate) struct Control {
     /// The objects that were compiled last.
     objects: Arc<Objects>,
     compiler: Compiler,
+    /// What can be used of their secrets.
+    secrets: Secrets,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
@@ -126,6 +129,7 @@ impl Control {
             dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
             resources: Resources::default(),
             compiler: Compiler::default(),
+            secrets: Secrets::default(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
@@ -228,6 +232,7 @@ impl Control {
         let fixed = self.settings.static_resources.clone();
         update.listeners.extend(fixed.listeners);
         update.routes.extend(fixed.routes);
+        update.secrets.extend(fixed.secrets);
         let (changed, same_names) = if is_as_before {
             (self.resources.apply_but_clusters(update), true)
         } else {
@@ -247,6 +252,9 @@ impl Control {
             }
             (self.resources.apply(update), same_names)
         };
+        let (secrets, unusable) = Secrets::resolve(&self.resources.secrets, &self.secrets);
+        self.secrets = secrets;
+        findings.extend(unusable.into_iter().map(about_secret));
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.
@@ -261,7 +269,7 @@ impl Control {
     /// Makes a generation of what is declared now.
     fn publish_resources(&mut self, changed: &Changed, proxy: Proxy, listeners: Vec<Arc<str>>) {
         let began = time::now();
-        let next = self.builder.build(&self.resources, &self.publisher.current());
+        let next = self.builder.build(&self.resources, &self.secrets, &self.publisher.current());
         let Took { read, compile } = std::mem::take(&mut self.took);
         tracing::info!(
             generation = next.generation,
@@ -344,6 +352,26 @@ fn since(then: Instant) -> Duration {
 /// For the log: whole microseconds.
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
+}
+
+/// What there is to say about a secret that cannot be used.
+fn about_secret(unusable: Unusable) -> Finding {
+    let Unusable { name, origin, why, last_good } = unusable;
+    let holds = match last_good {
+        true => "what was last good of it serves",
+        false => "connections that need it are closed",
+    };
+    Finding {
+        place: origin.as_ref().and_then(|origin| origin.place.clone()),
+        severity: Severity::Warning,
+        code: code::UNUSABLE_SECRET,
+        object: origin.map(|origin| origin.object),
+        path: String::new(),
+        what: format!("the secret {name} cannot be used, because {why}: {holds}"),
+        remedy: "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
+                 certificate in PEM, and `ca.crt` where clients show certificates"
+            .to_owned(),
+    }
 }
 
 /// Takes in what changed.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use config::origin::Origin;
+use http::uri::Scheme;
 
 use super::question::Understood;
 use super::trace::Remembers;
@@ -28,7 +29,8 @@ pub(super) fn follow(
     if manager.declared.use_remote_address
         && let Some(source) = asked.source
     {
-        headers::distrust_client(&mut head, source);
+        let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
+        headers::distrust_client(&mut head, source, tls);
     }
     let before = head.path.clone();
     let admitted = admission::admit(&mut head, &manager.declared, world.limits, || u128::from(asked.draw));

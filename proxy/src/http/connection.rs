@@ -11,13 +11,13 @@ use std::task::Poll;
 
 use config::TransportProtocol;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
 use crate::engine::standing::{Admitted, Standing};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
+use crate::tls::{Session, Stream};
 use crate::upstream::Destination;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
@@ -35,6 +35,10 @@ pub(crate) struct Downstream {
     pub(crate) destination: Option<Destination>,
     /// What HTTP was found, where anybody looked.
     protocols: Box<[Arc<str>]>,
+    /// The server name the client asked for by SNI.
+    pub(crate) server_name: Option<Arc<str>>,
+    /// What TLS says, where it was terminated.
+    pub(crate) tls: Option<Box<Session>>,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.
@@ -50,7 +54,7 @@ impl Downstream {
         engine: &Rc<Engine>,
         listener: Rc<ListenerView>,
         arrival: Arrival,
-        guard: Rc<Guard>,
+        (guard, tls): (Rc<Guard>, Option<Session>),
     ) -> Rc<Downstream> {
         Rc::new(Downstream {
             engine: engine.clone(),
@@ -58,6 +62,8 @@ impl Downstream {
             remote_address: arrival.remote_address,
             destination: arrival.destination,
             protocols: arrival.protocols,
+            server_name: arrival.server_name,
+            tls: tls.map(Box::new),
             first: Cell::new(arrival.first),
             guard,
             resetting: Rc::default(),
@@ -81,8 +87,11 @@ impl Downstream {
         let admitted = Admitted {
             listener: self.listener.borrow().listener.declared.name.clone(),
             destination: self.local_address,
-            server_name: None,
-            transport: TransportProtocol::RawBuffer,
+            server_name: self.server_name.clone(),
+            transport: match self.tls {
+                Some(_) => TransportProtocol::Tls,
+                None => TransportProtocol::RawBuffer,
+            },
             protocols: self.protocols.clone(),
         };
         Standing::new(&self.engine, admitted)
@@ -92,7 +101,7 @@ impl Downstream {
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
 /// is closed; so it is when it was idle for too long. One that exceeds a limit ends at once.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     downstream: Rc<Downstream>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ConnectionError> {
@@ -127,7 +136,7 @@ pub(crate) async fn serve(
 }
 
 async fn serve_until(
-    mut stream: TcpStream,
+    mut stream: Stream,
     downstream: Rc<Downstream>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ConnectionError> {
@@ -158,11 +167,7 @@ async fn serve_until(
 
 /// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word. `first` was read
 /// before.
-async fn first_bytes(
-    stream: &mut TcpStream,
-    guard: &Guard,
-    mut first: Vec<u8>,
-) -> io::Result<Option<Vec<u8>>> {
+async fn first_bytes(stream: &mut Stream, guard: &Guard, mut first: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     if first.capacity() == 0 {
         first.reserve_exact(PREFACE.len());
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, UPGRADE};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -41,7 +42,10 @@ pub(crate) fn exchange(
     let generation = engine.generation();
     let listener = downstream.listener(&generation);
     if listener.manager.declared.use_remote_address {
-        headers::distrust_client(&mut head, downstream.remote_address.ip());
+        headers::distrust_client(&mut head, downstream.remote_address.ip(), downstream.tls.is_some());
+    }
+    if downstream.tls.is_some() && head.scheme.is_none() {
+        head.scheme = Some(Scheme::HTTPS);
     }
     // What follows a CONNECT has no end that we would know of.
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
@@ -52,6 +56,10 @@ pub(crate) fn exchange(
         true => admit(&mut head, settings, engine, &mut made),
         false => Err(Refusal::NotAdmitted),
     };
+    if let Some(certificate) = downstream.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
+        // What the client said of it was taken off.
+        head.headers.insert(headers::FORWARDED_CLIENT_CERT, certificate.clone());
+    }
     record.identified(&head, made);
     record.capture_request(&head);
     async move {

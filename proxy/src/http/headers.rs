@@ -13,7 +13,7 @@ use super::codec::{RequestHead, asks_for_websocket};
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-forwarded-for`.
 const FORWARDED_CLIENT_CERT_NAME: &str = "x-forwarded-client-cert";
-const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static(FORWARDED_CLIENT_CERT_NAME);
+pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static(FORWARDED_CLIENT_CERT_NAME);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -95,7 +95,7 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitize
     keep_only_te_trailers(&mut head.headers);
     let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
     for name in head.headers.keys() {
-        // Only mutual TLS gives it a meaning, and that is not spoken yet: what a client says of its certificate is its word.
+        // What a client says of its certificate is its word; what TLS says of it is written afterwards.
         if *name == FORWARDED_CLIENT_CERT {
             found.push(FORWARDED_CLIENT_CERT_NAME);
         }
@@ -177,7 +177,7 @@ pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
 
 /// Writes down who the client is, for a listener that strangers reach (Envoy's `use_remote_address: true`, without trusted
 /// hops): its address after what it says of others, and neither its scheme nor its ID for the request are believed.
-pub(crate) fn distrust_client(head: &mut RequestHead, client: IpAddr) {
+pub(crate) fn distrust_client(head: &mut RequestHead, client: IpAddr, tls: bool) {
     let mut value = Vec::new();
     for told in head.headers.get_all(FORWARDED_FOR) {
         value.extend_from_slice(told.as_bytes());
@@ -187,7 +187,8 @@ pub(crate) fn distrust_client(head: &mut RequestHead, client: IpAddr) {
     if let Ok(value) = HeaderValue::from_bytes(&value) {
         head.headers.insert(FORWARDED_FOR, value);
     }
-    head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let scheme = if tls { "https" } else { "http" };
+    head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     head.headers.remove(REQUEST_ID);
 }
 

@@ -5,12 +5,12 @@ use std::future::{Future, Ready};
 use std::rc::Rc;
 
 use config::Limits;
-use tokio::net::TcpStream;
 
 use super::codec::guard::Guarded;
 use super::codec::{RecvBody, RequestHead, Unread, h1, h2_server};
 use super::connection::{Downstream, serve};
 use super::exchange::exchange;
+use crate::tls::Stream;
 
 /// Size of the future that a function returns. The function is not called.
 fn size<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
@@ -33,13 +33,13 @@ fn a_request() {
 /// Of either version: which one is known only when the first bytes have come. An HTTP/2 connection has a box besides.
 #[test]
 fn a_connection() {
-    check(size(|io: TcpStream, downstream, shutdown: Ready<()>| serve(io, downstream, shutdown)), 1_952);
+    check(size(|io: Stream, downstream, shutdown: Ready<()>| serve(io, downstream, shutdown)), 1_952);
 }
 
 /// Without the request in flight, which is in a box of its own.
 #[test]
 fn an_http1_connection() {
-    let serve = |io: Guarded<TcpStream>, downstream: Rc<Downstream>, shutdown: Ready<()>| {
+    let serve = |io: Guarded<Stream>, downstream: Rc<Downstream>, shutdown: Ready<()>| {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
         h1::server::serve(io, LIMITS, handler, (shutdown, true))
     };
@@ -50,7 +50,7 @@ fn an_http1_connection() {
 #[test]
 fn an_http2_connection() {
     let unread = &Unread::unbounded();
-    let serve = |io: TcpStream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
+    let serve = |io: Stream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
         h2_server::serve(io, LIMITS, unread, Rc::new(handler), shutdown, || None, Rc::default())
     };

@@ -50,6 +50,7 @@ pub(crate) async fn arrive(
         server_name: None,
         transport: TransportProtocol::RawBuffer,
         protocols: Box::default(),
+        tls: None,
         first: Vec::new(),
     };
     let chosen = select(&generation, accepted, &arrival);
@@ -192,6 +193,7 @@ fn choose(
         application_protocols: &arrival.protocols,
     };
     let chain = listener.table.choose(&facts, &mut NoTrace);
+    arrival.tls = chain.and_then(|chain| listener.tls(chain)).cloned();
     match chain.and_then(|chain| Some((chain, listener.filter(chain)?))) {
         Some((chain, Filter::Http(_))) => Some(Served::Http(generation.http(listener, chain)?, arrival)),
         Some((_, Filter::Tcp(proxy))) => {
@@ -266,6 +268,9 @@ fn server_first(listener: &Listener, arrival: &Arrival) -> Option<Arc<str>> {
             .is_some_and(|chain| chain.chain_match.transport_protocol == Some(TransportProtocol::Tls)),
         None => false,
     };
+    if listener.terminates_tls() {
+        return None;
+    }
     let reached = |chain: &usize| !is_shadowed(listener, *chain, arrival.local_address);
     listener.table.possible(arrival.local_address).filter(reached).all(leads_there).then(|| cluster.clone())
 }

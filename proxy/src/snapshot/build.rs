@@ -7,6 +7,7 @@ use config::{Resources, RouteSource};
 use super::listener::{Manager, TcpProxy};
 use super::{Cluster, Filter, Listener, ProcessShared, RouteTable, Snapshot};
 use crate::time;
+use crate::tls::{Secrets, Server};
 
 /// Builds one snapshot after the other.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ impl Builder {
         Builder { allow_unenforced_security, process }
     }
 
-    /// The snapshot of `resources` that follows `previous`.
-    pub(crate) fn build(&self, resources: &Resources, previous: &Snapshot) -> Snapshot {
+    /// The snapshot of `resources` that follows `previous`; `secrets` are those of them that can be used.
+    pub(crate) fn build(&self, resources: &Resources, secrets: &Secrets, previous: &Snapshot) -> Snapshot {
         let mut next = Snapshot { generation: previous.generation + 1, ..Snapshot::default() };
         for (name, declared) in &resources.clusters {
             next.clusters.insert(name.clone(), self.cluster(resources, declared, previous));
@@ -32,7 +33,7 @@ impl Builder {
             next.route_tables.insert(name.clone(), route_table(declared, known));
         }
         for (name, declared) in &resources.listeners {
-            let listener = listener(declared, &next, previous.listeners.get(name));
+            let listener = listener(declared, &next, secrets, previous.listeners.get(name));
             for address in declared.addresses() {
                 // One with a socket of its own comes after one that stands for the address and nothing else.
                 if !declared.bind_to_port {
@@ -100,20 +101,56 @@ fn route_table(
 fn listener(
     declared: &Arc<config::Listener>,
     next: &Snapshot,
+    secrets: &Secrets,
     known: Option<&Arc<Listener>>,
 ) -> Arc<Listener> {
     let filter = |(index, chain): (usize, &config::FilterChain)| {
         filter(&chain.filter, next, known.and_then(|known| known.filter(index)))
     };
-    let filters: Vec<Filter> = declared.chains().enumerate().map(filter).collect();
+    let mut filters: Vec<Filter> = declared.chains().enumerate().map(filter).collect();
+    let mut servers = Vec::new();
+    for (chain, filter) in declared.chains().zip(&mut filters) {
+        servers.push(match &chain.tls {
+            Some(tls) => server(tls, secrets, filter, &declared.origin),
+            None => None,
+        });
+    }
+    let same_tls = |known: &Listener| {
+        known.tls.iter().zip(&servers).all(|(known, server)| match (known, server) {
+            (Some(known), Some(server)) => known.is_as(server),
+            (None, None) => true,
+            _ => false,
+        })
+    };
     match known {
         Some(known)
             if Arc::ptr_eq(&known.declared, declared)
-                && known.chains.iter().zip(&filters).all(|(known, filter)| is_same(known, filter)) =>
+                && known.chains.iter().zip(&filters).all(|(known, filter)| is_same(known, filter))
+                && same_tls(known) =>
         {
             known.clone()
         }
-        _ => Arc::new(Listener::resolve(declared, filters)),
+        _ => Arc::new(Listener::resolve(declared, filters, servers)),
+    }
+}
+
+/// What a chain terminates TLS with. One that cannot is closed: what was to be encrypted is never served in plain text.
+fn server(
+    declared: &config::DownstreamTls,
+    secrets: &Secrets,
+    filter: &mut Filter,
+    origin: &Option<config::origin::Origin>,
+) -> Option<Arc<Server>> {
+    if matches!(filter, Filter::Closed(_)) {
+        return None;
+    }
+    match Server::resolve(declared, secrets) {
+        Ok(server) => Some(Arc::new(server)),
+        Err(why) => {
+            let reason = format!("TLS is not terminated: {why}").into();
+            *filter = Filter::Closed(config::Closed { reason, origin: origin.clone() });
+            None
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::RouteTable;
 use super::filter_chain::MatchTable;
+use crate::tls;
 
 /// A resolved [`config::Listener`].
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Listener {
     pub(crate) table: MatchTable,
     /// What serves connections, the default chain last.
     pub(crate) chains: Box<[Filter]>,
+    /// What chains terminate TLS with, by the same index; one that cannot is closed.
+    pub(crate) tls: Box<[Option<Arc<tls::Server>>]>,
     /// Where connections are logged that no chain serves.
     pub(crate) access_log: Box<[LogSink]>,
 }
@@ -79,11 +82,16 @@ pub(crate) struct Logged {
 
 impl Listener {
     /// Resolves a listener; `filters` are those of its chains.
-    pub(super) fn resolve(declared: &Arc<config::Listener>, filters: Vec<Filter>) -> Listener {
+    pub(super) fn resolve(
+        declared: &Arc<config::Listener>,
+        filters: Vec<Filter>,
+        tls: Vec<Option<Arc<tls::Server>>>,
+    ) -> Listener {
         let matches = declared.filter_chains.iter().map(|chain| chain.chain_match.clone());
         Listener {
             table: MatchTable::new(matches, declared.default_filter_chain.is_some()),
             chains: filters.into(),
+            tls: tls.into(),
             access_log: sinks(&declared.access_log),
             declared: declared.clone(),
         }
@@ -94,12 +102,27 @@ impl Listener {
         self.chains.get(chain)
     }
 
+    /// What the chain with this index terminates TLS with, if it does.
+    pub(crate) fn tls(&self, chain: usize) -> Option<&Arc<tls::Server>> {
+        self.tls.get(chain)?.as_ref()
+    }
+
+    /// Whether any chain terminates TLS.
+    pub(crate) fn terminates_tls(&self) -> bool {
+        self.tls.iter().any(Option::is_some)
+    }
+
     /// The chain that is, in this generation of the listener, what a chain of another was: the one of that name and match.
     pub(crate) fn chain_like(&self, other: &Listener, chain: usize) -> Option<usize> {
         let wanted = other.declared.chains().nth(chain)?;
-        self.declared
-            .chains()
-            .position(|chain| chain.name == wanted.name && chain.chain_match == wanted.chain_match)
+        self.declared.chains().position(|chain| {
+            // Who came in plain text, or whose certificate was verified in another way, is not who comes now.
+            let clients =
+                |chain: &config::FilterChain| chain.tls.as_ref().map(|tls| tls.client_certificates.clone());
+            chain.name == wanted.name
+                && chain.chain_match == wanted.chain_match
+                && clients(chain) == clients(wanted)
+        })
     }
 
     /// Whether first bytes decide about connections to this port, and which.

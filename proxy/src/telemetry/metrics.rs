@@ -31,6 +31,10 @@ pub(crate) enum Family {
     NotAdmitted,
     /// Connections that said too little for too long to tell what they speak.
     DetectionTimeout,
+    /// Handshakes of TLS with clients.
+    TlsHandshakes,
+    /// Those that failed.
+    TlsHandshakeFailures,
     /// Client connections accepted.
     DownstreamConnections,
     /// Client connections open.
@@ -174,7 +178,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 56] = [
+    pub(crate) const ALL: [Family; 58] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -185,6 +189,8 @@ impl Family {
         Family::NoFilterChain,
         Family::NotAdmitted,
         Family::DetectionTimeout,
+        Family::TlsHandshakes,
+        Family::TlsHandshakeFailures,
         Family::DownstreamConnections,
         Family::DownstreamConnectionsActive,
         Family::DownstreamProtocolErrors,

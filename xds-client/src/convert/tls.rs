@@ -1,8 +1,11 @@
-//! TLS as it is declared. It is not spoken yet: a cluster that asks for it answers 503, a filter chain that asks for it
-//! is closed.
+//! TLS as it is declared. It is not spoken to clusters yet, which answer 503. A filter chain terminates it with the
+//! secrets of a gateway alone; any other that asks for it is closed.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use config::origin::Origin;
-use config::{UpstreamTls, UpstreamTlsMode};
+use config::{ClientCertificates, DownstreamTls, TlsVersion, UpstreamTls, UpstreamTlsMode};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use envoy_types::pb::google::protobuf::Any;
@@ -14,6 +17,8 @@ use super::at::At;
 use super::table::{Choice, Message, Told, open, variants};
 use super::values::needed;
 
+/// What names of secrets begin with that a Gateway names.
+const OF_GATEWAYS: &str = "kubernetes://";
 /// Name of the secret with the workload's own certificate.
 const OWN_CERTIFICATE: &str = "default";
 
@@ -66,7 +71,11 @@ pub(super) fn upstream(
         harmless: max_session_keys = "weft resumes no session";
         refused: auto_host_sni, auto_sni_san_validation, allow_renegotiation, enforce_rsa_key_usage;
     });
-    let certificates = common(common_tls_context, &at.field("common_tls_context"))?;
+    let at = at.field("common_tls_context");
+    let Common { certificates, alpn, .. } = common(common_tls_context, &at)?;
+    if !alpn.is_empty() {
+        at.not_run((pb::CommonTlsContext::MESSAGE.name, "alpn_protocols"), "TLS is not spoken yet");
+    }
     let mode = match certificates.first() {
         None => UpstreamTlsMode::Simple,
         Some(name) if name == OWN_CERTIFICATE => UpstreamTlsMode::IstioMutual,
@@ -75,8 +84,12 @@ pub(super) fn upstream(
     Ok(UpstreamTls { mode, sni: sni.into(), origin: origin.cloned().map(Box::new) })
 }
 
-/// TLS that a listener terminates.
-pub(super) fn downstream(told: pb::DownstreamTlsContext, at: &At<'_>) -> Result<(), Refused> {
+/// TLS that a listener terminates; `None` where it cannot, so that the chain is closed.
+pub(super) fn downstream(
+    told: pb::DownstreamTlsContext,
+    handshake_timeout: Option<Duration>,
+    at: &At<'_>,
+) -> Result<Option<DownstreamTls>, Refused> {
     open!(told, at, pb::DownstreamTlsContext as "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" {
         honoured: common_tls_context;
         harmless:
@@ -86,18 +99,37 @@ pub(super) fn downstream(told: pb::DownstreamTlsContext, at: &At<'_>) -> Result<
         not_run: require_client_certificate = "the chain is closed, as TLS is not terminated yet";
         refused: require_sni, ocsp_staple_policy, full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
     });
-    common(common_tls_context, &at.field("common_tls_context"))?;
-    Ok(())
+    let Common { certificates, alpn, has_more } =
+        common(common_tls_context, &at.field("common_tls_context"))?;
+    let of_gateway = !certificates.is_empty() && certificates.iter().all(|it| it.starts_with(OF_GATEWAYS));
+    Ok((of_gateway && !has_more).then(|| DownstreamTls {
+        certificates: certificates.into_iter().map(Arc::from).collect(),
+        client_certificates: ClientCertificates::NotAsked,
+        version_min: TlsVersion::V1_2,
+        version_max: TlsVersion::V1_3,
+        cipher_suites: Vec::new(),
+        alpn: alpn.into_iter().map(Arc::from).collect(),
+        handshake_timeout,
+    }))
 }
 
-/// The names of the secrets with certificates that are shown; one that is written into the context has none.
-fn common(told: Option<pb::CommonTlsContext>, at: &At<'_>) -> Result<Vec<String>, Refused> {
-    let Some(told) = told else { return Ok(Vec::new()) };
+/// What both sides of TLS say.
+#[derive(Default)]
+struct Common {
+    /// The names of the secrets with certificates that are shown; one that is written into the context has none.
+    certificates: Vec<String>,
+    /// Protocols that are offered.
+    alpn: Vec<String>,
+    /// Whether versions, cipher suites or a verification of the peer are told.
+    has_more: bool,
+}
+
+fn common(told: Option<pb::CommonTlsContext>, at: &At<'_>) -> Result<Common, Refused> {
+    let Some(told) = told else { return Ok(Common::default()) };
+    let has_more = told.tls_params.is_some() || told.validation_context_type.is_some();
     open!(told, at, pb::CommonTlsContext as "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext" {
-        honoured: tls_certificates, tls_certificate_sds_secret_configs, validation_context_type;
-        not_run:
-            tls_params = "TLS is not spoken yet",
-            alpn_protocols = "TLS is not spoken yet";
+        honoured: tls_certificates, tls_certificate_sds_secret_configs, validation_context_type, alpn_protocols;
+        not_run: tls_params = "TLS is not spoken yet, and a chain with it is closed";
         refused: tls_certificate_provider_instance, custom_tls_certificate_selector,
             tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker,
             key_log;
@@ -111,7 +143,7 @@ fn common(told: Option<pb::CommonTlsContext>, at: &At<'_>) -> Result<Vec<String>
     {
         combined(told, &at.field("combined_validation_context"))?;
     }
-    Ok(names)
+    Ok(Common { certificates: names, alpn: alpn_protocols, has_more })
 }
 
 fn combined(told: CombinedCertificateValidationContext, at: &At<'_>) -> Result<(), Refused> {

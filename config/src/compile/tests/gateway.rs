@@ -2,7 +2,7 @@
 
 use super::mesh::{Mesh, Output, service_in};
 use crate::compile::Mode;
-use crate::resource::{FilterChain, Listener, NetworkFilter, RouteAction, TcpDestinations};
+use crate::resource::{FilterChain, Listener, NetworkFilter, RouteAction, SecretContent, TcpDestinations};
 
 const PORTS: &str = "
 kind: Service
@@ -184,4 +184,60 @@ fn tcp() {
     let chains = output.resources.listeners["0.0.0.0_5000"].filter_chains.iter().map(told);
     assert_eq!(chains.collect::<Vec<_>>(), [format!("[] {WEB}")]);
     assert_eq!(output.codes(), ["conflicting-listener"]);
+}
+
+/// Secrets by name, as what they hold or what is wrong with them.
+fn secrets(output: &Output) -> Vec<String> {
+    let told = output.resources.secrets.values().map(|secret| {
+        let content = match &secret.content {
+            Ok(SecretContent::Certificate { chain, key }) => {
+                format!("{}+{}", String::from_utf8_lossy(chain), String::from_utf8_lossy(key.pem()))
+            }
+            Ok(SecretContent::Roots { roots, revoked }) => {
+                let revoked = revoked.as_deref().unwrap_or_default();
+                format!("{}-{}", String::from_utf8_lossy(roots), String::from_utf8_lossy(revoked))
+            }
+            Err(why) => why.to_string(),
+        };
+        format!("{} {content}", secret.name)
+    });
+    told.collect()
+}
+
+fn secret(name: &str, data: &str) -> String {
+    format!("\nkind: Secret\nmetadata: {{name: {name}, namespace: istio-system}}\n{data}\n---\n")
+}
+
+#[test]
+fn https_is_terminated_with_secrets() {
+    let https = |mode: &str| {
+        format!(
+            "{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [a.b], tls: {{mode: {mode}, credentialName: c}}}}"
+        )
+    };
+    let check = |mode: &str, objects: &str, expected: &[&str]| {
+        let output = compile(&(gateway(&https(mode)) + objects));
+        let chain = &output.resources.listeners["0.0.0.0_8443"].filter_chains[0];
+        assert_eq!(told(chain), "[a.b] http", "{mode} {objects}");
+        assert_eq!(chain.tls.as_ref().unwrap().certificates, ["kubernetes://c".into()]);
+        assert!(output.resources.routes.contains_key("https.443.https.g.istio-system"));
+        assert_eq!(secrets(&output), expected, "{mode} {objects}");
+        // Nothing that is secret is shown.
+        let shown = format!("{:?}", output.compiled);
+        assert!(!shown.contains("SECRET") && !shown.contains("U0VDUkVU"), "{shown}");
+    };
+    let missing = "kubernetes://c there is no Secret c in namespace istio-system";
+    check("SIMPLE", "", &[missing]);
+    check("SIMPLE", &secret("c", "stringData: {tls.crt: C, tls.key: SECRET}"), &["kubernetes://c C+SECRET"]);
+    check("SIMPLE", &secret("c", "data: {cert: Qw==, key: U0VDUkVU}"), &["kubernetes://c C+SECRET"]);
+    let elsewhere = secret("c", "stringData: {tls.crt: C, tls.key: SECRET}").replace("istio-system", "shop");
+    check("SIMPLE", &elsewhere, &[missing]);
+    let half = secret("c", "stringData: {tls.crt: C}");
+    check("SIMPLE", &half, &["kubernetes://c it has no `tls.key` and no `key`"]);
+    let bad = secret("c", "data: {tls.crt: '?', tls.key: U0VDUkVU}");
+    check("SIMPLE", &bad, &["kubernetes://c `data` has a `tls.crt` that is not base64"]);
+    let own = secret("c", "stringData: {tls.crt: C, tls.key: SECRET, ca.crt: R, ca.crl: L}");
+    check("MUTUAL", &own, &["kubernetes://c C+SECRET", "kubernetes://c-cacert R-L"]);
+    let beside = own + &secret("c-cacert", "stringData: {cacert: S}");
+    check("OPTIONAL_MUTUAL", &beside, &["kubernetes://c C+SECRET", "kubernetes://c-cacert S-"]);
 }

@@ -62,6 +62,7 @@ pub(crate) fn load(objects: &mut Objects, file: &str, text: &str) {
             "Namespace" => add(&mut objects.namespaces, metadata, crate::kubernetes::LabelsOnly {}),
             "Node" => add(&mut objects.nodes, metadata, crate::kubernetes::LabelsOnly {}),
             "Service" => add(&mut objects.services, metadata, whole(text)),
+            "Secret" => add(&mut objects.secrets, metadata, whole(text)),
             "EndpointSlice" => add(&mut objects.endpoint_slices, metadata, whole(text)),
             "Pod" => add(&mut objects.pods, metadata, whole(text)),
             "VirtualService" => add(&mut objects.virtual_services, metadata, whole::<Spec<_>>(text).spec),

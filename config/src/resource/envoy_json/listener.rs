@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::connection_manager::{connection_manager, file_access_log, tcp_proxy};
-use super::proto;
 use super::route::route_configuration;
+use super::{proto, tls};
 use crate::resource::{
     CidrRange, Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Inspector, Listener,
     NetworkFilter, Resources, RouteSource, TrafficDirection, TransportProtocol,
@@ -186,6 +186,12 @@ fn filter_chain(chain: &FilterChain, routes: Routes<'_>, access_log: bool) -> Va
         }
     };
     fields.insert("filters".to_owned(), filters);
+    if let Some(tls) = &chain.tls {
+        fields.insert("transport_socket".to_owned(), tls::downstream(tls));
+        if let Some(timeout) = tls.handshake_timeout {
+            fields.insert("transport_socket_connect_timeout".to_owned(), proto::duration(timeout));
+        }
+    }
     fields.extend(origin.map(|origin| ("metadata".to_owned(), origin)));
     Value::Object(fields)
 }

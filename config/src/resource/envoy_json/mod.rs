@@ -4,7 +4,8 @@
 //! - [`static_bootstrap`]: a configuration with which a stock Envoy serves the same routes, to compare with it.
 //!
 //! Where a resource comes from stands in its `metadata.filter_metadata`: `istio.config` as istiod writes it, and
-//! `weft.place` as `file:line`. Nothing secret is in any declared resource, so nothing secret can get out here.
+//! `weft.place` as `file:line`. Secrets are told by their names, and nothing of
+//! what they hold can get out here.
 
 mod cluster;
 mod connection_manager;
@@ -12,6 +13,7 @@ mod endpoint;
 mod listener;
 mod proto;
 mod route;
+mod tls;
 
 use std::net::SocketAddr;
 

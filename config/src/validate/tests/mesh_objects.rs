@@ -127,6 +127,15 @@ fn sidecars() {
     check(&format!("inboundConnectionPool: {pool}, ingress: [{{{port}, connectionPool: {pool}}}]"), &[]);
 }
 
+/// Checks a server that terminates TLS with one more field.
+fn check_tls(field: &str, finding: &str, path: &str) {
+    let server = format!(
+        "port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [a.b], tls: {{mode: MUTUAL, credentialName: c, {field}}}"
+    );
+    let spec = format!("  {{selector: {{a: b}}, servers: [{{{server}}}]}}\n");
+    check("Gateway", &spec, &[&format!("{finding} spec.servers[0].tls.{path}")]);
+}
+
 #[test]
 fn gateways() {
     let check = |server: &str, expected: &[&str]| {
@@ -139,8 +148,17 @@ fn gateways() {
     check(&format!("{http}, hosts: ['a_b/c']"), &["error bad-value spec.servers[0].hosts[0]"]);
     let https = "port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.b]";
     check(https, &["error missing-field spec.servers[0].tls"]);
+    for mode in ["SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"] {
+        check(&format!("{https}, tls: {{mode: {mode}, credentialName: c}}"), &[]);
+    }
+    let refused = |field: &str| check_tls(field, "error bad-value", field.split(':').next().unwrap());
+    refused("minProtocolVersion: TLSV1_1");
+    refused("maxProtocolVersion: TLSV1_0");
+    check_tls("cipherSuites: [AES128-SHA]", "error bad-value", "cipherSuites[0]");
+    check_tls("caCrl: /a", "warning security-not-enforced", "caCrl");
+    check_tls("serverCertificate: /a", "warning security-not-enforced", "serverCertificate");
     check(
-        &format!("{https}, tls: {{mode: SIMPLE, credentialName: c}}"),
+        &format!("{https}, tls: {{mode: ISTIO_MUTUAL}}"),
         &["warning security-not-enforced spec.servers[0].tls.mode"],
     );
     let tls = "port: {number: 443, name: tls, protocol: TLS}, hosts: [a.b]";

@@ -113,6 +113,12 @@ impl Guard {
         self.sent_away.get()
     }
 
+    /// TLS was terminated: what came for that is no head that was begun.
+    pub(crate) fn secured(&self) {
+        self.in_head.set(false);
+        self.since.set(self.now.get());
+    }
+
     /// Bytes came from the client.
     pub(crate) fn received(&self, bytes: &[u8]) {
         let mut frames = self.frames.borrow_mut();

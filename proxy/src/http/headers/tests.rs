@@ -191,7 +191,7 @@ fn strangers_are_written_down() {
             path: None,
             headers,
         };
-        distrust_client(&mut head, "192.0.2.7".parse().unwrap());
+        distrust_client(&mut head, "192.0.2.7".parse().unwrap(), false);
         assert_eq!(head.headers["x-forwarded-for"], expected, "{told:?}");
         assert_eq!(head.headers.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(head.headers["x-forwarded-proto"], "http");

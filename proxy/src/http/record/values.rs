@@ -75,6 +75,7 @@ impl Values for Record {
             Operator::DownstreamRemoteIp => {
                 out.extend_from_slice(self.client.ip().to_string().as_bytes());
             }
+            Operator::RequestedServerName => return text(self.downstream.server_name.as_deref(), out),
             Operator::RouteName => {
                 let name = self.route.as_ref().map(|handle| handle.route.name());
                 return text(name.filter(|name| !name.is_empty()), out);

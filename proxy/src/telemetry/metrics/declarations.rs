@@ -68,6 +68,18 @@ impl Family {
                 Kind::Counter,
                 &[LISTENER],
             ),
+            Family::TlsHandshakes => of(
+                "envoy_listener_ssl_handshake",
+                "Handshakes of TLS with clients.",
+                Kind::Counter,
+                &[LISTENER, "version", "cipher"],
+            ),
+            Family::TlsHandshakeFailures => of(
+                "weft_listener_tls_handshake_failures_total",
+                "Handshakes of TLS with clients that failed, by why.",
+                Kind::Counter,
+                &[LISTENER, "reason"],
+            ),
             Family::DownstreamConnections => of(
                 "envoy_http_downstream_cx_total",
                 "Client connections accepted.",

@@ -11,7 +11,7 @@ use envoy_types::pb::google::protobuf::Any;
 use super::tcp_proxy::tcp_proxy;
 use crate::convert::at::At;
 use crate::convert::table::{Choice, Field, Message, Standing, Told, open, variants};
-use crate::convert::values::{needed, number, port};
+use crate::convert::values::{duration, needed, number, port};
 use crate::convert::{Refused, address, filters, http_connection_manager, metadata, tls, typed};
 
 /// Why a chain is closed whose TLS is not terminated.
@@ -42,18 +42,21 @@ variants!(pb::filter::ConfigType as "envoy.config.listener.v3.Filter.config_type
 
 pub(super) fn filter_chain(told: pb::FilterChain, at: &At<'_>) -> Result<FilterChain, Refused> {
     open!(told, at, pb::FilterChain as "envoy.config.listener.v3.FilterChain" {
-        honoured: filter_chain_match, filters, metadata, transport_socket, name;
-        not_run: transport_socket_connect_timeout = "the chain is closed where TLS would be terminated";
+        honoured: filter_chain_match, filters, metadata, transport_socket, transport_socket_connect_timeout, name;
         refused: use_proxy_proto;
     });
     let said = metadata::metadata(metadata, &at.field("metadata"))?;
     let mut guards = Vec::new();
+    let mut terminated = None;
+    let timeout = duration(transport_socket_connect_timeout, &at.field("transport_socket_connect_timeout"))?;
     if let Some(told) = transport_socket {
         let at = at.field("transport_socket");
         let config = tls::socket_config(told, &at)?;
         let at = at.field("typed_config");
-        tls::downstream(typed::decode(&config, &at)?, &at)?;
-        guards.push(TERMINATES_TLS.to_owned());
+        terminated = tls::downstream(typed::decode(&config, &at)?, timeout, &at)?.map(Arc::new);
+        if terminated.is_none() {
+            guards.push(TERMINATES_TLS.to_owned());
+        }
     }
     let mut served = network_filters(filters, &mut guards, at)?;
     if let Some(NetworkFilter::TcpProxy(tcp)) = &mut served {
@@ -73,6 +76,7 @@ pub(super) fn filter_chain(told: pb::FilterChain, at: &At<'_>) -> Result<FilterC
     Ok(FilterChain {
         name: name.into(),
         chain_match: chain_match(filter_chain_match, &at.field("filter_chain_match"))?,
+        tls: terminated,
         filter,
     })
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use config::Limits;
 use http::Method;
 use http::header::CONNECTION;
-use tokio::net::TcpStream;
 
 use super::conn::{Broken, Conn, SendFailure, Sending};
 use super::decode::Decoder;
@@ -22,7 +21,7 @@ use crate::http::codec::{
 };
 
 /// What a server reads from and writes to.
-pub(crate) type Stream = Guarded<TcpStream>;
+pub(crate) type Stream = Guarded<crate::tls::Stream>;
 
 /// A client's connection.
 pub(crate) type ServerConn = Conn<Stream>;

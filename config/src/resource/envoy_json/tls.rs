@@ -1,0 +1,59 @@
+//! `extensions.transport_sockets.tls.v3.DownstreamTlsContext`.
+
+use serde_json::{Map, Value, json};
+
+use super::proto;
+use crate::resource::{ClientCertificates, DownstreamTls, TlsVersion};
+
+/// TLS that a listener terminates, as the transport socket of its chain.
+pub(super) fn downstream(tls: &DownstreamTls) -> Value {
+    let mut common = Map::new();
+    let mut set = |name: &str, value: Value| common.insert(name.to_owned(), value);
+    let params = params(tls);
+    if !params.is_empty() {
+        set("tls_params", Value::Object(params));
+    }
+    set("alpn_protocols", tls.alpn.iter().map(|protocol| json!(&**protocol)).collect());
+    set("tls_certificate_sds_secret_configs", tls.certificates.iter().map(|name| secret(name)).collect());
+    if let Some(trust) = tls.client_certificates.trust() {
+        let mut validation = json!({ "validation_context_sds_secret_config": secret(&trust.roots) });
+        let names = trust.subject_alt_names.iter();
+        let names: Vec<Value> = names.map(|name| json!({ "exact": &**name })).collect();
+        if let Some(fields) = validation.as_object_mut() {
+            let default =
+                if names.is_empty() { json!({}) } else { json!({ "match_subject_alt_names": names }) };
+            fields.insert("default_validation_context".to_owned(), default);
+        }
+        set("combined_validation_context", validation);
+    }
+    let required = matches!(tls.client_certificates, ClientCertificates::Required(_));
+    proto::extension(
+        "envoy.transport_sockets.tls",
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        json!({ "common_tls_context": common, "require_client_certificate": required }),
+    )
+}
+
+/// What differs from what is spoken anyway.
+fn params(tls: &DownstreamTls) -> Map<String, Value> {
+    let mut params = Map::new();
+    let version = |version| match version {
+        TlsVersion::V1_2 => json!("TLSv1_2"),
+        TlsVersion::V1_3 => json!("TLSv1_3"),
+    };
+    if tls.version_min != TlsVersion::V1_2 {
+        params.insert("tls_minimum_protocol_version".to_owned(), version(tls.version_min));
+    }
+    if tls.version_max != TlsVersion::V1_3 {
+        params.insert("tls_maximum_protocol_version".to_owned(), version(tls.version_max));
+    }
+    if !tls.cipher_suites.is_empty() {
+        let suites = tls.cipher_suites.iter().map(|suite| json!(&**suite)).collect();
+        params.insert("cipher_suites".to_owned(), suites);
+    }
+    params
+}
+
+fn secret(name: &str) -> Value {
+    json!({ "name": name, "sds_config": { "ads": {}, "resource_api_version": "V3" } })
+}

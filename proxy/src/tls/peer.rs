@@ -1,0 +1,126 @@
+//! Who a client is, by its certificate.
+
+use data_encoding::{BASE64, HEXLOWER};
+use http::HeaderValue;
+use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::x509::X509Name;
+
+/// Characters of a line in PEM.
+const PEM_LINE: usize = 64;
+
+/// The names of a certificate's extension of alternative ones, as text; `None` when it cannot be read, or a name cannot be
+/// text: a name with a NUL, say, is no name.
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let (uris, dns) = alternative(&parsed)?;
+    Some(uris.into_iter().chain(dns).collect())
+}
+
+/// URIs and names of DNS.
+fn alternative(certificate: &X509Certificate<'_>) -> Option<(Vec<String>, Vec<String>)> {
+    let (mut uris, mut dns) = (Vec::new(), Vec::new());
+    let extension = certificate.subject_alternative_name().ok()?;
+    for name in extension.iter().flat_map(|extension| &extension.value.general_names) {
+        let (list, name) = match name {
+            GeneralName::URI(name) => (&mut uris, name),
+            GeneralName::DNSName(name) => (&mut dns, name),
+            _ => continue,
+        };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        list.push((*name).to_owned());
+    }
+    Some((uris, dns))
+}
+
+/// What `x-forwarded-client-cert` says of a certificate that was verified, with the parts that Istio sets at gateways, in
+/// Envoy's order; `None` when it cannot be said.
+pub(super) fn forwarded(certificate: &CertificateDer<'_>) -> Option<HeaderValue> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let (uris, dns) = alternative(&parsed)?;
+    let suite = TLS13_AES_128_GCM_SHA256.tls13()?;
+    let hash = suite.common.hash_provider.hash(certificate);
+    let mut parts = vec![format!("Hash={}", HEXLOWER.encode(hash.as_ref()))];
+    parts.push(format!("Cert=\"{}\"", url_encoded_pem(certificate)));
+    parts.push(format!("Subject=\"{}\"", quoted(&subject(parsed.subject()))));
+    parts.extend(uris.iter().map(|uri| format!("URI={}", field(uri))));
+    parts.extend(dns.iter().map(|name| format!("DNS={}", field(name))));
+    HeaderValue::try_from(parts.join(";")).ok()
+}
+
+/// What would end a field early stands in quotes.
+fn field(text: &str) -> String {
+    match text.contains([',', ';', '=', '"']) {
+        true => format!("\"{}\"", quoted(text)),
+        false => text.to_owned(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    text.replace('"', "\\\"")
+}
+
+fn url_encoded_pem(certificate: &[u8]) -> String {
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in BASE64.encode(certificate).as_bytes().chunks(PEM_LINE) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    let mut encoded = String::with_capacity(pem.len() + pem.len() / 8);
+    for character in pem.chars() {
+        match character {
+            '\n' => encoded.push_str("%0A"),
+            ' ' => encoded.push_str("%20"),
+            '+' => encoded.push_str("%2B"),
+            '/' => encoded.push_str("%2F"),
+            '=' => encoded.push_str("%3D"),
+            other => encoded.push(other),
+        }
+    }
+    encoded
+}
+
+/// A subject as RFC 2253 writes it: the last part first.
+fn subject(name: &X509Name<'_>) -> String {
+    let parts: Vec<_> = name.iter().collect();
+    let parts = parts.into_iter().rev().map(|part| {
+        let attributes = part.iter().map(|attribute| {
+            let oid = attribute.attr_type().to_id_string();
+            let label = match oid.as_str() {
+                "2.5.4.3" => "CN",
+                "2.5.4.6" => "C",
+                "2.5.4.7" => "L",
+                "2.5.4.8" => "ST",
+                "2.5.4.9" => "street",
+                "2.5.4.10" => "O",
+                "2.5.4.11" => "OU",
+                "0.9.2342.19200300.100.1.25" => "DC",
+                "0.9.2342.19200300.100.1.1" => "UID",
+                other => other,
+            };
+            format!("{label}={}", escaped(attribute.as_str().unwrap_or_default()))
+        });
+        attributes.collect::<Vec<_>>().join("+")
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// RFC 2253 section 2.4; what is not printable ASCII is written as hexadecimal digits.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    let last = text.len().saturating_sub(1);
+    for (index, byte) in text.bytes().enumerate() {
+        let at_edge = index == 0 && matches!(byte, b' ' | b'#') || index == last && byte == b' ';
+        match byte {
+            b',' | b'+' | b'"' | b'\\' | b'<' | b'>' | b';' => escaped.extend(['\\', char::from(byte)]),
+            _ if at_edge => escaped.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("\\{byte:02X}")),
+        }
+    }
+    escaped
+}

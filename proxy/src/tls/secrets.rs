@@ -1,0 +1,130 @@
+//! Secrets, parsed. One that is missing or broken is told, and what was last good of it stays.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use config::SecretContent;
+use config::origin::Origin;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::CertifiedKey;
+
+/// All secrets that can be used, by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Secrets(HashMap<Arc<str>, Held>);
+
+/// A secret that can be used, and what it was last parsed from.
+#[derive(Debug, Clone)]
+struct Held {
+    declared: Arc<config::Secret>,
+    parsed: Parsed,
+}
+
+#[derive(Debug, Clone)]
+enum Parsed {
+    Certificate(Arc<CertifiedKey>),
+    Roots(Arc<Roots>),
+}
+
+/// What certificates of peers are verified by.
+#[derive(Debug)]
+pub(super) struct Roots {
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
+/// A secret that cannot be used.
+#[derive(Debug, Clone)]
+pub(crate) struct Unusable {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// Where it is written, or who asks for it.
+    pub(crate) origin: Option<Origin>,
+    /// What is wrong with it.
+    pub(crate) why: String,
+    /// Whether what was there before serves.
+    pub(crate) last_good: bool,
+}
+
+impl Secrets {
+    /// Those that are declared now, and which of them cannot be used; `previous` are those of before.
+    pub(crate) fn resolve(
+        declared: &BTreeMap<Arc<str>, Arc<config::Secret>>,
+        previous: &Secrets,
+    ) -> (Secrets, Vec<Unusable>) {
+        let mut secrets = HashMap::new();
+        let mut unusable = Vec::new();
+        for (name, declared) in declared {
+            let known = previous.0.get(name);
+            let held = match known {
+                Some(known) if *known.declared == **declared => known.clone(),
+                _ => match parse(declared) {
+                    Ok(parsed) => Held { declared: declared.clone(), parsed },
+                    Err(why) => {
+                        let (name, origin) = (name.clone(), declared.origin.clone());
+                        unusable.push(Unusable { name, origin, why, last_good: known.is_some() });
+                        let Some(known) = known else { continue };
+                        known.clone()
+                    }
+                },
+            };
+            secrets.insert(name.clone(), held);
+        }
+        (Secrets(secrets), unusable)
+    }
+
+    pub(super) fn certificate(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        match &self.0.get(name)?.parsed {
+            Parsed::Certificate(certificate) => Some(certificate),
+            Parsed::Roots(_) => None,
+        }
+    }
+
+    pub(super) fn roots(&self, name: &str) -> Option<&Arc<Roots>> {
+        match &self.0.get(name)?.parsed {
+            Parsed::Roots(roots) => Some(roots),
+            Parsed::Certificate(_) => None,
+        }
+    }
+}
+
+fn parse(declared: &config::Secret) -> Result<Parsed, String> {
+    match declared.content.as_ref().map_err(|why| why.to_string())? {
+        SecretContent::Certificate { chain, key } => {
+            let chain = certificates(chain, "the certificate chain")?;
+            let key = PrivateKeyDer::from_pem_slice(key.pem())
+                .map_err(|_| "the private key is not one in PEM".to_owned())?;
+            // What the library says of a key is not told: it may quote it.
+            let certified = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|_| {
+                "the private key is of no kind that weft has, or not that of the certificate".to_owned()
+            })?;
+            Ok(Parsed::Certificate(Arc::new(certified)))
+        }
+        SecretContent::Roots { roots, revoked } => {
+            let mut store = RootCertStore::empty();
+            for root in certificates(roots, "the roots")? {
+                store.add(root).map_err(|error| format!("a root cannot be used: {error}"))?;
+            }
+            let revoked = revoked.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
+            Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), revoked })))
+        }
+    }
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(format!("{what} is not PEM of certificates, or not all of it is there")),
+    }
+}
+
+fn lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match lists {
+        Ok(lists) if !lists.is_empty() => Ok(lists),
+        _ => Err("the list of revoked certificates is not one in PEM".to_owned()),
+    }
+}

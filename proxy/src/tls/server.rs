@@ -1,0 +1,219 @@
+//! What a filter chain terminates TLS with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{CIPHER_SUITES, ClientCertificates, TlsVersion};
+use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
+use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+};
+
+use super::peer;
+use super::secrets::{Roots, Secrets};
+
+/// A resolved [`config::DownstreamTls`].
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// For clients that offer no protocol that is spoken: they get no answer about it, as BoringSSL does it.
+    pub(super) without_alpn: Arc<ServerConfig>,
+    /// For all others.
+    pub(super) with_alpn: Arc<ServerConfig>,
+    /// Bound on the handshake.
+    pub(super) timeout: Option<Duration>,
+    /// What it was resolved from.
+    declared: config::DownstreamTls,
+    certificates: Vec<Arc<CertifiedKey>>,
+    roots: Option<Arc<Roots>>,
+}
+
+impl Server {
+    /// What `declared` asks for; otherwise what is missing.
+    pub(crate) fn resolve(declared: &config::DownstreamTls, secrets: &Secrets) -> Result<Server, String> {
+        let mut certificates = Vec::new();
+        for name in &declared.certificates {
+            let certificate = secrets.certificate(name);
+            certificates
+                .push(certificate.ok_or_else(|| format!("the secret {name} cannot be used"))?.clone());
+        }
+        let roots =
+            declared.client_certificates.trust().and_then(|trust| secrets.roots(&trust.roots)).cloned();
+        let provider = Arc::new(provider(&declared.cipher_suites));
+        let versions: Vec<&'static SupportedProtocolVersion> =
+            [(TlsVersion::V1_2, &TLS12), (TlsVersion::V1_3, &TLS13)]
+                .into_iter()
+                .filter(|(version, _)| (declared.version_min..=declared.version_max).contains(version))
+                .map(|(_, version)| version)
+                .collect();
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions)
+            .map_err(|error| error.to_string())?;
+        let builder = match &declared.client_certificates {
+            ClientCertificates::NotAsked => builder.with_no_client_auth(),
+            ClientCertificates::Optional(trust) => {
+                builder.with_client_cert_verifier(verifier(trust, false, secrets, provider)?)
+            }
+            ClientCertificates::Required(trust) => {
+                builder.with_client_cert_verifier(verifier(trust, true, secrets, provider)?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Certificates(certificates.clone())));
+        // A session that is resumed would not be verified again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let without_alpn = Arc::new(config.clone());
+        config.alpn_protocols = declared.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Ok(Server {
+            without_alpn,
+            with_alpn: Arc::new(config),
+            timeout: declared.handshake_timeout,
+            declared: declared.clone(),
+            certificates,
+            roots,
+        })
+    }
+
+    /// Whether another was resolved from the same.
+    pub(crate) fn is_as(&self, other: &Server) -> bool {
+        let pairs = || self.certificates.iter().zip(&other.certificates);
+        let same_roots = match (&self.roots, &other.roots) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (None, None) => true,
+            _ => false,
+        };
+        self.declared == other.declared
+            && self.certificates.len() == other.certificates.len()
+            && pairs().all(|(own, other)| Arc::ptr_eq(own, other))
+            && same_roots
+    }
+}
+
+/// The cipher suites of TLS 1.3, and those of TLS 1.2 that are named, in their order; all of them for none.
+fn provider(named: &[Arc<str>]) -> CryptoProvider {
+    let all = aws_lc_rs::default_provider();
+    let mut suites: Vec<SupportedCipherSuite> =
+        all.cipher_suites.iter().filter(|suite| suite.tls13().is_some()).copied().collect();
+    let of_name =
+        |name: &str| all.cipher_suites.iter().find(|suite| openssl_name(suite.suite()) == name).copied();
+    match named {
+        [] => suites.extend(CIPHER_SUITES.iter().filter_map(|name| of_name(name))),
+        named => suites.extend(named.iter().filter_map(|name| of_name(name))),
+    }
+    CryptoProvider { cipher_suites: suites, ..all }
+}
+
+/// A cipher suite as OpenSSL, and so Envoy, calls it.
+pub(super) fn openssl_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        _ => "",
+    }
+}
+
+/// Several certificates, of which a client gets the first whose signatures it understands.
+#[derive(Debug)]
+struct Certificates(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let understood = |it: &&Arc<CertifiedKey>| it.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.0.iter().find(understood).cloned()
+    }
+}
+
+fn verifier(
+    trust: &config::Trust,
+    required: bool,
+    secrets: &Secrets,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let roots =
+        secrets.roots(&trust.roots).ok_or_else(|| format!("the secret {} cannot be used", trust.roots))?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots.roots.clone(), provider)
+        .with_crls(roots.revoked.iter().cloned())
+        // One authority's list says nothing of the others'.
+        .allow_unknown_revocation_status();
+    if !required {
+        builder = builder.allow_unauthenticated();
+    }
+    let chain = builder.build().map_err(|error| error.to_string())?;
+    Ok(match trust.subject_alt_names.as_slice() {
+        [] => chain,
+        names => Arc::new(Named { chain, names: names.to_vec() }),
+    })
+}
+
+/// Verifies the chain, and then that the certificate has one of the names.
+#[derive(Debug)]
+struct Named {
+    chain: Arc<dyn ClientCertVerifier>,
+    names: Vec<Arc<str>>,
+}
+
+impl ClientCertVerifier for Named {
+    fn offer_client_auth(&self) -> bool {
+        self.chain.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let has_one = peer::names(end_entity)
+            .is_some_and(|names| names.iter().any(|name| self.names.iter().any(|wanted| **wanted == **name)));
+        match has_one {
+            true => Ok(verified),
+            false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,277 @@
+//! Listeners that terminate TLS: which handshakes succeed, why others fail, and what applications learn of the client.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{
+    ClientCertificates, DownstreamTls, FilterChain, NetworkFilter, PrivateKey, Secret, SecretContent,
+    TlsVersion, Trust,
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use support::declared::{any, chain, cluster, listener, manager, sni, sniffing, update};
+use support::{Mesh, TestBackend, TestProxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+struct Pem {
+    chain: String,
+    key: String,
+}
+
+fn pem(what: &str, bytes: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(bytes);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
+}
+
+static ONLY_12: [&SupportedProtocolVersion; 1] = [&TLS12];
+static ONLY_13: [&SupportedProtocolVersion; 1] = [&TLS13];
+static BOTH: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+/// An authority.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new(name: &str) -> Ca {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+        Ca { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn issue(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Shop, Inc");
+        params.distinguished_name.push(DnType::CommonName, host);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let chain = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
+        Pem { chain, key: pem("PRIVATE KEY", &key.serialize_der()) }
+    }
+}
+
+fn certificate(name: &str, pem: &Pem) -> Secret {
+    let chain = pem.chain.as_bytes().into();
+    let content = SecretContent::Certificate { chain, key: PrivateKey::new(pem.key.as_bytes()) };
+    Secret { name: name.into(), content: Ok(content), origin: None }
+}
+
+fn roots(name: &str, ca: &Ca) -> Secret {
+    let content = SecretContent::Roots { roots: ca.pem.as_bytes().into(), revoked: None };
+    Secret { name: name.into(), content: Ok(content), origin: None }
+}
+
+fn tls(certificate: &str, client_certificates: ClientCertificates) -> DownstreamTls {
+    DownstreamTls {
+        certificates: vec![certificate.into()],
+        client_certificates,
+        version_min: TlsVersion::V1_2,
+        version_max: TlsVersion::V1_3,
+        cipher_suites: Vec::new(),
+        alpn: vec!["h2".into(), "http/1.1".into()],
+        handshake_timeout: None,
+    }
+}
+
+fn trust(names: &[&str]) -> Trust {
+    Trust { roots: "roots".into(), subject_alt_names: names.iter().map(|name| (*name).into()).collect() }
+}
+
+/// A chain for clients that ask for this name.
+fn served(name: &str, tls: DownstreamTls) -> FilterChain {
+    let mut manager = manager("app");
+    manager.use_remote_address = true;
+    let mut matched = sni(name);
+    matched.transport_protocol = None;
+    FilterChain { tls: Some(Arc::new(tls)), ..chain(matched, NetworkFilter::Http(Arc::new(manager))) }
+}
+
+struct Client {
+    server_name: &'static str,
+    shown: Option<Pem>,
+    alpn: &'static [&'static str],
+    versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Client {
+    fn to(server_name: &'static str) -> Client {
+        Client { server_name, shown: None, alpn: &["http/1.1"], versions: &BOTH }
+    }
+
+    fn shows(self, pem: &Pem) -> Client {
+        Client { shown: Some(pem.clone()), ..self }
+    }
+
+    /// What the server answers to a request that lies about its client, after the protocol it chose.
+    async fn ask(self, proxy: &TestProxy, ca: &Ca) -> Result<String, String> {
+        let mut store = RootCertStore::empty();
+        store.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
+        let builder =
+            ClientConfig::builder_with_protocol_versions(self.versions).with_root_certificates(store);
+        let mut config = match self.shown {
+            None => builder.with_no_client_auth(),
+            Some(Pem { chain, key }) => {
+                let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.alpn_protocols = self.alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(proxy.listener(0)).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from(self.server_name).unwrap();
+        let mut stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+        let request = "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Proto: http\r\n\
+                       X-Forwarded-Client-Cert: By=me\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.map_err(|error| error.to_string())?;
+        let alpn = stream.get_ref().1.alpn_protocol().unwrap_or_default();
+        Ok(format!("alpn={} {}", String::from_utf8_lossy(alpn), String::from_utf8_lossy(&answer)))
+    }
+}
+
+async fn failures(proxy: &TestProxy, reason: &str) -> f64 {
+    let failures = proxy.metric("weft_listener_tls_handshake_failures_total", &[("reason", reason)]).await;
+    failures.unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_and_their_outcomes() {
+    let (ca, stranger) = (Ca::new("shop"), Ca::new("stranger"));
+    let app = TestBackend::echo("app").await;
+    let other_key = ca.issue("broken", |_| {});
+    let broken = Pem { key: other_key.key, ..ca.issue("broken", |_| {}) };
+    let mut only_13 = tls("simple", ClientCertificates::NotAsked);
+    only_13.version_min = TlsVersion::V1_3;
+    let chains = vec![
+        served("simple", tls("simple", ClientCertificates::NotAsked)),
+        served("new", only_13),
+        served("mutual", tls("mutual", ClientCertificates::Required(trust(&[])))),
+        served("named", tls("named", ClientCertificates::Required(trust(&["spiffe://shop/ns/a/sa/b"])))),
+        served("optional", tls("optional", ClientCertificates::Optional(trust(&[])))),
+        served("broken", tls("broken", ClientCertificates::NotAsked)),
+        served("missing", tls("missing", ClientCertificates::NotAsked)),
+    ];
+    let mut resources = update(vec![sniffing("gateway", chains, None)], [cluster("app", &[app.address])]);
+    let host = |name: &str| {
+        let alternative = if name == "simple" { "new" } else { name }.try_into().unwrap();
+        certificate(
+            name,
+            &ca.issue(name, |params| params.subject_alt_names.push(SanType::DnsName(alternative))),
+        )
+    };
+    resources.secrets = ["simple", "mutual", "named", "optional"].map(host).to_vec();
+    resources.secrets.extend([certificate("broken", &broken), roots("roots", &ca)]);
+    let start = TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources);
+    let proxy = start.ready().await;
+
+    let uri = |params: &mut CertificateParams| {
+        params.subject_alt_names.push(SanType::URI("spiffe://shop/ns/a/sa/b".try_into().unwrap()));
+    };
+    let good = ca.issue("client", uri);
+    let expired = ca.issue("client", |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let future = ca.issue("client", |params| params.not_before = rcgen::date_time_ymd(2100, 1, 1));
+    let unknown = stranger.issue("client", |_| {});
+    let nameless = ca.issue("client", |_| {});
+    let mut long = good.clone();
+    long.chain = std::iter::once(good.chain.clone()).chain((0..19).map(|_| ca.pem.clone())).collect();
+
+    let answered: [(Client, &[&str], bool); 10] = [
+        (Client::to("simple"), &["alpn=http/1.1 HTTP/1.1 200"], false),
+        (Client { alpn: &[], ..Client::to("simple") }, &["alpn= HTTP/1.1 200"], false),
+        // Nothing in common is no reason to part, as in Envoy.
+        (Client { alpn: &["istio"], ..Client::to("simple") }, &["alpn= HTTP/1.1 200"], false),
+        (Client { versions: &ONLY_12, ..Client::to("simple") }, &["HTTP/1.1 200"], false),
+        (Client { versions: &ONLY_13, ..Client::to("new") }, &["HTTP/1.1 200"], false),
+        (Client::to("mutual").shows(&good), &["URI=spiffe://shop/ns/a/sa/b;DNS=client"], true),
+        (Client::to("mutual").shows(&long), &["DNS=client"], true),
+        (Client::to("named").shows(&good), &["Hash=", "Cert=", "CN=client,O=Shop"], true),
+        (Client::to("optional"), &["HTTP/1.1 200"], false),
+        (Client::to("optional").shows(&good), &["DNS=client"], true),
+    ];
+    for (index, (client, expected, is_known)) in answered.into_iter().enumerate() {
+        let answer = client.ask(&proxy, &ca).await.unwrap_or_else(|error| panic!("{index}: {error}"));
+        for part in expected {
+            assert!(answer.contains(part), "{index}: {part} in {answer}");
+        }
+        assert_eq!(answer.contains("x-forwarded-client-cert"), is_known, "{index}: {answer}");
+        assert!(!answer.contains("By=me") && answer.contains("https"), "{index}: {answer}");
+    }
+    assert_eq!(proxy.metric("envoy_listener_ssl_handshake", &[("version", "TLSv1.2")]).await, Some(1.0));
+
+    let failing = [
+        (Client { versions: &ONLY_12, ..Client::to("new") }, "version_not_spoken"),
+        (Client::to("mutual"), "certificate_missing"),
+        (Client::to("mutual").shows(&expired), "certificate_expired"),
+        (Client::to("mutual").shows(&future), "certificate_not_yet_valid"),
+        (Client::to("mutual").shows(&unknown), "certificate_unknown_issuer"),
+        (Client::to("optional").shows(&unknown), "certificate_unknown_issuer"),
+        (Client::to("named").shows(&nameless), "certificate_not_of_a_wanted_name"),
+    ];
+    for (index, (client, reason)) in failing.into_iter().enumerate() {
+        let before = failures(&proxy, reason).await;
+        let outcome = client.ask(&proxy, &ca).await;
+        assert!(outcome.is_err(), "{index} {reason}: {outcome:?}");
+        eventually(reason, || async { (failures(&proxy, reason).await > before).then_some(()) }).await;
+    }
+    // What cannot be terminated is closed, alone, and told with what to do.
+    for closed in ["broken", "missing"] {
+        assert!(Client::to(closed).ask(&proxy, &ca).await.is_err(), "{closed}");
+    }
+    let findings = proxy.page("/findings").await;
+    assert!(
+        findings.contains("unusable-secret") && findings.contains("not that of the certificate"),
+        "{findings}"
+    );
+    for page in ["/findings", "/config_dump"] {
+        assert!(!proxy.page(page).await.contains("PRIVATE"), "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_handshake_ends() {
+    let ca = Ca::new("shop");
+    let app = TestBackend::echo("app").await;
+    let mut open = served("a", tls("simple", ClientCertificates::NotAsked));
+    open.chain_match = any();
+    let mut resources = update(vec![listener("gateway", vec![open])], [cluster("app", &[app.address])]);
+    resources.secrets = vec![certificate("simple", &ca.issue("simple", |_| {}))];
+    let start = TestProxy::of(Mesh::new()).set(|settings| {
+        settings.static_resources = resources;
+        settings.limits.tls_handshake_time_max_ms = 300;
+    });
+    let proxy = start.ready().await;
+    let ends = async |bytes: &[u8], reason: &str| {
+        let mut stream = TcpStream::connect(proxy.listener(0)).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut rest = Vec::new();
+        // By an alert and the end, or by a reset; in time, either way.
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok() && !String::from_utf8_lossy(&rest).contains("HTTP"), "{reason}");
+        eventually(reason, || async { (failures(&proxy, reason).await > 0.0).then_some(()) }).await;
+    };
+    ends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "malformed").await;
+    ends(&[22, 3, 1, 0, 200, 1, 0, 0, 196], "timeout").await;
+    assert_eq!(app.served(), 0);
+    // Others are served beside and after them.
+    assert!(Client::to("simple").ask(&proxy, &ca).await.unwrap().contains("200"));
+    let limit = proxy.metric("weft_limit_reached_total", &[("limit", "tls_handshake_time_max_ms")]).await;
+    assert_eq!(limit, Some(1.0));
+}
