@@ -43,8 +43,8 @@ const LAYERS: [(&str, &[&str]); 18] = [
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
 const LEAVES: [&str; 8] = ["time", "net", "turn", "telemetry", "tls", "overload", "health", "http::codec"];
 
-/// Leaves that the others know too: the clock, and how long a task may go on.
-const OF_LEAVES: [&str; 2] = ["time", "turn"];
+/// Leaves that the others know too: the clock, how long a task may go on, and a client's stream, encrypted or not.
+const OF_LEAVES: [&str; 3] = ["time", "turn", "tls"];
 
 /// What is wrong with the imports of a file of `proxy`.
 pub(crate) fn offences(source: &Source) -> Vec<String> {
