@@ -7,6 +7,7 @@ mod captured;
 mod explained;
 mod lifecycle;
 mod namespace;
+mod network;
 mod pods;
 mod redirect;
 mod redirect_traffic;

@@ -26,7 +26,7 @@ fn destinations_that_are_gone_end_their_own_connections_alone() {
             accessLogFormat: '%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON% %UPSTREAM_HOST%'\n";
         let mesh = Mesh::new().with("mesh.yaml", format);
         write(&mesh, &vec![(1, Condition::Ready)]);
-        let stranger = network.pod(STRANGER);
+        let stranger = network.stranger(STRANGER);
         let mut web = network.captured("web-1.shop", WEB, mesh.directory(), &[]).await;
         let alive = at(STRANGER, 8080);
         let _backend = stranger.run(TestBackend::echo_at(alive, "alive")).await;
@@ -53,7 +53,7 @@ fn destinations_that_are_gone_end_their_own_connections_alone() {
             (web.metric("istio_tcp_connections_closed_total", &refused).await >= 2.0).then_some(())
         };
         eventually("they are counted", is_counted).await;
-        web.sidecar().terminate().await;
+        web.sidecar_mut().terminate().await;
         let log = web.sidecar().stdout();
         for gone in [nobody, refuses] {
             let line = log.lines().find(|line| line.ends_with(&gone.to_string())).unwrap_or_default();

@@ -91,7 +91,7 @@ async fn guards(network: &Network) {
         accessLogFormat: '%RESPONSE_CODE% %CONNECTION_TERMINATION_DETAILS% %RESPONSE_CODE_DETAILS%'\n";
     let mesh = Mesh::new().with("web.yaml", &service(0)).with("mesh.yaml", log);
     write(&mesh, &vec![(1, Condition::Ready)]);
-    let client = network.pod(STRANGER);
+    let client = network.stranger(STRANGER);
     let mut web = network.captured("web-1.shop", WEB, mesh.directory(), &[]).await;
     let catalog = network.captured("catalog-1.shop", &address(1), mesh.directory(), &[]).await;
     let mut bystanders = bystanders(&web, &catalog, &client).await;
@@ -128,7 +128,7 @@ async fn guards(network: &Network) {
     let closed = [("listener", "virtualInbound")];
     let count = web.metric("weft_listener_connections_not_admitted_total", &closed).await;
     assert!(count >= 6.0, "{count}");
-    web.sidecar().terminate().await;
+    web.sidecar_mut().terminate().await;
     let log = web.sidecar().stdout();
     assert_eq!(log.matches("101 - filter_chain_closed\n").count(), 3, "{log}");
     assert_eq!(log.matches("\n0 filter_chain_closed -\n").count(), 3, "{log}");
@@ -145,7 +145,7 @@ fn connections_that_are_closed_are_counted_each_and_told_together() {
         let guard = format!("apiVersion: security.istio.io/v1\n{}", GUARDS[1]);
         let mesh = Mesh::new().with("web.yaml", &service(0)).with("guard.yaml", &guard);
         write(&mesh, &vec![(1, Condition::Ready)]);
-        let client = network.pod(STRANGER);
+        let client = network.stranger(STRANGER);
         let limit = ["--limit", "closed_log_interval_ms=2000"];
         let web = network.captured("web-1.shop", WEB, mesh.directory(), &limit).await;
         for _ in 0..LATE {

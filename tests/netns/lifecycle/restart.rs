@@ -109,7 +109,7 @@ async fn restart(network: &Network) {
     let mesh = Mesh::new();
     let mut pods: Pods = vec![(1, Condition::Ready), (2, Condition::Ready)];
     write(&mesh, &pods);
-    let kubelet = network.pod(STRANGER);
+    let kubelet = network.stranger(STRANGER);
     let mut replicas = BTreeMap::new();
     for number in [1, 2] {
         replicas.insert(number, Replica::start(network, &mesh, &kubelet, number).await);
@@ -137,7 +137,7 @@ async fn restart(network: &Network) {
         leaving.serves(ANSWERS_MEANWHILE).await;
         pods.iter_mut().filter(|(number, _)| *number == old).for_each(|pod| pod.1 = Condition::Terminating);
         write(&mesh, &pods);
-        let status = leaving.pod.sidecar().ended().await;
+        let status = leaving.pod.sidecar_mut().ended().await;
         assert!(status.success(), "{status}: {}", leaving.pod.sidecar().log());
         drop(leaving);
         pods.retain(|(number, _)| *number != old);

@@ -98,7 +98,7 @@ fn hold(test: &'static str, port: u16, files_each: usize, bytes_max: usize) {
     outside.run(|| async {
         let mesh = Mesh::new().with("web.yaml", &service(0));
         write(&mesh, &vec![(1, Condition::Ready)]);
-        let client = network.pod(STRANGER);
+        let client = network.stranger(STRANGER);
         let mut web = network.captured("web-1.shop", WEB, mesh.directory(), &[]).await;
         let _backend = web.run(TestBackend::echo_at(at(WEB, CHAT), "web")).await;
         web.run(server(at(WEB, ECHO))).await;

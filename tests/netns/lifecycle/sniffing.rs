@@ -81,7 +81,7 @@ fn who_speaks_late_goes_where_clients_go_then() {
             .with("service.yaml", &service("late", SERVICE, SERVERS[0].0))
             .with("other.yaml", &service("other", "10.96.0.21", SERVERS[1].0));
         write(&mesh, &vec![(1, Condition::Ready)]);
-        let stranger = network.pod(STRANGER);
+        let stranger = network.stranger(STRANGER);
         let servers = stranger.run(async {
             let added = run("ip", &["address", "add", &format!("{SERVICE}/32"), "dev", "eth0"]);
             assert!(added.status.success());

@@ -82,7 +82,7 @@ fn ping(client: &Client) -> Option<&frames::Frame> {
 async fn stream_ends(network: &Network, arguments: &[&str], after: Duration) {
     let mesh = Mesh::new();
     write(&mesh, &vec![(1, Condition::Ready)]);
-    let client = network.pod(STRANGER);
+    let client = network.stranger(STRANGER);
     let mut catalog = network.captured("catalog-1.shop", &address(1), mesh.directory(), arguments).await;
     let end = Arc::<Notify>::default();
     let at = at(&address(1), 8081);
@@ -130,7 +130,7 @@ async fn stream_ends(network: &Network, arguments: &[&str], after: Duration) {
         read_until(&mut stranger, "the end", |client| client.closed).await;
     });
     ended.await;
-    let status = catalog.sidecar().ended().await;
+    let status = catalog.sidecar_mut().ended().await;
     assert!(status.success(), "{status}: {}", catalog.sidecar().log());
 }
 

@@ -144,7 +144,7 @@ fn a_websocket_outlives_a_hundred_reloads() {
     outside.run(|| async {
         let mesh = Mesh::new().with("web.yaml", &service(0));
         write(&mesh, &vec![(1, Condition::Ready)]);
-        let client = network.pod(STRANGER);
+        let client = network.stranger(STRANGER);
         let web = network.captured("web-1.shop", WEB, mesh.directory(), &[]).await;
         serve(&web).await;
         let [mut chat, mut echo] = talk(&client).await;
