@@ -137,6 +137,16 @@ pub struct Objects {
     pub refused_guards: Vec<RefusedGuard>,
 }
 
+/// Adds an object to its kind.
+fn put<T>(kept: &mut Kept<T>, key: Key, object: Arc<Object<T>>) {
+    Arc::make_mut(kept).insert(key, object);
+}
+
+/// Takes one from it.
+fn take<T>(kept: &mut Kept<T>, key: &Key) {
+    Arc::make_mut(kept).remove(key);
+}
+
 /// A refused object that was to guard something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedGuard {
@@ -265,40 +275,22 @@ impl Objects {
         let identity = &object.metadata().object;
         let key = (identity.namespace.clone(), identity.name.clone());
         match object {
-            AnyObject::Namespace(object) => drop(Arc::make_mut(&mut self.namespaces).insert(key, object)),
-            AnyObject::Node(object) => drop(Arc::make_mut(&mut self.nodes).insert(key, object)),
-            AnyObject::Service(object) => drop(Arc::make_mut(&mut self.services).insert(key, object)),
-            AnyObject::EndpointSlice(object) => {
-                drop(Arc::make_mut(&mut self.endpoint_slices).insert(key, object));
-            }
-            AnyObject::Pod(object) => drop(Arc::make_mut(&mut self.pods).insert(key, object)),
-            AnyObject::Secret(object) => drop(Arc::make_mut(&mut self.secrets).insert(key, object)),
-            AnyObject::VirtualService(object) => {
-                drop(Arc::make_mut(&mut self.virtual_services).insert(key, object));
-            }
-            AnyObject::DestinationRule(object) => {
-                drop(Arc::make_mut(&mut self.destination_rules).insert(key, object));
-            }
-            AnyObject::ProxyConfig(object) => {
-                drop(Arc::make_mut(&mut self.proxy_configs).insert(key, object));
-            }
-            AnyObject::Gateway(object) => drop(Arc::make_mut(&mut self.gateways).insert(key, object)),
-            AnyObject::ServiceEntry(object) => {
-                drop(Arc::make_mut(&mut self.service_entries).insert(key, object));
-            }
-            AnyObject::WorkloadEntry(object) => {
-                drop(Arc::make_mut(&mut self.workload_entries).insert(key, object));
-            }
-            AnyObject::Sidecar(object) => drop(Arc::make_mut(&mut self.sidecars).insert(key, object)),
-            AnyObject::PeerAuthentication(object) => {
-                drop(Arc::make_mut(&mut self.peer_authentications).insert(key, object));
-            }
-            AnyObject::RequestAuthentication(object) => {
-                drop(Arc::make_mut(&mut self.request_authentications).insert(key, object));
-            }
-            AnyObject::AuthorizationPolicy(object) => {
-                drop(Arc::make_mut(&mut self.authorization_policies).insert(key, object));
-            }
+            AnyObject::Namespace(object) => put(&mut self.namespaces, key, object),
+            AnyObject::Node(object) => put(&mut self.nodes, key, object),
+            AnyObject::Service(object) => put(&mut self.services, key, object),
+            AnyObject::EndpointSlice(object) => put(&mut self.endpoint_slices, key, object),
+            AnyObject::Pod(object) => put(&mut self.pods, key, object),
+            AnyObject::Secret(object) => put(&mut self.secrets, key, object),
+            AnyObject::VirtualService(object) => put(&mut self.virtual_services, key, object),
+            AnyObject::DestinationRule(object) => put(&mut self.destination_rules, key, object),
+            AnyObject::ProxyConfig(object) => put(&mut self.proxy_configs, key, object),
+            AnyObject::Gateway(object) => put(&mut self.gateways, key, object),
+            AnyObject::ServiceEntry(object) => put(&mut self.service_entries, key, object),
+            AnyObject::WorkloadEntry(object) => put(&mut self.workload_entries, key, object),
+            AnyObject::Sidecar(object) => put(&mut self.sidecars, key, object),
+            AnyObject::PeerAuthentication(object) => put(&mut self.peer_authentications, key, object),
+            AnyObject::RequestAuthentication(object) => put(&mut self.request_authentications, key, object),
+            AnyObject::AuthorizationPolicy(object) => put(&mut self.authorization_policies, key, object),
         }
     }
 
@@ -307,28 +299,22 @@ impl Objects {
         let identity = &object.metadata().object;
         let key = (identity.namespace.clone(), identity.name.clone());
         match object {
-            AnyObject::Namespace(_) => drop(Arc::make_mut(&mut self.namespaces).remove(&key)),
-            AnyObject::Node(_) => drop(Arc::make_mut(&mut self.nodes).remove(&key)),
-            AnyObject::Service(_) => drop(Arc::make_mut(&mut self.services).remove(&key)),
-            AnyObject::EndpointSlice(_) => drop(Arc::make_mut(&mut self.endpoint_slices).remove(&key)),
-            AnyObject::Pod(_) => drop(Arc::make_mut(&mut self.pods).remove(&key)),
-            AnyObject::Secret(_) => drop(Arc::make_mut(&mut self.secrets).remove(&key)),
-            AnyObject::VirtualService(_) => drop(Arc::make_mut(&mut self.virtual_services).remove(&key)),
-            AnyObject::DestinationRule(_) => drop(Arc::make_mut(&mut self.destination_rules).remove(&key)),
-            AnyObject::ProxyConfig(_) => drop(Arc::make_mut(&mut self.proxy_configs).remove(&key)),
-            AnyObject::Gateway(_) => drop(Arc::make_mut(&mut self.gateways).remove(&key)),
-            AnyObject::ServiceEntry(_) => drop(Arc::make_mut(&mut self.service_entries).remove(&key)),
-            AnyObject::WorkloadEntry(_) => drop(Arc::make_mut(&mut self.workload_entries).remove(&key)),
-            AnyObject::Sidecar(_) => drop(Arc::make_mut(&mut self.sidecars).remove(&key)),
-            AnyObject::PeerAuthentication(_) => {
-                drop(Arc::make_mut(&mut self.peer_authentications).remove(&key));
-            }
-            AnyObject::RequestAuthentication(_) => {
-                drop(Arc::make_mut(&mut self.request_authentications).remove(&key));
-            }
-            AnyObject::AuthorizationPolicy(_) => {
-                drop(Arc::make_mut(&mut self.authorization_policies).remove(&key));
-            }
+            AnyObject::Namespace(_) => take(&mut self.namespaces, &key),
+            AnyObject::Node(_) => take(&mut self.nodes, &key),
+            AnyObject::Service(_) => take(&mut self.services, &key),
+            AnyObject::EndpointSlice(_) => take(&mut self.endpoint_slices, &key),
+            AnyObject::Pod(_) => take(&mut self.pods, &key),
+            AnyObject::Secret(_) => take(&mut self.secrets, &key),
+            AnyObject::VirtualService(_) => take(&mut self.virtual_services, &key),
+            AnyObject::DestinationRule(_) => take(&mut self.destination_rules, &key),
+            AnyObject::ProxyConfig(_) => take(&mut self.proxy_configs, &key),
+            AnyObject::Gateway(_) => take(&mut self.gateways, &key),
+            AnyObject::ServiceEntry(_) => take(&mut self.service_entries, &key),
+            AnyObject::WorkloadEntry(_) => take(&mut self.workload_entries, &key),
+            AnyObject::Sidecar(_) => take(&mut self.sidecars, &key),
+            AnyObject::PeerAuthentication(_) => take(&mut self.peer_authentications, &key),
+            AnyObject::RequestAuthentication(_) => take(&mut self.request_authentications, &key),
+            AnyObject::AuthorizationPolicy(_) => take(&mut self.authorization_policies, &key),
         }
     }
 }
