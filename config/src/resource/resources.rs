@@ -1,6 +1,7 @@
 //! Everything declared, and how it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::sync::Arc;
 
 use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, Secret, VirtualHost};
@@ -64,35 +65,29 @@ pub struct Resources {
 
 impl Resources {
     /// Takes over `update` and says what that changed.
-    pub fn apply(&mut self, update: Update) -> Changed {
-        let Update { listeners, routes, clusters, endpoints, secrets } = update;
+    pub fn apply(&mut self, mut update: Update) -> Changed {
+        let (clusters, endpoints) = (take(&mut update.clusters), take(&mut update.endpoints));
         Changed {
-            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
-            routes: self.replace_routes(routes),
             clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
             endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
-            secrets: replace(&mut self.secrets, secrets, |secret| secret.name.clone()),
+            ..self.apply_but_clusters(update)
         }
     }
 
     /// Takes over the listeners, routes and secrets of `update`; clusters and endpoints stay as they are.
     pub fn apply_but_clusters(&mut self, update: Update) -> Changed {
-        let Update { listeners, routes, clusters: _, endpoints: _, secrets } = update;
-        Changed {
-            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
-            routes: self.replace_routes(routes),
-            secrets: replace(&mut self.secrets, secrets, |secret| secret.name.clone()),
-            ..Changed::default()
-        }
-    }
-
-    fn replace_routes(&mut self, mut routes: Vec<RouteConfiguration>) -> BTreeSet<Arc<str>> {
+        let Update { listeners, mut routes, clusters: _, endpoints: _, secrets } = update;
         for table in &mut routes {
             if let Some(held) = self.routes.get(&table.name) {
                 keep_virtual_hosts(table, held);
             }
         }
-        replace(&mut self.routes, routes, |routes| routes.name.clone())
+        Changed {
+            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
+            routes: replace(&mut self.routes, routes, |routes| routes.name.clone()),
+            secrets: replace(&mut self.secrets, secrets, |secret| secret.name.clone()),
+            ..Changed::default()
+        }
     }
 
     /// Takes over what became known of these clusters' endpoints, and says which of them that changed.
