@@ -1,6 +1,6 @@
 //! Listeners of a gateway: what Gateway objects ask this workload to listen for, and the virtual services bound to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use super::protocol::Protocol;
 use super::routes::{Routes, https_redirect};
 use super::server_tls;
 use super::targets::Target;
-use super::tcp::{From, Tcp, is_port, server_names};
+use super::tcp::{Chains, From, Tcp, is_port, server_names};
 use super::virtual_services::{MeshVirtualService, VirtualServices, gateway_name};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
-use crate::istio::{Gateway, Server, ServerTlsMode};
+use crate::istio::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
 use crate::objects::Object;
 use crate::resource::{
     Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Listener, ListenerFilters, NetworkFilter,
@@ -140,7 +140,7 @@ impl Gateways<'_> {
             transparent: false,
             traffic_direction: TrafficDirection::Outbound,
             listener_filters: ListenerFilters {
-                timeout: Some(super::LISTENER_FILTERS_TIMEOUT),
+                timeout: Some(ListenerFilters::DEFAULT_TIMEOUT),
                 ..inspectors(&filter_chains)
             },
             filter_chains,
@@ -243,10 +243,10 @@ impl Gateways<'_> {
         &self,
         address: SocketAddr,
         served: &Served<'_>,
+        told: &ServerTlsSettings,
         tables: &mut Tables,
         findings: &mut Findings,
-    ) -> Option<FilterChain> {
-        let told = served.server.tls.as_ref()?;
+    ) -> FilterChain {
         let hosts = served.scoped_hosts().map(|(_, host)| host).filter(|host| *host != "*");
         let chain_match =
             FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
@@ -257,9 +257,13 @@ impl Gateways<'_> {
             FilterChain { name: "".into(), chain_match: chain_match.clone(), tls: None, filter }
         };
         let made = match told.mode {
-            ServerTlsMode::AutoPassthrough => return Some(closed("AUTO_PASSTHROUGH is not honoured yet")),
-            mode if !server_tls::is_terminated(mode) => return Some(closed("TLS is not terminated yet")),
-            _ => server_tls::downstream(told),
+            ServerTlsMode::AutoPassthrough => return closed("AUTO_PASSTHROUGH is not honoured yet"),
+            ServerTlsMode::Passthrough | ServerTlsMode::IstioMutual => {
+                return closed("TLS is not terminated yet");
+            }
+            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
+                server_tls::downstream(told)
+            }
         };
         let tls = match made {
             Ok(tls) => Arc::new(tls),
@@ -269,30 +273,19 @@ impl Gateways<'_> {
                 let remedy = "name a Secret of the gateway's namespace in `credentialName`";
                 let severity = Severity::Warning;
                 findings.add(served.object, &path, severity, code::SECURITY_NOT_ENFORCED, what, remedy);
-                return Some(closed(&why));
+                return closed(&why);
             }
         };
         let asking = served.object.origin_at(&path);
         server_tls::collect(self.tcp.scope, &tls, &asking, &mut tables.secrets);
-        let chain = if served.server.port.protocol.eq_ignore_ascii_case("TLS") {
+        if served.server.port.protocol.eq_ignore_ascii_case("TLS") {
             // Nobody passes on what is behind TLS yet.
-            return Some(closed("TLS is terminated for HTTPS only yet"));
-        } else {
-            let mut name = format!(
-                "https.{}.{}.{}.{}",
-                served.port,
-                served.server.port.name,
-                served.object.name(),
-                served.object.namespace()
-            );
-            if let Some(bind) = served.server.bind.as_deref().filter(|bind| !bind.is_empty()) {
-                name = format!("{name}.{bind}");
-            }
-            let manager =
-                self.http_manager(name.into(), address, std::slice::from_ref(served), tables, findings);
-            FilterChain { name: "".into(), chain_match, tls: None, filter: NetworkFilter::Http(manager) }
-        };
-        Some(FilterChain { tls: Some(tls), ..chain })
+            return closed("TLS is terminated for HTTPS only yet");
+        }
+        let routes = std::slice::from_ref(served);
+        let manager = self.http_manager(served.https_routes().into(), address, routes, tables, findings);
+        let filter = NetworkFilter::Http(manager);
+        FilterChain { name: "".into(), chain_match, tls: Some(tls), filter }
     }
 
     /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, and otherwise the
@@ -304,11 +297,11 @@ impl Gateways<'_> {
         tables: &mut Tables,
         findings: &mut Findings,
     ) -> Vec<FilterChain> {
-        let mode = served.server.tls.as_ref().map(|tls| tls.mode).unwrap_or_default();
-        if mode != ServerTlsMode::Passthrough {
-            return self.terminated_chain(address, served, tables, findings).into_iter().collect();
+        let told = served.server.tls.as_ref().filter(|tls| tls.mode != ServerTlsMode::Passthrough);
+        if let Some(told) = told {
+            return vec![self.terminated_chain(address, served, told, tables, findings)];
         }
-        let (mut chains, mut taken) = (Vec::new(), HashSet::new());
+        let mut chains = Chains::default();
         for (_, virtual_service) in served.virtual_services.iter() {
             if served.hosts_of(virtual_service).is_empty() {
                 continue;
@@ -323,17 +316,15 @@ impl Gateways<'_> {
                     let names = matched.sni_hosts.iter().map(String::as_str).filter(|name| *name != "*");
                     let chain_match =
                         FilterChainMatch { server_names: server_names(names), ..FilterChainMatch::default() };
-                    if taken.contains(&chain_match) {
+                    if chains.has(&chain_match) {
                         continue;
                     }
                     let from = From { object, path: format!("spec.tls[{index}]") };
-                    let routed = self.tcp.routed(&rule.route, &from, served.port, chain_match, findings);
-                    taken.extend(routed.iter().map(|chain| chain.chain_match.clone()));
-                    chains.extend(routed);
+                    chains.extend(self.tcp.routed(&rule.route, &from, served.port, chain_match, findings));
                 }
             }
         }
-        chains
+        chains.made
     }
 
     /// The chain of a server that speaks TCP: what the first rule says.
@@ -361,6 +352,16 @@ impl Gateways<'_> {
 }
 
 impl Served<'_> {
+    /// The name of the routes behind TLS that it terminates.
+    fn https_routes(&self) -> String {
+        let (object, port) = (self.object, &self.server.port.name);
+        let name = format!("https.{}.{port}.{}.{}", self.port, object.name(), object.namespace());
+        match self.server.bind.as_deref().filter(|bind| !bind.is_empty()) {
+            Some(bind) => format!("{name}.{bind}"),
+            None => name,
+        }
+    }
+
     fn path(&self) -> String {
         format!("spec.servers[{}]", self.index)
     }

@@ -70,7 +70,6 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use compiler::Compiler;
 pub use proxy::Proxy;
@@ -84,9 +83,6 @@ use crate::resource::{NameTable, Update};
 
 /// Istio's root namespace when the mesh does not say another.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
-
-/// Envoy's default of `listener_filters_timeout`, which istiod leaves to listeners that have a socket.
-const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A listener that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +155,14 @@ struct Scope<'a> {
     mode: Mode,
 }
 
+impl<'a> Scope<'a> {
+    fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode) -> Scope<'a> {
+        let mesh = &*objects.mesh;
+        let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
+        Scope { objects, proxy, mesh, root_namespace, mode }
+    }
+}
+
 /// Compiles `objects` for `proxy` and the listeners that the command line asks for. It never fails: what cannot be
 /// compiled is left out and found.
 pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener]) -> Compiled {
@@ -180,9 +184,7 @@ fn compile_after(
     request: &Request,
     last: Option<&compiler::Last>,
 ) -> (Compiled, Option<Parts>) {
-    let mesh = &*objects.mesh;
-    let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-    let scope = Scope { objects, proxy, mesh, root_namespace, mode: request.mode };
+    let scope = Scope::new(objects, proxy, request.mode);
     let mut findings = findings::Findings::default();
 
     let imports = egress::Imports::new(&scope);
@@ -283,10 +285,7 @@ fn made<'a>(
 /// The object that decides what happens to traffic of `proxy`, a sidecar, for hosts that no service has: a Sidecar, or else
 /// MeshConfig, written or not.
 pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origin {
-    let mesh = &*objects.mesh;
-    let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-    let scope = Scope { objects, proxy, mesh, root_namespace, mode: Mode::Sidecar };
-    sidecar::outbound_traffic_policy_origin(&scope)
+    sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar))
 }
 
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.

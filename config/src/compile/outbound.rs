@@ -276,7 +276,7 @@ impl Outbound<'_> {
             transparent: super::is_transparent(self.scope),
             traffic_direction: TrafficDirection::Outbound,
             listener_filters: ListenerFilters {
-                timeout: Some(super::LISTENER_FILTERS_TIMEOUT),
+                timeout: Some(ListenerFilters::DEFAULT_TIMEOUT),
                 ..ListenerFilters::default()
             },
             filter_chains: vec![black_hole, catch_all],

@@ -25,11 +25,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A name of the values that a Secret may have.
 type Value = fn(&SecretData) -> &Option<crate::kubernetes::Sensitive>;
 
-/// Whether the gateway terminates TLS of this mode with certificates of its own.
-pub(super) fn is_terminated(mode: ServerTlsMode) -> bool {
-    matches!(mode, ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
-}
-
 /// How TLS is terminated as `told`; otherwise why it cannot be.
 pub(super) fn downstream(told: &ServerTlsSettings) -> Result<DownstreamTls, String> {
     let is = |given: &Option<String>| given.as_deref().is_some_and(|text| !text.is_empty());

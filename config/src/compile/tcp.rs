@@ -57,7 +57,7 @@ impl Tcp<'_> {
 
     fn tls_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
         let Place { service, port, ranges, is_wildcard, egress } = place;
-        let (mut chains, mut taken) = (Vec::new(), HashSet::new());
+        let mut chains = Chains::default();
         for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tls.iter().enumerate() {
                 for matched in rule.matches.iter().filter(|matched| self.applies_tls(matched, port.number)) {
@@ -66,18 +66,15 @@ impl Tcp<'_> {
                         server_names: server_names(matched.sni_hosts.iter().map(String::as_str)),
                         ..FilterChainMatch::default()
                     };
-                    // The first of equal matches holds.
-                    if taken.contains(&chain_match) {
+                    if chains.has(&chain_match) {
                         continue;
                     }
                     let from = From { object: virtual_service.object, path: format!("spec.tls[{index}]") };
-                    let routed = self.routed(&rule.route, &from, port.number, chain_match, findings);
-                    taken.extend(routed.iter().map(|chain| chain.chain_match.clone()));
-                    chains.extend(routed);
+                    chains.extend(self.routed(&rule.route, &from, port.number, chain_match, findings));
                 }
             }
         }
-        if chains.is_empty() {
+        if chains.made.is_empty() {
             let hosts = std::iter::once(&service.host).chain(&service.aliases).map(|host| &**host);
             let server_names = if is_wildcard { server_names(hosts) } else { Vec::new() };
             let chain_match = FilterChainMatch {
@@ -85,14 +82,14 @@ impl Tcp<'_> {
                 server_names,
                 ..FilterChainMatch::default()
             };
-            chains.push(self.unrouted(place, chain_match));
+            chains.extend([self.unrouted(place, chain_match)]);
         }
-        chains
+        chains.made
     }
 
     fn tcp_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
         let Place { service, port, ranges, egress, .. } = place;
-        let (mut chains, mut taken) = (Vec::new(), HashSet::new());
+        let mut chains = Chains::default();
         for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tcp.iter().enumerate() {
                 let mut matching: Vec<CidrRange> = Vec::new();
@@ -107,24 +104,22 @@ impl Tcp<'_> {
                     continue;
                 }
                 let chain_match = FilterChainMatch { prefix_ranges: matching, ..FilterChainMatch::default() };
-                if taken.contains(&chain_match) {
+                if chains.has(&chain_match) {
                     continue;
                 }
                 let from = From { object: virtual_service.object, path: format!("spec.tcp[{index}]") };
-                let routed = self.routed(&rule.route, &from, port.number, chain_match, findings);
-                taken.extend(routed.iter().map(|chain| chain.chain_match.clone()));
-                chains.extend(routed);
+                chains.extend(self.routed(&rule.route, &from, port.number, chain_match, findings));
                 // Whatever follows is never reached.
                 if catches_all {
-                    return chains;
+                    return chains.made;
                 }
             }
         }
         let chain_match = FilterChainMatch { prefix_ranges: ranges.to_vec(), ..FilterChainMatch::default() };
-        if !taken.contains(&chain_match) {
-            chains.push(self.unrouted(place, chain_match));
+        if !chains.has(&chain_match) {
+            chains.extend([self.unrouted(place, chain_match)]);
         }
-        chains
+        chains.made
     }
 
     /// The virtual services one of whose hosts is that of `service`, or stands for it.
@@ -248,6 +243,27 @@ impl Tcp<'_> {
         let cluster = self.clusters.name(cluster_name("", &place.service.host, number));
         let policy = self.policy(place.service, "", number);
         chain(bounded(self.common.tcp_proxy(cluster, None), &policy), chain_match)
+    }
+}
+
+/// Chains, of which the first of equal matches holds.
+#[derive(Default)]
+pub(super) struct Chains {
+    pub(super) made: Vec<FilterChain>,
+    taken: HashSet<FilterChainMatch>,
+}
+
+impl Chains {
+    /// Whether there is one with this match.
+    pub(super) fn has(&self, chain_match: &FilterChainMatch) -> bool {
+        self.taken.contains(chain_match)
+    }
+
+    pub(super) fn extend(&mut self, made: impl IntoIterator<Item = FilterChain>) {
+        for chain in made {
+            self.taken.insert(chain.chain_match.clone());
+            self.made.push(chain);
+        }
     }
 }
 

@@ -71,6 +71,11 @@ pub struct ListenerFilters {
     pub continue_on_timeout: bool,
 }
 
+impl ListenerFilters {
+    /// Envoy's default of [`ListenerFilters::timeout`].
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+}
+
 /// A listener filter that looks at first bytes, which are left where they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspector {

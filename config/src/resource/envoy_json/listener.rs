@@ -1,7 +1,5 @@
 //! `config.listener.v3.Listener` with its filter chains.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
 use super::connection_manager::{connection_manager, file_access_log, tcp_proxy};
@@ -9,11 +7,9 @@ use super::route::route_configuration;
 use super::{proto, tls};
 use crate::resource::{
     CidrRange, Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Inspector, Listener,
-    NetworkFilter, Resources, RouteSource, TrafficDirection, TransportProtocol,
+    ListenerFilters, NetworkFilter, Resources, RouteSource, TrafficDirection, TransportProtocol,
 };
 
-/// Envoy's default of `listener_filters_timeout`.
-const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 /// What istiod lets the TLS inspector read at first.
 const TLS_READ_BYTES: u32 = 512;
 
@@ -128,7 +124,7 @@ fn listener_filters(listener: &Listener, set: &mut impl FnMut(&str, Value) -> Op
     if !filters.is_empty() {
         set("listener_filters", Value::Array(filters));
     }
-    if told.timeout != Some(LISTENER_FILTERS_TIMEOUT) {
+    if told.timeout != Some(ListenerFilters::DEFAULT_TIMEOUT) {
         set("listener_filters_timeout", proto::duration(told.timeout.unwrap_or_default()));
     }
     if told.continue_on_timeout {

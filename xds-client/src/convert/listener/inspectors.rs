@@ -17,9 +17,6 @@ use crate::convert::table::{Choice, Message, Told, open, variants};
 use crate::convert::values::{duration, needed};
 use crate::convert::{Refused, typed};
 
-/// Envoy's default of `listener_filters_timeout`.
-const TIMEOUT: Duration = Duration::from_secs(15);
-
 /// The tables of this part.
 pub(super) fn tables() -> Vec<Message> {
     vec![
@@ -47,7 +44,7 @@ variants!(Rule as "envoy.config.listener.v3.ListenerFilterChainMatchPredicate.ru
 
 /// How long filters may wait; `None` for ever.
 pub(super) fn timeout(told: Option<protobuf::Duration>, at: &At<'_>) -> Result<Option<Duration>, Refused> {
-    let timeout = duration(told, at)?.unwrap_or(TIMEOUT);
+    let timeout = duration(told, at)?.unwrap_or(ListenerFilters::DEFAULT_TIMEOUT);
     Ok(Some(timeout).filter(|timeout| !timeout.is_zero()))
 }
 
