@@ -91,6 +91,34 @@ impl IsTold for u32 {
     }
 }
 
+/// The table of a message: what becomes of each field, by lists of the honoured, harmless, not run and refused ones.
+macro_rules! table {
+    ($message:path as $name:literal
+        [$($honoured:ident)*] [$($harmless:ident $why:literal)*] [$($not_run:ident $what:literal)*] [$($refused:ident)*]
+    ) => {
+        #[allow(non_local_definitions, reason = "the table stands where the message is taken apart")]
+        impl $crate::convert::table::Told for $message {
+            const MESSAGE: $crate::convert::table::Message = $crate::convert::table::Message {
+                name: $name,
+                fields: &[
+                    $($crate::convert::table::field(
+                        stringify!($honoured), $crate::convert::table::Standing::Honoured,
+                    ),)*
+                    $($crate::convert::table::field(
+                        stringify!($harmless), $crate::convert::table::Standing::Harmless($why),
+                    ),)*
+                    $($crate::convert::table::field(
+                        stringify!($not_run), $crate::convert::table::Standing::NotRun($what),
+                    ),)*
+                    $($crate::convert::table::field(
+                        stringify!($refused), $crate::convert::table::Standing::Refused,
+                    ),)*
+                ],
+            };
+        }
+    };
+}
+
 /// Takes a message apart: binds the honoured fields by their names, notes those that are harmless or not run yet where
 /// they are set, and returns from the function with the path of the first that is refused.
 macro_rules! open {
@@ -100,26 +128,9 @@ macro_rules! open {
         $(not_run: $($not_run:ident = $what:literal),+ $(,)?;)?
         $(refused: $($refused:ident),+ $(,)?;)?
     }) => {
-        #[allow(non_local_definitions, reason = "the table stands where the message is taken apart")]
-        impl $crate::convert::table::Told for $message {
-            const MESSAGE: $crate::convert::table::Message = $crate::convert::table::Message {
-                name: $name,
-                fields: &[
-                    $($($crate::convert::table::field(
-                        stringify!($honoured), $crate::convert::table::Standing::Honoured,
-                    ),)+)?
-                    $($($crate::convert::table::field(
-                        stringify!($harmless), $crate::convert::table::Standing::Harmless($why),
-                    ),)+)?
-                    $($($crate::convert::table::field(
-                        stringify!($not_run), $crate::convert::table::Standing::NotRun($what),
-                    ),)+)?
-                    $($($crate::convert::table::field(
-                        stringify!($refused), $crate::convert::table::Standing::Refused,
-                    ),)+)?
-                ],
-            };
-        }
+        $crate::convert::table::table!($message as $name
+            [$($($honoured)+)?] [$($($harmless $why)+)?] [$($($not_run $what)+)?] [$($($refused)+)?]
+        );
         let $message {
             $($($honoured,)+)?
             $($($harmless,)+)?
@@ -147,25 +158,9 @@ macro_rules! variants {
         $(not_run: $($not_run:ident = $what:literal),+ $(,)?;)?
         $(refused: $($refused:ident),+ $(,)?;)?
     }) => {
-        impl $crate::convert::table::Told for $oneof {
-            const MESSAGE: $crate::convert::table::Message = $crate::convert::table::Message {
-                name: $name,
-                fields: &[
-                    $($crate::convert::table::field(
-                        stringify!($honoured), $crate::convert::table::Standing::Honoured,
-                    ),)+
-                    $($($crate::convert::table::field(
-                        stringify!($harmless), $crate::convert::table::Standing::Harmless($why),
-                    ),)+)?
-                    $($($crate::convert::table::field(
-                        stringify!($not_run), $crate::convert::table::Standing::NotRun($what),
-                    ),)+)?
-                    $($($crate::convert::table::field(
-                        stringify!($refused), $crate::convert::table::Standing::Refused,
-                    ),)+)?
-                ],
-            };
-        }
+        $crate::convert::table::table!($oneof as $name
+            [$($honoured)+] [$($($harmless $why)+)?] [$($($not_run $what)+)?] [$($($refused)+)?]
+        );
         impl $crate::convert::table::Choice for $oneof {
             fn choose(self, at: &$crate::convert::at::At<'_>) -> Result<Self, $crate::convert::Refused> {
                 // An alias, so that its members can be named.
@@ -208,4 +203,4 @@ pub(crate) const fn field(name: &'static str, standing: Standing) -> Field {
     Field { name, standing }
 }
 
-pub(crate) use {open, variants};
+pub(crate) use {open, table, variants};
