@@ -109,18 +109,14 @@ fn listener(
     };
     let mut filters: Vec<Filter> = declared.chains().enumerate().map(filter).collect();
     let mut servers = Vec::new();
-    for (chain, filter) in declared.chains().zip(&mut filters) {
-        servers.push(match &chain.tls {
-            Some(tls) => server(tls, secrets, filter, &declared.origin),
-            None => None,
-        });
+    for (index, (chain, filter)) in declared.chains().zip(&mut filters).enumerate() {
+        let known = known.and_then(|known| known.tls(index));
+        let tls = chain.tls.as_ref();
+        servers.push(tls.and_then(|tls| server(tls, secrets, known, filter, &declared.origin)));
     }
     let same_tls = |known: &Listener| {
-        known.tls.iter().zip(&servers).all(|(known, server)| match (known, server) {
-            (Some(known), Some(server)) => known.is_as(server),
-            (None, None) => true,
-            _ => false,
-        })
+        let own = |server: &Option<Arc<Server>>| server.as_ref().map(Arc::as_ptr);
+        known.tls.iter().map(own).eq(servers.iter().map(own))
     };
     match known {
         Some(known)
@@ -138,14 +134,15 @@ fn listener(
 fn server(
     declared: &config::DownstreamTls,
     secrets: &Secrets,
+    known: Option<&Arc<Server>>,
     filter: &mut Filter,
     origin: &Option<config::origin::Origin>,
 ) -> Option<Arc<Server>> {
     if matches!(filter, Filter::Closed(_)) {
         return None;
     }
-    match Server::resolve(declared, secrets) {
-        Ok(server) => Some(Arc::new(server)),
+    match Server::resolve(declared, secrets, known) {
+        Ok(server) => Some(server),
         Err(why) => {
             let reason = format!("TLS is not terminated: {why}").into();
             *filter = Filter::Closed(config::Closed { reason, origin: origin.clone() });

@@ -37,8 +37,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// What `declared` asks for; otherwise what is missing.
-    pub(crate) fn resolve(declared: &config::DownstreamTls, secrets: &Secrets) -> Result<Server, String> {
+    /// What `declared` asks for, which is `known` where that was made of the same; otherwise what is missing.
+    pub(crate) fn resolve(
+        declared: &config::DownstreamTls,
+        secrets: &Secrets,
+        known: Option<&Arc<Server>>,
+    ) -> Result<Arc<Server>, String> {
         let mut certificates = Vec::new();
         for name in &declared.certificates {
             let certificate = secrets.certificate(name);
@@ -47,6 +51,9 @@ impl Server {
         }
         let roots =
             declared.client_certificates.trust().and_then(|trust| secrets.roots(&trust.roots)).cloned();
+        if let Some(known) = known.filter(|known| known.is_of(declared, &certificates, roots.as_ref())) {
+            return Ok(known.clone());
+        }
         let provider = Arc::new(provider(&declared.cipher_suites));
         let versions: Vec<&'static SupportedProtocolVersion> =
             [(TlsVersion::V1_2, &TLS12), (TlsVersion::V1_3, &TLS13)]
@@ -72,28 +79,27 @@ impl Server {
         config.send_tls13_tickets = 0;
         let without_alpn = Arc::new(config.clone());
         config.alpn_protocols = declared.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        Ok(Server {
+        Ok(Arc::new(Server {
             without_alpn,
             with_alpn: Arc::new(config),
             timeout: declared.handshake_timeout,
             declared: declared.clone(),
             certificates,
             roots,
-        })
+        }))
     }
 
-    /// Whether another was resolved from the same.
-    pub(crate) fn is_as(&self, other: &Server) -> bool {
-        let pairs = || self.certificates.iter().zip(&other.certificates);
-        let same_roots = match (&self.roots, &other.roots) {
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
-            (None, None) => true,
-            _ => false,
-        };
-        self.declared == other.declared
-            && self.certificates.len() == other.certificates.len()
-            && pairs().all(|(own, other)| Arc::ptr_eq(own, other))
-            && same_roots
+    /// Whether it was made of these.
+    fn is_of(
+        &self,
+        declared: &config::DownstreamTls,
+        certificates: &[Arc<CertifiedKey>],
+        roots: Option<&Arc<Roots>>,
+    ) -> bool {
+        self.declared == *declared
+            && self.certificates.len() == certificates.len()
+            && self.certificates.iter().zip(certificates).all(|(own, other)| Arc::ptr_eq(own, other))
+            && self.roots.as_ref().map(Arc::as_ptr) == roots.map(Arc::as_ptr)
     }
 }
 
@@ -215,5 +221,58 @@ impl ClientCertVerifier for Named {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use config::{DownstreamTls, PrivateKey, Secret, SecretContent};
+    use data_encoding::BASE64;
+
+    use super::*;
+
+    const NAME: &str = "kubernetes://shop";
+
+    fn declared() -> DownstreamTls {
+        DownstreamTls {
+            certificates: vec![NAME.into()],
+            client_certificates: ClientCertificates::NotAsked,
+            version_min: TlsVersion::V1_2,
+            version_max: TlsVersion::V1_3,
+            cipher_suites: Vec::new(),
+            alpn: vec!["h2".into()],
+            handshake_timeout: None,
+        }
+    }
+
+    fn pem(what: &str, der: &[u8]) -> Vec<u8> {
+        format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64.encode(der)).into_bytes()
+    }
+
+    /// Secrets with a certificate that is made anew, after `previous`.
+    fn renewed(previous: &Secrets) -> Secrets {
+        let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+        let chain = pem("CERTIFICATE", made.cert.der()).into();
+        let key = PrivateKey::new(pem("PRIVATE KEY", made.signing_key.serialized_der()));
+        let content = Ok(SecretContent::Certificate { chain, key });
+        let secret = Arc::new(Secret { name: NAME.into(), content, origin: None });
+        let (secrets, unusable) = Secrets::resolve(&BTreeMap::from([(NAME.into(), secret)]), previous);
+        assert!(unusable.is_empty(), "{unusable:?}");
+        secrets
+    }
+
+    #[test]
+    fn a_server_stays_until_something_of_it_changes() {
+        let (secrets, declared) = (renewed(&Secrets::default()), declared());
+        let first = Server::resolve(&declared, &secrets, None).unwrap();
+        let again = Server::resolve(&declared.clone(), &secrets.clone(), Some(&first)).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        let rotated = Server::resolve(&declared, &renewed(&secrets), Some(&first)).unwrap();
+        assert!(!Arc::ptr_eq(&first, &rotated));
+        let asking = DownstreamTls { version_min: TlsVersion::V1_3, ..declared.clone() };
+        assert!(!Arc::ptr_eq(&first, &Server::resolve(&asking, &secrets, Some(&first)).unwrap()));
+        assert!(Server::resolve(&declared, &Secrets::default(), Some(&first)).is_err());
     }
 }
