@@ -267,11 +267,11 @@ mod tests {
     fn a_server_stays_until_something_of_it_changes() {
         let (secrets, declared) = (renewed(&Secrets::default()), declared());
         let first = Server::resolve(&declared, &secrets, None).unwrap();
-        let again = Server::resolve(&declared.clone(), &secrets.clone(), Some(&first)).unwrap();
+        let again = Server::resolve(&self::declared(), &secrets, Some(&first)).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         let rotated = Server::resolve(&declared, &renewed(&secrets), Some(&first)).unwrap();
         assert!(!Arc::ptr_eq(&first, &rotated));
-        let asking = DownstreamTls { version_min: TlsVersion::V1_3, ..declared.clone() };
+        let asking = DownstreamTls { version_min: TlsVersion::V1_3, ..self::declared() };
         assert!(!Arc::ptr_eq(&first, &Server::resolve(&asking, &secrets, Some(&first)).unwrap()));
         assert!(Server::resolve(&declared, &Secrets::default(), Some(&first)).is_err());
     }
