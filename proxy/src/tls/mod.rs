@@ -13,4 +13,4 @@ mod stream;
 pub(crate) use accept::{Session, accept};
 pub(crate) use secrets::{Secrets, Unusable};
 pub(crate) use server::Server;
-pub(crate) use stream::Stream;
+pub(crate) use stream::{First, Stream};

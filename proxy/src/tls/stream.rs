@@ -23,17 +23,43 @@ impl From<TcpStream> for Stream {
     }
 }
 
-/// A connection of which bytes were read before, which are read again.
+/// Bytes that were read from a connection before, and are read again.
+#[derive(Debug)]
+pub(crate) struct First(Vec<u8>);
+
+impl First {
+    /// These bytes.
+    pub(crate) fn new(bytes: Vec<u8>) -> First {
+        First(bytes)
+    }
+
+    /// Reads as many of them as fit; `false` when none are left.
+    pub(crate) fn read(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let fitting = self.0.len().min(buffer.remaining());
+        buffer.put_slice(self.0.get(..fitting).unwrap_or_default());
+        if fitting == self.0.len() {
+            self.0 = Vec::new();
+        } else {
+            self.0.drain(..fitting);
+        }
+        true
+    }
+}
+
+/// A connection of which bytes were read before.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    first: Vec<u8>,
+    first: First,
     stream: TcpStream,
 }
 
 impl Replayed {
     /// `first` was read from `stream`.
     pub(super) fn new(first: Vec<u8>, stream: TcpStream) -> Replayed {
-        Replayed { first, stream }
+        Replayed { first: First::new(first), stream }
     }
 }
 
@@ -43,17 +69,11 @@ impl AsyncRead for Replayed {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let fitting = self.first.len().min(buffer.remaining());
-        buffer.put_slice(self.first.get(..fitting).unwrap_or_default());
-        if fitting == self.first.len() {
-            self.first = Vec::new();
+        if self.first.read(buffer) {
+            Poll::Ready(Ok(()))
         } else {
-            self.first.drain(..fitting);
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
         }
-        Poll::Ready(Ok(()))
     }
 }
 

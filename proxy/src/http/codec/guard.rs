@@ -13,6 +13,7 @@ use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::Watch;
+use crate::tls::First;
 
 /// What the sweep does about a connection whose limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +200,7 @@ impl Guard {
 
 /// A client's stream as its guard sees it, with the bytes that were read already to tell the protocol.
 pub(crate) struct Guarded<T> {
-    first: Vec<u8>,
+    first: First,
     stream: T,
     guard: Rc<Guard>,
 }
@@ -217,7 +218,7 @@ impl<T> Guarded<T> {
 
     /// `first` are bytes that were read from `stream`.
     pub(crate) fn new(first: Vec<u8>, stream: T, guard: Rc<Guard>) -> Guarded<T> {
-        Guarded { first, stream, guard }
+        Guarded { first: First::new(first), stream, guard }
     }
 }
 
@@ -232,16 +233,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        if self.first.is_empty() {
+        if !self.first.read(buffer) {
             std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        } else {
-            let fitting = self.first.len().min(buffer.remaining());
-            buffer.put_slice(self.first.get(..fitting).unwrap_or_default());
-            if fitting == self.first.len() {
-                self.first = Vec::new();
-            } else {
-                self.first.drain(..fitting);
-            }
         }
         self.guard.received(buffer.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
