@@ -11,9 +11,10 @@ use super::codec::{RequestHead, asks_for_websocket};
 
 /// `x-request-id`.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// `x-forwarded-for`.
 const FORWARDED_CLIENT_CERT_NAME: &str = "x-forwarded-client-cert";
+/// `x-forwarded-client-cert`.
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static(FORWARDED_CLIENT_CERT_NAME);
+/// `x-forwarded-for`.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
