@@ -44,6 +44,18 @@ pub enum ToldBy {
     Unknown,
 }
 
+impl ToldBy {
+    /// Whose default it is, in words; `None` of what the object tells.
+    pub fn whose_default(self) -> Option<&'static str> {
+        match self {
+            ToldBy::Object => None,
+            ToldBy::Mesh => Some("mesh default"),
+            ToldBy::Nobody => Some("Istio default"),
+            ToldBy::Unknown => Some("told by the control plane"),
+        }
+    }
+}
+
 /// Who told each [`Setting`] of a cluster or rule. Nobody told what is not entered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Told {

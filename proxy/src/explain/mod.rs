@@ -231,11 +231,9 @@ impl Step {
 
     /// A setting that `origin` told, or the mesh, or nobody.
     fn told(self, by: ToldBy, origin: Option<&Origin>) -> Step {
-        match by {
-            ToldBy::Object => self.by(origin),
-            ToldBy::Mesh => self.default_of("mesh default"),
-            ToldBy::Nobody => self.default_of("Istio default"),
-            ToldBy::Unknown => self.default_of("told by the control plane"),
+        match by.whose_default() {
+            None => self.by(origin),
+            Some(whose) => self.default_of(whose),
         }
     }
 

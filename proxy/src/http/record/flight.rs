@@ -227,12 +227,8 @@ impl Record {
         match reset {
             Reset::ConnectTimeout => {
                 let timeout = cluster.declared.connect_timeout;
-                let whose = match cluster.declared.metadata.told.by(Setting::ConnectTimeout) {
-                    ToldBy::Object => String::new(),
-                    ToldBy::Mesh => " (mesh default)".to_owned(),
-                    ToldBy::Nobody => " (Istio default)".to_owned(),
-                    ToldBy::Unknown => " (told by the control plane)".to_owned(),
-                };
+                let whose = cluster.declared.metadata.told.by(Setting::ConnectTimeout).whose_default();
+                let whose = whose.map(|whose| format!(" ({whose})")).unwrap_or_default();
                 format!("connectTimeout {timeout:?}{whose}, {at}")
             }
             Reset::ConnectFailure => {
@@ -269,11 +265,9 @@ impl Record {
             Some(config::RouteAction::Forward(forward)) => forward.told.by(setting),
             _ => ToldBy::Nobody,
         };
-        match (told, self.route_origin()) {
-            (ToldBy::Object, Some(origin)) => format!("{what} of {origin}"),
-            (ToldBy::Mesh, _) => format!("{what} (mesh default)"),
-            (ToldBy::Unknown, _) => format!("{what} (told by the control plane)"),
-            _ => format!("{what} (Istio default)"),
+        match (told.whose_default(), self.route_origin()) {
+            (None, Some(origin)) => format!("{what} of {origin}"),
+            (whose, _) => format!("{what} ({})", whose.unwrap_or("Istio default")),
         }
     }
 }
