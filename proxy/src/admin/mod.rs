@@ -106,12 +106,7 @@ const PAGES: [Entry; 20] = [
         what: "why a request goes where it goes: POST ?url=URL&method=M&header=N:V, ?tcp=ADDRESS&sni=NAME; way, source, \
                destination, listener, draw, pick; ?format=json",
     },
-    Entry {
-        path: "/errors",
-        access: Access::Show,
-        parameters: None,
-        what: "what failed in the last hour, by cause; ?format=json",
-    },
+    show("/errors", &["format"], "what failed in the last hour, by cause; ?format=json"),
     show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),
     change("/healthcheck/fail", &[], "POST: readiness fails, connections are closed after their next answer"),
     change("/healthcheck/ok", &[], "POST: takes that back"),
@@ -125,12 +120,11 @@ const PAGES: [Entry; 20] = [
     },
     show("/memory", &[], "memory of the process, as far as it is known"),
     show("/ready", &[], "200 when a configuration is served, 503 and the reason otherwise"),
-    Entry {
-        path: "/recorder",
-        access: Access::Show,
-        parameters: None,
-        what: "requests that failed or were sampled, newest first; ?last=N, ?id=REQUEST_ID step by step; ?format=json",
-    },
+    show(
+        "/recorder",
+        &["format", "id", "last"],
+        "requests that failed or were sampled, newest first; ?last=N, ?id=REQUEST_ID step by step; ?format=json",
+    ),
     show("/server_info", &[], "version, state, uptime, arguments and node"),
     show(
         "/stats/prometheus",
@@ -186,16 +180,14 @@ impl Console {
 
     async fn recorder(&self, path: &str, query: &Query) -> Page {
         let recorded = self.status.recorded().await;
-        let mut page = None;
-        self.with_world(|world| page = Some(recorder::page(path, query, recorded.clone(), Some(world))));
-        page.unwrap_or_else(|| recorder::page(path, query, recorded, None))
+        self.with_world(|world| recorder::page(path, query, recorded, world))
     }
 
-    /// Does something with what decides now; nothing before there is anything.
-    fn with_world(&self, act: impl FnOnce(&World<'_>)) -> bool {
-        let Some(published) = self.status.last_published() else { return false };
+    /// A page about what decides now, if there is anything yet.
+    fn with_world(&self, page: impl FnOnce(Option<&World<'_>>) -> Page) -> Page {
+        let Some(published) = self.status.last_published() else { return page(None) };
         let (snapshot, findings) = (self.reader.load(), self.status.all_findings());
-        act(&World {
+        page(Some(&World {
             snapshot: &snapshot,
             objects: &published.objects,
             names: &published.names,
@@ -203,8 +195,7 @@ impl Console {
             findings: &findings,
             is_live: true,
             limits: &self.limits,
-        });
-        true
+        }))
     }
 
     fn page(&self, path: &str, query: &Query, head: &RequestHead) -> Page {
@@ -288,26 +279,15 @@ impl Console {
             Ok(asked) => asked,
             Err(what) => return Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
         };
-        let mut explained = Err("no configuration is served yet; see /ready".to_owned());
-        if !self.with_world(|world| explained = explain(world, &asked.question)) {
-            return Page::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no configuration is served yet; see /ready\n".to_owned(),
-            );
-        }
-        match explained {
-            Ok(explanation) => recorder::explanation(&explanation, asked.json),
-            Err(what) => Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
-        }
+        self.with_world(|world| match world.map(|world| explain(world, &asked.question)) {
+            None => nothing_served(),
+            Some(Ok(explanation)) => recorder::explanation(&explanation, asked.json),
+            Some(Err(what)) => Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
+        })
     }
 
     fn config_dump(&self, query: &str) -> Page {
-        let Some(published) = self.status.last_published() else {
-            return Page::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no configuration is served yet; see /ready\n".to_owned(),
-            );
-        };
+        let Some(published) = self.status.last_published() else { return nothing_served() };
         let dump = Selection::of(query).and_then(|selection| {
             config_dump::page(&published.resources, &published.proxy, self.status.generation(), &selection)
         });
@@ -336,6 +316,11 @@ impl Console {
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
+}
+
+fn nothing_served() -> Page {
+    let what = "no configuration is served yet; see /ready\n";
+    Page::text(StatusCode::SERVICE_UNAVAILABLE, what.to_owned())
 }
 
 fn help() -> String {

@@ -23,7 +23,8 @@ impl Query {
     }
 
     /// What of it a page with these parameters does not understand. Of `format` it understands `json` and `text`, of
-    /// `filter` a regular expression; the others are said or not, and have no value.
+    /// `filter` a regular expression, of `last` a whole number, of `id` anything; the others are said or not, and have no
+    /// value.
     pub(super) fn not_understood(&self, parameters: &[&str]) -> Option<String> {
         self.0.iter().enumerate().find_map(|(index, (name, value))| {
             if !parameters.contains(&name.as_str()) {
@@ -41,6 +42,10 @@ impl Query {
                 "filter" => {
                     Regex::new(value).err().map(|_| format!("filter: `{value}` is not a regular expression"))
                 }
+                "last" => {
+                    value.parse::<usize>().err().map(|_| format!("last: `{value}` is not a whole number"))
+                }
+                "id" => None,
                 _ if value.is_empty() => None,
                 _ => Some(format!("`{name}` takes no value; leave it out when it is not meant")),
             }
@@ -52,15 +57,24 @@ impl Query {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// What a parameter says.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// Which names are wanted; all when nothing is said.
     pub(super) fn filter(&self) -> Option<Regex> {
-        let told = self.0.iter().find(|(name, _)| name == "filter");
-        told.and_then(|(_, value)| Regex::new(value).ok())
+        self.value("filter").and_then(|value| Regex::new(value).ok())
+    }
+
+    /// How many are wanted, if it says so.
+    pub(super) fn last(&self) -> Option<usize> {
+        self.value("last").and_then(|value| value.parse().ok())
     }
 
     /// Whether the page is wanted as JSON.
     pub(super) fn wants_json(&self) -> bool {
-        self.0.iter().any(|(name, value)| name == "format" && value == "json")
+        self.value("format") == Some("json")
     }
 }
 
@@ -76,7 +90,7 @@ mod tests {
     #[test]
     fn what_is_understood() {
         let check = |text: &str, expected: Option<&str>| {
-            let refused = Query::parse(text).not_understood(&["format", "graceful", "filter"]);
+            let refused = Query::parse(text).not_understood(&["format", "graceful", "filter", "id", "last"]);
             assert_eq!(refused.as_deref(), expected, "{text}");
         };
         for text in [
@@ -88,10 +102,15 @@ mod tests {
             "graceful=&format=json",
             "f%6frmat=json",
             "filter=^a%5B0-9%5D",
+            "id=&last=0",
+            "id=a%20b&last=18446744073709551615",
         ] {
             check(text, None);
         }
-        check("formt=json", Some("`formt` is not one of format, graceful, filter"));
+        check("formt=json", Some("`formt` is not one of format, graceful, filter, id, last"));
+        check("last=all", Some("last: `all` is not a whole number"));
+        check("last", Some("last: `` is not a whole number"));
+        check("id=a&id=b", Some("`id` comes twice"));
         check("filter=(", Some("filter: `(` is not a regular expression"));
         check("format=yaml", Some("`yaml` is not a format; there are json and text"));
         check("format", Some("`` is not a format; there are json and text"));

@@ -20,32 +20,24 @@ const EXAMPLES: usize = 3;
 
 /// The page at `path`, of what all workers have recorded.
 pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Option<&World<'_>>) -> Page {
-    let asked = match Asked::of(path, query) {
-        Ok(asked) => asked,
-        Err(what) => return Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
-    };
-    let all = All::of(recorded);
-    if path == "/errors" {
-        return if asked.json {
-            Page::json(&all.causes_json())
-        } else {
-            Page::text(StatusCode::OK, all.causes_text())
-        };
+    let (all, json) = (All::of(recorded), query.wants_json());
+    let last = query.last().unwrap_or(LISTED);
+    match (path, query.value("id")) {
+        ("/errors", _) if json => Page::json(&all.causes_json()),
+        ("/errors", _) => Page::text(StatusCode::OK, all.causes_text()),
+        (_, Some(id)) => match (all.of_id(id), world) {
+            (Some(flight), Some(world)) => explanation(&explain::recorded(world, flight), json),
+            _ => Page::text(
+                StatusCode::NOT_FOUND,
+                format!(
+                    "no request with the ID `{id}` is recorded: it did not fail and was no sample, or it has made room for \
+                     newer ones\n"
+                ),
+            ),
+        },
+        (_, None) if json => Page::json(&all.flights_json(last)),
+        (_, None) => Page::text(StatusCode::OK, all.flights_text(last)),
     }
-    let Some(id) = &asked.id else {
-        return if asked.json {
-            Page::json(&all.flights_json(asked.last))
-        } else {
-            Page::text(StatusCode::OK, all.flights_text(asked.last))
-        };
-    };
-    let (Some(flight), Some(world)) = (all.of_id(id), world) else {
-        let what = format!(
-            "no request with the ID `{id}` is recorded: it did not fail and was no sample, or it has made room for newer ones\n"
-        );
-        return Page::text(StatusCode::NOT_FOUND, what);
-    };
-    explanation(&explain::recorded(world, flight), asked.json)
 }
 
 /// An explanation as a page.
@@ -56,41 +48,6 @@ pub(super) fn explanation(explanation: &explain::Explanation, json: bool) -> Pag
     match serde_json::to_value(explanation) {
         Ok(value) => Page::json(&value),
         Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
-/// What is asked for.
-struct Asked {
-    json: bool,
-    id: Option<String>,
-    last: usize,
-}
-
-impl Asked {
-    fn of(path: &str, query: &Query) -> Result<Asked, String> {
-        let mut asked = Asked { json: false, id: None, last: LISTED };
-        for (index, (name, value)) in query.0.iter().enumerate() {
-            if query.0.iter().take(index).any(|(before, _)| before == name) {
-                return Err(format!("`{name}` comes twice"));
-            }
-            match (name.as_str(), value.as_str()) {
-                ("format", "json") => asked.json = true,
-                ("format", "text") => {}
-                ("format", other) => {
-                    return Err(format!("`{other}` is not a format; there are json and text"));
-                }
-                ("id", id) if path == "/recorder" => asked.id = Some(id.to_owned()),
-                ("last", count) if path == "/recorder" => {
-                    asked.last =
-                        count.parse().map_err(|_| format!("last: `{count}` is not a whole number"))?;
-                }
-                (other, _) if path == "/recorder" => {
-                    return Err(format!("`{other}` is not one of format, id, last"));
-                }
-                (other, _) => return Err(format!("`{other}` is not one of format")),
-            }
-        }
-        Ok(asked)
     }
 }
 
