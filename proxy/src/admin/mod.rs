@@ -86,7 +86,7 @@ const fn change(path: &'static str, parameters: &'static [&'static str], what: &
 }
 
 const PAGES: [Entry; 20] = [
-    show("/certs", &[], "certificates; none until weft speaks TLS"),
+    show("/certs", &[], "certificates; those by which gateways terminate TLS are not listed yet"),
     show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
     Entry {
         path: "/config_dump",

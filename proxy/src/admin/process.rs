@@ -91,7 +91,7 @@ pub(super) fn listeners_json(status: &Status) -> Value {
     json!({ "listener_statuses": statuses.collect::<Vec<Value>>() })
 }
 
-/// `/certs`, Envoy's `envoy.admin.v3.Certificates`: none is loaded, because weft speaks no TLS yet.
+/// `/certs`, Envoy's `envoy.admin.v3.Certificates`. Those by which gateways terminate TLS are not listed yet.
 pub(super) fn certs() -> Value {
     json!({ "certificates": [] })
 }
