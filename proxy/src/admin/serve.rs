@@ -17,7 +17,7 @@ use config::Limits;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
 use crate::http::codec::guard::Guarded;
@@ -133,11 +133,9 @@ impl Serving {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             LocalSet::new().block_on(&runtime, async {
                 let shard = registry.shard();
-                let reached = |limit: &'static str| {
-                    shard.increment(registry.series(Family::LimitReached, &[limit]));
-                };
+                let reached = move |limit| shard.increment(registry.series(Family::LimitReached, &[limit]));
                 tokio::select! {
-                    error = serve(socket, make(), bounds, &reached) => {
+                    error = serve(socket, make(), bounds, Rc::new(reached)) => {
                         tracing::error!(%error, listener = name, "nobody is answered there any more");
                     }
                     _ = ended => {}
@@ -163,23 +161,15 @@ async fn serve(
     socket: std::net::TcpListener,
     answers: Answers,
     bounds: Bounds,
-    reached: &dyn Fn(&'static str),
+    reached: Rc<dyn Fn(&'static str)>,
 ) -> io::Error {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return error,
     };
     let places = Rc::new(Places::default());
-    let (late, mut told_late) = mpsc::unbounded_channel();
     loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            Some(limit) = told_late.recv() => {
-                reached(limit);
-                continue;
-            }
-        };
-        let (stream, peer) = match accepted {
+        let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the operator's pages cannot be asked for now");
@@ -195,11 +185,10 @@ async fn serve(
             }
         }
         let place = places.take();
-        let (answers, late) = (answers.clone(), late.clone());
+        let (answers, reached) = (answers.clone(), reached.clone());
         tokio::task::spawn_local(async move {
             if let Some(limit) = answer(stream, peer, &answers, &place, bounds).await {
-                // Whoever is not there to hear it ends.
-                let _ = late.send(limit);
+                reached(limit);
             }
         });
     }
@@ -332,7 +321,7 @@ mod tests {
         let met = Rc::<RefCell<Vec<&'static str>>>::default();
         let told = met.clone();
         local.spawn_local(async move {
-            serve(socket, answers, bounds, &move |limit| told.borrow_mut().push(limit)).await
+            serve(socket, answers, bounds, Rc::new(move |limit| told.borrow_mut().push(limit))).await
         });
         (address, met)
     }
