@@ -4,7 +4,7 @@ use config::{HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, RouteMatch, S
 use http::HeaderValue;
 
 use crate::http::codec::RequestHead;
-use crate::snapshot::Mismatch;
+use crate::snapshot::{Mismatch, scheme};
 
 /// Why a rule does not apply.
 pub(super) fn mismatch(why: Mismatch, wanted: &RouteMatch, head: &RequestHead) -> String {
@@ -39,20 +39,15 @@ pub(super) fn mismatch(why: Mismatch, wanted: &RouteMatch, head: &RequestHead) -
 }
 
 fn header(matcher: &HeaderMatcher, head: &RequestHead) -> String {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let field = |value: &HeaderValue| text(value.as_bytes());
     let (name, values): (&str, Vec<String>) = match &matcher.name {
         MatchedHeader::Method => ("method", vec![head.method.to_string()]),
-        MatchedHeader::Authority => ("authority", head.authority.iter().map(text).collect()),
-        MatchedHeader::Scheme => {
-            let told = head.scheme.as_ref().map(ToString::to_string);
-            (
-                "scheme",
-                vec![
-                    told.or_else(|| head.headers.get("x-forwarded-proto").map(text)).unwrap_or("http".into()),
-                ],
-            )
+        MatchedHeader::Authority => ("authority", head.authority.iter().map(field).collect()),
+        MatchedHeader::Scheme => ("scheme", vec![text(scheme(head))]),
+        MatchedHeader::Header(name) => {
+            (name.as_str(), head.headers.get_all(name).iter().map(field).collect())
         }
-        MatchedHeader::Header(name) => (name.as_str(), head.headers.get_all(name).iter().map(text).collect()),
     };
     let what = match &matcher.name {
         MatchedHeader::Header(_) => format!("header `{name}`"),

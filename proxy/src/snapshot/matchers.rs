@@ -207,7 +207,7 @@ impl HeaderMatcher {
 }
 
 /// The scheme as Envoy tells it: what the request says, or else x-forwarded-proto, which is set before routing.
-fn scheme(head: &RequestHead) -> &[u8] {
+pub(crate) fn scheme(head: &RequestHead) -> &[u8] {
     match &head.scheme {
         Some(scheme) => scheme.as_str().as_bytes(),
         None => head.headers.get("x-forwarded-proto").map_or(b"http", HeaderValue::as_bytes),

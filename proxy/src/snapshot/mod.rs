@@ -22,6 +22,7 @@ pub(crate) use build::Builder;
 pub(crate) use cluster::{Cluster, Endpoint, Locality, Priority, Transport};
 pub(crate) use filter_chain::{Facts, Field};
 pub(crate) use listener::{Filter, Listener, LogSink, Manager, TcpProxy};
+pub(crate) use matchers::scheme;
 pub(crate) use publish::{Publisher, Reader};
 pub(crate) use route::{
     Action, Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
