@@ -35,13 +35,10 @@ impl Pools {
 impl Pool {
     fn close_idle(&self) -> bool {
         let h1 = self.h1_idle.take();
-        let (idle, open) = self
-            .h2_open
-            .take()
-            .into_iter()
-            .partition::<Vec<_>, _>(|connection| connection.idle_since().is_some());
-        self.h2_open.replace(open);
-        !h1.is_empty() || !idle.is_empty()
+        let mut h2 = self.h2_open.borrow_mut();
+        let before = h2.len();
+        h2.retain(|connection| connection.idle_since().is_none());
+        !h1.is_empty() || h2.len() < before
     }
 
     /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
