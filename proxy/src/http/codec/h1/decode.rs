@@ -14,11 +14,12 @@ use crate::http::codec::Frame;
 /// A piece up to this size is copied, so that the buffer it came in can be used again; a larger one is not.
 const COPIED_BYTES_MAX: usize = 4096;
 
-/// Chunks up to this size are joined to one piece of up to [`COPIED_BYTES_MAX`], or somewhat more.
+/// Chunks up to this size are joined to what is before them, to one piece of up to [`COPIED_BYTES_MAX`], or somewhat more.
 const SMALL_CHUNK_BYTES_MAX: u64 = 1024;
 
-/// Digits of the size of a small chunk.
-const SMALL_CHUNK_DIGITS: usize = 3;
+/// Digits of a size below [`COPIED_BYTES_MAX`]. Chunks of so few are joined where they are there whole: each would be copied in
+/// any case.
+const COPIED_CHUNK_DIGITS: usize = 3;
 
 /// Bytes of chunk extensions of one body (RFC 9112 section 7.1.1: ignored, and to be limited).
 const CHUNK_EXTENSION_BYTES_MAX: u32 = 16 * 1024;
@@ -262,20 +263,20 @@ fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
     Ok(trailers)
 }
 
-/// Appends the data of the small chunks at the start of `buffer` that are there whole and are written as everybody writes them,
-/// without spaces and extensions, until there is enough; how many bytes they take. It goes over the bytes once, at less than a
-/// tenth of what the steps of a [`Decoder`] take.
+/// Appends the data of the chunks below [`COPIED_BYTES_MAX`] at the start of `buffer` that are there whole and are written as
+/// everybody writes them, without spaces and extensions, until there is enough; how many bytes they take. It goes over the
+/// bytes once, at less than a tenth of what the steps of a [`Decoder`] take.
 fn plain_chunks(buffer: &[u8], data: &mut Vec<u8>) -> usize {
     let mut taken = 0;
     while data.len() < COPIED_BYTES_MAX {
         let rest = buffer.get(taken..).unwrap_or_default();
         let digits =
-            rest.iter().take(SMALL_CHUNK_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
+            rest.iter().take(COPIED_CHUNK_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
         let size = rest
             .iter()
             .take(digits)
             .fold(0, |size, digit| size << 4 | (*digit as char).to_digit(16).unwrap_or_default() as usize);
-        if !(1..=SMALL_CHUNK_DIGITS).contains(&digits) || size == 0 {
+        if !(1..=COPIED_CHUNK_DIGITS).contains(&digits) || size == 0 {
             break;
         }
         let (from, to) = (digits + 2, digits + 2 + size);
