@@ -1,11 +1,11 @@
 //! `weft check`: what is wrong or not honoured in a configuration, for people and pipelines.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use config::finding::{Finding, Severity};
 
+use super::counted;
 use crate::control;
 
 /// Say what is wrong or not honoured in a configuration.
@@ -75,8 +75,7 @@ pub(super) fn check(arguments: &Arguments) -> ExitCode {
         Output::Json => serde_json::to_string_pretty(&findings).map(|text| text + "\n"),
     };
     match text {
-        // Whoever reads no further, like `head`, has seen enough.
-        Ok(text) => drop(io::stdout().lock().write_all(text.as_bytes())),
+        Ok(text) => super::print(text),
         Err(error) => return super::fail(&error),
     }
     let worst = findings.iter().map(|finding| finding.severity).max();
@@ -90,9 +89,8 @@ pub(super) fn check(arguments: &Arguments) -> ExitCode {
 
 fn human(findings: &[Finding]) -> String {
     let mut text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-    let count = |severity, noun: &str| {
-        let count = findings.iter().filter(|finding| finding.severity == severity).count();
-        format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    let count = |severity, noun| {
+        counted(findings.iter().filter(|finding| finding.severity == severity).count(), noun)
     };
     text.push_str(&format!(
         "{}, {}, {}\n",

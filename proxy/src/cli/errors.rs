@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use http::Method;
 
-use super::explain::{console, print};
+use super::explain::console;
 
 /// What failed at the proxy of this host in the last hour, by cause, each with the object that made it so.
 #[derive(Debug, clap::Args)]
@@ -41,5 +41,5 @@ pub(super) fn errors(arguments: &Arguments) -> ExitCode {
         Output::Text => "/errors",
         Output::Json => "/errors?format=json",
     };
-    print(console(Method::GET, arguments.admin, page))
+    super::tell(console(Method::GET, arguments.admin, page))
 }

@@ -1,6 +1,5 @@
 //! `weft explain`: why a request goes where it goes, or fails.
 
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -208,21 +207,9 @@ pub(super) fn console(method: Method, admin: SocketAddr, page: &str) -> Result<S
     if answered.status.is_success() { Ok(text) } else { Err(text.trim_end().to_owned()) }
 }
 
-/// Prints `told`, or says why there is nothing.
-pub(super) fn print(told: Result<String, String>) -> ExitCode {
-    match told {
-        Ok(text) => {
-            // Whoever reads no further, like `head`, has seen enough.
-            drop(io::stdout().lock().write_all(text.as_bytes()));
-            ExitCode::SUCCESS
-        }
-        Err(why) => super::fail(&why),
-    }
-}
-
 /// Explains, and prints it.
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
-    print(match (&arguments.request_id, arguments.live) {
+    super::tell(match (&arguments.request_id, arguments.live) {
         (Some(id), _) => arguments.recorded(id),
         (None, true) => arguments.by_console(),
         (None, false) => arguments.by_configuration(),

@@ -14,7 +14,7 @@ mod run;
 mod wait;
 mod xds;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -103,6 +103,27 @@ pub fn main() -> ExitCode {
         Command::Request(arguments) => request::request(&arguments),
         Command::Xds(arguments) => xds::xds(&arguments),
     }
+}
+
+/// Prints what was asked for. Whoever reads no further, like `head`, has seen enough.
+fn print(what: impl AsRef<[u8]>) {
+    drop(std::io::stdout().lock().write_all(what.as_ref()));
+}
+
+/// Prints what was `told`, or says why there is nothing.
+fn tell(told: Result<String, String>) -> ExitCode {
+    match told {
+        Ok(text) => {
+            print(text);
+            ExitCode::SUCCESS
+        }
+        Err(why) => fail(&why),
+    }
+}
+
+/// A count with its noun.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Says what went wrong and ends the process with a failure.

@@ -1,8 +1,8 @@
 //! `weft redirect`: the rules by which a pod's traffic comes to the proxy.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use super::print;
 use crate::agent::redirect::{self, Host, Settings};
 
 /// Status when the rules are not proved; Istio's CNI looks for it.
@@ -48,7 +48,7 @@ Exit status: 0 done, 1 not done, 2 an argument is wrong, 126 the rules are not p
 pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
     match &arguments.action {
         Action::Print(arguments) => run(arguments, |settings, _| {
-            say(&[redirect::print(settings)]);
+            print(redirect::print(settings));
             ExitCode::SUCCESS
         }),
         Action::Apply(arguments) => apply(arguments),
@@ -62,15 +62,15 @@ pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
 pub(super) fn apply(arguments: &redirect::Arguments) -> ExitCode {
     run(arguments, |settings, host| {
         if settings.dry_run && settings.cleanup_only {
-            say(&["all redirect rules would be removed\n".to_owned()]);
+            print("all redirect rules would be removed\n");
         } else if settings.dry_run {
-            say(&[redirect::print(settings)]);
+            print(redirect::print(settings));
         } else if settings.cleanup_only {
             return tell(redirect::remove(settings));
         } else if !settings.skip_rule_apply {
             match redirect::apply(settings) {
-                Ok(said) if said.is_empty() => say(&["the rules are in force already\n".to_owned()]),
-                Ok(said) => say(&lines(&said)),
+                Ok(said) if said.is_empty() => print("the rules are in force already\n"),
+                Ok(said) => print(lines(&said)),
                 Err(why) => return super::fail(&why),
             }
         }
@@ -99,7 +99,7 @@ fn run(arguments: &redirect::Arguments, act: impl FnOnce(&Settings, &Host) -> Ex
 fn verify(settings: &Settings, host: &Host) -> ExitCode {
     match redirect::verify(settings, host) {
         Ok(said) => {
-            say(&lines(&said));
+            print(lines(&said));
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -111,18 +111,13 @@ fn verify(settings: &Settings, host: &Host) -> ExitCode {
 
 fn tell(result: Result<Vec<String>, String>) -> ExitCode {
     match result {
-        Ok(said) if said.is_empty() => say(&["there are no rules\n".to_owned()]),
-        Ok(said) => say(&lines(&said)),
+        Ok(said) if said.is_empty() => print("there are no rules\n"),
+        Ok(said) => print(lines(&said)),
         Err(why) => return super::fail(&why),
     }
     ExitCode::SUCCESS
 }
 
-fn lines(said: &[String]) -> Vec<String> {
+fn lines(said: &[String]) -> String {
     said.iter().map(|line| format!("{line}\n")).collect()
-}
-
-/// Whoever reads no further, like `head`, has seen enough.
-fn say(texts: &[String]) {
-    drop(io::stdout().lock().write_all(texts.concat().as_bytes()));
 }

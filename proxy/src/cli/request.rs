@@ -1,7 +1,6 @@
 //! `weft request`: asks a proxy of this host. In an image without a shell it stands for curl, and the hook before a stop that
 //! Istio's injector writes runs it. Arguments are those of `pilot-agent request`.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,8 +50,7 @@ pub(super) fn request(arguments: &Arguments) -> ExitCode {
         Ok(answered) => answered,
         Err(why) => return super::fail(&format!("{url}: {why}")),
     };
-    // Whoever reads no further, like `head`, has seen enough.
-    drop(io::stdout().lock().write_all(&answered.body));
+    super::print(&answered.body);
     let status = answered.status;
     // As with Istio: a page that is not there is told by its text.
     if (status.is_client_error() || status.is_server_error()) && status != StatusCode::NOT_FOUND {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use xds_client::convert::{Field, Message, Standing, coverage as tables};
 
-use super::{counted, print};
+use super::super::{counted, print};
 
 /// Say what of each message is honoured, harmless, not run yet, or refused.
 #[derive(Debug, clap::Args)]
@@ -54,8 +54,8 @@ pub(super) fn coverage(arguments: &Arguments) -> ExitCode {
         return super::super::fail(&"no message and no field has that name");
     }
     match arguments.output {
-        Output::Human => print(&human(&messages)),
-        Output::Json => print(&format!("{:#}\n", messages.iter().map(message).collect::<Value>())),
+        Output::Human => print(human(&messages)),
+        Output::Json => print(format!("{:#}\n", messages.iter().map(message).collect::<Value>())),
     }
     ExitCode::SUCCESS
 }

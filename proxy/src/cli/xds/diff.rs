@@ -13,7 +13,7 @@ use xds_client::convert::{FieldName, Kind, Notes, Standing, coverage};
 use xds_client::stream::{Declared, read};
 
 use super::super::run::parse_pod;
-use super::{counted, print};
+use super::super::{counted, print};
 use crate::app::Workload;
 use crate::control;
 

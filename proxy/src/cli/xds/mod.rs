@@ -3,7 +3,6 @@
 mod coverage;
 mod diff;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// Hold a configuration against what an xDS server sent, and say what of xDS is honoured.
@@ -28,14 +27,4 @@ pub(super) fn xds(arguments: &Arguments) -> ExitCode {
         Command::Diff(arguments) => diff::diff(arguments),
         Command::Coverage(arguments) => coverage::coverage(arguments),
     }
-}
-
-/// Prints a text. Whoever reads no further, like `head`, has seen enough.
-fn print(text: &str) {
-    drop(io::stdout().lock().write_all(text.as_bytes()));
-}
-
-/// A count with its noun.
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
