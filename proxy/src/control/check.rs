@@ -35,10 +35,8 @@ pub(crate) fn check(
     revision: &str,
 ) -> Result<Vec<Finding>, String> {
     let (store, about_files) = read(paths, mesh_config, revision)?;
-    let mut findings: Vec<Finding> = about_files.findings().collect();
-    findings.extend(store.findings());
     let objects = store.objects();
-    findings.extend(validate::references(&objects));
+    let mut findings = before_compile(&store, &about_files, &objects);
     findings.extend(compiled(&objects));
     findings.sort();
     findings.dedup();
@@ -75,6 +73,18 @@ pub(super) fn read(
     Ok((store, about_files))
 }
 
+/// What there is to say of files, of objects, and of what they refer to.
+fn before_compile(store: &Store, about_files: &AboutFiles, objects: &Objects) -> Vec<Finding> {
+    let said = about_files.findings().chain(store.findings());
+    said.chain(validate::references(objects)).collect()
+}
+
+/// The proxy beside `workload`; when the workload is not known, why.
+pub(super) fn proxy_beside(workload: &Workload, objects: &Objects) -> Result<Proxy, String> {
+    let resolved = workload.resolve(objects);
+    resolved.map(|resolved| resolved.proxy).map_err(|finding| format!("{}; {}", finding.what, finding.remedy))
+}
+
 /// What a configuration makes of a proxy, without running one.
 pub(crate) struct Loaded {
     /// The objects that hold.
@@ -102,12 +112,9 @@ pub(crate) fn load(
     request: &Request,
 ) -> Result<Loaded, String> {
     let (store, about_files) = read(paths, mesh_config, &workload.revision)?;
-    let mut findings: Vec<Finding> = about_files.findings().collect();
-    findings.extend(store.findings());
     let objects = store.objects();
-    findings.extend(validate::references(&objects));
-    let proxy =
-        workload.resolve(&objects).map_err(|finding| format!("{}; {}", finding.what, finding.remedy))?.proxy;
+    let mut findings = before_compile(&store, &about_files, &objects);
+    let proxy = proxy_beside(workload, &objects)?;
     let compiled = compile_as(&objects, &proxy, request);
     findings.extend(compiled.findings);
     let mut resources = Resources::default();

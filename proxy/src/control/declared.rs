@@ -7,7 +7,7 @@ use config::compile::{Request, compile_as};
 use config::finding::{Finding, Severity};
 
 use super::Workload;
-use super::check::read;
+use super::check::{proxy_beside, read};
 
 /// What compile makes of the configuration at `paths` for a proxy beside `workload`, as `request` says, and what in the
 /// configuration is refused. What DNS would tell is not asked for.
@@ -28,7 +28,6 @@ pub(crate) fn declared(
     }
     let refused = store.findings().into_iter().filter(is_error).collect();
     let objects = store.objects();
-    let resolved = workload.resolve(&objects);
-    let proxy = resolved.map_err(|finding| format!("{}; {}", finding.what, finding.remedy))?.proxy;
+    let proxy = proxy_beside(workload, &objects)?;
     Ok((compile_as(&objects, &proxy, request).update, refused))
 }
