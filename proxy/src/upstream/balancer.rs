@@ -3,7 +3,7 @@
 //!
 //! Semantics: Envoy's load balancers of the same names. First the priority by its share, then, where the cluster weighs
 //! localities, the locality, then the host by the cluster's policy. A retry draws again while it meets a host that was
-//! tried before, up to a bound.
+//! tried before, up to a bound; then it takes one that was not, where Envoy takes whom it met last.
 
 mod rotation;
 mod schedule;
@@ -13,7 +13,7 @@ mod weight;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::snapshot::{Cluster, Trace};
+use crate::snapshot::{Cluster, Endpoint, Trace};
 use rotation::Turns;
 use table::{Hosts, PriorityTable};
 
@@ -95,19 +95,36 @@ pub(crate) fn choose(
         _ => 0,
     };
     let load = load_of_retry(&balance.table, conditions);
-    let mut choice = None;
+    let is_tried = |endpoint: &Endpoint| conditions.tried.iter().any(|(tried, _)| *tried == endpoint.address);
+    let mut last = None;
     for number in 0..=redraws {
         let random = mix(conditions.random.wrapping_add(number));
         let draw = draw(cluster, balance, load.as_deref(), random, trace)?;
         let endpoint = cluster.endpoints.get(draw.endpoint)?;
         let weight = || weight::weight(cluster, endpoint, conditions.now);
         balance.rotation.advance(&balance.table, &draw, weight);
-        choice = Some(draw.endpoint);
-        if !conditions.tried.iter().any(|(tried, _)| *tried == endpoint.address) {
-            break;
+        if redraws == 0 || !is_tried(endpoint) {
+            return Some(draw.endpoint);
         }
+        last = Some(draw);
     }
-    choice
+    let last = last?;
+    let priority = balance.table.priorities.get(last.priority)?;
+    let is_new = |index: usize| cluster.endpoints.get(index).is_some_and(|endpoint| !is_tried(endpoint));
+    let elsewhere = first_from(&priority.hosts, conditions.random, is_new);
+    if let Some(endpoint) = elsewhere {
+        trace.endpoint_drawn(endpoint);
+    }
+    Some(elsewhere.unwrap_or(last.endpoint))
+}
+
+/// The first of `hosts` that `is_fit`, looked for from anywhere on. LEAST_REQUEST needs it: a dead host has the fewest
+/// requests, so that every draw that meets it among others takes it.
+fn first_from(hosts: &Hosts, random: u64, is_fit: impl Fn(usize) -> bool) -> Option<usize> {
+    let count = hosts.len();
+    // An index below the number of hosts, which fits.
+    let begin = usize::try_from(scale(random, count as u64)).unwrap_or(0);
+    (begin..count).chain(0..begin).filter_map(|at| hosts.get(at)).find(|index| is_fit(*index))
 }
 
 /// One draw, with these shares of the priorities or else the usual ones.
