@@ -222,13 +222,8 @@ fn questions_for_names_go_to_the_agent_and_its_own_to_the_resolver() {
 
 /// A user's server that answers each datagram with its name.
 fn answer(name: &'static str, address: SocketAddr, uid: u32) {
-    let socket = UdpSocket::bind(address).expect("the address is free");
-    drop(socket);
-    let socket = if address.port() < 1024 {
-        UdpSocket::bind(address).expect("the address is free")
-    } else {
-        as_user(uid, || UdpSocket::bind(address).expect("the address is free"))
-    };
+    let bind = move || bound(address).expect("the address is free");
+    let socket = if address.port() < 1024 { bind() } else { as_user(uid, bind) };
     thread::spawn(move || {
         let mut bytes = [0; 64];
         while let Ok((_, peer)) = socket.recv_from(&mut bytes) {
@@ -237,10 +232,22 @@ fn answer(name: &'static str, address: SocketAddr, uid: u32) {
     });
 }
 
+/// A socket at an address that was in use a moment ago: a process that another test is about to start holds copies of
+/// our descriptors until it runs its program.
+fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
+    for _ in 0..5_000 {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(Duration::from_millis(1)),
+            bound => return bound,
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
 /// Sends a datagram as a user and returns what comes back from where it was sent.
 fn question(uid: u32, from: SocketAddr, to: SocketAddr) -> String {
     let ask = || -> io::Result<String> {
-        let socket = UdpSocket::bind(from)?;
+        let socket = bound(from)?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         socket.send(b"?")?;
