@@ -1,6 +1,8 @@
 //! The command line: `load COMMAND --name value ...`, every option at most once unless it is a list.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::clock::MILLISECOND_NS;
@@ -106,8 +108,10 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
 
 fn plan(options: &mut Options, pace: Pace) -> Result<Plan, String> {
     let target: SocketAddr = options.required("target")?;
-    if !target.ip().is_loopback() {
-        return Err(format!("{target} is no loopback address: this load is for the own machine"));
+    if !target.ip().is_loopback() && !is_in_namespace() {
+        return Err(format!(
+            "{target} is no loopback address: this load is for the own machine, or for a namespace of `ip netns`"
+        ));
     }
     let connections: usize = options.required("connections")?;
     if connections == 0 || connections > CONNECTIONS_MAX {
@@ -149,6 +153,14 @@ fn plan(options: &mut Options, pace: Pace) -> Result<Plan, String> {
         body_bytes: options.optional("body-bytes")?.unwrap_or(crate::backend::BODY_BYTES),
         watched: options.all("watch", watched)?,
     })
+}
+
+/// Whether this is a network namespace that `ip netns` made.
+fn is_in_namespace() -> bool {
+    let inode_of = |path: &Path| std::fs::metadata(path).ok().map(|file| file.ino());
+    let own = inode_of(Path::new("/proc/self/ns/net"));
+    let named = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    own.is_some() && named.map(|entry| inode_of(&entry.path())).any(|inode| inode == own)
 }
 
 fn pair<T: FromStr>(text: &str) -> Option<(String, T)> {

@@ -31,9 +31,12 @@ class Processes:
 
     def __init__(self):
         self._running = []
+        # How nice those that are started from now on are; below 0 they go before all else, which root may ask for.
+        self.niceness = 0
 
-    def start(self, command, cpus, log, stdout=None, stdin=subprocess.DEVNULL):
-        """Starts a command on the given CPUs; what it says goes to `log`, or to `stdout` if given."""
+    def start(self, command, cpus, log, stdout=None, stdin=subprocess.DEVNULL, become=None):
+        """Starts a command on the given CPUs; what it says goes to `log`, or to `stdout` if given. `become` is called in
+        the child, last before its program."""
         with open(log, "ab") as out:
             process = subprocess.Popen(
                 [str(word) for word in command],
@@ -41,7 +44,7 @@ class Processes:
                 stdout=stdout if stdout is not None else out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=lambda: _become(cpus),
+                preexec_fn=lambda: _become(cpus, self.niceness, become),
             )
         process.log = pathlib.Path(log)
         self._running.append(process)
@@ -71,10 +74,14 @@ class Processes:
             self.stop(process)
 
 
-def _become(cpus):
+def _become(cpus, niceness, become):
     """Runs in the child before its program."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.sched_setaffinity(0, cpus)
+    os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    if become:
+        become()
+    # Last, for a change of the user takes it back.
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_port():

@@ -1,0 +1,86 @@
+"""A sidecar's start and what it holds when it has nothing to do, on a mesh of the user's."""
+
+import contextlib
+import pathlib
+import time
+from dataclasses import asdict, dataclass
+
+from .figures import spread
+from .namespaces import PROXY_USER, enter
+from .processes import Failure, log_tail
+
+READY_SECONDS_MAX = 30
+SETTLE_SECONDS = 5
+# What is asked.
+READY_MS_MAX, RESIDENT_MB_MAX = 150, 10
+
+
+@dataclass
+class Start:
+    """One start."""
+
+    ready_ms: float
+    resident_kb: int
+    anonymous_kb: int
+
+    def as_dict(self):
+        """For JSON."""
+        return asdict(self)
+
+
+def start(processes, weft, cpus, namespaces, directory, mesh, pod):
+    """Starts weft as the sidecar of a pod, and lets it settle."""
+    directory.mkdir()
+    for path in (directory.parent, directory):
+        path.chmod(0o777)
+    ready = directory / "ready"
+    command = [weft, "run", "--config", mesh, "--as", pod, "--mode", "sidecar", "--ready-file", ready]
+    command += ["--status-port", 15020, "--health-port", 15021, "--prometheus-port", 15090]
+    become = enter(namespaces.pod, PROXY_USER)
+    began = time.monotonic()
+    process = processes.start(command, cpus, directory / "log", become=become)
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() - began > READY_SECONDS_MAX:
+            raise Failure(f"weft does not become ready{log_tail(process)}")
+        time.sleep(0.0005)
+    ready_ms = (time.monotonic() - began) * 1e3
+    time.sleep(SETTLE_SECONDS)
+    found = Start(ready_ms, *memory(process.pid))
+    processes.stop(process)
+    return found
+
+
+def memory(pid):
+    """Resident memory of a process and how much of it is of no file, in KiB."""
+    sizes = {}
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        with contextlib.suppress(ValueError, IndexError):
+            sizes[name] = int(value.split()[0])
+    return sizes["VmRSS"], sizes["RssAnon"]
+
+
+def rows(starts):
+    """The table."""
+    return [
+        ("a sidecar", "median", "least", "greatest"),
+        row("start to ready, ms", [start.ready_ms for start in starts]),
+        row("resident when idle, MB", [start.resident_kb / 1024 for start in starts]),
+        row("  of it anonymous, MB", [start.anonymous_kb / 1024 for start in starts]),
+    ]
+
+
+def row(what, values):
+    """One line of it."""
+    found = spread(values)
+    return (what, *(f"{value:.1f}" for value in (found.median, found.least, found.greatest)))
+
+
+def verdicts(starts):
+    """What is asked of weft: (what, found, limit, whether it holds)."""
+    ready = spread([start.ready_ms for start in starts]).median
+    resident = spread([start.resident_kb / 1024 for start in starts]).median
+    return [
+        ("start to ready, ms", f"{ready:.0f}", f"under {READY_MS_MAX}", ready < READY_MS_MAX),
+        ("resident when idle, MB", f"{resident:.1f}", f"at most {RESIDENT_MB_MAX}", resident <= RESIDENT_MB_MAX),
+    ]
