@@ -20,6 +20,7 @@ use crate::http::codec::Unread;
 use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
+use crate::tcp::Pipes;
 use crate::telemetry::access_log::Buffers;
 use crate::telemetry::flight_recorder::{Flight, Recorded, Recorder};
 use crate::telemetry::metrics::Family;
@@ -61,6 +62,8 @@ pub(crate) struct Engine {
     date: RefCell<(u64, HeaderValue)>,
     /// What is read into where nobody waits for the rest of it.
     read_buffer: RefCell<Vec<u8>>,
+    /// Pipes that TCP connections with many bytes share.
+    pub(crate) pipes: Pipes,
     /// Where its numbers go.
     pub(crate) telemetry: Telemetry,
     /// What failed lately.
@@ -190,6 +193,7 @@ impl Engine {
             started: time::now(),
             date: RefCell::new((u64::MAX, HeaderValue::from_static(""))),
             read_buffer: RefCell::default(),
+            pipes: Pipes::default(),
             telemetry,
         })
     }

@@ -83,6 +83,37 @@ async fn each_way_ends_by_itself_and_is_counted() {
     assert_eq!(line.await, format!("- 20000000 20000000 {address} c -\n"));
 }
 
+/// More connections than a worker has pipes, both ways at once, and nobody reads before he has to.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_with_much_to_say_at_once_are_all_passed_on_whole() {
+    const CONNECTIONS: u8 = 70;
+    const SAID_BYTES: u32 = 600_000;
+    let (address, _server) = serve(|stream| async move {
+        let (mut reader, mut writer) = stream.into_split();
+        tokio::io::copy(&mut reader, &mut writer).await.expect("it echoes");
+    })
+    .await;
+    let proxy = proxy_to(&[address]).await;
+    let talks = (0..CONNECTIONS).map(|number| {
+        let connecting = TcpStream::connect(proxy.listener(0));
+        tokio::spawn(async move {
+            let said: Vec<u8> = (0..SAID_BYTES).map(|at| at.to_le_bytes()[1] ^ number).collect();
+            let (mut reader, mut writer) = connecting.await.expect("the proxy accepts").into_split();
+            let saying = {
+                let said = said.clone();
+                tokio::spawn(async move { writer.write_all(&said).await.expect("it is taken") })
+            };
+            let mut heard = Vec::new();
+            reader.read_to_end(&mut heard).await.expect("it is answered");
+            saying.await.expect("it was said");
+            assert!(heard == said, "{} bytes of {}", heard.len(), said.len());
+        })
+    });
+    for talk in talks.collect::<Vec<_>>() {
+        talk.await.expect("it comes back whole");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_speak_while_the_client_listens() {
     let (address, _server) = serve(|mut stream| async move {

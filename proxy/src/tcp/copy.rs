@@ -2,7 +2,8 @@
 //!
 //! Each direction ends by itself: who has said his last word may still listen. A worker's connections share one buffer
 //! to read into; bytes that the other side does not take at once wait in a buffer of the direction, and nothing more is
-//! read before they are gone. So a connection at rest holds no buffer, and a slow one at most [`READ_BYTES`](crate::engine::READ_BYTES) each way.
+//! read before they are gone. So a connection at rest holds no buffer, and a slow one at most [`READ_BYTES`](crate::engine::READ_BYTES)
+//! each way. Where much comes at once the kernel moves it through a pipe instead, and no byte is copied.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -12,9 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::pipes::{Pipe, Pipes};
 use super::record::Record;
 use crate::engine::Engine;
 use crate::time;
@@ -25,6 +27,9 @@ const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The larger buffers of a direction are given back when it rests.
 const KEPT_BYTES: usize = 0;
+
+/// Full reads in a row after which a direction's bytes are moved by the kernel.
+const FULL_READS: u32 = 2;
 
 /// One of the two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,10 @@ struct Direction {
     /// What was read and not written, from `written` on.
     pending: Vec<u8>,
     written: usize,
+    /// Reads in a row that were full.
+    full_reads: u32,
+    /// What the kernel moves the bytes through, while there are many.
+    pipe: Option<Pipe>,
     /// Nothing more comes.
     ended: bool,
     /// The other side knows.
@@ -79,9 +88,10 @@ pub(super) async fn both_ways(
         let (out, back) = {
             let mut buffer = engine.read_buffer();
             let mut turn = Turn::new();
-            let out = outward.poll(client, upstream, &mut buffer, &mut received, &mut turn, cx);
+            let pipes = &engine.pipes;
+            let out = outward.poll((client, upstream), &mut buffer, pipes, &mut received, &mut turn, cx);
             let mut turn = Turn::new();
-            let back = inward.poll(upstream, client, &mut buffer, &mut sent, &mut turn, cx);
+            let back = inward.poll((upstream, client), &mut buffer, pipes, &mut sent, &mut turn, cx);
             (out, back)
         };
         record.received(received);
@@ -136,12 +146,13 @@ impl Failed {
 }
 
 impl Direction {
-    /// Copies as much as goes; ready when all was said and written. `count` grows by what was read.
+    /// Copies as much as goes, from the first side to the second; ready when all was said and written. `count` grows by
+    /// what was read.
     fn poll(
         &mut self,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        (from, to): (&mut TcpStream, &mut TcpStream),
         buffer: &mut [u8],
+        pipes: &Pipes,
         count: &mut usize,
         turn: &mut Turn,
         cx: &mut Context<'_>,
@@ -155,27 +166,59 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             if self.ended {
+                self.pipe = None;
                 // The other side may be gone already; then it will not be missed.
                 let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                 self.closed = true;
                 continue;
             }
-            let mut read = ReadBuf::new(buffer);
-            let Poll::Ready(outcome) = Pin::new(&mut *from).poll_read(cx, &mut read) else {
-                self.pending.shrink_to(KEPT_BYTES);
+            if self.full_reads >= FULL_READS && self.pipe.is_none() {
+                self.pipe = pipes.take();
+            }
+            let read = match &mut self.pipe {
+                Some(pipe) => poll_fill(pipe, from, cx),
+                None => self.poll_copy(from, to, buffer, cx)?,
+            };
+            let Poll::Ready(read) = read else {
+                self.rest();
                 return Poll::Pending;
             };
-            outcome.map_err(Failed::at(true))?;
-            let bytes = read.filled();
-            self.ended = bytes.is_empty();
-            *count += bytes.len();
-            turn.moved(bytes.len());
-            let written = match Pin::new(&mut *to).poll_write(cx, bytes) {
-                Poll::Ready(written) => written.map_err(Failed::at(false))?,
-                Poll::Pending => 0,
-            };
-            self.pending.extend_from_slice(bytes.get(written..).unwrap_or_default());
+            let bytes = read.map_err(Failed::at(true))?;
+            self.ended = bytes == 0;
+            *count += bytes;
+            turn.moved(bytes);
         }
+    }
+
+    /// Reads once and writes of it what goes at once; the rest waits. What fails at the reading end is inside.
+    fn poll_copy(
+        &mut self,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<io::Result<usize>>, Failed> {
+        let mut read = ReadBuf::new(buffer);
+        match Pin::new(from).poll_read(cx, &mut read) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Ok(Poll::Ready(Err(error))),
+            Poll::Pending => return Ok(Poll::Pending),
+        }
+        self.full_reads = if read.remaining() == 0 { self.full_reads + 1 } else { 0 };
+        let bytes = read.filled();
+        let written = match Pin::new(to).poll_write(cx, bytes) {
+            Poll::Ready(written) => written.map_err(Failed::at(false))?,
+            Poll::Pending => 0,
+        };
+        self.pending.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        Ok(Poll::Ready(Ok(bytes.len())))
+    }
+
+    /// Gives back what it needs only while bytes come.
+    fn rest(&mut self) {
+        self.pending.shrink_to(KEPT_BYTES);
+        self.pipe = None;
+        self.full_reads = 0;
     }
 
     /// Writes what waits.
@@ -189,7 +232,26 @@ impl Direction {
         }
         self.pending.clear();
         self.written = 0;
+        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+            ready!(to.poll_write_ready(cx))?;
+            match to.try_io(Interest::WRITABLE, || pipe.drain(&*to)) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Moves what has arrived at a side into a pipe that is empty; how many bytes.
+fn poll_fill(pipe: &mut Pipe, from: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(from.poll_read_ready(cx))?;
+        match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            filled => return Poll::Ready(filled),
+        }
     }
 }
 
