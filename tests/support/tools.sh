@@ -79,3 +79,16 @@ cargo_tool() {
     [[ -x .tools/bin/$name ]] && grep -qF "\"$name $version " .tools/.crates.toml 2>/dev/null && return
     CARGO_TARGET_DIR=target/tools cargo install --locked --debug --root .tools "$name@$version"
 }
+
+# go_program PACKAGE@VERSION: has a Go program in .tools/bin, named after the end of its package's path. What Go keeps of its
+# own goes away again. Without Go the exit status is 1.
+go_program() {
+    local name=${1%@*}
+    [[ -x .tools/bin/${name##*/} ]] && return
+    command -v go >/dev/null || return 1
+    echo "building $1 (go)"
+    local kept=$PWD/target/go status=0
+    GOBIN=$PWD/.tools/bin GOPATH=$kept GOCACHE=$kept/cache GOFLAGS=-modcacherw timeout 600 go install "$1" || status=$?
+    rm -rf "$kept"
+    return "$status"
+}
