@@ -45,6 +45,11 @@ pub(crate) fn come_back(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
+/// The same for a task that goes on when it is polled again.
+pub(crate) async fn over() {
+    tokio::task::yield_now().await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;

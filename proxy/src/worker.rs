@@ -26,7 +26,7 @@ use crate::tcp;
 use crate::telemetry::Cell as Series;
 use crate::telemetry::flight_recorder::Ask;
 use crate::telemetry::metrics::Family;
-use crate::{time, tls};
+use crate::{time, tls, turn};
 
 /// How often idle connections are looked for and log lines handed over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -150,7 +150,11 @@ impl Worker {
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(accepted) = handed_over.recv() => worker.serve(accepted),
+                Some(accepted) = handed_over.recv() => {
+                    worker.serve(accepted);
+                    // One at a time, as if it had accepted it itself.
+                    turn::over().await;
+                }
                 Some(change) = changes.recv() => match change {
                     Change::Open(socket) => {
                         let key = (socket.listener.clone(), socket.declared);

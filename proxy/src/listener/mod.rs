@@ -18,10 +18,17 @@ pub(crate) use detect::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Verdict};
 pub(crate) use drain::{Drain, Drains, Meant};
 pub(crate) use handover::{HANDED_OVER_MAX, Handover, Load, Loads};
 
-use crate::{net, time};
+use crate::{net, time, turn};
 
 /// How long accepting pauses after a failure that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Turns of the event loop for each connection that is accepted, about as many as its first request has. So there is one step
+/// of one of them in a turn, or two, between which others are served.
+const TURNS_PER_CONNECTION: u32 = 4;
+
+/// How long they may take: where turns are long, those who wait to be accepted have waited for long already.
+const TURNS_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// How often it is said that accepting fails.
 const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,7 +78,11 @@ pub(crate) async fn accept(
         Err(error) => return error,
     };
     let mut told = None;
+    let mut accepted_at = None;
     loop {
+        if let Some(at) = accepted_at.take() {
+            let_others(at).await;
+        }
         let mut ready = match socket.readable().await {
             Ok(ready) => ready,
             Err(error) => return error,
@@ -94,6 +105,7 @@ pub(crate) async fn accept(
             // Somebody else took it.
             Err(_) => continue,
         };
+        accepted_at = Some(time::now());
         if !admit() {
             continue;
         }
@@ -106,6 +118,18 @@ pub(crate) async fn accept(
             |load| Accepted { listener: listener.clone(), stream, local_address, remote_address, load };
         if let Some(own) = handover.place(accepted) {
             serve(own);
+        }
+    }
+}
+
+/// Lets those who have connections be served before the next is accepted. To serve a new one is more work than most of what is
+/// asked for on one that is there, and many at once would all come before it. Envoy bounds how many it accepts at once where it is
+/// told to (`max_connections_to_accept_per_socket_event`).
+async fn let_others(accepted_at: Instant) {
+    for _ in 0..TURNS_PER_CONNECTION {
+        turn::over().await;
+        if time::now().saturating_duration_since(accepted_at) >= TURNS_TIME_MAX {
+            break;
         }
     }
 }
@@ -136,4 +160,53 @@ fn is_the_clients(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_comes_before_connections_that_wait() {
+        let socket = net::listen(([127, 0, 0, 1], 0).into(), false).expect("a listener");
+        let address = socket.local_addr().expect("an address");
+        let waiting: Vec<TcpStream> =
+            (0..100).map(|_| TcpStream::connect(address).expect("a place")).collect();
+        let socket = Socket { listener: "shop".into(), declared: address, address, socket };
+        let (queue, _queued) = tokio::sync::mpsc::channel(1);
+        let handover = Handover::new(Loads::new(1), 0, Arc::new([queue]));
+        let (asks, asked) = UnixStream::pair().expect("a pair");
+        asked.set_nonblocking(true).expect("it does not block");
+        let served = Rc::new(Cell::new(0));
+        let local = LocalSet::new();
+        let accepting = local.spawn_local({
+            let served = served.clone();
+            async move {
+                let serve = |_| {
+                    served.set(served.get() + 1);
+                    if served.get() == 10 {
+                        (&asks).write_all(b"x").expect("it is sent");
+                    }
+                };
+                accept(socket, handover, || true, |_| {}, serve).await
+            }
+        });
+        let heard = local.run_until(async move {
+            let mut asked = tokio::net::UnixStream::from_std(asked).expect("a stream");
+            asked.read_u8().await.expect("it comes");
+            served.get()
+        });
+        let heard = heard.await;
+        assert!(heard <= 12, "{heard} connections were served before");
+        accepting.abort();
+        drop(waiting);
+    }
 }
