@@ -3,12 +3,19 @@
 //! A connection with much to read would otherwise go on for as long as there is something, milliseconds at a time, and
 //! everybody else would wait. tokio's own budget counts operations, of which a large body has few.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
-use std::task::Context;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
 
 /// Bytes that a task moves in its turn.
 pub(crate) const TURN_BYTES: usize = 128 * 1024;
+
+/// Tasks that the connections of a worker wake in one turn of its event loop, beside one for each connection. They run one
+/// after the other, each with a read or a write or two, before the event loop looks at any socket again.
+pub(crate) const TURN_TASKS: u32 = 32;
 
 /// What is left of a turn.
 #[derive(Debug)]
@@ -35,6 +42,52 @@ impl Turn {
             come_back(cx);
         }
         over
+    }
+}
+
+/// What is left of a turn that tasks have together: one of them alone may be harmless where ten of them are not.
+#[derive(Debug)]
+pub(crate) struct Together {
+    left: Cell<u32>,
+    /// Turns that have ended, of those in which nothing was left.
+    ended: Arc<Ended>,
+    /// How many of them are known here.
+    known: Cell<u64>,
+}
+
+/// Counts turns.
+#[derive(Debug, Default)]
+struct Ended(AtomicU64);
+
+impl Wake for Ended {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for Together {
+    fn default() -> Together {
+        Together { left: Cell::new(TURN_TASKS), ended: Arc::default(), known: Cell::new(0) }
+    }
+}
+
+impl Together {
+    /// Whether one more task may be woken. Who is told that it may not comes back after the event loop's next look at the
+    /// sockets. What is left of a turn in which nobody was told so is left for the next: that all of them count would cost
+    /// the event loop another look at the sockets each time.
+    pub(crate) fn take(&self) -> bool {
+        if self.left.get() == 0 {
+            let ended = self.ended.0.load(Ordering::Relaxed);
+            if self.known.replace(ended) == ended {
+                return false;
+            }
+            self.left.set(TURN_TASKS);
+        }
+        self.left.set(self.left.get() - 1);
+        if self.left.get() == 0 {
+            come_back(&mut Context::from_waker(&Waker::from(self.ended.clone())));
+        }
+        true
     }
 }
 

@@ -49,7 +49,7 @@ where
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
         .enable_push(false)
-        .handshake(FairReader::new(io))
+        .handshake(FairReader::new(io, 0, unread))
         .await
         .map_err(|error| StreamError::from(&error))?;
     // Whoever has a stream on the connection is told what went wrong; nobody else needs to know.

@@ -60,11 +60,12 @@ impl Flood {
 
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Frame {
+pub(super) struct Frame {
     length: u32,
     kind: u8,
     flags: u8,
-    stream: u32,
+    /// 0 for one of the connection.
+    pub(super) stream: u32,
 }
 
 impl Frame {
@@ -81,7 +82,7 @@ impl Frame {
 
 /// Finds the frame headers in the bytes of one direction, however these are cut.
 #[derive(Debug)]
-struct Scanner {
+pub(super) struct Scanner {
     header: [u8; HEADER_BYTES],
     /// How much of the header is there.
     known: usize,
@@ -90,29 +91,45 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn new(skip: usize) -> Scanner {
+    /// Of a direction in which `skip` bytes come before the first frame.
+    pub(super) fn new(skip: usize) -> Scanner {
         Scanner { header: [0; HEADER_BYTES], known: 0, skip }
     }
 
-    fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
-        while !bytes.is_empty() {
-            let skipped = self.skip.min(bytes.len());
+    fn scan(&mut self, bytes: &[u8], mut each: impl FnMut(Frame)) {
+        self.scan_while(bytes, |frame| {
+            each(frame);
+            true
+        });
+    }
+
+    /// Stops at a frame that `each` refuses, and returns how many bytes come before that: the frame is not whole with them,
+    /// and is found again when the bytes that follow them are scanned.
+    pub(super) fn scan_while(&mut self, bytes: &[u8], mut each: impl FnMut(Frame) -> bool) -> usize {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let skipped = self.skip.min(left.len());
             self.skip -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
+            left = left.get(skipped..).unwrap_or_default();
             let wanted = HEADER_BYTES - self.known;
-            let (head, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
+            let (head, rest) = left.split_at_checked(wanted).unwrap_or((left, &[]));
             for (to, from) in self.header.iter_mut().skip(self.known).zip(head) {
                 *to = *from;
             }
             self.known += head.len();
-            bytes = rest;
+            left = rest;
             if self.known == HEADER_BYTES {
                 let frame = Frame::of(self.header);
+                if !each(frame) {
+                    // Its last byte is left, whether the others came now or before.
+                    self.known = HEADER_BYTES - 1;
+                    return bytes.len() - rest.len() - 1;
+                }
                 self.known = 0;
                 self.skip = frame.length as usize;
-                each(frame);
             }
         }
+        bytes.len()
     }
 }
 

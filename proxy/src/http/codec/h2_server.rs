@@ -52,7 +52,7 @@ where
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
         .max_local_error_reset_streams(Some(MALFORMED_STREAMS_MAX))
-        .handshake::<_, Bytes>(FairReader::new(io))
+        .handshake::<_, Bytes>(FairReader::new(io, h2_settings::PREFACE_BYTES, unread))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
     let mut shutdown = pin!(shutdown);

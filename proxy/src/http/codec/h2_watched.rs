@@ -12,12 +12,9 @@ use std::time::Instant;
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Unread;
 use super::h2_frames::Watch;
+use super::{Unread, h2_settings};
 use crate::time;
-
-/// Bytes of the client's preface (RFC 9113 section 3.4), which we send.
-const PREFACE_BYTES: usize = 24;
 
 /// Streams that are remembered as ended. A reset that follows an answer follows it at once.
 const ENDED_MAX: usize = 256;
@@ -38,7 +35,7 @@ impl Known {
     /// Of a new connection.
     pub(super) fn new(limits: &Limits, unread: &Rc<Unread>) -> Rc<Known> {
         Rc::new(Known {
-            watch: RefCell::new(Watch::new(limits, 0, PREFACE_BYTES).bound_answers()),
+            watch: RefCell::new(Watch::new(limits, 0, h2_settings::PREFACE_BYTES).bound_answers()),
             counted_at: Cell::new(time::now()),
             exceeded: Cell::new(None),
             ended: RefCell::default(),

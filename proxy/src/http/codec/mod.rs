@@ -98,6 +98,8 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
 
 /// Settings of HTTP/2 connections that are no limits of the process, both directions.
 pub(crate) mod h2_settings {
+    /// Bytes of the client's preface, before its first frame (RFC 9113 section 3.4).
+    pub(crate) const PREFACE_BYTES: usize = 24;
     /// The largest window there is (RFC 9113 section 6.9.1). It is that of the connection to an upstream, which is shared by
     /// clients that have nothing to do with each other: any number of them may not read, so that only the windows of their
     /// streams are a bound, and `unread_bytes_total_max`.

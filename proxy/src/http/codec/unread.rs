@@ -8,12 +8,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::turn;
+
 /// What a stream may hold whatever others do, so that a short wait costs nobody its request because of those that hold
 /// most.
 const STREAM_BYTES_MIN: u64 = 16 * 1024;
 
-/// The limit, and who is told that it was met.
-pub(crate) struct Unread(Option<Bounded>);
+/// The limit, and who is told that it was met; and what the connections of a worker read in one turn of its event loop.
+pub(crate) struct Unread {
+    bounded: Option<Bounded>,
+    turn: turn::Together,
+}
 
 struct Bounded {
     /// Bytes that all streams of the process hold.
@@ -32,12 +37,18 @@ impl Unread {
     /// For one worker. `total` is what all streams of the process hold; it may be `bytes_max`, of which 0 is no limit.
     pub(crate) fn new(total: &Arc<AtomicU64>, bytes_max: u64, reached: impl Fn() + 'static) -> Rc<Unread> {
         let bytes_max = if bytes_max == 0 { u64::MAX } else { bytes_max };
-        Rc::new(Unread(Some(Bounded { total: total.clone(), bytes_max, reached: Box::new(reached) })))
+        let bounded = Bounded { total: total.clone(), bytes_max, reached: Box::new(reached) };
+        Rc::new(Unread { bounded: Some(bounded), turn: turn::Together::default() })
     }
 
     /// For the few streams that serve no client: what they hold is not counted.
     pub(crate) fn unbounded() -> Rc<Unread> {
-        Rc::new(Unread(None))
+        Rc::new(Unread { bounded: None, turn: turn::Together::default() })
+    }
+
+    /// The turn that the connections have together.
+    pub(super) fn turn(&self) -> &turn::Together {
+        &self.turn
     }
 
     /// A stream that holds nothing yet.
@@ -48,7 +59,7 @@ impl Unread {
 
 impl fmt::Debug for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unread").field("bounded", &self.0.is_some()).finish()
+        f.debug_struct("Unread").field("bounded", &self.bounded.is_some()).finish()
     }
 }
 
@@ -61,7 +72,7 @@ impl fmt::Debug for Held {
 impl Held {
     /// The stream holds that many bytes more; false when the process holds too many, and the stream must let go of its own.
     pub(super) fn try_add(&mut self, bytes: usize) -> bool {
-        let (Some(bounded), bytes) = (&self.unread.0, bytes as u64) else { return true };
+        let (Some(bounded), bytes) = (&self.unread.bounded, bytes as u64) else { return true };
         let total = bounded.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         self.bytes += bytes;
         if total <= bounded.bytes_max || self.bytes <= STREAM_BYTES_MIN {
@@ -76,7 +87,7 @@ impl Held {
     pub(super) fn subtract(&mut self, bytes: usize) {
         let bytes = self.bytes.min(bytes as u64);
         if bytes != 0
-            && let Some(bounded) = &self.unread.0
+            && let Some(bounded) = &self.unread.bounded
         {
             bounded.total.fetch_sub(bytes, Ordering::Relaxed);
             self.bytes -= bytes;
@@ -85,7 +96,7 @@ impl Held {
 
     /// Nothing is held any more.
     fn clear(&mut self) {
-        if let (Some(bounded), 1..) = (&self.unread.0, self.bytes) {
+        if let (Some(bounded), 1..) = (&self.unread.bounded, self.bytes) {
             bounded.total.fetch_sub(self.bytes, Ordering::Relaxed);
             self.bytes = 0;
         }
