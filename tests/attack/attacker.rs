@@ -2,6 +2,7 @@
 //! a part of a core. What is measured is how weft treats the client beside them, not how the kernel does.
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,8 +45,9 @@ pub(crate) struct Attack {
     pub(crate) name: &'static str,
     /// How many attackers do it at once.
     pub(crate) attackers: usize,
-    /// How long each pauses after a round. Whoever is thrown out comes back, but not without end: a machine with two cores
-    /// would measure the attackers.
+    /// How long each pauses after a round, on average: from half of it to half as much again, for clients do not come in step
+    /// by themselves. Whoever is thrown out comes back, but not without end: a machine with two cores would measure the
+    /// attackers.
     pub(crate) pause: Duration,
     /// One round.
     pub(crate) round: Arc<dyn Fn(Scene) -> Round + Send + Sync>,
@@ -76,6 +78,12 @@ pub(crate) fn go_first() -> bool {
 fn schedule(how: &[&str]) -> bool {
     let own = rustix::thread::gettid().as_raw_nonzero().to_string();
     std::process::Command::new("chrt").args(how).arg(&own).status().is_ok_and(|status| status.success())
+}
+
+/// A random share of one.
+fn share() -> f64 {
+    let bits = RandomState::new().hash_one(0);
+    f64::from(u32::try_from(bits >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
 /// Time this thread has computed.
@@ -116,7 +124,7 @@ pub(crate) fn start(
                         loop {
                             afford(began).await;
                             round(scene).await;
-                            tokio::time::sleep(pause).await;
+                            tokio::time::sleep(pause.mul_f64(0.5 + share())).await;
                         }
                     };
                     // It ends by time only.
