@@ -126,6 +126,16 @@ limits! {
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;
+    /// Bytes of memory that one object of the configuration may take, as far as they are known while it is read. One that
+    /// would take more is refused, and its last good version stays.
+    object_bytes_max = 134_217_728, 1_048_576;
+    /// Bytes of memory that all objects of the configuration may take together; what is compiled of them takes about as much
+    /// again. An object that would pass it is refused. 0 is a quarter of `memory_bytes_max`, or 1 GiB where that is none.
+    objects_bytes_total_max = 0, 0;
+    /// Findings of one severity that one look at one object tells; those past it are counted.
+    object_findings_max = 256, 1;
+    /// Problems that are told of the text of one object; those past it are counted.
+    document_problems_max = 64, 1;
     /// Shortest time after which a name is asked of DNS again, whatever time to live it told.
     dns_refresh_min_ms = 1_000, 10;
     /// Longest time after which a name is asked of DNS again, whatever time to live it told.

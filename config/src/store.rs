@@ -27,7 +27,7 @@ use crate::finding::{Finding, Severity};
 use crate::objects::{AnyObject, Objects, RefusedGuard};
 use crate::origin::{ObjectRef, Origin, Place};
 use crate::validate;
-use crate::yaml::{FileRead, Guard, Limits, ObjectRead, read_file};
+use crate::yaml::{FileRead, Guard, Limits, ObjectRead, read_file_within};
 
 use mesh::MeshFiles;
 
@@ -42,6 +42,8 @@ pub struct Store {
     records: BTreeMap<ObjectRef, Record>,
     mesh: MeshFiles,
     objects: Objects,
+    /// Bytes of memory that what is claimed takes, as far as they are known.
+    bytes: usize,
     /// Changes so far.
     revision: u64,
 }
@@ -81,6 +83,8 @@ struct Claim {
     place: Place,
     /// What it says; `None` when that is refused.
     value: Option<AnyObject>,
+    /// Bytes of memory that takes.
+    bytes: usize,
     findings: Vec<Finding>,
     /// What it was to guard, where it is refused.
     guard: Option<Guard>,
@@ -134,7 +138,7 @@ impl Store {
         self.revision += 1;
         let name = self.file_name(file);
         let FileRead { objects, mesh_maps, mut findings, unidentified } =
-            read_file(&name, text, &self.limits);
+            read_file_within(&name, text, &self.limits, self.room_for(&name));
         let is_whole = unidentified == 0;
         findings.extend(self.mesh.read_maps(&name, mesh_maps, is_whole, &self.limits, self.revision));
         self.mesh.elect(&mut self.objects);
@@ -149,6 +153,7 @@ impl Store {
             let claims = &mut self.records.entry(object.clone()).or_default().claims;
             // Nearly every object is written once; room for more is most of what a store would hold.
             claims.reserve_exact(1);
+            self.bytes += claim.bytes;
             claims.push(claim);
             written.insert(object);
         }
@@ -156,6 +161,7 @@ impl Store {
         let standing = if is_whole { Standing::Missing } else { Standing::Kept };
         for (object, claims) in before {
             let claims = claims.into_iter().map(|claim| Claim { standing, ..claim });
+            let claims = claims.inspect(|claim| self.bytes += claim.bytes);
             self.records.entry(object).or_default().claims.extend(claims);
         }
         self.files.insert(name, File { findings, revision: self.revision, objects: touched.clone() });
@@ -222,6 +228,21 @@ impl Store {
         self.files.get_key_value(file).map_or_else(|| file.into(), |(name, _)| name.clone())
     }
 
+    /// The bounds it reads with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Bytes of memory that the objects of `file` may take beside those of all other files. What a refused object held last
+    /// does not count: it was within the bound once.
+    fn room_for(&self, file: &str) -> usize {
+        let objects = self.files.get(file).map(|file| &file.objects);
+        let claims = objects.into_iter().flatten().filter_map(|object| self.records.get(object));
+        let own = claims.flat_map(|record| &record.claims).filter(|claim| &*claim.file == file);
+        let others = self.bytes - own.map(|claim| claim.bytes).sum::<usize>();
+        self.limits.objects_bytes_total_max.saturating_sub(others)
+    }
+
     /// Takes the claims of `file` out of the records.
     fn take_claims(&mut self, file: &str) -> BTreeMap<ObjectRef, Vec<Claim>> {
         let mut taken = BTreeMap::new();
@@ -230,6 +251,7 @@ impl Store {
             let (own, other) =
                 std::mem::take(&mut record.claims).into_iter().partition(|claim| &*claim.file == file);
             record.claims = other;
+            self.bytes -= bytes_of(&own);
             taken.insert(object, own);
         }
         taken
@@ -237,7 +259,7 @@ impl Store {
 
     /// What `file` claims by `read`. What it claimed `before` in the same words is taken over.
     fn claim(&self, file: &Arc<str>, number: usize, read: ObjectRead, before: &[Claim]) -> Claim {
-        let ObjectRead { place, value, mut findings, guard, .. } = read;
+        let ObjectRead { place, value, bytes, mut findings, guard, .. } = read;
         let (file, standing, revision) = (file.clone(), Standing::Written, self.revision);
         if let Some(same) = before.iter().find(|claim| claim.value.is_some() && claim.value == value) {
             let (value, findings) = (same.value.clone(), same.findings.clone());
@@ -247,23 +269,27 @@ impl Store {
                 number,
                 place,
                 value,
+                bytes,
                 findings,
                 guard: None,
                 revision: same.revision,
             };
         }
-        findings.extend(value.iter().flat_map(validate::object));
+        findings.extend(value.iter().flat_map(|value| validate::object(value, &self.limits)));
         let good = findings.iter().all(|finding| finding.severity < Severity::Error);
         let value = value.filter(|_| good);
         let guard = guard.filter(|_| value.is_none());
-        Claim { standing, file, number, place, value, findings, guard, revision }
+        let bytes = if value.is_some() { bytes } else { 0 };
+        Claim { standing, file, number, place, value, bytes, findings, guard, revision }
     }
 
     fn drop_claims(&mut self, file: &str, gone: impl Fn(&Claim) -> bool) {
         let objects = self.files.get(file).map(|file| file.objects.clone()).unwrap_or_default();
         for object in &objects {
             let Some(record) = self.records.get_mut(object) else { continue };
+            let before = bytes_of(&record.claims);
             record.claims.retain(|claim| &*claim.file != file || !gone(claim));
+            self.bytes -= before - bytes_of(&record.claims);
             let stays = record.claims.iter().any(|claim| &*claim.file == file);
             if let Some(file) = self.files.get_mut(file).filter(|_| !stays) {
                 file.objects.remove(object);
@@ -294,6 +320,10 @@ impl Store {
             record.serving = Some(Held { value: value.clone(), revision: *revision });
         }
     }
+}
+
+fn bytes_of(claims: &[Claim]) -> usize {
+    claims.iter().map(|claim| claim.bytes).sum()
 }
 
 /// The part of a path after its last `/`.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Limits, Path, build, documents};
+use crate::yaml::{Limits, Path, Room, build, documents};
 
 /// Environment variable that names the directory of reference data.
 const SHARED: &str = "WEFT_SHARED";
@@ -69,6 +69,6 @@ pub(crate) fn read_yaml<T: DeserializeOwned>(text: &str, unknown: Unknown) -> Re
     let built = build(&document, &Limits::DEFAULT).map_err(|broken| broken.problem.what)?;
     let root = built.root.ok_or("the document holds nothing")?;
     let mut problems = built.problems;
-    let value = typed::read(&root, &Path::Root, unknown, &mut problems);
+    let value = typed::read(&root, &Path::Root, unknown, &mut problems, &mut Room::of_one(&Limits::DEFAULT));
     value.filter(|_| problems.is_empty()).ok_or_else(|| format!("{problems:?}"))
 }

@@ -316,11 +316,22 @@ impl App {
             workers: self.settings.workers,
             allow_unenforced_security: self.settings.allow_unenforced_security,
             resolving: self.settings.resolving.clone(),
-            limits: self.settings.limits.clone(),
+            limits: self.configuration_limits(),
             process: process.clone(),
             static_resources: self.settings.static_resources.clone(),
             mode: self.settings.mode,
         }
+    }
+
+    /// The limits, with those that the configuration has of the memory there is.
+    fn configuration_limits(&self) -> Limits {
+        let mut limits = self.settings.limits.clone();
+        if limits.objects_bytes_total_max == 0
+            && let Some(memory) = overload::memory_limit(limits.memory_bytes_max)
+        {
+            limits.objects_bytes_total_max = (memory / 4).max(1);
+        }
+        limits
     }
 
     /// Starts the workers and says what they listen on.

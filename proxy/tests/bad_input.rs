@@ -221,6 +221,20 @@ fn floods() -> Vec<Case> {
                 ],
             )
         },
+        // Three bytes of text, most of a KiB when it is read.
+        Case {
+            mib_max: 320,
+            ..case(
+                "an object of many items",
+                rule(&format!("{{}}\n{}", many(400_000, &|_| "  - {}\n".to_owned()))),
+                &[
+                    "error: VirtualService shop/bad: spec.http[",
+                    "the object takes more memory than the limit object_bytes_max, which is 134217728",
+                    "[limit-exceeded]",
+                    "remedy: split it into several objects",
+                ],
+            )
+        },
         Case {
             mib_max: 96,
             ..case(
@@ -233,6 +247,20 @@ fn floods() -> Vec<Case> {
                         )
                     }),
                 &[":35012: error: Service shop/s7000: spec.ports[0].port: ", "[bad-value]"],
+            )
+        },
+        Case {
+            mib_max: 96,
+            ..case(
+                "300,000 unknown fields of one object",
+                format!(
+                    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: bad, namespace: shop}}\nspec:\n{}",
+                    many(300_000, &|number| format!("  f{number}: 1\n"))
+                ),
+                &[
+                    ":68: error: VirtualService shop/bad: spec.f63: there is no field `f63` here; and 299936 more",
+                    "past the limit document_problems_max, which is 64",
+                ],
             )
         },
         Case {

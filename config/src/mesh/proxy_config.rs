@@ -7,7 +7,7 @@ use super::fields::{Fate, PROXY_CONFIG};
 use super::read::is_harmless;
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Limits, Path, Problem, build, documents};
+use crate::yaml::{Limits, Path, Problem, Room, build, documents};
 
 /// The annotation of a Pod that holds the settings of its proxy.
 pub const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
@@ -35,7 +35,7 @@ pub fn read_proxy_config(text: &str) -> Result<ProxyConfigRead, String> {
             Err("it is several documents".into())
         };
     };
-    let built = build(&document, &Limits::DEFAULT).map_err(|broken| told(&[broken.problem]))?;
+    let built = build(&document, &Limits::DEFAULT).map_err(|broken| told(&[broken.problem], 1))?;
     let Some(root) = built.root.filter(|root| !root.is_null()) else { return Ok(ProxyConfigRead::default()) };
     let mut problems = built.problems;
     if !matches!(root.value, Value::Mapping(_)) {
@@ -43,9 +43,12 @@ pub fn read_proxy_config(text: &str) -> Result<ProxyConfigRead, String> {
     }
     let names: Vec<&str> = PROXY_CONFIG.iter().map(|(name, _)| *name).collect();
     typed::unknown_fields(&root, &Path::Root, &names, &mut problems);
+    let mut room = Room::of_one(&Limits::DEFAULT);
     let config: Option<ProxyConfig> =
-        typed::read(&root, &Path::Root, Unknown::RefusedExceptIn(&[""]), &mut problems);
-    let Some(config) = config.filter(|_| problems.is_empty()) else { return Err(told(&problems)) };
+        typed::read(&root, &Path::Root, Unknown::RefusedExceptIn(&[""]), &mut problems, &mut room);
+    let Some(config) = config.filter(|_| problems.is_empty()) else {
+        return Err(told(problems.told(), problems.count()));
+    };
     if let Some(negative) = config.concurrency.filter(|concurrency| *concurrency < 0) {
         return Err(format!("concurrency: {negative} is not a number of workers"));
     }
@@ -62,14 +65,14 @@ fn not_honoured(root: &Node<'_>) -> Vec<String> {
 }
 
 /// The first problem, and how many more there are.
-fn told(problems: &[Problem]) -> String {
+fn told(problems: &[Problem], count: usize) -> String {
     let mut text = String::new();
     if let Some(first) = problems.first() {
         let place = if first.path.is_empty() { String::new() } else { format!(", {}", first.path) };
         let _ = write!(text, "line {}{place}: {}; {}", first.line, first.what, first.remedy);
     }
-    if problems.len() > 1 {
-        let _ = write!(text, " (and {} more)", problems.len() - 1);
+    if count > 1 {
+        let _ = write!(text, " (and {} more)", count - 1);
     }
     text
 }

@@ -15,7 +15,7 @@ use crate::origin::ObjectRef;
 use crate::validate::{Check, check_mesh};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Document, FieldLines, Limits, Lines, Path, Problem, build, documents};
+use crate::yaml::{Document, FieldLines, Limits, Lines, Path, Problem, Problems, Room, build, documents};
 
 /// What a file that holds MeshConfig says.
 #[derive(Debug)]
@@ -40,12 +40,13 @@ pub fn read_mesh(file: &Arc<str>, text: &str, limits: &Limits) -> MeshRead {
 
 /// Reads MeshConfig from `text`, of which `lines` says where it is in the file `file`.
 pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limits) -> MeshRead {
-    let errors = |problems: Vec<Problem>| -> Vec<Finding> {
+    let errors = |problems: Problems| -> Vec<Finding> {
         let in_file = |problem: Problem| Problem { line: lines.of_file(problem.line), ..problem };
-        let errors = problems.into_iter().map(in_file);
+        let told = problems.into_told(usize::MAX, "document_problems_max");
+        let errors = told.into_iter().map(in_file);
         errors.map(|problem| problem.into_error(file, Some(object_ref()))).collect()
     };
-    let mut problems = Vec::new();
+    let mut problems = Problems::new(limits.document_problems_max);
     let mut documents = documents(text);
     let root = match (documents.next(), documents.next()) {
         (None, _) => None,
@@ -68,14 +69,15 @@ pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limi
     };
     check_names(&root, &mut problems);
     let unknown = Unknown::RefusedExceptIn(&["", "defaultConfig"]);
-    let fields: Option<Fields> = typed::read(&root, &Path::Root, unknown, &mut problems);
+    let fields: Option<Fields> =
+        typed::read(&root, &Path::Root, unknown, &mut problems, &mut Room::of_one(limits));
     let mut findings = errors(problems);
     let mut config = fields.filter(|_| findings.is_empty()).map(Fields::into_config);
     if let Some(accepted) = &mut config {
         let fields = lines.are_kept.then(|| Arc::new(FieldLines::of(&root)));
         let source = Source { file: file.clone(), line: lines.of_file(root.line), fields };
         let object = object_ref();
-        let mut check = Check::new(&object, &source);
+        let mut check = Check::new(&object, &source, limits);
         warn_not_honoured(&mut check, &root, accepted);
         check_mesh(&mut check, accepted);
         findings = check.into_findings();
@@ -84,11 +86,7 @@ pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limi
     MeshRead { config: config.filter(|_| !refused), is_empty: false, findings }
 }
 
-fn one_document<'a>(
-    document: &Document<'a>,
-    limits: &Limits,
-    problems: &mut Vec<Problem>,
-) -> Option<Node<'a>> {
+fn one_document<'a>(document: &Document<'a>, limits: &Limits, problems: &mut Problems) -> Option<Node<'a>> {
     let built = match build(document, limits) {
         Ok(built) => built,
         Err(broken) => {
@@ -96,7 +94,7 @@ fn one_document<'a>(
             return None;
         }
     };
-    problems.extend(built.problems);
+    problems.append(built.problems);
     let root = built.root.filter(|root| !root.is_null())?;
     if !matches!(root.value, Value::Mapping(_)) {
         let what = "MeshConfig is a mapping";
@@ -115,7 +113,7 @@ fn problem(line: u32, code: &'static str, what: &str, remedy: &str) -> Problem {
     Problem { line, path: String::new(), code, what: what.to_owned(), remedy: remedy.to_owned() }
 }
 
-fn check_names(root: &Node<'_>, problems: &mut Vec<Problem>) {
+fn check_names(root: &Node<'_>, problems: &mut Problems) {
     let names = |fields: &[(&'static str, Fate)]| fields.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     typed::unknown_fields(root, &Path::Root, &names(MESH_CONFIG), problems);
     if let Some(config) = root.get("defaultConfig") {

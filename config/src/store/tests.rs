@@ -1,6 +1,7 @@
 //! Files that change, break and are mended.
 
 mod mesh_maps;
+mod room;
 
 use super::*;
 use crate::finding::code;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::finding::{Finding, Severity, code};
 use crate::objects::Source;
 use crate::origin::{ObjectRef, Place};
+use crate::yaml::Limits;
 
 /// Checks one object; every finding gets the place of the field it is about.
 pub(crate) struct Check<'a> {
@@ -17,6 +18,8 @@ pub(crate) struct Check<'a> {
     told: BTreeMap<Severity, usize>,
     /// What the regular expressions of the object take, as far as they were compiled.
     pattern_bytes: usize,
+    /// Findings of a severity that are told.
+    findings_max: usize,
 }
 
 /// Findings that are only counted.
@@ -26,17 +29,14 @@ struct Untold {
     first: (Place, String),
 }
 
-/// Findings of one severity that one look at one object tells; those past it are counted.
-pub const OBJECT_FINDINGS_MAX: usize = 256;
-
 /// Bytes that the compiled regular expressions of one object may take together.
 pub const OBJECT_PATTERN_BYTES_MAX: usize = 64 << 20;
 
 impl<'a> Check<'a> {
     /// Begins to check `object`, which is written at `source`.
-    pub(crate) fn new(object: &'a ObjectRef, source: &'a Source) -> Self {
-        let (untold, told) = (BTreeMap::new(), BTreeMap::new());
-        Check { object, source, findings: Vec::new(), untold, told, pattern_bytes: 0 }
+    pub(crate) fn new(object: &'a ObjectRef, source: &'a Source, limits: &Limits) -> Self {
+        let (untold, told, findings_max) = (BTreeMap::new(), BTreeMap::new(), limits.object_findings_max);
+        Check { object, source, findings: Vec::new(), untold, told, pattern_bytes: 0, findings_max }
     }
 
     /// What was found. What is only counted is as severe as what it counts: an error refuses the object told or not.
@@ -50,7 +50,8 @@ impl<'a> Check<'a> {
                 path,
                 what: format!(
                     "and {count} more from here on, which are not told: the object is past the limit \
-                     object_findings_max, which is {OBJECT_FINDINGS_MAX}"
+                     object_findings_max, which is {}",
+                    self.findings_max
                 ),
                 remedy: "see to those that are told".to_owned(),
             },
@@ -119,7 +120,7 @@ impl<'a> Check<'a> {
 
     fn find(&mut self, severity: Severity, code: &'static str, path: &str, what: String, remedy: String) {
         let told = self.told.entry(severity).or_default();
-        if *told >= OBJECT_FINDINGS_MAX {
+        if *told >= self.findings_max {
             let first = || (self.source.place_of(path), path.to_owned());
             self.untold.entry(severity).or_insert_with(|| Untold { count: 0, first: first() }).count += 1;
             return;

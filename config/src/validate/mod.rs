@@ -31,20 +31,21 @@ mod virtual_service;
 #[cfg(test)]
 mod tests;
 
-pub use check::{OBJECT_FINDINGS_MAX, OBJECT_PATTERN_BYTES_MAX};
+pub use check::OBJECT_PATTERN_BYTES_MAX;
 pub use references::references;
 pub use values::{DIRECT_RESPONSE_BYTES_MAX, REGEX_TEXT_BYTES_MAX};
 
 use crate::finding::Finding;
 use crate::objects::AnyObject;
+use crate::yaml::Limits;
 
 pub(crate) use check::Check;
 pub(crate) use mesh::check_mesh;
 
 /// What there is to say about one object alone. An error among it refuses the object.
-pub fn object(object: &AnyObject) -> Vec<Finding> {
+pub fn object(object: &AnyObject, limits: &Limits) -> Vec<Finding> {
     let metadata = object.metadata();
-    let mut check = Check::new(&metadata.object, &metadata.source);
+    let mut check = Check::new(&metadata.object, &metadata.source, limits);
     match object {
         AnyObject::VirtualService(object) => {
             virtual_service::check(&mut check, &object.spec);

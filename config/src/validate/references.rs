@@ -12,21 +12,22 @@ mod tests;
 
 use crate::finding::Finding;
 use crate::objects::Objects;
+use crate::yaml::Limits;
 use hosts::Hosts;
 
 /// What dangles or collides among `objects`, by file and line.
-pub fn references(objects: &Objects) -> Vec<Finding> {
+pub fn references(objects: &Objects, limits: &Limits) -> Vec<Finding> {
     let hosts = Hosts::of(objects);
     let mut findings = Vec::new();
     for object in objects.virtual_services.values() {
-        findings.extend(routes::check(objects, &hosts, object));
+        findings.extend(routes::check(objects, &hosts, object, limits));
     }
-    findings.extend(routes::check_collisions(objects));
+    findings.extend(routes::check_collisions(objects, limits));
     for object in objects.destination_rules.values() {
-        findings.extend(rules::check(objects, &hosts, object));
+        findings.extend(rules::check(objects, &hosts, object, limits));
     }
     for object in objects.endpoint_slices.values() {
-        findings.extend(rules::check_slice(objects, object));
+        findings.extend(rules::check_slice(objects, object, limits));
     }
     findings.sort();
     findings

@@ -8,9 +8,10 @@ mod virtual_service;
 
 use std::sync::Arc;
 
-use super::OBJECT_FINDINGS_MAX;
 use crate::finding::{Severity, code};
 use crate::yaml::{Limits, read_file};
+
+const OBJECT_FINDINGS_MAX: usize = Limits::DEFAULT.object_findings_max;
 
 /// Findings of one object as `SEVERITY CODE PATH`, those of reading it included.
 fn findings(kind: &str, spec: &str) -> Vec<String> {
@@ -22,7 +23,7 @@ fn findings(kind: &str, spec: &str) -> Vec<String> {
     let read = read_file(&Arc::from("f.yaml"), &text, &Limits::DEFAULT);
     let [object] = read.objects.as_slice() else { panic!("{:?}\n{text}", read.findings) };
     let mut all = object.findings.clone();
-    all.extend(object.value.iter().flat_map(super::object));
+    all.extend(object.value.iter().flat_map(|object| super::object(object, &Limits::DEFAULT)));
     let has_place = |line: u32, path: &str| line > 3 || path.is_empty();
     assert!(
         all.iter().all(|it| it.place.as_ref().is_some_and(|place| has_place(place.line, &it.path))),
@@ -58,7 +59,7 @@ fn past_a_bound_findings_are_counted_and_refuse_the_object_all_the_same() {
 fn kubernetes_objects() {
     let check = |text: &str, expected: &[&str]| {
         let read = read_file(&Arc::from("f.yaml"), text, &Limits::DEFAULT);
-        let found = super::object(read.objects[0].value.as_ref().unwrap());
+        let found = super::object(read.objects[0].value.as_ref().unwrap(), &Limits::DEFAULT);
         let found: Vec<_> =
             found.iter().map(|finding| (finding.severity, finding.code, finding.path.as_str())).collect();
         let expected: Vec<_> =

@@ -11,7 +11,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::limits::Limits;
 use super::path::write_field;
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use super::split::DocumentText;
 use super::tree::{Entry, Node, Value};
 use crate::finding::code;
@@ -22,7 +22,7 @@ pub(crate) struct Built<'a> {
     /// What it holds; `None` when that is nothing.
     pub(crate) root: Option<Node<'a>>,
     /// What is wrong with it all the same: duplicate keys, tags.
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Problems,
 }
 
 /// A document that could not be read to its end.
@@ -69,7 +69,7 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node<'a>>,
     nodes: usize,
     alias_nodes: usize,
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 /// A list or mapping that is not closed yet.
@@ -115,7 +115,7 @@ impl<'a> Builder<'a> {
             anchors: HashMap::new(),
             nodes: 0,
             alias_nodes: 0,
-            problems: Vec::new(),
+            problems: Problems::new(limits.document_problems_max),
         }
     }
 
@@ -250,13 +250,21 @@ impl<'a> Builder<'a> {
             ));
         };
         let duplicate = self.is_duplicate(&text);
-        if duplicate && self.problems.len() < self.limits.document_problems_max {
-            let mut problem = self.problem(line, code::DUPLICATE_KEY, "", "");
-            let first = problem.path.is_empty();
-            let _ = write_field(&mut problem.path, first, &text);
-            problem.what = format!("`{text}` is written a second time");
-            problem.remedy = "keep one of the two".to_owned();
-            self.problems.push(problem);
+        if duplicate {
+            let (problems, open) = (&mut self.problems, &self.open);
+            problems.push_with(|| {
+                let mut path = path(open);
+                let first = path.is_empty();
+                let _ = write_field(&mut path, first, &text);
+                let what = format!("`{text}` is written a second time");
+                Problem {
+                    line,
+                    path,
+                    code: code::DUPLICATE_KEY,
+                    what,
+                    remedy: "keep one of the two".to_owned(),
+                }
+            });
         }
         let role = match duplicate {
             true => KeyRole::Duplicate,
@@ -302,7 +310,7 @@ impl<'a> Builder<'a> {
     }
 
     fn problem(&self, line: u32, code: &'static str, what: impl Into<String>, remedy: &str) -> Problem {
-        Problem { line, path: self.path(), code, what: what.into(), remedy: remedy.to_owned() }
+        Problem { line, path: path(&self.open), code, what: what.into(), remedy: remedy.to_owned() }
     }
 
     fn past_limit(&self, line: u32, name: &str, limit: usize) -> Problem {
@@ -341,22 +349,22 @@ impl<'a> Builder<'a> {
         let remedy = "correct the indentation, quotes or brackets here or just before";
         self.problem(line, code::MALFORMED_YAML, what, remedy)
     }
+}
 
-    /// Where the innermost open value is.
-    fn path(&self) -> String {
-        let mut path = String::new();
-        for frame in &self.open {
-            let _ = match &frame.content {
-                Content::Sequence(items) => write!(path, "[{}]", items.len()),
-                Content::Mapping { key: Some(key), .. } => {
-                    let first = path.is_empty();
-                    write_field(&mut path, first, &key.text)
-                }
-                Content::Mapping { key: None, .. } => Ok(()),
-            };
-        }
-        path
+/// Where the innermost open value is.
+fn path(open: &[Frame<'_>]) -> String {
+    let mut path = String::new();
+    for frame in open {
+        let _ = match &frame.content {
+            Content::Sequence(items) => write!(path, "[{}]", items.len()),
+            Content::Mapping { key: Some(key), .. } => {
+                let first = path.is_empty();
+                write_field(&mut path, first, &key.text)
+            }
+            Content::Mapping { key: None, .. } => Ok(()),
+        };
     }
+    path
 }
 
 /// Adds what a merge key brings in: entries whose keys are not `seen` yet, the first that brings one wins.

@@ -30,6 +30,11 @@ impl Error {
         self
     }
 
+    /// A bound that is exceeded.
+    pub(crate) fn past_limit((what, remedy): (String, String)) -> Error {
+        Error::new(code::LIMIT_EXCEEDED, what, remedy)
+    }
+
     pub(crate) fn into_problem(self) -> Problem {
         *self.0
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::kinds::Kind;
 use super::path::Path;
-use super::problem::Problem;
+use super::problem::{Problem, Problems, Room};
 use super::tree::Node;
 use super::typed::{self, Unknown};
 use crate::finding::code;
@@ -142,7 +142,8 @@ pub(crate) fn metadata(
     object: ObjectRef,
     source: Source,
     names: &mut Names,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
+    room: &mut Room,
 ) -> Option<Metadata> {
     let path = Path::Root;
     let path = path.field("metadata");
@@ -152,7 +153,7 @@ pub(crate) fn metadata(
     }
     check_name(node, "name", &object.name, 253, problems);
     check_name(node, "namespace", &object.namespace, 63, problems);
-    let read: ObjectMeta = typed::read(node, &path, Unknown::Ignored, problems)?;
+    let read: ObjectMeta = typed::read(node, &path, Unknown::Ignored, problems, room)?;
     let controller = read.owner_references.into_iter().find(|owner| owner.controller);
     Some(Metadata {
         object,
@@ -165,7 +166,7 @@ pub(crate) fn metadata(
 }
 
 /// Names are DNS names in lower case (RFC 1123); a namespace is one label of such.
-fn check_name(metadata: &Node<'_>, field: &str, name: &str, bytes_max: usize, problems: &mut Vec<Problem>) {
+fn check_name(metadata: &Node<'_>, field: &str, name: &str, bytes_max: usize, problems: &mut Problems) {
     let Some(entry) = metadata.entry(field) else { return };
     let allowed =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || (b == b'.' && field == "name");

@@ -1,5 +1,7 @@
 //! Bounds on what a text may cost to read.
 
+use crate::limits as process;
+
 /// Bounds that keep a text, also a hostile one, from costing more than it should.
 ///
 /// A file past a bound is refused as a whole; a document past one is refused alone.
@@ -17,10 +19,16 @@ pub struct Limits {
     pub document_depth_max: usize,
     /// Scalars, lists and mappings that the aliases of one document repeat.
     pub alias_nodes_max: usize,
-    /// Problems told of one document.
+    /// Problems told of one document; those past it are counted.
     pub document_problems_max: usize,
     /// Problems told of one file; past it, of every object only the first, and of documents that are none only how many.
     pub file_problems_max: usize,
+    /// Bytes of memory that one object may take, as far as they are known while it is read.
+    pub object_bytes_max: usize,
+    /// Bytes of memory that all objects of a [`Store`](crate::store::Store) may take together.
+    pub objects_bytes_total_max: usize,
+    /// Findings of one severity that one look at one object tells; those past it are counted.
+    pub object_findings_max: usize,
 }
 
 impl Limits {
@@ -32,9 +40,30 @@ impl Limits {
         document_nodes_max: 2_000_000,
         document_depth_max: 64,
         alias_nodes_max: 10_000,
-        document_problems_max: 64,
+        document_problems_max: saturating(process::Limits::DEFAULT.document_problems_max),
         file_problems_max: 10_000,
+        object_bytes_max: saturating(process::Limits::DEFAULT.object_bytes_max),
+        objects_bytes_total_max: 1 << 30,
+        object_findings_max: saturating(process::Limits::DEFAULT.object_findings_max),
     };
+
+    /// The bounds of a process with these limits.
+    pub fn of(limits: &process::Limits) -> Limits {
+        let total = saturating(limits.objects_bytes_total_max);
+        Limits {
+            document_problems_max: saturating(limits.document_problems_max),
+            object_bytes_max: saturating(limits.object_bytes_max),
+            objects_bytes_total_max: if total == 0 { Limits::DEFAULT.objects_bytes_total_max } else { total },
+            object_findings_max: saturating(limits.object_findings_max),
+            ..Limits::DEFAULT
+        }
+    }
+}
+
+/// A limit of the process as a number of things in memory.
+#[expect(clippy::cast_possible_truncation, reason = "compared before")]
+const fn saturating(value: u64) -> usize {
+    if value > usize::MAX as u64 { usize::MAX } else { value as usize }
 }
 
 impl Default for Limits {

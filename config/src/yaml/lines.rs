@@ -61,6 +61,11 @@ impl FieldLines {
         FieldLines { names: index.names.into(), fields: index.fields.into(), roots }
     }
 
+    /// Bytes of memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.names.len() + size_of_val(&*self.fields)
+    }
+
     /// Lines between the first of the document and the field at `path`, or the nearest parent of it that is written.
     pub fn offset_of(&self, path: &str) -> u32 {
         let mut offset = 0;

@@ -2,7 +2,7 @@
 
 use super::identity::{self, Names, TypeMeta};
 use super::kinds::Kind;
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use super::tree::{Entry, Node, Value};
 use crate::finding::code;
 use crate::origin::ObjectRef;
@@ -60,7 +60,7 @@ impl Lines {
 pub(super) fn mesh_map(
     meta: &TypeMeta<'_>,
     root: &Node<'_>,
-    problems: &[Problem],
+    problems: &Problems,
     names: &mut Names,
 ) -> Option<MeshMap> {
     let data = root.get("data");
@@ -73,7 +73,7 @@ pub(super) fn mesh_map(
     if entry(MESH).is_none() && networks.is_none() && problems.is_empty() {
         return None;
     }
-    let mesh = match (problems.first(), entry(MESH)) {
+    let mesh = match (problems.told().first(), entry(MESH)) {
         (Some(problem), _) => Err(problem.clone()),
         (None, Some(entry)) => text(entry),
         (None, None) => Err(Problem {

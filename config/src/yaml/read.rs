@@ -13,7 +13,7 @@ use super::limits::Limits;
 use super::lines::FieldLines;
 use super::mesh_map::{self, MeshMap};
 use super::path::Path;
-use super::problem::Problem;
+use super::problem::{Problem, Problems, Room};
 use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
@@ -22,6 +22,9 @@ use crate::kubernetes::{Pod, Secret};
 use crate::mesh::PROXY_CONFIG_ANNOTATION;
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
+
+/// What every object takes besides what it says: who it is, where, and that it is kept.
+const OBJECT_BYTES: usize = 1024;
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -46,6 +49,8 @@ pub struct ObjectRead {
     pub place: Place,
     /// What it says; `None` when that could not be read, which the findings tell.
     pub value: Option<AnyObject>,
+    /// Bytes of memory that takes, as far as they are known.
+    pub bytes: usize,
     /// What is wrong with it.
     pub findings: Vec<Finding>,
     /// What it is to guard; what it says is then not given up lightly.
@@ -54,9 +59,15 @@ pub struct ObjectRead {
 
 /// Reads the objects of `text`, which is all that the file `file` holds.
 pub fn read_file(file: &Arc<str>, text: &str, limits: &Limits) -> FileRead {
+    read_file_within(file, text, limits, limits.objects_bytes_total_max)
+}
+
+/// The same, while its objects may take `room` bytes of memory: what those of other files have left.
+pub(crate) fn read_file_within(file: &Arc<str>, text: &str, limits: &Limits, room: usize) -> FileRead {
     let mut reader = FileReader {
         file: file.clone(),
         limits: *limits,
+        room,
         names: Names::default(),
         skipped: BTreeMap::new(),
         told: 0,
@@ -82,6 +93,8 @@ pub fn read_file(file: &Arc<str>, text: &str, limits: &Limits) -> FileRead {
 struct FileReader {
     file: Arc<str>,
     limits: Limits,
+    /// Bytes of memory that further objects may take.
+    room: usize,
     names: Names,
     /// How many objects of which version and kind were skipped, and the line of the first.
     skipped: BTreeMap<(String, String), (usize, u32)>,
@@ -114,7 +127,9 @@ impl FileReader {
             Recognized::Read(kind) => match identity::object_ref(head, kind, meta.kind, &mut self.names) {
                 Ok(object) => {
                     let guard = Guard::of_broken(kind, head, text);
-                    self.push(head, object, None, guard, vec![problem]);
+                    let mut problems = Problems::new(self.limits.document_problems_max);
+                    problems.push(problem);
+                    self.push(head, object, None, guard, problems);
                 }
                 Err(_) => self.unidentified(problem),
             },
@@ -128,7 +143,7 @@ impl FileReader {
         }
     }
 
-    fn root(&mut self, root: &Node<'_>, problems: Vec<Problem>) {
+    fn root(&mut self, root: &Node<'_>, problems: Problems) {
         if !matches!(root.value, Value::Mapping(_)) {
             return self.unidentified(Problem {
                 line: root.line,
@@ -147,31 +162,42 @@ impl FileReader {
     }
 
     /// `kind: List` as `kubectl` writes it, or the list of one kind as the API server does.
-    fn list(&mut self, list: &TypeMeta<'_>, root: &Node<'_>, problems: Vec<Problem>) {
+    fn list(&mut self, list: &TypeMeta<'_>, root: &Node<'_>, problems: Problems) {
         let Some(Node { value: Value::Sequence(items), .. }) = root.get("items") else { return };
         let item_kind = list.kind.strip_suffix("List").unwrap_or_default();
         let default = TypeMeta { api_version: list.api_version, kind: item_kind };
         let default = (!item_kind.is_empty()).then_some(&default);
+        if problems.untold() > 0 {
+            // It is not known which items they are in.
+            problems
+                .into_told(1, "document_problems_max")
+                .into_iter()
+                .for_each(|problem| self.unidentified(problem));
+            return;
+        }
         for (index, item) in items.iter().enumerate() {
             if self.read.objects.len() >= self.limits.file_documents_max {
                 return self.past_limit(item.line, "file_documents_max", self.limits.file_documents_max);
             }
-            let inside = problems.iter().filter_map(|problem| within_item(problem, index)).collect();
+            let mut inside = problems.fresh();
+            let of_item = problems.told().iter().filter_map(|problem| within_item(problem, index));
+            of_item.for_each(|problem| inside.push(problem));
             match identity::type_meta(item, default) {
                 Ok(meta) => self.object(&meta, item, inside),
                 Err(problem) => self.unidentified(*problem),
             }
         }
-        for problem in problems.into_iter().filter(|problem| !problem.path.starts_with("items[")) {
-            self.unidentified(problem);
+        for problem in problems.told().iter().filter(|problem| !problem.path.starts_with("items[")) {
+            self.unidentified(problem.clone());
         }
     }
 
-    fn object(&mut self, meta: &TypeMeta<'_>, root: &Node<'_>, mut problems: Vec<Problem>) {
+    fn object(&mut self, meta: &TypeMeta<'_>, root: &Node<'_>, mut problems: Problems) {
         // Of a field that is written twice it is not known which one was meant.
         const IDENTITY: [&str; 5] = ["apiVersion", "kind", "metadata", "metadata.name", "metadata.namespace"];
-        if let Some(at) = problems.iter().position(|problem| IDENTITY.contains(&problem.path.as_str())) {
-            let mut problem = problems.swap_remove(at);
+        let of_identity = |problem: &&Problem| IDENTITY.contains(&problem.path.as_str());
+        if let Some(problem) = problems.told().iter().find(of_identity) {
+            let mut problem = problem.clone();
             if problem.path == "apiVersion" || problem.path == "kind" {
                 problem.remedy = "separate two objects by a line `---`, or keep one of the two".to_owned();
             }
@@ -180,7 +206,9 @@ impl FileReader {
         match recognize(meta.api_version, meta.kind) {
             Recognized::Read(kind) => match identity::object_ref(root, kind, meta.kind, &mut self.names) {
                 Ok(object) => {
-                    let value = self.typed(kind, root, object.clone(), &mut problems);
+                    let mut room = Room::new(&self.limits, self.room);
+                    let value = self.typed(kind, root, object.clone(), &mut problems, &mut room);
+                    let value = value.map(|value| (value, room.taken()));
                     self.push(root, object, value, Guard::of(kind, root), problems);
                 }
                 Err(problem) => self.unidentified(*problem),
@@ -206,17 +234,24 @@ impl FileReader {
         kind: Kind,
         root: &Node<'_>,
         object: ObjectRef,
-        problems: &mut Vec<Problem>,
+        problems: &mut Problems,
+        room: &mut Room,
     ) -> Option<AnyObject> {
         let fields = kind.is_istio().then(|| Arc::new(FieldLines::of(root)));
+        let bytes = OBJECT_BYTES + fields.as_ref().map_or(0, |fields| fields.bytes());
+        if let Err((what, remedy)) = room.take(bytes) {
+            let (line, path) = (root.line, String::new());
+            problems.push(Problem { line, path, code: code::LIMIT_EXCEEDED, what, remedy });
+            return None;
+        }
         let source = Source { file: self.file.clone(), line: root.line, fields };
         if kind.is_istio() {
             const ROOT_FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
             typed::unknown_fields(root, &Path::Root, &ROOT_FIELDS, problems);
         }
-        let metadata = identity::metadata(root, kind, object, source, &mut self.names, problems);
-        fn with<T: DeserializeOwned>(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
-            typed::read(node, &Path::Root, Unknown::Ignored, problems)
+        let metadata = identity::metadata(root, kind, object, source, &mut self.names, problems, room);
+        fn with<T: DeserializeOwned>(node: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<T> {
+            typed::read(node, &Path::Root, Unknown::Ignored, problems, room)
         }
         macro_rules! object {
             ($variant:ident, $spec:expr) => {{
@@ -225,22 +260,22 @@ impl FileReader {
             }};
         }
         let value = match kind {
-            Kind::Namespace => object!(Namespace, with(root, problems)),
-            Kind::Node => object!(Node, with(root, problems)),
-            Kind::Service => object!(Service, with(root, problems)),
-            Kind::EndpointSlice => object!(EndpointSlice, with(root, problems)),
-            Kind::Pod => object!(Pod, pod(root, problems)),
-            Kind::Secret => object!(Secret, secret(root, problems)),
-            Kind::VirtualService => object!(VirtualService, spec(root, problems)),
-            Kind::DestinationRule => object!(DestinationRule, spec(root, problems)),
-            Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems)),
-            Kind::Gateway => object!(Gateway, spec(root, problems)),
-            Kind::ServiceEntry => object!(ServiceEntry, spec(root, problems)),
-            Kind::WorkloadEntry => object!(WorkloadEntry, spec(root, problems)),
-            Kind::Sidecar => object!(Sidecar, spec(root, problems)),
-            Kind::PeerAuthentication => object!(PeerAuthentication, policy(root, problems)),
-            Kind::RequestAuthentication => object!(RequestAuthentication, policy(root, problems)),
-            Kind::AuthorizationPolicy => object!(AuthorizationPolicy, policy(root, problems)),
+            Kind::Namespace => object!(Namespace, with(root, problems, room)),
+            Kind::Node => object!(Node, with(root, problems, room)),
+            Kind::Service => object!(Service, with(root, problems, room)),
+            Kind::EndpointSlice => object!(EndpointSlice, with(root, problems, room)),
+            Kind::Pod => object!(Pod, pod(root, problems, room)),
+            Kind::Secret => object!(Secret, secret(root, problems, room)),
+            Kind::VirtualService => object!(VirtualService, spec(root, problems, room)),
+            Kind::DestinationRule => object!(DestinationRule, spec(root, problems, room)),
+            Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems, room)),
+            Kind::Gateway => object!(Gateway, spec(root, problems, room)),
+            Kind::ServiceEntry => object!(ServiceEntry, spec(root, problems, room)),
+            Kind::WorkloadEntry => object!(WorkloadEntry, spec(root, problems, room)),
+            Kind::Sidecar => object!(Sidecar, spec(root, problems, room)),
+            Kind::PeerAuthentication => object!(PeerAuthentication, policy(root, problems, room)),
+            Kind::RequestAuthentication => object!(RequestAuthentication, policy(root, problems, room)),
+            Kind::AuthorizationPolicy => object!(AuthorizationPolicy, policy(root, problems, room)),
         };
         problems.is_empty().then_some(value)
     }
@@ -249,17 +284,19 @@ impl FileReader {
         &mut self,
         root: &Node<'_>,
         object: ObjectRef,
-        value: Option<AnyObject>,
+        value: Option<(AnyObject, usize)>,
         guard: Option<Guard>,
-        problems: Vec<Problem>,
+        problems: Problems,
     ) {
         let place = Place { file: self.file.clone(), line: root.line };
         let room = self.limits.file_problems_max.saturating_sub(self.told).max(1);
-        let told = problems.into_iter().take(self.limits.document_problems_max.min(room));
+        let told = problems.into_told(room, "file_problems_max");
         let findings: Vec<Finding> =
-            told.map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
+            told.into_iter().map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
         self.told += findings.len();
-        self.read.objects.push(ObjectRead { object, place, value, findings, guard });
+        let (value, bytes) = value.map_or((None, 0), |(value, bytes)| (Some(value), bytes));
+        self.room = self.room.saturating_sub(bytes);
+        self.read.objects.push(ObjectRead { object, place, value, bytes, findings, guard });
     }
 
     fn unidentified(&mut self, problem: Problem) {
@@ -335,8 +372,8 @@ impl FileReader {
 }
 
 /// A Pod, with the one annotation that matters.
-fn pod(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Pod> {
-    let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems)?;
+fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod> {
+    let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems, room)?;
     let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
     let annotation = annotations.and_then(|annotations| annotations.get(PROXY_CONFIG_ANNOTATION)?.text());
     pod.proxy_config = annotation.map(str::to_owned);
@@ -344,19 +381,19 @@ fn pod(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Pod> {
 }
 
 /// A Secret. What is wrong with it is told without what is written there.
-fn secret(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Secret> {
-    let mut found = Vec::new();
-    let secret = typed::read(root, &Path::Root, Unknown::Ignored, &mut found);
-    problems.extend(found.into_iter().map(|problem| Problem {
-        what: "it is not what a Secret has here".to_owned(),
-        remedy: "write text under each name of `data` (in base64) or `stringData`".to_owned(),
-        ..problem
-    }));
+fn secret(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Secret> {
+    let mut found = problems.fresh();
+    let secret = typed::read(root, &Path::Root, Unknown::Ignored, &mut found, room);
+    found.hide(|problem| {
+        problem.what = "it is not what a Secret has here".to_owned();
+        problem.remedy = "write text under each name of `data` (in base64) or `stringData`".to_owned();
+    });
+    problems.append(found);
     secret
 }
 
 /// The `spec` of an object of Istio's, read strictly.
-fn spec<T: DeserializeOwned>(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
+fn spec<T: DeserializeOwned>(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<T> {
     let path = Path::Root;
     let path = path.field("spec");
     let Some(entry) = root.entry("spec") else {
@@ -369,14 +406,18 @@ fn spec<T: DeserializeOwned>(root: &Node<'_>, problems: &mut Vec<Problem>) -> Op
         });
         return None;
     };
-    typed::read(&entry.value, &path, Unknown::Refused, problems)
+    typed::read(&entry.value, &path, Unknown::Refused, problems, room)
 }
 
 /// The `spec` of a security policy, where to say nothing means something: an AuthorizationPolicy without one allows
 /// nothing.
-fn policy<T: DeserializeOwned + Default>(root: &Node<'_>, problems: &mut Vec<Problem>) -> Option<T> {
+fn policy<T: DeserializeOwned + Default>(
+    root: &Node<'_>,
+    problems: &mut Problems,
+    room: &mut Room,
+) -> Option<T> {
     match root.entry("spec").filter(|entry| !entry.value.is_null()) {
-        Some(_) => spec(root, problems),
+        Some(_) => spec(root, problems, room),
         None => Some(T::default()),
     }
 }

@@ -320,6 +320,7 @@ fn limits_hold() {
         alias_nodes_max: 20,
         document_problems_max: 2,
         file_problems_max: 100,
+        ..Limits::DEFAULT
     };
     let check = |text: &str, expected: &str| {
         let read = read_file(&Arc::from("f.yaml"), text, &limits);
@@ -340,7 +341,55 @@ fn limits_hold() {
     );
     check(&list, "file_documents_max");
     let many = format!("{ROUTE}spec: {{a: 1, b: 2, c: 3, d: 4}}\n");
-    assert_eq!(read_file(&Arc::from("f"), &many, &limits).objects[0].findings.len(), 2);
+    let read = read_file(&Arc::from("f"), &many, &limits);
+    let told: Vec<_> = read.objects[0].findings.iter().map(|finding| finding.what.as_str()).collect();
+    let more =
+        "; and 2 more of this object, which are not told: past the limit document_problems_max, which is 2";
+    assert_eq!(told, ["there is no field `a` here", &format!("there is no field `b` here{more}")]);
+    // A List does not tell which of its items those are in that are not told: none of them is believed.
+    let twice = "{apiVersion: v1, kind: Node, metadata: {name: a, name: b}}, ".repeat(3);
+    let list = format!("kind: List\napiVersion: v1\nitems: [{twice}]");
+    let read = read_file(&Arc::from("f"), &list, &limits);
+    assert!(read.objects.is_empty() && read.unidentified == 1, "{read:?}");
+    assert!(read.findings[0].what.contains("and 2 more"), "{read:?}");
+}
+
+/// Whatever is written shortly and takes much: items of lists, items inside items, entries of maps, text, and objects that
+/// say next to nothing.
+#[test]
+fn what_an_object_may_take_of_memory_is_bounded() {
+    const ROOM: usize = 100_000;
+    let check = |text: String, limit: &str, refused: &[usize]| {
+        let (object, total) = if limit.contains("total") { (usize::MAX, ROOM) } else { (ROOM, usize::MAX) };
+        let limits = Limits { object_bytes_max: object, objects_bytes_total_max: total, ..Limits::DEFAULT };
+        let read = read_file(&Arc::from("f.yaml"), &text, &limits);
+        let is_refused = |number: &usize| {
+            let object = &read.objects[*number];
+            let told =
+                object.findings.iter().any(|it| it.code == "limit-exceeded" && it.what.contains(limit));
+            assert_eq!(told, object.value.is_none(), "{limit}: {object:?}");
+            told
+        };
+        let found: Vec<_> = (0..read.objects.len()).filter(is_refused).collect();
+        assert_eq!(found, refused, "{limit}: {text:.200}");
+        assert!(read.objects.iter().all(|object| object.bytes <= ROOM), "{limit}");
+    };
+    let one = "object_bytes_max, which is 100000";
+    let all = "objects_bytes_total_max, which is 100000";
+    check(format!("{ROUTE}spec: {{http: [{}]}}\n", "{},".repeat(1000)), one, &[0]);
+    check(format!("{ROUTE}spec: {{http: [{}]}}\n", "{},".repeat(10)), one, &[]);
+    check(format!("{ROUTE}spec: {{http: [{{match: [{}]}}]}}\n", "{},".repeat(1000)), one, &[0]);
+    check(format!("{ROUTE}spec: {{hosts: [{}]}}\n", "a,".repeat(5000)), one, &[0]);
+    check(format!("{ROUTE}spec: {{hosts: [{}]}}\n", "a".repeat(100_000)), one, &[0]);
+    let labels: String = (0..5000).map(|number| format!("l{number}: a, ")).collect();
+    check(format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a, labels: {{{labels}}}}}\n"), one, &[0]);
+    let small = |number| format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: n{number}}}\n");
+    let many: String = (0..100).map(small).collect();
+    check(many.clone(), one, &[]);
+    let read =
+        read_file(&Arc::from("f"), &many, &Limits { objects_bytes_total_max: ROOM, ..Limits::DEFAULT });
+    let first = read.objects.iter().position(|object| object.value.is_none()).unwrap();
+    check(many, all, &(first..100).collect::<Vec<_>>());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use serde::forward_to_deserialize_any;
 
 use super::error::Error;
 use super::path::Path;
-use super::problem::Problem;
+use super::problem::{Problem, Problems, Room};
 use super::scalar::{Resolved, resolve};
 use super::suggest;
 use super::tree::{Entry, Node, Value};
@@ -34,27 +34,30 @@ pub(crate) enum Unknown {
 }
 
 /// Reads `node`, which is at `path`, as a `T`. What is wrong is added to `problems`; there is a value only when
-/// nothing was.
+/// nothing was, and `room` for it.
 pub(crate) fn read<'de, T: Deserialize<'de>>(
     node: &Node<'_>,
     path: &Path<'_>,
     unknown: Unknown,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
+    room: &mut Room,
 ) -> Option<T> {
-    let context = Context { unknown, problems: RefCell::new(Vec::new()) };
+    let context =
+        Context { unknown, problems: RefCell::new(problems.fresh()), room: RefCell::new(room.clone()) };
     let outcome = T::deserialize(Reader { node, path: *path, context: &context });
+    *room = context.room.into_inner();
     let mut found = context.problems.into_inner();
     let value = outcome.map_err(|error| found.push(error.at(path, node.line).into_problem())).ok();
     let good = found.is_empty();
-    problems.append(&mut found);
+    problems.append(found);
     value.filter(|_| good)
 }
 
 /// The problem of every field of `node` that is not in `known`.
-pub(crate) fn unknown_fields(node: &Node<'_>, path: &Path<'_>, known: &[&str], problems: &mut Vec<Problem>) {
+pub(crate) fn unknown_fields(node: &Node<'_>, path: &Path<'_>, known: &[&str], problems: &mut Problems) {
     for entry in node.entries() {
         if !known.contains(&entry.key.as_ref()) {
-            problems.push(Problem {
+            problems.push_with(|| Problem {
                 line: entry.line,
                 path: path.field(&entry.key).to_string(),
                 code: code::UNKNOWN_FIELD,
@@ -67,7 +70,15 @@ pub(crate) fn unknown_fields(node: &Node<'_>, path: &Path<'_>, known: &[&str], p
 
 struct Context {
     unknown: Unknown,
-    problems: RefCell<Vec<Problem>>,
+    problems: RefCell<Problems>,
+    room: RefCell<Room>,
+}
+
+impl Context {
+    /// Makes room for so many bytes before they are taken.
+    fn take(&self, bytes: usize) -> Result<(), Error> {
+        self.room.borrow_mut().take(bytes).map_err(Error::past_limit)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -106,6 +117,9 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Value::Scalar { text, .. } = &self.node.value {
+            self.at(self.context.take(text.len()))?;
+        }
         let outcome = match &self.node.value {
             Value::Scalar { text, plain: false, .. } => visitor.visit_str(text),
             Value::Scalar { text, plain: true, .. } => match resolve(text) {
@@ -154,6 +168,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         let Value::Mapping(entries) = &self.node.value else {
             return self.at(Err(self.wrong_type(&visitor)));
         };
+        self.at(self.context.take(size_of::<V::Value>()))?;
         let mut fields =
             Fields { mapping: self, entries: entries.iter(), is_type: true, known: None, value: None };
         let refused = match self.context.unknown {
@@ -202,6 +217,10 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
         let Some((index, node)) = self.items.next() else { return Ok(None) };
         let path = self.list.path.item(index);
         let item = Reader { node, path, context: self.list.context };
+        // A mapping is a struct, which takes its own room.
+        if !matches!(node.value, Value::Mapping(_)) {
+            item.at(self.list.context.take(size_of::<T::Value>()))?;
+        }
         item.at(seed.deserialize(item)).map(Some)
     }
 
@@ -231,6 +250,10 @@ impl<'de> MapAccess<'de> for Fields<'_, '_> {
                 && !(is_type && entry.value.is_null())
         });
         let Some(entry) = self.value else { return Ok(None) };
+        if !is_type {
+            let bytes = size_of::<K::Value>() + entry.key.len();
+            self.mapping.context.take(bytes).map_err(|error| error.at(&self.mapping.path, entry.line))?;
+        }
         seed.deserialize(StrDeserializer::<Error>::new(&entry.key)).map(Some)
     }
 
@@ -239,6 +262,9 @@ impl<'de> MapAccess<'de> for Fields<'_, '_> {
         let mapping = &self.mapping.path;
         let path = if self.is_type { mapping.field(&entry.key) } else { mapping.key(&entry.key) };
         let field = Reader { node: &entry.value, path, context: self.mapping.context };
+        if !self.is_type && !matches!(entry.value.value, Value::Mapping(_)) {
+            field.at(self.mapping.context.take(size_of::<V::Value>()))?;
+        }
         seed.deserialize(field).map_err(|error| error.at(&path, entry.line))
     }
 }

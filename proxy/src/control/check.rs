@@ -76,7 +76,7 @@ pub(super) fn read(
 /// What there is to say of files, of objects, and of what they refer to.
 fn before_compile(store: &Store, about_files: &AboutFiles, objects: &Objects) -> Vec<Finding> {
     let said = about_files.findings().chain(store.findings());
-    said.chain(validate::references(objects)).collect()
+    said.chain(validate::references(objects, store.limits())).collect()
 }
 
 /// The proxy beside `workload`; when the workload is not known, why.

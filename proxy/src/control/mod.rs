@@ -21,7 +21,7 @@ use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request
 use config::finding::{Finding, Severity, code};
 use config::objects::Objects;
 use config::store::Store;
-use config::{Changed, Limits, NameTable, Resources, validate};
+use config::{Changed, Limits, NameTable, Resources, validate, yaml};
 
 pub(crate) use check::{Loaded, check, load};
 pub(crate) use declared::declared;
@@ -121,7 +121,8 @@ impl Control {
         Control {
             files: Files::new(settings.places.clone()),
             watcher: Watcher::new(),
-            store: Store::new().of_revision(&settings.workload.revision),
+            store: Store::with_limits(yaml::Limits::of(&settings.limits))
+                .of_revision(&settings.workload.revision),
             about_files: AboutFiles::default(),
             findings: Default::default(),
             objects: Arc::default(),
@@ -212,7 +213,7 @@ impl Control {
             return;
         }
         let objects = self.store.objects();
-        findings.extend(validate::references(&objects));
+        findings.extend(validate::references(&objects, self.store.limits()));
         let Some(proxy) = self.proxy(&objects, &mut findings) else {
             let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
             self.status.not_published(&why, findings);

@@ -9,10 +9,16 @@ use crate::kubernetes::Service;
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 use crate::validate::virtual_service::is_for_mesh;
+use crate::yaml::Limits;
 
 /// Checks what the rules of one VirtualService refer to.
-pub(super) fn check(objects: &Objects, hosts: &Hosts<'_>, object: &Object<VirtualService>) -> Vec<Finding> {
-    let mut check = Check::new(&object.metadata.object, &object.metadata.source);
+pub(super) fn check(
+    objects: &Objects,
+    hosts: &Hosts<'_>,
+    object: &Object<VirtualService>,
+    limits: &Limits,
+) -> Vec<Finding> {
+    let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     if !is_for_mesh(&object.spec) {
         return Vec::new();
     }
@@ -140,7 +146,7 @@ fn check_delegate(check: &mut Check<'_>, objects: &Objects, path: &str, delegate
 }
 
 /// Warns of hosts that several VirtualServices speak for. For sidecars Istio merges nothing: the oldest holds.
-pub(super) fn check_collisions(objects: &Objects) -> Vec<Finding> {
+pub(super) fn check_collisions(objects: &Objects, limits: &Limits) -> Vec<Finding> {
     /// One entry of `hosts`: its number and its object.
     type Claim<'o> = (usize, &'o Object<VirtualService>);
     let mut by_host: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
@@ -155,7 +161,7 @@ pub(super) fn check_collisions(objects: &Objects) -> Vec<Finding> {
         for (position, (index, object)) in claims.iter().enumerate() {
             let mut older = claims.iter().take(position).map(|(_, older)| older);
             let Some(older) = older.find(|older| is_seen_together(objects, older, object)) else { continue };
-            let mut check = Check::new(&object.metadata.object, &object.metadata.source);
+            let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
             let what =
                 format!("{} is older and holds for `{host}`; this one has no effect on it", older.origin());
             let remedy = "write the rules of one host in one VirtualService, or delegate to several";

@@ -8,10 +8,16 @@ use crate::kubernetes::{EndpointSlice, Service};
 use crate::labels::Labels;
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
+use crate::yaml::Limits;
 
 /// Checks the host and the subsets of one DestinationRule.
-pub(super) fn check(objects: &Objects, hosts: &Hosts<'_>, object: &Object<DestinationRule>) -> Vec<Finding> {
-    let mut check = Check::new(&object.metadata.object, &object.metadata.source);
+pub(super) fn check(
+    objects: &Objects,
+    hosts: &Hosts<'_>,
+    object: &Object<DestinationRule>,
+    limits: &Limits,
+) -> Vec<Finding> {
+    let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     let written = &object.spec.host;
     if written.starts_with('*') {
         return Vec::new();
@@ -57,8 +63,12 @@ fn pods_of<'o>(
 }
 
 /// Checks that the service of an EndpointSlice exists.
-pub(super) fn check_slice(objects: &Objects, object: &Object<EndpointSlice>) -> Vec<Finding> {
-    let mut check = Check::new(&object.metadata.object, &object.metadata.source);
+pub(super) fn check_slice(
+    objects: &Objects,
+    object: &Object<EndpointSlice>,
+    limits: &Limits,
+) -> Vec<Finding> {
+    let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     if let Some(service) = service_of(object)
         && !objects.services.contains_key(&key(object, service))
     {

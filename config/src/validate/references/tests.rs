@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::Store;
 use crate::testing;
+use crate::yaml::Limits;
 
 const SERVICES: &str = "
 apiVersion: v1
@@ -43,7 +44,7 @@ fn check(documents: &[String], expected: &[&str]) {
     store.read("services.yaml", SERVICES);
     store.read("more.yaml", &documents.join("---\n"));
     assert_eq!(store.refusals(), [], "{:?}", store.findings());
-    let found = references(&store.objects());
+    let found = references(&store.objects(), &Limits::DEFAULT);
     let found: Vec<_> = found
         .iter()
         .map(|finding| {
@@ -86,7 +87,7 @@ fn hosts() {
     let mut store = Store::new();
     store.read("a.yaml", SERVICES);
     store.read("b.yaml", &route("host: web.shop"));
-    let finding = &references(&store.objects())[0];
+    let finding = &references(&store.objects(), &Limits::DEFAULT)[0];
     assert!(finding.remedy.contains("`web.shop.svc.cluster.local`"), "{finding}");
 }
 
@@ -221,7 +222,7 @@ fn the_shop_names_nothing_that_is_not_there() {
         store.read(file, &shop.read(file));
     }
     assert_eq!(store.refusals(), []);
-    let found = references(&store.objects());
+    let found = references(&store.objects(), &Limits::DEFAULT);
     let found: Vec<_> = found.iter().map(|finding| (finding.code, finding.path.as_str())).collect();
     assert_eq!(found, []);
 }
