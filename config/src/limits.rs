@@ -132,6 +132,9 @@ limits! {
     /// Bytes of memory that all objects of the configuration may take together; what is compiled of them takes about as much
     /// again. An object that would pass it is refused. 0 is a quarter of `memory_bytes_max`, or 1 GiB where that is none.
     objects_bytes_total_max = 0, 0;
+    /// Routes or endpoints that are made of one object: hosts of a VirtualService times matches of its rules, hosts of a
+    /// ServiceEntry times its ports and endpoints. An object that would make more is refused.
+    object_products_max = 1_000_000, 1;
     /// Findings of one severity that one look at one object tells; those past it are counted.
     object_findings_max = 256, 1;
     /// Problems that are told of the text of one object; those past it are counted.

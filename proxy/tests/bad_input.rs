@@ -238,6 +238,43 @@ fn floods() -> Vec<Case> {
         Case {
             mib_max: 96,
             ..case(
+                "4,000 rules that lead to as many subsets, all of them missing",
+                answers("bad", "last good")
+                    + &format!(
+                        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: other, namespace: shop}}\nspec:\n  \
+                         hosts: [other]\n  http:\n{}---\napiVersion: v1\nkind: Service\nmetadata: {{name: other, namespace: shop}}\nspec:\n  \
+                         ports:\n{}---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: other, namespace: shop}}\nspec:\n  \
+                         host: other\n  subsets:\n{}",
+                        many(4_000, &|number| format!(
+                            "  - {{match: [{{uri: {{exact: /{number}}}}}], route: [{{destination: {{host: other, subset: v{number}}}}}]}}\n"
+                        )),
+                        "  - {name: http, port: 8000}\n",
+                        many(4_000, &|number| format!("  - {{name: s{number}, labels: {{version: a}}}}\n")),
+                    ),
+                &[
+                    ":271: warning: VirtualService shop/other: spec.http[256].route[0].destination.subset: and 3744 more",
+                    "object_findings_max, which is 256",
+                ],
+            )
+        },
+        Case {
+            mib_max: 96,
+            ..case(
+                "10,000 VirtualServices for one host, each seen in a namespace of its own, the last in that of another",
+                answers("bad", "last good")
+                    + &many(10_000, &|number| {
+                        let second = if number == 9_999 { 9_998 } else { number };
+                        format!(
+                            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v, namespace: n{number}}}\nspec: \
+                             {{exportTo: [n{number}, n{second}], hosts: [h.example], http: [{{directResponse: {{status: 200}}}}]}}\n",
+                        )
+                    }),
+                &[": warning: VirtualService n9999/v: spec.hosts[0]: VirtualService n9998/v ("],
+            )
+        },
+        Case {
+            mib_max: 96,
+            ..case(
                 "10,000 documents, one of them bad",
                 answers("bad", "last good")
                     + &many(10_000, &|number| {

@@ -5,7 +5,8 @@
 //! them: the oldest says the policy, all of them add subsets.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Scope;
 use super::host::{HostMap, complete};
@@ -33,7 +34,8 @@ pub(super) struct Merged<'a> {
     export_to: BTreeSet<&'a str>,
     pub(super) traffic_policy: Option<&'a TrafficPolicy>,
     pub(super) subsets: Vec<RuleSubset<'a>>,
-    subset_names: HashSet<&'a str>,
+    /// Their places by name.
+    subset_places: HashMap<&'a str, usize>,
     origin: OnceCell<Origin>,
 }
 
@@ -60,7 +62,7 @@ impl<'a> Merged<'a> {
             export_to,
             traffic_policy: object.spec.traffic_policy.as_ref(),
             subsets: Vec::new(),
-            subset_names: HashSet::new(),
+            subset_places: HashMap::new(),
             origin: OnceCell::new(),
         };
         merged.add_subsets(object);
@@ -70,10 +72,19 @@ impl<'a> Merged<'a> {
     /// Adds the subsets of `object` whose names are new. One without a name would be the service itself.
     fn add_subsets(&mut self, object: &'a Object<DestinationRule>) {
         for (index, subset) in object.spec.subsets.iter().enumerate() {
-            if !subset.name.is_empty() && self.subset_names.insert(&subset.name) {
+            if subset.name.is_empty() {
+                continue;
+            }
+            if let Entry::Vacant(vacant) = self.subset_places.entry(&subset.name) {
+                vacant.insert(self.subsets.len());
                 self.subsets.push(RuleSubset { subset, object, index, origin: OnceCell::new() });
             }
         }
+    }
+
+    /// The subset of that name.
+    pub(super) fn subset(&self, name: &str) -> Option<&RuleSubset<'a>> {
+        self.subsets.get(*self.subset_places.get(name)?)
     }
 
     /// Where it is written.

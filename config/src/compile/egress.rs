@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use super::Scope;
 use super::delegates::merged_rules;
-use super::host::{complete, covers};
+use super::host::complete;
 use super::outbound::wildcard;
 use super::protocol::Protocol;
 use super::sidecar::of_proxy;
 use super::visibility::sight;
 use crate::istio::{CaptureMode, Destination, EgressListener, HttpRoute, VirtualService};
 use crate::objects::Object;
+use crate::validate::HostSet;
 
 /// Everything that comes in. Without a Sidecar object that is all there is, by one listener.
 pub(super) struct Imports<'a>(Vec<Egress<'a>>);
@@ -32,8 +33,8 @@ pub(super) struct Egress<'a> {
     pub(super) has_socket: bool,
     /// Whether weft can make it.
     pub(super) is_made: bool,
-    /// Namespaces and hosts; `None` when nothing is kept out.
-    hosts: Option<Vec<(&'a str, &'a str)>>,
+    /// Hosts by namespace, `*` for all; `None` when nothing is kept out.
+    hosts: Option<HashMap<&'a str, HostSet>>,
     /// The only port of its services; `None` for all of them.
     only: Option<u16>,
     /// Hosts to which its virtual services send traffic, and at which ports: their clusters have to be known as well.
@@ -111,7 +112,10 @@ impl<'a> Egress<'a> {
     fn new(written: &'a EgressListener, scope: &Scope<'a>) -> Egress<'a> {
         let own: &'a str = &scope.proxy.namespace;
         let scoped = written.hosts.iter().filter_map(|host| host.split_once('/'));
-        let hosts = scoped.map(|(namespace, host)| (if namespace == "." { own } else { namespace }, host));
+        let mut hosts: HashMap<&'a str, HostSet> = HashMap::new();
+        for (namespace, host) in scoped {
+            hosts.entry(if namespace == "." { own } else { namespace }).or_default().insert(host);
+        }
         let told = written.port.as_ref().filter(|port| port.number != 0);
         let port = told.and_then(|port| {
             let number = u16::try_from(port.number).ok()?;
@@ -132,7 +136,7 @@ impl<'a> Egress<'a> {
             bind: address.or_else(by_default),
             has_socket,
             is_made: !is_proxy && bind.is_some() == address.is_some() && told.is_some() == port.is_some(),
-            hosts: Some(hosts.collect()),
+            hosts: Some(hosts),
             only: port.map(|port| port.number).filter(|_| !is_proxy),
             destinations: HashMap::new(),
         };
@@ -142,7 +146,7 @@ impl<'a> Egress<'a> {
 
     /// Whether a service of `namespace` is one of its hosts.
     pub(super) fn service(&self, namespace: &str, host: &str) -> bool {
-        self.any(namespace, |wanted| covers(wanted, host))
+        self.any(namespace, |wanted| wanted.covering(host).is_some())
     }
 
     /// Whether a virtual service is for its hosts: one of those it speaks for is wanted, or among them is one that is.
@@ -150,7 +154,7 @@ impl<'a> Egress<'a> {
         self.hosts.is_none()
             || object.spec.hosts.iter().any(|host| {
                 let host = complete(host, object.namespace(), &scope.proxy.dns_domain);
-                self.any(object.namespace(), |wanted| covers(wanted, &host) || covers(&host, wanted))
+                self.any(object.namespace(), |wanted| wanted.overlapping(&host).is_some())
             })
     }
 
@@ -167,9 +171,9 @@ impl<'a> Egress<'a> {
         self.only.is_none_or(|only| only == port) && (self.service(namespace, host) || leads_there())
     }
 
-    fn any(&self, namespace: &str, is_wanted: impl Fn(&str) -> bool) -> bool {
+    fn any(&self, namespace: &str, is_wanted: impl Fn(&HostSet) -> bool) -> bool {
         let Some(hosts) = &self.hosts else { return true };
-        hosts.iter().any(|(of, host)| (*of == "*" || *of == namespace) && is_wanted(host))
+        ["*", namespace].iter().filter_map(|of| hosts.get(of)).any(is_wanted)
     }
 
     fn destinations(&self, scope: &Scope<'a>) -> HashMap<Arc<str>, Ports> {

@@ -18,8 +18,15 @@ pub(super) struct Entries<'a> {
     inline: HashMap<(&'a str, &'a str), Vec<Written<'a>>>,
     /// WorkloadEntry objects, by namespace.
     workloads: HashMap<&'a str, Vec<Written<'a>>>,
-    /// A host stands for itself.
-    by_host: HashMap<(&'a str, &'a str), Instance<'a>>,
+    /// A host stands for itself, where there are no endpoints.
+    by_host: HashMap<(&'a str, &'a str), Hosts<'a>>,
+}
+
+/// The hosts of a ServiceEntry.
+struct Hosts<'a> {
+    /// As they are written, by their lower case.
+    written: HashMap<String, &'a str>,
+    instance: Instance<'a>,
 }
 
 /// An endpoint that is written.
@@ -53,8 +60,13 @@ impl<'a> Entries<'a> {
                 Written { entry, instance }
             });
             entries.inline.insert(key, written.collect());
-            let nothing = Instance::of_entry(&NOTHING, object.name(), object.namespace().clone(), cluster_id);
-            entries.by_host.insert(key, nothing);
+            if object.spec.endpoints.is_empty() {
+                let instance =
+                    Instance::of_entry(&NOTHING, object.name(), object.namespace().clone(), cluster_id);
+                let hosts = object.spec.hosts.iter().rev();
+                let written = hosts.map(|host| (host.to_ascii_lowercase(), host.as_str())).collect();
+                entries.by_host.insert(key, Hosts { written, instance });
+            }
         }
         for object in scope.objects.workload_entries.values() {
             let instance =
@@ -97,8 +109,10 @@ impl<'a> Entries<'a> {
             }));
         } else if by_dns && members.is_empty() && object.spec.endpoints.is_empty() {
             // The host is what DNS is asked for.
-            let host = object.spec.hosts.iter().find(|host| host.eq_ignore_ascii_case(&service.host));
-            members.extend(host.map(|host| named(host, number, self.by_host.get(&key))));
+            let hosts = self.by_host.get(&key);
+            let written = |hosts: &'m Hosts<'a>| hosts.written.get(&service.host.to_ascii_lowercase());
+            members
+                .extend(hosts.and_then(|hosts| Some(named(written(hosts)?, number, Some(&hosts.instance)))));
         }
         let mut seen = HashSet::new();
         members.retain(|member| {

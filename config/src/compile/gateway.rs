@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::findings::Findings;
-use super::host::covers;
 use super::listeners::Tables;
 use super::outbound::{inspectors, listener_name, wildcard};
 use super::protocol::Protocol;
@@ -36,9 +36,9 @@ struct Served<'s> {
     server: &'s Server,
     port: u16,
     /// The name by which virtual services are bound to it.
-    gateway: String,
+    gateway: Rc<str>,
     /// Those that are, in the order in which they win.
-    virtual_services: VirtualServices<'s>,
+    virtual_services: Rc<VirtualServices<'s>>,
 }
 
 /// What a port of a gateway speaks, as far as servers can share it.
@@ -54,12 +54,12 @@ impl Gateways<'_> {
     pub(super) fn make(&self, tables: &mut Tables, findings: &mut Findings) -> Vec<Listener> {
         let mut by_address: BTreeMap<SocketAddr, Vec<Served<'_>>> = BTreeMap::new();
         for object in self.selected() {
+            let gateway: Rc<str> = format!("{}/{}", object.namespace(), object.name()).into();
+            let bound = Rc::new(VirtualServices::of_gateway(self.tcp.scope, self.tcp.registry, &gateway));
             for (index, server) in object.spec.servers.iter().enumerate() {
                 let Ok(port) = u16::try_from(server.port.number) else { continue };
                 for address in self.addresses(server, port) {
-                    let gateway = format!("{}/{}", object.namespace(), object.name());
-                    let virtual_services =
-                        VirtualServices::of_gateway(self.tcp.scope, self.tcp.registry, &gateway);
+                    let (gateway, virtual_services) = (gateway.clone(), bound.clone());
                     let served = Served { object, index, server, port, gateway, virtual_services };
                     by_address.entry(address).or_default().push(served);
                 }
@@ -384,12 +384,10 @@ impl Served<'_> {
                 continue;
             }
             let host = host.to_lowercase();
-            for wanted in &virtual_service.hosts {
-                if covers(&host, wanted) {
-                    hosts.insert(wanted.to_string());
-                } else if covers(wanted, &host) {
-                    hosts.insert(host.clone());
-                }
+            let wanted = virtual_service.host_index();
+            hosts.extend(wanted.covered_by(&host).map(|wanted| wanted.to_string()));
+            if wanted.covers(&host) {
+                hosts.insert(host);
             }
         }
         hosts

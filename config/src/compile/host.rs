@@ -1,8 +1,9 @@
 //! Host names as Istio reads them: short names, wildcards, and which of several wildcards matches best.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The cluster-local host of a Kubernetes service.
@@ -22,14 +23,6 @@ pub(super) fn complete<'h>(host: &'h str, namespace: &str, dns_domain: &str) -> 
 /// Whether `host` stands for many: `*` or `*.suffix`.
 pub(super) fn is_wildcard(host: &str) -> bool {
     host.starts_with('*')
-}
-
-/// Whether every name that `inner` stands for is one that `outer` stands for too.
-pub(super) fn covers(outer: &str, inner: &str) -> bool {
-    match outer.strip_prefix('*') {
-        Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),
-        None => outer == inner,
-    }
 }
 
 /// `host` in square brackets when it is an IPv6 address, as it stands in a Host header.
@@ -72,6 +65,61 @@ impl<V> HostMap<V> {
     }
 }
 
+/// Hosts and wildcards, asked which of them have names in common with another without a look at each: files decide how
+/// many there are.
+#[derive(Debug, Default)]
+pub(super) struct HostIndex {
+    /// Names, backwards, so that those with one ending are side by side.
+    names: BTreeMap<String, Arc<str>>,
+    /// Wildcards, by what follows the `*`, backwards.
+    wildcards: BTreeMap<String, Arc<str>>,
+}
+
+impl HostIndex {
+    pub(super) fn new<'h>(hosts: impl IntoIterator<Item = &'h Arc<str>>) -> HostIndex {
+        let mut index = HostIndex::default();
+        for host in hosts {
+            match host.strip_prefix('*') {
+                Some(ending) => index.wildcards.insert(backwards(ending), host.clone()),
+                None => index.names.insert(backwards(host), host.clone()),
+            };
+        }
+        index
+    }
+
+    /// Those that stand for nothing but what `outer` stands for too.
+    pub(super) fn covered_by<'i>(&'i self, outer: &str) -> impl Iterator<Item = &'i Arc<str>> {
+        let ending = outer.strip_prefix('*').map(backwards);
+        let name = if ending.is_none() { self.names.get(&backwards(outer)) } else { None };
+        let within = ending.map(|ending| {
+            let names = within(&self.names, ending.clone());
+            names.chain(within(&self.wildcards, ending))
+        });
+        name.into_iter().chain(within.into_iter().flatten())
+    }
+
+    /// Whether one stands for all that `inner` stands for.
+    pub(super) fn covers(&self, inner: &str) -> bool {
+        let (is_name, text) = match inner.strip_prefix('*') {
+            Some(ending) => (false, backwards(ending)),
+            None => (true, backwards(inner)),
+        };
+        let ends = || text.char_indices().map(|(at, _)| at).chain([text.len()]);
+        let known = |at: usize| text.get(..at).is_some_and(|ending| self.wildcards.contains_key(ending));
+        is_name && self.names.contains_key(&text) || !self.wildcards.is_empty() && ends().any(known)
+    }
+}
+
+/// The hosts with that ending; both are backwards.
+fn within(hosts: &BTreeMap<String, Arc<str>>, ending: String) -> impl Iterator<Item = &Arc<str>> {
+    let from = hosts.range::<str, _>((Bound::Included(ending.as_str()), Bound::Unbounded));
+    from.take_while(move |(host, _)| host.starts_with(&ending)).map(|(_, host)| host)
+}
+
+fn backwards(host: &str) -> String {
+    host.chars().rev().collect()
+}
+
 /// All ends of `host`, the longest first, the empty one last.
 pub(super) fn suffixes(host: &str) -> impl Iterator<Item = &str> {
     host.char_indices().map(|(at, _)| host.get(at..).unwrap_or_default()).chain([""])
@@ -107,5 +155,38 @@ mod tests {
         check("x.org", "*");
         check("", "*");
         assert_eq!(HostMap::<()>::default().most_specific("a"), None);
+    }
+
+    /// Whether every name that `inner` stands for is one that `outer` stands for too, pair by pair.
+    fn covers(outer: &str, inner: &str) -> bool {
+        match outer.strip_prefix('*') {
+            Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),
+            None => outer == inner,
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_look_at_each_pair_finds() {
+        let hosts =
+            ["*", "*.com", "*.a.com", "*a.com", "a.com", "b.a.com", "*.b.a.com", "com", "x.b.a.com", "ä.com"];
+        let hosts = hosts.map(Arc::<str>::from);
+        for left_out in 0..hosts.len() {
+            let known: Vec<_> =
+                hosts.iter().enumerate().filter(|(at, _)| *at >= left_out).map(|(_, host)| host).collect();
+            let index = HostIndex::new(known.iter().copied());
+            for host in &hosts {
+                let mut found: Vec<_> = index.covered_by(host).collect();
+                found.sort();
+                let mut expected: Vec<_> =
+                    known.iter().copied().filter(|inner| covers(host, inner)).collect();
+                expected.sort();
+                assert_eq!(found, expected, "{host} among {known:?}");
+                assert_eq!(
+                    index.covers(host),
+                    known.iter().any(|outer| covers(outer, host)),
+                    "{host}: {known:?}"
+                );
+            }
+        }
     }
 }

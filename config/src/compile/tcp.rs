@@ -230,8 +230,7 @@ impl Tcp<'_> {
     fn policy(&self, service: &Service<'_>, subset: &str, port: u32) -> Policy<'_> {
         let Some(rule) = self.rules.of(service, self.scope) else { return Policy::default() };
         let port = u16::try_from(port).unwrap_or(0);
-        let of_subset = rule.subsets.iter().find(|known| known.subset.name == subset && !subset.is_empty());
-        match of_subset {
+        match rule.subset(subset) {
             Some(known) => Policy::of_subset(rule.traffic_policy, known.subset.traffic_policy.as_ref(), port),
             None => Policy::of(rule.traffic_policy, port),
         }

@@ -89,20 +89,25 @@ impl<'g> Group<'g> {
         let service = |host: &str| registry.service(host).filter(|service| comes_in(service));
         let mut group = Group { foreign: Vec::new(), services: Vec::new() };
         let mut with_port: Vec<&'g Service<'g>> = Vec::new();
+        let wildcards: HashSet<&str> =
+            virtual_service.hosts.iter().filter_map(|host| host.strip_prefix('*')).collect();
         for host in &virtual_service.hosts {
             if is_wildcard(host) {
                 // Everything is what the last virtual host is for; no other one may claim it.
                 if &**host != "*" && !known.matched.contains(host.get(1..).unwrap_or_default()) {
                     group.foreign.push(host.clone());
                 }
-                let matching = all.by_wildcard(place).iter().filter(|service| matches(service, host));
-                with_port.extend(matching.filter_map(|host| service(host)));
             } else {
                 match service(host).filter(|service| service.port(port).is_some()) {
                     Some(service) => with_port.push(service),
                     None => group.foreign.push(host.clone()),
                 }
             }
+        }
+        if !wildcards.is_empty() {
+            let is_meant = |host: &&Arc<str>| suffixes(host).any(|suffix| wildcards.contains(suffix));
+            let matching = all.by_wildcard(place).iter().filter(is_meant);
+            with_port.extend(matching.filter_map(|host| service(host)));
         }
         let may_be_http =
             |service: &&'g Service<'g>| service.port(port).is_some_and(|port| port.protocol.may_be_http());
@@ -119,10 +124,6 @@ impl<'g> Group<'g> {
         let services = self.services.iter().map(|service| (service.host.clone(), domains(service, routes)));
         foreign.chain(services).collect()
     }
-}
-
-fn matches(host: &str, wildcard: &str) -> bool {
-    wildcard.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix))
 }
 
 /// The names of one host.

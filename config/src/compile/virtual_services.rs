@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Scope;
 use super::delegates::merged_rules;
 use super::egress::Imports;
-use super::host::{HostMap, complete, is_wildcard};
+use super::host::{HostIndex, HostMap, complete, is_wildcard};
 use super::registry::Registry;
 use super::visibility::sight;
 use crate::istio::{HttpRoute, VirtualService};
@@ -33,6 +33,7 @@ pub(super) struct MeshVirtualService<'a> {
     /// Complete hosts and wildcards, lower case.
     pub(super) hosts: Vec<Arc<str>>,
     pub(super) rules: Vec<Rule<'a>>,
+    index: OnceCell<HostIndex>,
 }
 
 /// One HTTP rule, perhaps a delegate's.
@@ -45,6 +46,11 @@ pub(super) struct Rule<'a> {
 }
 
 impl MeshVirtualService<'_> {
+    /// Its hosts by their endings.
+    pub(super) fn host_index(&self) -> &HostIndex {
+        self.index.get_or_init(|| HostIndex::new(&self.hosts))
+    }
+
     fn has_wildcards(&self) -> bool {
         self.hosts.iter().any(|host| is_wildcard(host))
     }
@@ -113,7 +119,12 @@ impl<'a> VirtualServices<'a> {
             let hosts = object.spec.hosts.iter().filter(|host| !host.is_empty()).map(|host| {
                 complete(host, object.namespace(), &scope.proxy.dns_domain).to_lowercase().into()
             });
-            MeshVirtualService { object, hosts: hosts.collect(), rules: merged_rules(object, scope) }
+            MeshVirtualService {
+                object,
+                hosts: hosts.collect(),
+                rules: merged_rules(object, scope),
+                index: OnceCell::new(),
+            }
         });
         let in_order: Vec<MeshVirtualService<'a>> = in_order.collect();
         VirtualServices { spoken_for: spoken_for(&in_order, registry), in_order }

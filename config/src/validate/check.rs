@@ -76,6 +76,15 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// An error when more than `max` of `what` are made of the object.
+    pub(crate) fn products(&mut self, path: &str, made: usize, what: &str, limits: &Limits) {
+        let max = limits.object_products_max;
+        if made > max {
+            let what = format!("{made} {what}; that is past the limit object_products_max, which is {max}");
+            self.error(code::LIMIT_EXCEEDED, path, what, "split it into several objects");
+        }
+    }
+
     /// The namespace of the object.
     pub(crate) fn namespace(&self) -> &'a str {
         &self.object.namespace
@@ -103,6 +112,16 @@ impl<'a> Check<'a> {
         self.find(Severity::Warning, code, path, what.into(), remedy.into());
     }
 
+    /// A warning whose words (what, and what to do) are found only if it is told.
+    pub(crate) fn warning_with(
+        &mut self,
+        code: &'static str,
+        path: &str,
+        words: impl FnOnce() -> (String, String),
+    ) {
+        self.find_with(Severity::Warning, code, path, words);
+    }
+
     /// An error about a value.
     pub(crate) fn bad(&mut self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
         self.error(code::BAD_VALUE, path, what, remedy);
@@ -119,6 +138,16 @@ impl<'a> Check<'a> {
     }
 
     fn find(&mut self, severity: Severity, code: &'static str, path: &str, what: String, remedy: String) {
+        self.find_with(severity, code, path, || (what, remedy));
+    }
+
+    fn find_with(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        path: &str,
+        words: impl FnOnce() -> (String, String),
+    ) {
         let told = self.told.entry(severity).or_default();
         if *told >= self.findings_max {
             let first = || (self.source.place_of(path), path.to_owned());
@@ -126,6 +155,7 @@ impl<'a> Check<'a> {
             return;
         }
         *told += 1;
+        let (what, remedy) = words();
         self.findings.push(Finding {
             place: Some(self.source.place_of(path)),
             severity,

@@ -40,6 +40,7 @@ use crate::objects::AnyObject;
 use crate::yaml::Limits;
 
 pub(crate) use check::Check;
+pub(crate) use host_set::HostSet;
 pub(crate) use mesh::check_mesh;
 
 /// What there is to say about one object alone. An error among it refuses the object.
@@ -49,6 +50,7 @@ pub fn object(object: &AnyObject, limits: &Limits) -> Vec<Finding> {
     match object {
         AnyObject::VirtualService(object) => {
             virtual_service::check(&mut check, &object.spec);
+            virtual_service::check_products(&mut check, &object.spec, limits);
             not_honoured::virtual_service(&mut check, &object.spec);
         }
         AnyObject::DestinationRule(object) => {
@@ -64,7 +66,10 @@ pub fn object(object: &AnyObject, limits: &Limits) -> Vec<Finding> {
             security::request_authentication(&mut check, &object.spec);
         }
         AnyObject::AuthorizationPolicy(object) => security::authorization_policy(&mut check, &object.spec),
-        AnyObject::ServiceEntry(object) => service_entry::check(&mut check, &object.spec),
+        AnyObject::ServiceEntry(object) => {
+            service_entry::check(&mut check, &object.spec);
+            service_entry::check_products(&mut check, &object.spec, limits);
+        }
         AnyObject::WorkloadEntry(object) => {
             service_entry::check_endpoint(&mut check, "spec", &object.spec);
         }

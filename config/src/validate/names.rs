@@ -70,6 +70,7 @@ pub(crate) fn is_ip(host: &str) -> bool {
 }
 
 /// Whether every name that `inner` stands for is one that `outer` stands for too; `*` stands for any beginning.
+#[cfg(test)]
 pub(crate) fn is_subset(inner: &str, outer: &str) -> bool {
     match outer.strip_prefix('*') {
         Some(suffix) => inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix),

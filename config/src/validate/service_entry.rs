@@ -8,6 +8,7 @@ use super::{names, values};
 use crate::finding::code;
 use crate::istio::{ServiceEntry, ServiceResolution, WorkloadEntry};
 use crate::resource::CidrRange;
+use crate::yaml::Limits;
 
 /// Checks one ServiceEntry.
 pub(crate) fn check(check: &mut Check<'_>, spec: &ServiceEntry) {
@@ -107,6 +108,17 @@ fn resolution(check: &mut Check<'_>, spec: &ServiceEntry, selects: bool) {
         }
         _ => {}
     }
+}
+
+/// Each port of each host gets all endpoints.
+pub(super) fn check_products(check: &mut Check<'_>, spec: &ServiceEntry, limits: &Limits) {
+    let made = spec.hosts.len().saturating_mul(spec.ports.len()).saturating_mul(spec.endpoints.len().max(1));
+    check.products(
+        "spec.endpoints",
+        made,
+        "endpoints are made of these, for each port of each host all of them",
+        limits,
+    );
 }
 
 /// Checks an endpoint at `path`, or a WorkloadEntry.

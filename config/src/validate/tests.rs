@@ -56,6 +56,32 @@ fn past_a_bound_findings_are_counted_and_refuse_the_object_all_the_same() {
 }
 
 #[test]
+fn what_is_made_of_one_object_is_bounded() {
+    let many = |count: usize, item: &str| format!("{item}, ").repeat(count);
+    let hosts = |count: usize| (0..count).map(|number| format!("h{number}, ")).collect::<String>();
+    let check = |kind: &str, spec: &str, path: &str| {
+        let found = findings(kind, spec);
+        let expected = format!("error limit-exceeded {path}");
+        assert_eq!(found.contains(&expected), !path.is_empty(), "{kind}: {found:?}");
+    };
+    let matches = many(1000, "{uri: {exact: /}}");
+    let rules = |hosts: &str| {
+        format!("  hosts: [{hosts}]\n  http: [{{match: [{matches}], directResponse: {{status: 200}}}}]\n")
+    };
+    check("VirtualService", &rules(&hosts(1000)), "");
+    check("VirtualService", &rules(&hosts(1001)), "spec.http");
+    let endpoints = many(1000, "{address: 10.0.0.1}");
+    let entry = |hosts: &str| {
+        format!(
+            "  hosts: [{hosts}]\n  ports: [{{number: 80, name: http}}, {{number: 81, name: http-2}}]\n  resolution: STATIC\n  \
+             endpoints: [{endpoints}]\n"
+        )
+    };
+    check("ServiceEntry", &entry(&hosts(500)), "");
+    check("ServiceEntry", &entry(&hosts(501)), "spec.endpoints");
+}
+
+#[test]
 fn kubernetes_objects() {
     let check = |text: &str, expected: &[&str]| {
         let read = read_file(&Arc::from("f.yaml"), text, &Limits::DEFAULT);

@@ -6,9 +6,17 @@ use super::names::{self, JWT_CLAIM};
 use super::{http_route, layer4, reachability};
 use crate::finding::code;
 use crate::istio::VirtualService;
+use crate::yaml::Limits;
 
 /// The name under which sidecars, as opposed to gateways, are bound.
 pub(crate) const MESH_GATEWAY: &str = "mesh";
+
+/// Each host gets the routes of all rules.
+pub(super) fn check_products(check: &mut Check<'_>, spec: &VirtualService, limits: &Limits) {
+    let routes: usize = spec.http.iter().map(|rule| rule.matches.len().max(1)).sum();
+    let made = spec.hosts.len().saturating_mul(routes);
+    check.products("spec.http", made, "routes are made of these rules, for each host all of them", limits);
+}
 
 /// Whether the object is for sidecars.
 pub(crate) fn is_for_mesh(spec: &VirtualService) -> bool {

@@ -27,6 +27,8 @@ pub struct Limits {
     pub object_bytes_max: usize,
     /// Bytes of memory that all objects of a [`Store`](crate::store::Store) may take together.
     pub objects_bytes_total_max: usize,
+    /// Routes or endpoints that are made of one object.
+    pub object_products_max: usize,
     /// Findings of one severity that one look at one object tells; those past it are counted.
     pub object_findings_max: usize,
 }
@@ -44,6 +46,7 @@ impl Limits {
         file_problems_max: 10_000,
         object_bytes_max: saturating(process::Limits::DEFAULT.object_bytes_max),
         objects_bytes_total_max: 1 << 30,
+        object_products_max: saturating(process::Limits::DEFAULT.object_products_max),
         object_findings_max: saturating(process::Limits::DEFAULT.object_findings_max),
     };
 
@@ -54,6 +57,7 @@ impl Limits {
             document_problems_max: saturating(limits.document_problems_max),
             object_bytes_max: saturating(limits.object_bytes_max),
             objects_bytes_total_max: if total == 0 { Limits::DEFAULT.objects_bytes_total_max } else { total },
+            object_products_max: saturating(limits.object_products_max),
             object_findings_max: saturating(limits.object_findings_max),
             ..Limits::DEFAULT
         }

@@ -1,13 +1,12 @@
 //! Hosts of services, and which rules hold for them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::objects::{Key, Object, Objects};
 use crate::validate::host_set::HostSet;
-use crate::validate::names::is_subset;
 
 /// The domain of services, as Istio has it unless told otherwise.
 const SERVICE_DOMAIN: &str = "svc.cluster.local";
@@ -21,8 +20,8 @@ pub(super) struct Hosts<'o> {
     services: HashMap<String, &'o Object<Service>>,
     /// Slices by namespace and name of their service.
     slices: HashMap<(&'o str, &'o str), Vec<&'o Object<EndpointSlice>>>,
-    /// Rules by namespace, with their hosts in full.
-    rules: BTreeMap<&'o str, Vec<(String, &'o Object<DestinationRule>)>>,
+    /// Rules by namespace and full host, or wildcard.
+    rules: HashMap<&'o str, HashMap<String, Vec<&'o Object<DestinationRule>>>>,
     root_namespace: &'o str,
     /// Hosts that ServiceEntry objects declare.
     declared: HostSet,
@@ -40,10 +39,11 @@ impl<'o> Hosts<'o> {
                 slices.entry((slice.namespace().as_ref(), service)).or_default().push(slice.as_ref());
             }
         }
-        let mut rules: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut rules: HashMap<_, HashMap<_, Vec<_>>> = HashMap::new();
         for rule in objects.destination_rules.values() {
             let host = full_name(&rule.spec.host, rule.namespace());
-            rules.entry(rule.namespace().as_ref()).or_default().push((host, rule.as_ref()));
+            let of_namespace = rules.entry(rule.namespace().as_ref()).or_default();
+            of_namespace.entry(host).or_default().push(rule.as_ref());
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let mut declared = HostSet::default();
@@ -80,24 +80,26 @@ impl<'o> Hosts<'o> {
         default_export_to: &[String],
     ) -> Vec<&'o Object<DestinationRule>> {
         for namespace in [client, service_namespace, self.root_namespace] {
-            let rules = self.rules.get(namespace).map(Vec::as_slice).unwrap_or_default();
-            let visible = rules.iter().filter(|(rule_host, rule)| {
-                let own = namespace == client;
-                is_subset(host, rule_host)
-                    && (own || is_exported(&rule.spec.export_to, default_export_to, namespace, client))
+            let Some(rules) = self.rules.get(namespace) else { continue };
+            let is_visible = |rule: &&&Object<DestinationRule>| {
+                namespace == client || is_exported(&rule.spec.export_to, default_export_to, namespace, client)
+            };
+            let found = same_or_wider(host).find_map(|host| {
+                let visible: Vec<_> = rules.get(&host)?.iter().filter(is_visible).copied().collect();
+                (!visible.is_empty()).then_some(visible)
             });
-            let best = visible.clone().map(|(host, _)| host.as_str()).max_by_key(|host| specificity(host));
-            if let Some(best) = best {
-                return visible.filter(|(host, _)| host == best).map(|(_, rule)| *rule).collect();
+            if let Some(found) = found {
+                return found;
             }
         }
         Vec::new()
     }
 }
 
-/// Names before wildcards, long wildcards before short ones.
-fn specificity(host: &str) -> (bool, usize) {
-    (!host.starts_with('*'), host.len())
+/// `host`, which is no wildcard, and the wildcards that stand for it, the longest first.
+fn same_or_wider(host: &str) -> impl Iterator<Item = String> {
+    let ends = host.char_indices().map(|(at, _)| host.get(at..).unwrap_or_default()).chain([""]);
+    std::iter::once(host.to_owned()).chain(ends.map(|end| format!("*{end}")))
 }
 
 /// A host as it is written in an object of `namespace`, in full.

@@ -1,12 +1,14 @@
 //! What VirtualServices refer to, and where two of them collide.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::hosts::{Hosts, exported_to, full_name, is_exported, with_domain};
 use crate::finding::{Finding, code};
 use crate::istio::{Delegate, Destination, VirtualService};
 use crate::kubernetes::Service;
 use crate::objects::{Object, Objects};
+use crate::origin::ObjectRef;
 use crate::validate::Check;
 use crate::validate::virtual_service::is_for_mesh;
 use crate::yaml::Limits;
@@ -23,11 +25,25 @@ pub(super) fn check(
         return Vec::new();
     }
     let asked = asked_ports(hosts, object);
+    let mut targets = HashMap::new();
     for (index, route) in object.spec.http.iter().enumerate() {
         let path = format!("spec.http[{index}]");
         for (number, entry) in route.route.iter().enumerate() {
             let path = format!("{path}.route[{number}].destination");
-            check_destination(&mut check, objects, hosts, &path, &entry.destination, &asked);
+            let written = &entry.destination.host;
+            if written.starts_with('*') {
+                continue;
+            }
+            let host = full_name(written, object.namespace());
+            let target =
+                targets.entry(host).or_insert_with_key(|host| Target::of(objects, hosts, object, host));
+            match target {
+                Some(target) => target.check(&mut check, &path, &entry.destination, &asked),
+                None => {
+                    let host = full_name(written, object.namespace());
+                    dangling_host(&mut check, hosts, &path, written, &host);
+                }
+            }
         }
         if let Some(delegate) = &route.delegate {
             check_delegate(&mut check, objects, &format!("{path}.delegate"), delegate);
@@ -36,35 +52,99 @@ pub(super) fn check(
     check.into_findings()
 }
 
-fn check_destination(
-    check: &mut Check<'_>,
-    objects: &Objects,
-    hosts: &Hosts<'_>,
-    path: &str,
-    destination: &Destination,
-    asked: &[u32],
-) {
-    if destination.host.starts_with('*') {
-        return;
+/// Ports that are listed in a finding.
+const PORTS_LISTED_MAX: usize = 16;
+
+/// Names among which a similar one is looked for.
+const NAMES_COMPARED_MAX: usize = 256;
+
+/// A service that rules of one object lead to, looked up once however many do.
+struct Target<'o> {
+    host: String,
+    ports: BTreeSet<u32>,
+    /// Subsets by DestinationRules that hold there, in their order.
+    subsets: Vec<&'o str>,
+    known: HashSet<&'o str>,
+    /// Whether a client may have asked for a port that it has not; `None` until that is asked.
+    is_ambiguous: Option<bool>,
+}
+
+impl<'o> Target<'o> {
+    fn of(
+        objects: &'o Objects,
+        hosts: &Hosts<'o>,
+        object: &Object<VirtualService>,
+        host: &str,
+    ) -> Option<Target<'o>> {
+        let service = hosts.service(host)?;
+        let default = &objects.mesh.default_destination_rule_export_to;
+        let rules = hosts.rules(host, service.namespace(), object.namespace(), default);
+        let subsets: Vec<_> =
+            rules.iter().flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str()).collect();
+        Some(Target {
+            host: host.to_owned(),
+            ports: ports_of(&service.spec).collect(),
+            known: subsets.iter().copied().collect(),
+            subsets,
+            is_ambiguous: None,
+        })
     }
-    let host = full_name(&destination.host, check.namespace());
-    let Some(service) = hosts.service(&host) else {
-        return dangling_host(check, hosts, path, &destination.host, &host);
-    };
-    check_port(check, path, destination, &host, &service.spec, asked);
-    let Some(subset) = destination.subset.as_deref().filter(|subset| !subset.is_empty()) else { return };
-    let default = &objects.mesh.default_destination_rule_export_to;
-    let rules = hosts.rules(&host, service.namespace(), check.namespace(), default);
-    let known: Vec<_> =
-        rules.iter().flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str()).collect();
-    if !known.contains(&subset) {
-        let what = format!("no DestinationRule that holds here for `{host}` has a subset `{subset}`");
-        let remedy = match known.as_slice() {
-            [] => "write a DestinationRule for that host with this subset, or remove `subset`".to_owned(),
-            known => crate::yaml::remedy(subset, known),
-        };
-        check.warning(code::DANGLING_SUBSET, &format!("{path}.subset"), answered_503(&what), remedy);
+
+    fn check(&mut self, check: &mut Check<'_>, path: &str, destination: &Destination, asked: &BTreeSet<u32>) {
+        self.check_port(check, path, destination, asked);
+        let Some(subset) = destination.subset.as_deref().filter(|subset| !subset.is_empty()) else { return };
+        if self.known.contains(&subset) {
+            return;
+        }
+        let path = format!("{path}.subset");
+        check.warning_with(code::DANGLING_SUBSET, &path, || {
+            let what =
+                format!("no DestinationRule that holds here for `{}` has a subset `{subset}`", self.host);
+            let remedy = match self.subsets.as_slice() {
+                [] => "write a DestinationRule for that host with this subset, or remove `subset`".to_owned(),
+                known => crate::yaml::remedy(subset, known.get(..NAMES_COMPARED_MAX).unwrap_or(known)),
+            };
+            (answered_503(&what), remedy)
+        });
     }
+
+    /// Without a port, istiod takes the only one of the service, or else the one that the client asked for.
+    fn check_port(
+        &mut self,
+        check: &mut Check<'_>,
+        path: &str,
+        destination: &Destination,
+        asked: &BTreeSet<u32>,
+    ) {
+        let (host, ports) = (&self.host, &self.ports);
+        match &destination.port {
+            Some(port) if !ports.contains(&port.number) => {
+                check.warning_with(code::DANGLING_PORT, &format!("{path}.port"), || {
+                    let what = format!("`{host}` has no port {}", port.number);
+                    (answered_503(&what), format!("write one of its ports: {}", listed(ports)))
+                });
+            }
+            None if ports.len() > 1
+                && *self.is_ambiguous.get_or_insert_with(|| asked.is_empty() || !asked.is_subset(ports)) =>
+            {
+                check.warning_with(code::AMBIGUOUS_PORT, path, || {
+                    let what = format!(
+                        "`{host}` has several ports ({}) and none is named: the port that the client asked for is taken, \
+                         which may not be one of them",
+                        listed(ports)
+                    );
+                    (what, "add `port: {number: ...}`".to_owned())
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn listed(ports: &BTreeSet<u32>) -> String {
+    let listed: Vec<_> = ports.iter().take(PORTS_LISTED_MAX).map(u32::to_string).collect();
+    let more = if ports.len() > PORTS_LISTED_MAX { ", ..." } else { "" };
+    format!("{}{more}", listed.join(", "))
 }
 
 /// What a dangling reference does to requests; Envoy's flag for a cluster that is not there is NC.
@@ -90,42 +170,14 @@ pub(super) fn dangling_host(check: &mut Check<'_>, hosts: &Hosts<'_>, path: &str
 }
 
 /// Ports that clients of the hosts of `object` can ask for, as far as services tell.
-fn asked_ports(hosts: &Hosts<'_>, object: &Object<VirtualService>) -> Vec<u32> {
+fn asked_ports(hosts: &Hosts<'_>, object: &Object<VirtualService>) -> BTreeSet<u32> {
     let services =
         object.spec.hosts.iter().filter_map(|host| hosts.service(&full_name(host, object.namespace())));
     services.flat_map(|service| ports_of(&service.spec)).collect()
 }
 
-fn ports_of(service: &Service) -> Vec<u32> {
-    service.spec.ports.iter().map(|port| u32::from(port.port)).collect()
-}
-
-/// Without a port, istiod takes the only one of the service, or else the one that the client asked for.
-fn check_port(
-    check: &mut Check<'_>,
-    path: &str,
-    destination: &Destination,
-    host: &str,
-    service: &Service,
-    asked: &[u32],
-) {
-    let ports = ports_of(service);
-    let listed = ports.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-    match &destination.port {
-        Some(port) if !ports.contains(&port.number) => {
-            let what = format!("`{host}` has no port {}", port.number);
-            let remedy = format!("write one of its ports: {listed}");
-            check.warning(code::DANGLING_PORT, &format!("{path}.port"), answered_503(&what), remedy);
-        }
-        None if ports.len() > 1 && (asked.is_empty() || asked.iter().any(|port| !ports.contains(port))) => {
-            let what = format!(
-                "`{host}` has several ports ({listed}) and none is named: the port that the client asked for is taken, \
-                 which may not be one of them"
-            );
-            check.warning(code::AMBIGUOUS_PORT, path, what, "add `port: {number: ...}`");
-        }
-        _ => {}
-    }
+fn ports_of(service: &Service) -> impl Iterator<Item = u32> {
+    service.spec.ports.iter().map(|port| u32::from(port.port))
 }
 
 fn check_delegate(check: &mut Check<'_>, objects: &Objects, path: &str, delegate: &Delegate) {
@@ -155,40 +207,70 @@ pub(super) fn check_collisions(objects: &Objects, limits: &Limits) -> Vec<Findin
             by_host.entry(full_name(host, object.namespace())).or_default().push((index, object));
         }
     }
-    let mut findings = Vec::new();
+    let mut checks: BTreeMap<&ObjectRef, Check<'_>> = BTreeMap::new();
     for (host, mut claims) in by_host {
-        claims.sort_by_key(|(_, object)| age(object));
-        for (position, (index, object)) in claims.iter().enumerate() {
-            let mut older = claims.iter().take(position).map(|(_, older)| older);
-            let Some(older) = older.find(|older| is_seen_together(objects, older, object)) else { continue };
-            let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
-            let what =
-                format!("{} is older and holds for `{host}`; this one has no effect on it", older.origin());
-            let remedy = "write the rules of one host in one VirtualService, or delegate to several";
-            check.warning(code::CONFLICTING_HOST, &format!("spec.hosts[{index}]"), what, remedy);
-            findings.extend(check.into_findings());
+        claims.sort_by_cached_key(|(_, object)| age(object));
+        let mut older = Older::default();
+        for (index, object) in claims {
+            let Some(older) = older.seen_together(object, &objects.mesh.default_virtual_service_export_to)
+            else {
+                continue;
+            };
+            let metadata = &object.metadata;
+            let check = checks
+                .entry(&metadata.object)
+                .or_insert_with(|| Check::new(&metadata.object, &metadata.source, limits));
+            check.warning_with(code::CONFLICTING_HOST, &format!("spec.hosts[{index}]"), || {
+                let what = format!(
+                    "{} is older and holds for `{host}`; this one has no effect on it",
+                    older.origin()
+                );
+                (what, "write the rules of one host in one VirtualService, or delegate to several".to_owned())
+            });
         }
     }
-    findings
+    checks.into_values().flat_map(Check::into_findings).collect()
+}
+
+/// The VirtualServices of one host so far, the oldest first.
+#[derive(Default)]
+struct Older<'o> {
+    all: Option<&'o Object<VirtualService>>,
+    /// The oldest that each namespace sees, with its number; `*` stands for those that all see.
+    by_namespace: HashMap<&'o str, (usize, &'o Object<VirtualService>)>,
+    count: usize,
+}
+
+impl<'o> Older<'o> {
+    /// The oldest that some namespace sees together with `object`, which is one of them from now on.
+    fn seen_together(
+        &mut self,
+        object: &'o Object<VirtualService>,
+        default: &'o [String],
+    ) -> Option<&'o Object<VirtualService>> {
+        let names = exported_to(&object.spec.export_to, default);
+        let own = object.namespace().as_ref();
+        let names: Vec<&'o str> = match names {
+            Cow::Borrowed(names) => names.iter().map(|name| if name == "." { own } else { name }).collect(),
+            Cow::Owned(_) => vec!["*"],
+        };
+        let found = if names.contains(&"*") {
+            self.all
+        } else {
+            let seen = names.iter().chain(&["*"]).filter_map(|name| self.by_namespace.get(name));
+            seen.min_by_key(|(number, _)| *number).map(|(_, older)| *older)
+        };
+        for name in names {
+            self.by_namespace.entry(name).or_insert((self.count, object));
+        }
+        self.count += 1;
+        self.all.get_or_insert(object);
+        found
+    }
 }
 
 /// istiod's order: by time of creation, objects without one last, then by name and namespace.
 fn age(object: &Object<VirtualService>) -> (bool, Option<Box<str>>, String) {
     let created = object.metadata.creation_timestamp.clone();
     (created.is_none(), created, format!("{}.{}", object.name(), object.namespace()))
-}
-
-/// Whether some namespace sees both.
-fn is_seen_together(objects: &Objects, a: &Object<VirtualService>, b: &Object<VirtualService>) -> bool {
-    let default = &objects.mesh.default_virtual_service_export_to;
-    let seen = |object: &Object<VirtualService>| -> Vec<String> {
-        let names = exported_to(&object.spec.export_to, default);
-        names
-            .iter()
-            .map(|name| if name == "." { object.namespace().to_string() } else { name.clone() })
-            .collect()
-    };
-    let (a, b) = (seen(a), seen(b));
-    let all = |names: &[String]| names.iter().any(|name| name == "*");
-    all(&a) || all(&b) || a.iter().any(|name| b.contains(name))
 }
