@@ -240,9 +240,55 @@ async fn handshakes_and_their_outcomes() {
         findings.contains("unusable-secret") && findings.contains("not that of the certificate"),
         "{findings}"
     );
-    for page in ["/findings", "/config_dump"] {
-        assert!(!proxy.page(page).await.contains("PRIVATE"), "{page}");
+    for page in ["/findings", "/config_dump", "/certs"] {
+        let shown = proxy.page(page).await;
+        assert!(!shown.contains("PRIVATE") && !shown.contains("\"key"), "{page}");
     }
+}
+
+/// `/certs` is Envoy's page: an entry for each chain, with the root of its clients and what it offers.
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_the_certificates() {
+    let ca = Ca::new("shop");
+    let app = TestBackend::echo("app").await;
+    let chains = vec![
+        served("plain", tls("plain", ClientCertificates::NotAsked)),
+        served("mutual", tls("mutual", ClientCertificates::Required(trust(&[])))),
+    ];
+    let mut resources = update(vec![sniffing("gateway", chains, None)], [cluster("app", &[app.address])]);
+    let plain = ca.issue("plain", |params| {
+        params.serial_number = Some(vec![0, 0x80, 0x0a, 0xff].into());
+        params.not_before = rcgen::date_time_ymd(2020, 2, 29);
+        params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+        params.subject_alt_names.push(SanType::URI("spiffe://shop/ns/a/sa/b".try_into().unwrap()));
+        params.subject_alt_names.push(SanType::IpAddress([10, 0, 0, 1].into()));
+    });
+    let mutual = ca.issue("mutual", |params| params.not_after = rcgen::date_time_ymd(2126, 1, 1));
+    resources.secrets =
+        vec![certificate("plain", &plain), certificate("mutual", &mutual), roots("roots", &ca)];
+    let start = TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources);
+    let proxy = start.ready().await;
+    let page: serde_json::Value = serde_json::from_str(&proxy.page("/certs").await).unwrap();
+    let [plain, mutual] = page["certificates"].as_array().unwrap().as_slice() else { panic!("{page:#}") };
+    let expected = serde_json::json!({ "ca_cert": [], "cert_chain": [{
+        "path": "plain",
+        "serial_number": "800aff",
+        "subject_alt_names": [
+            { "dns": "plain" },
+            { "uri": "spiffe://shop/ns/a/sa/b" },
+            { "ip_address": "10.0.0.1" },
+        ],
+        // It expired.
+        "days_until_expiration": "0",
+        "valid_from": "2020-02-29T00:00:00Z",
+        "expiration_time": "2020-12-31T00:00:00Z",
+    }] });
+    assert_eq!(*plain, expected);
+    assert_eq!(mutual["ca_cert"].as_array().map(Vec::len), Some(1), "{page:#}");
+    assert_eq!(mutual["ca_cert"][0]["path"], "roots", "{page:#}");
+    let days =
+        mutual["cert_chain"][0]["days_until_expiration"].as_str().and_then(|it| it.parse::<u32>().ok());
+    assert!(days.is_some_and(|days| (30_000..40_000).contains(&days)), "{page:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

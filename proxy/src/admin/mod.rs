@@ -86,7 +86,11 @@ const fn change(path: &'static str, parameters: &'static [&'static str], what: &
 }
 
 const PAGES: [Entry; 20] = [
-    show("/certs", &[], "certificates; those by which gateways terminate TLS are not listed yet"),
+    show(
+        "/certs",
+        &[],
+        "certificates by which listeners terminate TLS, and roots of their clients'; Secrets in `path`",
+    ),
     show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
     Entry {
         path: "/config_dump",
@@ -213,7 +217,7 @@ impl Console {
             "/listeners" => Page::text(StatusCode::OK, process::listeners(&self.status)),
             "/server_info" => Page::json(&process::server_info(&self.status, &self.process)),
             "/memory" => Page::json(&process::memory()),
-            "/certs" => Page::json(&process::certs()),
+            "/certs" => Page::json(&process::certs(&self.reader.load())),
             "/logging" => logging::page(head, self.logging.as_deref()),
             "/healthcheck/fail" => self.set_health(true),
             "/healthcheck/ok" => self.set_health(false),

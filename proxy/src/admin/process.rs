@@ -1,13 +1,19 @@
 //! Pages about the process: `/server_info`, `/memory`, `/listeners`, `/certs`.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use config::envoy_json;
 use serde_json::{Value, json};
 
 use crate::control::Status;
+use crate::snapshot::Snapshot;
+use crate::telemetry::format::utc_seconds;
+use crate::tls::{AlternativeName, Certificate};
 use crate::{overload, time};
+
+/// Seconds of a day.
+const DAY_S: u64 = 86_400;
 
 /// What does not change while the process lives.
 #[derive(Debug)]
@@ -91,7 +97,38 @@ pub(super) fn listeners_json(status: &Status) -> Value {
     json!({ "listener_statuses": statuses.collect::<Vec<Value>>() })
 }
 
-/// `/certs`, Envoy's `envoy.admin.v3.Certificates`. Those by which gateways terminate TLS are not listed yet.
-pub(super) fn certs() -> Value {
-    json!({ "certificates": [] })
+/// `/certs`, Envoy's `envoy.admin.v3.Certificates`: an entry for each filter chain that terminates TLS, by listener. `path`
+/// names the secret, where Envoy says `<inline>`.
+pub(super) fn certs(snapshot: &Snapshot) -> Value {
+    let mut listeners: Vec<_> = snapshot.listeners.iter().collect();
+    listeners.sort_by_key(|(name, _)| *name);
+    let servers = listeners.into_iter().flat_map(|(_, listener)| listener.tls.iter().flatten());
+    let now = time::wall();
+    let certificates = servers.map(|server| {
+        let shown = server.shown();
+        let details = |certificates: &[Certificate]| -> Vec<Value> {
+            certificates.iter().map(|certificate| certificate_details(certificate, now)).collect()
+        };
+        json!({ "ca_cert": details(shown.roots.as_slice()), "cert_chain": details(&shown.chain) })
+    });
+    json!({ "certificates": certificates.collect::<Vec<Value>>() })
+}
+
+/// Envoy's `envoy.admin.v3.CertificateDetails`.
+fn certificate_details(certificate: &Certificate, now: SystemTime) -> Value {
+    let names = certificate.names.iter().map(|name| match name {
+        AlternativeName::Dns(name) => json!({ "dns": name }),
+        AlternativeName::Uri(name) => json!({ "uri": name }),
+        AlternativeName::Ip(name) => json!({ "ip_address": name }),
+    });
+    let left = certificate.expiration.duration_since(now).unwrap_or_default();
+    json!({
+        "path": certificate.secret,
+        "serial_number": certificate.serial_number,
+        "subject_alt_names": names.collect::<Vec<Value>>(),
+        // As all of Envoy's: a 64-bit number, which in protobuf's JSON is text.
+        "days_until_expiration": (left.as_secs() / DAY_S).to_string(),
+        "valid_from": utc_seconds(certificate.valid_from),
+        "expiration_time": utc_seconds(certificate.expiration),
+    })
 }

@@ -151,6 +151,14 @@ pub(crate) fn timestamp(time: SystemTime, out: &mut Vec<u8>) {
     padded(u64::from(since.subsec_millis()), 3, b"Z");
 }
 
+/// A time of day in whole seconds, as protobuf's JSON writes one: `2026-11-22T10:11:12Z`.
+pub(crate) fn utc_seconds(time: SystemTime) -> String {
+    let mut out = Vec::new();
+    timestamp(time, &mut out);
+    let text = String::from_utf8(out).unwrap_or_default();
+    format!("{}Z", text.split('.').next().unwrap_or_default())
+}
+
 /// Year, month and day of the Gregorian calendar, from days since 1970-01-01. Eras of 400 years are all alike; a year
 /// that begins in March has its leap day at the end.
 fn civil(days: u64) -> (u64, u64, u64) {

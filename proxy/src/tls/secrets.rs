@@ -32,6 +32,8 @@ enum Parsed {
 #[derive(Debug)]
 pub(super) struct Roots {
     pub(super) roots: Arc<RootCertStore>,
+    /// The first of them, to be shown.
+    pub(super) first: Option<CertificateDer<'static>>,
     pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
 }
 
@@ -104,11 +106,13 @@ fn parse(declared: &config::Secret) -> Result<Parsed, String> {
         }
         SecretContent::Roots { roots, revoked } => {
             let mut store = RootCertStore::empty();
-            for root in certificates(roots, "the roots")? {
+            let roots = certificates(roots, "the roots")?;
+            let first = roots.first().cloned();
+            for root in roots {
                 store.add(root).map_err(|error| format!("a root cannot be used: {error}"))?;
             }
             let revoked = revoked.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
-            Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), revoked })))
+            Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), first, revoked })))
         }
     }
 }

@@ -31,9 +31,9 @@ pub(crate) struct Server {
     /// Bound on the handshake.
     pub(super) timeout: Option<Duration>,
     /// What it was resolved from.
-    declared: config::DownstreamTls,
-    certificates: Vec<Arc<CertifiedKey>>,
-    roots: Option<Arc<Roots>>,
+    pub(super) declared: config::DownstreamTls,
+    pub(super) certificates: Vec<Arc<CertifiedKey>>,
+    pub(super) roots: Option<Arc<Roots>>,
 }
 
 impl Server {
