@@ -28,8 +28,11 @@ use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
 use crate::upstream::{Destination, Pools, Upstream};
-use crate::{time, tls};
+use crate::{net, time, tls};
 use labels::Identity;
+
+/// Client connections without a request that are closed at once, when the process may open no more files.
+const IDLE_CLOSED_MAX: usize = 16;
 
 /// What the connections of one worker share. It belongs to one thread.
 pub(crate) struct Engine {
@@ -288,6 +291,22 @@ impl Engine {
     /// That connection has ended.
     pub(crate) fn unguard(&self, key: usize) {
         self.guards.borrow_mut().try_remove(key);
+    }
+
+    /// Closes client connections without a request, those first that have been so for longest, to make room for who waits to
+    /// be accepted; whether there were any. Those of HTTP/2 are told first, and close a little later.
+    pub(crate) fn close_idle_connections(&self) -> bool {
+        let guards = self.guards.borrow();
+        let idle = guards.iter().filter_map(|(_, guard)| Some((guard.idle_since()?, guard)));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_by_key(|(since, _)| *since);
+        idle.truncate(IDLE_CLOSED_MAX);
+        let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &[net::OPEN_FILES_MAX]);
+        for (_, guard) in &idle {
+            guard.close_idle();
+            self.telemetry.shard.increment(series);
+        }
+        !idle.is_empty()
     }
 
     /// Counts that the limit of this name was met.

@@ -189,7 +189,10 @@ impl Worker {
         let listener = socket.listener.clone();
         let admit = || self.admit(handover.connections());
         let stopped = self.stops.of(self.engine.generation().direction(&listener)).begun();
-        let reached = |limit| self.engine.limit_reached(limit);
+        let reached = |limit| {
+            self.engine.limit_reached(limit);
+            self.engine.close_idle_connections()
+        };
         let serve = |accepted| self.serve(accepted);
         tokio::select! {
             error = accept(socket, handover.clone(), admit, reached, serve) => {

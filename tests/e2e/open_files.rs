@@ -1,10 +1,13 @@
 //! A process that may open no more files: it serves the connections it has, says what it wants, and goes on when it gets it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::h2c::H2;
 use support::mesh::destination_rule;
 use support::{Mesh, Request, ScriptedBackend, TestBackend, Weft, Wire, binary, eventually};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -29,6 +32,13 @@ async fn backend() -> ScriptedBackend {
         }
     })
     .await
+}
+
+/// A connection whose client has begun to ask for something.
+async fn asking(to: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.expect("the kernel accepts it");
+    stream.write_all(b"GET / HT").await.expect("it fits into the kernel's buffer");
+    stream
 }
 
 const GET: &str = "GET / HTTP/1.1\nHost: catalog\n\n";
@@ -58,8 +68,11 @@ async fn without_files_the_connections_there_are_are_served() {
     }
     assert_eq!(backend.accepted(), 1, "one connection to the upstream");
     let mut held = Vec::new();
+    // Who has begun to ask makes no room for others.
+    first.send("POST /sl").await;
+    second.send("GET / HT").await;
     for _ in 0..CONNECTIONS {
-        held.push(TcpStream::connect(to).await.expect("the kernel accepts it"));
+        held.push(asking(to).await);
     }
     let told = || weft.log().matches("cannot accept connections now").count();
     eventually("it has no files", || async { (told() > 0).then_some(()) }).await;
@@ -68,15 +81,16 @@ async fn without_files_the_connections_there_are_are_served() {
     waits.request(GET).await;
     let nothing = tokio::time::timeout(WHILE, waits.head()).await;
     assert!(nothing.is_err(), "{nothing:?}");
-    first.request("POST /slow HTTP/1.1\nHost: catalog\nContent-Length: 1\n\n").await;
+    first.request("ow HTTP/1.1\nHost: catalog\nContent-Length: 1\n\n").await;
     // Goes by the connection there is, which serves nobody else until its body comes.
     let refused = async {
+        second.request("TP/1.1\nHost: catalog\n\n").await;
         loop {
-            second.request(GET).await;
             let answer = second.answer(false).await;
             if answer.status == 503 {
                 return answer.text();
             }
+            second.request(GET).await;
         }
     };
     let refused =
@@ -131,11 +145,47 @@ async fn idle_connections_to_one_upstream_make_room_for_one_to_another() {
     assert!(answers.join_all().await.iter().all(|answer| answer.status == 200));
     assert_eq!(many.accepted(), 15);
     let mut held = Vec::new();
+    last.send("GET / HT").await;
     for _ in 0..CONNECTIONS {
-        held.push(TcpStream::connect(first).await.expect("the kernel accepts it"));
+        held.push(asking(first).await);
     }
     let told = || weft.log().matches("cannot accept connections now").count();
     eventually("it has no files", || async { (told() > 0).then_some(()) }).await;
-    last.request("GET / HTTP/1.1\nHost: cart\n\n").await;
+    last.request("TP/1.1\nHost: cart\n\n").await;
     assert_eq!(last.answer(false).await.status, 200, "what nobody uses has made room");
+}
+
+/// Clients that keep their connections make room for others: those that have been without a request for longest.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_clients_make_room_for_those_who_wait() {
+    let backend = backend().await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let limits = ["--limit", "downstream_connections_max=1000", "--workers", "1"];
+    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let to = weft.listener(0);
+    let mut busy = Wire::connect(to).await;
+    busy.request("POST /slow HTTP/1.1\nHost: catalog\nContent-Length: 1\n\n").await;
+    let mut http2 = H2::connect(to).await;
+    let request = http::Request::get("http://catalog/").body(()).expect("a request");
+    assert_eq!(http2.ask(request).await.status, 200);
+    let mut wires = Vec::new();
+    for number in 0..CONNECTIONS {
+        let mut wire = Wire::connect(to).await;
+        wire.request(GET).await;
+        assert_eq!(wire.answer(false).await.status, 200, "{number}");
+        wires.push(wire);
+    }
+    let closed = weft.metric("weft_idle_connections_closed_total", &[("limit", "open_files_max")]).await;
+    assert!(closed.is_some_and(|closed| closed >= 20.0), "{closed:?}");
+    // The oldest went, the newest and the one that is served did not.
+    http2.ended().await;
+    assert_eq!(wires.remove(0).rest().await, b"");
+    let mut newest = wires.pop().expect("there are many");
+    newest.request(GET).await;
+    assert_eq!(newest.answer(false).await.status, 200);
+    busy.send("x").await;
+    assert_eq!(busy.answer(false).await.status, 200);
 }

@@ -53,6 +53,12 @@ impl H2 {
         self.begin(request, true).await.answer().await
     }
 
+    /// Waits until the server has ended the connection.
+    pub async fn ended(&mut self) {
+        let ended = tokio::time::timeout(PATIENCE, &mut self.connection).await;
+        ended.expect("the server ends the connection").expect("the connection's task");
+    }
+
     /// Cuts the connection.
     pub fn cut(self) {
         self.connection.abort();

@@ -63,13 +63,14 @@ pub(crate) struct Accepted {
 
 /// Accepts connections and gives each to a worker: to this one by `serve`, to others by their queue. One that `admit`
 /// turns down is closed at once: a client that is told so can go elsewhere, one that waits in the kernel's queue cannot.
-/// `reached` learns when there are too many open files for another one; whoever wants to connect waits until there are not.
+/// `reached` learns when there are too many open files for another one, and says whether it has closed some: then it is tried
+/// again at once. Otherwise whoever wants to connect waits until there is room.
 /// Ends only when the event loop does.
 pub(crate) async fn accept(
     socket: Socket,
     handover: Handover,
     admit: impl Fn() -> bool,
-    reached: impl Fn(&'static str),
+    reached: impl Fn(&'static str) -> bool,
     serve: impl Fn(Accepted),
 ) -> io::Error {
     let Socket { listener, address, socket, .. } = socket;
@@ -79,6 +80,7 @@ pub(crate) async fn accept(
     };
     let mut told = None;
     let mut accepted_at = None;
+    let mut has_made_room = false;
     loop {
         if let Some(at) = accepted_at.take() {
             let_others(at).await;
@@ -91,9 +93,13 @@ pub(crate) async fn accept(
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) if is_the_clients(&error) => continue,
             Ok(Err(error)) => {
-                if net::is_out_of_files(&error) {
-                    reached(net::OPEN_FILES_MAX);
+                if net::is_out_of_files(&error) && reached(net::OPEN_FILES_MAX) && !has_made_room {
+                    has_made_room = true;
+                    // Connections are closed by their own tasks.
+                    tokio::task::yield_now().await;
+                    continue;
                 }
+                has_made_room = false;
                 let now = time::now();
                 if is_due(told, now) {
                     told = Some(now);

@@ -43,6 +43,8 @@ pub(crate) enum Family {
     DownstreamProtocolErrors,
     /// Limits of the process that were met.
     LimitReached,
+    /// Idle client connections that made room for others.
+    IdleConnectionsClosed,
     /// Client connections of each worker.
     WorkerConnections,
     /// Whether the process refuses work because it has too much.
@@ -178,7 +180,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 58] = [
+    pub(crate) const ALL: [Family; 59] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -195,6 +197,7 @@ impl Family {
         Family::DownstreamConnectionsActive,
         Family::DownstreamProtocolErrors,
         Family::LimitReached,
+        Family::IdleConnectionsClosed,
         Family::WorkerConnections,
         Family::Overloaded,
         Family::UpstreamConnections,

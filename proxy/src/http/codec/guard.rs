@@ -172,6 +172,22 @@ impl Guard {
         }
     }
 
+    /// The sweep's second since which it serves nothing and was sent nothing, when that is before this second: whoever came
+    /// just now gets the time to ask for something.
+    pub(crate) fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.active.get() == 0 && !self.in_head.get() && self.closing.get().is_none();
+        (is_idle && self.since.get() < self.now.get()).then_some(self.since.get())
+    }
+
+    /// Closes it as one that was idle for long enough.
+    pub(crate) fn close_idle(&self) {
+        self.closing.set(Some(Closing::Idle));
+        self.since.set(self.now.get());
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
     /// The limit it has exceeded, if it has.
     pub(crate) fn exceeded(&self) -> Option<&'static str> {
         match self.closing.get() {
@@ -349,6 +365,26 @@ mod tests {
         assert_eq!(client.wait(3), None);
         client.guard.request_ends();
         assert_eq!(client.wait(60), Some((2, SLOW)));
+    }
+
+    #[test]
+    fn what_may_make_room() {
+        let client = Client::new();
+        assert_eq!(client.guard.idle_since(), None, "it has just come");
+        client.wait(1);
+        assert_eq!(client.guard.idle_since(), Some(100));
+        client.guard.received(b"G");
+        client.wait(1);
+        assert_eq!(client.guard.idle_since(), None, "it asks for something");
+        client.guard.request_begins();
+        client.wait(1);
+        assert_eq!(client.guard.idle_since(), None, "it is served");
+        client.guard.request_ends();
+        client.wait(1);
+        assert_eq!(client.guard.idle_since(), Some(103));
+        client.guard.close_idle();
+        client.wait(1);
+        assert_eq!(client.guard.idle_since(), None, "it is on its way out");
     }
 
     #[test]

@@ -101,6 +101,12 @@ impl Family {
                 Kind::Counter,
                 &["limit"],
             ),
+            Family::IdleConnectionsClosed => of(
+                "weft_idle_connections_closed_total",
+                "Client connections without a request that were closed to make room for others, by the limit that had been met.",
+                Kind::Counter,
+                &["limit"],
+            ),
             Family::WorkerConnections => of(
                 "weft_worker_connections",
                 "Client connections open, by the worker that serves them.",
