@@ -78,6 +78,9 @@ def _become(cpus, niceness, become):
     """Runs in the child before its program."""
     os.sched_setaffinity(0, cpus)
     os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    # The scheduler may share time between sessions first, each of which has a niceness of its own; this is a new one.
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/autogroup").write_text(str(niceness))
     if become:
         become()
     # Last, for a change of the user takes it back.
