@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
+use crate::resource::ForwardClientCert;
 
 /// `istio.mesh.v1alpha1.MeshConfig`, the fields that weft honours.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,6 +72,58 @@ pub struct ProxyConfig {
     pub termination_drain_duration: Option<GoDuration>,
     /// Metadata added to the node's, such as `ISTIO_META_HTTP10`.
     pub proxy_metadata: BTreeMap<String, String>,
+    /// Who stands before a gateway.
+    pub gateway_topology: Option<GatewayTopology>,
+}
+
+/// Who stands before a gateway, and what it believes of them. Istio: `mesh.v1alpha1.Topology`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GatewayTopology {
+    /// How many proxies before the gateway are believed when they say from whom a request comes; 0 when not given.
+    pub num_trusted_proxies: u32,
+    /// What becomes of `x-forwarded-client-cert`; `SANITIZE_SET` when not given.
+    pub forward_client_cert_details: ForwardClientCertDetails,
+    /// Whether connections begin with the PROXY protocol. Not honoured yet.
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// The PROXY protocol's settings. Istio has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {}
+
+/// What becomes of `x-forwarded-client-cert`. Istio: `mesh.v1alpha1.ForwardClientCertDetails`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ForwardClientCertDetails {
+    /// Nobody says.
+    #[default]
+    Undefined,
+    /// As [`ForwardClientCert::Sanitize`].
+    Sanitize,
+    /// As [`ForwardClientCert::ForwardOnly`].
+    ForwardOnly,
+    /// As [`ForwardClientCert::AppendForward`].
+    AppendForward,
+    /// As [`ForwardClientCert::SanitizeSet`].
+    SanitizeSet,
+    /// As [`ForwardClientCert::AlwaysForwardOnly`].
+    AlwaysForwardOnly,
+}
+
+impl ForwardClientCertDetails {
+    /// What a connection manager does, unless nobody says.
+    pub(crate) fn told(self) -> Option<ForwardClientCert> {
+        match self {
+            ForwardClientCertDetails::Undefined => None,
+            ForwardClientCertDetails::Sanitize => Some(ForwardClientCert::Sanitize),
+            ForwardClientCertDetails::ForwardOnly => Some(ForwardClientCert::ForwardOnly),
+            ForwardClientCertDetails::AppendForward => Some(ForwardClientCert::AppendForward),
+            ForwardClientCertDetails::SanitizeSet => Some(ForwardClientCert::SanitizeSet),
+            ForwardClientCertDetails::AlwaysForwardOnly => Some(ForwardClientCert::AlwaysForwardOnly),
+        }
+    }
 }
 
 /// How a line of the access log is written.

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use crate::http::admission;
 use crate::http::codec::RequestHead;
 use crate::http::codec::h1::transcript;
+use crate::http::peer::Peer;
 use crate::listener::detect::{Detector, FIRST_BYTES_MAX, Inspect, Verdict};
 use crate::snapshot::{Builder, NoTrace, ProcessShared, RouteTable, Snapshot};
 use crate::time;
@@ -34,7 +35,7 @@ impl Request {
     pub fn admitted(bytes: &[u8]) -> Option<(Request, bool)> {
         let (mut head, has_body) = transcript::request(bytes)?;
         let settings = manager();
-        admission::admit(&mut head, &settings, &Limits::default(), || 0).ok()?;
+        admission::admit(&mut head, &settings, Peer::default(), &Limits::default(), || 0).ok()?;
         Some((Request(head), has_body))
     }
 
@@ -92,6 +93,8 @@ fn manager() -> config::HttpConnectionManager {
         access_log: Vec::new(),
         tracing: false,
         use_remote_address: false,
+        xff_num_trusted_hops: 0,
+        forward_client_cert: config::ForwardClientCert::Sanitize,
     }
 }
 

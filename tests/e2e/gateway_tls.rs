@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    ClientCertificates, DownstreamTls, FilterChain, NetworkFilter, PrivateKey, Secret, SecretContent,
-    TlsVersion, Trust,
+    ClientCertificates, DownstreamTls, FilterChain, ForwardClientCert, NetworkFilter, PrivateKey, Secret,
+    SecretContent, TlsVersion, Trust,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use support::declared::{any, chain, cluster, listener, manager, sni, sniffing, update};
@@ -97,6 +97,7 @@ fn trust(names: &[&str]) -> Trust {
 fn served(name: &str, tls: DownstreamTls) -> FilterChain {
     let mut manager = manager("app");
     manager.use_remote_address = true;
+    manager.forward_client_cert = ForwardClientCert::SanitizeSet;
     let mut matched = sni(name);
     matched.transport_protocol = None;
     FilterChain { tls: Some(Arc::new(tls)), ..chain(matched, NetworkFilter::Http(Arc::new(manager))) }

@@ -42,6 +42,7 @@ mod sniffing;
 mod strangers;
 mod tcp;
 mod timeouts;
+mod trusted_hops;
 mod upstream_failures;
 mod vanishing;
 mod versions;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use config::format::{Format, LogFormat};
 use config::{
     AccessLog, CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, Destinations, DiscoveryType,
-    Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, HeaderMutations, HttpConnectionManager,
-    HttpProtocol, Inspector, Listener, ListenerFilters, LoadBalancingPolicy, Locality, LocalityEndpoints,
-    NetworkFilter, PathMatch, PathNormalization, Route, RouteAction, RouteConfiguration, RouteMatch,
-    RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection, TransportProtocol, TransportSocket,
-    Update, VirtualHost,
+    Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, ForwardClientCert, HeaderMutations,
+    HttpConnectionManager, HttpProtocol, Inspector, Listener, ListenerFilters, LoadBalancingPolicy, Locality,
+    LocalityEndpoints, NetworkFilter, PathMatch, PathNormalization, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection, TransportProtocol,
+    TransportSocket, Update, VirtualHost,
 };
 
 /// A cluster of these endpoints, and the endpoints.
@@ -201,6 +201,8 @@ pub fn manager(cluster: &str) -> HttpConnectionManager {
         access_log: Vec::new(),
         tracing: false,
         use_remote_address: false,
+        xff_num_trusted_hops: 0,
+        forward_client_cert: ForwardClientCert::Sanitize,
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use config::compile::compile;
 use config::envoy_json::{StaticOptions, static_bootstrap};
 use config::store::{MESH_FILE, Store};
-use config::{Resources, compile as compiler};
+use config::{Resources, Update, compile as compiler};
 use serde_json::{Value, json};
 use weft::app::Settings;
 
@@ -125,7 +125,14 @@ fn resources(settings: &Settings) -> Resources {
         .and_then(|(name, namespace)| compiler::Proxy::of_pod(&objects, namespace, name, &metadata))
         .unwrap_or(told);
     let mut resources = Resources::default();
-    resources.apply(compile(&objects, &proxy, &settings.listeners).update);
+    let mut update = compile(&objects, &proxy, &settings.listeners).update;
+    let Update { listeners, routes, clusters, endpoints, secrets } = settings.static_resources.clone();
+    update.listeners.extend(listeners);
+    update.routes.extend(routes);
+    update.clusters.extend(clusters);
+    update.endpoints.extend(endpoints);
+    update.secrets.extend(secrets);
+    resources.apply(update);
     resources
 }
 
@@ -178,6 +185,7 @@ async fn ready(admin_file: &Path, log: &Path, settings: &Settings) -> (SocketAdd
         })
         .collect();
     addresses.sort_by_key(|(name, _)| (name.len(), name.clone()));
-    assert_eq!(addresses.len(), settings.listeners.len(), "{page:#}");
+    let wanted = settings.listeners.len() + settings.static_resources.listeners.len();
+    assert_eq!(addresses.len(), wanted, "{page:#}");
     (admin, addresses.into_iter().map(|(_, address)| address).collect())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Scope;
 use super::clusters::{BLACK_HOLE, Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name};
-use super::managers::{Common, INBOUND_SERVER_NAME};
+use super::managers::Common;
 use super::outbound::{
     PLAIN_HTTP, inspectors, listener_name, needs_http_inspector, needs_tls_inspector, wildcard,
 };
@@ -195,7 +195,7 @@ impl Inbound<'_> {
             NetworkFilter::Closed(Closed { reason: reason.into(), origin: served.told.origin.clone() })
         } else if way.is_http {
             let (prefix, routes) = (served.stat_prefix.clone(), served.routes.clone());
-            NetworkFilter::Http(self.common.manager(prefix, routes, INBOUND_SERVER_NAME))
+            NetworkFilter::Http(self.common.inbound_manager(prefix, routes))
         } else {
             NetworkFilter::TcpProxy(Arc::new(self.common.tcp_proxy(served.cluster.clone(), None)))
         };

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use super::Scope;
 use super::access_log::access_log;
 use super::findings::Findings;
-use crate::mesh::{MeshConfig, Normalization};
+use crate::mesh::{GatewayTopology, MeshConfig, Normalization};
 use crate::origin::Origin;
 use crate::resource::{
-    AccessLog, EscapedSlashes, HttpConnectionManager, PathNormalization, RouteSource, TcpDestinations,
-    TcpProxy,
+    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, RouteSource,
+    TcpDestinations, TcpProxy,
 };
 
 /// What outbound connection managers say they are: Envoy's own name, as Istio leaves it.
 pub(super) const OUTBOUND_SERVER_NAME: &str = "envoy";
 /// What inbound connection managers and those of gateways say they are.
-pub(super) const INBOUND_SERVER_NAME: &str = "istio-envoy";
+const INBOUND_SERVER_NAME: &str = "istio-envoy";
 
 /// Envoy's default of a TCP proxy's `idle_timeout`.
 const TCP_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -26,6 +26,7 @@ pub(super) struct Common {
     path_normalization: PathNormalization,
     accept_http_10: bool,
     tracing: bool,
+    topology: GatewayTopology,
 }
 
 impl Common {
@@ -36,6 +37,7 @@ impl Common {
             path_normalization: path_normalization(scope.mesh),
             accept_http_10: accepts_http_10(scope),
             tracing: scope.mesh.enable_tracing != Some(false),
+            topology: scope.proxy.gateway_topology.clone(),
         }
     }
 
@@ -55,7 +57,20 @@ impl Common {
             access_log: self.access_log.clone(),
             tracing: self.tracing,
             use_remote_address: false,
+            xff_num_trusted_hops: 0,
+            forward_client_cert: ForwardClientCert::Sanitize,
         })
+    }
+
+    /// The connection manager of what comes to the workload of a sidecar.
+    pub(super) fn inbound_manager(
+        &self,
+        stat_prefix: String,
+        routes: RouteSource,
+    ) -> Arc<HttpConnectionManager> {
+        let mut manager = self.manager(stat_prefix, routes, INBOUND_SERVER_NAME);
+        Arc::make_mut(&mut manager).forward_client_cert = ForwardClientCert::AppendForward;
+        manager
     }
 
     /// The connection manager of a gateway: its client is the first that is trusted.
@@ -65,7 +80,11 @@ impl Common {
         routes: RouteSource,
     ) -> Arc<HttpConnectionManager> {
         let mut manager = self.manager(stat_prefix, routes, INBOUND_SERVER_NAME);
-        Arc::make_mut(&mut manager).use_remote_address = true;
+        let made = Arc::make_mut(&mut manager);
+        made.use_remote_address = true;
+        made.xff_num_trusted_hops = self.topology.num_trusted_proxies;
+        let told = self.topology.forward_client_cert_details.told();
+        made.forward_client_cert = told.unwrap_or(ForwardClientCert::SanitizeSet);
         manager
     }
 

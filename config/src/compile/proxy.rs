@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::workload::{first_label, label_locality, node_locality, workload, workload_of};
+use crate::mesh::GatewayTopology;
 use crate::objects::Objects;
 use crate::resource::{Locality, Workload};
 
@@ -40,6 +41,8 @@ pub struct Proxy {
     pub trust_domain: Arc<str>,
     /// Node metadata, such as `HTTP10`.
     pub metadata: BTreeMap<String, String>,
+    /// Who stands before it, if it is a gateway.
+    pub gateway_topology: GatewayTopology,
 }
 
 impl Default for Proxy {
@@ -56,6 +59,7 @@ impl Default for Proxy {
             cluster_id: CLUSTER_ID.into(),
             trust_domain: TRUST_DOMAIN.into(),
             metadata: BTreeMap::new(),
+            gateway_topology: GatewayTopology::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ROOT_NAMESPACE, age};
 use crate::istio;
-use crate::mesh::{self, ProxyConfig};
+use crate::mesh::{self, GatewayTopology, ProxyConfig};
 use crate::objects::{Object, Objects};
 
 /// Settings that hold for a proxy.
@@ -18,6 +18,8 @@ pub struct EffectiveProxyConfig {
     pub termination_drain_duration: Option<Duration>,
     /// Node metadata: `ISTIO_META_X` among the proxy's metadata and environment variables becomes `X`.
     pub metadata: BTreeMap<String, String>,
+    /// Who stands before it, if it is a gateway.
+    pub gateway_topology: Option<GatewayTopology>,
 }
 
 /// A number of workers that somebody asks for.
@@ -79,6 +81,10 @@ impl EffectiveProxyConfig {
         self.add(by, config.concurrency, &config.proxy_metadata);
         let duration = config.termination_drain_duration.map(|duration| duration.0);
         self.termination_drain_duration = duration.or(self.termination_drain_duration);
+        // As in Istio, what is written nearer replaces all of it.
+        if let Some(topology) = &config.gateway_topology {
+            self.gateway_topology = Some(topology.clone());
+        }
     }
 
     fn add_object(&mut self, object: &Object<istio::ProxyConfig>) {
@@ -203,5 +209,24 @@ mod tests {
         check(seconds(7), &[ProxyConfig::default()], Some(7));
         check(seconds(7), &[seconds(9)], Some(9));
         check(seconds(7), &[seconds(0)], Some(0));
+    }
+    #[test]
+    fn the_nearest_says_who_stands_before_a_gateway() {
+        let hops = |num_trusted_proxies| ProxyConfig {
+            gateway_topology: Some(GatewayTopology { num_trusted_proxies, ..GatewayTopology::default() }),
+            ..ProxyConfig::default()
+        };
+        let check = |mesh: ProxyConfig, given: &[ProxyConfig], expected: Option<u32>| {
+            let mesh = Arc::new(mesh::MeshConfig { default_config: mesh, ..Default::default() });
+            let objects = Objects { mesh, ..Objects::default() };
+            let given: Vec<GivenConfig> =
+                given.iter().map(|config| ("PROXY_CONFIG".to_owned(), config.clone())).collect();
+            let found = effective_proxy_config(&objects, "shop", &BTreeMap::new(), "web-1", &given);
+            assert_eq!(found.gateway_topology.map(|topology| topology.num_trusted_proxies), expected);
+        };
+        check(ProxyConfig::default(), &[], None);
+        check(hops(1), &[ProxyConfig::default()], Some(1));
+        check(hops(1), &[hops(2)], Some(2));
+        check(hops(1), &[hops(0)], Some(0));
     }
 }

@@ -85,8 +85,7 @@ pub(super) const PROXY_CONFIG: &[(&str, Fate)] = &[
     ("extraStatTags", NotHonoured(&[])),
     ("fileFlushInterval", NotHonoured(&[])),
     ("fileFlushMinSizeKb", NotHonoured(&[])),
-    // Without it nobody before a gateway is believed.
-    ("gatewayTopology", NotHonoured(&[])),
+    ("gatewayTopology", Honoured),
     // The injector writes it into the pod.
     ("holdApplicationUntilProxyStarts", NotForProxy),
     ("image", NotForProxy),

@@ -61,7 +61,14 @@ fn not_honoured(root: &Node<'_>) -> Vec<String> {
         matches!(fate, Some(Fate::NotHonoured(harmless)) if !is_harmless(value, harmless))
     };
     let lost = root.entries().iter().filter(|entry| is_lost(&entry.key, &entry.value));
-    lost.map(|entry| entry.key.to_string()).collect()
+    lost.map(|entry| entry.key.to_string()).chain(nested_not_honoured(root)).collect()
+}
+
+/// Paths of fields within honoured ones of a ProxyConfig that are not honoured yet. That they are there is what counts:
+/// they may be empty.
+pub(super) fn nested_not_honoured(root: &Node<'_>) -> Option<String> {
+    let told = root.get("gatewayTopology")?.get("proxyProtocol")?;
+    (!told.is_null()).then(|| "gatewayTopology.proxyProtocol".to_owned())
 }
 
 /// The first problem, and how many more there are.
@@ -98,6 +105,8 @@ mod tests {
         check("concurrency: null\n", None, &[]);
         check("{\"concurrency\":2,\"proxyMetadata\":{\"A\":\"b\"},\"statusPort\":15020}", Some(2), &[]);
         check("concurrency: 2\ntracing: {sampling: 5}\n", Some(2), &["tracing"]);
+        check("gatewayTopology: {numTrustedProxies: 2}", None, &[]);
+        check("gatewayTopology: {proxyProtocol: {}}", None, &["gatewayTopology.proxyProtocol"]);
     }
 
     #[test]
@@ -109,6 +118,8 @@ mod tests {
             "line 1, concurency: there is no field `concurency` here; did you mean `concurrency`?",
         );
         check("concurrency: -1", "concurrency: -1 is not a number of workers");
+        let hops = read_proxy_config("gatewayTopology: {numTrustedProxies: -1}").unwrap_err();
+        assert!(hops.starts_with("line 1, gatewayTopology.numTrustedProxies: "), "{hops}");
         check("[]", "it is not a mapping");
         check("{}\n---\n{}\n", "it is several documents");
         let wrong = read_proxy_config("a: 1\nb: 2\nconcurrency: many").unwrap_err();

@@ -34,7 +34,8 @@ fn honoured_fields() {
                 connectTimeout: 3s\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
-                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n\
+                defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
+                gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD}\n\
                 defaultProviders: {metrics: [prometheus]}\nextensionProviders: [{name: a, zipkin: {service: b, port: 1}}]\n";
     let config = check(text, &[]);
     let expected = MeshConfig {
@@ -61,6 +62,11 @@ fn honoured_fields() {
             concurrency: Some(3),
             proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
             termination_drain_duration: Some(GoDuration(Duration::from_secs(7))),
+            gateway_topology: Some(GatewayTopology {
+                num_trusted_proxies: 2,
+                forward_client_cert_details: ForwardClientCertDetails::AppendForward,
+                proxy_protocol: None,
+            }),
         },
         not_honoured: Vec::new(),
     };
@@ -92,6 +98,10 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
     let honoured = check(&json("{\"a\": \"%PROTOCOL%\"}"), &[]);
     assert_eq!(honoured.access_log_encoding, AccessLogEncoding::Json);
     assert_eq!(honoured.access_log_format.as_deref(), Some("{\"a\": \"%PROTOCOL%\"}"));
+    warned(
+        "defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}",
+        "defaultConfig.gatewayTopology.proxyProtocol",
+    );
     warned("defaultProviders: {tracing: [otel]}", "defaultProviders.tracing");
     warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
     let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");
@@ -127,6 +137,14 @@ fn errors_refuse_it() {
     check(
         "defaultConfig: {terminationDrainDuration: 5}",
         &["1 error wrong-type defaultConfig.terminationDrainDuration"],
+    );
+    check(
+        "defaultConfig: {gatewayTopology: {numTrustedProxies: -1}}",
+        &["1 error bad-value defaultConfig.gatewayTopology.numTrustedProxies"],
+    );
+    check(
+        "defaultConfig: {gatewayTopology: {forwardClientCertDetails: FORWARD}}",
+        &["1 error bad-value defaultConfig.gatewayTopology.forwardClientCertDetails"],
     );
     check("connectTimeout: 0s", &["1 error bad-value connectTimeout"]);
     check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);

@@ -27,6 +27,27 @@ pub struct HttpConnectionManager {
     /// Whether the client's own address counts, and not what `x-forwarded-for` says: it is appended there, and headers
     /// that only a trusted peer may send are removed. Istio: of gateways.
     pub use_remote_address: bool,
+    /// How many proxies before this one are believed when `x-forwarded-for` says from whom a request comes. Istio: of
+    /// gateways, `gatewayTopology.numTrustedProxies`.
+    pub xff_num_trusted_hops: u32,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub forward_client_cert: ForwardClientCert,
+}
+
+/// What becomes of `x-forwarded-client-cert` of requests. Envoy: `ForwardClientCertDetails`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardClientCert {
+    /// It is taken off. Envoy's default.
+    #[default]
+    Sanitize,
+    /// It stays as it is where TLS verified the client, and is taken off elsewhere.
+    ForwardOnly,
+    /// Where TLS verified the client, what is known of its certificate follows what it says; elsewhere it is taken off.
+    AppendForward,
+    /// Where TLS verified the client, what is known of its certificate replaces what it says; elsewhere it is taken off.
+    SanitizeSet,
+    /// It stays as it is.
+    AlwaysForwardOnly,
 }
 
 /// Where an [`HttpConnectionManager`] takes its routes from.

@@ -31,7 +31,7 @@ pub use endpoint::{
     Workload,
 };
 pub use http_connection_manager::{
-    AccessLog, EscapedSlashes, HttpConnectionManager, PathNormalization, RouteSource,
+    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, RouteSource,
 };
 pub use listener::{
     CidrRange, Closed, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter,

@@ -90,7 +90,9 @@ impl Workload {
         if !self.environment.trust_domain.is_empty() {
             proxy.trust_domain = self.environment.trust_domain.as_str().into();
         }
-        let mut metadata = self.settings(objects, proxy).metadata;
+        let settings = self.settings(objects, proxy);
+        proxy.gateway_topology = settings.gateway_topology.unwrap_or_default();
+        let mut metadata = settings.metadata;
         metadata.extend(std::mem::take(&mut proxy.metadata));
         proxy.metadata = metadata;
         proxy.locate(objects);

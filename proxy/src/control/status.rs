@@ -157,7 +157,12 @@ impl Status {
 
     /// The configuration asks for this.
     pub(super) fn asked_for(&self, settings: EffectiveProxyConfig) {
-        let EffectiveProxyConfig { concurrency, termination_drain_duration, metadata: _ } = settings;
+        let EffectiveProxyConfig {
+            concurrency,
+            termination_drain_duration,
+            metadata: _,
+            gateway_topology: _,
+        } = settings;
         self.concurrency.store(concurrency.map(Arc::new));
         self.termination_drain_duration.store(termination_drain_duration.map(Arc::new));
     }

@@ -10,6 +10,7 @@ use super::trace::Remembers;
 use super::{Does, Named, Outcome, Step, World, conditions, settings, upstream};
 use crate::http::codec::RequestHead;
 use crate::http::error::Refusal;
+use crate::http::peer::Peer;
 use crate::http::timeout::Timeouts;
 use crate::http::{admission, headers, local_reply, rewrite};
 use crate::snapshot::{Action, Forward, Found, HeaderValueTemplate, Manager, Mutations, RouteTable};
@@ -26,14 +27,11 @@ pub(super) fn follow(
     steps: &mut Vec<Step>,
 ) -> Outcome {
     let mut head = head.clone();
-    if manager.declared.use_remote_address
-        && let Some(source) = asked.source
-    {
-        let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
-        headers::distrust_client(&mut head, source, tls);
-    }
+    let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
+    let peer = Peer { address: asked.source, tls, certificate: None };
     let before = head.path.clone();
-    let admitted = admission::admit(&mut head, &manager.declared, world.limits, || u128::from(asked.draw));
+    let random = || u128::from(asked.draw);
+    let admitted = admission::admit(&mut head, &manager.declared, peer, world.limits, random);
     if let Err(refusal) = admitted {
         let answer = refusal.answer();
         let what = format!("the request is refused before it is routed: {}", answer.details);

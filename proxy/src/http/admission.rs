@@ -9,7 +9,8 @@ use http::{HeaderValue, Method};
 use super::codec::{RequestHead, Version};
 use super::error::Refusal;
 use super::headers::NotSanitized;
-use super::{headers, path};
+use super::peer::Peer;
+use super::{headers, path, peer};
 
 /// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody; and a first line
 /// without one of them is not taken for HTTP.
@@ -50,10 +51,11 @@ pub(crate) const METHODS: [&str; 34] = [
     "UNSUBSCRIBE",
 ];
 
-/// Checks and completes a head. `random` makes the ID of a request that has none.
+/// Checks and completes a head that `peer` sent. `random` makes the ID of a request that has none.
 pub(crate) fn admit(
     head: &mut RequestHead,
     settings: &config::HttpConnectionManager,
+    peer: Peer<'_>,
     limits: &config::Limits,
     random: impl FnOnce() -> u128,
 ) -> Result<(), Refusal> {
@@ -74,6 +76,7 @@ pub(crate) fn admit(
         }
     }
     let sanitized = headers::sanitize_request(head);
+    peer::tell(head, settings, peer);
     let scheme = headers::identify_request(head, random);
     sanitized.map_err(|refused| match refused {
         NotSanitized::Upgrade => Refusal::UpgradeRefused,

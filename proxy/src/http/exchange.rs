@@ -15,11 +15,12 @@ use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError};
 use super::connection::Downstream;
 use super::error::Refusal;
 use super::headers::{ATTEMPT_COUNT, DECORATOR_OPERATION, UPSTREAM_SERVICE_TIME};
+use super::peer::Peer;
 use super::record::{Record, missing_cluster};
 use super::response_body::ResponseBody;
 use super::timeout::{self, Deadline, Timeouts};
 use super::{admission, headers, local_reply, observe, rewrite};
-use crate::engine::{Engine, ListenerView, RouteHandle};
+use crate::engine::{ListenerView, RouteHandle};
 use crate::snapshot::{Action, Destination, Forward, Mutations, NoTrace, Transport};
 use crate::telemetry::flags::Flag;
 use crate::time;
@@ -38,12 +39,8 @@ pub(crate) fn exchange(
     mut head: RequestHead,
     body: RecvBody,
 ) -> impl Future<Output = Response> {
-    let engine = &downstream.engine;
-    let generation = engine.generation();
+    let generation = downstream.engine.generation();
     let listener = downstream.listener(&generation);
-    if listener.manager.declared.use_remote_address {
-        headers::distrust_client(&mut head, downstream.remote_address.ip(), downstream.tls.is_some());
-    }
     if downstream.tls.is_some() && head.scheme.is_none() {
         head.scheme = Some(Scheme::HTTPS);
     }
@@ -53,13 +50,9 @@ pub(crate) fn exchange(
     let settings = &listener.manager.declared;
     let mut made = None;
     let admitted = match generation.admits(&listener) {
-        true => admit(&mut head, settings, engine, &mut made),
+        true => admit(&mut head, settings, &downstream, &mut made),
         false => Err(Refusal::NotAdmitted),
     };
-    if let Some(certificate) = downstream.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
-        // What the client said of it was taken off.
-        head.headers.insert(headers::FORWARDED_CLIENT_CERT, certificate.clone());
-    }
     record.identified(&head, made);
     record.capture_request(&head);
     async move {
@@ -101,15 +94,22 @@ pub(crate) fn exchange(
 fn admit(
     head: &mut RequestHead,
     settings: &config::HttpConnectionManager,
-    engine: &Engine,
+    downstream: &Downstream,
     made: &mut Option<u128>,
 ) -> Result<(), Refusal> {
+    let engine = &downstream.engine;
     if engine.overload.is_shedding() {
         engine.limit_reached("memory_bytes_max");
         return Err(Refusal::Overloaded);
     }
     let random = || *made.insert(u128::from(engine.random()) << 64 | u128::from(engine.random()));
-    let admitted = admission::admit(head, settings, &engine.limits, random);
+    let tls = downstream.tls.as_deref();
+    let peer = Peer {
+        address: Some(downstream.remote_address.ip()),
+        tls: tls.is_some(),
+        certificate: tls.and_then(|tls| tls.client_certificate.as_ref()),
+    };
+    let admitted = admission::admit(head, settings, peer, &engine.limits, random);
     if matches!(admitted, Err(Refusal::TooManyHeaders)) {
         engine.limit_reached("headers_max");
     }

@@ -1,7 +1,6 @@
 //! Headers that the connection manager and the router change on every request and response. Semantics: Envoy's
 //! `ConnectionManagerUtility::mutateRequestHeaders`, its router, and RFC 9110 section 7.6.1 for hop-by-hop fields.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
@@ -11,11 +10,8 @@ use super::codec::{RequestHead, asks_for_websocket};
 
 /// `x-request-id`.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_CLIENT_CERT_NAME: &str = "x-forwarded-client-cert";
 /// `x-forwarded-client-cert`.
-pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static(FORWARDED_CLIENT_CERT_NAME);
-/// `x-forwarded-for`.
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// `x-forwarded-proto`.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `x-envoy-attempt-count`.
@@ -96,10 +92,6 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitize
     keep_only_te_trailers(&mut head.headers);
     let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
     for name in head.headers.keys() {
-        // What a client says of its certificate is its word; what TLS says of it is written afterwards.
-        if *name == FORWARDED_CLIENT_CERT {
-            found.push(FORWARDED_CLIENT_CERT_NAME);
-        }
         if name.as_str().starts_with("x-envoy-") {
             found.extend(INTERNAL_ONLY.into_iter().find(|known| *known == name.as_str()));
         }
@@ -168,40 +160,12 @@ fn keep_only_te_trailers(headers: &mut HeaderMap) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EmptyScheme;
 
-/// The client's address as the proxy before us told it: the last one of `x-forwarded-for`. A sidecar's client is its
-/// own pod (Envoy's `use_remote_address: false`), so its word counts, for logs.
-pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes();
-    let last = last.rsplit(|byte| *byte == b',').next()?.trim_ascii();
-    std::str::from_utf8(last).ok()?.parse().ok()
-}
-
-/// Writes down who the client is, for a listener that strangers reach (Envoy's `use_remote_address: true`, without trusted
-/// hops): its address after what it says of others, and neither its scheme nor its ID for the request are believed.
-pub(crate) fn distrust_client(head: &mut RequestHead, client: IpAddr, tls: bool) {
-    let mut value = Vec::new();
-    for told in head.headers.get_all(FORWARDED_FOR) {
-        value.extend_from_slice(told.as_bytes());
-        value.extend_from_slice(b",");
-    }
-    value.extend_from_slice(client.to_string().as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&value) {
-        head.headers.insert(FORWARDED_FOR, value);
-    }
-    let scheme = if tls { "https" } else { "http" };
-    head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    head.headers.remove(REQUEST_ID);
-}
-
-/// Adds what every request carries: the scheme the client used, and an ID to find it by.
+/// Adds an ID to find the request by, where nobody told one. Its scheme is told by now.
 pub(crate) fn identify_request(
     head: &mut RequestHead,
     random: impl FnOnce() -> u128,
 ) -> Result<(), EmptyScheme> {
     let empty = head.headers.get(FORWARDED_PROTO).map(HeaderValue::is_empty);
-    if empty.is_none() {
-        head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
     if !head.headers.contains_key(REQUEST_ID) {
         head.headers.insert(REQUEST_ID, request_id(random()));
     }

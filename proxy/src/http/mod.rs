@@ -13,6 +13,7 @@ pub(crate) mod headers;
 pub(crate) mod local_reply;
 mod observe;
 pub(crate) mod path;
+pub(crate) mod peer;
 pub(crate) mod record;
 mod response_body;
 pub(crate) mod rewrite;

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::codec::{RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
 use super::error::Answer;
-use super::headers;
+use super::{headers, peer};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{ListenerView, RouteHandle};
@@ -109,8 +109,7 @@ impl Record {
             listener: listener.clone(),
             started: time::now(),
             version: head.version,
-            client: headers::forwarded_for(&head.headers)
-                .map_or(downstream.remote_address, |ip| SocketAddr::new(ip, 0)),
+            client: peer::client(&head.headers, &listener.manager.declared, downstream.remote_address),
             grpc: headers::is_grpc(head),
             grpc_status: None,
             status: None,

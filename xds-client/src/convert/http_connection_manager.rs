@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::{EscapedSlashes, HttpConnectionManager, PathNormalization, RouteSource};
+use config::{EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, RouteSource};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
@@ -55,12 +55,7 @@ variants!(PathWithEscapedSlashesAction
 
 variants!(ForwardClientCertDetails
     as "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ForwardClientCertDetails" {
-    honoured: Sanitize;
-    not_run:
-        ForwardOnly = "nothing is told of client certificates, as TLS is not terminated yet",
-        AppendForward = "nothing is told of client certificates, as TLS is not terminated yet",
-        SanitizeSet = "nothing is told of client certificates, as TLS is not terminated yet",
-        AlwaysForwardOnly = "nothing is told of client certificates, as TLS is not terminated yet";
+    honoured: Sanitize, ForwardOnly, AppendForward, SanitizeSet, AlwaysForwardOnly;
 });
 
 variants!(pb::http_filter::ConfigType
@@ -79,7 +74,7 @@ pub(super) fn manager(
         as "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" {
         honoured: stat_prefix, http_filters, tracing, http_protocol_options, http2_protocol_options, server_name,
             stream_idle_timeout, access_log, use_remote_address, forward_client_cert_details, upgrade_configs,
-            normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, route_specifier;
+            xff_num_trusted_hops, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, route_specifier;
         harmless: proxy_100_continue = "weft always passes on what it is asked to wait for";
         not_run:
             set_current_client_cert_details = "nothing is told of client certificates, as TLS is not terminated yet",
@@ -88,7 +83,7 @@ pub(super) fn manager(
             http3_protocol_options, server_header_transformation, scheme_header_transformation, max_request_headers_kb,
             stream_flush_timeout, request_timeout, request_headers_timeout, drain_timeout, drain_timeout_jitter,
             delayed_close_timeout, access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
-            xff_num_trusted_hops, original_ip_detection_extensions, early_header_mutation_extensions, skip_xff_append,
+            original_ip_detection_extensions, early_header_mutation_extensions, skip_xff_append,
             via, generate_request_id, preserve_external_request_id, always_set_request_id_in_response,
             forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6, local_reply_config,
             strip_matching_host_port, stream_error_on_invalid_http_message, path_normalization_options,
@@ -101,8 +96,6 @@ pub(super) fn manager(
     http2(http2_protocol_options, &at.field("http2_protocol_options"))?;
     upgrades(upgrade_configs, at)?;
     request_id(request_id_extension, &at.field("request_id_extension"))?;
-    let at_details = at.field("forward_client_cert_details");
-    enumerated::<ForwardClientCertDetails>(forward_client_cert_details, &at_details)?.choose(&at_details)?;
     let is_traced = tracing.is_some();
     self::tracing(tracing, &at.field("tracing"))?;
     let escaped = path_with_escaped_slashes_action;
@@ -119,6 +112,21 @@ pub(super) fn manager(
         access_log: access_log::of_traffic(access_log, at)?,
         tracing: is_traced,
         use_remote_address: is_true(use_remote_address),
+        xff_num_trusted_hops,
+        forward_client_cert: forward_client_cert(
+            forward_client_cert_details,
+            &at.field("forward_client_cert_details"),
+        )?,
+    })
+}
+
+fn forward_client_cert(told: i32, at: &At<'_>) -> Result<ForwardClientCert, Refused> {
+    Ok(match enumerated::<ForwardClientCertDetails>(told, at)?.choose(at)? {
+        ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
+        ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
+        ForwardClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
+        ForwardClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
+        ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
     })
 }
 

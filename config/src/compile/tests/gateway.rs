@@ -2,7 +2,10 @@
 
 use super::mesh::{Mesh, Output, service_in};
 use crate::compile::Mode;
-use crate::resource::{FilterChain, Listener, NetworkFilter, RouteAction, SecretContent, TcpDestinations};
+use crate::mesh::{ForwardClientCertDetails, GatewayTopology};
+use crate::resource::{
+    FilterChain, ForwardClientCert, Listener, NetworkFilter, RouteAction, SecretContent, TcpDestinations,
+};
 
 const PORTS: &str = "
 kind: Service
@@ -34,11 +37,15 @@ fn bound(name: &str, namespace: &str, hosts: &str, rules: &str) -> String {
 }
 
 fn compile(objects: &str) -> Output {
+    mesh(objects).compile()
+}
+
+fn mesh(objects: &str) -> Mesh {
     let mut mesh = Mesh::sidecar(&(PORTS.to_owned() + &service_in("web", "shop", "http") + objects));
     mesh.mode = Mode::Gateway;
     mesh.proxy.namespace = "istio-system".into();
     mesh.proxy.labels.insert("istio".to_owned(), "edge".to_owned());
-    mesh.compile()
+    mesh
 }
 
 /// The virtual hosts of port 80 as `NAME CLUSTER|REDIRECT ...`.
@@ -122,6 +129,30 @@ fn ports_of_the_service_become_those_of_the_workload() {
     assert!(output.resources.routes.contains_key("http.9000.10.0.0.1"));
     let listener = &output.resources.listeners["0.0.0.0_8080"];
     assert!(listener.bind_to_port && listener.filter_chains[0].http().unwrap().use_remote_address);
+}
+
+/// Proxies before it are trusted as far as it is told, in Istio's words.
+#[test]
+fn who_stands_before_it() {
+    let check = |topology: GatewayTopology, hops: u32, cert: ForwardClientCert| {
+        let mut mesh = mesh(&(gateway(&http("a.b")) + &bound("v", "shop", "a.b", TO_WEB)));
+        mesh.proxy.gateway_topology = topology;
+        let output = mesh.compile();
+        let manager = output.resources.listeners["0.0.0.0_8080"].filter_chains[0].http().unwrap();
+        assert_eq!((manager.xff_num_trusted_hops, manager.forward_client_cert), (hops, cert));
+    };
+    let told = |num_trusted_proxies, forward_client_cert_details| GatewayTopology {
+        num_trusted_proxies,
+        forward_client_cert_details,
+        ..GatewayTopology::default()
+    };
+    check(GatewayTopology::default(), 0, ForwardClientCert::SanitizeSet);
+    check(told(2, ForwardClientCertDetails::Undefined), 2, ForwardClientCert::SanitizeSet);
+    check(told(0, ForwardClientCertDetails::Sanitize), 0, ForwardClientCert::Sanitize);
+    check(told(0, ForwardClientCertDetails::ForwardOnly), 0, ForwardClientCert::ForwardOnly);
+    check(told(0, ForwardClientCertDetails::AppendForward), 0, ForwardClientCert::AppendForward);
+    check(told(0, ForwardClientCertDetails::SanitizeSet), 0, ForwardClientCert::SanitizeSet);
+    check(told(0, ForwardClientCertDetails::AlwaysForwardOnly), 0, ForwardClientCert::AlwaysForwardOnly);
 }
 
 /// What guards a gateway and is not enforced closes it, unless the user takes the risk.

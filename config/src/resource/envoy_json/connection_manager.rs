@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::proto;
 use crate::resource::format::LogFormat;
-use crate::resource::{AccessLog, EscapedSlashes, HttpConnectionManager, TcpDestinations, TcpProxy};
+use crate::resource::{
+    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, TcpDestinations, TcpProxy,
+};
 
 /// Envoy's default of a TCP proxy's `idle_timeout`.
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -29,6 +31,12 @@ pub(super) fn connection_manager(
     set(routes.0, routes.1);
     set("http_filters", json!([router]));
     set("use_remote_address", json!(http.use_remote_address));
+    if http.xff_num_trusted_hops > 0 {
+        set("xff_num_trusted_hops", json!(http.xff_num_trusted_hops));
+    }
+    if let Some(told) = forward_client_cert(http.forward_client_cert) {
+        set("forward_client_cert_details", json!(told));
+    }
     set("stream_idle_timeout", json!("0s"));
     set("normalize_path", json!(normalization.normalize_path));
     if normalization.merge_slashes {
@@ -63,6 +71,17 @@ pub(super) fn connection_manager(
         set("access_log", http.access_log.iter().map(file_access_log).collect());
     }
     Value::Object(fields)
+}
+
+/// What becomes of `x-forwarded-client-cert`, unless it is what happens anyway.
+fn forward_client_cert(told: ForwardClientCert) -> Option<&'static str> {
+    match told {
+        ForwardClientCert::Sanitize => None,
+        ForwardClientCert::ForwardOnly => Some("FORWARD_ONLY"),
+        ForwardClientCert::AppendForward => Some("APPEND_FORWARD"),
+        ForwardClientCert::SanitizeSet => Some("SANITIZE_SET"),
+        ForwardClientCert::AlwaysForwardOnly => Some("ALWAYS_FORWARD_ONLY"),
+    }
 }
 
 /// A TCP proxy in Envoy's JSON.

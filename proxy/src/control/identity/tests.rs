@@ -120,3 +120,22 @@ fn canonical_names_are_labels() {
     let expected = "web-1.shop given [10.0.0.2] service.istio.io/canonical-name=told,service.istio.io/canonical-revision=v7";
     check(&told, POD, expected, &["canonical name `told`"]);
 }
+
+/// The annotation of its Pod says who stands before a gateway, and what the container was given says it better.
+#[test]
+fn who_stands_before_a_gateway() {
+    let annotated = POD.replace(
+        "labels:",
+        "annotations: {proxy.istio.io/config: 'gatewayTopology: {numTrustedProxies: 2}'}, labels:",
+    );
+    let hops = |workload: &Workload| {
+        let expected = "web-1.shop of-pod [10.0.0.3] app=of-pod,version=v1";
+        check(workload, &annotated, expected, &[]).gateway_topology.num_trusted_proxies
+    };
+    let mut workload = Workload { pod: Some(("web-1".to_owned(), "shop".to_owned())), ..Workload::default() };
+    assert_eq!(hops(&workload), 2);
+    let text = "gatewayTopology: {numTrustedProxies: 1}";
+    let given = config::mesh::read_proxy_config(text).unwrap().config;
+    workload.environment.proxy_configs.push(("PROXY_CONFIG".to_owned(), given));
+    assert_eq!(hops(&workload), 1);
+}
