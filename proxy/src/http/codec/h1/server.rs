@@ -292,3 +292,6 @@ impl From<BadHead> for Failure {
         Failure::Head(bad)
     }
 }
+
+#[cfg(test)]
+mod tests;
