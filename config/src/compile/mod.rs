@@ -295,9 +295,13 @@ fn is_transparent(scope: &Scope<'_>) -> bool {
 
 /// Every IPv6 address, for a proxy that has both IP versions and so listens on every IPv4 address first.
 fn additional_addresses(scope: &Scope<'_>, port: u16) -> Vec<SocketAddr> {
-    let ips = &scope.proxy.ips;
-    let both = ips.iter().any(IpAddr::is_ipv4) && ips.iter().any(IpAddr::is_ipv6);
+    let both = has_both_families(&scope.proxy.ips);
     both.then(|| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)).into_iter().collect()
+}
+
+/// Whether addresses of a proxy are of both IP versions: it is dual-stack then, as with istiod's `ISTIO_DUAL_STACK`.
+fn has_both_families(ips: &[IpAddr]) -> bool {
+    ips.iter().any(IpAddr::is_ipv4) && ips.iter().any(IpAddr::is_ipv6)
 }
 
 /// Sorts the oldest object first; those that do not say when they were made come last, by name.

@@ -41,6 +41,8 @@ struct Made {
     /// Whether all services of its port share it by their host.
     is_http: bool,
     chains: Vec<FilterChain>,
+    /// Further addresses of it: those of a service that has one of each IP version.
+    additional: Vec<IpAddr>,
     /// Whether clients connect to it by themselves.
     has_socket: bool,
     /// Whether nothing may be added: it is one that the Sidecar object asks for, and all that come after are not.
@@ -97,6 +99,7 @@ impl Outbound<'_> {
             owner: service.host.clone(),
             is_http,
             chains,
+            additional: Vec::new(),
             has_socket: egress.has_socket,
             is_complete: false,
         };
@@ -115,10 +118,14 @@ impl Outbound<'_> {
             return;
         }
         let addresses = match egress.bind {
-            Some(ip) => vec![Some(ip)],
+            Some(ip) => vec![vec![ip]],
             None => self.addresses(service, port),
         };
-        for address in addresses {
+        for addresses in addresses {
+            let (address, additional) = match addresses.split_first() {
+                Some((first, rest)) => (Some(*first), rest.to_vec()),
+                None => (None, Vec::new()),
+            };
             let ip = address.unwrap_or_else(|| wildcard(self.scope));
             let socket = SocketAddr::new(ip, port.number);
             let ranges = if address.is_none() { service.ranges.as_slice() } else { &[] };
@@ -129,17 +136,20 @@ impl Outbound<'_> {
                 chains.push(self.http_chain(socket, &target, ranges, tables, findings));
             }
             chains.extend(self.tcp.chains(place, findings));
-            self.add(socket, new(false, chains), made, findings);
+            self.add(socket, Made { additional, ..new(false, chains) }, made, findings);
         }
     }
 
-    /// The addresses by which connections to a port are told; `None` is every address.
-    fn addresses(&self, service: &Service<'_>, port: &Port<'_>) -> Vec<Option<IpAddr>> {
+    /// The addresses by which connections to a port are told, by listener; no address is every address.
+    fn addresses(&self, service: &Service<'_>, port: &Port<'_>) -> Vec<Vec<IpAddr>> {
         if !service.addresses.is_empty() {
-            return service.addresses.iter().map(|ip| Some(*ip)).collect();
+            return match service.source {
+                Source::Kubernetes(_) => vec![service.addresses.clone()],
+                Source::Entry(_) => service.addresses.iter().map(|ip| vec![*ip]).collect(),
+            };
         }
         if service.resolution != Resolution::Passthrough || !service.ranges.is_empty() {
-            return vec![None];
+            return vec![Vec::new()];
         }
         let members = self.endpoints.members(service, port, self.scope);
         let is_selected = match service.source {
@@ -147,11 +157,11 @@ impl Outbound<'_> {
             Source::Entry(object) => object.spec.workload_selector.is_some(),
         };
         if members.is_empty() && !is_selected {
-            return vec![None];
+            return vec![Vec::new()];
         }
         // What the workload sends to its own address does not come this way.
         let ips = members.iter().filter(|member| member.name.is_none()).map(|member| member.address.ip());
-        ips.filter(|ip| !self.scope.proxy.ips.contains(ip)).map(Some).collect()
+        ips.filter(|ip| !self.scope.proxy.ips.contains(ip)).map(|ip| vec![ip]).collect()
     }
 
     /// Adds chains to the listener of `address`. Those that match what others there match are left out; HTTP by host
@@ -230,7 +240,7 @@ impl Outbound<'_> {
             address,
             additional_addresses: match address.ip().is_unspecified() {
                 true => super::additional_addresses(self.scope, address.port()),
-                false => Vec::new(),
+                false => made.additional.iter().map(|ip| SocketAddr::new(*ip, address.port())).collect(),
             },
             bind_to_port: made.has_socket,
             use_original_dst: false,

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Scope;
 use super::egress::Imports;
 use super::host::service_host;
 use super::protocol::Protocol;
 use super::service_entries;
 use super::visibility::sight;
+use super::{Scope, has_both_families};
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
 use crate::kubernetes::TargetPort;
@@ -250,7 +250,7 @@ fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
     }
 }
 
-/// The addresses of the families that the proxy has, IPv4 alone when it has both.
+/// The addresses of the families that the proxy has.
 fn addresses(spec: &kubernetes::ServiceSpec, proxy_ips: &[IpAddr]) -> Vec<IpAddr> {
     let told = if spec.cluster_ips.is_empty() {
         spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
@@ -260,8 +260,12 @@ fn addresses(spec: &kubernetes::ServiceSpec, proxy_ips: &[IpAddr]) -> Vec<IpAddr
     reachable(told, proxy_ips)
 }
 
-/// Of addresses of one service those of the families that the proxy has, IPv4 alone when it has both.
+/// Of addresses of one service those of the families that the proxy has, in their order. Of a proxy of which nobody knows
+/// it, IPv4 where there is such. Where none is of its family, all of them, as istiod tells one that cannot be reached too.
 pub(super) fn reachable(told: Vec<IpAddr>, proxy_ips: &[IpAddr]) -> Vec<IpAddr> {
+    if has_both_families(proxy_ips) {
+        return told;
+    }
     let of = |wanted: fn(&IpAddr) -> bool| -> Vec<IpAddr> {
         if !proxy_ips.is_empty() && !proxy_ips.iter().any(wanted) {
             return Vec::new();

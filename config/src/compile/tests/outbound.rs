@@ -89,6 +89,35 @@ fn tcp_rules() {
     );
 }
 
+/// A service with an address of each IP version is one listener for both, as far as the proxy has them.
+#[test]
+fn services_with_two_addresses() {
+    let check = |addresses: &str, own: &[&str], listener: &str, additional: &[&str]| {
+        let objects =
+            service("db", &format!("10.0.0.1, clusterIPs: [{addresses}]"), "{name: tcp, port: 3306}");
+        let mesh = Mesh::sidecar(&objects);
+        let mesh = mesh.seen_by(|proxy| proxy.ips = own.iter().map(|ip| ip.parse().unwrap()).collect());
+        let output = mesh.compile();
+        let of_services = output.resources.listeners.values().filter(|it| !it.name.starts_with("virtual"));
+        let told: Vec<_> = of_services
+            .map(|it| {
+                let additional = it.additional_addresses.iter().map(ToString::to_string);
+                (it.name.to_string(), additional.collect::<Vec<_>>())
+            })
+            .collect();
+        let additional: Vec<_> = additional.iter().map(|it| (*it).to_owned()).collect();
+        assert_eq!(told, [(listener.to_owned(), additional)], "{addresses} {own:?}");
+    };
+    let (four, six) = ("10.0.0.1, 'fd00::1'", "'fd00::1', 10.0.0.1");
+    let both = ["10.244.1.10", "fd00:244::10"];
+    check(four, &both, "10.0.0.1_3306", &["[fd00::1]:3306"]);
+    check(six, &both, "fd00::1_3306", &["10.0.0.1:3306"]);
+    check(four, &both[..1], "10.0.0.1_3306", &[]);
+    check(six, &both[1..], "fd00::1_3306", &[]);
+    check("10.0.0.1", &both, "10.0.0.1_3306", &[]);
+    check("10.0.0.1", &both[1..], "10.0.0.1_3306", &[]);
+}
+
 #[test]
 fn tls_rules() {
     let tls = service("web", "10.0.0.1", "{name: https, port: 443}");

@@ -159,6 +159,11 @@ fn names_by_which_services_are_known() {
     check(&spec("clusterIP: 10.0.0.9"), host, &with(&["10.0.0.9"]));
     check(&spec("clusterIP: 10.0.0.9, clusterIPs: [10.0.0.9, 'fd00::9']"), host, &with(&["10.0.0.9"]));
     check(&spec("clusterIP: 'fd00::9'"), host, &with(&["[fd00::9]"]));
+    let dual = |proxy: &mut crate::compile::Proxy| proxy.ips.push("fd00:244::10".parse().unwrap());
+    let text = spec("clusterIP: 10.0.0.9, clusterIPs: [10.0.0.9, 'fd00::9']");
+    let output = Mesh::new(&text).seen_by(dual).compile();
+    let domains: Vec<&str> = output.host(host).domains.iter().map(|domain| &**domain).collect();
+    assert_eq!(domains, with(&["10.0.0.9", "[fd00::9]"]));
     let headless =
         with(&["*.web.ops.svc.cluster.local", "*.web.ops.svc.cluster.local.", "*.web.ops", "*.web.ops.svc"]);
     check(&spec("clusterIP: None"), host, &headless);
