@@ -23,6 +23,11 @@ use serde::Deserialize;
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
 use crate::resource::ForwardClientCert;
 
+/// Where outbound traffic is redirected to, unless the mesh says otherwise.
+const OUTBOUND_PORT: u16 = 15001;
+/// Where inbound traffic is redirected to, unless the mesh says otherwise.
+const INBOUND_PORT: u16 = 15006;
+
 /// `istio.mesh.v1alpha1.MeshConfig`, the fields that weft honours.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MeshConfig {
@@ -40,6 +45,12 @@ pub struct MeshConfig {
     pub path_normalization: Option<Normalization>,
     /// Bound on connecting where no DestinationRule says one; 10 s when not given.
     pub connect_timeout: Option<GoDuration>,
+    /// How long a sidecar waits for first bytes that tell the protocol; 0 and not given mean without end.
+    pub protocol_detection_timeout: Option<GoDuration>,
+    /// Where outbound traffic is redirected to; 15001 when not given.
+    pub proxy_listen_port: Option<u32>,
+    /// Where inbound traffic is redirected to; 15006 when not given.
+    pub proxy_inbound_listen_port: Option<u32>,
     /// Time after which DNS is asked again where it tells no time to live; 60 s when not given.
     pub dns_refresh_rate: Option<GoDuration>,
     /// Keep-alive probes where no DestinationRule says them.
@@ -163,6 +174,16 @@ pub enum Normalization {
 }
 
 impl MeshConfig {
+    /// Where outbound traffic is redirected to.
+    pub(crate) fn outbound_port(&self) -> u16 {
+        self.proxy_listen_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(OUTBOUND_PORT)
+    }
+
+    /// Where inbound traffic is redirected to.
+    pub(crate) fn inbound_port(&self) -> u16 {
+        self.proxy_inbound_listen_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(INBOUND_PORT)
+    }
+
     /// Node metadata of all proxies.
     pub fn proxy_metadata(&self) -> BTreeMap<String, String> {
         node_metadata(&self.default_config.proxy_metadata)

@@ -19,8 +19,6 @@ use crate::resource::{
     TrafficDirection, TransportProtocol,
 };
 
-/// Where inbound traffic is redirected to.
-pub(super) const PORT: u16 = 15006;
 /// The mark of what the sidecar sends to the workload with the address of a client; istiod's, and the rules' default.
 const TPROXY_MARK: u32 = 1337;
 /// Protocols that a sidecar offers for HTTP in mutual TLS.
@@ -88,7 +86,11 @@ impl Inbound<'_> {
             use_original_dst: false,
             transparent: false,
             traffic_direction: TrafficDirection::Inbound,
-            listener_filters: ListenerFilters { continue_on_timeout: true, ..inspectors(&filter_chains) },
+            listener_filters: ListenerFilters {
+                timeout: super::detection_timeout(self.scope),
+                continue_on_timeout: true,
+                ..inspectors(&filter_chains)
+            },
             filter_chains,
             default_filter_chain: None,
             access_log: self.common.access_log.clone(),
@@ -97,6 +99,7 @@ impl Inbound<'_> {
     }
 
     fn virtual_inbound(&self, served: &[&Serving<'_>]) -> Listener {
+        let port = self.scope.mesh.inbound_port();
         let mut filter_chains = vec![self.black_hole()];
         filter_chains.extend(self.chains(&self.everything(None, self.modes.whole())));
         // Ports of which only a policy speaks.
@@ -110,8 +113,8 @@ impl Inbound<'_> {
         }
         Listener {
             name: "virtualInbound".into(),
-            address: SocketAddr::new(wildcard(self.scope), PORT),
-            additional_addresses: super::additional_addresses(self.scope, PORT),
+            address: SocketAddr::new(wildcard(self.scope), port),
+            additional_addresses: super::additional_addresses(self.scope, port),
             bind_to_port: true,
             use_original_dst: false,
             transparent: super::is_transparent(self.scope),
@@ -119,6 +122,7 @@ impl Inbound<'_> {
             listener_filters: ListenerFilters {
                 original_dst: true,
                 original_src: super::is_transparent(self.scope).then_some(TPROXY_MARK),
+                timeout: super::detection_timeout(self.scope),
                 continue_on_timeout: true,
                 ..inspected(&filter_chains)
             },
@@ -134,7 +138,10 @@ impl Inbound<'_> {
         let cluster = self.clusters.name(BLACK_HOLE.to_owned());
         FilterChain {
             name: "virtualInbound-blackhole".into(),
-            chain_match: FilterChainMatch { destination_port: Some(PORT), ..FilterChainMatch::default() },
+            chain_match: FilterChainMatch {
+                destination_port: Some(self.scope.mesh.inbound_port()),
+                ..FilterChainMatch::default()
+            },
             tls: None,
             filter: NetworkFilter::TcpProxy(Arc::new(self.common.silent_tcp_proxy(cluster))),
         }

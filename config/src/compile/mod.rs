@@ -70,6 +70,7 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use compiler::Compiler;
 pub use proxy::Proxy;
@@ -291,6 +292,11 @@ pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origi
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.
 fn is_transparent(scope: &Scope<'_>) -> bool {
     scope.proxy.metadata.get("INTERCEPTION_MODE").is_some_and(|mode| mode == "TPROXY")
+}
+
+/// How long a sidecar waits for first bytes; `None` for ever, which is Istio's default.
+fn detection_timeout(scope: &Scope<'_>) -> Option<Duration> {
+    scope.mesh.protocol_detection_timeout.map(|timeout| timeout.0).filter(|timeout| !timeout.is_zero())
 }
 
 /// Every IPv6 address, for a proxy that has both IP versions and so listens on every IPv4 address first.

@@ -21,8 +21,6 @@ use crate::resource::{
     RouteSource, TrafficDirection, TransportProtocol,
 };
 
-/// Where outbound traffic is redirected to.
-pub(super) const PORT: u16 = 15001;
 /// What the HTTP inspector calls HTTP.
 pub(super) const PLAIN_HTTP: [&str; 2] = ["http/1.1", "h2c"];
 
@@ -246,11 +244,22 @@ impl Outbound<'_> {
             use_original_dst: false,
             transparent: false,
             traffic_direction: TrafficDirection::Outbound,
-            listener_filters: ListenerFilters { continue_on_timeout: true, ..inspectors(&filter_chains) },
+            listener_filters: self.listener_filters(&filter_chains),
             filter_chains,
             default_filter_chain,
             access_log: Vec::new(),
             origin: None,
+        }
+    }
+
+    /// Who looks at first bytes. As with istiod, it is HTTP alone that the mesh bounds the wait for.
+    fn listener_filters(&self, chains: &[FilterChain]) -> ListenerFilters {
+        let inspectors = inspectors(chains);
+        let looks = inspectors.http_inspector.is_some();
+        ListenerFilters {
+            timeout: super::detection_timeout(self.scope).filter(|_| looks),
+            continue_on_timeout: true,
+            ..inspectors
         }
     }
 
@@ -269,18 +278,19 @@ impl Outbound<'_> {
     /// The listener that outbound traffic is redirected to. What was sent to its own port goes nowhere, so that nobody
     /// runs in circles.
     fn virtual_outbound(&self) -> Listener {
+        let port = self.scope.mesh.outbound_port();
         let cluster = self.tcp.clusters.name(BLACK_HOLE.to_owned());
         let black_hole = FilterChain {
             name: "virtualOutbound-blackhole".into(),
-            chain_match: FilterChainMatch { destination_port: Some(PORT), ..FilterChainMatch::default() },
+            chain_match: FilterChainMatch { destination_port: Some(port), ..FilterChainMatch::default() },
             tls: None,
             filter: NetworkFilter::TcpProxy(Arc::new(self.listeners.common.silent_tcp_proxy(cluster))),
         };
         let catch_all = self.catch_all("virtualOutbound-catchall-tcp", FilterChainMatch::default());
         Listener {
             name: "virtualOutbound".into(),
-            address: SocketAddr::new(wildcard(self.scope), PORT),
-            additional_addresses: super::additional_addresses(self.scope, PORT),
+            address: SocketAddr::new(wildcard(self.scope), port),
+            additional_addresses: super::additional_addresses(self.scope, port),
             bind_to_port: true,
             use_original_dst: true,
             transparent: super::is_transparent(self.scope),

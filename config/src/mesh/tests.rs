@@ -31,7 +31,7 @@ fn check(text: &str, expected: &[&str]) -> MeshConfig {
 fn honoured_fields() {
     let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
                 outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
-                connectTimeout: 3s\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
+                connectTimeout: 3s\nprotocolDetectionTimeout: 100ms\nproxyListenPort: 25001\nproxyInboundListenPort: 25006\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
@@ -46,6 +46,9 @@ fn honoured_fields() {
         outbound_traffic_policy: Some(OutboundTrafficPolicy::RegistryOnly),
         path_normalization: Some(Normalization::MergeSlashes),
         connect_timeout: Some(GoDuration(Duration::from_secs(3))),
+        protocol_detection_timeout: Some(GoDuration(Duration::from_millis(100))),
+        proxy_listen_port: Some(25001),
+        proxy_inbound_listen_port: Some(25006),
         dns_refresh_rate: Some(GoDuration(Duration::from_secs(7))),
         tcp_keepalive: Some(TcpKeepalive {
             probes: Some(3),
@@ -114,6 +117,7 @@ fn what_weft_does_anyway_is_not_warned_of() {
         "enableAutoMtls: true",
         "trustDomain: cluster.local",
         "proxyListenPort: 15001",
+        "protocolDetectionTimeout: 0s",
         "h2UpgradePolicy: DO_NOT_UPGRADE",
         "meshMTLS: {}",
         "trustDomainAliases: []",
@@ -147,6 +151,10 @@ fn errors_refuse_it() {
         &["1 error bad-value defaultConfig.gatewayTopology.forwardClientCertDetails"],
     );
     check("connectTimeout: 0s", &["1 error bad-value connectTimeout"]);
+    check("protocolDetectionTimeout: 1us", &["1 error bad-value protocolDetectionTimeout"]);
+    check("proxyListenPort: 0", &["1 error bad-value proxyListenPort"]);
+    check("proxyInboundListenPort: 65536", &["1 error bad-value proxyInboundListenPort"]);
+    check("proxyListenPort: 15006", &["1 error bad-value proxyInboundListenPort"]);
     check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);
     check("dnsRefreshRate: 0s", &["1 error bad-value dnsRefreshRate"]);
     check("outboundTrafficPolicy: {mode: ANY}", &["1 error bad-value outboundTrafficPolicy.mode"]);

@@ -9,6 +9,21 @@ use crate::mesh::MeshConfig;
 /// Istio's bound on `connectTimeout`.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
+/// The ports that traffic is redirected to.
+fn check_ports(check: &mut Check<'_>, config: &MeshConfig) {
+    let inbound = "proxyInboundListenPort";
+    for (path, port) in
+        [("proxyListenPort", config.proxy_listen_port), (inbound, config.proxy_inbound_listen_port)]
+    {
+        if let Some(port) = port {
+            values::port(check, path, port);
+        }
+    }
+    if config.outbound_port() == config.inbound_port() {
+        check.bad(inbound, "outbound traffic is redirected to the same port", "give each a port of its own");
+    }
+}
+
 /// Checks MeshConfig.
 pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
     values::duration(check, "connectTimeout", config.connect_timeout);
@@ -16,6 +31,9 @@ pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
         check.bad("connectTimeout", "the duration is over 1h", "write 1h or less");
     }
     values::duration(check, "dnsRefreshRate", config.dns_refresh_rate);
+    let detection = config.protocol_detection_timeout.filter(|timeout| !timeout.0.is_zero());
+    values::duration(check, "protocolDetectionTimeout", detection);
+    check_ports(check, config);
     proxy_config::check_concurrency(check, "defaultConfig.concurrency", config.default_config.concurrency);
     traffic_policy::check_keepalive(check, "tcpKeepalive", config.tcp_keepalive.as_ref());
     if let Some(retries) = &config.default_http_retry_policy {

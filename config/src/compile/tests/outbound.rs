@@ -240,3 +240,42 @@ fn how_long_listener_filters_may_wait() {
     check("virtualOutbound", Some(15), None);
     check("virtualInbound", None, Some("0s"));
 }
+
+/// What the mesh says of waiting for first bytes holds where HTTP is looked for, and for all that comes in.
+#[test]
+fn how_long_the_mesh_lets_a_sidecar_wait_for_first_bytes() {
+    let told = |mesh: &mut crate::mesh::MeshConfig| {
+        mesh.protocol_detection_timeout =
+            Some(crate::istio::GoDuration(std::time::Duration::from_millis(100)));
+    };
+    let text =
+        service("web", "10.0.0.1", "{name: http, port: 80}, {name: tcp, port: 81}, {name: a, port: 82}");
+    let output = Mesh::sidecar(&text).configure(told).compile();
+    for (name, millis) in [
+        ("0.0.0.0_80", Some(100)),
+        ("10.0.0.1_81", None),
+        ("10.0.0.1_82", Some(100)),
+        ("virtualInbound", Some(100)),
+        ("virtualOutbound", Some(15_000)),
+    ] {
+        let filters = &output.resources.listeners[name].listener_filters;
+        assert_eq!(filters.timeout.map(|timeout| timeout.as_millis()), millis, "{name}");
+        assert_eq!(filters.continue_on_timeout, name != "virtualOutbound", "{name}");
+    }
+}
+
+#[test]
+fn the_mesh_says_where_traffic_is_redirected_to() {
+    let told = |mesh: &mut crate::mesh::MeshConfig| {
+        (mesh.proxy_listen_port, mesh.proxy_inbound_listen_port) = (Some(25001), Some(25006));
+    };
+    let output = Mesh::sidecar("").configure(told).compile();
+    for (name, port) in [("virtualOutbound", 25001), ("virtualInbound", 25006)] {
+        let listener = &output.resources.listeners[name];
+        assert_eq!(listener.address, format!("0.0.0.0:{port}").parse().unwrap());
+        // What was sent to that port goes nowhere.
+        let black_hole = &listener.filter_chains[0];
+        assert_eq!(black_hole.chain_match.destination_port, Some(port), "{name}");
+        assert_eq!(tcp(black_hole).stat_prefix.as_ref(), "BlackHoleCluster", "{name}");
+    }
+}
