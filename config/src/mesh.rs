@@ -12,7 +12,9 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use proxy_config::{PROXY_CONFIG_ANNOTATION, ProxyConfigRead, read_proxy_config};
+pub use proxy_config::{
+    INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION, ProxyConfigRead, read_proxy_config,
+};
 pub(crate) use read::read_part;
 pub use read::{MeshRead, object_ref, read_mesh};
 
@@ -85,6 +87,37 @@ pub struct ProxyConfig {
     pub proxy_metadata: BTreeMap<String, String>,
     /// Who stands before a gateway.
     pub gateway_topology: Option<GatewayTopology>,
+    /// How the pod's traffic comes to the proxy.
+    pub interception_mode: Option<InterceptionMode>,
+}
+
+/// How a pod's traffic comes to its proxy. Istio: `ProxyConfig.InboundInterceptionMode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InterceptionMode {
+    /// It is redirected, and its addresses with it.
+    Redirect,
+    /// Inbound traffic is diverted with its addresses as they are.
+    Tproxy,
+    /// Nothing is redirected: clients connect to the proxy by themselves.
+    None,
+}
+
+impl InterceptionMode {
+    /// As node metadata says it, under `INTERCEPTION_MODE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            InterceptionMode::Redirect => "REDIRECT",
+            InterceptionMode::Tproxy => "TPROXY",
+            InterceptionMode::None => "NONE",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn of_name(name: &str) -> Option<InterceptionMode> {
+        let all = [InterceptionMode::Redirect, InterceptionMode::Tproxy, InterceptionMode::None];
+        all.into_iter().find(|mode| mode.name() == name)
+    }
 }
 
 /// Who stands before a gateway, and what it believes of them. Istio: `mesh.v1alpha1.Topology`.

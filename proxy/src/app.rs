@@ -36,7 +36,7 @@ use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
 pub use pages::Agent;
 use pages::PageSockets;
-use sockets::Sockets;
+use sockets::{Failed, Sockets};
 use termination::Rule;
 pub use termination::Termination;
 use workers::Workers;
@@ -398,10 +398,10 @@ impl App {
         let (opened, failed) = sockets.reconcile(&reader.load());
         let workers =
             Workers { threads, orders, loads, sockets, drain_time: self.settings.drain_time, stop: None };
-        for error in failed {
-            // A sidecar without one of its two listeners would cut the pod off. Of a gateway one listener says nothing about
-            // the others; it is tried again.
-            if self.settings.mode != Mode::Gateway {
+        for Failed { error, is_redirected } in failed {
+            // A sidecar without one of its two listeners would cut the pod off. One that clients connect to by themselves says
+            // nothing about the others; it is tried again.
+            if is_redirected {
                 workers.end();
                 return Err(error);
             }

@@ -29,6 +29,8 @@ pub(super) struct Egress<'a> {
     pub(super) port: Option<Listens>,
     /// Where it listens, or what clients connect to that are redirected to it; `None` for what each service says.
     pub(super) bind: Option<IpAddr>,
+    /// The same in the other IP version, where nobody says where and the proxy has both.
+    pub(super) bind_also: Option<IpAddr>,
     /// Whether clients connect to it by themselves.
     pub(super) has_socket: bool,
     /// Whether weft can make it.
@@ -62,7 +64,7 @@ impl<'a> Imports<'a> {
     pub(super) fn new(scope: &Scope<'a>) -> Imports<'a> {
         let object = of_proxy(scope).filter(|object| !object.spec.egress.is_empty());
         let written = object.map(|object| object.spec.egress.iter().map(|it| Egress::new(it, scope)));
-        Imports(written.map_or_else(|| vec![Egress::everything()], Iterator::collect))
+        Imports(written.map_or_else(|| vec![Egress::everything(scope)], Iterator::collect))
     }
 
     /// All listeners, in their order.
@@ -97,11 +99,13 @@ impl<'a> Imports<'a> {
 }
 
 impl<'a> Egress<'a> {
-    fn everything() -> Egress<'a> {
+    fn everything(scope: &Scope<'_>) -> Egress<'a> {
+        let has_socket = !super::is_redirected(scope);
         Egress {
             port: None,
-            bind: None,
-            has_socket: false,
+            bind: has_socket.then(|| loopback(scope)),
+            bind_also: other_loopback(scope).filter(|_| has_socket),
+            has_socket,
             is_made: true,
             hosts: None,
             only: None,
@@ -124,16 +128,16 @@ impl<'a> Egress<'a> {
         let is_proxy = told.is_some_and(|port| port.protocol.eq_ignore_ascii_case("HTTP_PROXY"));
         let bind = written.bind.as_deref().filter(|bind| !bind.is_empty());
         let address: Option<IpAddr> = bind.and_then(|bind| bind.parse().ok());
-        let has_socket = written.capture_mode == CaptureMode::None;
+        let has_socket = written.capture_mode == CaptureMode::None || !super::is_redirected(scope);
         let by_default = || match (has_socket, port) {
-            (true, _) if wildcard(scope).is_ipv4() => Some(Ipv4Addr::LOCALHOST.into()),
-            (true, _) => Some(Ipv6Addr::LOCALHOST.into()),
+            (true, _) => Some(loopback(scope)),
             (false, Some(_)) => Some(wildcard(scope)),
             (false, None) => None,
         };
         let mut egress = Egress {
             port,
             bind: address.or_else(by_default),
+            bind_also: other_loopback(scope).filter(|_| has_socket && address.is_none()),
             has_socket,
             is_made: !is_proxy && bind.is_some() == address.is_some() && told.is_some() == port.is_some(),
             hosts: Some(hosts),
@@ -204,6 +208,19 @@ impl<'a> Egress<'a> {
         }
         hosts
     }
+}
+
+/// The workload's own, of the IP version that the proxy has; of IPv4 when it has both.
+fn loopback(scope: &Scope<'_>) -> IpAddr {
+    match wildcard(scope) {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// The same of IPv6, when the proxy has both.
+fn other_loopback(scope: &Scope<'_>) -> Option<IpAddr> {
+    super::has_both_families(&scope.proxy.ips).then(|| Ipv6Addr::LOCALHOST.into())
 }
 
 fn http_destinations(rule: &HttpRoute) -> impl Iterator<Item = &Destination> {

@@ -65,11 +65,12 @@ struct Served<'s> {
 }
 
 impl Inbound<'_> {
-    /// The listeners of what is `served`: the one that inbound traffic is redirected to, and those that clients connect to
-    /// by themselves.
+    /// The listeners of what is `served`: the one that inbound traffic is redirected to, if it is, and those that clients
+    /// connect to by themselves.
     pub(super) fn make(&self, served: &[Serving<'_>]) -> Vec<Listener> {
         let (own, redirected): (Vec<_>, Vec<_>) = served.iter().partition(|serving| serving.socket.is_some());
-        let mut listeners = vec![self.virtual_inbound(&redirected)];
+        let virtual_inbound = super::is_redirected(self.scope).then(|| self.virtual_inbound(&redirected));
+        let mut listeners: Vec<Listener> = virtual_inbound.into_iter().collect();
         listeners.extend(own.into_iter().filter_map(|serving| self.own(serving)));
         listeners
     }

@@ -77,7 +77,7 @@ pub use proxy::Proxy;
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 
 use crate::finding::Finding;
-use crate::mesh::MeshConfig;
+use crate::mesh::{InterceptionMode, MeshConfig};
 use crate::objects::{Metadata, Objects};
 use crate::origin::Origin;
 use crate::resource::{NameTable, Update};
@@ -146,6 +146,9 @@ pub struct Compiled {
     /// Whether clusters, endpoints and names are what the compile before made: none are here then. See [`Compiler`].
     pub is_as_before: bool,
 }
+
+/// Node metadata that says how the pod's traffic comes to its proxy.
+const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
 
 /// What every step needs.
 struct Scope<'a> {
@@ -291,7 +294,16 @@ pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origi
 
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.
 fn is_transparent(scope: &Scope<'_>) -> bool {
-    scope.proxy.metadata.get("INTERCEPTION_MODE").is_some_and(|mode| mode == "TPROXY")
+    is_interception(scope, InterceptionMode::Tproxy)
+}
+
+/// Whether traffic is redirected at all. Where it is not, all listeners of a sidecar have sockets of their own.
+fn is_redirected(scope: &Scope<'_>) -> bool {
+    !is_interception(scope, InterceptionMode::None)
+}
+
+fn is_interception(scope: &Scope<'_>, mode: InterceptionMode) -> bool {
+    scope.proxy.metadata.get(INTERCEPTION_MODE).is_some_and(|told| told == mode.name())
 }
 
 /// How long a sidecar waits for first bytes; `None` for ever, which is Istio's default.

@@ -56,7 +56,7 @@ struct Reached<'r> {
 }
 
 impl Outbound<'_> {
-    /// All outbound listeners, that of all traffic last.
+    /// All outbound listeners, that of all traffic last, if traffic is redirected.
     pub(super) fn make(&self, tables: &mut Tables, findings: &mut Findings) -> Vec<Listener> {
         let mut made: BTreeMap<SocketAddr, Made> = BTreeMap::new();
         let mut services: Vec<&Service<'_>> = self.tcp.registry.services().iter().collect();
@@ -81,7 +81,9 @@ impl Outbound<'_> {
         }
         let mut listeners: Vec<Listener> =
             made.into_iter().map(|(address, made)| self.listener(address, made)).collect();
-        listeners.push(self.virtual_outbound());
+        if super::is_redirected(self.scope) {
+            listeners.push(self.virtual_outbound());
+        }
         listeners
     }
 
@@ -97,7 +99,7 @@ impl Outbound<'_> {
             owner: service.host.clone(),
             is_http,
             chains,
-            additional: Vec::new(),
+            additional: egress.bind_also.into_iter().collect(),
             has_socket: egress.has_socket,
             is_complete: false,
         };
@@ -116,7 +118,7 @@ impl Outbound<'_> {
             return;
         }
         let addresses = match egress.bind {
-            Some(ip) => vec![vec![ip]],
+            Some(ip) => vec![std::iter::once(ip).chain(egress.bind_also).collect()],
             None => self.addresses(service, port),
         };
         for addresses in addresses {

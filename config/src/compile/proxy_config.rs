@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ROOT_NAMESPACE, age};
+use super::{INTERCEPTION_MODE, ROOT_NAMESPACE, age};
 use crate::istio;
-use crate::mesh::{self, GatewayTopology, ProxyConfig};
+use crate::mesh::{self, GatewayTopology, InterceptionMode, ProxyConfig};
 use crate::objects::{Object, Objects};
 
 /// Settings that hold for a proxy.
@@ -20,6 +20,8 @@ pub struct EffectiveProxyConfig {
     pub metadata: BTreeMap<String, String>,
     /// Who stands before it, if it is a gateway.
     pub gateway_topology: Option<GatewayTopology>,
+    /// How the pod's traffic comes to it; what decides is the metadata.
+    pub interception_mode: Option<InterceptionMode>,
 }
 
 /// A number of workers that somebody asks for.
@@ -65,6 +67,11 @@ pub fn effective_proxy_config(
     for (by, config) in given {
         effective.add_config(by, config);
     }
+    let annotated = pod.and_then(|pod| pod.spec.interception_mode.as_deref());
+    if let Some(mode) = annotated.and_then(InterceptionMode::of_name).or(effective.interception_mode) {
+        // What the injector told the container wins, and is metadata by now or will be.
+        effective.metadata.entry(INTERCEPTION_MODE.to_owned()).or_insert_with(|| mode.name().to_owned());
+    }
     effective
 }
 
@@ -85,6 +92,7 @@ impl EffectiveProxyConfig {
         if let Some(topology) = &config.gateway_topology {
             self.gateway_topology = Some(topology.clone());
         }
+        self.interception_mode = config.interception_mode.or(self.interception_mode);
     }
 
     fn add_object(&mut self, object: &Object<istio::ProxyConfig>) {
@@ -228,5 +236,31 @@ mod tests {
         check(hops(1), &[ProxyConfig::default()], Some(1));
         check(hops(1), &[hops(2)], Some(2));
         check(hops(1), &[hops(0)], Some(0));
+    }
+    #[test]
+    fn how_traffic_comes() {
+        let mode = |interception_mode| ProxyConfig { interception_mode, ..ProxyConfig::default() };
+        let check = |mesh: Option<InterceptionMode>, given, annotations: &str, expected: Option<&str>| {
+            let mut objects = Objects::default();
+            let pod = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: web-1, namespace: shop, annotations: {{{annotations}}}}}\n"
+            );
+            let read = read_file(&Arc::from("f.yaml"), &pod, &Limits::DEFAULT);
+            read.objects.into_iter().for_each(|read| objects.insert(read.value.unwrap()));
+            objects.mesh = Arc::new(mesh::MeshConfig { default_config: mode(mesh), ..Default::default() });
+            let given = [("PROXY_CONFIG".to_owned(), mode(given))];
+            let found = effective_proxy_config(&objects, "shop", &BTreeMap::new(), "web-1", &given);
+            let told = found.metadata.get("INTERCEPTION_MODE").map(String::as_str);
+            assert_eq!(told, expected, "{mesh:?} {annotations}");
+        };
+        let (tproxy, none) = (Some(InterceptionMode::Tproxy), Some(InterceptionMode::None));
+        check(None, None, "", None);
+        check(tproxy, None, "", Some("TPROXY"));
+        check(tproxy, none, "", Some("NONE"));
+        check(tproxy, None, "proxy.istio.io/config: 'interceptionMode: REDIRECT'", Some("REDIRECT"));
+        check(tproxy, none, "sidecar.istio.io/interceptionMode: REDIRECT", Some("REDIRECT"));
+        check(tproxy, None, "sidecar.istio.io/interceptionMode: SOME", Some("TPROXY"));
+        let said = "proxy.istio.io/config: 'proxyMetadata: {ISTIO_META_INTERCEPTION_MODE: NONE}'";
+        check(tproxy, None, said, Some("NONE"));
     }
 }

@@ -42,7 +42,8 @@ pub(super) struct Serving<'t> {
     pub(super) socket: Option<SocketAddr>,
 }
 
-/// What the workload serves: the ports that its Sidecar object lists, or else those of its services.
+/// What the workload serves: the ports that its Sidecar object lists, or else those of its services. Where nothing is
+/// redirected, it serves the latter by itself: the proxy would want its ports.
 pub(super) fn serving<'t>(scope: &Scope<'t>, targets: &BTreeMap<u16, Vec<Target<'t>>>) -> Vec<Serving<'t>> {
     let object = sidecar::of_proxy(scope);
     match object.filter(|object| !object.spec.ingress.is_empty()) {
@@ -51,6 +52,7 @@ pub(super) fn serving<'t>(scope: &Scope<'t>, targets: &BTreeMap<u16, Vec<Target<
             let ports = object.spec.ingress.iter().filter_map(|it| of_ingress(scope, object, it, targets));
             ports.filter(|port| seen.insert(port.number)).collect()
         }
+        None if !super::is_redirected(scope) => Vec::new(),
         None => {
             let pool = object.and_then(|object| object.spec.inbound_connection_pool.as_ref());
             targets.values().filter_map(|targets| of_targets(targets, pool)).collect()
@@ -88,8 +90,13 @@ fn of_ingress<'t>(
     });
     let of_port = targets.get(&number).cloned().unwrap_or_default();
     let host = of_port.first().map(|target| target.service.host.clone());
+    let is_redirected = super::is_redirected(scope);
+    let own = || Some(Some(SocketAddr::new(bind_address(scope, ingress.bind.as_deref())?, number)));
     let socket = match ingress.capture_mode {
-        CaptureMode::None => Some(SocketAddr::new(bind_address(scope, ingress.bind.as_deref())?, number)),
+        CaptureMode::None => own()?,
+        CaptureMode::Default if !is_redirected => own()?,
+        // Nothing comes.
+        CaptureMode::Iptables if !is_redirected => return None,
         CaptureMode::Default | CaptureMode::Iptables => None,
     };
     Some(Serving {

@@ -165,6 +165,9 @@ pub struct Pod {
     /// Its annotation `proxy.istio.io/config`: settings of its proxy, as YAML.
     #[serde(skip)]
     pub proxy_config: Option<String>,
+    /// Its annotation `sidecar.istio.io/interceptionMode`: how its traffic comes to its proxy.
+    #[serde(skip)]
+    pub interception_mode: Option<String>,
 }
 
 /// What is wanted of a [`Pod`].

@@ -89,7 +89,7 @@ pub(super) const PROXY_CONFIG: &[(&str, Fate)] = &[
     // The injector writes it into the pod.
     ("holdApplicationUntilProxyStarts", NotForProxy),
     ("image", NotForProxy),
-    ("interceptionMode", NotHonoured(&["REDIRECT", "NONE"])),
+    ("interceptionMode", Honoured),
     ("meshId", NotHonoured(&[])),
     ("parentShutdownDuration", NotForProxy),
     ("privateKeyProvider", NotHonoured(&[])),

@@ -12,6 +12,9 @@ use crate::yaml::{Limits, Path, Problem, Room, build, documents};
 /// The annotation of a Pod that holds the settings of its proxy.
 pub const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
 
+/// The annotation of a Pod that says how its traffic comes to its proxy. It wins over the settings.
+pub const INTERCEPTION_MODE_ANNOTATION: &str = "sidecar.istio.io/interceptionMode";
+
 /// What a text that holds a ProxyConfig says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProxyConfigRead {

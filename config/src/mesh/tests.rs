@@ -35,7 +35,7 @@ fn honoured_fields() {
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
-                gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD}\n\
+                gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD}\n  interceptionMode: TPROXY\n\
                 defaultProviders: {metrics: [prometheus]}\nextensionProviders: [{name: a, zipkin: {service: b, port: 1}}]\n";
     let config = check(text, &[]);
     let expected = MeshConfig {
@@ -70,6 +70,7 @@ fn honoured_fields() {
                 forward_client_cert_details: ForwardClientCertDetails::AppendForward,
                 proxy_protocol: None,
             }),
+            interception_mode: Some(InterceptionMode::Tproxy),
         },
         not_honoured: Vec::new(),
     };
@@ -155,6 +156,7 @@ fn errors_refuse_it() {
     check("proxyListenPort: 0", &["1 error bad-value proxyListenPort"]);
     check("proxyInboundListenPort: 65536", &["1 error bad-value proxyInboundListenPort"]);
     check("proxyListenPort: 15006", &["1 error bad-value proxyInboundListenPort"]);
+    check("defaultConfig: {interceptionMode: ALL}", &["1 error bad-value defaultConfig.interceptionMode"]);
     check("connectTimeout: 2h", &["1 error bad-value connectTimeout"]);
     check("dnsRefreshRate: 0s", &["1 error bad-value dnsRefreshRate"]);
     check("outboundTrafficPolicy: {mode: ANY}", &["1 error bad-value outboundTrafficPolicy.mode"]);

@@ -4,7 +4,7 @@ use super::check::Check;
 use crate::finding::code;
 use crate::istio::ProxyConfig;
 use crate::kubernetes::Pod;
-use crate::mesh::{self, PROXY_CONFIG_ANNOTATION};
+use crate::mesh::{self, INTERCEPTION_MODE_ANNOTATION, InterceptionMode, PROXY_CONFIG_ANNOTATION};
 
 /// Prefix of the environment variables that become node metadata.
 const METADATA_PREFIX: &str = "ISTIO_META_";
@@ -39,6 +39,12 @@ pub(super) fn check_concurrency(check: &mut Check<'_>, path: &str, concurrency: 
 
 /// Checks the settings that a Pod is annotated with. They cannot refuse the Pod, which others need to know.
 pub(super) fn check_pod(check: &mut Check<'_>, pod: &Pod) {
+    if let Some(mode) = pod.interception_mode.as_deref().filter(|it| InterceptionMode::of_name(it).is_none())
+    {
+        let path = format!("metadata.annotations[{INTERCEPTION_MODE_ANNOTATION}]");
+        let what = format!("`{mode}` is no way of interception, so that the annotation has no effect");
+        check.warning(code::INEFFECTIVE_VALUE, &path, what, "write REDIRECT, TPROXY or NONE");
+    }
     let Some(text) = &pod.proxy_config else { return };
     let path = format!("metadata.annotations[{PROXY_CONFIG_ANNOTATION}]");
     match mesh::read_proxy_config(text) {

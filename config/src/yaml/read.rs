@@ -19,7 +19,7 @@ use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
 use crate::kubernetes::{Pod, Secret};
-use crate::mesh::PROXY_CONFIG_ANNOTATION;
+use crate::mesh::{INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION};
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
 
@@ -371,12 +371,14 @@ impl FileReader {
     }
 }
 
-/// A Pod, with the one annotation that matters.
+/// A Pod, with the two annotations that matter.
 fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod> {
     let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems, room)?;
     let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let annotation = annotations.and_then(|annotations| annotations.get(PROXY_CONFIG_ANNOTATION)?.text());
-    pod.proxy_config = annotation.map(str::to_owned);
+    let annotation =
+        |name| annotations.and_then(|annotations| annotations.get(name)?.text()).map(str::to_owned);
+    pod.proxy_config = annotation(PROXY_CONFIG_ANNOTATION);
+    pod.interception_mode = annotation(INTERCEPTION_MODE_ANNOTATION);
     Some(pod)
 }
 

@@ -34,6 +34,14 @@ struct Open {
     transparent: bool,
 }
 
+/// A socket that could not be opened.
+pub(super) struct Failed {
+    /// Why, and what to do.
+    pub(super) error: io::Error,
+    /// Whether a pod's traffic is redirected to it.
+    pub(super) is_redirected: bool,
+}
+
 impl Sockets {
     /// None, for workers that listen to these.
     pub(super) fn new(workers: Vec<mpsc::UnboundedSender<Change>>) -> Sockets {
@@ -48,25 +56,28 @@ impl Sockets {
 
     /// Opens what the listeners of a generation ask for and is not there, and closes what they ask for no more. Returns
     /// what is new, and what could not be opened, which is tried again with the next call.
-    pub(super) fn reconcile(&mut self, snapshot: &Snapshot) -> (Vec<SocketAddr>, Vec<io::Error>) {
+    pub(super) fn reconcile(&mut self, snapshot: &Snapshot) -> (Vec<SocketAddr>, Vec<Failed>) {
         let (mut opened, mut failed) = (Vec::new(), Vec::new());
         if self.settled == Some(snapshot.generation) {
             return (opened, failed);
         }
         let declared = snapshot.listeners.values().map(|listener| &listener.declared);
         let own = declared.filter(|declared| declared.bind_to_port && !self.fixed.contains(&declared.name));
-        let wanted: BTreeMap<Key, bool> = own
+        let wanted: BTreeMap<Key, &config::Listener> = own
             .flat_map(|declared| {
-                let key = |address| ((declared.name.clone(), address), declared.transparent);
+                let key = |address| ((declared.name.clone(), address), &**declared);
                 declared.addresses().map(key)
             })
             .collect();
-        let gone =
-            |(key, open): (&Key, &Open)| (wanted.get(key) != Some(&open.transparent)).then(|| key.clone());
+        let gone = |(key, open): (&Key, &Open)| {
+            let stays = wanted.get(key).is_some_and(|declared| declared.transparent == open.transparent);
+            (!stays).then(|| key.clone())
+        };
         for key in self.open.iter().filter_map(gone).collect::<Vec<_>>() {
             self.close(key);
         }
-        for (key, transparent) in wanted {
+        for (key, declared) in wanted {
+            let transparent = declared.transparent;
             if self.open.contains_key(&key) {
                 continue;
             }
@@ -77,7 +88,10 @@ impl Sockets {
                     let worker = self.give(socket);
                     self.open.insert(key, Open { worker, transparent });
                 }
-                Err(error) => failed.push(error),
+                Err(error) => {
+                    let redirected = declared.use_original_dst || declared.listener_filters.original_dst;
+                    failed.push(Failed { error, is_redirected: redirected });
+                }
             }
         }
         self.settled = failed.is_empty().then_some(snapshot.generation);

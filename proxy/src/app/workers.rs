@@ -61,8 +61,8 @@ impl Workers {
 
     /// Opens and closes sockets as the latest generation asks.
     pub(super) fn follow(&mut self, reader: &Reader) {
-        for error in self.sockets.reconcile(&reader.load()).1 {
-            tracing::error!("{error}");
+        for failed in self.sockets.reconcile(&reader.load()).1 {
+            tracing::error!("{}", failed.error);
         }
     }
 

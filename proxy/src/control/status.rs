@@ -162,6 +162,7 @@ impl Status {
             termination_drain_duration,
             metadata: _,
             gateway_topology: _,
+            interception_mode: _,
         } = settings;
         self.concurrency.store(concurrency.map(Arc::new));
         self.termination_drain_duration.store(termination_drain_duration.map(Arc::new));

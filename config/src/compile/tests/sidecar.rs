@@ -286,6 +286,59 @@ fn an_egress_listener_may_be_where_it_says() {
     assert_eq!(routed(&output, "80"), ["a.shop"]);
 }
 
+/// Without interception clients connect to the proxy by themselves: on loopback to get out, and to what the Sidecar object
+/// lists to get in. What the workload listens to by itself is not the proxy's.
+#[test]
+fn a_pod_whose_traffic_is_not_redirected() {
+    let check = |spec: &str, ips: &[&str], expected: &[&str]| {
+        let services = service_in("a", "shop", "http")
+            + &service_in("b", "shop", "tcp").replace("port: 80", "port: 81")
+            + "\nkind: EndpointSlice\nmetadata: {name: a, namespace: shop, labels: {kubernetes.io/service-name: a}}\n\
+               endpoints: [{addresses: [10.244.1.10]}]\nports: [{name: http, port: 8080}]\n---\n";
+        let object = if spec.is_empty() { String::new() } else { sidecar("s", "shop", spec) };
+        let mesh = Mesh::sidecar(&(services + &object)).seen_by(|proxy| {
+            proxy.metadata.insert("INTERCEPTION_MODE".to_owned(), "NONE".to_owned());
+            proxy.ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        });
+        let output = mesh.compile();
+        let listeners: Vec<String> = output
+            .resources
+            .listeners
+            .values()
+            .map(|it| {
+                assert!(
+                    it.bind_to_port && !it.use_original_dst && !it.listener_filters.original_dst,
+                    "{}",
+                    it.name
+                );
+                let more: String = it.additional_addresses.iter().map(|it| format!(" {it}")).collect();
+                format!("{}{more}", it.name)
+            })
+            .collect();
+        assert_eq!(listeners, expected, "{spec}");
+    };
+    let own = ["10.244.1.10"];
+    check("", &own, &["127.0.0.1_80", "127.0.0.1_81"]);
+    check("", &["fd00::10"], &["::1_80", "::1_81"]);
+    check("", &["10.244.1.10", "fd00::10"], &["127.0.0.1_80 [::1]:80", "127.0.0.1_81 [::1]:81"]);
+    let egress = |more: &str| {
+        format!("egress: [{{port: {{number: 80, protocol: HTTP, name: p}}, hosts: ['./*']{more}}}]")
+    };
+    check(&egress(""), &own, &["127.0.0.1_80"]);
+    check(&egress(", captureMode: IPTABLES"), &own, &["127.0.0.1_80"]);
+    check(&egress(", bind: 127.0.0.9"), &own, &["127.0.0.9_80"]);
+    let ingress = |more: &str| {
+        let none = "egress: [{hosts: ['~/*']}]";
+        format!(
+            "ingress: [{{port: {{number: 9000, protocol: HTTP, name: p}}, defaultEndpoint: '127.0.0.1:8080'{more}}}], {none}"
+        )
+    };
+    check(&ingress(""), &own, &["10.244.1.10_9000"]);
+    check(&ingress(", bind: 127.0.0.1"), &own, &["127.0.0.1_9000"]);
+    check(&ingress(", captureMode: NONE"), &own, &["10.244.1.10_9000"]);
+    check(&ingress(", captureMode: IPTABLES"), &own, &[]);
+}
+
 #[test]
 fn rules_are_those_of_the_listeners_hosts() {
     let rule = "\nkind: VirtualService\nmetadata: {name: v, namespace: ops}\n\

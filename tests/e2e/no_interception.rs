@@ -1,0 +1,77 @@
+//! A sidecar whose pod's traffic is not redirected: clients connect to it by themselves.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use config::compile::Mode;
+use support::mesh::virtual_service;
+use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+
+/// An address of loopback that nobody has.
+fn free() -> SocketAddr {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.local_addr().expect("an address")
+}
+
+/// A sidecar with these objects, in a pod whose annotation says that nothing is redirected.
+async fn sidecar(mesh: Mesh) -> TestProxy {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web-1\n  namespace: shop\n  labels: {app: client}\n\
+        \x20 annotations: {sidecar.istio.io/interceptionMode: NONE}\nstatus: {podIP: 127.0.0.1, podIPs: [{ip: 127.0.0.1}]}\n";
+    let proxy = TestProxy::of(mesh.with("web.yaml", pod)).set(|settings| {
+        settings.mode = Mode::Sidecar;
+        settings.workload.pod = Some(("web-1".to_owned(), "shop".to_owned()));
+    });
+    proxy.ready().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_ports_are_those_of_services_and_of_its_sidecar_object() {
+    let (catalog, web) = (TestBackend::echo("catalog").await, TestBackend::echo("web").await);
+    let (outside, inside) = (free(), free());
+    let mesh = Mesh::new()
+        .service("catalog", &format!("http/{}", outside.port()))
+        .endpoint("catalog", "http", "v1", catalog.address)
+        .with("rules.yaml", &virtual_service("catalog", "  - rewrite: {uri: /rewritten}\n    route: [{destination: {host: catalog}}]"))
+        .with(
+            "sidecar.yaml",
+            &format!(
+                "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: web, namespace: shop}}\nspec:\n\
+                 \x20 egress: [{{hosts: ['*/*']}}]\n\
+                 \x20 ingress: [{{port: {{number: {}, protocol: HTTP, name: http}}, defaultEndpoint: '{}'}}]\n",
+                inside.port(),
+                web.address,
+            ),
+        );
+    let proxy = sidecar(mesh).await;
+    let ask = async |to: SocketAddr, host: &str| Request::get("/").host(host).send(to).await;
+    // Out by loopback and the port of the service, by its rules; in by the port that the Sidecar object lists.
+    let saw = ask(outside, "catalog").await.json();
+    assert_eq!((saw["name"].as_str(), saw["path"].as_str()), (Some("catalog"), Some("/rewritten")));
+    assert_eq!(ask(inside, "anything").await.json()["name"], "web");
+    let inbound = [("reporter", "destination"), ("response_code", "200")];
+    assert_eq!(proxy.metric("istio_requests_total", &inbound).await, Some(1.0));
+    let page = proxy.page("/listeners").await;
+    assert!(!page.contains("virtual") && !page.contains("15001"), "{page}");
+}
+
+/// One port that is somebody else's says nothing about the others: nobody's traffic is redirected to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_hinders_no_other() {
+    let catalog = TestBackend::echo("catalog").await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let (port, outside) = (taken.local_addr().expect("an address").port(), free());
+    let mesh = Mesh::new()
+        .service("catalog", &format!("http/{}", outside.port()))
+        .endpoint("catalog", "http", "v1", catalog.address)
+        .service_at("more", &format!("http/{port}"), "10.96.0.2")
+        .endpoint("more", "http", "v1", catalog.address);
+    let proxy = sidecar(mesh).await;
+    assert_eq!(Request::get("/").host("catalog").send(outside).await.status, 200);
+    // It is tried again with the next change.
+    drop(taken);
+    proxy.publish("rules.yaml", &virtual_service("more", "  - route: [{destination: {host: more}}]")).await;
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    eventually("the port is the sidecar's", || async {
+        Request::get("/").host("more").try_send(at).await.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
+}
