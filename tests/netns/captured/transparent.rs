@@ -134,11 +134,26 @@ async fn check_clients(network: &Network, own: &Pod, seen: fn(&'static str) -> &
 /// The pod calls itself by its service: out through its sidecar, and in again at either of its addresses.
 async fn check_itself(own: &Pod, seen: fn(&'static str) -> &'static str) {
     for service in ["10.96.0.50", "fd00:96::50"] {
-        let answer = own.send(&to(service, 80).to_string(), Request::get("/").host("own")).await;
-        let text = answer.text();
-        assert_eq!(answer.status, 200, "{service}: {text}");
-        assert!(POD.iter().any(|own| seen(own) == text), "{service}: {text}");
+        let address = to(service, 80).to_string();
+        // By its name, or by the address itself.
+        for host in ["own", address.trim_end_matches(":80")] {
+            let answer = own.send(&address, Request::get("/").host(host)).await;
+            let text = answer.text();
+            assert_eq!(answer.status, 200, "{service} {host}: {text}");
+            assert!(POD.iter().any(|own| seen(own) == text), "{service} {host}: {text}");
+        }
+        let said = own.run(async move {
+            let mut stream = tokio::net::TcpStream::connect(to(service, 7000)).await.expect("a connection");
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.map(|_| said)
+        });
+        let said = said.await.expect("what it says");
+        assert!(POD.iter().any(|own| format!("tcp {}", seen(own)) == said), "{service}: {said}");
     }
+    // Each address is that of the service.
+    let by_name: &[(&str, &str)] = &[("reporter", "source"), ("destination_service_name", "own")];
+    assert_eq!(own.metric("istio_requests_total", by_name).await, 4.0);
+    assert_eq!(own.metric("istio_tcp_connections_opened_total", by_name).await, 2.0);
 }
 
 /// From where the rules let the sidecar dial the application, in the IP version of an address.
@@ -156,7 +171,7 @@ async fn redirected_connections_come_from_the_addresses_of_the_rules() {
     network.sidecar(&mut own, &[]).await;
     check_clients(&network, &own, rules_own).await;
     check_itself(&own, rules_own).await;
-    assert_eq!(own.metric("istio_requests_total", SERVED).await, 18.0);
+    assert_eq!(own.metric("istio_requests_total", SERVED).await, 20.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +183,7 @@ async fn transparent_connections_come_from_their_client() {
     network.transparent_sidecar(&mut own).await;
     check_clients(&network, &own, |client| client).await;
     check_itself(&own, |own| own).await;
-    assert_eq!(own.metric("istio_requests_total", SERVED).await, 18.0);
+    assert_eq!(own.metric("istio_requests_total", SERVED).await, 20.0);
 }
 
 /// As user 1337, which these rules do not expect in this mode, what the sidecar sends to its own pod is redirected.
@@ -180,5 +195,5 @@ async fn a_pod_that_calls_itself_is_not_called_in_circles() {
     let mut own = own(&network, "TPROXY").await;
     network.mistaken_sidecar(&mut own).await;
     check_itself(&own, rules_own).await;
-    assert_eq!(own.metric("istio_requests_total", SERVED).await, 2.0);
+    assert_eq!(own.metric("istio_requests_total", SERVED).await, 4.0);
 }
