@@ -3,6 +3,7 @@
 mod gateway;
 mod gone;
 mod guard;
+mod hostile;
 mod mesh;
 mod network;
 mod ports;

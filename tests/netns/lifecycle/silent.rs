@@ -36,7 +36,7 @@ fn connections(files_each: usize) -> usize {
 }
 
 /// Asks until it is told to stop; the longest that an answer took.
-async fn bystander(stop: Arc<AtomicBool>) -> Duration {
+pub(super) async fn bystander(stop: Arc<AtomicBool>) -> Duration {
     #[expect(clippy::disallowed_methods, reason = "latencies are measured here, by the clock there is")]
     let clock = Instant::now;
     let mut connection = Connection::http1(at(WEB, CHAT)).await;
@@ -62,7 +62,7 @@ fn memory(web: &mut Pod) -> usize {
 }
 
 /// Waits until the sidecar has so many client connections.
-async fn has(web: &Pod, connections: usize) {
+pub(super) async fn has(web: &Pod, connections: usize) {
     let has = || async {
         let now = web.metric("weft_worker_connections", &[]).await;
         (now.to_string() == connections.to_string()).then_some(())
