@@ -180,6 +180,23 @@ fn a_port_that_is_not_redirected_has_a_listener_of_its_own() {
     check("captureMode: NONE, bind: 127.0.0.2", Some("127.0.0.2_9000"));
 }
 
+/// What goes to the pod's own address is redirected to the proxy again, unless it comes from where the rules let it through.
+#[test]
+fn from_where_the_workload_is_dialled() {
+    let check = |endpoint: &str, expected: &[&str]| {
+        let ingress = format!(
+            "ingress: [{{port: {{number: 9000, protocol: HTTP, name: p}}, defaultEndpoint: '{endpoint}'}}]"
+        );
+        let output = compile(&sidecar("s", "shop", &ingress));
+        let bound = output.cluster("inbound|9000||").bind_addresses.iter().map(ToString::to_string);
+        assert_eq!(bound.collect::<Vec<_>>(), expected, "{endpoint}");
+    };
+    check("127.0.0.1:8080", &[]);
+    check("0.0.0.0:8080", &["127.0.0.6"]);
+    check("10.244.1.10:8080", &["127.0.0.6"]);
+    check("", &["127.0.0.6"]);
+}
+
 #[test]
 fn bounds_of_the_workload() {
     let pool = |max: u32| format!("{{tcp: {{maxConnections: {max}}}}}");
