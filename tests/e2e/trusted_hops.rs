@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use config::format::Format;
-use config::{ForwardClientCert, HeaderAppendAction, HeaderToAdd, NetworkFilter, RouteSource};
+use config::{ForwardClientCert, HeaderAppendAction, HeaderToAdd, NetworkFilter, Route, RouteSource};
 use http::HeaderName;
 use support::declared::{any, chain, cluster, listener, manager, update};
 use support::{Answer, Mesh, Side, TestBackend, TestProxy, ask};
@@ -13,6 +13,16 @@ const CLIENT: &str = "x-client";
 
 /// A listener where strangers connect, with so many trusted proxies before it.
 fn edge(name: &str, hops: u32, forward_client_cert: ForwardClientCert) -> config::Listener {
+    edge_with(name, hops, forward_client_cert, Vec::new())
+}
+
+/// The same, where these routes come first.
+fn edge_with(
+    name: &str,
+    hops: u32,
+    forward_client_cert: ForwardClientCert,
+    first: Vec<Route>,
+) -> config::Listener {
     let mut manager = manager("app");
     manager.use_remote_address = true;
     manager.xff_num_trusted_hops = hops;
@@ -26,6 +36,7 @@ fn edge(name: &str, hops: u32, forward_client_cert: ForwardClientCert) -> config
             value: Format::parse("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%").expect("a format"),
             action: HeaderAppendAction::OverwriteIfExistsOrAdd,
         });
+        host.routes.splice(..0, first);
     }
     listener(name, vec![chain(any(), NetworkFilter::Http(Arc::new(manager)))])
 }
@@ -136,6 +147,30 @@ async fn check(side: Side<'_>, index: usize, (headers, expected): &Case) {
             }
             Some(before) => assert_eq!(seen, format!("{before}127.0.0.1"), "{told}: {name}"),
             None => assert_eq!(seen, *value, "{told}: {name}"),
+        }
+    }
+}
+
+/// Where HTTPS is required, everything is redirected but what a trusted proxy says has come by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_by_https() {
+    let app = TestBackend::echo("app").await;
+    let required = |name, hops| edge_with(name, hops, ForwardClientCert::Sanitize, vec![Route::to_https()]);
+    let resources = update(vec![required("a", 0), required("b", 1)], [cluster("app", &[app.address])]);
+    let proxies =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).both().await;
+    for side in proxies.each() {
+        for (index, told, status) in [
+            (0, "", 301),
+            (0, "x-forwarded-proto: https\n", 301),
+            (1, "", 301),
+            (1, "x-forwarded-proto: http\n", 301),
+            (1, "x-forwarded-proto: https\n", 200),
+        ] {
+            let answer = ask(side.listener(index), &format!("GET /x HTTP/1.1\nHost: app\n{told}\n")).await;
+            assert_eq!(answer.status, status, "{} {index} {told:?}", side.name());
+            let location = if status == 301 { "https://app/x" } else { "" };
+            assert_eq!(answer.header("location"), location, "{} {index} {told:?}", side.name());
         }
     }
 }

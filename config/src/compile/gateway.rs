@@ -9,7 +9,7 @@ use super::findings::Findings;
 use super::listeners::Tables;
 use super::outbound::{inspectors, listener_name, wildcard};
 use super::protocol::Protocol;
-use super::routes::{Routes, https_redirect};
+use super::routes::Routes;
 use super::server_tls;
 use super::targets::Target;
 use super::tcp::{Chains, From, Tcp, is_port, server_names};
@@ -20,7 +20,7 @@ use crate::istio::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
 use crate::objects::Object;
 use crate::resource::{
     Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Listener, ListenerFilters, NetworkFilter,
-    RouteConfiguration, RouteSource, TrafficDirection, VirtualHost,
+    Route, RouteConfiguration, RouteSource, TrafficDirection, VirtualHost,
 };
 
 /// What listeners of a gateway are made from.
@@ -198,7 +198,7 @@ impl Gateways<'_> {
             let of_host = |host: &str| VirtualHost {
                 name: format!("{host}:{}", served.port).into(),
                 domains: vec![host.into()],
-                routes: if redirects { vec![https_redirect()] } else { Vec::new() },
+                routes: if redirects { vec![Route::to_https()] } else { Vec::new() },
                 include_request_attempt_count: true,
             };
             for (_, virtual_service) in served.virtual_services.iter() {
@@ -216,9 +216,7 @@ impl Gateways<'_> {
                 let made = routes.of_virtual_service(virtual_service, findings);
                 for host in bound.into_iter().filter(|_| !made.is_empty()) {
                     let known = hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
-                    if !redirects {
-                        known.routes.extend(made.iter().cloned());
-                    }
+                    known.routes.extend(made.iter().cloned());
                 }
             }
             // A redirect needs no virtual service.

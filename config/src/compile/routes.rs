@@ -20,7 +20,7 @@ use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
 use crate::istio::{Destination, HttpMatchRequest, HttpRouteDestination};
 use crate::resource::{
-    Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite, Redirect,
+    Destinations, DirectResponse, Forward, HeaderMutations, HostRewrite, PathMatch, PathRewrite,
     RegexRewrite, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Setting, Told,
     VirtualHost, WeightedCluster,
 };
@@ -286,19 +286,6 @@ pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
         routes: vec![added_by_istiod(name, String::new(), action)],
         include_request_attempt_count: true,
     }
-}
-
-/// What `httpsRedirect` of a gateway does to every request, as none comes by TLS. istiod writes `require_tls: ALL` into
-/// the virtual host, which to Envoy means the same.
-pub(super) fn https_redirect() -> Route {
-    let redirect = Redirect {
-        scheme: Some("https".into()),
-        host: None,
-        port: None,
-        path: None,
-        status: StatusCode::MOVED_PERMANENTLY,
-    };
-    added_by_istiod("", String::new(), RouteAction::Redirect(redirect))
 }
 
 /// The route configuration of an inbound port: everything to `cluster`.

@@ -7,7 +7,7 @@ use http::{HeaderName, StatusCode};
 
 use crate::origin::Origin;
 use crate::resource::format::Format;
-use crate::resource::{RouteMatch, Told};
+use crate::resource::{HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, RouteMatch, StringMatch, Told};
 
 /// A table of virtual hosts. Envoy: `config.route.v3.RouteConfiguration`.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,38 @@ pub enum RouteAction {
     Redirect(Redirect),
     /// Answers at once. Envoy: `DirectResponseAction`.
     DirectResponse(DirectResponse),
+}
+
+impl Route {
+    /// Redirects to HTTPS what did not come by it, as `x-forwarded-proto` tells. It stands before the routes of a virtual
+    /// host for which Envoy has `require_tls: ALL`, which means the same.
+    pub fn to_https() -> Route {
+        let came_otherwise = HeaderMatcher {
+            name: MatchedHeader::Header(HeaderName::from_static("x-forwarded-proto")),
+            value: HeaderMatch::Value(StringMatch::Exact("https".into())),
+            invert: true,
+            treat_missing_as_empty: true,
+        };
+        Route {
+            name: "".into(),
+            matches: RouteMatch {
+                path: PathMatch::Prefix("/".into()),
+                case_sensitive: true,
+                headers: vec![came_otherwise],
+                query_parameters: Vec::new(),
+            },
+            action: RouteAction::Redirect(Redirect {
+                status: StatusCode::MOVED_PERMANENTLY,
+                scheme: Some("https".into()),
+                host: None,
+                port: None,
+                path: None,
+            }),
+            headers: HeaderMutations::default(),
+            operation: "".into(),
+            origin: None,
+        }
+    }
 }
 
 /// How a request is forwarded. Envoy: `config.route.v3.RouteAction`.

@@ -115,7 +115,12 @@ fn which_gateways_and_virtual_services_count() {
 fn redirects_to_https() {
     let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.b], tls: {httpsRedirect: true}}";
     assert_eq!(hosts(&compile(&gateway(server))), ["a.b:80 https"]);
-    assert_eq!(hosts(&compile(&(gateway(server) + &bound("v", "shop", "a.b", TO_WEB)))), ["a.b:80 https"]);
+    // What a trusted proxy before it says has come by HTTPS goes on.
+    let with_rules = compile(&(gateway(server) + &bound("v", "shop", "a.b", TO_WEB)));
+    assert_eq!(hosts(&with_rules), [format!("a.b:80 https {WEB}")]);
+    let first = &with_rules.routes("http.8080").virtual_hosts[0].routes[0];
+    let told = crate::resource::MatchedHeader::Header(http::HeaderName::from_static("x-forwarded-proto"));
+    assert!(matches!(&first.matches.headers[..], [header] if header.name == told && header.invert));
 }
 
 #[test]

@@ -9,12 +9,9 @@ mod retry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use config::{
-    HeaderMutations, PathMatch, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-};
+use config::{Route, RouteAction, RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::google::protobuf::Any;
-use http::StatusCode;
 
 use pb::virtual_host::TlsRequirementType;
 
@@ -116,7 +113,7 @@ fn virtual_host(told: pb::VirtualHost, at: &At<'_>) -> Result<VirtualHost, Refus
     let at_require = at.field("require_tls");
     let routes = match enumerated::<TlsRequirementType>(require_tls, &at_require)?.choose(&at_require)? {
         TlsRequirementType::None => routes,
-        TlsRequirementType::All => vec![to_https()],
+        TlsRequirementType::All => std::iter::once(Route::to_https()).chain(routes).collect(),
         TlsRequirementType::ExternalOnly => return Err(at_require.not_honoured()),
     };
     Ok(VirtualHost {
@@ -125,29 +122,6 @@ fn virtual_host(told: pb::VirtualHost, at: &At<'_>) -> Result<VirtualHost, Refus
         routes,
         include_request_attempt_count,
     })
-}
-
-/// What happens to every request where TLS is required, as none comes by TLS yet.
-fn to_https() -> Route {
-    Route {
-        name: "".into(),
-        matches: RouteMatch {
-            path: PathMatch::Prefix("/".into()),
-            case_sensitive: true,
-            headers: Vec::new(),
-            query_parameters: Vec::new(),
-        },
-        action: RouteAction::Redirect(Redirect {
-            status: StatusCode::MOVED_PERMANENTLY,
-            scheme: Some("https".into()),
-            host: None,
-            port: None,
-            path: None,
-        }),
-        headers: HeaderMutations::default(),
-        operation: "".into(),
-        origin: None,
-    }
 }
 
 /// A host, `*`, or `*` with a suffix; Envoy's `prefix*` is of nobody.
