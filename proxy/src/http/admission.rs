@@ -8,7 +8,7 @@ use http::{HeaderValue, Method};
 
 use super::codec::{RequestHead, Version};
 use super::error::Refusal;
-use super::headers::NotSanitized;
+use super::headers::{FORWARDED_PROTO, NotSanitized};
 use super::peer::Peer;
 use super::{headers, path, peer};
 
@@ -78,6 +78,10 @@ pub(crate) fn admit(
     let sanitized = headers::sanitize_request(head);
     peer::tell(head, settings, peer);
     let scheme = headers::identify_request(head, random);
+    // What a client does not tell is told by the proxies before us, or by TLS.
+    if head.scheme.is_none() && head.headers.get(FORWARDED_PROTO).is_some_and(|told| told == "https") {
+        head.scheme = Some(Scheme::HTTPS);
+    }
     sanitized.map_err(|refused| match refused {
         NotSanitized::Upgrade => Refusal::UpgradeRefused,
         NotSanitized::Nominated => Refusal::BadConnection,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, UPGRADE};
-use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -41,9 +40,6 @@ pub(crate) fn exchange(
 ) -> impl Future<Output = Response> {
     let generation = downstream.engine.generation();
     let listener = downstream.listener(&generation);
-    if downstream.tls.is_some() && head.scheme.is_none() {
-        head.scheme = Some(Scheme::HTTPS);
-    }
     // What follows a CONNECT has no end that we would know of.
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);

@@ -148,3 +148,26 @@ fn whose_word_on_certificates_counts() {
     tell_certificate(&mut nothing, AppendForward, Some(&HeaderValue::from_static("Hash=1")));
     assert_eq!(nothing[FORWARDED_CLIENT_CERT], "Hash=1");
 }
+
+/// The scheme of a request that tells none is the one that a trusted proxy tells, or else that of the connection. It is no
+/// reason to take its Host for a target, of which the user would be taken off.
+#[test]
+fn the_scheme_of_a_request() {
+    let check = |hops, tls, told: &[(&'static str, &'static str)], expected: Option<&str>| {
+        let mut head = head(told);
+        head.authority = Some(HeaderValue::from_static("me@h"));
+        head.path = "/".parse().ok();
+        let peer = Peer { address: "192.0.2.7".parse().ok(), tls, certificate: None };
+        let (settings, limits) = (manager(true, hops), config::Limits::default());
+        crate::http::admission::admit(&mut head, &settings, peer, &limits, || 0).unwrap();
+        assert_eq!(head.scheme.as_ref().map(http::uri::Scheme::as_str), expected, "{hops} {tls} {told:?}");
+        assert_eq!(head.authority.unwrap(), "me@h");
+    };
+    let (http, https) = ([("x-forwarded-proto", "http")], [("x-forwarded-proto", "https")]);
+    check(0, false, &[], None);
+    check(0, true, &[], Some("https"));
+    check(0, false, &https, None);
+    check(0, true, &http, Some("https"));
+    check(1, false, &https, Some("https"));
+    check(1, true, &http, None);
+}
