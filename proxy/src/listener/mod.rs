@@ -202,7 +202,7 @@ mod tests {
                         (&asks).write_all(b"x").expect("it is sent");
                     }
                 };
-                accept(socket, handover, || true, |_| {}, serve).await
+                accept(socket, handover, || true, |_| false, serve).await
             }
         });
         let heard = local.run_until(async move {
