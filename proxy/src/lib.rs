@@ -26,6 +26,7 @@ mod http;
 mod listener;
 mod net;
 mod overload;
+mod pipes;
 mod snapshot;
 mod tcp;
 mod telemetry;

@@ -16,9 +16,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::pipes::{Pipe, Pipes};
 use super::record::Record;
 use crate::engine::Engine;
+use crate::pipes::{Pipe, Pipes};
 use crate::time;
 use crate::turn::Turn;
 

@@ -6,7 +6,6 @@
 //! attempt to connect, which is its default and what istiod leaves.
 
 mod copy;
-mod pipes;
 mod record;
 
 use std::rc::Rc;
@@ -20,7 +19,6 @@ use crate::snapshot::{NoTrace, TcpProxy, Transport};
 use crate::telemetry::flags::Flag;
 use crate::upstream::pool::Dialed;
 use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, View};
-pub(crate) use pipes::Pipes;
 use record::Record;
 pub(crate) use record::log_unserved;
 

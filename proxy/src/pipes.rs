@@ -36,7 +36,7 @@ struct Ends {
 
 /// A pipe that is used. It goes back when it is dropped empty, and is closed otherwise.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     ends: Option<Ends>,
     /// Bytes in it.
     held: usize,
@@ -45,7 +45,7 @@ pub(super) struct Pipe {
 
 impl Pipes {
     /// An empty pipe; `None` when there are too many, or when the process may open no more files.
-    pub(super) fn take(&self) -> Option<Pipe> {
+    pub(crate) fn take(&self) -> Option<Pipe> {
         let idle = self.0.idle.borrow_mut().pop();
         let ends = match idle {
             Some(ends) => ends,
@@ -62,13 +62,13 @@ impl Pipes {
 
 impl Pipe {
     /// Bytes that are in it.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held
     }
 
     /// Moves what has arrived at a socket into it; how many bytes, 0 at the end of what will ever arrive. It has to be
     /// empty, so that `WouldBlock` is about the socket.
-    pub(super) fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
         let filled = splice(socket, None, &ends.writer, None, SPLICED_BYTES_MAX, FLAGS)?;
         self.held += filled;
@@ -76,7 +76,7 @@ impl Pipe {
     }
 
     /// Moves what is in it to a socket; how many bytes went.
-    pub(super) fn drain(&mut self, socket: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn drain(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
         let drained = splice(&ends.reader, None, socket, None, self.held, FLAGS)?;
         self.held = self.held.saturating_sub(drained);
