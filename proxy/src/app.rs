@@ -32,7 +32,7 @@ pub use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Family;
 use crate::upstream::outlier;
 use crate::worker::{self, Orders};
-use crate::{listener, net, time};
+use crate::{listener, net, program, time};
 pub use config::compile::GivenConfig;
 pub use pages::Agent;
 use pages::PageSockets;
@@ -254,6 +254,7 @@ impl App {
         let mut control =
             Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
+        tokio::task::spawn_local(let_go_of_program(reader.clone()));
         tokio::task::spawn_local(watch_memory(
             process.overload.clone(),
             registry.clone(),
@@ -458,5 +459,19 @@ async fn watch_memory(overload: Arc<Overload>, registry: Arc<Registry>, told: u6
         shedding = now;
         shard.set_gauge(series, u64::from(now));
         tokio::time::sleep_until((time::now() + overload::LOOK_INTERVAL).into()).await;
+    }
+}
+
+/// Lets go of the program's pages after each burst of generations, for as long as any may come.
+async fn let_go_of_program(mut generations: Reader) {
+    while generations.changed().await {
+        loop {
+            let quiet = time::now() + program::QUIET;
+            tokio::select! {
+                going_on = generations.changed() => if !going_on { return },
+                () = tokio::time::sleep_until(quiet.into()) => break,
+            }
+        }
+        program::let_go();
     }
 }

@@ -27,6 +27,7 @@ mod listener;
 mod net;
 mod overload;
 mod pipes;
+mod program;
 mod snapshot;
 mod tcp;
 mod telemetry;

@@ -41,8 +41,8 @@ const LAYERS: [(&str, &[&str]); 18] = [
 ///
 /// The codec is one of them though it stands inside `http`: heads, bodies and frames are the words in which routing,
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
-const LEAVES: [&str; 9] =
-    ["time", "net", "turn", "pipes", "telemetry", "tls", "overload", "health", "http::codec"];
+const LEAVES: [&str; 10] =
+    ["time", "net", "turn", "pipes", "telemetry", "tls", "overload", "health", "program", "http::codec"];
 
 /// Leaves that the others know too: the clock, how long a task may go on, and a client's stream, encrypted or not.
 const OF_LEAVES: [&str; 3] = ["time", "turn", "tls"];

@@ -1,12 +1,16 @@
 //! What an operator does with a running proxy: looks at the process, takes it out of service, drains it, hears more of it.
 //! Each is asked of Envoy too, where it is installed.
 
+use std::fs;
 use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
 use support::client::KeepAlive;
-use support::{Answer, Connection, Mesh, Request, Side, Sides, TestBackend, TestProxy, Wire, eventually};
+use support::mesh::virtual_service;
+use support::{
+    Answer, Connection, Mesh, Request, Side, Sides, TestBackend, TestProxy, Weft, Wire, binary, eventually,
+};
 use tokio::net::TcpStream;
 
 async fn start() -> (TestBackend, Sides) {
@@ -202,7 +206,41 @@ async fn skip_exit_leaves_the_listeners_open() {
     };
     eventually("connections get one answer", closes).await;
     // The control thread has come round since, and a drain without it would be over.
-    let rule = support::mesh::virtual_service("catalog", "  - route: [{destination: {host: catalog}}]\n");
+    let rule = virtual_service("catalog", "  - route: [{destination: {host: catalog}}]\n");
     proxy.publish("rule.yaml", &rule).await;
     eventually("connections get one answer still", closes).await;
+}
+
+/// Kilobytes of files that a process has resident: of its program, and of libraries.
+fn resident_of_files_kb(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("the kernel tells");
+    line.trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_lets_go_of_what_only_its_start_needed_and_serves_on() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let weft = Weft::run(&binary::weft(), &arguments).await;
+    let at_start = resident_of_files_kb(weft.process());
+    let let_go = || async {
+        let now = resident_of_files_kb(weft.process());
+        (now < at_start * 2 / 3).then_some(())
+    };
+    eventually("most pages of the program are let go", let_go).await;
+    for _ in 0..3 {
+        assert_eq!(Request::get("/items").send(weft.listener(0)).await.status, 200);
+    }
+    // The same after a change.
+    mesh.write("more.yaml", &virtual_service("catalog", "  - route: [{destination: {host: catalog}}]"));
+    eventually("the change is served", || async {
+        weft.metric("weft_config_generation", &[]).await.filter(|generation| *generation >= 2.0)
+    })
+    .await;
+    eventually("pages are let go again", let_go).await;
+    assert_eq!(Request::get("/items").send(weft.listener(0)).await.status, 200);
 }
