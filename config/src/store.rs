@@ -40,6 +40,8 @@ pub struct Store {
     limits: Limits,
     files: BTreeMap<Arc<str>, File>,
     records: BTreeMap<ObjectRef, Record>,
+    /// Those of the records that there is anything to say about: few, and so a change of one file costs what it is.
+    notable: BTreeSet<ObjectRef>,
     mesh: MeshFiles,
     objects: Objects,
     /// Bytes of memory that what is claimed takes, as far as they are known.
@@ -52,6 +54,8 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct File {
     findings: Vec<Finding>,
+    /// Whether each document of it tells which object it is.
+    is_whole: bool,
     /// The revision that brought its text.
     revision: u64,
     /// The objects that have a claim of this file.
@@ -79,15 +83,16 @@ struct Claim {
     standing: Standing,
     file: Arc<str>,
     /// Its number among the objects of the file.
-    number: usize,
-    place: Place,
+    number: u32,
+    /// The line on which it begins.
+    line: u32,
     /// What it says; `None` when that is refused.
     value: Option<AnyObject>,
     /// Bytes of memory that takes.
     bytes: usize,
-    findings: Vec<Finding>,
+    findings: Box<[Finding]>,
     /// What it was to guard, where it is refused.
-    guard: Option<Guard>,
+    guard: Option<Box<Guard>>,
     /// The revision that brought it.
     revision: u64,
 }
@@ -104,8 +109,13 @@ enum Standing {
 
 impl Claim {
     /// Claims of files by name and line, those on their way out last.
-    fn order(&self) -> (bool, &Arc<str>, usize) {
+    fn order(&self) -> (bool, &Arc<str>, u32) {
         (self.standing == Standing::Missing, &self.file, self.number)
+    }
+
+    /// Where it is written.
+    fn place(&self) -> Place {
+        Place { file: self.file.clone(), line: self.line }
     }
 }
 
@@ -146,7 +156,7 @@ impl Store {
         let touched: BTreeSet<_> =
             before.keys().cloned().chain(objects.iter().map(|read| read.object.clone())).collect();
         let mut written = BTreeSet::new();
-        for (number, read) in objects.into_iter().enumerate() {
+        for (number, read) in (0..).zip(objects) {
             let object = read.object.clone();
             let known = before.get(&object).map(Vec::as_slice).unwrap_or_default();
             let claim = self.claim(&name, number, read, known);
@@ -164,7 +174,8 @@ impl Store {
             let claims = claims.inspect(|claim| self.bytes += claim.bytes);
             self.records.entry(object).or_default().claims.extend(claims);
         }
-        self.files.insert(name, File { findings, revision: self.revision, objects: touched.clone() });
+        let (revision, objects) = (self.revision, touched.clone());
+        self.files.insert(name, File { findings, is_whole, revision, objects });
         touched.iter().for_each(|object| self.elect(object));
         self.missing(file)
     }
@@ -208,10 +219,10 @@ impl Store {
     /// All objects that hold.
     pub fn objects(&self) -> Objects {
         let mut objects = self.objects.clone();
-        for (object, record) in self.records.iter().filter(|(_, record)| record.serving.is_none()) {
+        for (object, record) in self.notable().filter(|(_, record)| record.serving.is_none()) {
             objects.refused_guards.extend(record.claims.iter().filter_map(|claim| {
-                let Guard { host } = claim.guard.clone()?;
-                let origin = Origin { object: object.clone(), place: Some(claim.place.clone()) };
+                let host = claim.guard.as_ref()?.host.clone();
+                let origin = Origin { object: object.clone(), place: Some(claim.place()) };
                 Some(RefusedGuard { origin, host })
             }));
         }
@@ -258,8 +269,8 @@ impl Store {
     }
 
     /// What `file` claims by `read`. What it claimed `before` in the same words is taken over.
-    fn claim(&self, file: &Arc<str>, number: usize, read: ObjectRead, before: &[Claim]) -> Claim {
-        let ObjectRead { place, value, bytes, mut findings, guard, .. } = read;
+    fn claim(&self, file: &Arc<str>, number: u32, read: ObjectRead, before: &[Claim]) -> Claim {
+        let ObjectRead { place: Place { line, .. }, value, bytes, mut findings, guard, .. } = read;
         let (file, standing, revision) = (file.clone(), Standing::Written, self.revision);
         if let Some(same) = before.iter().find(|claim| claim.value.is_some() && claim.value == value) {
             let (value, findings) = (same.value.clone(), same.findings.clone());
@@ -267,7 +278,7 @@ impl Store {
                 standing,
                 file,
                 number,
-                place,
+                line,
                 value,
                 bytes,
                 findings,
@@ -278,9 +289,9 @@ impl Store {
         findings.extend(value.iter().flat_map(|value| validate::object(value, &self.limits)));
         let good = findings.iter().all(|finding| finding.severity < Severity::Error);
         let value = value.filter(|_| good);
-        let guard = guard.filter(|_| value.is_none());
+        let (guard, findings) = (guard.filter(|_| value.is_none()).map(Box::new), findings.into());
         let bytes = if value.is_some() { bytes } else { 0 };
-        Claim { standing, file, number, place, value, bytes, findings, guard, revision }
+        Claim { standing, file, number, line, value, bytes, findings, guard, revision }
     }
 
     fn drop_claims(&mut self, file: &str, gone: impl Fn(&Claim) -> bool) {
@@ -298,8 +309,18 @@ impl Store {
         }
     }
 
-    /// Decides what holds of `object`.
+    /// Decides what holds of `object`, and whether there is anything to say about it. To be called whenever its claims are
+    /// others than before.
     fn elect(&mut self, object: &ObjectRef) {
+        self.decide(object);
+        if self.records.get(object).is_some_and(Record::is_notable) {
+            self.notable.insert(object.clone());
+        } else {
+            self.notable.remove(object);
+        }
+    }
+
+    fn decide(&mut self, object: &ObjectRef) {
         let Some(record) = self.records.get_mut(object) else { return };
         record.claims.sort_by(|a, b| a.order().cmp(&b.order()));
         let Some(first) = record.claims.first() else {

@@ -38,6 +38,12 @@ impl Record {
         Some(Serving { place: held.value.metadata().source.place(), revision: held.revision })
     }
 
+    /// Whether there is anything to say about it: it is refused, written twice, or has findings of its own.
+    pub(super) fn is_notable(&self) -> bool {
+        let says = |claim: &Claim| claim.value.is_none() || !claim.findings.is_empty();
+        self.claims.len() > 1 || self.claims.iter().any(says)
+    }
+
     /// The claims that files make now.
     fn written(&self) -> impl Iterator<Item = &Claim> {
         self.claims.iter().filter(|claim| claim.standing == Standing::Written)
@@ -45,7 +51,7 @@ impl Record {
 
     /// The claim that counts, unless `claim` is it.
     fn before(&self, claim: &Claim) -> Option<&Claim> {
-        self.claims.first().filter(|first| first.place != claim.place || first.number != claim.number)
+        self.claims.first().filter(|first| first.file != claim.file || first.number != claim.number)
     }
 }
 
@@ -57,7 +63,7 @@ impl Store {
             findings.extend_from_slice(&file.findings);
             findings.extend(self.kept(name, file));
         }
-        for (object, record) in &self.records {
+        for (object, record) in self.notable() {
             for claim in record.written() {
                 findings.extend_from_slice(&claim.findings);
                 findings.extend(duplicate(object, record, claim));
@@ -70,6 +76,11 @@ impl Store {
         findings
     }
 
+    /// The records that there is anything to say about.
+    pub(super) fn notable(&self) -> impl Iterator<Item = (&ObjectRef, &Record)> {
+        self.notable.iter().filter_map(|object| self.records.get_key_value(object))
+    }
+
     /// All that is refused now, by place.
     pub fn refusals(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
@@ -80,13 +91,13 @@ impl Store {
                 refusals.push(Refusal { object, place, since, serving: None });
             }
         }
-        for (object, record) in &self.records {
+        for (object, record) in self.notable() {
             for claim in
                 record.written().filter(|claim| claim.value.is_none() || record.before(claim).is_some())
             {
                 refusals.push(Refusal {
                     object: Some(object.clone()),
-                    place: claim.place.clone(),
+                    place: claim.place(),
                     since: claim.revision,
                     serving: record.serving(),
                 });
@@ -112,6 +123,9 @@ impl Store {
 
     /// The note that objects of a file are kept, because a document in it does not tell which object it is.
     fn kept(&self, name: &Arc<str>, file: &File) -> Option<Finding> {
+        if file.is_whole {
+            return None;
+        }
         let is_kept = |object: &&ObjectRef| {
             let claims = self.records.get(*object).map(|record| record.claims.as_slice()).unwrap_or_default();
             claims.iter().any(|claim| claim.file == *name && claim.standing == Standing::Kept)
@@ -172,8 +186,8 @@ impl Store {
 
 fn duplicate(object: &ObjectRef, record: &Record, claim: &Claim) -> Option<Finding> {
     let first = record.before(claim)?;
-    let what = format!("the same object is written at {}, which comes first and counts", first.place);
-    Some(error(object.clone(), claim.place.clone(), what, "keep one of the two"))
+    let what = format!("the same object is written at {}, which comes first and counts", first.place());
+    Some(error(object.clone(), claim.place(), what, "keep one of the two"))
 }
 
 fn last_good(object: &ObjectRef, record: &Record, claim: &Claim) -> Option<Finding> {
@@ -181,7 +195,7 @@ fn last_good(object: &ObjectRef, record: &Record, claim: &Claim) -> Option<Findi
         return None;
     }
     let what = format!("the version read from {} still holds", record.serving()?.place);
-    Some(note(object.clone(), claim.place.clone(), what))
+    Some(note(object.clone(), claim.place(), what))
 }
 
 fn error(object: ObjectRef, place: Place, what: String, remedy: &str) -> Finding {
