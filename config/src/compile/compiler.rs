@@ -2,13 +2,15 @@
 //!
 //! Clusters, their endpoints and the names for DNS are most of a large mesh, and follow from everything but the virtual
 //! services, unless a Sidecar object lets in what virtual services lead to. So where only virtual services differ from the
-//! compile before, those three are taken over, and so is what there was to say about them. The rest is compiled anew.
+//! compile before, those three are taken over, and so is what there was to say about them. Of the rest, the virtual hosts of
+//! services that no virtual service speaks for are taken over where they are known by the same names as before.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::clusters::Clusters;
-use super::{Compiled, Proxy, Request};
+use super::virtual_hosts::OfServices;
+use super::{Compiled, Parts, Proxy, Request};
 use crate::finding::Finding;
 use crate::objects::Objects;
 
@@ -29,6 +31,8 @@ pub(super) struct Last {
     names: HashSet<Arc<str>>,
     /// What there was to say about clusters and endpoints.
     findings: Vec<Finding>,
+    /// Virtual hosts of services that no virtual service speaks for, by port.
+    of_services: HashMap<u16, OfServices>,
 }
 
 impl Compiler {
@@ -38,11 +42,12 @@ impl Compiler {
     pub fn compile(&mut self, objects: &Objects, proxy: &Proxy, request: &Request) -> Compiled {
         let last = self.last.take().filter(|last| last.holds(objects, proxy, request));
         let (compiled, parts) = super::compile_after(objects, proxy, request, last.as_ref());
-        self.last = parts.map(|(names, findings)| match last {
-            Some(last) => last,
+        self.last = parts.map(|Parts { names, findings, of_services }| match last {
+            Some(last) => Last { of_services, ..last },
             None => {
                 let objects = Objects { virtual_services: Default::default(), ..objects.clone() };
-                Last { objects, proxy: proxy.clone(), request: request.clone(), names, findings }
+                let (proxy, request) = (proxy.clone(), request.clone());
+                Last { objects, proxy, request, names, findings, of_services }
             }
         });
         compiled
@@ -69,5 +74,10 @@ impl Last {
     /// What there was to say about clusters and endpoints.
     pub(super) fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Virtual hosts of services on that port.
+    pub(super) fn of_services(&self, port: u16) -> Option<&OfServices> {
+        self.of_services.get(&port)
     }
 }

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clusters::Clusters;
+use super::compiler::Last;
 use super::egress::Imports;
 use super::findings::Findings;
 use super::managers::{Common, OUTBOUND_SERVER_NAME};
 use super::registry::{Registry, Resolution};
 use super::routes::{Routes, catch_all};
-use super::virtual_hosts;
+use super::virtual_hosts::{self, OfPort};
 use super::virtual_services::VirtualServices;
 use super::{ExplicitListener, ListenTarget, Scope};
 use crate::finding::{Severity, code};
@@ -27,13 +28,15 @@ pub(super) struct Listeners<'l> {
     pub(super) virtual_services: &'l VirtualServices<'l>,
     pub(super) imports: &'l Imports<'l>,
     pub(super) common: &'l Common,
+    /// What the compile before made, where it may be taken over.
+    pub(super) last: Option<&'l Last>,
 }
 
 /// Route configurations as they are made.
 #[derive(Default)]
 pub(super) struct Tables {
-    /// Virtual hosts of a port, without the one that catches what is left.
-    by_port: HashMap<u16, Vec<Arc<VirtualHost>>>,
+    /// Virtual hosts of a port.
+    pub(super) by_port: HashMap<u16, OfPort>,
     pub(super) configurations: BTreeMap<Arc<str>, RouteConfiguration>,
     /// Secrets that TLS of listeners names.
     pub(super) secrets: BTreeMap<Arc<str>, Secret>,
@@ -93,7 +96,7 @@ impl Listeners<'_> {
     fn route_configuration(
         &self,
         target: &ListenTarget,
-        by_port: &mut HashMap<u16, Vec<Arc<VirtualHost>>>,
+        by_port: &mut HashMap<u16, OfPort>,
         findings: &mut Findings,
     ) -> RouteConfiguration {
         let (name, virtual_hosts) = match target {
@@ -124,11 +127,11 @@ impl Listeners<'_> {
     fn virtual_hosts<'m>(
         &self,
         port: u16,
-        by_port: &'m mut HashMap<u16, Vec<Arc<VirtualHost>>>,
+        by_port: &'m mut HashMap<u16, OfPort>,
         findings: &mut Findings,
     ) -> &'m [Arc<VirtualHost>] {
-        by_port.entry(port).or_insert_with(|| {
-            let Some(egress) = self.imports.with_routes_of(port) else { return Vec::new() };
+        let made = by_port.entry(port).or_insert_with(|| {
+            let Some(egress) = self.imports.with_routes_of(port) else { return OfPort::default() };
             let routes = Routes {
                 scope: self.scope,
                 registry: self.registry,
@@ -136,9 +139,10 @@ impl Listeners<'_> {
                 port,
                 gateway: None,
             };
-            let hosts = virtual_hosts::of_port(&routes, egress, self.virtual_services, findings);
-            hosts.into_iter().map(Arc::new).collect()
-        })
+            let before = self.last.and_then(|last| last.of_services(port));
+            virtual_hosts::of_port(&routes, egress, self.virtual_services, before, findings)
+        });
+        &made.hosts
     }
 
     /// The host of a service as the command line may write it: `name`, `name.namespace`, `name.namespace.svc`, or

@@ -67,7 +67,7 @@ mod visibility;
 mod workload;
 
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,8 +178,15 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
     compile_after(objects, proxy, request, None).0
 }
 
-/// What the next compile may take over: names of clusters, and what there was to say about them and their endpoints.
-type Parts = (HashSet<Arc<str>>, Vec<Finding>);
+/// What the next compile may take over.
+struct Parts {
+    /// Names of the clusters.
+    names: HashSet<Arc<str>>,
+    /// What there was to say about clusters and their endpoints.
+    findings: Vec<Finding>,
+    /// Virtual hosts of services, by port.
+    of_services: HashMap<u16, virtual_hosts::OfServices>,
+}
 
 /// Compiles all but what `last` has already. `None` when the next compile must take nothing over.
 fn compile_after(
@@ -221,6 +228,7 @@ fn compile_after(
         virtual_services: &virtual_services,
         imports: &imports,
         common: &common,
+        last,
     };
     let mut tables = listeners::Tables::default();
     let mut listeners = maker.make(&request.listeners, &mut tables, &mut findings);
@@ -257,7 +265,12 @@ fn compile_after(
     }
     let routes = tables.configurations.into_values().collect();
     // What virtual services lead to may come in by them.
-    let parts = (!imports.trim()).then(|| (clusters.names().clone(), of_clusters));
+    let of_services = tables.by_port.into_iter().map(|(port, made)| (port, made.of_services)).collect();
+    let parts = (!imports.trim()).then(|| Parts {
+        names: clusters.names().clone(),
+        findings: of_clusters,
+        of_services,
+    });
     let (clusters, endpoints) = clusters.into_sorted();
     let secrets = tables.secrets.into_values().collect();
     let update = Update { listeners, routes, clusters, endpoints, secrets };

@@ -128,6 +128,11 @@ impl<'a> Registry<'a> {
         self.by_host.get(host).and_then(|index| self.services.get(*index))
     }
 
+    /// How many services have that port.
+    pub(super) fn count_with_port(&self, number: u16) -> usize {
+        self.by_port.get(&number).map_or(0, Vec::len)
+    }
+
     /// The services that have that port, by host.
     pub(super) fn with_port(&self, number: u16) -> impl Iterator<Item = (&Service<'a>, &Port<'a>)> {
         self.by_port

@@ -11,20 +11,39 @@ use super::routes::Routes;
 use super::virtual_services::{MeshVirtualService, VirtualServices};
 use crate::resource::{Route, VirtualHost};
 
+/// By how many names most services are known.
+const NAMES_OF_SERVICE: usize = 5;
+
 /// On this port virtual services also speak for hosts that no service has.
 const PORT_OF_FOREIGN_HOSTS: u16 = 80;
 
-/// The virtual hosts of the port of `routes`, by name, without the one that catches what is left: those of what `egress`
-/// lets in.
+/// Virtual hosts of services that no virtual service speaks for, by host of the service: those that are known by all of
+/// their names.
+pub(super) type OfServices = HashMap<Arc<str>, Arc<VirtualHost>>;
+
+/// What is made for a port.
+#[derive(Default)]
+pub(super) struct OfPort {
+    /// The virtual hosts, by name, without the one that catches what is left.
+    pub(super) hosts: Vec<Arc<VirtualHost>>,
+    /// Those that the next compile may take over.
+    pub(super) of_services: OfServices,
+}
+
+/// The virtual hosts of the port of `routes`: those of what `egress` lets in. Those of `before` that are the same again are
+/// taken over.
 pub(super) fn of_port(
     routes: &Routes<'_>,
     egress: &Egress<'_>,
     virtual_services: &VirtualServices<'_>,
+    before: Option<&OfServices>,
     findings: &mut Findings,
-) -> Vec<VirtualHost> {
+) -> OfPort {
     let registry = routes.registry;
     let mut known = Known::new(routes, egress, virtual_services);
-    let mut hosts = Vec::new();
+    let count = registry.count_with_port(routes.port);
+    let mut made = OfPort { hosts: Vec::with_capacity(count), of_services: HashMap::with_capacity(count) };
+    let hosts = &mut made.hosts;
     let mut routed: HashSet<&Arc<str>> = HashSet::new();
     for (place, virtual_service) in virtual_services.iter() {
         if !egress.virtual_service(virtual_service.object, routes.scope) {
@@ -36,14 +55,14 @@ pub(super) fn of_port(
         if group.services.is_empty() && routes.port != PORT_OF_FOREIGN_HOSTS {
             continue;
         }
-        let made = routes.of_virtual_service(virtual_service, findings);
-        if made.is_empty() {
+        let rules = routes.of_virtual_service(virtual_service, findings);
+        if rules.is_empty() {
             continue;
         }
         routed.extend(group.services.iter().map(|service| &service.host));
         for (host, domains) in group.hosts(routes) {
-            match known.claim(&host, domains, Some(place), &made, routes.port) {
-                Claim::Made(host) => hosts.push(host),
+            match known.claim(&host, domains, Some(place), &rules, routes.port) {
+                Claim::Made { host, .. } => hosts.push(Arc::new(host)),
                 // Said by `validate::references`, where it shows without a proxy.
                 Claim::Taken | Claim::Same => {}
             }
@@ -55,15 +74,24 @@ pub(super) fn of_port(
         if is_out || routed.contains(&service.host) {
             continue;
         }
-        let made = [routes.of_service(service)];
-        if let Claim::Made(host) =
-            known.claim(&service.host, domains(service, routes), None, &made, routes.port)
-        {
-            hosts.push(host);
+        let again = before.and_then(|before| before.get(&service.host));
+        let (host, is_whole) = match again.filter(|host| known.claim_again(host)) {
+            Some(host) => (host.clone(), true),
+            None => {
+                let (domains, rules) = (domains(service, routes), [routes.of_service(service)]);
+                match known.claim(&service.host, domains, None, &rules, routes.port) {
+                    Claim::Made { host, is_whole } => (Arc::new(host), is_whole),
+                    Claim::Taken | Claim::Same => continue,
+                }
+            }
+        };
+        if is_whole {
+            made.of_services.insert(service.host.clone(), host.clone());
         }
+        hosts.push(host);
     }
     hosts.sort_by(|one, other| one.name.cmp(&other.name));
-    hosts
+    made
 }
 
 fn comes_in(egress: &Egress<'_>, service: &Service<'_>) -> bool {
@@ -146,8 +174,8 @@ struct Known {
 
 /// What became of a virtual host.
 enum Claim {
-    /// It is there.
-    Made(VirtualHost),
+    /// It is there; whether it is known by all of its names.
+    Made { host: VirtualHost, is_whole: bool },
     /// Another virtual service was there first.
     Taken,
     /// It is there already, or nothing is left that it could be known by.
@@ -161,14 +189,17 @@ impl Known {
             .flat_map(|(_, service)| &service.hosts)
             .filter_map(|host| host.strip_prefix('*'))
             .collect();
+        // As much room as there will be need for: growing step by step takes as long as all else.
+        let count = routes.registry.count_with_port(routes.port);
         let mut known = Known {
-            names: HashMap::new(),
-            domains: HashSet::new(),
-            services: HashSet::new(),
+            names: HashMap::with_capacity(count),
+            domains: HashSet::with_capacity(count * NAMES_OF_SERVICE),
+            services: HashSet::with_capacity(count),
             matched: HashSet::new(),
         };
-        let with_port = routes.registry.with_port(routes.port);
-        for (service, port) in with_port.filter(|(service, _)| comes_in(egress, service)) {
+        for (service, port) in
+            routes.registry.with_port(routes.port).filter(|(service, _)| comes_in(egress, service))
+        {
             if port.protocol.may_be_http() {
                 known.services.insert(service.host.clone());
             }
@@ -194,6 +225,7 @@ impl Known {
         }
         self.names.insert(name.clone(), place);
         let Domains { mut domains, short } = domains;
+        let all = domains.len();
         domains.retain(|domain| {
             let gives_way = short.contains(domain) && self.services.contains(domain);
             !domain.is_empty() && !gives_way && self.domains.insert(domain.clone())
@@ -201,12 +233,27 @@ impl Known {
         if domains.is_empty() {
             return Claim::Same;
         }
-        Claim::Made(VirtualHost {
-            name,
-            domains,
-            routes: routes.to_vec(),
-            include_request_attempt_count: true,
-        })
+        let is_whole = domains.len() == all;
+        let routes = routes.to_vec();
+        let host = VirtualHost { name, domains, routes, include_request_attempt_count: true };
+        Claim::Made { host, is_whole }
+    }
+
+    /// Claims all that `host`, made from the same service, was known by; `false`, and nothing is claimed, when some of it
+    /// is taken now.
+    fn claim_again(&mut self, host: &VirtualHost) -> bool {
+        if self.names.contains_key(&host.name) {
+            return false;
+        }
+        let free = host.domains.iter().take_while(|domain| self.domains.insert(Arc::clone(domain))).count();
+        if free < host.domains.len() {
+            for domain in host.domains.iter().take(free) {
+                self.domains.remove(domain);
+            }
+            return false;
+        }
+        self.names.insert(host.name.clone(), None);
+        true
     }
 }
 

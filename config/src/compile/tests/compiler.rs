@@ -1,7 +1,9 @@
 //! What one compile leaves to the next.
 
+use std::sync::Arc;
+
 use crate::compile::{Compiler, Mode, Proxy, Request, compile_as};
-use crate::resource::Resources;
+use crate::resource::{Resources, VirtualHost};
 use crate::store::Store;
 
 const SERVICES: &str = "kind: Service\napiVersion: v1\nmetadata: {name: catalog, namespace: shop}\n\
@@ -66,6 +68,56 @@ fn only_a_change_of_virtual_services_takes_clusters_over() {
     for mode in [Mode::Explicit, Mode::Sidecar, Mode::Gateway] {
         check(mode, &changes);
     }
+}
+
+/// `catalog` and `web`.
+fn two_services() -> String {
+    format!("{SERVICES}---\n{}", SERVICES.replace("catalog", "web").replace("10.1.0.1", "10.1.0.2"))
+}
+
+/// A VirtualService for a host that no service has.
+fn foreign(host: &str) -> String {
+    routed("/foreign")
+        .replace("name: catalog", "name: foreign")
+        .replace("hosts: [catalog]", &format!("hosts: [{host}]"))
+}
+
+#[test]
+fn what_virtual_services_take_from_services_and_give_back() {
+    let services = two_services();
+    // On port 80 a virtual service also speaks for hosts that no service has: here for a name that one is known by.
+    let (name, address, other) = (foreign("web.shop"), foreign("10.1.0.2"), foreign("example.com"));
+    let changes = [
+        ("services.yaml", &*services, false),
+        ("foreign.yaml", &name, true),
+        ("foreign.yaml", &address, true),
+        ("routes.yaml", &routed("/a"), true),
+        ("foreign.yaml", &other, true),
+        ("foreign.yaml", &foreign("web"), true),
+        ("routes.yaml", "", true),
+        ("foreign.yaml", "", true),
+    ];
+    check(Mode::Sidecar, &changes);
+}
+
+#[test]
+fn virtual_hosts_of_services_are_taken_over() {
+    let proxy = Proxy { namespace: "shop".into(), ..Proxy::default() };
+    let request = Request { mode: Mode::Sidecar, ..Request::default() };
+    let (mut store, mut compiler) = (Store::new(), Compiler::default());
+    store.read("services.yaml", &two_services());
+    let mut host = |text: &str| -> Arc<VirtualHost> {
+        store.read("routes.yaml", text);
+        store.settle("routes.yaml");
+        let update = compiler.compile(&store.objects(), &proxy, &request).update;
+        let table = update.routes.iter().find(|table| &*table.name == "80").unwrap();
+        let named = |host: &&Arc<VirtualHost>| &*host.name == "web.shop.svc.cluster.local:80";
+        table.virtual_hosts.iter().find(named).unwrap().clone()
+    };
+    let first = host("");
+    assert!(Arc::ptr_eq(&first, &host(&routed("/a"))));
+    assert!(Arc::ptr_eq(&first, &host(&routed("/b"))));
+    assert!(!Arc::ptr_eq(&first, &host(&routed("/b").replace("[catalog]", "[web]"))));
 }
 
 #[test]
