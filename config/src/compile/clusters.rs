@@ -236,7 +236,7 @@ impl<'p> Place<'p> {
                     name: self.service.name().clone(),
                     namespace: self.service.namespace().clone(),
                 }],
-                subset: subset_name.into(),
+                subset: self.scope.texts.get(subset_name),
                 external: self.service.is_external(),
                 origin: self.origin(subset),
                 told: told::of_cluster(self.scope, &policy),
@@ -273,7 +273,7 @@ impl<'p> Place<'p> {
         if chosen_by_client && (self.members.is_empty() || self.members.iter().any(Member::is_without_tls)) {
             return Transport::plain();
         }
-        Transport::automatic(&sni, discovery)
+        Transport::automatic(&sni, discovery, &self.scope.texts)
     }
 
     fn origin(&self, subset: Option<&RuleSubset<'p>>) -> Option<Origin> {

@@ -1,5 +1,7 @@
 //! HTTPMatchRequest to route matches.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use crate::istio;
@@ -26,8 +28,13 @@ pub(super) enum Translated {
 
 /// The match that every path meets.
 pub(super) fn any_path() -> RouteMatch {
+    any_path_as("/".into())
+}
+
+/// The same, where the path's text is there already.
+pub(super) fn any_path_as(slash: Arc<str>) -> RouteMatch {
     RouteMatch {
-        path: PathMatch::Prefix("/".into()),
+        path: PathMatch::Prefix(slash),
         case_sensitive: true,
         headers: Vec::new(),
         query_parameters: Vec::new(),

@@ -13,7 +13,8 @@
 //! 9. `gateway` and `server_tls`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
-//! `proxy` says for whom, `proxy_config` with which settings; `compiler` compiles one state of the mesh after the other.
+//! `proxy` says for whom, `proxy_config` with which settings; `texts` keeps once what many resources say; `compiler`
+//! compiles one state of the mesh after the other.
 //!
 //! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
@@ -58,6 +59,7 @@ mod targets;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod told;
 mod traffic_policy;
 mod transport;
@@ -157,13 +159,14 @@ struct Scope<'a> {
     mesh: &'a MeshConfig,
     root_namespace: &'a str,
     mode: Mode,
+    texts: texts::Texts,
 }
 
 impl<'a> Scope<'a> {
     fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode) -> Scope<'a> {
         let mesh = &*objects.mesh;
         let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-        Scope { objects, proxy, mesh, root_namespace, mode }
+        Scope { objects, proxy, mesh, root_namespace, mode, texts: texts::Texts::default() }
     }
 }
 

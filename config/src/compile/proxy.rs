@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::texts::Texts;
 use super::workload::{first_label, label_locality, node_locality, workload, workload_of};
 use crate::mesh::GatewayTopology;
 use crate::objects::Objects;
@@ -73,7 +74,7 @@ impl Proxy {
         metadata: &BTreeMap<String, String>,
     ) -> Option<Proxy> {
         let pod = objects.pods.get(&(namespace.into(), name.into()))?;
-        let workload = workload(&pod.metadata, CLUSTER_ID);
+        let workload = workload(&pod.metadata, CLUSTER_ID, &Texts::default());
         let told =
             [("WORKLOAD_NAME", Some(&*workload.name)), ("NODE_NAME", pod.spec.spec.node_name.as_deref())];
         let told = told.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
@@ -115,7 +116,7 @@ impl Proxy {
     /// The workload as metrics name it; what is not known is empty.
     pub fn workload(&self) -> Workload {
         let name = self.metadata.get("WORKLOAD_NAME").map_or(&*self.name, String::as_str);
-        workload_of(name, &self.labels, self.namespace.clone(), &self.cluster_id)
+        workload_of(name.into(), &self.labels, self.namespace.clone(), &self.cluster_id, &Texts::default())
     }
 
     /// The value of one of its labels.

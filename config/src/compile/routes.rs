@@ -264,7 +264,17 @@ impl Routes<'_> {
         let cluster = self.clusters.name(cluster_name("", host, u32::from(self.port)));
         let retry_policy = retry::policy(self.scope.mesh.default_http_retry_policy.as_ref());
         let forward = Forward { told: self.told(), ..forward_to(cluster, retry_policy) };
-        added_by_istiod("default", format!("{host}:{}/*", self.port), RouteAction::Forward(Box::new(forward)))
+        let texts = &self.scope.texts;
+        let (name, matches) = (texts.get("default"), matchers::any_path_as(texts.get("/")));
+        let action = RouteAction::Forward(Box::new(forward));
+        Route {
+            name,
+            matches,
+            operation: format!("{host}:{}/*", self.port).into(),
+            action,
+            headers: HeaderMutations::default(),
+            origin: None,
+        }
     }
 }
 

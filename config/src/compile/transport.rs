@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::findings::Findings;
+use super::texts::Texts;
 use super::traffic_policy::mode;
 use crate::finding::{Severity, code};
 use crate::istio::{ClientTlsMode, ClientTlsSettings};
@@ -52,7 +53,7 @@ impl Transport {
     }
 
     /// Mutual TLS with the workload's identity, where the endpoint accepts it.
-    pub(super) fn automatic(sni: &Arc<str>, discovery: &DiscoveryType) -> Transport {
+    pub(super) fn automatic(sni: &Arc<str>, discovery: &DiscoveryType, texts: &Texts) -> Transport {
         let tls = TransportSocket::Tls(UpstreamTls {
             mode: UpstreamTlsMode::IstioMutual,
             sni: sni.clone(),
@@ -64,12 +65,12 @@ impl Transport {
         }
         let matches = vec![
             TransportSocketMatch {
-                name: "tlsMode-istio".into(),
-                tls_mode: Some("istio".into()),
+                name: texts.get("tlsMode-istio"),
+                tls_mode: Some(texts.get("istio")),
                 transport_socket: tls,
             },
             TransportSocketMatch {
-                name: "tlsMode-disabled".into(),
+                name: texts.get("tlsMode-disabled"),
                 tls_mode: None,
                 transport_socket: TransportSocket::RawBuffer,
             },

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Scope;
+use super::texts::Texts;
 use crate::istio::WorkloadEntry;
 use crate::kubernetes::{LabelsOnly, Pod};
 use crate::labels::{LabelSet, Labels};
@@ -85,10 +86,12 @@ pub(super) struct Instance<'a> {
 }
 
 impl<'a> Instance<'a> {
-    fn new(pod: &'a Object<Pod>, locality: Locality, cluster_id: &'a str) -> Instance<'a> {
+    fn new(pod: &'a Object<Pod>, locality: Locality, scope: &Scope<'a>) -> Instance<'a> {
+        let cluster_id = &scope.proxy.cluster_id;
         let labels = &pod.metadata.labels;
         let mode = labels.get(TLS_MODE).unwrap_or_default();
-        let (labelled, plain) = metadata_of(workload(&pod.metadata, cluster_id), mode);
+        let (labelled, plain) =
+            metadata_of(workload(&pod.metadata, cluster_id, &scope.texts), mode, &scope.texts);
         let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
         let told = |name: &'a Option<String>| name.as_deref().filter(|name| !name.is_empty());
         let host_name = told(&pod.spec.spec.hostname).zip(told(&pod.spec.spec.subdomain));
@@ -101,12 +104,17 @@ impl<'a> Instance<'a> {
         entry: &'a WorkloadEntry,
         name: &str,
         namespace: Arc<str>,
-        cluster_id: &'a str,
+        scope: &Scope<'a>,
     ) -> Instance<'a> {
+        let cluster_id = &scope.proxy.cluster_id;
         let labels = &entry.labels;
         let has_account = entry.service_account.as_deref().is_some_and(|account| !account.is_empty());
         let mode = labels.get(TLS_MODE).map_or(if has_account { "istio" } else { "" }, String::as_str);
-        let (labelled, plain) = metadata_of(workload_of(name, labels, namespace, cluster_id), mode);
+        let (labelled, plain) = metadata_of(
+            workload_of(scope.texts.get(name), labels, namespace, cluster_id, &scope.texts),
+            mode,
+            &scope.texts,
+        );
         let label = labels.get(LOCALITY).map(|label| label.replace('.', "/"));
         let told = entry.locality.as_deref().or(label.as_deref()).unwrap_or_default();
         Instance {
@@ -148,12 +156,16 @@ impl<'a> Instance<'a> {
 }
 
 /// Metadata with the TLS mode that a label says, and without.
-fn metadata_of(workload: Workload, mode: &str) -> (Arc<EndpointMetadata>, Arc<EndpointMetadata>) {
+fn metadata_of(
+    workload: Workload,
+    mode: &str,
+    texts: &Texts,
+) -> (Arc<EndpointMetadata>, Arc<EndpointMetadata>) {
     let plain = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
     if mode.is_empty() || mode == "disabled" {
         return (plain.clone(), plain);
     }
-    let labelled = EndpointMetadata { tls_mode: Some(mode.into()), workload: plain.workload.clone() };
+    let labelled = EndpointMetadata { tls_mode: Some(texts.get(mode)), workload: plain.workload.clone() };
     (Arc::new(labelled), plain)
 }
 
@@ -170,7 +182,7 @@ impl<'a> Instances<'a> {
             objects.nodes.values().map(|node| (&**node.name(), node_locality(node))).collect();
         let mut by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>> = HashMap::new();
         for pod in objects.pods.values() {
-            let instance = Instance::new(pod, pod_locality(pod, &nodes), &scope.proxy.cluster_id);
+            let instance = Instance::new(pod, pod_locality(pod, &nodes), scope);
             by_namespace.entry(pod.namespace()).or_default().insert(pod.name(), instance);
         }
         Instances { by_namespace }
@@ -224,26 +236,29 @@ pub(super) fn first_label<'l>(labels: &'l dyn LabelSet, keys: &[&str]) -> Option
 }
 
 /// What istiod writes as `istio.workload` of a pod.
-pub(super) fn workload(pod: &Metadata, cluster_id: &str) -> Workload {
-    workload_of(workload_name(pod), &pod.labels, pod.object.namespace.clone(), cluster_id)
+pub(super) fn workload(pod: &Metadata, cluster_id: &str, texts: &Texts) -> Workload {
+    let (name, object) = (workload_name(pod), &pod.object);
+    let name = if *name == *object.name { object.name.clone() } else { texts.get(name) };
+    workload_of(name, &pod.labels, object.namespace.clone(), cluster_id, texts)
 }
 
 /// A workload by its name and labels.
 pub(super) fn workload_of(
-    name: &str,
+    name: Arc<str>,
     labels: &dyn LabelSet,
     namespace: Arc<str>,
     cluster_id: &str,
+    texts: &Texts,
 ) -> Workload {
-    let canonical_name = first_label(labels, &NAME_LABELS).unwrap_or(name);
+    let canonical_name = first_label(labels, &NAME_LABELS).map(|name| texts.get(name));
     // istiod leaves out the revision that everyone takes for granted.
     let canonical_revision = first_label(labels, &REVISION_LABELS).filter(|revision| *revision != "latest");
     Workload {
-        name: name.into(),
+        canonical_name: canonical_name.unwrap_or_else(|| name.clone()),
+        name,
         namespace,
-        canonical_name: canonical_name.into(),
-        canonical_revision: canonical_revision.unwrap_or_default().into(),
-        cluster_id: cluster_id.into(),
+        canonical_revision: texts.get(canonical_revision.unwrap_or_default()),
+        cluster_id: texts.get(cluster_id),
     }
 }
 
@@ -326,7 +341,7 @@ mod tests {
     #[test]
     fn canonical_name_and_revision() {
         let check = |labels: &[(&str, &str)], name: &str, revision: &str| {
-            let workload = workload(&pod(None, None, labels), "Kubernetes");
+            let workload = workload(&pod(None, None, labels), "Kubernetes", &Texts::default());
             assert_eq!(
                 (&*workload.canonical_name, &*workload.canonical_revision),
                 (name, revision),
