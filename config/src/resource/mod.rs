@@ -41,7 +41,7 @@ pub use matcher::{
     HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, QueryParameterMatcher, RouteMatch, StringMatch,
 };
 pub use name_table::{KubernetesName, NameInfo, NameTable};
-pub use resources::{Changed, Resources, Update};
+pub use resources::{Changed, Named, Resources, Update};
 pub use route::{
     Destinations, DirectResponse, Forward, HeaderAppendAction, HeaderMutations, HeaderToAdd, HostRewrite,
     PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition, RetryConditions,

@@ -1,6 +1,7 @@
 //! Everything declared, and how it changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem::take;
 use std::sync::Arc;
 
@@ -47,20 +48,23 @@ impl Changed {
     }
 }
 
-/// What is declared now, by name. What an update leaves as it was keeps its `Arc`, so that everything built from it
+/// Resources of a kind, by name. Whoever takes a copy shares it with the others until one of them changes it.
+pub type Named<T> = Arc<BTreeMap<Arc<str>, Arc<T>>>;
+
+/// What is declared now, by name; a copy costs little. What an update leaves as it was keeps its `Arc`, so that everything built from it
 /// can be kept too.
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
     /// Listeners.
-    pub listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    pub listeners: Named<Listener>,
     /// Route configurations.
-    pub routes: BTreeMap<Arc<str>, Arc<RouteConfiguration>>,
+    pub routes: Named<RouteConfiguration>,
     /// Clusters.
-    pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    pub clusters: Named<Cluster>,
     /// Endpoints by cluster name.
-    pub endpoints: BTreeMap<Arc<str>, Arc<ClusterLoadAssignment>>,
+    pub endpoints: Named<ClusterLoadAssignment>,
     /// Secrets.
-    pub secrets: BTreeMap<Arc<str>, Arc<Secret>>,
+    pub secrets: Named<Secret>,
 }
 
 impl Resources {
@@ -68,8 +72,8 @@ impl Resources {
     pub fn apply(&mut self, mut update: Update) -> Changed {
         let (clusters, endpoints) = (take(&mut update.clusters), take(&mut update.endpoints));
         Changed {
-            clusters: replace(&mut self.clusters, clusters, |cluster| cluster.name.clone()),
-            endpoints: replace(&mut self.endpoints, endpoints, |endpoints| endpoints.cluster_name.clone()),
+            clusters: replace(&mut self.clusters, clusters, |cluster| &cluster.name),
+            endpoints: replace(&mut self.endpoints, endpoints, |endpoints| &endpoints.cluster_name),
             ..self.apply_but_clusters(update)
         }
     }
@@ -83,9 +87,9 @@ impl Resources {
             }
         }
         Changed {
-            listeners: replace(&mut self.listeners, listeners, |listener| listener.name.clone()),
-            routes: replace(&mut self.routes, routes, |routes| routes.name.clone()),
-            secrets: replace(&mut self.secrets, secrets, |secret| secret.name.clone()),
+            listeners: replace(&mut self.listeners, listeners, |listener| &listener.name),
+            routes: replace(&mut self.routes, routes, |routes| &routes.name),
+            secrets: replace(&mut self.secrets, secrets, |secret| &secret.name),
             ..Changed::default()
         }
     }
@@ -96,7 +100,7 @@ impl Resources {
         for assignment in assignments {
             let name = assignment.cluster_name.clone();
             if self.endpoints.get(&name).is_none_or(|held| **held != assignment) {
-                self.endpoints.insert(name.clone(), Arc::new(assignment));
+                Arc::make_mut(&mut self.endpoints).insert(name.clone(), Arc::new(assignment));
                 changed.insert(name);
             }
         }
@@ -104,14 +108,16 @@ impl Resources {
     }
 }
 
-/// Gives virtual hosts that did not change the `Arc` they have in `held`.
+/// Gives virtual hosts that did not change the `Arc` they have in `held`. Both are nearly always in the same order.
 fn keep_virtual_hosts(told: &mut RouteConfiguration, held: &RouteConfiguration) {
-    let known: BTreeMap<&str, &Arc<VirtualHost>> =
-        held.virtual_hosts.iter().map(|host| (&*host.name, host)).collect();
+    let mut in_order = held.virtual_hosts.iter().peekable();
+    let by_name = LazyCell::new(|| -> HashMap<&str, &Arc<VirtualHost>> {
+        held.virtual_hosts.iter().map(|host| (&*host.name, host)).collect()
+    });
     for host in &mut told.virtual_hosts {
-        if let Some(known) = known.get(&*host.name)
-            && **known == *host
-        {
+        let next = in_order.next_if(|known| known.name == host.name);
+        let Some(known) = next.or_else(|| by_name.get(&*host.name).copied()) else { continue };
+        if !Arc::ptr_eq(known, host) && **known == **host {
             *host = Arc::clone(known);
         }
     }
@@ -119,24 +125,21 @@ fn keep_virtual_hosts(told: &mut RouteConfiguration, held: &RouteConfiguration) 
 
 /// Makes `held` hold exactly `told`, keeping the `Arc` of what is equal, and returns the names that differ.
 fn replace<T: PartialEq>(
-    held: &mut BTreeMap<Arc<str>, Arc<T>>,
+    held: &mut Named<T>,
     told: Vec<T>,
-    name: impl Fn(&T) -> Arc<str>,
+    name: impl Fn(&T) -> &Arc<str>,
 ) -> BTreeSet<Arc<str>> {
-    let mut changed = BTreeSet::new();
-    let mut gone: BTreeSet<Arc<str>> = held.keys().cloned().collect();
-    for resource in told {
-        let key = name(&resource);
-        gone.remove(&key);
-        if held.get(&key).is_some_and(|old| **old == resource) {
-            continue;
-        }
-        changed.insert(key.clone());
-        held.insert(key, Arc::new(resource));
+    let names: HashSet<Arc<str>> = told.iter().map(|resource| name(resource).clone()).collect();
+    let mut changed: BTreeSet<Arc<str>> = held.keys().filter(|key| !names.contains(*key)).cloned().collect();
+    if !changed.is_empty() {
+        Arc::make_mut(held).retain(|key, _| names.contains(key));
     }
-    for key in gone {
-        held.remove(&key);
-        changed.insert(key);
+    for resource in told {
+        let key = name(&resource).clone();
+        if held.get(&key).is_none_or(|old| **old != resource) {
+            Arc::make_mut(held).insert(key.clone(), Arc::new(resource));
+            changed.insert(key);
+        }
     }
     changed
 }

@@ -10,7 +10,7 @@ use crate::resource::format::Format;
 use crate::resource::{HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, RouteMatch, StringMatch, Told};
 
 /// A table of virtual hosts. Envoy: `config.route.v3.RouteConfiguration`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RouteConfiguration {
     /// Unique among route configurations; istiod's names: a port, or `host:port`.
     pub name: Arc<str>,
@@ -18,6 +18,18 @@ pub struct RouteConfiguration {
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// Whether a port in the request's authority is left out when a virtual host is chosen.
     pub ignore_port_in_host_matching: bool,
+}
+
+impl PartialEq for RouteConfiguration {
+    /// Virtual hosts that two tables share are not compared: of a large table that was changed, nearly all are.
+    fn eq(&self, other: &RouteConfiguration) -> bool {
+        let RouteConfiguration { name, virtual_hosts, ignore_port_in_host_matching } = self;
+        let same = |(one, other): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(one, other) || **one == **other;
+        *name == other.name
+            && *ignore_port_in_host_matching == other.ignore_port_in_host_matching
+            && virtual_hosts.len() == other.virtual_hosts.len()
+            && virtual_hosts.iter().zip(&other.virtual_hosts).all(same)
+    }
 }
 
 /// The routes of one or several hosts. Envoy: `config.route.v3.VirtualHost`.

@@ -1,5 +1,6 @@
 //! From declared resources to a snapshot, keeping of the one before what did not change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use config::{Resources, RouteSource};
@@ -25,14 +26,12 @@ impl Builder {
     /// The snapshot of `resources` that follows `previous`; `secrets` are those of them that can be used.
     pub(crate) fn build(&self, resources: &Resources, secrets: &Secrets, previous: &Snapshot) -> Snapshot {
         let mut next = Snapshot { generation: previous.generation + 1, ..Snapshot::default() };
-        for (name, declared) in &resources.clusters {
-            next.clusters.insert(name.clone(), self.cluster(resources, declared, previous));
-        }
-        for (name, declared) in &resources.routes {
+        next.clusters = self.clusters(resources, previous);
+        for (name, declared) in &*resources.routes {
             let known = previous.route_tables.get(name);
             next.route_tables.insert(name.clone(), route_table(declared, known));
         }
-        for (name, declared) in &resources.listeners {
+        for (name, declared) in &*resources.listeners {
             let listener = listener(declared, &next, secrets, previous.listeners.get(name));
             for address in declared.addresses() {
                 // One with a socket of its own comes after one that stands for the address and nothing else.
@@ -47,18 +46,30 @@ impl Builder {
         next
     }
 
+    /// All clusters; the very table of `previous` where none of them changed.
+    fn clusters(&self, resources: &Resources, previous: &Snapshot) -> Arc<HashMap<Arc<str>, Arc<Cluster>>> {
+        let is_as_before = |declared: &Arc<config::Cluster>| {
+            let known = previous.clusters.get(&declared.name);
+            known.is_some_and(|known| unchanged(known, declared, assignment(resources, declared)))
+        };
+        if resources.clusters.len() == previous.clusters.len()
+            && resources.clusters.values().all(is_as_before)
+        {
+            return previous.clusters.clone();
+        }
+        let cluster = |(name, declared): (&Arc<str>, &Arc<config::Cluster>)| {
+            (name.clone(), self.cluster(resources, declared, previous))
+        };
+        Arc::new(resources.clusters.iter().map(cluster).collect())
+    }
+
     fn cluster(
         &self,
         resources: &Resources,
         declared: &Arc<config::Cluster>,
         previous: &Snapshot,
     ) -> Arc<Cluster> {
-        let assignment = match declared.discovery {
-            config::DiscoveryType::Eds
-            | config::DiscoveryType::StrictDns(_)
-            | config::DiscoveryType::LogicalDns(_) => resources.endpoints.get(&declared.name),
-            config::DiscoveryType::OriginalDst | config::DiscoveryType::Static => None,
-        };
+        let assignment = assignment(resources, declared);
         let known = previous.clusters.get(&declared.name);
         match known {
             Some(cluster) if unchanged(cluster, declared, assignment) => cluster.clone(),
@@ -71,6 +82,19 @@ impl Builder {
                 time::now(),
             )),
         }
+    }
+}
+
+/// The endpoints of a cluster that come apart from it.
+fn assignment<'r>(
+    resources: &'r Resources,
+    declared: &config::Cluster,
+) -> Option<&'r Arc<config::ClusterLoadAssignment>> {
+    match declared.discovery {
+        config::DiscoveryType::Eds
+        | config::DiscoveryType::StrictDns(_)
+        | config::DiscoveryType::LogicalDns(_) => resources.endpoints.get(&declared.name),
+        config::DiscoveryType::OriginalDst | config::DiscoveryType::Static => None,
     }
 }
 

@@ -44,8 +44,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: HashMap<Arc<str>, Arc<Listener>>,
     /// Listeners by the original destination that brings a connection to them.
     by_destination: HashMap<SocketAddr, Arc<Listener>>,
-    /// Clusters by name.
-    pub(crate) clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    /// Clusters by name; shared with the generation before where none changed.
+    pub(crate) clusters: Arc<HashMap<Arc<str>, Arc<Cluster>>>,
     /// Route tables by name.
     pub(crate) route_tables: HashMap<Arc<str>, Arc<RouteTable>>,
 }

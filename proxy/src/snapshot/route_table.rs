@@ -1,6 +1,9 @@
 //! From authority, path and headers to a rule: Envoy's `RouteConfiguration`.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::iter::Peekable;
+use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use super::matchers::Subject;
@@ -12,6 +15,12 @@ use crate::http::codec::RequestHead;
 pub(crate) struct RouteTable {
     declared: Arc<config::RouteConfiguration>,
     virtual_hosts: Box<[VirtualHost]>,
+    domains: Arc<Domains>,
+}
+
+/// Who is known by which domain: virtual hosts by index. Tables whose virtual hosts are known by the same share it.
+#[derive(Debug, Default)]
+struct Domains {
     exact: HashMap<Arc<str>, u32>,
     /// Suffixes of `*.suffix` domains, longest first.
     wildcards: Vec<(usize, HashMap<Arc<str>, u32>)>,
@@ -44,54 +53,21 @@ impl RouteTable {
         declared: &Arc<config::RouteConfiguration>,
         previous: Option<&RouteTable>,
     ) -> RouteTable {
-        let known: HashMap<*const config::VirtualHost, &VirtualHost> = previous
-            .map(|table| table.virtual_hosts.iter().map(|host| (Arc::as_ptr(&host.declared), host)).collect())
-            .unwrap_or_default();
-        let mut table = RouteTable {
-            declared: declared.clone(),
-            virtual_hosts: declared
-                .virtual_hosts
-                .iter()
-                .map(|host| VirtualHost {
-                    declared: host.clone(),
-                    routes: known.get(&Arc::as_ptr(host)).map(|host| host.routes.clone()).unwrap_or_default(),
-                })
-                .collect(),
-            exact: HashMap::new(),
-            wildcards: Vec::new(),
-            catch_all: None,
+        let mut known = Known::of(previous);
+        let resolved = |host: &Arc<config::VirtualHost>| VirtualHost {
+            declared: host.clone(),
+            routes: known.take(host).map(|host| host.routes.clone()).unwrap_or_default(),
         };
-        for (index, host) in declared.virtual_hosts.iter().enumerate() {
-            // A table of 2³² virtual hosts does not fit into memory.
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            for domain in &host.domains {
-                table.insert(domain, index);
-            }
-        }
-        table.wildcards.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-        table
-    }
-
-    /// Enters a domain; of two virtual hosts with the same domain the first keeps it.
-    fn insert(&mut self, domain: &Arc<str>, index: u32) {
-        match domain.strip_prefix('*') {
-            None => {
-                self.exact.entry(domain.clone()).or_insert(index);
-            }
-            Some("") => {
-                self.catch_all.get_or_insert(index);
-            }
-            Some(suffix) => {
-                let known = self.wildcards.iter().position(|(length, _)| *length == suffix.len());
-                let at = known.unwrap_or_else(|| {
-                    self.wildcards.push((suffix.len(), HashMap::new()));
-                    self.wildcards.len() - 1
-                });
-                if let Some((_, suffixes)) = self.wildcards.get_mut(at) {
-                    suffixes.entry(suffix.into()).or_insert(index);
-                }
-            }
-        }
+        let virtual_hosts: Box<[VirtualHost]> = declared.virtual_hosts.iter().map(resolved).collect();
+        let same = previous.filter(|previous| {
+            let same = |(one, other): (&VirtualHost, &VirtualHost)| {
+                Arc::ptr_eq(&one.declared, &other.declared) || one.declared.domains == other.declared.domains
+            };
+            let previous = &previous.virtual_hosts;
+            previous.len() == virtual_hosts.len() && previous.iter().zip(&virtual_hosts).all(same)
+        });
+        let domains = same.map_or_else(|| Arc::new(Domains::of(declared)), |table| table.domains.clone());
+        RouteTable { declared: declared.clone(), virtual_hosts, domains }
     }
 
     /// What it was resolved from.
@@ -128,7 +104,8 @@ impl RouteTable {
         let authority = head.authority.as_ref().map_or(&b""[..], |authority| authority.as_bytes());
         let host =
             if self.declared.ignore_port_in_host_matching { without_port(authority) } else { authority };
-        if self.exact.is_empty() && self.wildcards.is_empty() {
+        let Domains { exact, wildcards, catch_all: _ } = &*self.domains;
+        if exact.is_empty() && wildcards.is_empty() {
             return self.catch_all(trace);
         }
         let mut buffer = [0u8; HOST_BYTES_MAX];
@@ -137,11 +114,11 @@ impl RouteTable {
             *to = from.to_ascii_lowercase();
         }
         let Ok(host) = std::str::from_utf8(lower) else { return self.catch_all(trace) };
-        if let Some(index) = self.exact.get(host) {
+        if let Some(index) = exact.get(host) {
             trace.virtual_host(*index as usize, host);
             return Some(*index as usize);
         }
-        for (length, suffixes) in &self.wildcards {
+        for (length, suffixes) in wildcards {
             // The wildcard stands for at least one character.
             if host.len() <= *length {
                 continue;
@@ -156,9 +133,73 @@ impl RouteTable {
     }
 
     fn catch_all(&self, trace: &mut impl Trace) -> Option<usize> {
-        let index = self.catch_all? as usize;
+        let index = self.domains.catch_all? as usize;
         trace.virtual_host(index, "*");
         Some(index)
+    }
+}
+
+impl Domains {
+    fn of(declared: &config::RouteConfiguration) -> Domains {
+        let count = declared.virtual_hosts.iter().map(|host| host.domains.len()).sum();
+        let mut domains = Domains { exact: HashMap::with_capacity(count), ..Domains::default() };
+        for (index, host) in declared.virtual_hosts.iter().enumerate() {
+            // A table of 2³² virtual hosts does not fit into memory.
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            for domain in &host.domains {
+                domains.insert(domain, index);
+            }
+        }
+        domains.wildcards.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        domains
+    }
+
+    /// Enters a domain; of two virtual hosts with the same domain the first keeps it.
+    fn insert(&mut self, domain: &Arc<str>, index: u32) {
+        match domain.strip_prefix('*') {
+            None => {
+                self.exact.entry(domain.clone()).or_insert(index);
+            }
+            Some("") => {
+                self.catch_all.get_or_insert(index);
+            }
+            Some(suffix) => {
+                let known = self.wildcards.iter().position(|(length, _)| *length == suffix.len());
+                let at = known.unwrap_or_else(|| {
+                    self.wildcards.push((suffix.len(), HashMap::new()));
+                    self.wildcards.len() - 1
+                });
+                if let Some((_, suffixes)) = self.wildcards.get_mut(at) {
+                    suffixes.entry(suffix.into()).or_insert(index);
+                }
+            }
+        }
+    }
+}
+
+/// The virtual hosts of the table before. Most are asked for in their order, so that a table of those that are not is
+/// rarely made.
+struct Known<'t> {
+    in_order: Peekable<slice::Iter<'t, VirtualHost>>,
+    all: &'t [VirtualHost],
+    by_declared: OnceCell<HashMap<*const config::VirtualHost, &'t VirtualHost>>,
+}
+
+impl<'t> Known<'t> {
+    fn of(table: Option<&'t RouteTable>) -> Known<'t> {
+        let all = table.map(|table| &*table.virtual_hosts).unwrap_or_default();
+        Known { in_order: all.iter().peekable(), all, by_declared: OnceCell::new() }
+    }
+
+    /// The one that was made from the same.
+    fn take(&mut self, declared: &Arc<config::VirtualHost>) -> Option<&'t VirtualHost> {
+        if let Some(next) = self.in_order.next_if(|next| next.declared.name == declared.name) {
+            return Arc::ptr_eq(&next.declared, declared).then_some(next);
+        }
+        let by_declared = self
+            .by_declared
+            .get_or_init(|| self.all.iter().map(|host| (Arc::as_ptr(&host.declared), host)).collect());
+        by_declared.get(&Arc::as_ptr(declared)).copied()
     }
 }
 

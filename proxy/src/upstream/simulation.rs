@@ -148,7 +148,7 @@ impl Simulation {
         let monitor = |endpoint| Monitor::new(&detector, endpoint);
         let process = (&Rc::default(), &Unread::unbounded(), &Rc::default());
         let mut snapshot = Snapshot::default();
-        snapshot.clusters.insert(cluster.name().clone(), cluster.clone());
+        Arc::make_mut(&mut snapshot.clusters).insert(cluster.name().clone(), cluster.clone());
         Simulation {
             seed,
             began,

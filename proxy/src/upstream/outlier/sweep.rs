@@ -37,9 +37,11 @@ impl Sweeps {
     /// Sweeps the clusters that are due; says when the next one is.
     pub(in crate::upstream) fn run(&mut self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
         self.0.retain(|name, _| snapshot.clusters.contains_key(name));
-        for (name, cluster) in &snapshot.clusters {
+        for (name, cluster) in &*snapshot.clusters {
             let Some(declared) = &cluster.declared.outlier_detection else {
-                self.0.remove(name);
+                if !self.0.is_empty() {
+                    self.0.remove(name);
+                }
                 continue;
             };
             let settings = Settings::of(declared);

@@ -188,7 +188,7 @@ fn the_sweep_lets_back_in_whose_time_is_over() {
         declared.base_ejection_time = Some(5 * SECOND);
     });
     let mut snapshot = Snapshot::default();
-    snapshot.clusters.insert(cluster.name().clone(), cluster.clone());
+    Arc::make_mut(&mut snapshot.clusters).insert(cluster.name().clone(), cluster.clone());
     let began = time::now();
     let mut sweeps = Sweeps::default();
     assert_eq!(sweeps.run(&snapshot, began), Some(began + 2 * SECOND));
