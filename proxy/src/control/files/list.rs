@@ -102,13 +102,19 @@ pub(super) fn list(place: &Place) -> io::Result<Vec<(PathBuf, Content)>> {
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
+        // Links are asked where they lead to; all else the directory tells without being asked once more.
+        let is_dir = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => path.is_dir(),
+        };
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let of_ours = path
             .extension()
             .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|ours| extension == *ours));
         // What is no file, such as a link to nothing, is told when it is looked at.
-        if of_ours && !hidden && !path.is_dir() {
+        if of_ours && !hidden && !is_dir {
             files.push(path);
         }
     }
