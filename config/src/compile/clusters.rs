@@ -133,7 +133,7 @@ impl Clusters {
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
             let of_subset =
-                is_passthrough(subset.subset.traffic_policy.as_ref()) && place.scope.mode != Mode::Gateway;
+                is_passthrough(subset.subset.traffic_policy.as_deref()) && place.scope.mode != Mode::Gateway;
             let discovery = match passthrough || of_subset {
                 true => DiscoveryType::OriginalDst,
                 false => place.discovery(Some(subset)),
@@ -197,7 +197,7 @@ impl<'p> Place<'p> {
         match subset {
             None => Policy::of(service, self.port.number),
             Some(subset) => {
-                Policy::of_subset(service, subset.subset.traffic_policy.as_ref(), self.port.number)
+                Policy::of_subset(service, subset.subset.traffic_policy.as_deref(), self.port.number)
             }
         }
     }
@@ -264,7 +264,7 @@ impl<'p> Place<'p> {
         }
         let traffic_policy = match subset {
             None => self.rule.and_then(|rule| rule.traffic_policy),
-            Some(subset) => subset.subset.traffic_policy.as_ref(),
+            Some(subset) => subset.subset.traffic_policy.as_deref(),
         };
         // To an endpoint that the client chose, TLS is either always spoken or never.
         let chosen_by_client =
@@ -291,7 +291,7 @@ impl<'p> Place<'p> {
         let policy = self.policy(subset);
         let traffic_policy = match subset {
             None => self.rule.and_then(|rule| rule.traffic_policy),
-            Some(subset) => subset.subset.traffic_policy.as_ref(),
+            Some(subset) => subset.subset.traffic_policy.as_deref(),
         };
         Assignment {
             cluster_name,

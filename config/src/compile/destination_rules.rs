@@ -60,7 +60,7 @@ impl<'a> Merged<'a> {
         let mut merged = Merged {
             object,
             export_to,
-            traffic_policy: object.spec.traffic_policy.as_ref(),
+            traffic_policy: object.spec.traffic_policy.as_deref(),
             subsets: Vec::new(),
             subset_places: HashMap::new(),
             origin: OnceCell::new(),
@@ -178,7 +178,7 @@ fn merge<'a>(
         }
         known.add_subsets(object);
         if known.traffic_policy.is_none() {
-            known.traffic_policy = object.spec.traffic_policy.as_ref();
+            known.traffic_policy = object.spec.traffic_policy.as_deref();
         }
     }
     if !is_merged {

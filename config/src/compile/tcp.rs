@@ -231,7 +231,9 @@ impl Tcp<'_> {
         let Some(rule) = self.rules.of(service, self.scope) else { return Policy::default() };
         let port = u16::try_from(port).unwrap_or(0);
         match rule.subset(subset) {
-            Some(known) => Policy::of_subset(rule.traffic_policy, known.subset.traffic_policy.as_ref(), port),
+            Some(known) => {
+                Policy::of_subset(rule.traffic_policy, known.subset.traffic_policy.as_deref(), port)
+            }
             None => Policy::of(rule.traffic_policy, port),
         }
     }

@@ -14,7 +14,7 @@ pub struct DestinationRule {
     #[serde(default)]
     pub host: String,
     /// For all of it.
-    pub traffic_policy: Option<TrafficPolicy>,
+    pub traffic_policy: Option<Box<TrafficPolicy>>,
     /// Named groups of its endpoints.
     #[serde(default)]
     pub subsets: Vec<Subset>,
@@ -35,7 +35,7 @@ pub struct Subset {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// What differs for it; each block replaces that of the service.
-    pub traffic_policy: Option<TrafficPolicy>,
+    pub traffic_policy: Option<Box<TrafficPolicy>>,
 }
 
 /// How endpoints are spoken to.

@@ -43,7 +43,7 @@ pub struct HttpRoute {
     #[serde(default)]
     pub route: Vec<HttpRouteDestination>,
     /// Answer with a redirect instead.
-    pub redirect: Option<HttpRedirect>,
+    pub redirect: Option<Box<HttpRedirect>>,
     /// Answer at once instead.
     pub direct_response: Option<HttpDirectResponse>,
     /// Take the rules of another VirtualService.
@@ -55,7 +55,7 @@ pub struct HttpRoute {
     /// When to try again.
     pub retries: Option<HttpRetry>,
     /// Faults to inject.
-    pub fault: Option<HttpFaultInjection>,
+    pub fault: Option<Box<HttpFaultInjection>>,
     /// A service that gets a copy of the requests.
     pub mirror: Option<Destination>,
     /// Services that get a copy of the requests.
@@ -66,7 +66,7 @@ pub struct HttpRoute {
     /// Share of requests copied to `mirror`.
     pub mirror_percentage: Option<Percent>,
     /// Cross-origin requests.
-    pub cors_policy: Option<CorsPolicy>,
+    pub cors_policy: Option<Box<CorsPolicy>>,
     /// Headers to change.
     pub headers: Option<Headers>,
 }
