@@ -20,12 +20,23 @@ def read_counts(text):
     return counts
 
 
+def _lines(text):
+    """The words of each line; `#` begins a comment."""
+    lines = (line.partition("#")[0].split() for line in text.splitlines())
+    return [words for words in lines if words]
+
+
+def read_ratios(text):
+    """How much more one benchmark may take than another, from lines of `NAME / OTHER MAXIMUM`."""
+    lines = [words for words in _lines(text) if words[1:2] == ["/"]]
+    return [(name, other, float(maximum)) for name, _, other, maximum in lines]
+
+
 def read_budgets(text):
-    """Times and budget by benchmark, from lines of `NAME TIMES MAXIMUM`; `#` begins a comment."""
+    """Times and budget by benchmark, from lines of `NAME TIMES MAXIMUM`."""
     budgets = {}
-    for line in text.splitlines():
-        words = line.partition("#")[0].split()
-        if words:
+    for words in _lines(text):
+        if words[1:2] != ["/"]:
             name, times, maximum = words
             if name in budgets:
                 raise ValueError(f"{name} has two budgets")
@@ -33,7 +44,7 @@ def read_budgets(text):
     return budgets
 
 
-def judge(counts, budgets):
+def judge(counts, budgets, ratios=()):
     """A table, and what is wrong."""
     table = [f"{'benchmark':<32}{'instructions':>14}{'budget':>14}{'of it':>8}"]
     wrong = []
@@ -51,13 +62,22 @@ def judge(counts, budgets):
             remark = f"  far below: a budget of {round(count * 1.03):_} would guard it"
         table.append(f"{name:<32}{count:>14,.0f}{maximum:>14,}{share:>8.1%}{remark}")
     wrong += [f"{name} was counted ({count:,}) and has no budget" for name, count in counts.items() if name not in budgets]
+    for name, other, maximum in ratios:
+        each = [counts[one] / budgets[one][0] for one in (name, other) if one in counts and one in budgets]
+        if len(each) < 2:
+            wrong.append(f"{name} and {other} are compared and not both counted")
+            continue
+        ratio = each[0] / each[1]
+        remark = "" if ratio <= maximum else "  ABOVE"
+        table.append(f"{f'{name} / {other}':<60}{ratio:>8.3f}{maximum:>8.2f}{remark}")
+        if remark:
+            wrong.append(f"{name} takes {ratio:.3f} times what {other} does; at most {maximum} are allowed")
     return table, wrong
 
 
 def main(counts, budgets):
-    table, wrong = judge(
-        read_counts(pathlib.Path(counts).read_text()), read_budgets(pathlib.Path(budgets).read_text())
-    )
+    told = pathlib.Path(budgets).read_text()
+    table, wrong = judge(read_counts(pathlib.Path(counts).read_text()), read_budgets(told), read_ratios(told))
     print("\n".join(table))
     for what in wrong:
         print(f"FAILED: {what}", file=sys.stderr)

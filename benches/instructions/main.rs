@@ -55,7 +55,8 @@ fn exchange(exchanges: Exchanges) -> Exchanges {
 // Which rule a request goes by.
 #[library_benchmark]
 #[bench::five_rules(args = (), setup = five_rules)]
-#[bench::many_hosts(args = (), setup = many_hosts)]
+#[bench::few_hosts(args = (5), setup = hosts)]
+#[bench::many_hosts(args = (5_000), setup = hosts)]
 fn route((proxy, requests): (Proxy, Vec<Request>)) -> (Proxy, Vec<Request>) {
     for request in requests.iter().cycle().take(TIMES) {
         black_box(proxy.route(black_box(request))).expect("a rule");
@@ -65,7 +66,8 @@ fn route((proxy, requests): (Proxy, Vec<Request>)) -> (Proxy, Vec<Request>) {
 
 // Which endpoint a request goes to.
 #[library_benchmark]
-#[bench::least_request(args = (), setup = ten_endpoints)]
+#[bench::least_request(args = (10), setup = endpoints)]
+#[bench::of_many(args = (10_000), setup = endpoints)]
 fn pick<F: FnMut(u64) -> Option<usize>>(mut picker: F) -> F {
     for random in 0..TIMES as u64 {
         black_box(picker(black_box(random.wrapping_mul(0x9e37_79b9_7f4a_7c15)))).expect("an endpoint");
@@ -98,7 +100,7 @@ fn log((answered, mut out): (Answered, Vec<u8>)) -> (Answered, Vec<u8>) {
 // From YAML to what decides about requests.
 #[library_benchmark]
 #[bench::five_rules(args = (mesh::five_rules("127.0.0.1:8000"), mesh::catalog()))]
-#[bench::hundred_services(args = (mesh::many_services(100), mesh::outbound()))]
+#[bench::hundred_services(args = (mesh::routed_services(100), mesh::outbound()))]
 fn compilation(mesh: String, target: ListenTarget) -> bench::Compilation {
     bench::build(&[("mesh.yaml", ""), ("objects.yaml", &mesh)], target).expect("a mesh")
 }
@@ -112,10 +114,11 @@ fn five_rules() -> (Proxy, Vec<Request>) {
     (proxy, vec![request])
 }
 
-fn many_hosts() -> (Proxy, Vec<Request>) {
-    let proxy = proxy(&mesh::many_services(500), "", mesh::outbound());
+/// Requests for some of so many services.
+fn hosts(count: usize) -> (Proxy, Vec<Request>) {
+    let proxy = proxy(&mesh::services(count), "", mesh::outbound());
     let request = |number: usize| {
-        let host = format!("service-{:03}.shop.svc.cluster.local:8000", number * 37 % 500);
+        let host = format!("service-{:04}.shop.svc.cluster.local:8000", number * 37 % count);
         Request::get(&host, "/items/4711", &[]).expect("a request")
     };
     let requests: Vec<Request> = (0..100).map(request).collect();
@@ -125,8 +128,8 @@ fn many_hosts() -> (Proxy, Vec<Request>) {
     (proxy, requests)
 }
 
-fn ten_endpoints() -> impl FnMut(u64) -> Option<usize> {
-    let proxy = proxy(&mesh::one_service(10), "", mesh::catalog());
+fn endpoints(count: usize) -> impl FnMut(u64) -> Option<usize> {
+    let proxy = proxy(&mesh::one_service(count), "", mesh::catalog());
     proxy.picker("outbound|8000||catalog.shop.svc.cluster.local").expect("a cluster")
 }
 

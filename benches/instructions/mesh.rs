@@ -28,8 +28,17 @@ pub(crate) fn one_service(endpoints: usize) -> String {
     text
 }
 
+/// So many services, each with two endpoints.
+pub(crate) fn services(count: usize) -> String {
+    let mut text = beginning();
+    for number in 0..count {
+        service(&mut text, &format!("service-{number:04}"), number, 2);
+    }
+    text
+}
+
 /// So many services, each with two endpoints and a rule.
-pub(crate) fn many_services(count: usize) -> String {
+pub(crate) fn routed_services(count: usize) -> String {
     let mut text = beginning();
     for number in 0..count {
         let name = format!("service-{number:03}");
@@ -78,7 +87,9 @@ fn service(text: &mut String, name: &str, number: usize, endpoints: usize) {
         ),
     );
     for endpoint in 0..endpoints {
-        let address = format!("10.{}.{high}.{low}", endpoint + 1);
+        // No two endpoints have the same one.
+        let (block, third) = (endpoint % 250 + 1, high + endpoint / 250);
+        let address = format!("10.{block}.{third}.{low}");
         append(text, format_args!("- {{addresses: ['{address}'], conditions: {{ready: true}}}}\n"));
     }
 }

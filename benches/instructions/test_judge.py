@@ -3,7 +3,7 @@
 import json
 import unittest
 
-from judge import judge, read_budgets, read_counts
+from judge import judge, read_budgets, read_counts, read_ratios
 
 
 def line(function, name, count):
@@ -13,7 +13,7 @@ def line(function, name, count):
 
 class Judgement(unittest.TestCase):
     def check(self, counts, budgets, wrong):
-        table, found = judge(counts, read_budgets(budgets))
+        table, found = judge(counts, read_budgets(budgets), read_ratios(budgets))
         self.assertEqual(found, wrong)
         return table
 
@@ -38,6 +38,16 @@ class Judgement(unittest.TestCase):
     def test_far_below_is_said(self):
         self.assertIn("a budget of 919 would", self.check({"a.b": 8_920}, "a.b 10 1000", [])[1])
         self.assertNotIn("far below", self.check({"a.b": 9_010}, "a.b 10 1000", [])[1])
+
+    def test_one_may_take_so_much_more_than_another(self):
+        budgets = "a.b 10 1000\na.c 1 1000\na.b / a.c 1.5  # why\n"
+        self.assertEqual(read_ratios(budgets), [("a.b", "a.c", 1.5)])
+        table = self.check({"a.b": 9_990, "a.c": 999}, budgets, [])
+        self.assertEqual(table[3].split(), ["a.b", "/", "a.c", "1.000", "1.50"])
+        above = "a.b takes 1.600 times what a.c does; at most 1.5 are allowed"
+        self.assertIn("ABOVE", self.check({"a.b": 8_000, "a.c": 500}, budgets, [above])[3])
+        missing = ["a.c has a budget and was not counted", "a.b and a.c are compared and not both counted"]
+        self.check({"a.b": 8_000}, budgets, missing)
 
     def test_each_has_both(self):
         self.check({"a.b": 1}, "a.c 1 1", ["a.c has a budget and was not counted", "a.b was counted (1) and has no budget"])
