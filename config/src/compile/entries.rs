@@ -60,8 +60,7 @@ impl<'a> Entries<'a> {
             });
             entries.inline.insert(key, written.collect());
             if object.spec.endpoints.is_empty() {
-                let instance =
-                    Instance::of_entry(&NOTHING, object.name(), object.namespace().clone(), scope);
+                let instance = Instance::of_entry(&NOTHING, object.name(), object.namespace().clone(), scope);
                 let hosts = object.spec.hosts.iter().rev();
                 let written = hosts.map(|host| (host.to_ascii_lowercase(), host.as_str())).collect();
                 entries.by_host.insert(key, Hosts { written, instance });
