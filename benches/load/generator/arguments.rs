@@ -256,7 +256,9 @@ mod tests {
         check("floor --target", Err("--target needs a value"));
         check(
             "flood --target 10.0.0.1:80 --connections 1",
-            Err("10.0.0.1:80 is no loopback address: this load is for the own machine"),
+            Err(
+                "10.0.0.1:80 is no loopback address: this load is for the own machine, or for a namespace of `ip netns`",
+            ),
         );
     }
 }
