@@ -54,5 +54,5 @@ fn an_http2_connection() {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
         h2_server::serve(io, LIMITS, unread, Rc::new(handler), shutdown, || None, Rc::default())
     };
-    check(size(serve), 2_880);
+    check(size(serve), 2_944);
 }
