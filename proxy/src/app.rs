@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 use crate::admin::DrainListeners;
 use crate::agent::dns;
 use crate::control::{self, Control, Place, Status, WorkerCount};
-pub use crate::control::{Cpu, Environment, Quota, Resolving, Workload};
+pub use crate::control::{Cpu, Environment, IdentityFiles, Quota, Resolving, Workload};
 use crate::engine::labels::Identity;
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Socket};

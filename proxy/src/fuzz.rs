@@ -135,7 +135,7 @@ pub fn run(update: Update) -> [usize; 3] {
     resources.apply(update);
     let process = ProcessShared::new(&Limits::default(), time::now());
     let builder = Builder::new(false, process);
-    let (secrets, _) = Secrets::resolve(&resources.secrets, &Secrets::default());
+    let (secrets, _) = Secrets::resolve(resources.secrets.values(), &Secrets::default());
     let first = builder.build(&resources, &secrets, &Snapshot::default());
     let tables = first.route_tables.values();
     let hosts = tables.flat_map(|table| table.virtual_hosts().iter().map(|host| host.routes().len()));

@@ -243,7 +243,7 @@ impl Worker {
                         // It has limits of its own.
                         drop(guarded);
                         let engine = worker.engine.clone();
-                        Box::pin(tcp::serve(engine, service, arrival, stream, connected)).await;
+                        Box::pin(tcp::serve(engine, service, arrival, stream.into(), connected)).await;
                     }
                     None => {}
                 }

@@ -229,10 +229,6 @@ fn bad_inputs() -> Vec<(String, Vec<&'static str>)> {
             vec!["1 warning security-not-enforced", "8 error bad-value spec.trafficPolicy.tls.mode"],
         ),
         one(
-            policy("    tls:\n      mode: SIMPLE\n"),
-            "8 warning security-not-enforced spec.trafficPolicy.tls.mode",
-        ),
-        one(
             policy("    connectionPool:\n      tcp:\n        connectTimeout: 0s\n"),
             "9 error bad-value spec.trafficPolicy.connectionPool.tcp.connectTimeout",
         ),
@@ -433,7 +429,6 @@ fn the_sample_mesh() {
         "61 warning field-not-honoured spec.http[3].fault",
         "74 warning field-not-honoured spec.http[4].mirror",
         "76 warning field-not-honoured spec.http[4].corsPolicy",
-        "125 warning security-not-enforced spec.trafficPolicy.portLevelSettings[0].tls.mode",
         "140 warning kind-not-honoured",
     ] {
         let finding = ("istio.yaml".to_owned(), told.to_owned());

@@ -23,7 +23,7 @@ async fn start() -> (TestBackend, TestProxy) {
         + &destination_rule(
             "catalog",
             "  subsets:\n  - name: v1\n    labels: {version: v1}\n  - name: tls\n    labels: {version: v1}\n    trafficPolicy:\n      \
-             tls: {mode: MUTUAL, clientCertificate: /SECRETCERT, privateKey: /SECRETPATH, caCertificates: /SECRETCA}",
+             tls: {mode: MUTUAL, clientCertificate: /cert, privateKey: /path, caCertificates: /ca}",
         );
     let mesh = Mesh::new()
         .service("catalog", "http/8000")

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    ClientCertificates, DownstreamTls, FilterChain, ForwardClientCert, NetworkFilter, PrivateKey, Secret,
-    SecretContent, TlsVersion, Trust,
+    ClientCertificates, DownstreamTls, FilterChain, ForwardClientCert, NetworkFilter, StringMatch,
+    TlsVersion, Trust,
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{CertificateParams, SanType};
 use support::declared::{any, chain, cluster, listener, manager, sni, sniffing, update};
+use support::tls::{Ca, Pem, certificate, roots};
 use support::{Mesh, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,62 +21,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-/// A certificate and its key, in PEM.
-#[derive(Clone)]
-struct Pem {
-    chain: String,
-    key: String,
-}
-
-fn pem(what: &str, bytes: &[u8]) -> String {
-    let text = data_encoding::BASE64.encode(bytes);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
-}
-
 static ONLY_12: [&SupportedProtocolVersion; 1] = [&TLS12];
 static ONLY_13: [&SupportedProtocolVersion; 1] = [&TLS13];
 static BOTH: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
-
-/// An authority.
-struct Ca {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Ca {
-    fn new(name: &str) -> Ca {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
-        Ca { issuer: Issuer::new(params, key), pem }
-    }
-
-    fn issue(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "Shop, Inc");
-        params.distinguished_name.push(DnType::CommonName, host);
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let chain = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
-        Pem { chain, key: pem("PRIVATE KEY", &key.serialize_der()) }
-    }
-}
-
-fn certificate(name: &str, pem: &Pem) -> Secret {
-    let chain = pem.chain.as_bytes().into();
-    let content = SecretContent::Certificate { chain, key: PrivateKey::new(pem.key.as_bytes()) };
-    Secret { name: name.into(), content: Ok(content), origin: None }
-}
-
-fn roots(name: &str, ca: &Ca) -> Secret {
-    let content = SecretContent::Roots { roots: ca.pem.as_bytes().into(), revoked: None };
-    Secret { name: name.into(), content: Ok(content), origin: None }
-}
 
 fn tls(certificate: &str, client_certificates: ClientCertificates) -> DownstreamTls {
     DownstreamTls {
@@ -90,7 +38,8 @@ fn tls(certificate: &str, client_certificates: ClientCertificates) -> Downstream
 }
 
 fn trust(names: &[&str]) -> Trust {
-    Trust { roots: "roots".into(), subject_alt_names: names.iter().map(|name| (*name).into()).collect() }
+    let subject_alt_names = names.iter().map(|name| StringMatch::Exact((*name).into())).collect();
+    Trust { roots: "roots".into(), revoked: None, subject_alt_names }
 }
 
 /// A chain for clients that ask for this name.

@@ -30,6 +30,7 @@ mod metrics;
 mod no_interception;
 mod open_files;
 mod operations;
+mod origination;
 mod outlier;
 mod page;
 mod paths;

@@ -29,6 +29,7 @@ pub mod shared;
 pub mod sides;
 pub mod skip;
 pub mod strict;
+pub mod tls;
 pub mod wire;
 
 pub use backend::TestBackend;

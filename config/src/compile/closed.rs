@@ -1,7 +1,7 @@
 //! Services that are closed, because a policy that was to guard them is refused and was never good.
 //!
 //! Such a DestinationRule asks for TLS in a way that cannot be read. Without it the service would be spoken to in plain
-//! text; so it is spoken to by a TLS that weft does not speak yet, which answers 503 with its reason.
+//! text; so it is spoken to by a TLS that is never spoken, which answers 503 with its reason.
 
 use super::Scope;
 use super::findings::Findings;
@@ -10,14 +10,12 @@ use super::registry::Service;
 use super::transport::Transport;
 use crate::finding::{Finding, Severity, code};
 use crate::objects::RefusedGuard;
-use crate::resource::{TransportSocket, UpstreamTls, UpstreamTlsMode};
 
 /// The transport of a service that is closed; `None` when it is not.
 pub(super) fn transport(scope: &Scope<'_>, service: &Service<'_>) -> Option<Transport> {
     let guard = scope.objects.refused_guards.iter().find(|guard| guards(guard, scope, service))?;
-    let origin = Some(Box::new(guard.origin.clone()));
-    let tls = UpstreamTls { mode: UpstreamTlsMode::Simple, sni: "".into(), origin };
-    Some(Transport { matches: Vec::new(), socket: TransportSocket::Tls(tls) })
+    let why = "the object that asks for TLS is refused, and no good version of it is known";
+    Some(Transport::refused(why, Some(guard.origin.clone())))
 }
 
 /// Whether `guard` would hold for `service`, as the proxy sees it. One whose host cannot be read may be for any service

@@ -1,6 +1,6 @@
 //! Clusters of the services that the proxy sees, one per port and subset, and their endpoints.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::outlier;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
-use super::transport::{Transport, sni};
+use super::transport::{Towards, Transport, sni};
 use super::{Mode, Scope, closed, connection_pool, told};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
@@ -85,10 +85,12 @@ impl Clusters {
                 continue;
             }
             let rule = rules.of(service, scope);
-            for port in service.distinct_ports() {
-                let members = endpoints.members(service, port, scope);
-                let place = Place { scope, service, port, members: &members, endpoints, rule };
-                made.add(&place);
+            let ports = service.distinct_ports().map(|port| (port, endpoints.members(service, port, scope)));
+            let ports: Vec<(&Port<'_>, Vec<Member<'_>>)> = ports.collect();
+            let identities = identities(scope, service, ports.iter().flat_map(|(_, members)| members));
+            for (port, members) in &ports {
+                let identities = &identities;
+                made.add(&Place { scope, service, port, members, identities, endpoints, rule });
             }
         }
         made.push(black_hole(scope));
@@ -151,12 +153,33 @@ impl Clusters {
     }
 }
 
+/// The identities of the workloads behind a service: those of their service accounts, and what its ServiceEntry says.
+fn identities<'m>(
+    scope: &Scope<'_>,
+    service: &Service<'_>,
+    members: impl Iterator<Item = &'m Member<'m>>,
+) -> Vec<Arc<str>> {
+    let accounts: BTreeSet<(&str, &str)> = members.filter_map(Member::account).collect();
+    let domain = &scope.proxy.trust_domain;
+    let identity = |(namespace, account)| -> Arc<str> {
+        format!("spiffe://{domain}/ns/{namespace}/sa/{account}").into()
+    };
+    let told = match service.source {
+        Source::Entry(object) => object.spec.subject_alt_names.as_slice(),
+        Source::Kubernetes(_) => &[],
+    };
+    let told = told.iter().map(|name| name.as_str().into());
+    let all: BTreeSet<Arc<str>> = accounts.into_iter().map(identity).chain(told).collect();
+    all.into_iter().collect()
+}
+
 /// One port of a service, and what decides over its clusters.
 struct Place<'p> {
     scope: &'p Scope<'p>,
     service: &'p Service<'p>,
     port: &'p Port<'p>,
     members: &'p [Member<'p>],
+    identities: &'p [Arc<str>],
     endpoints: &'p Endpoints<'p>,
     rule: Option<&'p Merged<'p>>,
 }
@@ -254,9 +277,19 @@ impl<'p> Place<'p> {
         if let Some(closed) = closed::transport(self.scope, self.service) {
             return closed;
         }
-        let sni = sni(subset_name, &self.service.host, u32::from(self.port.number));
+        let protocol = protocol(self.port.protocol, policy.connection_pool, self.scope.mode);
+        let towards = Towards {
+            mutual: &self.scope.mutual,
+            sni: sni(subset_name, &self.service.host, u32::from(self.port.number)),
+            is_http2: protocol == HttpProtocol::Http2,
+            identities: self.identities,
+            names: match self.service.source {
+                Source::Entry(object) => &object.spec.subject_alt_names,
+                Source::Kubernetes(_) => &[],
+            },
+        };
         if let Some(tls) = policy.tls {
-            return Transport::told(tls, &sni, self.origin(subset));
+            return Transport::told(tls, &towards, self.origin(subset));
         }
         // Nobody there would understand it.
         if self.service.is_external() {
@@ -273,7 +306,7 @@ impl<'p> Place<'p> {
         if chosen_by_client && (self.members.is_empty() || self.members.iter().any(Member::is_without_tls)) {
             return Transport::plain();
         }
-        Transport::automatic(&sni, discovery, &self.scope.texts)
+        Transport::automatic(&towards, discovery, &self.scope.texts)
     }
 
     fn origin(&self, subset: Option<&RuleSubset<'p>>) -> Option<Origin> {

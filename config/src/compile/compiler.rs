@@ -13,6 +13,7 @@ use super::virtual_hosts::OfServices;
 use super::{Compiled, Parts, Proxy, Request};
 use crate::finding::Finding;
 use crate::objects::Objects;
+use crate::resource::Secret;
 
 /// Compiles one state of a mesh after the other.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(super) struct Last {
     request: Request,
     /// Names of the clusters.
     names: HashSet<Arc<str>>,
+    /// The secrets that clusters name.
+    secrets: Vec<Secret>,
     /// What there was to say about clusters and endpoints.
     findings: Vec<Finding>,
     /// Virtual hosts of services that no virtual service speaks for, by port.
@@ -42,12 +45,12 @@ impl Compiler {
     pub fn compile(&mut self, objects: &Objects, proxy: &Proxy, request: &Request) -> Compiled {
         let last = self.last.take().filter(|last| last.holds(objects, proxy, request));
         let (compiled, parts) = super::compile_after(objects, proxy, request, last.as_ref());
-        self.last = parts.map(|Parts { names, findings, of_services }| match last {
+        self.last = parts.map(|Parts { names, secrets, findings, of_services }| match last {
             Some(last) => Last { of_services, ..last },
             None => {
                 let objects = Objects { virtual_services: Default::default(), ..objects.clone() };
                 let (proxy, request) = (proxy.clone(), request.clone());
-                Last { objects, proxy, request, names, findings, of_services }
+                Last { objects, proxy, request, names, secrets, findings, of_services }
             }
         });
         compiled
@@ -69,6 +72,11 @@ impl Last {
     /// Clusters of which only the names are known.
     pub(super) fn clusters(&self) -> Clusters {
         Clusters::named(self.names.clone())
+    }
+
+    /// The secrets that they name.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// What there was to say about clusters and endpoints.

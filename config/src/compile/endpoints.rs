@@ -62,6 +62,11 @@ impl<'e> Member<'e> {
         self.pod.map_or(1, |pod| pod.weight)
     }
 
+    /// Namespace and service account of its workload.
+    pub(super) fn account(&self) -> Option<(&'e str, &'e str)> {
+        self.pod.and_then(|pod| pod.account)
+    }
+
     /// Whether nothing says that it accepts TLS.
     pub(super) fn is_without_tls(&self) -> bool {
         self.pod.is_none_or(Instance::is_without_tls)

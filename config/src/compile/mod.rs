@@ -82,7 +82,7 @@ use crate::finding::Finding;
 use crate::mesh::{InterceptionMode, MeshConfig};
 use crate::objects::{Metadata, Objects};
 use crate::origin::Origin;
-use crate::resource::{NameTable, Update};
+use crate::resource::{NameTable, Secret, Update};
 
 /// Istio's root namespace when the mesh does not say another.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
@@ -122,6 +122,8 @@ pub struct Request {
     pub mode: Mode,
     /// Whether inbound traffic is served in plain text where policies that are not enforced yet guard it.
     pub allow_unenforced_security: bool,
+    /// Whether the workload has an identity of its own, so that mutual TLS of the mesh is spoken.
+    pub identity: bool,
 }
 
 /// What a proxy is in the mesh. Istio: the type of a node.
@@ -160,13 +162,16 @@ struct Scope<'a> {
     root_namespace: &'a str,
     mode: Mode,
     texts: texts::Texts,
+    /// What the workload's own identity is called in TLS.
+    mutual: transport::Mutual,
 }
 
 impl<'a> Scope<'a> {
     fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode) -> Scope<'a> {
         let mesh = &*objects.mesh;
         let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-        Scope { objects, proxy, mesh, root_namespace, mode, texts: texts::Texts::default() }
+        let (texts, mutual) = (texts::Texts::default(), transport::Mutual::default());
+        Scope { objects, proxy, mesh, root_namespace, mode, texts, mutual }
     }
 }
 
@@ -185,6 +190,8 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
 struct Parts {
     /// Names of the clusters.
     names: HashSet<Arc<str>>,
+    /// The secrets that they name.
+    secrets: Vec<Secret>,
     /// What there was to say about clusters and their endpoints.
     findings: Vec<Finding>,
     /// Virtual hosts of services, by port.
@@ -219,7 +226,7 @@ fn compile_after(
     let served = targets::serving(&scope, &targets);
     let (clusters, names, of_clusters) = match last {
         Some(last) => (last.clusters(), NameTable::default(), last.findings().to_vec()),
-        None => made(&scope, &registry, &rules, &endpoints, &served),
+        None => made(&scope, request, (&registry, &rules), &endpoints, &served),
     };
     of_clusters.iter().for_each(|finding| findings.add_finding(finding.clone()));
     let virtual_services = virtual_services::VirtualServices::new(&scope, &registry, &imports);
@@ -268,13 +275,26 @@ fn compile_after(
     }
     let routes = tables.configurations.into_values().collect();
     // What virtual services lead to may come in by them.
+    let mut of_clusters_alone = BTreeMap::new();
+    match last {
+        Some(last) => {
+            let named = last.secrets().iter().map(|secret| (secret.name.clone(), secret.clone()));
+            of_clusters_alone.extend(named);
+        }
+        None => {
+            clusters.clusters.iter().for_each(|it| transport::collect(&scope, it, &mut of_clusters_alone));
+        }
+    }
+    let named: Vec<Secret> = of_clusters_alone.values().cloned().collect();
     let of_services = tables.by_port.into_iter().map(|(port, made)| (port, made.of_services)).collect();
     let parts = (!imports.trim()).then(|| Parts {
         names: clusters.names().clone(),
+        secrets: named,
         findings: of_clusters,
         of_services,
     });
     let (clusters, endpoints) = clusters.into_sorted();
+    tables.secrets.append(&mut of_clusters_alone);
     let secrets = tables.secrets.into_values().collect();
     let update = Update { listeners, routes, clusters, endpoints, secrets };
     (Compiled { update, findings: findings.into_vec(), names, is_as_before: last.is_some() }, parts)
@@ -284,8 +304,8 @@ fn compile_after(
 /// endpoints alone.
 fn made<'a>(
     scope: &Scope<'a>,
-    registry: &registry::Registry<'a>,
-    rules: &destination_rules::DestinationRules<'a>,
+    request: &Request,
+    (registry, rules): (&registry::Registry<'a>, &destination_rules::DestinationRules<'a>),
     (endpoints, found): &(endpoints::Endpoints<'a>, findings::Findings),
     served: &[targets::Serving<'a>],
 ) -> (clusters::Clusters, NameTable, Vec<Finding>) {
@@ -293,7 +313,9 @@ fn made<'a>(
     let mut findings = findings::Findings::default();
     found.iter().for_each(|finding| findings.add_finding(finding.clone()));
     closed::find(scope, &mut findings);
-    transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
+    if !request.identity {
+        transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
+    }
     outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
     if scope.mode == Mode::Sidecar {
         inbound_clusters::add(&mut clusters, scope, rules, served);

@@ -10,13 +10,13 @@ use crate::kubernetes::SecretData;
 use crate::objects::Object;
 use crate::origin::Origin;
 use crate::resource::{
-    ClientCertificates, DownstreamTls, PrivateKey, Secret, SecretContent, TlsVersion, Trust,
+    ClientCertificates, DownstreamTls, PrivateKey, Secret, SecretContent, StringMatch, TlsVersion, Trust,
 };
 
 /// How istiod calls a secret that is a Secret.
 const KUBERNETES: &str = "kubernetes://";
 /// What it adds for the one with the roots, and what the Secret is called that has them alone.
-const ROOTS_SUFFIX: &str = "-cacert";
+pub(super) const ROOTS_SUFFIX: &str = "-cacert";
 /// What a gateway offers, whether it speaks HTTP behind TLS or passes bytes on.
 const ALPN: [&str; 2] = ["h2", "http/1.1"];
 /// What istiod allows for a handshake.
@@ -59,8 +59,9 @@ pub(super) fn downstream(told: &ServerTlsSettings) -> Result<DownstreamTls, Stri
             }
             None => format!("{first}{ROOTS_SUFFIX}").into(),
         };
-        let subject_alt_names = told.subject_alt_names.iter().map(|name| name.as_str().into()).collect();
-        Ok(Trust { roots, subject_alt_names })
+        let names = told.subject_alt_names.iter();
+        let subject_alt_names = names.map(|name| StringMatch::Exact(name.as_str().into())).collect();
+        Ok(Trust { roots, revoked: None, subject_alt_names })
     };
     let client_certificates = match told.mode {
         ServerTlsMode::Mutual => ClientCertificates::Required(trust()?),
@@ -92,11 +93,11 @@ pub(super) fn downstream(told: &ServerTlsSettings) -> Result<DownstreamTls, Stri
     })
 }
 
-/// istiod's name of the Secret that a Gateway calls so.
-fn secret_name(told: &str) -> Result<Arc<str>, String> {
+/// istiod's name of the Secret that an object calls so.
+pub(super) fn secret_name(told: &str) -> Result<Arc<str>, String> {
     let name = told.strip_prefix(KUBERNETES).unwrap_or(told);
     if name.contains('/') {
-        return Err(format!("`{told}` is not the name of a Secret in the namespace of the gateway"));
+        return Err(format!("`{told}` is not the name of a Secret in the namespace of the proxy"));
     }
     Ok(format!("{KUBERNETES}{name}").into())
 }
@@ -108,11 +109,21 @@ pub(super) fn collect(
     asking: &Origin,
     secrets: &mut BTreeMap<Arc<str>, Secret>,
 ) {
-    for name in &tls.certificates {
+    let trusted = tls.client_certificates.trust().map(|trust| &trust.roots);
+    collect_named(scope, (&tls.certificates, trusted), asking, secrets);
+}
+
+/// Adds the secrets of these names, of certificates and of roots, that are in objects, as `asking` asks for them.
+pub(super) fn collect_named<'n>(
+    scope: &Scope<'_>,
+    (certificates, trusted): (impl IntoIterator<Item = &'n Arc<str>>, Option<&'n Arc<str>>),
+    asking: &Origin,
+    secrets: &mut BTreeMap<Arc<str>, Secret>,
+) {
+    for name in certificates.into_iter().filter(|name| name.starts_with(KUBERNETES)) {
         secrets.entry(name.clone()).or_insert_with(|| certificate(scope, name, asking));
     }
-    if let Some(trust) = tls.client_certificates.trust() {
-        let name = &trust.roots;
+    if let Some(name) = trusted.filter(|name| name.starts_with(KUBERNETES)) {
         secrets.entry(name.clone()).or_insert_with(|| roots(scope, name, asking));
     }
 }

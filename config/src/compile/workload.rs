@@ -74,6 +74,8 @@ pub(super) struct Instance<'a> {
     labels: &'a dyn LabelSet,
     node: &'a str,
     cluster_id: &'a str,
+    /// Its namespace and service account; without one nobody knows its identity.
+    pub(super) account: Option<(&'a str, &'a str)>,
     pub(super) locality: Locality,
     /// Its share among the endpoints of its locality.
     pub(super) weight: u32,
@@ -95,7 +97,10 @@ impl<'a> Instance<'a> {
         let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
         let told = |name: &'a Option<String>| name.as_deref().filter(|name| !name.is_empty());
         let host_name = told(&pod.spec.spec.hostname).zip(told(&pod.spec.spec.subdomain));
-        Instance { labels, node, cluster_id, locality, weight: 1, host_name, labelled, plain }
+        // What the API server writes where nobody did.
+        let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
+        let account = Some((&**pod.namespace(), account));
+        Instance { labels, node, cluster_id, account, locality, weight: 1, host_name, labelled, plain }
     }
 
     /// An endpoint that is written; `name` is what its workload is called. One with a service account has a sidecar,
@@ -103,15 +108,15 @@ impl<'a> Instance<'a> {
     pub(super) fn of_entry(
         entry: &'a WorkloadEntry,
         name: &str,
-        namespace: Arc<str>,
+        namespace: &'a Arc<str>,
         scope: &Scope<'a>,
     ) -> Instance<'a> {
         let cluster_id = &scope.proxy.cluster_id;
         let labels = &entry.labels;
-        let has_account = entry.service_account.as_deref().is_some_and(|account| !account.is_empty());
-        let mode = labels.get(TLS_MODE).map_or(if has_account { "istio" } else { "" }, String::as_str);
+        let account = entry.service_account.as_deref().filter(|account| !account.is_empty());
+        let mode = labels.get(TLS_MODE).map_or(if account.is_some() { "istio" } else { "" }, String::as_str);
         let (labelled, plain) = metadata_of(
-            workload_of(scope.texts.get(name), labels, namespace, cluster_id, &scope.texts),
+            workload_of(scope.texts.get(name), labels, namespace.clone(), cluster_id, &scope.texts),
             mode,
             &scope.texts,
         );
@@ -121,6 +126,7 @@ impl<'a> Instance<'a> {
             labels,
             node: "",
             cluster_id,
+            account: account.map(|account| (&**namespace, account)),
             locality: locality_of(told, '/'),
             weight: entry.weight.filter(|weight| *weight > 0).unwrap_or(1),
             host_name: None,

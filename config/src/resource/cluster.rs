@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{DnsLocality, EndpointMetadata};
+use super::tls::Trust;
 use crate::origin::Origin;
 use crate::resource::Told;
 
@@ -208,15 +209,45 @@ pub enum TransportSocket {
     Tls(UpstreamTls),
 }
 
-/// What is known of the TLS that an upstream must be spoken to with.
+/// The TLS that an upstream must be spoken to with. Envoy: `extensions.transport_sockets.tls.v3.UpstreamTlsContext`, with
+/// versions 1.2 and 1.3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// Which kind of TLS, in Istio's words.
     pub mode: UpstreamTlsMode,
     /// Server name to ask for; empty for none.
     pub sni: Arc<str>,
+    /// What of it the request says.
+    pub by_request: ByRequest,
+    /// Name of the [`Secret`](crate::resource::Secret) with the certificate that is shown; `None` for none.
+    pub certificate: Option<Arc<str>>,
+    /// How the server's certificate is verified.
+    pub server: ServerCertificate,
+    /// Protocols that are offered whatever is spoken; empty to offer the version of HTTP that is. Istio's mutual TLS offers
+    /// those of [`IstioMutual`](UpstreamTlsMode::IstioMutual) besides, as its filter `istio.alpn` does.
+    pub alpn: Arc<[Arc<str>]>,
     /// The object that asks for it; `None` for auto-mTLS, which is nearly all of a mesh, hence the box.
     pub origin: Option<Box<Origin>>,
+}
+
+/// How the certificate of a server is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerCertificate {
+    /// Anybody's is taken (`insecureSkipVerify`): what is sent can be read by whoever answers.
+    Any,
+    /// By its chain and its names.
+    Verified(Trust),
+    /// None is taken, and this is why: what the object that asks for TLS says cannot be read or is not honoured.
+    Refused(Arc<str>),
+}
+
+/// What the Host of a request decides about TLS to its upstream. Envoy: `UpstreamHttpProtocolOptions`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByRequest {
+    /// It is the server name that is asked for, unless it is an address (`auto_sni`).
+    pub sni: bool,
+    /// The server's certificate must have it as a name (`auto_san_validation`).
+    pub name: bool,
 }
 
 /// Istio's `ClientTLSSettings.TLSmode`, without DISABLE.
@@ -256,13 +287,40 @@ pub struct ServiceRef {
     pub namespace: Arc<str>,
 }
 
+impl UpstreamTls {
+    /// Name of the secret that the server's certificate is verified by, if it is.
+    pub fn roots(&self) -> Option<&Arc<str>> {
+        self.trust().map(|trust| &trust.roots)
+    }
+
+    /// Whose certificates are believed, if they are verified.
+    pub fn trust(&self) -> Option<&Trust> {
+        match &self.server {
+            ServerCertificate::Verified(trust) => Some(trust),
+            ServerCertificate::Any | ServerCertificate::Refused(_) => None,
+        }
+    }
+}
+
 impl Cluster {
+    /// All that may carry the bytes to an endpoint.
+    pub fn sockets(&self) -> impl Iterator<Item = &TransportSocket> {
+        let matched = self.transport_socket_matches.iter().map(|matched| &matched.transport_socket);
+        matched.chain([&self.transport_socket])
+    }
+
     /// What carries the bytes to an endpoint: the first match by its TLS mode, or else the cluster's own.
     pub fn socket_for(&self, endpoint: &EndpointMetadata) -> &TransportSocket {
-        let matches = |candidate: &&TransportSocketMatch| {
+        let matched = self.transport_socket_matches.get(self.socket_index(endpoint));
+        matched.map_or(&self.transport_socket, |matched| &matched.transport_socket)
+    }
+
+    /// Which of [`sockets`](Cluster::sockets) that is.
+    pub fn socket_index(&self, endpoint: &EndpointMetadata) -> usize {
+        let matches = |candidate: &TransportSocketMatch| {
             candidate.tls_mode.is_none() || candidate.tls_mode == endpoint.tls_mode
         };
-        let matched = self.transport_socket_matches.iter().find(matches);
-        matched.map_or(&self.transport_socket, |matched| &matched.transport_socket)
+        let matched = self.transport_socket_matches.iter().position(matches);
+        matched.unwrap_or(self.transport_socket_matches.len())
     }
 }

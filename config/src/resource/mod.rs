@@ -22,9 +22,9 @@ mod tls;
 mod told;
 
 pub use cluster::{
-    CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily, HttpProtocol,
-    LoadBalancingPolicy, OutlierDetection, ServiceRef, SlowStart, TcpKeepalive, TransportSocket,
-    TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
+    ByRequest, CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily,
+    HttpProtocol, LoadBalancingPolicy, OutlierDetection, ServerCertificate, ServiceRef, SlowStart,
+    TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
 };
 pub use endpoint::{
     ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,
@@ -47,7 +47,10 @@ pub use route::{
     PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition, RetryConditions,
     RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
 };
-pub use secret::{PrivateKey, Secret, SecretContent};
+pub use secret::{
+    FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, SYSTEM_ROOTS, Secret,
+    SecretContent,
+};
 pub use tcp_proxy::{TcpDestinations, TcpProxy, TcpWeightedCluster};
 pub use tls::{CIPHER_SUITES, ClientCertificates, DownstreamTls, TlsVersion, Trust};
 pub use told::{Setting, Told, ToldBy};

@@ -5,10 +5,23 @@ use std::sync::Arc;
 
 use crate::origin::Origin;
 
+/// istiod's name of the secret with the certificate of the workload's own identity.
+pub const OWN_CERTIFICATE: &str = "default";
+/// istiod's name of the secret with the roots of the mesh.
+pub const OWN_ROOTS: &str = "ROOTCA";
+/// What istiod's names of secrets begin with that are a certificate and a key in files, with `~` between their paths.
+pub const FILE_CERTIFICATE: &str = "file-cert:";
+/// What istiod's names of secrets begin with that are roots in a file.
+pub const FILE_ROOTS: &str = "file-root:";
+/// What stands there for the path, where the roots of the operating system are meant.
+pub const SYSTEM_ROOTS: &str = "system";
+/// What our names of secrets begin with that are lists of revoked certificates in a file.
+pub const FILE_REVOKED: &str = "file-crl:";
+
 /// Something that TLS needs and nobody may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secret {
-    /// istiod's name: `kubernetes://NAME`, `kubernetes://NAME-cacert`.
+    /// istiod's name: `kubernetes://NAME`, `kubernetes://NAME-cacert`, `file-root:PATH`, `default`.
     pub name: Arc<str>,
     /// What it holds; otherwise what is wrong with it, as one line without anything of what it holds.
     pub content: Result<SecretContent, Arc<str>>,
@@ -32,6 +45,11 @@ pub enum SecretContent {
         roots: Arc<[u8]>,
         /// Lists of revoked certificates, in PEM.
         revoked: Option<Arc<[u8]>>,
+    },
+    /// Lists of revoked certificates alone, in PEM.
+    Revoked {
+        /// The lists.
+        lists: Arc<[u8]>,
     },
 }
 

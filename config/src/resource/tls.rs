@@ -1,7 +1,9 @@
-//! TLS that a listener terminates: Envoy's `DownstreamTlsContext`.
+//! TLS that a listener terminates, Envoy's `DownstreamTlsContext`, and whom both sides of TLS believe.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use super::matcher::StringMatch;
 
 /// Cipher suites of TLS 1.2 that are spoken, by OpenSSL's names, in order of preference: all that neither lose past secrets
 /// with a key nor pad what was authenticated.
@@ -60,8 +62,10 @@ pub enum ClientCertificates {
 pub struct Trust {
     /// Name of the [`Secret`](crate::resource::Secret) with the roots.
     pub roots: Arc<str>,
-    /// Names of which a certificate has one, exactly; empty for any.
-    pub subject_alt_names: Vec<Arc<str>>,
+    /// Name of the one with lists of revoked certificates, besides those it has itself.
+    pub revoked: Option<Arc<str>>,
+    /// What a name of a certificate must be, of which one matches; empty for any.
+    pub subject_alt_names: Vec<StringMatch>,
 }
 
 impl ClientCertificates {

@@ -7,8 +7,8 @@ use super::check::Check;
 use super::http_route::RETRY_ON_NOT_HONOURED;
 use crate::finding::code;
 use crate::istio::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, HttpRetry, HttpRoute,
-    LoadBalancerSettings, OutlierDetection, TrafficPolicy, VirtualService,
+    ConnectionPoolSettings, DestinationRule, HttpRetry, HttpRoute, LoadBalancerSettings, OutlierDetection,
+    TrafficPolicy, VirtualService,
 };
 
 /// Warns of each of `fields` that is written: its name, whether it is, and what happens instead.
@@ -92,7 +92,6 @@ fn traffic_policy(check: &mut Check<'_>, path: &str, policy: &TrafficPolicy) {
         policy.load_balancer.as_ref(),
         policy.connection_pool.as_ref(),
         policy.outlier_detection.as_ref(),
-        policy.tls.as_ref(),
     );
     for (index, port) in policy.port_level_settings.iter().enumerate() {
         blocks(
@@ -101,7 +100,6 @@ fn traffic_policy(check: &mut Check<'_>, path: &str, policy: &TrafficPolicy) {
             port.load_balancer.as_ref(),
             port.connection_pool.as_ref(),
             port.outlier_detection.as_ref(),
-            port.tls.as_ref(),
         );
     }
 }
@@ -112,7 +110,6 @@ fn blocks(
     load_balancer: Option<&LoadBalancerSettings>,
     pool: Option<&ConnectionPoolSettings>,
     outlier: Option<&OutlierDetection>,
-    tls: Option<&ClientTlsSettings>,
 ) {
     if let Some(settings) = load_balancer {
         load_balancing(check, &format!("{path}.loadBalancer"), settings);
@@ -125,13 +122,6 @@ fn blocks(
         let path = format!("{path}.outlierDetection");
         let instead = "answers of 5xx count as errors, and no others";
         warn(check, &path, &[("outlierDetectionHttpErrorCodes", written, instead)]);
-    }
-    let mode = tls.and_then(|tls| tls.mode).unwrap_or(ClientTlsMode::Disable);
-    if mode != ClientTlsMode::Disable {
-        let what = "weft does not speak TLS to services yet: requests to these endpoints are answered 503";
-        let remedy =
-            "write `mode: DISABLE`, or run with `--allow-unenforced-security` to send them in plain text";
-        check.warning(code::SECURITY_NOT_ENFORCED, &format!("{path}.tls.mode"), what, remedy);
     }
 }
 

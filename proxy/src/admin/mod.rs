@@ -268,7 +268,7 @@ impl Console {
             ));
         } else if endpoints > 0 {
             text.push_str(&format!(
-                "not enforced: {endpoints} endpoints ask for TLS, which weft cannot speak yet; requests to them are \
+                "not enforced: {endpoints} endpoints ask for TLS that cannot be spoken; requests to them are \
                  answered 503\n"
             ));
         }

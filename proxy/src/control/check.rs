@@ -11,6 +11,7 @@ use config::store::Store;
 use config::{Limits, NameTable, Resources, validate};
 
 use super::files::{Change, Content, FILE_BYTES_MAX, Files, Place};
+use super::secret_files::SecretFiles;
 use super::watch::Watcher;
 use super::{AboutFiles, Workload};
 use crate::snapshot::{Builder, ProcessShared, Snapshot};
@@ -119,7 +120,11 @@ pub(crate) fn load(
     findings.extend(compiled.findings);
     let mut resources = Resources::default();
     resources.apply(compiled.update);
-    let (secrets, unusable) = Secrets::resolve(&resources.secrets, &Secrets::default());
+    let mut files = SecretFiles::default();
+    files.want(&resources);
+    files.look();
+    let declared = resources.secrets.values().chain(files.secrets());
+    let (secrets, unusable) = Secrets::resolve(declared, &Secrets::default());
     findings.extend(unusable.into_iter().map(super::about_secret));
     findings.sort();
     findings.dedup();

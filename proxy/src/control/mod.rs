@@ -8,6 +8,7 @@ mod declared;
 mod dns;
 mod files;
 mod identity;
+mod secret_files;
 mod settle;
 mod status;
 mod watch;
@@ -28,6 +29,7 @@ pub(crate) use declared::declared;
 pub use dns::Resolving;
 pub(crate) use files::Place;
 pub use identity::{Environment, Workload};
+pub use secret_files::IdentityFiles;
 pub(crate) use status::{Published, Status};
 pub(crate) use workers::WorkerCount;
 pub use workers::{Cpu, Quota};
@@ -38,8 +40,9 @@ use crate::time;
 use crate::tls::{Secrets, Unusable};
 use dns::Dns;
 use files::{Change, Content, Files, Found};
+use secret_files::SecretFiles;
 use settle::Burst;
-use watch::Watcher;
+use watch::{Wanted, Watcher};
 
 /// How often files are looked at though nothing was heard of them: not every file system tells.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -83,7 +86,9 @@ pub(crate) struct Control {
     /// The objects that were compiled last.
     objects: Arc<Objects>,
     compiler: Compiler,
-    /// What can be used of their secrets.
+    /// Secrets in files.
+    secret_files: SecretFiles,
+    /// What can be used of all secrets.
     secrets: Secrets,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
@@ -130,6 +135,7 @@ impl Control {
             dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
             resources: Resources::default(),
             compiler: Compiler::default(),
+            secret_files: SecretFiles::new(settings.workload.environment.identity.clone()),
             secrets: Secrets::default(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
@@ -159,12 +165,13 @@ impl Control {
     pub(crate) fn look(&mut self) {
         self.burst = None;
         // Before looking: what changes after it was looked at is heard.
-        let watched = self.files.directories();
+        let watched = self.watched();
         self.watcher.watch(watched.clone());
         let now = time::now();
         let mut found = self.files.look(&self.watcher, now);
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
-        if self.files.directories() != watched {
+        let secrets_differ = self.secret_files.look();
+        if self.watched() != watched {
             // A directory that came meanwhile is not heard yet.
             self.again = now;
         }
@@ -177,10 +184,20 @@ impl Control {
             take(&mut self.store, change);
         }
         self.took = Took { read: since(read_at), compile: Duration::ZERO };
-        if changed || !self.status.is_published() {
+        if changed || secrets_differ || !self.status.is_published() {
             self.publish();
         }
+        if self.watched() != watched {
+            self.again = now;
+        }
         self.status.generations_held(self.publisher.held());
+    }
+
+    /// The directories that are watched.
+    fn watched(&self) -> Wanted {
+        let mut watched = self.files.directories();
+        self.secret_files.watch(&mut watched);
+        watched
     }
 
     /// Publishes what DNS told, if that is other endpoints than before.
@@ -225,6 +242,7 @@ impl Control {
             listeners: self.settings.listeners.clone(),
             mode: self.settings.mode,
             allow_unenforced_security: self.settings.allow_unenforced_security,
+            identity: self.settings.workload.environment.identity.is_some(),
         };
         let compiled = self.compiler.compile(&objects, &proxy, &request);
         let Compiled { mut update, findings: found, names: told, is_as_before } = compiled;
@@ -253,7 +271,12 @@ impl Control {
             }
             (self.resources.apply(update), same_names)
         };
-        let (secrets, unusable) = Secrets::resolve(&self.resources.secrets, &self.secrets);
+        if self.secret_files.want(&self.resources) {
+            self.secret_files.look();
+        }
+        let declared = self.resources.secrets.values().chain(self.secret_files.secrets());
+        let (secrets, unusable) = Secrets::resolve(declared, &self.secrets);
+        let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
         findings.extend(unusable.into_iter().map(about_secret));
         self.objects = Arc::new(objects);
@@ -262,7 +285,7 @@ impl Control {
         let refused = self.store.refusals().len() + self.about_files.unreadable.len();
         self.findings = (findings, refused);
         self.tell_findings();
-        if first || !changed.is_empty() || !same_names {
+        if first || !changed.is_empty() || !same_names || !same_secrets {
             self.publish_resources(&changed, proxy, listeners);
         }
     }

@@ -15,6 +15,7 @@ mod request;
 mod settings;
 mod text;
 mod trace;
+mod transport;
 mod upstream;
 
 use std::net::SocketAddr;

@@ -236,22 +236,35 @@ fn reachable(
     endpoint: &Endpoint,
     steps: &mut Vec<Step>,
 ) -> Result<SocketAddr, Refusal> {
-    match endpoint.transport {
+    let told = |socket: &config::TransportSocket| match socket {
+        config::TransportSocket::Tls(tls) => tls.origin.clone(),
+        config::TransportSocket::RawBuffer => None,
+    };
+    let origin = || {
+        let origin = told(cluster.declared.socket_for(&endpoint.metadata));
+        origin.or_else(|| world.service_of(&cluster.declared).map(Box::new))
+    };
+    match &endpoint.transport {
         Transport::Plain => {
             steps.push(Step::new("transport", "plain text"));
             Ok(endpoint.address)
         }
+        Transport::Tls(client) => {
+            let what = super::transport::spoken(client.declared());
+            steps.push(Step::new("transport", what).by(origin().as_deref()));
+            Ok(endpoint.address)
+        }
+        Transport::Unusable(why) => {
+            let what = format!("TLS that cannot be spoken: {why}");
+            steps.push(Step::new("transport", what).by(origin().as_deref()));
+            Err(Refusal::tls_unusable(false))
+        }
         Transport::TlsNotEnforced(mode) => {
-            let origin = match cluster.declared.socket_for(&endpoint.metadata) {
-                config::TransportSocket::Tls(tls) => tls.origin.clone(),
-                config::TransportSocket::RawBuffer => None,
-            };
-            let origin = origin.or_else(|| world.service_of(&cluster.declared).map(Box::new));
             let what = format!(
-                "{mode:?} TLS, which is not spoken yet: --allow-unenforced-security sends plain text"
+                "{mode:?} TLS, for which this workload has no identity: --allow-unenforced-security sends plain text"
             );
-            steps.push(Step::new("transport", what).by(origin.as_deref()));
-            Err(Refusal::TlsNotEnforced(mode))
+            steps.push(Step::new("transport", what).by(origin().as_deref()));
+            Err(Refusal::TlsNotEnforced(*mode))
         }
     }
 }

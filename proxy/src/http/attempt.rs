@@ -11,10 +11,10 @@ use std::time::Duration;
 use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Version};
 use super::timeout::{Deadline, poll_passed};
 use crate::time;
+use crate::upstream::ConnectError;
 use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
 use crate::upstream::retry::Reset;
-use crate::upstream::{ConnectError, EndpointState};
 
 /// The head of an answer, its body to come, and the connection it comes on.
 pub(super) struct Answered {
@@ -25,7 +25,8 @@ pub(super) struct Answered {
 
 /// Where an attempt goes.
 pub(super) struct Target<'t> {
-    pub(super) endpoint: &'t EndpointState,
+    /// The connections of an endpoint that serve the request.
+    pub(super) pool: &'t Rc<Pool>,
     /// Whether HTTP/2 is spoken there.
     pub(super) http2: bool,
     /// Whether a request that an HTTP/2 upstream refuses to look at is sent again without the policy's doing. Where the
@@ -117,7 +118,7 @@ async fn send_h1(
     head: &RequestHead,
     mut body: AttemptBody,
 ) -> Result<Answered, (Reset, Option<String>)> {
-    let pool = &to.endpoint.pool;
+    let pool = to.pool;
     loop {
         let connection = reading_ahead(pool.h1(), &mut body).await;
         let mut connection = connection.map_err(|error| stream_failed(&error))?.map_err(connect_failed)?;
@@ -141,7 +142,7 @@ async fn send_h2(
     head: &RequestHead,
     request: &RequestBody,
 ) -> Result<Answered, (Reset, Option<String>)> {
-    let pool = &to.endpoint.pool;
+    let pool = to.pool;
     let mut body = request.attempt();
     let mut replayed = false;
     loop {
@@ -190,6 +191,7 @@ fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
     match error {
         ConnectError::Timeout => (Reset::ConnectTimeout, None),
         ConnectError::Failed(reason) => (Reset::ConnectFailure, Some(reason)),
+        ConnectError::Tls(reason) => (Reset::ConnectFailure, Some(ConnectError::tls_words(reason))),
         ConnectError::Overflow(limit) => (Reset::Overflow(limit), None),
     }
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::codec::StreamError;
 use crate::telemetry::flags::Flag;
+use crate::upstream::ConnectError;
 use crate::upstream::retry::Reset;
 
 /// Why weft answers by itself.
@@ -48,7 +49,7 @@ pub(crate) enum Refusal {
     NoHealthyUpstream,
     /// The cluster's endpoint is where the client wanted to go, and nothing says where that is.
     NoOriginalDestination,
-    /// The endpoint asks for TLS, which is not enforced yet.
+    /// The endpoint asks for TLS with the identity of the workload, which has none.
     TlsNotEnforced(config::UpstreamTlsMode),
     /// The upstream did not answer.
     Reset {
@@ -91,6 +92,12 @@ impl Refusal {
             | config::DiscoveryType::StrictDns(_)
             | config::DiscoveryType::LogicalDns(_) => Refusal::NoHealthyUpstream,
         }
+    }
+
+    /// That TLS cannot be spoken to an endpoint, for want of what it is spoken with; in the words that Envoy has for it.
+    pub(crate) fn tls_unusable(retried: bool) -> Refusal {
+        let reason = Some(ConnectError::tls_words("Secret is not supplied by SDS"));
+        Refusal::Reset { reset: Reset::ConnectFailure, reason, retried }
     }
 
     /// What the client is told.
@@ -204,7 +211,7 @@ fn tls_not_enforced(mode: config::UpstreamTlsMode) -> Answer {
         flag: Some(Flag::UpstreamConnectionFailure),
         details: "upstream_tls_not_enforced".into(),
         body: format!(
-            "upstream asks for {mode}, which this weft cannot speak yet; \
+            "upstream asks for {mode}, for which this workload has no identity; \
              --allow-unenforced-security sends in plain text instead"
         )
         .into(),

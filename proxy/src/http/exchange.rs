@@ -255,7 +255,8 @@ impl Forwarding<'_> {
             if http2 && head.headers.contains_key(UPGRADE) {
                 return Err(Refusal::UpgradeRefused);
             }
-            let to = Target { endpoint: &endpoint, http2, replays, local_address };
+            let pool = endpoint.pool_for(&head);
+            let to = Target { pool: &pool, http2, replays, local_address };
             let outcome = attempt::run(to, &head, &self.body, &mut deadline, self.timeouts.per_try).await;
             if outcome.is_err()
                 && let Some(failure) = self.body.failure()
@@ -336,9 +337,13 @@ impl Forwarding<'_> {
         let Some(endpoint) = record.endpoint.clone() else {
             return Err(Refusal::no_endpoint(&declared.discovery));
         };
-        match endpoint.transport {
-            Transport::Plain => Ok((endpoint, declared.protocol)),
-            Transport::TlsNotEnforced(mode) => Err(Refusal::TlsNotEnforced(mode)),
+        match &endpoint.transport {
+            Transport::Plain | Transport::Tls(_) => Ok((endpoint, declared.protocol)),
+            Transport::Unusable(why) => {
+                record.reason(why.to_string());
+                Err(Refusal::tls_unusable(record.attempts > 0))
+            }
+            Transport::TlsNotEnforced(mode) => Err(Refusal::TlsNotEnforced(*mode)),
         }
     }
 

@@ -200,7 +200,7 @@ impl Dial {
                     // Whoever serves the client finds out for himself.
                     Err(_) => *self = Dial::Never,
                 },
-                Dial::Listening(connected) => return connected.dialed.stream.poll_read_ready(cx).map(|_| ()),
+                Dial::Listening(connected) => return connected.dialed.stream.poll_heard(cx),
             }
         }
     }

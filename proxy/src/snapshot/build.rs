@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use config::{Resources, RouteSource};
 
+use super::cluster::{Securing, Transports};
 use super::listener::{Manager, TcpProxy};
 use super::{Cluster, Filter, Listener, ProcessShared, RouteTable, Snapshot};
 use crate::time;
@@ -18,15 +19,17 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// `allow_unenforced_security` sends in plain text what asks for TLS; otherwise it is answered 503.
+    /// `allow_unenforced_security` sends in plain text what asks for a TLS that cannot be spoken; otherwise it is answered
+    /// 503.
     pub(crate) fn new(allow_unenforced_security: bool, process: Arc<ProcessShared>) -> Builder {
         Builder { allow_unenforced_security, process }
     }
 
     /// The snapshot of `resources` that follows `previous`; `secrets` are those of them that can be used.
     pub(crate) fn build(&self, resources: &Resources, secrets: &Secrets, previous: &Snapshot) -> Snapshot {
-        let mut next = Snapshot { generation: previous.generation + 1, ..Snapshot::default() };
-        next.clusters = self.clusters(resources, previous);
+        let mut next =
+            Snapshot { generation: previous.generation + 1, secrets: secrets.clone(), ..Snapshot::default() };
+        next.clusters = self.clusters(resources, secrets, previous);
         for (name, declared) in &*resources.routes {
             let known = previous.route_tables.get(name);
             next.route_tables.insert(name.clone(), route_table(declared, known));
@@ -47,18 +50,24 @@ impl Builder {
     }
 
     /// All clusters; the very table of `previous` where none of them changed.
-    fn clusters(&self, resources: &Resources, previous: &Snapshot) -> Arc<HashMap<Arc<str>, Arc<Cluster>>> {
+    fn clusters(
+        &self,
+        resources: &Resources,
+        secrets: &Secrets,
+        previous: &Snapshot,
+    ) -> Arc<HashMap<Arc<str>, Arc<Cluster>>> {
         let is_as_before = |declared: &Arc<config::Cluster>| {
             let known = previous.clusters.get(&declared.name);
             known.is_some_and(|known| unchanged(known, declared, assignment(resources, declared)))
         };
-        if resources.clusters.len() == previous.clusters.len()
+        if secrets.are(&previous.secrets)
+            && resources.clusters.len() == previous.clusters.len()
             && resources.clusters.values().all(is_as_before)
         {
             return previous.clusters.clone();
         }
         let cluster = |(name, declared): (&Arc<str>, &Arc<config::Cluster>)| {
-            (name.clone(), self.cluster(resources, declared, previous))
+            (name.clone(), self.cluster(resources, secrets, declared, previous))
         };
         Arc::new(resources.clusters.iter().map(cluster).collect())
     }
@@ -66,19 +75,26 @@ impl Builder {
     fn cluster(
         &self,
         resources: &Resources,
+        secrets: &Secrets,
         declared: &Arc<config::Cluster>,
         previous: &Snapshot,
     ) -> Arc<Cluster> {
         let assignment = assignment(resources, declared);
         let known = previous.clusters.get(&declared.name);
+        let securing = Securing { secrets, allow_unenforced: self.allow_unenforced_security };
+        let transports = Transports::resolve(declared, &securing, known.map(|cluster| cluster.transports()));
         match known {
-            Some(cluster) if unchanged(cluster, declared, assignment) => cluster.clone(),
+            Some(cluster)
+                if unchanged(cluster, declared, assignment) && cluster.transports().are(&transports) =>
+            {
+                cluster.clone()
+            }
             _ => Arc::new(Cluster::resolve(
                 declared,
                 assignment,
                 known.map(|cluster| &**cluster),
                 &self.process,
-                self.allow_unenforced_security,
+                transports,
                 time::now(),
             )),
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{ClusterShared, EndpointShared, ProcessShared};
+use crate::tls::{self, Secrets};
 
 /// A resolved [`config::Cluster`] with its endpoints.
 #[derive(Debug)]
@@ -19,10 +20,10 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Box<[Endpoint]>,
     /// The priorities, 0 first.
     pub(crate) priorities: Box<[Priority]>,
-    /// How many of its endpoints ask for TLS, whether or not that is enforced.
+    /// How many of its endpoints ask for a TLS that is not spoken.
     pub(crate) tls_endpoints: usize,
-    /// What carries the bytes to an endpoint of which nothing is known but its address.
-    unknown: Transport,
+    /// What carries the bytes to its endpoints.
+    transports: Transports,
     /// Its counts, for the whole process.
     pub(crate) shared: Arc<ClusterShared>,
 }
@@ -65,22 +66,117 @@ pub(crate) struct Endpoint {
 }
 
 /// What carries the bytes to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Transport {
     /// TCP as it is.
     Plain,
-    /// TLS is asked for, and weft cannot speak it yet: requests are answered 503 and say so.
+    /// TLS.
+    Tls(Arc<tls::Client>),
+    /// TLS that cannot be spoken, and why: requests are answered 503.
+    Unusable(Arc<str>),
+    /// TLS with the identity of the workload, which has none: requests are answered 503 and say so.
     TlsNotEnforced(config::UpstreamTlsMode),
+}
+
+/// What the transports of a cluster are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Securing<'s> {
+    /// The secrets that can be used.
+    pub(crate) secrets: &'s Secrets,
+    /// Whether what cannot be spoken is sent in plain text, other than for want of a secret.
+    pub(crate) allow_unenforced: bool,
+}
+
+/// The transports of a cluster: those of its matches in their order, and its own.
+#[derive(Debug, Clone)]
+pub(super) struct Transports(Box<[Transport]>);
+
+impl PartialEq for Transport {
+    /// Whether connections of one are of use for the other.
+    fn eq(&self, other: &Transport) -> bool {
+        match (self, other) {
+            (Transport::Plain, Transport::Plain) => true,
+            (Transport::Tls(own), Transport::Tls(other)) => {
+                Arc::ptr_eq(own, other) || own.has_same_trust(other)
+            }
+            (Transport::Unusable(own), Transport::Unusable(other)) => own == other,
+            (Transport::TlsNotEnforced(own), Transport::TlsNotEnforced(other)) => own == other,
+            _ => false,
+        }
+    }
+}
+
+impl Transport {
+    /// What the request decides about TLS is by this.
+    pub(crate) fn tls(&self) -> Option<&Arc<tls::Client>> {
+        match self {
+            Transport::Tls(client) => Some(client),
+            Transport::Plain | Transport::Unusable(_) | Transport::TlsNotEnforced(_) => None,
+        }
+    }
+
+    fn resolve(
+        socket: &config::TransportSocket,
+        securing: &Securing<'_>,
+        known: Option<&Transport>,
+    ) -> Transport {
+        let config::TransportSocket::Tls(tls) = socket else { return Transport::Plain };
+        let is_own = tls.certificate.as_deref() == Some(config::OWN_CERTIFICATE);
+        if is_own && !securing.secrets.are_told(config::OWN_CERTIFICATE) {
+            return match securing.allow_unenforced {
+                true => Transport::Plain,
+                false => Transport::TlsNotEnforced(tls.mode),
+            };
+        }
+        match tls::Client::resolve(tls, securing.secrets, known.and_then(Transport::tls)) {
+            Ok(client) => Transport::Tls(client),
+            Err(_)
+                if securing.allow_unenforced
+                    && matches!(tls.server, config::ServerCertificate::Refused(_)) =>
+            {
+                Transport::Plain
+            }
+            Err(why) => Transport::Unusable(why.into()),
+        }
+    }
+}
+
+impl Transports {
+    /// Those of a cluster; as they were in `known`, as far as nothing of them changed.
+    pub(super) fn resolve(
+        declared: &config::Cluster,
+        securing: &Securing<'_>,
+        known: Option<&Transports>,
+    ) -> Transports {
+        let resolve = |(index, socket): (usize, &config::TransportSocket)| {
+            Transport::resolve(socket, securing, known.and_then(|known| known.0.get(index)))
+        };
+        Transports(declared.sockets().enumerate().map(resolve).collect())
+    }
+
+    /// Whether they are the same to the last certificate.
+    pub(super) fn are(&self, other: &Transports) -> bool {
+        let same = |(own, other): (&Transport, &Transport)| match (own, other) {
+            (Transport::Tls(own), Transport::Tls(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own == other,
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+
+    /// The one for an endpoint.
+    fn of(&self, declared: &config::Cluster, endpoint: &config::EndpointMetadata) -> Transport {
+        self.0.get(declared.socket_index(endpoint)).cloned().unwrap_or(Transport::Plain)
+    }
 }
 
 impl Cluster {
     /// Resolves a cluster; it keeps the counts of `previous`, and so do the endpoints that `previous` has too.
-    pub(crate) fn resolve(
+    pub(super) fn resolve(
         declared: &Arc<config::Cluster>,
         assignment: Option<&Arc<config::ClusterLoadAssignment>>,
         previous: Option<&Cluster>,
         process: &Arc<ProcessShared>,
-        allow_unenforced_security: bool,
+        transports: Transports,
         now: Instant,
     ) -> Cluster {
         let now = process.age(now);
@@ -103,7 +199,7 @@ impl Cluster {
                     priority: group.priority,
                     weight: endpoint.weight,
                     metadata: endpoint.metadata.clone(),
-                    transport: transport(declared, &endpoint.metadata, allow_unenforced_security),
+                    transport: transports.of(declared, &endpoint.metadata),
                     shared: known
                         .get(&endpoint.address)
                         .map_or_else(|| EndpointShared::new(now), |shared| Arc::clone(shared)),
@@ -120,13 +216,14 @@ impl Cluster {
             shared.set_members(endpoints.iter().map(|endpoint| endpoint.shared.clone()).collect());
         }
         let asks_for_tls = |endpoint: &&Endpoint| {
-            matches!(declared.socket_for(&endpoint.metadata), config::TransportSocket::Tls(_))
+            let is_asked = matches!(declared.socket_for(&endpoint.metadata), config::TransportSocket::Tls(_));
+            is_asked && endpoint.transport.tls().is_none()
         };
         Cluster {
-            unknown: transport(declared, &config::EndpointMetadata::default(), allow_unenforced_security),
             tls_endpoints: endpoints.iter().filter(asks_for_tls).count(),
             declared: declared.clone(),
             assignment: assignment.cloned(),
+            transports,
             endpoints: endpoints.into(),
             priorities: priorities.into_iter().map(|(_, localities)| Priority::of(localities)).collect(),
             shared,
@@ -146,9 +243,14 @@ impl Cluster {
             priority: 0,
             weight: 1,
             metadata: Arc::default(),
-            transport: self.unknown,
+            transport: self.transports.of(&self.declared, &config::EndpointMetadata::default()),
             shared: EndpointShared::new(self.shared.process.age(now)),
         }
+    }
+
+    /// What carries the bytes to its endpoints.
+    pub(super) fn transports(&self) -> &Transports {
+        &self.transports
     }
 
     /// Its name.
@@ -162,18 +264,5 @@ impl Priority {
         let start = localities.first().map_or(0, |locality| locality.range.start);
         let end = localities.last().map_or(0, |locality| locality.range.end);
         Priority { range: start..end, localities: localities.into() }
-    }
-}
-
-/// The transport for an endpoint: the first match by its TLS mode, or else the cluster's own.
-fn transport(
-    cluster: &config::Cluster,
-    endpoint: &config::EndpointMetadata,
-    allow_unenforced_security: bool,
-) -> Transport {
-    match cluster.socket_for(endpoint) {
-        config::TransportSocket::RawBuffer => Transport::Plain,
-        config::TransportSocket::Tls(_) if allow_unenforced_security => Transport::Plain,
-        config::TransportSocket::Tls(tls) => Transport::TlsNotEnforced(tls.mode),
     }
 }

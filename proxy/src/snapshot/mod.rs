@@ -35,6 +35,8 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::tls::Secrets;
+
 /// One generation of everything the data path decides by.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
@@ -46,6 +48,8 @@ pub(crate) struct Snapshot {
     by_destination: HashMap<SocketAddr, Arc<Listener>>,
     /// Clusters by name; shared with the generation before where none changed.
     pub(crate) clusters: Arc<HashMap<Arc<str>, Arc<Cluster>>>,
+    /// The secrets that TLS of all of it was made of.
+    secrets: Secrets,
     /// Route tables by name.
     pub(crate) route_tables: HashMap<Arc<str>, Arc<RouteTable>>,
 }
@@ -61,7 +65,7 @@ impl Snapshot {
         exact.or_else(|| wildcard(own)).or_else(|| wildcard(other))
     }
 
-    /// How many endpoints ask for TLS, which weft cannot speak yet. An address counts once for each service and port.
+    /// How many endpoints ask for a TLS that is not spoken. An address counts once for each service and port.
     pub(crate) fn tls_endpoints(&self) -> usize {
         let whole = self.clusters.values().filter(|cluster| cluster.declared.metadata.subset.is_empty());
         whole.map(|cluster| cluster.tls_endpoints).sum()

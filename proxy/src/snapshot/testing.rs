@@ -9,8 +9,10 @@ use config::{
     LocalityEndpoints, TransportSocket,
 };
 
+use super::cluster::{Securing, Transports};
 use super::{Cluster, Ejection, Ledger, ProcessShared, Reason};
 use crate::time;
+use crate::tls::Secrets;
 
 /// A cluster `c` with endpoints by locality: priority, weight of the locality, weights of its endpoints. Ports count
 /// up from 1. `change` says what else it is.
@@ -63,7 +65,9 @@ pub(crate) fn next_generation(
     let limits = config::Limits { pending_requests_max: 2, ..config::Limits::default() };
     let process =
         previous.map_or_else(|| ProcessShared::new(&limits, now), |cluster| cluster.shared.process.clone());
-    Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, false, now)
+    let securing = Securing { secrets: &Secrets::default(), allow_unenforced: false };
+    let transports = Transports::resolve(&declared, &securing, None);
+    Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, transports, now)
 }
 
 /// Ejects an endpoint.

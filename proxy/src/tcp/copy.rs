@@ -20,6 +20,7 @@ use super::record::Record;
 use crate::engine::Engine;
 use crate::pipes::{Pipe, Pipes};
 use crate::time;
+use crate::tls::Stream;
 use crate::turn::Turn;
 
 /// How long a side may take for what it was sent before the other broke off.
@@ -70,8 +71,8 @@ struct Direction {
 /// from the client before.
 pub(super) async fn both_ways(
     engine: &Rc<Engine>,
-    client: &mut TcpStream,
-    upstream: &mut TcpStream,
+    client: &mut Stream,
+    upstream: &mut Stream,
     first: Vec<u8>,
     idle_timeout: Option<Duration>,
     record: &mut Record,
@@ -124,12 +125,12 @@ pub(super) async fn both_ways(
 
 /// Ends the connection to the side that is left as the other one ended: by a reset, if it was reset, so that half a message
 /// does not look like a whole one. What was read before is written before.
-async fn break_off(mut rest: Direction, to: &mut TcpStream, reset: bool) {
+async fn break_off(mut rest: Direction, to: &mut Stream, reset: bool) {
     let flushing = poll_fn(|cx| rest.poll_flush(to, cx));
     // If it cannot be written, nobody reads it.
     let _ = tokio::time::timeout(LAST_WORDS_TIME_MAX, flushing).await;
     if reset {
-        let _ = SockRef::from(&*to).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(to.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -150,7 +151,7 @@ impl Direction {
     /// what was read.
     fn poll(
         &mut self,
-        (from, to): (&mut TcpStream, &mut TcpStream),
+        (from, to): (&mut Stream, &mut Stream),
         buffer: &mut [u8],
         pipes: &Pipes,
         count: &mut usize,
@@ -172,11 +173,13 @@ impl Direction {
                 self.closed = true;
                 continue;
             }
-            if self.full_reads >= FULL_READS && self.pipe.is_none() {
+            // What is encrypted has to be seen.
+            let is_plain = matches!((&*from, &*to), (Stream::Plain(_), Stream::Plain(_)));
+            if self.full_reads >= FULL_READS && self.pipe.is_none() && is_plain {
                 self.pipe = pipes.take();
             }
             let read = match &mut self.pipe {
-                Some(pipe) => poll_fill(pipe, from, cx),
+                Some(pipe) => poll_fill(pipe, from.socket(), cx),
                 None => self.poll_copy(from, to, buffer, cx)?,
             };
             let Poll::Ready(read) = read else {
@@ -193,8 +196,8 @@ impl Direction {
     /// Reads once and writes of it what goes at once; the rest waits. What fails at the reading end is inside.
     fn poll_copy(
         &mut self,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         buffer: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Result<Poll<io::Result<usize>>, Failed> {
@@ -222,7 +225,7 @@ impl Direction {
     }
 
     /// Writes what waits.
-    fn poll_flush(&mut self, to: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.pending.get(self.written..).filter(|rest| !rest.is_empty()) {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
             if written == 0 {
@@ -233,8 +236,9 @@ impl Direction {
         self.pending.clear();
         self.written = 0;
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+            let to = to.socket();
             ready!(to.poll_write_ready(cx))?;
-            match to.try_io(Interest::WRITABLE, || pipe.drain(&*to)) {
+            match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
                 Ok(_) | Err(_) => {}

@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use config::DiscoveryType;
-use tokio::net::TcpStream;
 
 use crate::engine::{Arrival, Engine, Generation};
 use crate::snapshot::{NoTrace, TcpProxy, Transport};
 use crate::telemetry::flags::Flag;
+use crate::tls::Stream;
 use crate::upstream::pool::Dialed;
 use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, View};
 use record::Record;
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     engine: Rc<Engine>,
     service: Service,
     mut arrival: Arrival,
-    mut client: TcpStream,
+    mut client: Stream,
     connected: Option<Connected>,
 ) {
     let first = std::mem::take(&mut arrival.first);
@@ -113,9 +113,15 @@ pub(crate) async fn connect(
         view: Some(view.clone()),
         endpoint: Some(endpoint.clone()),
     };
-    if let Transport::TlsNotEnforced(_) = endpoint.transport {
-        let reason = "the upstream asks for TLS, which is not enforced".to_owned();
-        return Err(refused(Flag::UpstreamConnectionFailure, reason));
+    match &endpoint.transport {
+        Transport::Plain | Transport::Tls(_) => {}
+        Transport::Unusable(why) => {
+            return Err(refused(Flag::UpstreamConnectionFailure, ConnectError::tls_words(why)));
+        }
+        Transport::TlsNotEnforced(_) => {
+            let reason = "the upstream asks for TLS, which is not enforced".to_owned();
+            return Err(refused(Flag::UpstreamConnectionFailure, reason));
+        }
     }
     let active = endpoint.begin();
     match endpoint.pool.dial().await {
@@ -124,6 +130,9 @@ pub(crate) async fn connect(
         }
         Err(ConnectError::Timeout) => {
             Err(refused(Flag::UpstreamConnectionFailure, "connection timeout".to_owned()))
+        }
+        Err(ConnectError::Tls(reason)) => {
+            Err(refused(Flag::UpstreamConnectionFailure, ConnectError::tls_words(reason)))
         }
         Err(ConnectError::Failed(reason)) => Err(refused(Flag::UpstreamConnectionFailure, reason)),
         Err(ConnectError::Overflow(limit)) => {

@@ -35,6 +35,10 @@ pub(crate) enum Family {
     TlsHandshakes,
     /// Those that failed.
     TlsHandshakeFailures,
+    /// Handshakes of TLS with upstreams.
+    UpstreamTlsHandshakes,
+    /// Those that failed.
+    UpstreamTlsFailures,
     /// Client connections accepted.
     DownstreamConnections,
     /// Client connections open.
@@ -180,7 +184,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 59] = [
+    pub(crate) const ALL: [Family; 61] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -193,6 +197,8 @@ impl Family {
         Family::DetectionTimeout,
         Family::TlsHandshakes,
         Family::TlsHandshakeFailures,
+        Family::UpstreamTlsHandshakes,
+        Family::UpstreamTlsFailures,
         Family::DownstreamConnections,
         Family::DownstreamConnectionsActive,
         Family::DownstreamProtocolErrors,

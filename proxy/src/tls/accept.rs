@@ -1,17 +1,19 @@
 //! The handshake, as the server.
 
-use std::io;
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
-use tokio_rustls::rustls::{CertificateError, Error, PeerIncompatible};
 
 use super::peer;
+use super::reason::reason;
 use super::server::{Server, openssl_name};
 use super::stream::{Replayed, Stream};
+
+/// What a client is said to have done.
+const PEER: (&str, &str) = ("client_left", "client_refused");
 
 /// What came of a handshake.
 #[derive(Debug)]
@@ -44,14 +46,15 @@ pub(crate) async fn accept(
 }
 
 async fn handshake(server: &Server, stream: Replayed) -> Result<(Stream, Session), &'static str> {
-    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error))?;
+    let begun =
+        LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error, PEER))?;
     let spoken = &server.with_alpn.alpn_protocols;
     let overlaps = begun
         .client_hello()
         .alpn()
         .is_some_and(|mut offered| offered.any(|it| spoken.iter().any(|spoken| spoken == it)));
     let config = if overlaps { &server.with_alpn } else { &server.without_alpn };
-    let stream = begun.into_stream(config.clone()).await.map_err(|error| reason(&error))?;
+    let stream = begun.into_stream(config.clone()).await.map_err(|error| reason(&error, PEER))?;
     let (_, connection) = stream.get_ref();
     let session = Session {
         version: match connection.protocol_version() {
@@ -61,37 +64,5 @@ async fn handshake(server: &Server, stream: Replayed) -> Result<(Stream, Session
         cipher: connection.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
         client_certificate: connection.peer_certificates().and_then(|chain| peer::forwarded(chain.first()?)),
     };
-    Ok((Stream::Tls(Box::new(stream)), session))
-}
-
-/// Why a handshake failed.
-fn reason(error: &io::Error) -> &'static str {
-    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
-        return "client_left";
-    };
-    match error {
-        Error::InvalidCertificate(error) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "certificate_not_yet_valid"
-            }
-            CertificateError::Revoked => "certificate_revoked",
-            CertificateError::UnknownIssuer => "certificate_unknown_issuer",
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "certificate_not_of_a_wanted_name"
-            }
-            _ => "certificate_invalid",
-        },
-        Error::NoCertificatesPresented => "certificate_missing",
-        Error::PeerIncompatible(
-            PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
-        ) => "version_not_spoken",
-        Error::PeerIncompatible(_) => "nothing_in_common",
-        Error::AlertReceived(_) => "client_refused",
-        Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => "malformed",
-        _ => "protocol_error",
-    }
+    Ok((Stream::Tls(Box::new(stream.into())), session))
 }

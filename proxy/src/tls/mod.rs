@@ -1,17 +1,23 @@
-//! TLS: what listeners terminate it with, the handshake, and the stream behind it.
+//! TLS: what listeners terminate it with, what upstreams are spoken to with, the handshakes, and the stream behind them.
 //!
 //! `secrets` parses what was declared and keeps the last good of it; `server` makes of secrets and settings what a filter
-//! chain terminates TLS with, once a generation; `accept` is the handshake; `peer` says who the client is; `stream` is a
-//! connection with or without TLS; `shown` is what operators see of certificates. The bytes of TLS are rustls' business. Nothing that is secret is logged or shown.
+//! chain terminates TLS with, once a generation, and `client` what an upstream is spoken to with; `accept` is the handshake
+//! with clients; `verify` decides whether a server is believed; `peer` reads who somebody is, and `reason` why a handshake
+//! failed; `stream` is a connection with or without TLS; `shown` is what operators see of certificates. The bytes of TLS are rustls'
+//! business. Nothing that is secret is logged or shown.
 
 mod accept;
+mod client;
 mod peer;
+mod reason;
 mod secrets;
 mod server;
 mod shown;
 mod stream;
+mod verify;
 
 pub(crate) use accept::{Session, accept};
+pub(crate) use client::{Client, Host, Spoken};
 pub(crate) use secrets::{Secrets, Unusable};
 pub(crate) use server::Server;
 pub(crate) use shown::{AlternativeName, Certificate};

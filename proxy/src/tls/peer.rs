@@ -1,5 +1,8 @@
 //! Who a client is, by its certificate.
 
+use std::net::IpAddr;
+
+use config::StringMatch;
 use data_encoding::{BASE64, HEXLOWER};
 use http::HeaderValue;
 use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
@@ -10,22 +13,35 @@ use x509_parser::x509::X509Name;
 /// Characters of a line in PEM.
 const PEM_LINE: usize = 64;
 
-/// The names of a certificate's extension of alternative ones, as text; `None` when it cannot be read, or a name cannot be
-/// text: a name with a NUL, say, is no name.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let (uris, dns) = alternative(&parsed)?;
-    Some(uris.into_iter().chain(dns).collect())
+/// What identities of the mesh begin with.
+const SPIFFE: &str = "spiffe://";
+
+/// The alternative names of a certificate, as text.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) uris: Vec<String>,
+    pub(super) dns: Vec<String>,
+    addresses: Vec<String>,
 }
 
-/// URIs and names of DNS.
-fn alternative(certificate: &X509Certificate<'_>) -> Option<(Vec<String>, Vec<String>)> {
-    let (mut uris, mut dns) = (Vec::new(), Vec::new());
+/// The names of a certificate's extension of alternative ones; `None` when it cannot be read, or a name cannot be text: a
+/// name with a NUL, say, is no name.
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Option<Names> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    alternative(&parsed)
+}
+
+fn alternative(certificate: &X509Certificate<'_>) -> Option<Names> {
+    let mut names = Names::default();
     let extension = certificate.subject_alternative_name().ok()?;
     for name in extension.iter().flat_map(|extension| &extension.value.general_names) {
         let (list, name) = match name {
-            GeneralName::URI(name) => (&mut uris, name),
-            GeneralName::DNSName(name) => (&mut dns, name),
+            GeneralName::URI(name) => (&mut names.uris, name),
+            GeneralName::DNSName(name) => (&mut names.dns, name),
+            GeneralName::IPAddress(bytes) => {
+                names.addresses.extend(address(bytes).map(|address| address.to_string()));
+                continue;
+            }
             _ => continue,
         };
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -33,14 +49,73 @@ fn alternative(certificate: &X509Certificate<'_>) -> Option<(Vec<String>, Vec<St
         }
         list.push((*name).to_owned());
     }
-    Some((uris, dns))
+    Some(names)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+impl Names {
+    /// The identity of a workload: the only URI, which is one of SPIFFE's.
+    pub(super) fn identity(&self) -> Option<&str> {
+        match self.uris.as_slice() {
+            [only] if only.len() > SPIFFE.len() && only.starts_with(SPIFFE) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Whether one of them is what is wanted. A name of DNS may stand for all of a domain; otherwise names are compared as
+    /// they are. Semantics: Envoy's.
+    pub(super) fn have_any(&self, wanted: &[StringMatch]) -> bool {
+        wanted.iter().any(|wanted| match wanted {
+            StringMatch::Exact(name) => self.have(name),
+            StringMatch::Prefix(prefix) => self.all().any(|name| name.starts_with(&**prefix)),
+            // Nobody declares it.
+            StringMatch::SafeRegex(_) => false,
+        })
+    }
+
+    /// Whether one of them is this one.
+    pub(super) fn have(&self, wanted: &str) -> bool {
+        self.dns.iter().any(|name| stands_for(name, wanted))
+            || self.uris.iter().chain(&self.addresses).any(|name| name == wanted)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.uris.iter().chain(&self.dns).chain(&self.addresses)
+    }
+}
+
+/// What a label begins with that is written in another alphabet.
+const OTHER_ALPHABET: &str = "xn--";
+
+/// Whether a name of DNS stands for this one: in its first label, and there alone, `*` stands for anything.
+fn stands_for(name: &str, wanted: &str) -> bool {
+    let (name, wanted) = (name.to_ascii_lowercase(), wanted.to_ascii_lowercase());
+    if name == wanted {
+        return true;
+    }
+    let (Some((pattern, domain)), Some((label, rest))) = (name.split_once('.'), wanted.split_once('.'))
+    else {
+        return false;
+    };
+    let Some((begin, end)) = pattern.split_once('*') else { return false };
+    domain == rest
+        && !domain.contains('*')
+        && !end.contains('*')
+        && !pattern.starts_with(OTHER_ALPHABET)
+        && label.len() > begin.len() + end.len()
+        && label.starts_with(begin)
+        && label.ends_with(end)
 }
 
 /// What `x-forwarded-client-cert` says of a certificate that was verified, with the parts that Istio sets at gateways, in
 /// Envoy's order; `None` when it cannot be said.
 pub(super) fn forwarded(certificate: &CertificateDer<'_>) -> Option<HeaderValue> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let (uris, dns) = alternative(&parsed)?;
+    let Names { uris, dns, .. } = alternative(&parsed)?;
     let suite = TLS13_AES_128_GCM_SHA256.tls13()?;
     let hash = suite.common.hash_provider.hash(certificate);
     let mut parts = vec![format!("Hash={}", HEXLOWER.encode(hash.as_ref()))];
@@ -123,4 +198,43 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_dns_stand_for_others() {
+        let check = |name: &str, wanted: &str, expected: bool| {
+            assert_eq!(stands_for(name, wanted), expected, "{name} {wanted}");
+        };
+        check("a.example", "A.Example", true);
+        check("*.example", "a.example", true);
+        check("*.a.example", "b.a.example", true);
+        check("*.a.example", "c.b.a.example", false);
+        check("*.a.example", "a.example", false);
+        check("a*.example", "ab.example", true);
+        check("*b.example", "ab.example", true);
+        check("a*.example", "a.example", false);
+        check("*", "a", false);
+        check("**.example", "ab.example", false);
+        check("a.*", "a.example", false);
+        check("xn--*.example", "xn--a.example", false);
+    }
+
+    #[test]
+    fn a_workload_has_one_identity() {
+        let check = |uris: &[&str], expected: Option<&str>| {
+            let uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
+            let names = Names { uris, dns: vec!["a".to_owned()], ..Names::default() };
+            assert_eq!(names.identity(), expected);
+        };
+        let one = "spiffe://cluster.local/ns/shop/sa/web";
+        check(&[one], Some(one));
+        check(&[], None);
+        check(&[one, "spiffe://cluster.local/ns/shop/sa/cart"], None);
+        check(&["https://shop.example"], None);
+        check(&["spiffe://"], None);
+    }
 }

@@ -1,19 +1,24 @@
 //! Secrets, parsed. One that is missing or broken is told, and what was last good of it stays.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use config::SecretContent;
 use config::origin::Origin;
+use config::{FILE_ROOTS, SYSTEM_ROOTS, SecretContent};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 /// All secrets that can be used, by name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Secrets(HashMap<Arc<str>, Held>);
+pub(crate) struct Secrets {
+    held: HashMap<Arc<str>, Held>,
+    /// Those that there should be.
+    told: HashSet<Arc<str>>,
+}
 
 /// A secret that can be used, and what it was last parsed from.
 #[derive(Debug, Clone)]
@@ -26,6 +31,7 @@ struct Held {
 enum Parsed {
     Certificate(Arc<CertifiedKey>),
     Roots(Arc<Roots>),
+    Revoked(Arc<Lists>),
 }
 
 /// What certificates of peers are verified by.
@@ -35,7 +41,13 @@ pub(super) struct Roots {
     /// The first of them, to be shown.
     pub(super) first: Option<CertificateDer<'static>>,
     pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
+    /// The same lists, parsed.
+    pub(super) lists: Arc<[CertRevocationList<'static>]>,
 }
+
+/// Lists of revoked certificates.
+#[derive(Debug)]
+pub(super) struct Lists(pub(super) Arc<[CertRevocationList<'static>]>);
 
 /// A secret that cannot be used.
 #[derive(Debug, Clone)]
@@ -52,14 +64,16 @@ pub(crate) struct Unusable {
 
 impl Secrets {
     /// Those that are declared now, and which of them cannot be used; `previous` are those of before.
-    pub(crate) fn resolve(
-        declared: &BTreeMap<Arc<str>, Arc<config::Secret>>,
+    pub(crate) fn resolve<'d>(
+        declared: impl IntoIterator<Item = &'d Arc<config::Secret>>,
         previous: &Secrets,
     ) -> (Secrets, Vec<Unusable>) {
-        let mut secrets = HashMap::new();
+        let (mut secrets, mut told) = (HashMap::new(), HashSet::new());
         let mut unusable = Vec::new();
-        for (name, declared) in declared {
-            let known = previous.0.get(name);
+        for declared in declared {
+            let name = &declared.name;
+            told.insert(name.clone());
+            let known = previous.held.get(name);
             let held = match known {
                 Some(known) if *known.declared == **declared => known.clone(),
                 _ => match parse(declared) {
@@ -74,20 +88,46 @@ impl Secrets {
             };
             secrets.insert(name.clone(), held);
         }
-        (Secrets(secrets), unusable)
+        (Secrets { held: secrets, told }, unusable)
+    }
+
+    /// Whether they are these, to the last certificate.
+    pub(crate) fn are(&self, other: &Secrets) -> bool {
+        let same = |(own, other): (&Parsed, &Parsed)| match (own, other) {
+            (Parsed::Certificate(own), Parsed::Certificate(other)) => Arc::ptr_eq(own, other),
+            (Parsed::Roots(own), Parsed::Roots(other)) => Arc::ptr_eq(own, other),
+            (Parsed::Revoked(own), Parsed::Revoked(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        };
+        let of = |name: &Arc<str>| other.held.get(name).map(|held| &held.parsed);
+        self.told == other.told
+            && self.held.len() == other.held.len()
+            && self.held.iter().all(|(name, held)| of(name).is_some_and(|it| same((&held.parsed, it))))
+    }
+
+    /// Whether there should be one of that name, whether it can be used or not.
+    pub(crate) fn are_told(&self, name: &str) -> bool {
+        self.told.contains(name)
     }
 
     pub(super) fn certificate(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        match &self.0.get(name)?.parsed {
+        match &self.held.get(name)?.parsed {
             Parsed::Certificate(certificate) => Some(certificate),
-            Parsed::Roots(_) => None,
+            Parsed::Roots(_) | Parsed::Revoked(_) => None,
         }
     }
 
     pub(super) fn roots(&self, name: &str) -> Option<&Arc<Roots>> {
-        match &self.0.get(name)?.parsed {
+        match &self.held.get(name)?.parsed {
             Parsed::Roots(roots) => Some(roots),
-            Parsed::Certificate(_) => None,
+            Parsed::Certificate(_) | Parsed::Revoked(_) => None,
+        }
+    }
+
+    pub(super) fn lists(&self, name: &str) -> Option<&Arc<Lists>> {
+        match &self.held.get(name)?.parsed {
+            Parsed::Revoked(lists) => Some(lists),
+            Parsed::Certificate(_) | Parsed::Roots(_) => None,
         }
     }
 }
@@ -109,12 +149,30 @@ fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             let roots = certificates(roots, "the roots")?;
             let first = roots.first().cloned();
             for root in roots {
-                store.add(root).map_err(|error| format!("a root cannot be used: {error}"))?;
+                match store.add(root) {
+                    Ok(()) => {}
+                    // Nobody here chose those of the operating system; each may be too old for us.
+                    Err(_) if is_of_system(&declared.name) => {}
+                    Err(error) => return Err(format!("a root cannot be used: {error}")),
+                }
             }
             let revoked = revoked.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
-            Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), first, revoked })))
+            let lists = parsed(&revoked)?;
+            Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), first, revoked, lists })))
         }
+        SecretContent::Revoked { lists: pem } => Ok(Parsed::Revoked(Arc::new(Lists(parsed(&lists(pem)?)?)))),
     }
+}
+
+fn is_of_system(name: &str) -> bool {
+    name.strip_prefix(FILE_ROOTS) == Some(SYSTEM_ROOTS)
+}
+
+fn parsed(
+    lists: &[CertificateRevocationListDer<'static>],
+) -> Result<Arc<[CertRevocationList<'static>]>, String> {
+    let parsed = lists.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into));
+    parsed.collect::<Result<_, _>>().map_err(|_| "a list of revoked certificates cannot be read".to_owned())
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -104,7 +104,7 @@ impl Server {
 }
 
 /// The cipher suites of TLS 1.3, and those of TLS 1.2 that are named, in their order; all of them for none.
-fn provider(named: &[Arc<str>]) -> CryptoProvider {
+pub(super) fn provider(named: &[Arc<str>]) -> CryptoProvider {
     let all = aws_lc_rs::default_provider();
     let mut suites: Vec<SupportedCipherSuite> =
         all.cipher_suites.iter().filter(|suite| suite.tls13().is_some()).copied().collect();
@@ -170,7 +170,7 @@ fn verifier(
 #[derive(Debug)]
 struct Named {
     chain: Arc<dyn ClientCertVerifier>,
-    names: Vec<Arc<str>>,
+    names: Vec<config::StringMatch>,
 }
 
 impl ClientCertVerifier for Named {
@@ -193,9 +193,7 @@ impl ClientCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        let has_one = peer::names(end_entity)
-            .is_some_and(|names| names.iter().any(|name| self.names.iter().any(|wanted| **wanted == **name)));
-        match has_one {
+        match peer::names(end_entity).is_some_and(|names| names.have_any(&self.names)) {
             true => Ok(verified),
             false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
         }
@@ -226,8 +224,6 @@ impl ClientCertVerifier for Named {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use config::{DownstreamTls, PrivateKey, Secret, SecretContent};
     use data_encoding::BASE64;
 
@@ -258,7 +254,7 @@ mod tests {
         let key = PrivateKey::new(pem("PRIVATE KEY", made.signing_key.serialized_der()));
         let content = Ok(SecretContent::Certificate { chain, key });
         let secret = Arc::new(Secret { name: NAME.into(), content, origin: None });
-        let (secrets, unusable) = Secrets::resolve(&BTreeMap::from([(NAME.into(), secret)]), previous);
+        let (secrets, unusable) = Secrets::resolve([&secret], previous);
         assert!(unusable.is_empty(), "{unusable:?}");
         secrets
     }

@@ -1,20 +1,53 @@
-//! A client's connection, with or without TLS.
+//! A connection, of a client or to an upstream, with or without TLS.
 
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// A client's connection. Plain ones cost what they would without TLS: the other kind is in a box.
+/// A connection. Plain ones cost what they would without TLS: the other kind is in a box.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// As it comes.
     Plain(TcpStream),
     /// Behind TLS.
     Tls(Box<TlsStream<Replayed>>),
+}
+
+impl Stream {
+    /// The socket.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => &stream.get_ref().0.stream,
+        }
+    }
+
+    /// Whether the other side has neither left nor said anything. It costs the task none of its share of the event loop,
+    /// so that any number of connections can be looked at at once. Nobody may wait for this connection meanwhile.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        match self {
+            Stream::Plain(stream) => {
+                stream.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Stream::Tls(_) => {
+                let heard = tokio::task::coop::unconstrained(poll_fn(|cx| self.poll_heard(cx)));
+                pin!(heard).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
+        }
+    }
+
+    /// Waits until the other side says something or leaves. Tickets for later sessions are nothing that it says.
+    pub(crate) fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Plain(stream) => stream.poll_read_ready(cx).map(drop),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_fill_buf(cx).map(drop),
+        }
+    }
 }
 
 impl From<TcpStream> for Stream {
@@ -111,7 +144,11 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            // Who leaves without a word of TLS has left, as with Envoy.
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer).map(|read| match read {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+                read => read,
+            }),
         }
     }
 }

@@ -17,8 +17,17 @@ pub(crate) enum ConnectError {
     Timeout,
     /// The system or the other side refused, in the system's words.
     Failed(String),
+    /// There is a connection, and no TLS on it: why, in one of few words.
+    Tls(&'static str),
     /// A limit of the cluster or of the process was met.
     Overflow(Limit),
+}
+
+impl ConnectError {
+    /// Why there is no TLS, as Envoy begins it.
+    pub(crate) fn tls_words(reason: &str) -> String {
+        format!("TLS_error: {reason}")
+    }
 }
 
 impl From<Limit> for ConnectError {

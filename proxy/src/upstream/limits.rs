@@ -76,6 +76,8 @@ pub(crate) struct Limits {
     pools: Rc<Pools>,
     registry: Arc<Registry>,
     shard: Arc<Shard>,
+    /// The cluster's name.
+    cluster: Arc<str>,
     connections: Series,
     connections_active: Series,
     connect_failures: Series,
@@ -118,6 +120,7 @@ impl Limits {
             pools: pools.clone(),
             registry: registry.clone(),
             shard: shard.clone(),
+            cluster: cluster.name().clone(),
             connections: series(Family::UpstreamConnections),
             connections_active: series(Family::UpstreamConnectionsActive),
             connect_failures: series(Family::UpstreamConnectFailures),
@@ -204,10 +207,20 @@ impl Limits {
     pub(super) fn connect_failed(&self, error: &ConnectError) {
         match error {
             ConnectError::Overflow(Limit::OpenFiles) => self.reached(net::OPEN_FILES_MAX),
+            ConnectError::Tls(reason) => {
+                self.shard.increment(self.connect_failures);
+                let series = self.registry.series(Family::UpstreamTlsFailures, &[&self.cluster, reason]);
+                self.shard.increment(series);
+            }
             ConnectError::Timeout | ConnectError::Failed(_) | ConnectError::Overflow(_) => {
                 self.shard.increment(self.connect_failures);
             }
         }
+    }
+
+    /// Counts a handshake of TLS.
+    pub(super) fn secured(&self) {
+        self.shard.increment(self.registry.series(Family::UpstreamTlsHandshakes, &[&self.cluster]));
     }
 
     /// A request that begins to wait for a connection.

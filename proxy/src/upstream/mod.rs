@@ -2,6 +2,7 @@
 
 pub(crate) mod balancer;
 mod connect;
+mod hosts;
 mod limits;
 pub(crate) mod outlier;
 pub(crate) mod pool;
@@ -26,11 +27,12 @@ use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 use balancer::{Balance, Conditions};
+use hosts::Hosts;
 use limits::Limits;
 pub(crate) use limits::{Limit, Retry};
 use outlier::{Detector, Monitor};
 pub(crate) use pool::Pools;
-use pool::{Pool, Settings};
+use pool::{Pool, Secured, Settings};
 
 /// A cluster as one worker sees it. It outlives generations while the cluster exists.
 pub(crate) struct Upstream {
@@ -77,8 +79,10 @@ pub(crate) struct EndpointState {
     pub(crate) transport: Transport,
     /// Its counts, for the whole process.
     shared: Arc<EndpointShared>,
-    /// Its connections.
+    /// Its connections, but for those that only serve requests to one host.
     pub(crate) pool: Rc<Pool>,
+    /// Connections for requests to one host, where those decide about TLS.
+    hosts: Hosts,
     /// What its answers say about it.
     pub(crate) monitor: Rc<Monitor>,
     /// The series of requests it has answered, by outcome.
@@ -161,15 +165,20 @@ impl Upstream {
                 return None;
             }
             known.remove(&endpoint.address);
-            state.pool.update(settings);
+            for pool in state.pools() {
+                pool.update(settings);
+                if let Some(client) = endpoint.transport.tls() {
+                    pool.renew(client);
+                }
+            }
             Some(state.clone())
         });
         for gone in known.values() {
-            gone.pool.close();
+            gone.close();
         }
         // They may be chosen again, but not as they were.
         for (_, gone) in self.chosen.borrow_mut().drain() {
-            gone.pool.close();
+            gone.close();
         }
         *self.current.borrow_mut() = Rc::new(view);
     }
@@ -189,7 +198,7 @@ impl Upstream {
         self.closed.set(true);
         let chosen = self.chosen.take();
         for state in self.view().endpoints.iter().filter_map(OnceCell::get).chain(chosen.values()) {
-            state.pool.close();
+            state.close();
         }
     }
 
@@ -230,12 +239,12 @@ impl Upstream {
     /// Closes connections that were idle for too long.
     pub(crate) fn sweep(&self, now: Instant) {
         for state in self.view().endpoints.iter().filter_map(OnceCell::get) {
-            state.pool.sweep(now);
+            state.sweep(now);
         }
         // What clients chose is kept while somebody uses it or has left a connection.
         self.chosen.borrow_mut().retain(|_, state| {
-            state.pool.sweep(now);
-            Rc::strong_count(state) > 1 || !state.pool.is_empty()
+            state.sweep(now);
+            Rc::strong_count(state) > 1 || state.pools().iter().any(|pool| !pool.is_empty())
         });
     }
 }
@@ -294,13 +303,15 @@ impl View {
     ) -> Rc<EndpointState> {
         let monitor = Monitor::new(detector, endpoint);
         let settings = Settings::of(&self.cluster.declared).on_behalf_of(source);
+        let secured = endpoint.transport.tls().cloned().map(|client| Secured { client, host: None });
         Rc::new(EndpointState {
             address: endpoint.address,
             priority: endpoint.priority,
             metadata: endpoint.metadata.clone(),
-            transport: endpoint.transport,
+            transport: endpoint.transport.clone(),
             shared: endpoint.shared.clone(),
-            pool: Pool::new(endpoint.address, settings, limits.clone(), monitor.clone()),
+            pool: Pool::new(endpoint.address, (settings, secured), limits.clone(), monitor.clone()),
+            hosts: Hosts::default(),
             monitor,
             outcomes: RefCell::default(),
             tcp_outcomes: RefCell::default(),

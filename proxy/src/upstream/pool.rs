@@ -15,6 +15,7 @@ mod tcp;
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::h1::H1;
@@ -27,6 +28,7 @@ use super::limits::{AttachedRequest, Limit, Limits};
 use super::outlier::Monitor;
 use crate::net::Source;
 use crate::time;
+use crate::tls;
 use line::Line;
 
 /// How connections of a pool are made.
@@ -85,14 +87,25 @@ impl Settings {
     }
 }
 
+/// TLS of a pool's connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Secured {
+    /// With what it is spoken.
+    pub(crate) client: Arc<tls::Client>,
+    /// On whose behalf, where requests decide it.
+    pub(crate) host: Option<tls::Host>,
+}
+
 /// The connections to one endpoint.
 pub(crate) struct Pool {
-    address: SocketAddr,
-    limits: Rc<Limits>,
-    monitor: Rc<Monitor>,
+    pub(super) address: SocketAddr,
+    pub(super) limits: Rc<Limits>,
+    pub(super) monitor: Rc<Monitor>,
     /// Limits of the process as they are for the heads that upstreams send.
     head_limits: Rc<config::Limits>,
-    settings: Cell<Settings>,
+    pub(super) settings: Cell<Settings>,
+    /// What carries the bytes, if it is TLS.
+    pub(super) secured: RefCell<Option<Secured>>,
     /// HTTP/1 connections without a request.
     h1_idle: RefCell<Vec<H1>>,
     h1_line: RefCell<Line<H1>>,
@@ -111,7 +124,7 @@ impl Pool {
     /// An empty one.
     pub(super) fn new(
         address: SocketAddr,
-        settings: Settings,
+        (settings, secured): (Settings, Option<Secured>),
         limits: Rc<Limits>,
         monitor: Rc<Monitor>,
     ) -> Rc<Pool> {
@@ -125,6 +138,7 @@ impl Pool {
             }),
             limits,
             settings: Cell::new(settings),
+            secured: RefCell::new(secured),
             h1_idle: RefCell::default(),
             h1_line: RefCell::default(),
             h2_open: RefCell::default(),
@@ -157,6 +171,13 @@ impl Pool {
     /// New settings hold for connections from their next use on.
     pub(crate) fn update(&self, settings: Settings) {
         self.settings.set(settings);
+    }
+
+    /// New connections show what `client` shows; those there are go on as they are. Both trust the same.
+    pub(crate) fn renew(&self, client: &Arc<tls::Client>) {
+        if let Some(secured) = &mut *self.secured.borrow_mut() {
+            secured.client = client.clone();
+        }
     }
 
     /// The endpoint is gone: idle connections are closed now, others when their requests end.

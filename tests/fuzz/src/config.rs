@@ -41,7 +41,7 @@ fn run(store: &Store, mode: Mode) -> Compiled {
     let proxy = Proxy::of_pod(&objects, "shop", "web-1", &objects.mesh.proxy_metadata());
     let address = ([127, 0, 0, 1], 0).into();
     let listeners = vec![ExplicitListener { address, target: ListenTarget::Outbound { port: 8000 } }];
-    let request = Request { listeners, mode, allow_unenforced_security: false };
+    let request = Request { listeners, mode, ..Request::default() };
     let compiled = compile_as(&objects, &proxy.unwrap_or_default(), &request);
     let [clusters, _, listeners] = weft::fuzz::run(compiled.update.clone());
     assert!(clusters > 0 && listeners > 0, "the mesh is lost");

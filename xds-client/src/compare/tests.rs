@@ -36,7 +36,16 @@ fn cluster(name: &str) -> Cluster {
 }
 
 fn tls(mode: UpstreamTlsMode) -> TransportSocket {
-    TransportSocket::Tls(UpstreamTls { mode, sni: "a".into(), origin: None })
+    let certificate = (mode == UpstreamTlsMode::IstioMutual).then(|| "default".into());
+    TransportSocket::Tls(UpstreamTls {
+        mode,
+        sni: "a".into(),
+        by_request: config::ByRequest::default(),
+        certificate,
+        server: config::ServerCertificate::Any,
+        alpn: [].into(),
+        origin: None,
+    })
 }
 
 /// Differences between a cluster and the same with a change, `PATH TOLD COMPILED`.

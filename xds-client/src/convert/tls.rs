@@ -1,11 +1,14 @@
-//! TLS as it is declared. It is not spoken to clusters yet, which answer 503. A filter chain terminates it with the
-//! secrets of a gateway alone; any other that asks for it is closed.
+//! TLS as it is declared. A filter chain terminates it with the secrets of a gateway alone; any other that asks for it is
+//! closed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::origin::Origin;
-use config::{ClientCertificates, DownstreamTls, TlsVersion, UpstreamTls, UpstreamTlsMode};
+use config::{
+    ByRequest, ClientCertificates, DownstreamTls, OWN_CERTIFICATE, ServerCertificate, StringMatch,
+    TlsVersion, Trust, UpstreamTls, UpstreamTlsMode,
+};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use envoy_types::pb::google::protobuf::Any;
@@ -14,13 +17,12 @@ use pb::common_tls_context::{CombinedCertificateValidationContext, ValidationCon
 
 use super::Refused;
 use super::at::At;
+use super::route::matcher::string;
 use super::table::{Choice, Message, Told, open, variants};
-use super::values::needed;
+use super::values::{enumerated, needed};
 
 /// What names of secrets begin with that a Gateway names.
 const OF_GATEWAYS: &str = "kubernetes://";
-/// Name of the secret with the workload's own certificate.
-const OWN_CERTIFICATE: &str = "default";
 
 /// The tables of this part.
 pub(super) fn tables() -> Vec<Message> {
@@ -33,6 +35,8 @@ pub(super) fn tables() -> Vec<Message> {
         ValidationContextType::MESSAGE,
         CombinedCertificateValidationContext::MESSAGE,
         pb::SdsSecretConfig::MESSAGE,
+        pb::CertificateValidationContext::MESSAGE,
+        pb::TlsParameters::MESSAGE,
     ]
 }
 
@@ -42,10 +46,7 @@ variants!(core::transport_socket::ConfigType as "envoy.config.core.v3.TransportS
 
 variants!(ValidationContextType
     as "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.validation_context_type" {
-    honoured: CombinedValidationContext;
-    not_run:
-        ValidationContext = "no certificate is verified, as TLS is not spoken yet",
-        ValidationContextSdsSecretConfig = "no certificate is verified, as TLS is not spoken yet";
+    honoured: CombinedValidationContext, ValidationContext, ValidationContextSdsSecretConfig;
     refused: ValidationContextCertificateProvider, ValidationContextCertificateProviderInstance;
 });
 
@@ -72,16 +73,35 @@ pub(super) fn upstream(
         refused: auto_host_sni, auto_sni_san_validation, allow_renegotiation, enforce_rsa_key_usage;
     });
     let at = at.field("common_tls_context");
-    let Common { certificates, alpn, .. } = common(common_tls_context, &at)?;
-    if !alpn.is_empty() {
-        at.not_run((pb::CommonTlsContext::MESSAGE.name, "alpn_protocols"), "TLS is not spoken yet");
+    let Common { certificates, alpn, params, peer } = common(common_tls_context, &at)?;
+    let is_default = |told: Option<TlsVersion>, default| told.is_none_or(|told| told == default);
+    if !is_default(params.version_min, TlsVersion::V1_2)
+        || !is_default(params.version_max, TlsVersion::V1_3)
+        || !params.cipher_suites.is_empty()
+    {
+        return Err(at.field("tls_params").not_honoured());
     }
     let mode = match certificates.first() {
         None => UpstreamTlsMode::Simple,
         Some(name) if name == OWN_CERTIFICATE => UpstreamTlsMode::IstioMutual,
         Some(_) => UpstreamTlsMode::Mutual,
     };
-    Ok(UpstreamTls { mode, sni: sni.into(), origin: origin.cloned().map(Box::new) })
+    let server = match (peer, certificates.as_slice()) {
+        (_, [_, _, ..]) => ServerCertificate::Refused("several certificates are not shown".into()),
+        (_, [name]) if name.is_empty() => {
+            ServerCertificate::Refused("a certificate that is written into a resource is not shown".into())
+        }
+        (peer, _) => peer.unwrap_or(ServerCertificate::Any),
+    };
+    Ok(UpstreamTls {
+        mode,
+        sni: sni.into(),
+        by_request: ByRequest::default(),
+        certificate: certificates.into_iter().next().map(Arc::from),
+        server,
+        alpn: alpn.into_iter().map(Arc::from).collect(),
+        origin: origin.cloned().map(Box::new),
+    })
 }
 
 /// TLS that a listener terminates; `None` where it cannot, so that the chain is closed.
@@ -99,8 +119,9 @@ pub(super) fn downstream(
         not_run: require_client_certificate = "the chain is closed, as TLS is not terminated yet";
         refused: require_sni, ocsp_staple_policy, full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
     });
-    let Common { certificates, alpn, has_more } =
+    let Common { certificates, alpn, params, peer } =
         common(common_tls_context, &at.field("common_tls_context"))?;
+    let has_more = params != Params::default() || peer.is_some();
     let of_gateway = !certificates.is_empty() && certificates.iter().all(|it| it.starts_with(OF_GATEWAYS));
     Ok((of_gateway && !has_more).then(|| DownstreamTls {
         certificates: certificates.into_iter().map(Arc::from).collect(),
@@ -120,16 +141,25 @@ struct Common {
     certificates: Vec<String>,
     /// Protocols that are offered.
     alpn: Vec<String>,
-    /// Whether versions, cipher suites or a verification of the peer are told.
-    has_more: bool,
+    /// Versions and cipher suites.
+    params: Params,
+    /// How the peer is verified; `None` when nothing is said about it.
+    peer: Option<ServerCertificate>,
+}
+
+/// Versions of TLS and their cipher suites.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Params {
+    version_min: Option<TlsVersion>,
+    version_max: Option<TlsVersion>,
+    cipher_suites: Vec<Arc<str>>,
 }
 
 fn common(told: Option<pb::CommonTlsContext>, at: &At<'_>) -> Result<Common, Refused> {
     let Some(told) = told else { return Ok(Common::default()) };
-    let has_more = told.tls_params.is_some() || told.validation_context_type.is_some();
     open!(told, at, pb::CommonTlsContext as "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext" {
-        honoured: tls_certificates, tls_certificate_sds_secret_configs, validation_context_type, alpn_protocols;
-        not_run: tls_params = "TLS is not spoken yet, and a chain with it is closed";
+        honoured: tls_certificates, tls_certificate_sds_secret_configs, validation_context_type, alpn_protocols,
+            tls_params;
         refused: tls_certificate_provider_instance, custom_tls_certificate_selector,
             tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker,
             key_log;
@@ -138,29 +168,99 @@ fn common(told: Option<pb::CommonTlsContext>, at: &At<'_>) -> Result<Common, Ref
     for (index, told) in tls_certificate_sds_secret_configs.into_iter().enumerate() {
         names.push(secret(told, &at.index("tls_certificate_sds_secret_configs", index))?);
     }
-    if let Some(ValidationContextType::CombinedValidationContext(told)) =
-        validation_context_type.map(|told| told.choose(at)).transpose()?
-    {
-        combined(told, &at.field("combined_validation_context"))?;
-    }
-    Ok(Common { certificates: names, alpn: alpn_protocols, has_more })
+    let peer = match validation_context_type.map(|told| told.choose(at)).transpose()? {
+        None => None,
+        Some(ValidationContextType::CombinedValidationContext(told)) => {
+            Some(ServerCertificate::Verified(combined(told, &at.field("combined_validation_context"))?))
+        }
+        Some(ValidationContextType::ValidationContext(told)) if told == Default::default() => {
+            Some(ServerCertificate::Any)
+        }
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(told)) => {
+            let roots = secret(told, &at.field("validation_context_sds_secret_config"))?.into();
+            Some(ServerCertificate::Verified(Trust { roots, revoked: None, subject_alt_names: Vec::new() }))
+        }
+        Some(_) => {
+            Some(ServerCertificate::Refused("roots that are written into a resource are not read".into()))
+        }
+    };
+    let params = params(tls_params, &at.field("tls_params"))?;
+    Ok(Common { certificates: names, alpn: alpn_protocols, params, peer })
 }
 
-fn combined(told: CombinedCertificateValidationContext, at: &At<'_>) -> Result<(), Refused> {
+fn params(told: Option<pb::TlsParameters>, at: &At<'_>) -> Result<Params, Refused> {
+    let Some(told) = told else { return Ok(Params::default()) };
+    open!(told, at, pb::TlsParameters as "envoy.extensions.transport_sockets.tls.v3.TlsParameters" {
+        honoured: tls_minimum_protocol_version, tls_maximum_protocol_version, cipher_suites;
+        refused: ecdh_curves, signature_algorithms, compliance_policies;
+    });
+    Ok(Params {
+        version_min: version(tls_minimum_protocol_version, &at.field("tls_minimum_protocol_version"))?,
+        version_max: version(tls_maximum_protocol_version, &at.field("tls_maximum_protocol_version"))?,
+        cipher_suites: cipher_suites.into_iter().map(Arc::from).collect(),
+    })
+}
+
+fn version(told: i32, at: &At<'_>) -> Result<Option<TlsVersion>, Refused> {
+    use pb::tls_parameters::TlsProtocol;
+    match enumerated::<TlsProtocol>(told, at)? {
+        TlsProtocol::TlsAuto => Ok(None),
+        TlsProtocol::TlSv12 => Ok(Some(TlsVersion::V1_2)),
+        TlsProtocol::TlSv13 => Ok(Some(TlsVersion::V1_3)),
+        TlsProtocol::TlSv10 | TlsProtocol::TlSv11 => Err(at.not_honoured()),
+    }
+}
+
+fn combined(told: CombinedCertificateValidationContext, at: &At<'_>) -> Result<Trust, Refused> {
     open!(told, at, CombinedCertificateValidationContext
         as "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext" {
-        honoured: validation_context_sds_secret_config;
-        not_run: default_validation_context = "no certificate is verified, as TLS is not spoken yet";
+        honoured: validation_context_sds_secret_config, default_validation_context;
         refused: validation_context_certificate_provider, validation_context_certificate_provider_instance;
     });
+    let (subject_alt_names, revoked) = match default_validation_context {
+        Some(told) => validation(told, &at.field("default_validation_context"))?,
+        None => (Vec::new(), None),
+    };
     let at = at.field("validation_context_sds_secret_config");
-    secret(needed(validation_context_sds_secret_config, &at)?, &at).map(drop)
+    let roots = secret(needed(validation_context_sds_secret_config, &at)?, &at)?.into();
+    Ok(Trust { roots, revoked, subject_alt_names })
+}
+
+/// The names that are asked for, and the name of the secret with lists of revoked certificates.
+fn validation(
+    told: pb::CertificateValidationContext,
+    at: &At<'_>,
+) -> Result<(Vec<StringMatch>, Option<Arc<str>>), Refused> {
+    open!(told, at, pb::CertificateValidationContext
+        as "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext" {
+        honoured: match_subject_alt_names, crl;
+        refused: trusted_ca, ca_certificate_provider_instance, system_root_certs, watched_directory,
+            verify_certificate_spki, verify_certificate_hash, match_typed_subject_alt_names,
+            require_signed_certificate_timestamp, allow_expired_certificate, trust_chain_verification,
+            custom_validator_config, only_verify_leaf_cert_crl, max_verify_depth, suppress_client_ca_list;
+    });
+    let mut names = Vec::with_capacity(match_subject_alt_names.len());
+    for (index, told) in match_subject_alt_names.into_iter().enumerate() {
+        let at = at.index("match_subject_alt_names", index);
+        match string(told, &at)? {
+            StringMatch::SafeRegex(_) => return Err(at.field("safe_regex").not_honoured()),
+            name => names.push(name),
+        }
+    }
+    let revoked = match crl.map(|told| told.specifier) {
+        None => None,
+        Some(Some(core::data_source::Specifier::Filename(path))) => {
+            Some(format!("{}{path}", config::FILE_REVOKED).into())
+        }
+        Some(_) => return Err(at.field("crl").not_honoured()),
+    };
+    Ok((names, revoked))
 }
 
 fn secret(told: pb::SdsSecretConfig, at: &At<'_>) -> Result<String, Refused> {
     open!(told, at, pb::SdsSecretConfig as "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig" {
         honoured: name;
-        not_run: sds_config = "no secret is asked for, as TLS is not spoken yet";
+        harmless: sds_config = "its name says where a secret comes from";
     });
     Ok(name)
 }

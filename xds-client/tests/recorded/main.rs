@@ -65,23 +65,23 @@ const fn counts(
 
 /// What each proxy's stream counts.
 const PROXIES: [(&str, Counts); 6] = [
-    ("web", counts(65, 1817, 40, 345, 334)),
-    ("catalog", counts(66, 1852, 48, 391, 376)),
-    ("reviews", counts(65, 1922, 41, 376, 368)),
-    ("cart", counts(65, 1818, 40, 345, 334)),
-    ("ledger", counts(65, 1817, 40, 346, 326)),
-    ("gateway", counts(47, 1059, 25, 176, 173)),
+    ("web", counts(65, 1954, 40, 390, 224)),
+    ("catalog", counts(66, 1989, 48, 440, 258)),
+    ("reviews", counts(65, 2059, 41, 421, 258)),
+    ("cart", counts(65, 1955, 40, 390, 224)),
+    ("ledger", counts(65, 1954, 40, 391, 216)),
+    ("gateway", counts(47, 1196, 25, 216, 74)),
 ];
 
 /// What `web` counts after each step of `web-updates`, and the edit that the step is: those before it stay.
 const STEPS: [(&[Edit], Counts); 7] = [
-    (&[], counts(65, 1817, 40, 345, 334)),
-    (&[Edit::EvenWeights], counts(65, 1817, 40, 345, 334)),
-    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 1822, 40, 345, 334)),
-    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service], counts(67, 1868, 40, 352, 340)),
-    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service, Edit::Balancer], counts(67, 1868, 40, 352, 340)),
-    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 1822, 40, 345, 334)),
-    (&[], counts(65, 1817, 40, 345, 334)),
+    (&[], counts(65, 1954, 40, 390, 224)),
+    (&[Edit::EvenWeights], counts(65, 1954, 40, 390, 224)),
+    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 1959, 40, 390, 224)),
+    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service], counts(67, 2011, 40, 399, 225)),
+    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service, Edit::Balancer], counts(67, 2011, 40, 399, 225)),
+    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 1959, 40, 390, 224)),
+    (&[], counts(65, 1954, 40, 390, 224)),
 ];
 
 fn responses(shared: &Shared, name: &str) -> Vec<Response> {

@@ -233,6 +233,7 @@ fn secrets(output: &Output) -> Vec<String> {
                 let revoked = revoked.as_deref().unwrap_or_default();
                 format!("{}-{}", String::from_utf8_lossy(roots), String::from_utf8_lossy(revoked))
             }
+            Ok(SecretContent::Revoked { lists }) => String::from_utf8_lossy(lists).into_owned(),
             Err(why) => why.to_string(),
         };
         format!("{} {content}", secret.name)

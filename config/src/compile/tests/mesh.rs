@@ -165,6 +165,7 @@ impl Mesh {
             listeners: self.listeners.clone(),
             mode: self.mode,
             allow_unenforced_security: self.allow_unenforced_security,
+            ..Request::default()
         };
         let compiled = compile_as(&self.objects, &self.proxy, &request);
         assert_eq!(compiled, compile_as(&self.objects, &self.proxy, &request), "compile is not pure");

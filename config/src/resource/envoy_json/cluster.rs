@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::endpoint::dns_assignment;
-use super::proto;
+use super::{proto, tls};
 use crate::resource::{
     Cluster, DiscoveryType, DnsFamily, HttpProtocol, LoadBalancingPolicy, OutlierDetection, TcpKeepalive,
     TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
@@ -210,7 +210,8 @@ fn http_protocol_options(cluster: &Cluster) -> Option<Value> {
     if let Some(duration) = cluster.max_connection_duration {
         common.insert("max_connection_duration".to_owned(), proto::duration(duration));
     }
-    if common.is_empty() && cluster.protocol == HttpProtocol::Http1 {
+    let by_request = by_request(cluster);
+    if common.is_empty() && by_request.is_empty() && cluster.protocol == HttpProtocol::Http1 {
         return None;
     }
     let mut options = match cluster.protocol {
@@ -224,10 +225,25 @@ fn http_protocol_options(cluster: &Cluster) -> Option<Value> {
             "use_downstream_protocol_config": { "http_protocol_options": {}, "http2_protocol_options": {} }
         }),
     };
-    if let Some(fields) = options.as_object_mut().filter(|_| !common.is_empty()) {
-        fields.insert("common_http_protocol_options".to_owned(), Value::Object(common));
+    let both = [("common_http_protocol_options", common), ("upstream_http_protocol_options", by_request)];
+    for (name, told) in both.into_iter().filter(|(_, told)| !told.is_empty()) {
+        if let Some(fields) = options.as_object_mut() {
+            fields.insert(name.to_owned(), Value::Object(told));
+        }
     }
     Some(json!({ HTTP_PROTOCOL_OPTIONS: proto::typed(HTTP_PROTOCOL_OPTIONS, options) }))
+}
+
+/// What requests decide about TLS.
+fn by_request(cluster: &Cluster) -> Map<String, Value> {
+    let mut told = Map::new();
+    if let TransportSocket::Tls(tls) = &cluster.transport_socket {
+        let decided = [("auto_sni", tls.by_request.sni), ("auto_san_validation", tls.by_request.name)];
+        told.extend(
+            decided.into_iter().filter(|(_, is)| *is).map(|(name, _)| (name.to_owned(), json!(true))),
+        );
+    }
+    told
 }
 
 fn transport_socket_match(told: &TransportSocketMatch) -> Value {
@@ -246,11 +262,11 @@ fn transport_socket_match(told: &TransportSocketMatch) -> Value {
     json!({ "name": &*told.name, "match": matches, "transport_socket": socket })
 }
 
-fn tls_socket(tls: &UpstreamTls) -> Value {
+fn tls_socket(told: &UpstreamTls) -> Value {
     let mut context = Map::new();
-    context.insert("common_tls_context".to_owned(), json!({}));
-    if !tls.sni.is_empty() {
-        context.insert("sni".to_owned(), json!(&*tls.sni));
+    context.insert("common_tls_context".to_owned(), tls::upstream_common(told));
+    if !told.sni.is_empty() {
+        context.insert("sni".to_owned(), json!(&*told.sni));
     }
     proto::extension(
         "envoy.transport_sockets.tls",

@@ -1,9 +1,12 @@
-//! `extensions.transport_sockets.tls.v3.DownstreamTlsContext`.
+//! `extensions.transport_sockets.tls.v3.DownstreamTlsContext`, and what it has in common with `UpstreamTlsContext`.
 
 use serde_json::{Map, Value, json};
 
 use super::proto;
-use crate::resource::{ClientCertificates, DownstreamTls, TlsVersion};
+use crate::resource::{
+    ClientCertificates, DownstreamTls, FILE_REVOKED, ServerCertificate, StringMatch, TlsVersion, Trust,
+    UpstreamTls,
+};
 
 /// TLS that a listener terminates, as the transport socket of its chain.
 pub(super) fn downstream(tls: &DownstreamTls) -> Value {
@@ -16,15 +19,7 @@ pub(super) fn downstream(tls: &DownstreamTls) -> Value {
     set("alpn_protocols", tls.alpn.iter().map(|protocol| json!(&**protocol)).collect());
     set("tls_certificate_sds_secret_configs", tls.certificates.iter().map(|name| secret(name)).collect());
     if let Some(trust) = tls.client_certificates.trust() {
-        let mut validation = json!({ "validation_context_sds_secret_config": secret(&trust.roots) });
-        let names = trust.subject_alt_names.iter();
-        let names: Vec<Value> = names.map(|name| json!({ "exact": &**name })).collect();
-        if let Some(fields) = validation.as_object_mut() {
-            let default =
-                if names.is_empty() { json!({}) } else { json!({ "match_subject_alt_names": names }) };
-            fields.insert("default_validation_context".to_owned(), default);
-        }
-        set("combined_validation_context", validation);
+        set("combined_validation_context", validation(trust));
     }
     let required = matches!(tls.client_certificates, ClientCertificates::Required(_));
     proto::extension(
@@ -32,6 +27,44 @@ pub(super) fn downstream(tls: &DownstreamTls) -> Value {
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         json!({ "common_tls_context": common, "require_client_certificate": required }),
     )
+}
+
+/// The `common_tls_context` of TLS towards an upstream.
+pub(super) fn upstream_common(tls: &UpstreamTls) -> Value {
+    let mut common = Map::new();
+    let mut set = |name: &str, value: Value| common.insert(name.to_owned(), value);
+    if !tls.alpn.is_empty() {
+        set("alpn_protocols", tls.alpn.iter().map(|protocol| json!(&**protocol)).collect());
+    }
+    if let Some(certificate) = &tls.certificate {
+        set("tls_certificate_sds_secret_configs", json!([secret(certificate)]));
+    }
+    match &tls.server {
+        ServerCertificate::Verified(trust) => set("combined_validation_context", validation(trust)),
+        ServerCertificate::Any => set("validation_context", json!({})),
+        ServerCertificate::Refused(_) => None,
+    };
+    Value::Object(common)
+}
+
+/// Whose certificates are believed.
+fn validation(trust: &Trust) -> Value {
+    let mut default = Map::new();
+    if !trust.subject_alt_names.is_empty() {
+        let names = trust.subject_alt_names.iter().map(|name| match name {
+            StringMatch::Exact(name) => json!({ "exact": &**name }),
+            StringMatch::Prefix(prefix) => json!({ "prefix": &**prefix }),
+            StringMatch::SafeRegex(regex) => json!({ "safe_regex": { "regex": &**regex } }),
+        });
+        default.insert("match_subject_alt_names".to_owned(), names.collect());
+    }
+    if let Some(path) = trust.revoked.as_deref().and_then(|name| name.strip_prefix(FILE_REVOKED)) {
+        default.insert("crl".to_owned(), json!({ "filename": path }));
+    }
+    json!({
+        "default_validation_context": default,
+        "validation_context_sds_secret_config": secret(&trust.roots),
+    })
 }
 
 /// What differs from what is spoken anyway.

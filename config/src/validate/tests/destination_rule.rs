@@ -43,22 +43,17 @@ fn traffic_policies() {
     );
     check_policy("{tls: {mode: DISABLE}}", &[]);
     check_policy("{tls: {}}", &[]);
-    check_policy("{tls: {mode: ISTIO_MUTUAL}}", &[&format!("warning security-not-enforced {p}.tls.mode")]);
+    check_policy("{tls: {mode: ISTIO_MUTUAL}}", &[]);
     check_policy(
         "{tls: {mode: MUTUAL}}",
         &[
             &format!("error missing-field {p}.tls.clientCertificate"),
             &format!("error missing-field {p}.tls.privateKey"),
-            &format!("warning security-not-enforced {p}.tls.mode"),
         ],
     );
     let contradiction = format!("error conflicting-fields {p}.tls");
-    let tls = format!("warning security-not-enforced {p}.tls.mode");
-    check_policy("{tls: {mode: SIMPLE, credentialName: a, caCertificates: b}}", &[&contradiction, &tls]);
-    check_policy(
-        "{tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}}",
-        &[&contradiction, &tls],
-    );
+    check_policy("{tls: {mode: SIMPLE, credentialName: a, caCertificates: b}}", &[&contradiction]);
+    check_policy("{tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}}", &[&contradiction]);
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Client {
 async fn connect(address: SocketAddr) -> Result<h1::client::Client, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    Ok(h1::client::Client::new(stream, &Rc::default()))
+    Ok(h1::client::Client::new(stream.into(), &Rc::default()))
 }
 
 /// What a load has seen.

@@ -80,6 +80,18 @@ impl Family {
                 Kind::Counter,
                 &[LISTENER, "reason"],
             ),
+            Family::UpstreamTlsHandshakes => of(
+                "envoy_cluster_ssl_handshake",
+                "Handshakes of TLS with upstreams.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
+            Family::UpstreamTlsFailures => of(
+                "weft_cluster_tls_handshake_failures_total",
+                "Handshakes of TLS with upstreams that failed, by why.",
+                Kind::Counter,
+                &[CLUSTER, "reason"],
+            ),
             Family::DownstreamConnections => of(
                 "envoy_http_downstream_cx_total",
                 "Client connections accepted.",
@@ -329,7 +341,7 @@ impl Family {
             ),
             Family::TlsEndpoints => of(
                 "weft_tls_not_enforced_endpoints",
-                "Endpoints that ask for TLS, which weft cannot speak yet: requests to them are answered 503, or sent in \
+                "Endpoints that ask for TLS that cannot be spoken: requests to them are answered 503, or sent in \
                  plain text where weft_unenforced_security is 1.",
                 Kind::Gauge,
                 &[],

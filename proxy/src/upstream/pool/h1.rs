@@ -10,6 +10,7 @@ use super::Pool;
 use super::line::Counted;
 use crate::http::codec::h1;
 use crate::time;
+use crate::tls::Spoken;
 
 /// An HTTP/1 connection; whoever holds it is its only user.
 pub(crate) struct H1 {
@@ -144,8 +145,8 @@ impl Pool {
     }
 
     async fn dial_h1(self: &Rc<Self>, open: Counted) -> Result<H1, ConnectError> {
-        let stream = self.connect().await?;
-        let local_address = stream.local_addr().ok();
+        let stream = self.connect(Spoken::Http1).await?;
+        let local_address = stream.socket().local_addr().ok();
         let now = time::now();
         Ok(H1 {
             client: h1::client::Client::new(stream, &self.head_limits),

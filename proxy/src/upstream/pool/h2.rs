@@ -12,6 +12,7 @@ use super::refusing::REFUSING_CONNECTIONS_MAX;
 use super::{Pool, Settings};
 use crate::http::codec::h2_client;
 use crate::time;
+use crate::tls::Spoken;
 
 /// Requests that a connection which is being opened is expected to take: what RFC 9113 section 6.5.2 recommends that
 /// peers allow at least.
@@ -225,8 +226,8 @@ impl Pool {
     }
 
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
-        let stream = self.connect().await?;
-        let local_address = stream.local_addr().ok();
+        let stream = self.connect(Spoken::Http2).await?;
+        let local_address = stream.socket().local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =
             h2_client::connect(stream, self.limits.process(), self.limits.unread()).await.map_err(failed)?;

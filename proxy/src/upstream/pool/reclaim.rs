@@ -10,6 +10,7 @@ use super::super::connect::{ConnectError, connect};
 use super::super::limits::Limit;
 use super::Pool;
 use crate::net;
+use crate::tls::{Spoken, Stream};
 
 /// The pools of a worker.
 #[derive(Default)]
@@ -41,8 +42,25 @@ impl Pool {
         !h1.is_empty() || h2.len() < before
     }
 
+    /// Connects, and makes the handshake of TLS where that carries the bytes; both together in the time that connecting may
+    /// take.
+    pub(super) async fn connect(&self, spoken: Spoken) -> Result<Stream, ConnectError> {
+        let secured = self.secured.borrow().clone();
+        let Some(secured) = secured else { return self.reach().await.map(Stream::from) };
+        let timeout = self.settings.get().connect_timeout;
+        // In a box, so that plain connections cost no more for it.
+        let connecting = Box::pin(async {
+            let stream = self.reach().await?;
+            secured.client.connect(spoken, secured.host.as_ref(), stream).await.map_err(ConnectError::Tls)
+        });
+        let secured =
+            tokio::time::timeout(timeout, connecting).await.unwrap_or(Err(ConnectError::Timeout))?;
+        self.limits.secured();
+        Ok(secured)
+    }
+
     /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
-    pub(super) async fn connect(&self) -> Result<TcpStream, ConnectError> {
+    async fn reach(&self) -> Result<TcpStream, ConnectError> {
         let settings = self.settings.get();
         match connect(self.address, &settings).await {
             Err(ConnectError::Overflow(Limit::OpenFiles)) if self.limits.pools().close_idle() => {

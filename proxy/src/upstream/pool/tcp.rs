@@ -2,16 +2,15 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
-
 use super::super::connect::ConnectError;
 use super::super::limits::OpenConnection;
 use super::Pool;
+use crate::tls::{Spoken, Stream};
 
 /// A connection to an endpoint, counted until it is dropped.
 pub(crate) struct Dialed {
     /// The connection.
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
     _open: OpenConnection,
@@ -23,19 +22,19 @@ impl Pool {
     pub(crate) async fn dial(&self) -> Result<Dialed, ConnectError> {
         let open = self.limits.open_counted_connection()?;
         let pending = self.limits.wait()?;
-        let connected = self.connect().await;
+        let connected = self.connect(Spoken::Bytes).await;
         drop(pending);
         match connected {
             Ok(stream) => {
                 self.monitor.connected();
                 self.monitor.answered(200);
-                Ok(Dialed { local_address: stream.local_addr().ok(), stream, _open: open })
+                Ok(Dialed { local_address: stream.socket().local_addr().ok(), stream, _open: open })
             }
             Err(error) => {
                 self.limits.connect_failed(&error);
                 match error {
                     ConnectError::Timeout => self.monitor.timed_out(),
-                    ConnectError::Failed(_) => self.monitor.failed(),
+                    ConnectError::Failed(_) | ConnectError::Tls(_) => self.monitor.failed(),
                     // That is not the endpoint's fault.
                     ConnectError::Overflow(_) => {}
                 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use config::HttpProtocol;
+use config::{ByRequest, HttpProtocol};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as pb;
 use envoy_types::pb::google::protobuf::Any;
@@ -32,6 +32,7 @@ pub(super) fn tables() -> Vec<Message> {
         ProtocolConfig::MESSAGE,
         UseDownstreamHttpConfig::MESSAGE,
         core::HttpProtocolOptions::MESSAGE,
+        core::UpstreamHttpProtocolOptions::MESSAGE,
     ]
 }
 
@@ -54,6 +55,7 @@ pub(super) struct Options {
     pub(super) max_requests_per_connection: Option<u32>,
     pub(super) max_connection_duration: Option<Duration>,
     pub(super) max_concurrent_streams: Option<u32>,
+    pub(super) by_request: ByRequest,
 }
 
 pub(super) fn options(told: HashMap<String, Any>, at: &At<'_>) -> Result<Options, Refused> {
@@ -63,6 +65,7 @@ pub(super) fn options(told: HashMap<String, Any>, at: &At<'_>) -> Result<Options
         max_requests_per_connection: None,
         max_connection_duration: None,
         max_concurrent_streams: None,
+        by_request: ByRequest::default(),
     };
     for (key, told) in told {
         let at = at.key("typed_extension_protocol_options", &key);
@@ -71,15 +74,27 @@ pub(super) fn options(told: HashMap<String, Any>, at: &At<'_>) -> Result<Options
         }
         let told: pb::HttpProtocolOptions = typed::decode(&told, &at)?;
         open!(told, at, pb::HttpProtocolOptions as "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" {
-            honoured: common_http_protocol_options, upstream_protocol_options;
-            not_run: upstream_http_protocol_options = "server names and their check are of TLS, which is not spoken yet";
+            honoured: common_http_protocol_options, upstream_protocol_options, upstream_http_protocol_options;
             refused: http_filters, header_validation_config, outlier_detection, request_mirror_policies, hash_policy,
                 retry_policy;
         });
+        if let Some(told) = upstream_http_protocol_options {
+            let at = at.field("upstream_http_protocol_options");
+            options.by_request = by_request(told, &at)?;
+        }
         common(common_http_protocol_options, &mut options, &at.field("common_http_protocol_options"))?;
         protocol(needed(upstream_protocol_options, &at)?.choose(&at)?, &mut options, &at)?;
     }
     Ok(options)
+}
+
+/// What requests decide about TLS.
+fn by_request(told: core::UpstreamHttpProtocolOptions, at: &At<'_>) -> Result<ByRequest, Refused> {
+    open!(told, at, core::UpstreamHttpProtocolOptions as "envoy.config.core.v3.UpstreamHttpProtocolOptions" {
+        honoured: auto_sni, auto_san_validation;
+        refused: override_auto_sni_header;
+    });
+    Ok(ByRequest { sni: auto_sni, name: auto_san_validation })
 }
 
 fn common(

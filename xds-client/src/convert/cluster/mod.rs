@@ -96,7 +96,13 @@ pub(super) fn cluster(told: pb::Cluster, at: &At<'_>) -> Result<Cluster, Refused
     let balancing = balancing::balancing(lb_policy, lb_config, at)?;
     let common = balancing::common(common_lb_config, &at.field("common_lb_config"))?;
     let http = http::options(typed_extension_protocol_options, at)?;
-    let sockets = socket::sockets(transport_socket_matches, transport_socket, said.origin.as_ref(), at)?;
+    let mut sockets = socket::sockets(transport_socket_matches, transport_socket, said.origin.as_ref(), at)?;
+    let all = sockets.matches.iter_mut().map(|matched| &mut matched.transport_socket);
+    for socket in all.chain([&mut sockets.own]) {
+        if let config::TransportSocket::Tls(tls) = socket {
+            tls.by_request = http.by_request;
+        }
+    }
     let connect_timeout = duration(connect_timeout, &at.field("connect_timeout"))?.unwrap_or(CONNECT_TIMEOUT);
     Ok(Cluster {
         name: text(name, &at.field("name"))?,

@@ -121,7 +121,8 @@ fn parameter(told: pb::QueryParameterMatcher, at: &At<'_>) -> Result<QueryParame
     Ok(QueryParameterMatcher { name: text(name, &at.field("name"))?, value })
 }
 
-fn string(told: matcher::StringMatcher, at: &At<'_>) -> Result<StringMatch, Refused> {
+/// How a string is compared.
+pub(in crate::convert) fn string(told: matcher::StringMatcher, at: &At<'_>) -> Result<StringMatch, Refused> {
     open!(told, at, matcher::StringMatcher as "envoy.type.matcher.v3.StringMatcher" {
         honoured: match_pattern;
         refused: ignore_case;

@@ -2,7 +2,7 @@
 
 mod action;
 mod headers;
-mod matcher;
+pub(in crate::convert) mod matcher;
 mod redirect;
 mod retry;
 

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use config::Limits;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::conn::{Conn, SendFailure, Sending};
 use super::decode::Decoder;
 use super::head::Received;
 use super::{Framing, encode};
 use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError};
+use crate::tls::Stream;
 
 /// An upstream connection; whoever holds it is its only user.
 pub(crate) struct Client {
@@ -23,7 +23,7 @@ pub(crate) struct Client {
 
 /// What a client and the body of its answer have in common.
 struct Shared {
-    conn: Conn<TcpStream>,
+    conn: Conn<Stream>,
     limits: Rc<Limits>,
     phase: Cell<Phase>,
 }
@@ -60,8 +60,8 @@ pub(crate) struct Incoming {
 }
 
 impl Client {
-    /// Takes over a connected socket. `limits` are those of heads.
-    pub(crate) fn new(stream: TcpStream, limits: &Rc<Limits>) -> Client {
+    /// Takes over a connection. `limits` are those of heads.
+    pub(crate) fn new(stream: Stream, limits: &Rc<Limits>) -> Client {
         let shared =
             Shared { conn: Conn::new(stream), limits: limits.clone(), phase: Cell::new(Phase::Idle) };
         Client { shared: Rc::new(shared) }

@@ -12,12 +12,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::decode::Decoder;
 use super::head::HeadReader;
 use super::{Framing, encode};
 use crate::http::codec::{Body, Frame, StreamError};
+use crate::tls::Stream;
 use crate::turn::Turn;
 
 /// Bytes of a read for a head, on the stack: a connection that waits for one holds no buffer.
@@ -299,12 +299,10 @@ fn poll_read_buf(
     pin!(stream.read_buf(buffer)).poll(cx)
 }
 
-impl State<TcpStream> {
-    /// Whether the other side has neither left nor said anything. It costs the task none of its share of the event loop,
-    /// so that any number of connections can be looked at at once.
-    pub(super) fn is_silent(&self) -> bool {
-        let read = self.stream.try_read(&mut [0]);
-        self.buffer.is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+impl State<Stream> {
+    /// Whether the other side has neither left nor said anything.
+    pub(super) fn is_silent(&mut self) -> bool {
+        self.buffer.is_empty() && self.stream.is_silent()
     }
 }
 

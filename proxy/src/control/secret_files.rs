@@ -1,0 +1,209 @@
+//! Secrets in files: those that TLS towards upstreams names by their paths, the roots of the operating system, and the
+//! workload's own identity.
+//!
+//! Files are read when their marks differ from those of before. What is read is given on as it is: whether a certificate
+//! and a key belong together is for the one who parses them, and who keeps what was there before when they do not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{
+    ClientCertificates, FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey,
+    Resources, SYSTEM_ROOTS, Secret, SecretContent, TransportSocket, Trust,
+};
+
+use super::files::{FILE_BYTES_MAX, Stamp};
+use super::watch::{Wanted, parent};
+
+/// Where operating systems have the roots that they trust, the first that is there; those that Istio's agent knows.
+const SYSTEM_ROOTS_FILES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The link that Kubernetes changes when it swaps all files of a volume at once.
+const VOLUME_LINK: &str = "..data";
+
+/// How often files are read again that were swapped while they were read.
+const SWAPS_MAX: usize = 5;
+
+/// Where the identity of the workload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// Its certificate and those between it and a root, the leaf first.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The roots of the mesh.
+    pub roots: PathBuf,
+    /// Lists of revoked certificates; it need not be there.
+    pub revoked: Option<PathBuf>,
+}
+
+/// What the files hold that are named.
+#[derive(Debug, Default)]
+pub(crate) struct SecretFiles {
+    identity: Option<IdentityFiles>,
+    /// Names of secrets that are named by somebody.
+    wanted: BTreeSet<Arc<str>>,
+    /// What was read, by path.
+    read: BTreeMap<PathBuf, Known>,
+    secrets: BTreeMap<Arc<str>, Arc<Secret>>,
+}
+
+/// A file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    stamp: Option<Stamp>,
+    content: Result<Arc<[u8]>, Arc<str>>,
+}
+
+impl SecretFiles {
+    /// With the identity of the workload, if it has one.
+    pub(crate) fn new(identity: Option<IdentityFiles>) -> SecretFiles {
+        SecretFiles { identity, ..SecretFiles::default() }
+    }
+
+    /// Takes over what `resources` name, and whether that is something else than before.
+    pub(crate) fn want(&mut self, resources: &Resources) -> bool {
+        let mut wanted = BTreeSet::new();
+        let trusted = |trust: &Trust, wanted: &mut BTreeSet<Arc<str>>| {
+            wanted.insert(trust.roots.clone());
+            wanted.extend(trust.revoked.clone());
+        };
+        for tls in resources.clusters.values().flat_map(|cluster| cluster.sockets()) {
+            let TransportSocket::Tls(tls) = tls else { continue };
+            wanted.extend(tls.certificate.clone());
+            tls.trust().into_iter().for_each(|trust| trusted(trust, &mut wanted));
+        }
+        for chain in resources.listeners.values().flat_map(|listener| listener.chains()) {
+            let Some(tls) = &chain.tls else { continue };
+            wanted.extend(tls.certificates.iter().cloned());
+            let trust = ClientCertificates::trust(&tls.client_certificates);
+            trust.into_iter().for_each(|trust| trusted(trust, &mut wanted));
+        }
+        let in_files = [FILE_CERTIFICATE, FILE_ROOTS, FILE_REVOKED];
+        wanted.retain(|name| in_files.iter().any(|prefix| name.starts_with(prefix)));
+        if self.identity.is_some() {
+            wanted.extend([OWN_CERTIFICATE.into(), OWN_ROOTS.into()]);
+        }
+        let differs = wanted != self.wanted;
+        self.wanted = wanted;
+        differs
+    }
+
+    /// Reads what differs from what was read before, and whether any secret does.
+    pub(crate) fn look(&mut self) -> bool {
+        let paths: BTreeSet<PathBuf> = self.paths();
+        for _ in 0..SWAPS_MAX {
+            let mut read = BTreeMap::new();
+            for path in &paths {
+                let stamp = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
+                let known = self.read.remove(path).filter(|known| known.stamp == stamp && stamp.is_some());
+                read.insert(path.clone(), known.unwrap_or_else(|| Known { stamp, content: content(path) }));
+            }
+            self.read = read;
+            let is_still = |(path, known): (&PathBuf, &Known)| {
+                fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata)) == known.stamp
+            };
+            if self.read.iter().all(is_still) {
+                break;
+            }
+        }
+        let mut secrets = BTreeMap::new();
+        for name in &self.wanted {
+            let Some(content) = self.secret(name) else { continue };
+            let secret = Secret { name: name.clone(), content, origin: None };
+            let known = self.secrets.get(name).filter(|known| ***known == secret).cloned();
+            secrets.insert(name.clone(), known.unwrap_or_else(|| Arc::new(secret)));
+        }
+        let differs = secrets != self.secrets;
+        self.secrets = secrets;
+        differs
+    }
+
+    /// What they hold now.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.secrets.values()
+    }
+
+    /// Adds the directories of what is named to those that are watched.
+    pub(crate) fn watch(&self, watched: &mut Wanted) {
+        for path in self.paths() {
+            let names = watched.entry(parent(&path).to_owned()).or_insert_with(|| Some(BTreeSet::new()));
+            if let Some(names) = names {
+                names.extend(path.file_name().map(ToOwned::to_owned));
+                names.insert(VOLUME_LINK.into());
+            }
+        }
+    }
+
+    fn paths(&self) -> BTreeSet<PathBuf> {
+        let named = self.wanted.iter().flat_map(|name| paths_of(name));
+        let own = self
+            .identity
+            .iter()
+            .flat_map(|own| [&own.chain, &own.key, &own.roots].into_iter().chain(&own.revoked).cloned());
+        named.chain(own).collect()
+    }
+
+    fn secret(&self, name: &str) -> Option<Result<SecretContent, Arc<str>>> {
+        let read = |path: &Path| -> Result<Arc<[u8]>, Arc<str>> {
+            let known = self.read.get(path).map(|known| known.content.clone());
+            known.unwrap_or_else(|| Err(format!("{} is not there", path.display()).into()))
+        };
+        let certificate = |chain: &Path, key: &Path| {
+            let key = PrivateKey::new(read(key)?);
+            Ok(SecretContent::Certificate { chain: read(chain)?, key })
+        };
+        let roots = |path: &Path, revoked: Option<&Path>| {
+            let revoked = revoked.and_then(|path| read(path).ok());
+            Ok(SecretContent::Roots { roots: read(path)?, revoked })
+        };
+        let own = self.identity.as_ref();
+        Some(match name {
+            OWN_CERTIFICATE => own.map(|own| certificate(&own.chain, &own.key))?,
+            OWN_ROOTS => own.map(|own| roots(&own.roots, own.revoked.as_deref()))?,
+            name => match paths_of(name).as_slice() {
+                [chain, key] => certificate(chain, key),
+                [path] if name.starts_with(FILE_ROOTS) => roots(path, None),
+                [path] => read(path).map(|lists| SecretContent::Revoked { lists }),
+                _ => Err("its name does not say which files it is in".into()),
+            },
+        })
+    }
+}
+
+/// The files that the name of a secret names.
+fn paths_of(name: &str) -> Vec<PathBuf> {
+    if let Some(pair) = name.strip_prefix(FILE_CERTIFICATE) {
+        return pair.split_once('~').map(|(chain, key)| vec![chain.into(), key.into()]).unwrap_or_default();
+    }
+    match name.strip_prefix(FILE_ROOTS) {
+        Some(SYSTEM_ROOTS) => {
+            let found = SYSTEM_ROOTS_FILES.iter().find(|path| Path::new(path).exists());
+            found.or(SYSTEM_ROOTS_FILES.first()).map(PathBuf::from).into_iter().collect()
+        }
+        Some(path) => vec![path.into()],
+        None => name.strip_prefix(FILE_REVOKED).map(PathBuf::from).into_iter().collect(),
+    }
+}
+
+/// All of a file; otherwise why it cannot be read.
+fn content(path: &Path) -> Result<Arc<[u8]>, Arc<str>> {
+    let refused = |why: String| Arc::<str>::from(format!("{} cannot be read: {why}", path.display()));
+    let file = File::open(path).map_err(|error| refused(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| refused(error.to_string()))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(refused(format!("it is past the limit file_bytes_max, which is {FILE_BYTES_MAX}")));
+    }
+    Ok(bytes.into())
+}

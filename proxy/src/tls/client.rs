@@ -1,0 +1,230 @@
+//! TLS towards an upstream: what is shown, who is believed, what is offered; and the handshake, as the client.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use config::{ServerCertificate, UpstreamTlsMode};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption};
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::{DnsName, ServerName};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, SignatureScheme};
+
+use super::reason::reason;
+use super::secrets::{Lists, Roots, Secrets};
+use super::server::provider;
+use super::stream::{Replayed, Stream};
+use super::verify::Servers;
+
+/// A resolved [`config::UpstreamTls`].
+#[derive(Debug)]
+pub(crate) struct Client {
+    declared: config::UpstreamTls,
+    certificate: Option<Arc<CertifiedKey>>,
+    roots: Option<Arc<Roots>>,
+    revoked: Option<Arc<Lists>>,
+    /// By what is spoken, made when it first is.
+    configs: [OnceLock<Arc<ClientConfig>>; 3],
+}
+
+/// What is to be spoken behind TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes that nobody understands.
+    Bytes,
+}
+
+/// Who is spoken to on behalf of a request, where the request decides it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Host(Arc<str>);
+
+impl Host {
+    /// That of an authority, without its port.
+    pub(crate) fn of(authority: &str) -> Host {
+        let host = match authority.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
+            None => authority.split_once(':').map_or(authority, |(host, _)| host),
+        };
+        Host(host.to_ascii_lowercase().into())
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl Client {
+    /// What `declared` asks for, which is `known` where that was made of the same; otherwise what is missing.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be spoken.
+    pub(crate) fn resolve(
+        declared: &config::UpstreamTls,
+        secrets: &Secrets,
+        known: Option<&Arc<Client>>,
+    ) -> Result<Arc<Client>, String> {
+        let missing = |name: &Arc<str>| format!("the secret {name} cannot be used");
+        if let ServerCertificate::Refused(why) = &declared.server {
+            return Err(why.to_string());
+        }
+        let certificate = match &declared.certificate {
+            Some(name) => Some(secrets.certificate(name).ok_or_else(|| missing(name))?.clone()),
+            None => None,
+        };
+        let trust = declared.trust();
+        let roots = match trust {
+            Some(trust) => Some(secrets.roots(&trust.roots).ok_or_else(|| missing(&trust.roots))?.clone()),
+            None => None,
+        };
+        let revoked = match trust.and_then(|trust| trust.revoked.as_ref()) {
+            Some(name) => Some(secrets.lists(name).ok_or_else(|| missing(name))?.clone()),
+            None => None,
+        };
+        if !declared.sni.is_empty() && DnsName::try_from(&*declared.sni).is_err() {
+            return Err(format!("{} cannot be asked for as the name of a server", declared.sni));
+        }
+        let client =
+            Client { declared: declared.clone(), certificate, roots, revoked, configs: Default::default() };
+        Ok(match known {
+            Some(known) if known.has_same_trust(&client) && known.shows_same(&client) => known.clone(),
+            _ => Arc::new(client),
+        })
+    }
+
+    /// Whether a connection that was made by one may be used for the other: the same servers are believed, by the same
+    /// roots, and the same is asked of them. The certificate that is shown may have been renewed.
+    pub(crate) fn has_same_trust(&self, other: &Client) -> bool {
+        let pointer = |roots: &Option<Arc<Roots>>| roots.as_ref().map(Arc::as_ptr);
+        let lists = |lists: &Option<Arc<Lists>>| lists.as_ref().map(Arc::as_ptr);
+        self.declared == other.declared
+            && pointer(&self.roots) == pointer(&other.roots)
+            && lists(&self.revoked) == lists(&other.revoked)
+    }
+
+    fn shows_same(&self, other: &Client) -> bool {
+        self.certificate.as_ref().map(Arc::as_ptr) == other.certificate.as_ref().map(Arc::as_ptr)
+    }
+
+    /// What it was resolved from.
+    pub(crate) fn declared(&self) -> &config::UpstreamTls {
+        &self.declared
+    }
+
+    /// Whether requests decide whom it speaks to, so that connections of one host are of no use for another.
+    pub(crate) fn is_by_request(&self) -> bool {
+        self.declared.by_request.sni || self.declared.by_request.name
+    }
+
+    /// Makes the handshake.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed: one of few words.
+    pub(crate) async fn connect(
+        &self,
+        spoken: Spoken,
+        host: Option<&Host>,
+        stream: TcpStream,
+    ) -> Result<Stream, &'static str> {
+        let config = match host.filter(|_| self.declared.by_request.name) {
+            Some(host) => Arc::new(self.config(spoken, Some(host))),
+            None => {
+                let made = self.configs.get(spoken as usize);
+                made.ok_or("protocol_error")?.get_or_init(|| Arc::new(self.config(spoken, None))).clone()
+            }
+        };
+        let connector = TlsConnector::from(config);
+        let stream = Replayed::new(Vec::new(), stream);
+        let connecting = connector.connect(self.server_name(host), stream);
+        match connecting.await {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
+            Err(error) => Err(reason(&error, ("server_left", "server_refused"))),
+        }
+    }
+
+    /// Whom the server is asked to be; an address, which is not asked for, stands for nobody in particular.
+    fn server_name(&self, host: Option<&Host>) -> ServerName<'static> {
+        let nobody = ServerName::IpAddress(IpAddr::from([0, 0, 0, 0]).into());
+        let asked = if !self.declared.sni.is_empty() {
+            Some(&*self.declared.sni)
+        } else {
+            host.filter(|_| self.declared.by_request.sni).map(|host| &*host.0)
+        };
+        let name = asked.filter(|name| name.parse::<IpAddr>().is_err());
+        let name = name.and_then(|name| DnsName::try_from(name.to_owned()).ok());
+        name.map_or(nobody, ServerName::DnsName)
+    }
+
+    fn config(&self, spoken: Spoken, host: Option<&Host>) -> ClientConfig {
+        let provider = Arc::new(provider(&[]));
+        let servers = Arc::new(self.servers(provider.clone(), host));
+        let builder = ClientConfig::builder_with_provider(provider);
+        // The provider has suites of both versions.
+        let builder = builder
+            .with_protocol_versions(&[&TLS12, &TLS13])
+            .unwrap_or_else(|_| ClientConfig::builder_with_protocol_versions(&[&TLS12, &TLS13]));
+        let builder = builder.dangerous().with_custom_certificate_verifier(servers);
+        let mut config = builder.with_client_cert_resolver(Arc::new(Shown(self.certificate.clone())));
+        // A session that is resumed would not be verified again.
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = self.offered(spoken).into_iter().map(|it| it.as_bytes().to_vec()).collect();
+        config
+    }
+
+    fn servers(&self, provider: Arc<CryptoProvider>, host: Option<&Host>) -> Servers {
+        let trust = self.declared.trust();
+        Servers {
+            provider,
+            roots: self.roots.clone(),
+            revoked: self.revoked.as_ref().map(|lists| lists.0.clone()).unwrap_or_default(),
+            names: trust.map(|trust| trust.subject_alt_names.clone()).unwrap_or_default(),
+            host: host.map(|host| host.0.clone()),
+            is_workload: self.declared.mode == UpstreamTlsMode::IstioMutual,
+        }
+    }
+
+    /// Protocols that are offered. With the identity of the mesh those that Istio's filter `istio.alpn` offers, but for
+    /// the exchange of metadata, which is not spoken; with another what is declared, or else what is spoken, as Envoy's
+    /// pools do.
+    fn offered(&self, spoken: Spoken) -> Vec<&str> {
+        let declared = || self.declared.alpn.iter().map(|protocol| &**protocol);
+        match (self.declared.mode, spoken) {
+            (UpstreamTlsMode::IstioMutual, Spoken::Http1) => vec!["istio-http/1.1", "istio", "http/1.1"],
+            (UpstreamTlsMode::IstioMutual, Spoken::Http2) => vec!["istio-h2", "istio", "h2"],
+            (UpstreamTlsMode::IstioMutual, Spoken::Bytes) => {
+                declared().filter(|protocol| *protocol != "istio-peer-exchange").collect()
+            }
+            (UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, spoken) if self.declared.alpn.is_empty() => {
+                match spoken {
+                    Spoken::Http1 => vec!["http/1.1"],
+                    Spoken::Http2 => vec!["h2"],
+                    Spoken::Bytes => Vec::new(),
+                }
+            }
+            (UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, _) => declared().collect(),
+        }
+    }
+}
+
+/// The certificate that a server gets that asks for one.
+#[derive(Debug)]
+struct Shown(Option<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], understood: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.as_ref().filter(|shown| shown.key.choose_scheme(understood).is_some()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}

@@ -1,0 +1,38 @@
+//! Why a handshake failed: one of few words, for metrics, logs and answers.
+
+use std::io;
+
+use tokio_rustls::rustls::{CertificateError, Error, PeerIncompatible};
+
+/// Why a handshake failed. What the other side did is told with its name before it: `left`, `refused`.
+pub(super) fn reason(error: &io::Error, (left, refused): (&'static str, &'static str)) -> &'static str {
+    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
+        return left;
+    };
+    match error {
+        Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "certificate_not_yet_valid"
+            }
+            CertificateError::Revoked => "certificate_revoked",
+            CertificateError::UnknownIssuer => "certificate_unknown_issuer",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "certificate_not_of_a_wanted_name"
+            }
+            CertificateError::ApplicationVerificationFailure => "certificate_not_of_a_workload",
+            _ => "certificate_invalid",
+        },
+        Error::NoCertificatesPresented => "certificate_missing",
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => "version_not_spoken",
+        Error::PeerIncompatible(_) => "nothing_in_common",
+        Error::AlertReceived(_) => refused,
+        Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => "malformed",
+        _ => "protocol_error",
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether the certificate of a server is believed: its chain, and then its names.
+//!
+//! Semantics: Envoy's default validator. A chain is verified up to a root; names are only looked at where some are asked
+//! for, and whatever server name was asked for by SNI.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use webpki::{
+    CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy,
+};
+
+use super::peer;
+use super::secrets::Roots;
+
+/// Verifies servers.
+#[derive(Debug)]
+pub(super) struct Servers {
+    /// Signatures that are understood.
+    pub(super) provider: Arc<CryptoProvider>,
+    /// What chains lead to; `None` when anybody's are taken.
+    pub(super) roots: Option<Arc<Roots>>,
+    /// Lists of revoked certificates, besides those of the roots.
+    pub(super) revoked: Arc<[CertRevocationList<'static>]>,
+    /// What a name must be; empty for any.
+    pub(super) names: Vec<config::StringMatch>,
+    /// What a name must be besides: the host of a request.
+    pub(super) host: Option<Arc<str>>,
+    /// Whether it must be that of a workload of the mesh, which has one identity and no more.
+    pub(super) is_workload: bool,
+}
+
+impl Servers {
+    fn chain(
+        &self,
+        roots: &Roots,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
+        let lists: Vec<&CertRevocationList<'_>> = roots.lists.iter().chain(self.revoked.iter()).collect();
+        let builder = RevocationOptionsBuilder::new(&lists).ok();
+        // One authority's list says nothing of the others'.
+        let options = builder.map(|builder| {
+            builder
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .build()
+        });
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let anchors = &roots.roots.roots;
+        EndEntityCert::try_from(end_entity)?
+            .verify_for_usage(algorithms, anchors, intermediates, now, KeyUsage::server_auth(), options, None)
+            .map(drop)
+    }
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
+        self.chain(roots, end_entity, intermediates, now).map_err(told)?;
+        if !self.names.is_empty() || self.host.is_some() || self.is_workload {
+            let names = peer::names(end_entity).ok_or(CertificateError::BadEncoding)?;
+            if self.is_workload && names.identity().is_none() {
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
+            let is_wanted = self.names.is_empty() || names.have_any(&self.names);
+            if !is_wanted || self.host.as_deref().is_some_and(|host| !names.have(host)) {
+                return Err(CertificateError::NotValidForName.into());
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Why a chain does not hold, in the words of the TLS library.
+fn told(error: webpki::Error) -> Error {
+    Error::InvalidCertificate(match error {
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
+            CertificateError::BadEncoding
+        }
+        error => CertificateError::Other(OtherError(Arc::new(error))),
+    })
+}

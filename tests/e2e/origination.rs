@@ -1,0 +1,218 @@
+//! TLS towards upstreams, as a DestinationRule asks for it: what is asked of the server, who is believed, and what clients
+//! get when it fails.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+use std::fs;
+use std::path::Path;
+
+use support::mesh::destination_rule;
+use support::tls::{Ca, Pem, TlsServer};
+use support::{Answer, Mesh, Request, TestBackend, TestProxy, eventually};
+use tempfile::TempDir;
+
+/// Files with certificates: `roots.pem`, `chain.pem`, `key.pem`.
+struct Files(TempDir);
+
+impl Files {
+    fn new(roots: &Ca) -> Files {
+        let files = Files(tempfile::tempdir().unwrap());
+        files.write("roots.pem", &roots.pem);
+        files
+    }
+
+    /// At once, as whoever rotates does it.
+    fn write(&self, name: &str, text: &str) {
+        let draft = self.0.path().join(format!(".{name}"));
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, self.0.path().join(name)).unwrap();
+    }
+
+    fn show(&self, pem: &Pem) {
+        self.write("chain.pem", &pem.chain);
+        self.write("key.pem", &pem.key);
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// The service `catalog`, whose endpoint is `server`, with a rule for it: `DIR` stands for where the files are.
+async fn proxy_of(server: &TlsServer, port: &str, tls: &str, files: &Files) -> TestProxy {
+    let name = port.split('/').next().unwrap();
+    let mesh = Mesh::new().service("catalog", port).endpoint("catalog", name, "v1", server.address);
+    let start = TestProxy::of(mesh.with("rule.yaml", &rule(tls, files))).listen("catalog", 8000);
+    start.ready().await
+}
+
+fn rule(tls: &str, files: &Files) -> String {
+    let tls = tls.replace("DIR", &files.path().display().to_string());
+    destination_rule("catalog", &format!("  trafficPolicy: {{tls: {{{tls}}}}}"))
+}
+
+async fn ask(proxy: &TestProxy) -> Answer {
+    Request::get("/a").host("shop.example").send(proxy.listener(0)).await
+}
+
+const ROOTS: &str = "mode: SIMPLE, caCertificates: DIR/roots.pem";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_rule_believes() {
+    let (ca, stranger) = (Ca::new("shop"), Ca::new("stranger"));
+    let backend = TestBackend::echo("catalog").await;
+    let uri = "spiffe://cluster.local/ns/shop/sa/catalog";
+    let named = ca.issue("shop.example", |_| {});
+    let wildcard = ca.issue("*.example", |_| {});
+    let expired = ca.issue("shop.example", |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let future = ca.issue("shop.example", |params| params.not_before = rcgen::date_time_ymd(2100, 1, 1));
+    let unknown = stranger.issue("shop.example", |_| {});
+    let workload = ca.workload(uri);
+    let roots = |more: &str| format!("{ROOTS}{more}");
+    // What the server shows, what the rule says, and why the handshake fails, if it does.
+    let cases = [
+        (&named, roots(", sni: a.b"), None),
+        (&named, roots(""), None),
+        (&wildcard, roots(""), None),
+        (&workload, roots(""), Some("certificate_not_of_a_wanted_name")),
+        (&workload, roots(", sni: a.b"), None),
+        (&workload, roots(&format!(", subjectAltNames: ['{uri}']")), None),
+        (&named, roots(", subjectAltNames: [SHOP.example, other]"), None),
+        (&wildcard, roots(", subjectAltNames: [a.shop.example]"), Some("certificate_not_of_a_wanted_name")),
+        (&named, roots(", subjectAltNames: [other]"), Some("certificate_not_of_a_wanted_name")),
+        (&expired, roots(""), Some("certificate_expired")),
+        (&future, roots(""), Some("certificate_not_yet_valid")),
+        (&unknown, roots(""), Some("certificate_unknown_issuer")),
+        // The roots of the operating system do not know ours.
+        (&named, "mode: SIMPLE".to_owned(), Some("certificate_unknown_issuer")),
+        (&unknown, "mode: SIMPLE, insecureSkipVerify: true".to_owned(), None),
+    ];
+    let files = Files::new(&ca);
+    for (shown, tls, failure) in cases {
+        let server = TlsServer::new(backend.address, shown, None, &[]).await;
+        let proxy = proxy_of(&server, "http/8000", &tls, &files).await;
+        let answer = ask(&proxy).await;
+        let Some(reason) = failure else {
+            assert_eq!(answer.status, 200, "{tls}: {}", answer.text());
+            let said = server.said();
+            let asked = if tls.contains("a.b") { "a.b" } else { "shop.example" };
+            assert_eq!(said.len(), 1, "{tls}");
+            assert_eq!(
+                (&*said[0].server_name, said[0].alpn.join(",")),
+                (asked, "http/1.1".to_owned()),
+                "{tls}"
+            );
+            continue;
+        };
+        assert_eq!(answer.status, 503, "{tls}");
+        let text = answer.text();
+        assert!(text.contains("remote connection failure") || text.contains("connection failure"), "{text}");
+        let labels = [("reason", reason)];
+        let failures = || proxy.metric("weft_cluster_tls_handshake_failures_total", &labels);
+        eventually(reason, || async { failures().await.filter(|failures| *failures > 0.0) }).await;
+        // It was tried again, in vain.
+        let flags = [("response_flags", "URX,UF")];
+        eventually("the flags", || async { proxy.metric("istio_requests_total", &flags).await }).await;
+        let told = proxy.page("/errors").await;
+        assert!(told.contains(&format!("TLS error: {}", reason.replace('_', " "))), "{tls}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_protocol_is_spoken_and_connections_are_kept() {
+    let ca = Ca::new("shop");
+    let backend = TestBackend::echo("catalog").await;
+    let shown = ca.issue("shop.example", |_| {});
+    let files = Files::new(&ca);
+    for (port, version, alpn) in [("http/8000", "HTTP/1.1", "http/1.1"), ("http2/8000", "HTTP/2.0", "h2")] {
+        let server = TlsServer::new(backend.address, &shown, None, &["h2", "http/1.1"]).await;
+        let proxy = proxy_of(&server, port, ROOTS, &files).await;
+        for _ in 0..3 {
+            let answer =
+                Request::get("/").host("shop.example").body(vec![7; 200_000]).send(proxy.listener(0));
+            assert_eq!(answer.await.json()["version"], version);
+        }
+        let said = server.said();
+        assert_eq!(said.len(), 1, "{port}");
+        assert_eq!(said[0].alpn, [alpn]);
+        let handshakes = proxy.metric("envoy_cluster_ssl_handshake", &[]).await;
+        assert_eq!(handshakes, Some(1.0), "{port}");
+        // Another host is another server, unless the rule says which.
+        let other = Request::get("/").host("other.example").send(proxy.listener(0)).await;
+        assert_eq!(other.status, 503, "{port}");
+        proxy.publish("rule.yaml", &rule(&format!("{ROOTS}, sni: shop.example"), &files)).await;
+        let other = Request::get("/").host("other.example").send(proxy.listener(0)).await;
+        assert_eq!(other.status, 200, "{port}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_show_certificates_and_ours_is_renewed_in_files() {
+    let ca = Ca::new("shop");
+    let backend = TestBackend::echo("catalog").await;
+    let server = TlsServer::new(backend.address, &ca.issue("shop.example", |_| {}), Some(&ca), &[]).await;
+    let files = Files::new(&ca);
+    let mutual = "mode: MUTUAL, caCertificates: DIR/roots.pem, clientCertificate: DIR/chain.pem, \
+                  privateKey: DIR/key.pem, sni: shop.example";
+    let proxy = proxy_of(&server, "http/8000", mutual, &files).await;
+    let answer = ask(&proxy).await;
+    assert_eq!(answer.status, 503);
+    assert!(proxy.page("/findings").await.contains("key.pem cannot be read"));
+    let (first, second) = (ca.issue("one", |_| {}), ca.issue("two", |_| {}));
+    files.show(&first);
+    eventually("the certificate is shown", || async { (ask(&proxy).await.status == 200).then_some(()) })
+        .await;
+    // A key that is another's changes nothing.
+    files.write("key.pem", &second.key);
+    eventually("that is found", || async {
+        proxy.page("/findings").await.contains("what was last good of it serves").then_some(())
+    })
+    .await;
+    assert_eq!(ask(&proxy).await.status, 200);
+    files.write("chain.pem", &second.chain);
+    eventually("it serves again", || async {
+        (!proxy.page("/findings").await.contains("unusable-secret")).then_some(())
+    })
+    .await;
+    // The connection that was made stays; the next one shows what is there now.
+    assert_eq!(ask(&proxy).await.status, 200);
+    let shown = |number: usize| server.said().get(number).and_then(|said| said.certificate.clone());
+    let der = |pem: &Pem| Some(pem.parsed().0[0].to_vec());
+    assert_eq!((server.said().len(), shown(0)), (1, der(&first)));
+    let asked = (0..8).map(|_| Request::get("/").host("shop.example").send(proxy.listener(0)));
+    let mut together: tokio::task::JoinSet<Answer> = asked.collect();
+    while let Some(answer) = together.join_next().await {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    if server.said().len() > 1 {
+        assert_eq!(shown(1), der(&second));
+    }
+    // Other roots are another trust: no connection of before serves.
+    files.write("roots.pem", &Ca::new("other").pem);
+    eventually("nobody is believed", || async { (ask(&proxy).await.status == 503).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_the_namespace_is_shown_and_believed() {
+    let ca = Ca::new("shop");
+    let backend = TestBackend::echo("catalog").await;
+    let server = TlsServer::new(backend.address, &ca.issue("shop.example", |_| {}), Some(&ca), &[]).await;
+    let files = Files::new(&ca);
+    let proxy = proxy_of(&server, "http/8000", "mode: MUTUAL, credentialName: shop", &files).await;
+    assert_eq!(ask(&proxy).await.status, 503);
+    let own = ca.issue("client", |_| {});
+    let indented = |text: &str| text.trim_end().replace('\n', "\n    ");
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: shop, namespace: shop}}\nstringData:\n  tls.crt: |\n    {}\n  \
+         tls.key: |\n    {}\n  ca.crt: |\n    {}\n",
+        indented(&own.chain),
+        indented(&own.key),
+        indented(&ca.pem)
+    );
+    proxy.publish("secret.yaml", &secret).await;
+    assert_eq!(ask(&proxy).await.status, 200);
+    assert_eq!(server.said()[0].certificate, Some(own.parsed().0[0].to_vec()));
+    for page in ["/config_dump", "/findings"] {
+        assert!(!proxy.page(page).await.contains("PRIVATE"), "{page}");
+    }
+}

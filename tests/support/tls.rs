@@ -1,0 +1,190 @@
+//! Certificates for tests, and servers that speak TLS.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use config::{PrivateKey, Secret, SecretContent};
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{Acceptor, WebPkiClientVerifier};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct Pem {
+    /// The chain, the leaf first.
+    pub chain: String,
+    /// The key of the leaf.
+    pub key: String,
+}
+
+fn pem(what: &str, bytes: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(bytes);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
+}
+
+/// An authority.
+#[derive(Debug)]
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate, in PEM.
+    pub pem: String,
+}
+
+impl Ca {
+    /// One of that name.
+    pub fn new(name: &str) -> Ca {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+        Ca { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for a name of DNS, with whatever `change` makes of it.
+    pub fn issue(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Shop, Inc");
+        params.distinguished_name.push(DnType::CommonName, host);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let chain = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
+        Pem { chain, key: pem("PRIVATE KEY", &key.serialize_der()) }
+    }
+
+    /// A certificate of a workload: its only name is that URI.
+    pub fn workload(&self, uri: &str) -> Pem {
+        self.issue("workload", |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        })
+    }
+
+    /// Roots with this authority alone.
+    pub fn store(&self) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        store.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        store
+    }
+}
+
+impl Pem {
+    /// The chain and the key as the TLS library takes them.
+    pub fn parsed(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes()).map(Result::unwrap).collect();
+        (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
+    }
+}
+
+/// What a client said in its handshake.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The name it asked for; empty for none.
+    pub server_name: String,
+    /// The protocols it offered.
+    pub alpn: Vec<String>,
+    /// The certificate it showed.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// A server that terminates TLS, and passes on what is behind it to another.
+#[derive(Debug)]
+pub struct TlsServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    said: Arc<Mutex<Vec<Said>>>,
+    task: JoinHandle<()>,
+}
+
+impl TlsServer {
+    /// Before `behind`. It shows `certificate`, speaks those protocols, and asks clients for a certificate of `clients`
+    /// if that is given.
+    pub async fn new(
+        behind: SocketAddr,
+        certificate: &Pem,
+        clients: Option<&Ca>,
+        alpn: &[&str],
+    ) -> TlsServer {
+        let (chain, key) = certificate.parsed();
+        let builder = match clients {
+            None => ServerConfig::builder().with_no_client_auth(),
+            Some(ca) => {
+                let verifier = WebPkiClientVerifier::builder(Arc::new(ca.store())).build().unwrap();
+                ServerConfig::builder().with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let said = Arc::<Mutex<Vec<Said>>>::default();
+        let heard = said.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, config.clone(), behind, heard.clone()));
+            }
+        });
+        TlsServer { address, said, task }
+    }
+
+    /// What clients said whose handshakes succeeded, in their order.
+    pub fn said(&self) -> Vec<Said> {
+        self.said.lock().clone()
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    behind: SocketAddr,
+    heard: Arc<Mutex<Vec<Said>>>,
+) -> Option<()> {
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+    let hello = begun.client_hello();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut said = Said {
+        server_name: hello.server_name().unwrap_or_default().to_owned(),
+        alpn: hello.alpn().into_iter().flatten().map(text).collect(),
+        certificate: None,
+    };
+    let mut stream = begun.into_stream(config).await.ok()?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    said.certificate = shown.map(|certificate| certificate.to_vec());
+    heard.lock().push(said);
+    let mut server = TcpStream::connect(behind).await.ok()?;
+    // How it ends is the business of those at its ends.
+    drop(tokio::io::copy_bidirectional(&mut stream, &mut server).await);
+    Some(())
+}
+
+/// A secret with a certificate.
+pub fn certificate(name: &str, pem: &Pem) -> Secret {
+    let chain = pem.chain.as_bytes().into();
+    let content = SecretContent::Certificate { chain, key: PrivateKey::new(pem.key.as_bytes()) };
+    Secret { name: name.into(), content: Ok(content), origin: None }
+}
+
+/// A secret with roots.
+pub fn roots(name: &str, ca: &Ca) -> Secret {
+    let content = SecretContent::Roots { roots: ca.pem.as_bytes().into(), revoked: None };
+    Secret { name: name.into(), content: Ok(content), origin: None }
+}
