@@ -163,6 +163,7 @@ impl Proxy {
             transport: config::TransportProtocol::RawBuffer,
             protocols: Box::default(),
             tls: None,
+            session: None,
             first: Vec::new(),
         };
         let (_, guard) = self.engine.guard();

@@ -120,6 +120,8 @@ pub(crate) struct Arrival {
     pub(crate) protocols: Box<[Arc<str>]>,
     /// What TLS is to be terminated with.
     pub(crate) tls: Option<Arc<tls::Server>>,
+    /// What TLS says, once it was terminated for bytes that are passed on.
+    pub(crate) session: Option<Box<tls::Session>>,
     /// What was read of it.
     pub(crate) first: Vec<u8>,
 }

@@ -235,9 +235,8 @@ impl Worker {
                         // In a box, so that plain connections cost no more for it.
                         Box::pin(worker.serve_https(stream, view, arrival, guard)).await;
                     }
-                    Some(Served::Tcp(service, arrival, _)) if arrival.tls.is_some() => {
-                        let reason = "bytes behind TLS are not passed on yet".into();
-                        worker.engine.closed(&service.listener, &reason, arrival.local_address);
+                    Some(Served::Tcp(service, arrival, connected)) if arrival.tls.is_some() => {
+                        Box::pin(worker.serve_tls(stream, service, arrival, connected)).await;
                     }
                     Some(Served::Tcp(service, arrival, connected)) => {
                         // It has limits of its own.
@@ -260,28 +259,61 @@ impl Worker {
         mut arrival: Arrival,
         guard: Rc<Guard>,
     ) {
-        let Some(server) = arrival.tls.take() else { return };
+        match self.handshake(stream, &view.listener.declared, &mut arrival).await {
+            Some((stream, session)) => {
+                guard.secured();
+                self.serve_http((stream, Some(session)), view, arrival, guard).await;
+            }
+            None => tcp::log_unserved(&self.engine, &view.listener, arrival, None),
+        }
+    }
+
+    /// Terminates TLS, and passes on the bytes behind it.
+    async fn serve_tls(
+        &self,
+        stream: tokio::net::TcpStream,
+        service: tcp::Service,
+        mut arrival: Arrival,
+        connected: Option<tcp::Connected>,
+    ) {
+        let listener = service.declared.clone();
+        match self.handshake(stream, &listener.declared, &mut arrival).await {
+            Some((stream, session)) => {
+                arrival.session = Some(Box::new(session));
+                tcp::serve(self.engine.clone(), service, arrival, stream, connected).await;
+            }
+            None => tcp::log_unserved(&self.engine, &listener, arrival, None),
+        }
+    }
+
+    /// Makes the handshake that an arrival asks for; `None`, which is counted, when it fails.
+    async fn handshake(
+        &self,
+        stream: tokio::net::TcpStream,
+        listener: &config::Listener,
+        arrival: &mut Arrival,
+    ) -> Option<(tls::Stream, tls::Session)> {
+        let server = arrival.tls.take()?;
         let first = std::mem::take(&mut arrival.first);
         let limit = self.engine.limits.tls_handshake_time_max_ms;
         let time_max = (limit != 0).then(|| Duration::from_millis(limit));
-        let listener = view.listener.declared.address.to_string();
+        let listener = listener.address.to_string();
         let count = |family, labels: &[&str]| {
             self.engine.telemetry.shard.increment(self.engine.telemetry.registry.series(family, labels));
         };
         match tls::accept(&server, first, stream, time_max).await {
             Ok((stream, session)) => {
-                guard.secured();
                 count(Family::TlsHandshakes, &[&listener, session.version, session.cipher]);
-                self.serve_http((stream, Some(session)), view, arrival, guard).await;
+                Some((stream, session))
             }
             Err(reason) => {
                 if reason == "timeout" {
                     self.engine.limit_reached("tls_handshake_time_max_ms");
                 }
                 count(Family::TlsHandshakeFailures, &[&listener, reason]);
-                let Arrival { remote_address, server_name, .. } = &arrival;
+                let Arrival { remote_address, server_name, .. } = arrival;
                 tracing::debug!(%remote_address, ?server_name, reason, "a handshake of TLS failed");
-                tcp::log_unserved(&self.engine, &view.listener, arrival, None);
+                None
             }
         }
     }

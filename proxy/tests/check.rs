@@ -106,7 +106,7 @@ fn bad_inputs() -> Vec<(String, Vec<&'static str>)> {
         plain("apiVersion: v1\nkind: VirtualService\nmetadata: {name: x}\n", "2 error unknown-kind"),
         plain("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", "1 note kind-skipped"),
         plain(
-            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: x}\n",
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: x}\n",
             "1 warning kind-not-honoured",
         ),
         // Metadata.

@@ -27,6 +27,7 @@ mod limits;
 mod local_answers;
 mod matching;
 mod metrics;
+mod mutual;
 mod no_interception;
 mod open_files;
 mod operations;

@@ -3,40 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
-use std::fs;
-use std::path::Path;
-
 use support::mesh::destination_rule;
-use support::tls::{Ca, Pem, TlsServer};
+use support::tls::{Ca, Files, Pem, TlsServer};
 use support::{Answer, Mesh, Request, TestBackend, TestProxy, eventually};
-use tempfile::TempDir;
-
-/// Files with certificates: `roots.pem`, `chain.pem`, `key.pem`.
-struct Files(TempDir);
-
-impl Files {
-    fn new(roots: &Ca) -> Files {
-        let files = Files(tempfile::tempdir().unwrap());
-        files.write("roots.pem", &roots.pem);
-        files
-    }
-
-    /// At once, as whoever rotates does it.
-    fn write(&self, name: &str, text: &str) {
-        let draft = self.0.path().join(format!(".{name}"));
-        fs::write(&draft, text).unwrap();
-        fs::rename(draft, self.0.path().join(name)).unwrap();
-    }
-
-    fn show(&self, pem: &Pem) {
-        self.write("chain.pem", &pem.chain);
-        self.write("key.pem", &pem.key);
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
 
 /// The service `catalog`, whose endpoint is `server`, with a rule for it: `DIR` stands for where the files are.
 async fn proxy_of(server: &TlsServer, port: &str, tls: &str, files: &Files) -> TestProxy {

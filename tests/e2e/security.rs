@@ -167,7 +167,6 @@ async fn a_rule_that_asks_for_tls_and_was_never_good_closes_its_host() {
 async fn every_kind_that_is_not_honoured_is_warned_of_at_its_place() {
     let kinds = [
         ("security.istio.io/v1", "AuthorizationPolicy", "inbound"),
-        ("security.istio.io/v1beta1", "PeerAuthentication", "inbound"),
         ("security.istio.io/v1", "RequestAuthentication", "inbound"),
         ("networking.istio.io/v1", "WorkloadGroup", "no effect"),
         ("networking.istio.io/v1alpha3", "EnvoyFilter", "no effect"),

@@ -2,19 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use config::{PrivateKey, Secret, SecretContent};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::{Acceptor, WebPkiClientVerifier};
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
+use weft::app::IdentityFiles;
 
 /// A certificate and its key, in PEM.
 #[derive(Debug, Clone)]
@@ -85,6 +93,91 @@ impl Pem {
         let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes()).map(Result::unwrap).collect();
         (chain, PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap())
     }
+}
+
+/// Files with certificates, in a directory of their own: `roots.pem`, `chain.pem`, `key.pem`.
+#[derive(Debug)]
+pub struct Files(TempDir);
+
+impl Files {
+    /// With roots alone.
+    pub fn new(roots: &Ca) -> Files {
+        let files = Files(tempfile::tempdir().unwrap());
+        files.write("roots.pem", &roots.pem);
+        files
+    }
+
+    /// Writes a file at once, as whoever rotates does it.
+    pub fn write(&self, name: &str, text: &str) {
+        let draft = self.0.path().join(format!(".{name}"));
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, self.0.path().join(name)).unwrap();
+    }
+
+    /// Writes a certificate and its key.
+    pub fn show(&self, pem: &Pem) {
+        self.write("chain.pem", &pem.chain);
+        self.write("key.pem", &pem.key);
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// As the identity of a workload.
+    pub fn identity(&self) -> IdentityFiles {
+        let [chain, key, roots] = ["chain.pem", "key.pem", "roots.pem"].map(|name| self.0.path().join(name));
+        IdentityFiles { chain, key, roots, revoked: None }
+    }
+}
+
+/// Believes every server of an authority, whatever its names.
+pub fn anybody(ca: &Ca) -> Arc<dyn ServerCertVerifier> {
+    #[derive(Debug)]
+    struct Anybody(Arc<WebPkiServerVerifier>);
+
+    impl ServerCertVerifier for Anybody {
+        fn verify_server_cert(
+            &self,
+            end_entity: &CertificateDer<'_>,
+            intermediates: &[CertificateDer<'_>],
+            name: &ServerName<'_>,
+            ocsp: &[u8],
+            now: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+                Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )) => Ok(ServerCertVerified::assertion()),
+                verified => verified,
+            }
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.0.verify_tls12_signature(message, certificate, signature)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.0.verify_tls13_signature(message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.supported_verify_schemes()
+        }
+    }
+
+    Arc::new(Anybody(WebPkiServerVerifier::builder(Arc::new(ca.store())).build().unwrap()))
 }
 
 /// What a client said in its handshake.

@@ -12,6 +12,7 @@ use super::Scope;
 use super::entries::Entries;
 use super::findings::Findings;
 use super::locality::{self, Group};
+use super::peer_authentication::{self, Modes};
 use super::registry::{Port, Service, Source};
 use super::workload::{Instance, Instances};
 use crate::finding::{Severity, code};
@@ -32,6 +33,8 @@ pub(super) struct Endpoints<'a> {
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
     instances: Instances<'a>,
     entries: Entries<'a>,
+    /// Whether a PeerAuthentication turns mutual TLS off for any workload.
+    disables: bool,
     /// Metadata of endpoints without a pod.
     unknown: Arc<EndpointMetadata>,
 }
@@ -109,7 +112,8 @@ impl<'a> Endpoints<'a> {
             cluster_id: scope.proxy.cluster_id.clone(),
         };
         let unknown = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
-        Endpoints { slices, instances, entries: Entries::new(scope), unknown }
+        let disables = peer_authentication::any_disables(scope);
+        Endpoints { slices, instances, entries: Entries::new(scope), disables, unknown }
     }
 
     /// All endpoints of `port` of `service`, also those that are not ready.
@@ -168,7 +172,7 @@ impl<'a> Endpoints<'a> {
             locality: group.locality,
             priority: group.priority,
             weight: group.weight,
-            endpoints: group.members.iter().map(|member| self.declare(member, assignment.tls_mode)).collect(),
+            endpoints: group.members.iter().map(|it| self.declare(it, assignment.tls_mode, scope)).collect(),
         });
         ClusterLoadAssignment { localities: localities.collect(), cluster_name: assignment.cluster_name }
     }
@@ -184,7 +188,7 @@ impl<'a> Endpoints<'a> {
             host: member.name.map_or_else(|| member.address.ip().to_string().into(), Arc::from),
             port: member.address.port(),
             weight: member.weight(),
-            metadata: self.metadata(member, assignment.tls_mode),
+            metadata: self.metadata(member, assignment.tls_mode, scope),
         };
         let localities = groups(members, assignment, scope).into_iter().map(|group| DnsLocality {
             locality: group.locality,
@@ -195,17 +199,29 @@ impl<'a> Endpoints<'a> {
         localities.collect()
     }
 
-    fn declare(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>) -> Endpoint {
-        let metadata = self.metadata(member, tls_mode);
+    fn declare(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>, scope: &Scope<'_>) -> Endpoint {
+        let metadata = self.metadata(member, tls_mode, scope);
         Endpoint { address: member.address, weight: member.weight(), metadata }
     }
 
-    fn metadata(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>) -> Arc<EndpointMetadata> {
+    /// Its metadata. A rule wins over what the workload accepts: its label, and policies that turn mutual TLS off.
+    fn metadata(
+        &self,
+        member: &Member<'_>,
+        tls_mode: Option<ClientTlsMode>,
+        scope: &Scope<'_>,
+    ) -> Arc<EndpointMetadata> {
         let metadata = match member.pod {
             None => &self.unknown,
             Some(pod) => pod.metadata(match tls_mode {
                 Some(mode) => mode == ClientTlsMode::IstioMutual,
-                None => pod.accepts_mutual_tls(),
+                None => {
+                    let is_off = |(namespace, _)| {
+                        let modes = Modes::of_workload(scope, namespace, &pod.labels());
+                        modes.of(member.address.port()).mode == peer_authentication::Mode::Disable
+                    };
+                    pod.accepts_mutual_tls() && !(self.disables && pod.account.is_some_and(is_off))
+                }
             }),
         };
         metadata.clone()

@@ -15,12 +15,25 @@ use super::peer_authentication::{Mode, Modes, Told};
 use super::protocol::Protocol;
 use super::targets::Serving;
 use crate::resource::{
-    Closed, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter, RouteSource,
-    TrafficDirection, TransportProtocol,
+    ClientCertificates, Closed, DownstreamTls, FilterChain, FilterChainMatch, Inspector, Listener,
+    ListenerFilters, NetworkFilter, RouteSource, StringMatch, TlsVersion, TrafficDirection,
+    TransportProtocol, Trust,
 };
 
 /// The mark of what the sidecar sends to the workload with the address of a client; istiod's, and the rules' default.
 const TPROXY_MARK: u32 = 1337;
+/// Protocols that istiod has a sidecar speak behind mutual TLS; the first for TCP alone.
+const ALPN: [&str; 3] = ["istio-peer-exchange", "h2", "http/1.1"];
+/// Cipher suites of TLS 1.2 that istiod has the mesh speak. The last two are never spoken here: with them, whoever gets the
+/// key can read what was sent before.
+const MESH_CIPHER_SUITES: [&str; 6] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+];
 /// Protocols that a sidecar offers for HTTP in mutual TLS.
 const MUTUAL_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// Protocols that a sidecar offers for TCP in mutual TLS.
@@ -37,7 +50,39 @@ pub(super) struct Inbound<'i> {
     /// Why nothing may be served; `None` when it may.
     pub(super) guard: Option<Closed>,
     /// Whether plain text is served where mutual TLS is asked for.
-    pub(super) allow_unenforced_security: bool,
+    pub(super) allow_plain_text: bool,
+    /// How mutual TLS is terminated.
+    pub(super) tls: MutualTls,
+}
+
+/// How mutual TLS is terminated with the identity of the workload.
+pub(super) struct MutualTls {
+    http: Arc<DownstreamTls>,
+    tcp: Arc<DownstreamTls>,
+}
+
+impl MutualTls {
+    /// That of the proxy of `scope`: whoever has an identity of its trust domain is believed.
+    pub(super) fn new(scope: &Scope<'_>) -> MutualTls {
+        let of = |alpn: &[&str]| {
+            let prefix = format!("spiffe://{}/", scope.proxy.trust_domain).into();
+            let (certificate, roots) = scope.mutual.names();
+            Arc::new(DownstreamTls {
+                certificates: vec![certificate.clone()],
+                client_certificates: ClientCertificates::Required(Trust {
+                    roots: roots.clone(),
+                    revoked: None,
+                    subject_alt_names: vec![StringMatch::Prefix(prefix)],
+                }),
+                version_min: TlsVersion::V1_2,
+                version_max: TlsVersion::V1_3,
+                cipher_suites: MESH_CIPHER_SUITES.map(Arc::from).to_vec(),
+                alpn: alpn.iter().copied().map(Arc::from).collect(),
+                handshake_timeout: None,
+            })
+        };
+        MutualTls { http: of(&ALPN[1..]), tcp: of(&ALPN) }
+    }
 }
 
 /// One way by which connections to a port come.
@@ -183,7 +228,7 @@ impl Inbound<'_> {
 
     fn chains(&self, served: &Served<'_>) -> Vec<FilterChain> {
         let mut ways = ways(served.told.mode, served.protocol);
-        if served.told.mode == Mode::Strict && self.allow_unenforced_security {
+        if served.told.mode == Mode::Strict && self.allow_plain_text {
             ways.extend(self::ways(Mode::Disable, served.protocol));
         }
         ways.into_iter().map(|way| self.chain(served, way)).collect()
@@ -198,9 +243,6 @@ impl Inbound<'_> {
         };
         let filter = if let Some(closed) = &self.guard {
             NetworkFilter::Closed(closed.clone())
-        } else if way.terminates {
-            let reason = "mutual TLS with the identity of the workload is not terminated yet";
-            NetworkFilter::Closed(Closed { reason: reason.into(), origin: served.told.origin.clone() })
         } else if way.is_http {
             let (prefix, routes) = (served.stat_prefix.clone(), served.routes.clone());
             NetworkFilter::Http(self.common.inbound_manager(prefix, routes))
@@ -211,7 +253,7 @@ impl Inbound<'_> {
         FilterChain {
             name: if way.is_http { http.clone() } else { other.clone() },
             chain_match,
-            tls: None,
+            tls: way.terminates.then(|| if way.is_http { &self.tls.http } else { &self.tls.tcp }.clone()),
             filter,
         }
     }

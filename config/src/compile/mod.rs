@@ -256,13 +256,18 @@ fn compile_after(
             let outbound =
                 outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints.0, tcp: &tcp };
             listeners.extend(outbound.make(&mut tables, &mut findings));
+            let modes = peer_authentication::Modes::new(&scope);
+            if !request.identity {
+                modes.find_without_identity(&mut findings);
+            }
             let inbound = inbound::Inbound {
                 scope: &scope,
                 clusters: &clusters,
                 common: &common,
-                modes: &peer_authentication::Modes::new(&scope),
+                modes: &modes,
                 guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
-                allow_unenforced_security: request.allow_unenforced_security,
+                allow_plain_text: request.allow_unenforced_security && !request.identity,
+                tls: inbound::MutualTls::new(&scope),
             };
             listeners.extend(inbound.make(&served));
         }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::Scope;
+use super::findings::Findings;
 use super::workload::WorkloadLabels;
+use crate::finding::{Finding, Severity, code};
 use crate::istio::{MutualTlsMode, PeerAuthentication};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -38,20 +40,23 @@ pub(super) struct Modes {
 impl Modes {
     /// The modes of the proxy of `scope`.
     pub(super) fn new(scope: &Scope<'_>) -> Modes {
-        let proxy = scope.proxy;
-        let own = WorkloadLabels::of_proxy(scope);
+        Modes::of_workload(scope, &scope.proxy.namespace, &WorkloadLabels::of_proxy(scope))
+    }
+
+    /// The modes of a workload with these labels.
+    pub(super) fn of_workload(scope: &Scope<'_>, namespace: &str, own: &WorkloadLabels<'_>) -> Modes {
         let mut policies: Vec<&Object<PeerAuthentication>> =
             scope.objects.peer_authentications.values().map(|object| &**object).collect();
         policies.sort_by_key(|object| super::age(&object.metadata));
 
-        let (mut mesh, mut namespace, mut workload) = (None, None, None);
+        let (mut mesh, mut of_namespace, mut workload) = (None, None, None);
         for object in policies {
             let of_root = **object.namespace() == *scope.root_namespace;
-            let of_own = *object.namespace() == proxy.namespace;
+            let of_own = **object.namespace() == *namespace;
             let selector = object.spec.selector.as_ref().map(|selector| &selector.match_labels);
             match selector.filter(|labels| !labels.is_empty()) {
                 None if of_root => mesh = mesh.or(Some(object)),
-                None if of_own => namespace = namespace.or(Some(object)),
+                None if of_own => of_namespace = of_namespace.or(Some(object)),
                 // Policies of the root namespace are the mesh's only, as with istiod.
                 Some(labels) if of_own && !of_root && own.carries(labels) => {
                     workload = workload.or(Some(object));
@@ -68,7 +73,7 @@ impl Modes {
         }
         // In the root namespace itself the policy of the mesh is also that of the namespace.
         let mut whole = Told { mode: Mode::Permissive, origin: None };
-        for object in [mesh, namespace, workload].into_iter().flatten() {
+        for object in [mesh, of_namespace, workload].into_iter().flatten() {
             let Some(mode) = object.spec.mtls.and_then(|mtls| mode(mtls.mode)) else { continue };
             whole = Told { mode, origin: Some(object.origin_at("spec.mtls.mode")) };
         }
@@ -89,10 +94,36 @@ impl Modes {
         &self.whole
     }
 
+    /// Finds policies that ask for mutual TLS, for a workload that has no identity to speak it with.
+    pub(super) fn find_without_identity(&self, findings: &mut Findings) {
+        let strict = self.ports.values().chain([&self.whole]).filter(|told| told.mode == Mode::Strict);
+        let origins: Vec<&Origin> = strict.filter_map(|told| told.origin.as_ref()).collect();
+        for origin in origins {
+            findings.add_finding(Finding {
+                place: origin.place.clone(),
+                severity: Severity::Warning,
+                code: code::SECURITY_NOT_ENFORCED,
+                object: Some(origin.object.clone()),
+                path: String::new(),
+                what: "it asks for mutual TLS, and this workload has no identity: its inbound traffic is refused"
+                    .to_owned(),
+                remedy: "give it a certificate, or run with `--allow-unenforced-security`".to_owned(),
+            });
+        }
+    }
+
     /// The ports that a policy names.
     pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
         self.ports.keys().copied()
     }
+}
+
+/// Whether any policy turns mutual TLS off anywhere.
+pub(super) fn any_disables(scope: &Scope<'_>) -> bool {
+    scope.objects.peer_authentications.values().any(|object| {
+        let spec = &object.spec;
+        spec.mtls.iter().chain(spec.port_level_mtls.values()).any(|it| it.mode == MutualTlsMode::Disable)
+    })
 }
 
 fn mode(told: MutualTlsMode) -> Option<Mode> {

@@ -53,6 +53,13 @@ pub(super) fn sni(subset: &str, host: &str, port: u32) -> Arc<str> {
     format!("outbound_.{port}_.{subset}_.{host}").into()
 }
 
+impl Mutual {
+    /// The names of the secrets with the certificate and with the roots.
+    pub(super) fn names(&self) -> (&Arc<str>, &Arc<str>) {
+        (&self.certificate, &self.roots)
+    }
+}
+
 impl Default for Mutual {
     fn default() -> Mutual {
         let all = |protocols: &[&str]| protocols.iter().copied().map(Arc::from).collect();

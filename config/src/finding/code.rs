@@ -78,6 +78,8 @@ pub const UNRESOLVED_NAME: &str = "unresolved-name";
 pub const UNUSABLE_RULE: &str = "unusable-rule";
 /// Warning. A secret that TLS needs and that is missing or cannot be used; what was there before serves, if there was.
 pub const UNUSABLE_SECRET: &str = "unusable-secret";
+/// Warning. A certificate that should have been renewed, or holds no longer.
+pub const EXPIRING_CERTIFICATE: &str = "expiring-certificate";
 /// Error. The workload that weft is told to stand beside is not in the configuration.
 pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
 /// Error. A file that cannot be read.

@@ -95,6 +95,14 @@ pub enum Operator {
     DownstreamRemoteIp,
     /// `%REQUESTED_SERVER_NAME%`: SNI.
     RequestedServerName,
+    /// Identity of the client, from its certificate.
+    DownstreamPeerUriSan,
+    /// Our own, from the certificate that the client was shown.
+    DownstreamLocalUriSan,
+    /// Version of TLS with the client.
+    DownstreamTlsVersion,
+    /// Cipher suite of TLS with the client.
+    DownstreamTlsCipher,
     /// `%ROUTE_NAME%`: name of the rule.
     RouteName,
     /// `%VIRTUAL_HOST_NAME%`: name of the virtual host.
@@ -265,6 +273,10 @@ impl Operator {
             "DOWNSTREAM_REMOTE_ADDRESS" => Operator::DownstreamRemoteAddress,
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::DownstreamRemoteIp,
             "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
+            "DOWNSTREAM_PEER_URI_SAN" => Operator::DownstreamPeerUriSan,
+            "DOWNSTREAM_LOCAL_URI_SAN" => Operator::DownstreamLocalUriSan,
+            "DOWNSTREAM_TLS_VERSION" => Operator::DownstreamTlsVersion,
+            "DOWNSTREAM_TLS_CIPHER" => Operator::DownstreamTlsCipher,
             "ROUTE_NAME" => Operator::RouteName,
             "VIRTUAL_HOST_NAME" => Operator::VirtualHostName,
             _ => return Err(unknown(command)),

@@ -4,7 +4,7 @@ use super::check::Check;
 use super::{names, values};
 use crate::finding::code;
 use crate::istio::{
-    AuthorizationAction, AuthorizationPolicy, MutualTlsMode, PeerAuthentication, PolicyTargetReference,
+    AuthorizationAction, AuthorizationPolicy, PeerAuthentication, PolicyTargetReference,
     RequestAuthentication, WorkloadSelector,
 };
 
@@ -25,12 +25,6 @@ pub(crate) fn peer_authentication(check: &mut Check<'_>, spec: &PeerAuthenticati
             Ok(number) => values::port(check, &path, number),
             Err(_) => check.bad(&path, format!("`{port}` is not a port"), "write a number from 1 to 65535"),
         }
-    }
-    let modes = spec.mtls.iter().chain(spec.port_level_mtls.values());
-    if modes.clone().next().is_none() || modes.clone().any(|mtls| mtls.mode != MutualTlsMode::Disable) {
-        let what = "weft does not speak mutual TLS yet: inbound traffic of the workloads it selects is refused \
-                    where it asks for mutual TLS, or comes in it";
-        check.warning(code::KIND_NOT_HONOURED, "", what, REMEDY);
     }
 }
 

@@ -125,7 +125,7 @@ pub(crate) fn load(
     files.look();
     let declared = resources.secrets.values().chain(files.secrets());
     let (secrets, unusable) = Secrets::resolve(declared, &Secrets::default());
-    findings.extend(unusable.into_iter().map(super::about_secret));
+    findings.extend(unusable.into_iter().map(super::certificates::about_secret));
     findings.sort();
     findings.dedup();
     let process = ProcessShared::new(&Limits::default(), time::now());

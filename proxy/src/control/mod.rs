@@ -3,6 +3,7 @@
 //! source -> store -> compile -> resources -> snapshot -> publish. What is bad is refused alone; the last good of it
 //! stays; nothing is published when nothing changed.
 
+mod certificates;
 mod check;
 mod declared;
 mod dns;
@@ -37,7 +38,8 @@ pub use workers::{Cpu, Quota};
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
-use crate::tls::{Secrets, Unusable};
+use crate::tls::{Life, Secrets};
+use certificates::{about_life, about_secret, ending};
 use dns::Dns;
 use files::{Change, Content, Files, Found};
 use secret_files::SecretFiles;
@@ -90,6 +92,8 @@ pub(crate) struct Control {
     secret_files: SecretFiles,
     /// What can be used of all secrets.
     secrets: Secrets,
+    /// How long certificates hold.
+    lives: Vec<Life>,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
@@ -137,6 +141,7 @@ impl Control {
             compiler: Compiler::default(),
             secret_files: SecretFiles::new(settings.workload.environment.identity.clone()),
             secrets: Secrets::default(),
+            lives: Vec::new(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
@@ -184,7 +189,9 @@ impl Control {
             take(&mut self.store, change);
         }
         self.took = Took { read: since(read_at), compile: Duration::ZERO };
-        if changed || secrets_differ || !self.status.is_published() {
+        let lives = self.secrets.lives(time::wall());
+        let ending_differs = ending(&lives) != ending(&self.lives);
+        if changed || secrets_differ || ending_differs || !self.status.is_published() {
             self.publish();
         }
         if self.watched() != watched {
@@ -278,7 +285,10 @@ impl Control {
         let (secrets, unusable) = Secrets::resolve(declared, &self.secrets);
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
+        self.lives = self.secrets.lives(time::wall());
+        self.status.certificates(&self.lives);
         findings.extend(unusable.into_iter().map(about_secret));
+        findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.
@@ -376,26 +386,6 @@ fn since(then: Instant) -> Duration {
 /// For the log: whole microseconds.
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
-}
-
-/// What there is to say about a secret that cannot be used.
-fn about_secret(unusable: Unusable) -> Finding {
-    let Unusable { name, origin, why, last_good } = unusable;
-    let holds = match last_good {
-        true => "what was last good of it serves",
-        false => "connections that need it are closed",
-    };
-    Finding {
-        place: origin.as_ref().and_then(|origin| origin.place.clone()),
-        severity: Severity::Warning,
-        code: code::UNUSABLE_SECRET,
-        object: origin.map(|origin| origin.object),
-        path: String::new(),
-        what: format!("the secret {name} cannot be used, because {why}: {holds}"),
-        remedy: "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
-                 certificate in PEM, and `ca.crt` where clients show certificates"
-            .to_owned(),
-    }
 }
 
 /// Takes in what changed.

@@ -19,6 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::flight_recorder::{Ask, Recorded};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
+use crate::tls::Life;
 
 /// Findings of one change that are logged; a file that is wrong throughout has thousands.
 const FINDINGS_LOGGED_MAX: usize = 100;
@@ -89,6 +90,7 @@ pub(crate) struct Published {
 }
 
 struct Metrics {
+    registry: Arc<Registry>,
     shard: Arc<Shard>,
     generation: Series,
     published: Series,
@@ -123,6 +125,7 @@ impl Status {
             health: Arc::default(),
             allow_unenforced_security,
             metrics: Metrics {
+                registry: registry.clone(),
                 generation: registry.series(Family::ConfigGeneration, &[]),
                 published: registry.series(Family::ConfigPublished, &[]),
                 refused: registry.series(Family::ConfigRefused, &[]),
@@ -294,6 +297,14 @@ impl Status {
             self.metrics.shard.set_gauge(series, count as u64);
         }
         self.findings.store(Arc::new(findings));
+    }
+
+    /// Certificates hold so long.
+    pub(super) fn certificates(&self, lives: &[Life]) {
+        for life in lives {
+            let series = self.metrics.registry.series(Family::CertificateExpiry, &[&life.name]);
+            self.metrics.shard.set_gauge(series, u64::try_from(life.ends).unwrap_or(0));
+        }
     }
 
     /// So many replaced generations are still held.

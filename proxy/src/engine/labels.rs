@@ -61,6 +61,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) route: &'a str,
     /// What the client asked for, when no cluster says it.
     pub(crate) authority: Option<&'a HeaderValue>,
+    /// Whether its client was verified by mutual TLS.
+    pub(crate) mutual: bool,
     /// Whether it was gRPC.
     pub(crate) grpc: bool,
     /// Status of the response; 0 when there was none.
@@ -82,6 +84,7 @@ impl Subject<'_> {
         let key = u64::from(self.flags.bits()) << 32
             | u64::from(self.status) << 16
             | grpc_status << 8
+            | u64::from(self.mutual) << 2
             | u64::from(self.direction == TrafficDirection::Inbound) << 1
             | u64::from(self.grpc);
         Some(key)
@@ -179,6 +182,7 @@ impl Subject<'_> {
     fn security_policy(&self) -> &'static str {
         match self.direction {
             TrafficDirection::Outbound => UNKNOWN,
+            TrafficDirection::Inbound if self.mutual => "mutual_tls",
             TrafficDirection::Inbound => "none",
         }
     }

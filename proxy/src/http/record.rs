@@ -326,6 +326,7 @@ impl Record {
             route: self.route.as_ref().map_or("", |handle| handle.route.name()),
             // The Host header of a stranger would make a series each; istiod says so of gateways, too.
             authority: self.authority.as_ref().filter(|_| !self.listener.manager.declared.use_remote_address),
+            mutual: self.downstream.tls.as_ref().is_some_and(|tls| tls.peer.is_some()),
             grpc: self.grpc,
             status: self.status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,

@@ -51,6 +51,7 @@ pub(crate) async fn arrive(
         transport: TransportProtocol::RawBuffer,
         protocols: Box::default(),
         tls: None,
+        session: None,
         first: Vec::new(),
     };
     let chosen = select(&generation, accepted, &arrival);
@@ -201,6 +202,7 @@ fn choose(
                 proxy: proxy.clone(),
                 direction: listener.declared.traffic_direction,
                 listener: listener.declared.name.clone(),
+                declared: listener.clone(),
             };
             Some(Served::Tcp(service, arrival, None))
         }
@@ -258,19 +260,18 @@ fn server_first(listener: &Listener, arrival: &Arrival) -> Option<Arc<str>> {
     let chain = listener.table.choose(&silent, &mut NoTrace)?;
     let Filter::Tcp(proxy) = listener.filter(chain)? else { return None };
     let cluster = proxy.only_cluster()?;
+    let is_of_tls = |chain| {
+        let chain = listener.declared.chains().nth(chain);
+        chain.is_some_and(|chain| chain.chain_match.transport_protocol == Some(TransportProtocol::Tls))
+    };
     let leads_there = |chain| match listener.filter(chain) {
+        // A client of TLS is never silent.
+        Some(_) if listener.tls(chain).is_some() => is_of_tls(chain),
         Some(Filter::Tcp(proxy)) => proxy.only_cluster() == Some(cluster),
         Some(Filter::Http(manager)) => manager.only_cluster() == Some(cluster),
-        Some(Filter::Closed(_)) => listener
-            .declared
-            .chains()
-            .nth(chain)
-            .is_some_and(|chain| chain.chain_match.transport_protocol == Some(TransportProtocol::Tls)),
+        Some(Filter::Closed(_)) => is_of_tls(chain),
         None => false,
     };
-    if listener.terminates_tls() {
-        return None;
-    }
     let reached = |chain: &usize| !is_shadowed(listener, *chain, arrival.local_address);
     listener.table.possible(arrival.local_address).filter(reached).all(leads_there).then(|| cluster.clone())
 }

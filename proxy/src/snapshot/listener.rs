@@ -107,11 +107,6 @@ impl Listener {
         self.tls.get(chain)?.as_ref()
     }
 
-    /// Whether any chain terminates TLS.
-    pub(crate) fn terminates_tls(&self) -> bool {
-        self.tls.iter().any(Option::is_some)
-    }
-
     /// The chain that is, in this generation of the listener, what a chain of another was: the one of that name and match.
     pub(crate) fn chain_like(&self, other: &Listener, chain: usize) -> Option<usize> {
         /// Who came in plain text, or whose certificate was verified in another way, is not who comes now.

@@ -126,7 +126,10 @@ pub(super) async fn both_ways(
 /// Ends the connection to the side that is left as the other one ended: by a reset, if it was reset, so that half a message
 /// does not look like a whole one. What was read before is written before.
 async fn break_off(mut rest: Direction, to: &mut Stream, reset: bool) {
-    let flushing = poll_fn(|cx| rest.poll_flush(to, cx));
+    let flushing = poll_fn(|cx| {
+        ready!(rest.poll_flush(to, cx))?;
+        Pin::new(&mut *to).poll_flush(cx)
+    });
     // If it cannot be written, nobody reads it.
     let _ = tokio::time::timeout(LAST_WORDS_TIME_MAX, flushing).await;
     if reset {
@@ -184,7 +187,11 @@ impl Direction {
             };
             let Poll::Ready(read) = read else {
                 self.rest();
-                return Poll::Pending;
+                // TLS may hold what its socket did not take.
+                return match Pin::new(&mut *to).poll_flush(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(Failed::at(false)(error))),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                };
             };
             let bytes = read.map_err(Failed::at(true))?;
             self.ended = bytes == 0;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use config::DiscoveryType;
 
 use crate::engine::{Arrival, Engine, Generation};
-use crate::snapshot::{NoTrace, TcpProxy, Transport};
+use crate::snapshot::{Listener, NoTrace, TcpProxy, Transport};
 use crate::telemetry::flags::Flag;
 use crate::tls::Stream;
 use crate::upstream::pool::Dialed;
@@ -49,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) direction: config::TrafficDirection,
     /// Name of the listener.
     pub(crate) listener: Arc<str>,
+    /// The listener.
+    pub(crate) declared: Arc<Listener>,
 }
 
 impl Connected {

@@ -162,6 +162,7 @@ impl Record {
             endpoint: self.facts.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
             route: "",
             authority: None,
+            mutual: self.facts.arrival.session.as_ref().is_some_and(|session| session.peer.is_some()),
             grpc: false,
             status: 0,
             grpc_status: None,
@@ -278,7 +279,10 @@ impl Values for FactsOf {
                 out.extend_from_slice(arrival.remote_address.ip().to_string().as_bytes());
             }
             Operator::RequestedServerName => return text(arrival.server_name.as_deref(), out),
-            _ => return false,
+            operator => {
+                let session = arrival.session.as_deref();
+                return text(session.and_then(|session| session.value(operator)), out);
+            }
         }
         true
     }

@@ -35,6 +35,8 @@ pub(crate) enum Family {
     TlsHandshakes,
     /// Those that failed.
     TlsHandshakeFailures,
+    /// When certificates end to hold.
+    CertificateExpiry,
     /// Handshakes of TLS with upstreams.
     UpstreamTlsHandshakes,
     /// Those that failed.
@@ -184,7 +186,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 61] = [
+    pub(crate) const ALL: [Family; 62] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -197,6 +199,7 @@ impl Family {
         Family::DetectionTimeout,
         Family::TlsHandshakes,
         Family::TlsHandshakeFailures,
+        Family::CertificateExpiry,
         Family::UpstreamTlsHandshakes,
         Family::UpstreamTlsFailures,
         Family::DownstreamConnections,

@@ -1,7 +1,9 @@
 //! The handshake, as the server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use config::format::Operator;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
@@ -24,6 +26,23 @@ pub(crate) struct Session {
     pub(crate) cipher: &'static str,
     /// What `x-forwarded-client-cert` says of the client's certificate; `None` when it showed none.
     pub(crate) client_certificate: Option<HeaderValue>,
+    /// The identity of the client's workload.
+    pub(crate) peer: Option<Arc<str>>,
+    /// The identity that it was shown.
+    pub(crate) own: Option<Arc<str>>,
+}
+
+impl Session {
+    /// What an access log says of it.
+    pub(crate) fn value(&self, operator: &Operator) -> Option<&str> {
+        match operator {
+            Operator::DownstreamPeerUriSan => self.peer.as_deref(),
+            Operator::DownstreamLocalUriSan => self.own.as_deref(),
+            Operator::DownstreamTlsVersion => Some(self.version),
+            Operator::DownstreamTlsCipher => Some(self.cipher),
+            _ => None,
+        }
+    }
 }
 
 /// Makes the handshake with a client, of which `first` was read before. It takes no longer than `time_max`.
@@ -56,13 +75,16 @@ async fn handshake(server: &Server, stream: Replayed) -> Result<(Stream, Session
     let config = if overlaps { &server.with_alpn } else { &server.without_alpn };
     let stream = begun.into_stream(config.clone()).await.map_err(|error| reason(&error, PEER))?;
     let (_, connection) = stream.get_ref();
+    let shown = connection.peer_certificates().and_then(|chain| chain.first());
     let session = Session {
         version: match connection.protocol_version() {
             Some(tokio_rustls::rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
             _ => "TLSv1.2",
         },
         cipher: connection.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
-        client_certificate: connection.peer_certificates().and_then(|chain| peer::forwarded(chain.first()?)),
+        client_certificate: shown.and_then(|shown| peer::forwarded(shown, server)),
+        peer: shown.and_then(peer::names).and_then(|names| names.identity().map(Arc::from)),
+        own: server.identity.as_deref().map(Arc::from),
     };
     Ok((Stream::Tls(Box::new(stream.into())), session))
 }

@@ -18,7 +18,7 @@ mod verify;
 
 pub(crate) use accept::{Session, accept};
 pub(crate) use client::{Client, Host, Spoken};
-pub(crate) use secrets::{Secrets, Unusable};
+pub(crate) use secrets::{Life, Secrets, Unusable};
 pub(crate) use server::Server;
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Stream};

@@ -10,6 +10,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::x509::X509Name;
 
+use super::server::Server;
+
 /// Characters of a line in PEM.
 const PEM_LINE: usize = 64;
 
@@ -29,6 +31,13 @@ pub(super) struct Names {
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Option<Names> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     alternative(&parsed)
+}
+
+/// When a certificate begins and ends to hold, in seconds since 1970.
+pub(super) fn life(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let validity = parsed.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 fn alternative(certificate: &X509Certificate<'_>) -> Option<Names> {
@@ -111,15 +120,18 @@ fn stands_for(name: &str, wanted: &str) -> bool {
         && label.ends_with(end)
 }
 
-/// What `x-forwarded-client-cert` says of a certificate that was verified, with the parts that Istio sets at gateways, in
-/// Envoy's order; `None` when it cannot be said.
-pub(super) fn forwarded(certificate: &CertificateDer<'_>) -> Option<HeaderValue> {
+/// What `x-forwarded-client-cert` says of a certificate that `by` has verified, with the parts that Istio sets at gateways,
+/// or beside workloads, in Envoy's order; `None` when it cannot be said.
+pub(super) fn forwarded(certificate: &CertificateDer<'_>, by: &Server) -> Option<HeaderValue> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let Names { uris, dns, .. } = alternative(&parsed)?;
     let suite = TLS13_AES_128_GCM_SHA256.tls13()?;
     let hash = suite.common.hash_provider.hash(certificate);
-    let mut parts = vec![format!("Hash={}", HEXLOWER.encode(hash.as_ref()))];
-    parts.push(format!("Cert=\"{}\"", url_encoded_pem(certificate)));
+    let mut parts: Vec<String> = by.identity.iter().map(|own| format!("By={}", field(own))).collect();
+    parts.push(format!("Hash={}", HEXLOWER.encode(hash.as_ref())));
+    if !by.is_own {
+        parts.push(format!("Cert=\"{}\"", url_encoded_pem(certificate)));
+    }
     parts.push(format!("Subject=\"{}\"", quoted(&subject(parsed.subject()))));
     parts.extend(uris.iter().map(|uri| format!("URI={}", field(uri))));
     parts.extend(dns.iter().map(|name| format!("DNS={}", field(name))));

@@ -2,15 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use config::origin::Origin;
-use config::{FILE_ROOTS, SYSTEM_ROOTS, SecretContent};
+use config::{FILE_ROOTS, OWN_CERTIFICATE, SYSTEM_ROOTS, SecretContent};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
+
+use super::peer;
+use crate::time;
 
 /// All secrets that can be used, by name.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +29,21 @@ pub(crate) struct Secrets {
 struct Held {
     declared: Arc<config::Secret>,
     parsed: Parsed,
+    /// When the certificate begins and ends to hold, in seconds since 1970.
+    life: Option<(i64, i64)>,
+}
+
+/// The life of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Name of its secret.
+    pub(crate) name: Arc<str>,
+    /// When it ends to hold, in seconds since 1970.
+    pub(crate) ends: i64,
+    /// Whether it ends soon, as far as its life is long.
+    pub(crate) ends_soon: bool,
+    /// Whether it has ended.
+    pub(crate) has_ended: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +87,7 @@ impl Secrets {
         declared: impl IntoIterator<Item = &'d Arc<config::Secret>>,
         previous: &Secrets,
     ) -> (Secrets, Vec<Unusable>) {
+        let now = seconds(time::wall());
         let (mut secrets, mut told) = (HashMap::new(), HashSet::new());
         let mut unusable = Vec::new();
         for declared in declared {
@@ -76,8 +96,8 @@ impl Secrets {
             let known = previous.held.get(name);
             let held = match known {
                 Some(known) if *known.declared == **declared => known.clone(),
-                _ => match parse(declared) {
-                    Ok(parsed) => Held { declared: declared.clone(), parsed },
+                _ => match parse(declared).and_then(|parsed| checked(declared, parsed, now)) {
+                    Ok(held) => held,
                     Err(why) => {
                         let (name, origin) = (name.clone(), declared.origin.clone());
                         unusable.push(Unusable { name, origin, why, last_good: known.is_some() });
@@ -89,6 +109,20 @@ impl Secrets {
             secrets.insert(name.clone(), held);
         }
         (Secrets { held: secrets, told }, unusable)
+    }
+
+    /// The lives of all certificates, by name.
+    pub(crate) fn lives(&self, now: SystemTime) -> Vec<Life> {
+        let now = seconds(now);
+        let life = |(name, held): (&Arc<str>, &Held)| {
+            let (begins, ends) = held.life?;
+            let left = ends.saturating_sub(now);
+            let ends_soon = left < ends.saturating_sub(begins) / LIFE_LEFT_PARTS;
+            Some(Life { name: name.clone(), ends, ends_soon, has_ended: left <= 0 })
+        };
+        let mut lives: Vec<Life> = self.held.iter().filter_map(life).collect();
+        lives.sort_by(|one, other| one.name.cmp(&other.name));
+        lives
     }
 
     /// Whether they are these, to the last certificate.
@@ -130,6 +164,40 @@ impl Secrets {
             Parsed::Certificate(_) | Parsed::Roots(_) => None,
         }
     }
+}
+
+/// A certificate ends soon when less than this part of its life is left: one that is renewed at half of its life is late
+/// then.
+const LIFE_LEFT_PARTS: i64 = 5;
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What was parsed, unless it is the workload's own certificate and none by which a peer would know it.
+fn checked(declared: &Arc<config::Secret>, parsed: Parsed, now: i64) -> Result<Held, String> {
+    let mut life = None;
+    if let Parsed::Certificate(certificate) = &parsed {
+        let leaf = certificate.end_entity_cert().map_err(|error| error.to_string())?;
+        life = peer::life(leaf);
+        if *declared.name == *OWN_CERTIFICATE {
+            let names = peer::names(leaf);
+            if names.as_ref().and_then(peer::Names::identity).is_none() {
+                return Err(
+                    "the certificate has not exactly one URI that is an identity of SPIFFE".to_owned()
+                );
+            }
+            match life {
+                Some((begins, _)) if now < begins => {
+                    return Err("the certificate does not hold yet".to_owned());
+                }
+                Some((_, ends)) if now >= ends => return Err("the certificate holds no longer".to_owned()),
+                _ => {}
+            }
+        }
+    }
+    Ok(Held { declared: declared.clone(), parsed, life })
 }
 
 fn parse(declared: &config::Secret) -> Result<Parsed, String> {

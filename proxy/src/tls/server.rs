@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{CIPHER_SUITES, ClientCertificates, TlsVersion};
+use config::{CIPHER_SUITES, ClientCertificates, OWN_CERTIFICATE, OWN_ROOTS, TlsVersion};
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
@@ -21,6 +21,9 @@ use tokio_rustls::rustls::{
 use super::peer;
 use super::secrets::{Roots, Secrets};
 
+/// The protocol by which Istio's proxies agree to tell each other who they are before the bytes of a connection.
+const PEER_EXCHANGE: &str = "istio-peer-exchange";
+
 /// A resolved [`config::DownstreamTls`].
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -30,6 +33,10 @@ pub(crate) struct Server {
     pub(super) with_alpn: Arc<ServerConfig>,
     /// Bound on the handshake.
     pub(super) timeout: Option<Duration>,
+    /// The identity that it shows, if it has one.
+    pub(super) identity: Option<String>,
+    /// Whether it is the identity of the workload, and not what a gateway shows.
+    pub(super) is_own: bool,
     /// What it was resolved from.
     pub(super) declared: config::DownstreamTls,
     pub(super) certificates: Vec<Arc<CertifiedKey>>,
@@ -78,11 +85,16 @@ impl Server {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let without_alpn = Arc::new(config.clone());
-        config.alpn_protocols = declared.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        // What is not spoken is not agreed on.
+        let spoken = declared.alpn.iter().filter(|protocol| ***protocol != *PEER_EXCHANGE);
+        config.alpn_protocols = spoken.map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let shown = certificates.first().and_then(|shown| peer::names(shown.end_entity_cert().ok()?));
         Ok(Arc::new(Server {
             without_alpn,
             with_alpn: Arc::new(config),
             timeout: declared.handshake_timeout,
+            identity: shown.and_then(|names| names.uris.into_iter().next()),
+            is_own: declared.certificates.iter().any(|name| **name == *OWN_CERTIFICATE),
             declared: declared.clone(),
             certificates,
             roots,
@@ -162,7 +174,7 @@ fn verifier(
     let chain = builder.build().map_err(|error| error.to_string())?;
     Ok(match trust.subject_alt_names.as_slice() {
         [] => chain,
-        names => Arc::new(Named { chain, names: names.to_vec() }),
+        names => Arc::new(Named { chain, names: names.to_vec(), are_workloads: *trust.roots == *OWN_ROOTS }),
     })
 }
 
@@ -171,6 +183,8 @@ fn verifier(
 struct Named {
     chain: Arc<dyn ClientCertVerifier>,
     names: Vec<config::StringMatch>,
+    /// Whether clients are workloads of the mesh, which have one identity and no more.
+    are_workloads: bool,
 }
 
 impl ClientCertVerifier for Named {
@@ -193,7 +207,11 @@ impl ClientCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        match peer::names(end_entity).is_some_and(|names| names.have_any(&self.names)) {
+        let names = peer::names(end_entity);
+        if self.are_workloads && names.as_ref().and_then(peer::Names::identity).is_none() {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        match names.is_some_and(|names| names.have_any(&self.names)) {
             true => Ok(verified),
             false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
         }

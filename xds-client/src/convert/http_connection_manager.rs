@@ -75,9 +75,10 @@ pub(super) fn manager(
         honoured: stat_prefix, http_filters, tracing, http_protocol_options, http2_protocol_options, server_name,
             stream_idle_timeout, access_log, use_remote_address, forward_client_cert_details, upgrade_configs,
             xff_num_trusted_hops, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, route_specifier;
-        harmless: proxy_100_continue = "weft always passes on what it is asked to wait for";
+        harmless:
+            proxy_100_continue = "weft always passes on what it is asked to wait for",
+            set_current_client_cert_details = "the parts that istiod asks for are told";
         not_run:
-            set_current_client_cert_details = "nothing is told of client certificates, as TLS is not terminated yet",
             internal_address_config = "no client counts as internal by its address";
         refused: codec_type, add_user_agent, common_http_protocol_options, http1_safe_max_connection_duration,
             http3_protocol_options, server_header_transformation, scheme_header_transformation, max_request_headers_kb,

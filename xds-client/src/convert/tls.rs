@@ -1,5 +1,5 @@
-//! TLS as it is declared. A filter chain terminates it with the secrets of a gateway alone; any other that asks for it is
-//! closed.
+//! TLS as it is declared. A filter chain terminates it with the secrets of a gateway or the identity of the workload; any
+//! other that asks for it is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::Refused;
 use super::at::At;
 use super::route::matcher::string;
 use super::table::{Choice, Message, Told, open, variants};
-use super::values::{enumerated, needed};
+use super::values::{enumerated, is_true, needed};
 
 /// What names of secrets begin with that a Gateway names.
 const OF_GATEWAYS: &str = "kubernetes://";
@@ -111,24 +111,29 @@ pub(super) fn downstream(
     at: &At<'_>,
 ) -> Result<Option<DownstreamTls>, Refused> {
     open!(told, at, pb::DownstreamTlsContext as "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" {
-        honoured: common_tls_context;
+        honoured: common_tls_context, require_client_certificate;
         harmless:
             disable_stateful_session_resumption = "weft resumes no session",
             session_timeout = "weft resumes no session",
             session_ticket_keys_type = "weft resumes no session";
-        not_run: require_client_certificate = "the chain is closed, as TLS is not terminated yet";
         refused: require_sni, ocsp_staple_policy, full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
     });
     let Common { certificates, alpn, params, peer } =
         common(common_tls_context, &at.field("common_tls_context"))?;
-    let has_more = params != Params::default() || peer.is_some();
-    let of_gateway = !certificates.is_empty() && certificates.iter().all(|it| it.starts_with(OF_GATEWAYS));
-    Ok((of_gateway && !has_more).then(|| DownstreamTls {
+    let client_certificates = match (peer, is_true(require_client_certificate)) {
+        (None | Some(ServerCertificate::Any), false) => ClientCertificates::NotAsked,
+        (Some(ServerCertificate::Verified(trust)), false) => ClientCertificates::Optional(trust),
+        (Some(ServerCertificate::Verified(trust)), true) => ClientCertificates::Required(trust),
+        _ => return Ok(None),
+    };
+    let is_known = |name: &String| name.starts_with(OF_GATEWAYS) || name == OWN_CERTIFICATE;
+    let is_served = !certificates.is_empty() && certificates.iter().all(is_known);
+    Ok(is_served.then(|| DownstreamTls {
         certificates: certificates.into_iter().map(Arc::from).collect(),
-        client_certificates: ClientCertificates::NotAsked,
-        version_min: TlsVersion::V1_2,
-        version_max: TlsVersion::V1_3,
-        cipher_suites: Vec::new(),
+        client_certificates,
+        version_min: params.version_min.unwrap_or(TlsVersion::V1_2),
+        version_max: params.version_max.unwrap_or(TlsVersion::V1_3),
+        cipher_suites: params.cipher_suites,
         alpn: alpn.into_iter().map(Arc::from).collect(),
         handshake_timeout,
     }))

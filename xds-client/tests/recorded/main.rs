@@ -65,23 +65,23 @@ const fn counts(
 
 /// What each proxy's stream counts.
 const PROXIES: [(&str, Counts); 6] = [
-    ("web", counts(65, 1954, 40, 390, 224)),
-    ("catalog", counts(66, 1989, 48, 440, 258)),
-    ("reviews", counts(65, 2059, 41, 421, 258)),
-    ("cart", counts(65, 1955, 40, 390, 224)),
-    ("ledger", counts(65, 1954, 40, 391, 216)),
-    ("gateway", counts(47, 1196, 25, 216, 74)),
+    ("web", counts(65, 2075, 31, 392, 216)),
+    ("catalog", counts(66, 2071, 48, 443, 250)),
+    ("reviews", counts(65, 2180, 32, 425, 248)),
+    ("cart", counts(65, 2074, 31, 392, 216)),
+    ("ledger", counts(65, 2004, 40, 392, 212)),
+    ("gateway", counts(47, 1196, 25, 218, 71)),
 ];
 
 /// What `web` counts after each step of `web-updates`, and the edit that the step is: those before it stay.
 const STEPS: [(&[Edit], Counts); 7] = [
-    (&[], counts(65, 1954, 40, 390, 224)),
-    (&[Edit::EvenWeights], counts(65, 1954, 40, 390, 224)),
-    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 1959, 40, 390, 224)),
-    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service], counts(67, 2011, 40, 399, 225)),
-    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service, Edit::Balancer], counts(67, 2011, 40, 399, 225)),
-    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 1959, 40, 390, 224)),
-    (&[], counts(65, 1954, 40, 390, 224)),
+    (&[], counts(65, 2075, 31, 392, 216)),
+    (&[Edit::EvenWeights], counts(65, 2075, 31, 392, 216)),
+    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 2080, 31, 392, 216)),
+    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service], counts(67, 2132, 31, 401, 217)),
+    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service, Edit::Balancer], counts(67, 2132, 31, 401, 217)),
+    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 2080, 31, 392, 216)),
+    (&[], counts(65, 2075, 31, 392, 216)),
 ];
 
 fn responses(shared: &Shared, name: &str) -> Vec<Response> {

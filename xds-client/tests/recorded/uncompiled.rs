@@ -4,7 +4,7 @@ use xds_client::convert::FieldName;
 
 /// Fields that are declared and not run yet, message and field. What does not happen as long as they are not stands in the
 /// tables of the conversion, and `weft xds coverage` tells it. This list only gets shorter.
-pub(crate) const FIELDS: [FieldName; 34] = [
+pub(crate) const FIELDS: [FieldName; 32] = [
     ("envoy.config.cluster.v3.Cluster.LbPolicy", "Maglev"),
     ("envoy.config.cluster.v3.Cluster.lb_config", "MaglevLbConfig"),
     ("envoy.config.route.v3.RouteAction", "hash_policy"),
@@ -12,10 +12,6 @@ pub(crate) const FIELDS: [FieldName; 34] = [
     ("envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "disable_shadow_host_suffix_append"),
     ("envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "runtime_fraction"),
     ("envoy.config.route.v3.RouteAction.RequestMirrorPolicy", "trace_sampled"),
-    (
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "set_current_client_cert_details",
-    ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.Tracing",
         "client_sampling",
@@ -38,7 +34,6 @@ pub(crate) const FIELDS: [FieldName; 34] = [
         "spawn_upstream_span",
     ),
     ("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", "use_request_id_for_trace_sampling"),
-    ("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "require_client_certificate"),
     ("filter chains", "closed"),
     ("filter_metadata", "istio.alpn_override"),
     ("filters of a connection, by type", "envoy.extensions.filters.network.rbac.v3.RBAC"),

@@ -55,7 +55,8 @@ fn chains(output: &Output, port: Option<u16>) -> Vec<String> {
             NetworkFilter::TcpProxy(_) => "tcp",
             NetworkFilter::Closed(_) => "closed",
         };
-        format!("{transport} [{}] {filter}", chain.chain_match.application_protocols.join(" "))
+        let mutual = if chain.tls.is_some() { "mutual " } else { "" };
+        format!("{transport} [{}] {mutual}{filter}", chain.chain_match.application_protocols.join(" "))
     });
     told.collect()
 }
@@ -67,16 +68,16 @@ fn chains_by_mode_and_protocol() {
         assert_eq!(chains(&output, Some(port)), expected, "{mode} {port}");
     };
     let istio = "[istio istio-peer-exchange istio-http/1.0 istio-http/1.1 istio-h2]";
-    let http = "tls [istio-http/1.0 istio-http/1.1 istio-h2] closed";
-    check("STRICT", 8080, &["tls [] closed"]);
-    check("STRICT", 8081, &["tls [] closed"]);
-    check("STRICT", 8082, &[http, "tls [] closed"]);
-    check("PERMISSIVE", 8080, &[&format!("tls {istio} closed"), "raw [] http"]);
-    check("PERMISSIVE", 8081, &[&format!("tls {istio} closed"), "tls [] tcp", "raw [] tcp"]);
+    let http = "tls [istio-http/1.0 istio-http/1.1 istio-h2] mutual http";
+    check("STRICT", 8080, &["tls [] mutual http"]);
+    check("STRICT", 8081, &["tls [] mutual tcp"]);
+    check("STRICT", 8082, &[http, "tls [] mutual tcp"]);
+    check("PERMISSIVE", 8080, &[&format!("tls {istio} mutual http"), "raw [] http"]);
+    check("PERMISSIVE", 8081, &[&format!("tls {istio} mutual tcp"), "tls [] tcp", "raw [] tcp"]);
     let of_auto = [
         http,
         "raw [http/1.1 h2c] http",
-        "tls [istio-peer-exchange istio] closed",
+        "tls [istio-peer-exchange istio] mutual tcp",
         "raw [] tcp",
         "tls [] tcp",
     ];
@@ -158,7 +159,7 @@ fn what_guards_the_workload_closes_it_unless_the_user_takes_the_risk() {
         allow_unenforced_security: true,
         ..mesh(&peer_authentication("a", "shop", "mtls: {mode: STRICT}"))
     };
-    assert_eq!(chains(&strict.compile(), Some(8080)), ["tls [] closed", "raw [] http"]);
+    assert_eq!(chains(&strict.compile(), Some(8080)), ["tls [] mutual http", "raw [] http"]);
 }
 
 #[test]

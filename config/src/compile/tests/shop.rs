@@ -62,12 +62,12 @@ pub(super) fn shop(shared: &Path, name: &str) -> Mesh {
 
 #[test]
 fn web() {
-    check("web", 1);
+    check("web", 2);
 }
 
 #[test]
 fn catalog() {
-    check("catalog", 4);
+    check("catalog", 5);
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn reviews() {
 
 #[test]
 fn cart() {
-    check("cart", 1);
+    check("cart", 2);
 }
 
 #[test]
 fn ledger() {
-    check("ledger", 2);
+    check("ledger", 3);
 }
 
 #[test]

@@ -8,13 +8,13 @@ const NOT_ENFORCED: &str = "warning kind-not-honoured ";
 fn peer_authentications() {
     let check =
         |spec: &str, expected: &[&str]| check("PeerAuthentication", &format!("  {{{spec}}}\n"), expected);
-    check("mtls: {mode: STRICT}", &[NOT_ENFORCED]);
-    check("", &[NOT_ENFORCED]);
+    check("mtls: {mode: STRICT}", &[]);
+    check("", &[]);
     check("mtls: {mode: DISABLE}", &[]);
     check("mtls: {mode: MAYBE}", &["error bad-value spec.mtls.mode"]);
     let selector = "selector: {matchLabels: {app: a}}";
     check(&format!("{selector}, portLevelMtls: {{'80': {{mode: DISABLE}}}}"), &[]);
-    check(&format!("{selector}, portLevelMtls: {{'80': {{mode: STRICT}}}}"), &[NOT_ENFORCED]);
+    check(&format!("{selector}, portLevelMtls: {{'80': {{mode: STRICT}}}}"), &[]);
     check("portLevelMtls: {'80': {mode: DISABLE}}", &["error missing-field spec.portLevelMtls"]);
     let bad = format!("{selector}, portLevelMtls: {{'0': {{mode: DISABLE}}, x: {{mode: DISABLE}}}}");
     check(&bad, &["error bad-value spec.portLevelMtls[0]", "error bad-value spec.portLevelMtls[x]"]);

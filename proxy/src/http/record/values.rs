@@ -84,7 +84,10 @@ impl Values for Record {
                 return text(self.route.as_ref().map(|handle| &*handle.route.virtual_host().name), out);
             }
             // Headers and literals are not asked for here; the others have no value without TLS.
-            _ => return false,
+            operator => {
+                let session = self.downstream.tls.as_deref();
+                return text(session.and_then(|session| session.value(operator)), out);
+            }
         }
         true
     }

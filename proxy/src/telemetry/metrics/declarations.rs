@@ -80,6 +80,12 @@ impl Family {
                 Kind::Counter,
                 &[LISTENER, "reason"],
             ),
+            Family::CertificateExpiry => of(
+                "weft_certificate_expiry_timestamp_seconds",
+                "When the certificate of a secret ends to hold, in seconds since 1970.",
+                Kind::Gauge,
+                &["name"],
+            ),
             Family::UpstreamTlsHandshakes => of(
                 "envoy_cluster_ssl_handshake",
                 "Handshakes of TLS with upstreams.",

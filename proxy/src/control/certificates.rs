@@ -1,0 +1,47 @@
+//! What there is to say about secrets: those that cannot be used, and certificates that are not renewed in time.
+
+use config::finding::{Finding, Severity, code};
+
+use crate::tls::{Life, Unusable};
+
+/// The certificates that end soon, and whether they have ended.
+pub(super) fn ending(lives: &[Life]) -> Vec<(&str, bool)> {
+    lives.iter().filter(|life| life.ends_soon).map(|life| (&*life.name, life.has_ended)).collect()
+}
+
+/// What there is to say about a certificate that is not renewed in time.
+pub(super) fn about_life(life: &Life) -> Finding {
+    let what = match life.has_ended {
+        true => format!("the certificate of {} holds no longer: nobody believes it", life.name),
+        false => format!("the certificate of {} holds for less than a fifth of its life yet", life.name),
+    };
+    Finding {
+        place: None,
+        severity: Severity::Warning,
+        code: code::EXPIRING_CERTIFICATE,
+        object: None,
+        path: String::new(),
+        what,
+        remedy: "renew it; what is in its place then is used at once".to_owned(),
+    }
+}
+
+/// What there is to say about a secret that cannot be used.
+pub(super) fn about_secret(unusable: Unusable) -> Finding {
+    let Unusable { name, origin, why, last_good } = unusable;
+    let holds = match last_good {
+        true => "what was last good of it serves",
+        false => "connections that need it are closed",
+    };
+    Finding {
+        place: origin.as_ref().and_then(|origin| origin.place.clone()),
+        severity: Severity::Warning,
+        code: code::UNUSABLE_SECRET,
+        object: origin.map(|origin| origin.object),
+        path: String::new(),
+        what: format!("the secret {name} cannot be used, because {why}: {holds}"),
+        remedy: "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
+                 certificate in PEM, and `ca.crt` where clients show certificates"
+            .to_owned(),
+    }
+}
