@@ -121,7 +121,7 @@ pub(crate) struct Arrival {
     /// What TLS is to be terminated with.
     pub(crate) tls: Option<Arc<tls::Server>>,
     /// What TLS says, once it was terminated for bytes that are passed on.
-    pub(crate) session: Option<Box<tls::Session>>,
+    pub(crate) session: Option<Rc<tls::Session>>,
     /// What was read of it.
     pub(crate) first: Vec<u8>,
 }

@@ -279,7 +279,7 @@ impl Worker {
         let listener = service.declared.clone();
         match self.handshake(stream, &listener.declared, &mut arrival).await {
             Some((stream, session)) => {
-                arrival.session = Some(Box::new(session));
+                arrival.session = Some(Rc::new(session));
                 tcp::serve(self.engine.clone(), service, arrival, stream, connected).await;
             }
             None => tcp::log_unserved(&self.engine, &listener, arrival, None),

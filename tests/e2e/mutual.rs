@@ -394,6 +394,35 @@ async fn certificates_and_roots_are_renewed_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_believed_any_more_is_parted_with() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let app = TestBackend::echo("app").await;
+    let server = server(&ca, &app, false).await;
+    let client = client(files(&ca, &ca.workload(CLIENT)), server.proxy.listener(0), SERVER).await;
+    assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 200);
+    let mut bytes = TcpStream::connect(client.proxy.listener(2)).await.unwrap();
+    bytes.write_all(b"a").await.unwrap();
+    let mut back = [0; 1];
+    bytes.read_exact(&mut back).await.unwrap();
+    // Another root besides changes nothing for them.
+    let before = server.proxy.generation().await;
+    server.files.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
+    server.proxy.generation_after(before).await;
+    bytes.write_all(b"a").await.unwrap();
+    bytes.read_exact(&mut back).await.unwrap();
+    let served = app.served();
+    let before = server.proxy.generation().await;
+    server.files.write("roots.pem", &other.pem);
+    server.proxy.generation_after(before).await;
+    // By an end or by a reset.
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), bytes.read(&mut back)).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    // The connection that is there is asked no more.
+    assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 503);
+    assert_eq!(app.served(), served);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_identity_that_is_none_is_not_shown() {
     let ca = Ca::new("mesh");
     let app = TestBackend::echo("app").await;

@@ -11,6 +11,7 @@ use config::{TrafficDirection, TransportProtocol};
 
 use super::{Engine, Generation};
 use crate::snapshot::{Facts, Filter, NoTrace};
+use crate::tls;
 
 /// What access logs say of a connection that is ended so.
 pub(crate) const FILTER_CHAIN_CLOSED: &str = "filter_chain_closed";
@@ -28,6 +29,8 @@ pub(crate) struct Admitted {
     pub(crate) transport: TransportProtocol,
     /// What it offers by ALPN, or what HTTP was found.
     pub(crate) protocols: Box<[Arc<str>]>,
+    /// What TLS says, where it was terminated.
+    pub(crate) session: Option<Rc<tls::Session>>,
 }
 
 /// A connection that stands, until this is dropped.
@@ -114,7 +117,11 @@ impl Generation {
         let chain = listener.table.choose(&facts, &mut NoTrace);
         match chain.and_then(|chain| listener.filter(chain)) {
             Some(Filter::Closed(closed)) => Some(closed.reason.clone()),
-            Some(Filter::Http(_) | Filter::Tcp(_)) => None,
+            Some(Filter::Http(_) | Filter::Tcp(_)) => {
+                let server = chain.and_then(|chain| listener.tls(chain)).zip(admitted.session.as_ref());
+                let is_let_in = server.is_none_or(|(server, session)| session.is_let_in_by(server));
+                (!is_let_in).then(|| "its certificate is not believed any more".into())
+            }
             None => match listener.declared.traffic_direction {
                 TrafficDirection::Inbound => Some("no filter chain is for it any more".into()),
                 TrafficDirection::Outbound => None,

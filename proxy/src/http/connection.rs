@@ -38,7 +38,9 @@ pub(crate) struct Downstream {
     /// The server name the client asked for by SNI.
     pub(crate) server_name: Option<Arc<str>>,
     /// What TLS says, where it was terminated.
-    pub(crate) tls: Option<Box<Session>>,
+    pub(crate) tls: Option<Rc<Session>>,
+    /// Whether its certificate is not believed any more.
+    disbelieved: Cell<bool>,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.
@@ -63,7 +65,8 @@ impl Downstream {
             destination: arrival.destination,
             protocols: arrival.protocols,
             server_name: arrival.server_name,
-            tls: tls.map(Box::new),
+            tls: tls.map(Rc::new),
+            disbelieved: Cell::new(false),
             first: Cell::new(arrival.first),
             guard,
             resetting: Rc::default(),
@@ -77,9 +80,17 @@ impl Downstream {
         if known.generation != generation.number()
             && let Some(listener) = generation.successor(&known)
         {
+            if let (Some(session), Some(server)) = (&self.tls, listener.listener.tls(listener.chain)) {
+                self.disbelieved.set(!session.is_let_in_by(server));
+            }
             *known = listener;
         }
         known.clone()
+    }
+
+    /// Whether its certificate is believed by the listener that was asked for last.
+    pub(crate) fn is_believed(&self) -> bool {
+        !self.disbelieved.get()
     }
 
     /// One that stands from now on.
@@ -93,6 +104,7 @@ impl Downstream {
                 None => TransportProtocol::RawBuffer,
             },
             protocols: self.protocols.clone(),
+            session: self.tls.clone(),
         };
         Standing::new(&self.engine, admitted)
     }

@@ -45,7 +45,7 @@ pub(crate) fn exchange(
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
     let settings = &listener.manager.declared;
     let mut made = None;
-    let admitted = match generation.admits(&listener) {
+    let admitted = match generation.admits(&listener) && downstream.is_believed() {
         true => admit(&mut head, settings, &downstream, &mut made),
         false => Err(Refusal::NotAdmitted),
     };

@@ -78,6 +78,7 @@ impl Record {
             server_name: arrival.server_name.clone(),
             transport: arrival.transport,
             protocols: std::mem::take(&mut arrival.protocols),
+            session: arrival.session.clone(),
         };
         let standing = Standing::new(&engine, admitted);
         Record { engine, service, facts: FactsOf::new(arrival), live: None, standing }

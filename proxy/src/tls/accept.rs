@@ -7,6 +7,7 @@ use config::format::Operator;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::Acceptor;
 
 use super::peer;
@@ -30,9 +31,18 @@ pub(crate) struct Session {
     pub(crate) peer: Option<Arc<str>>,
     /// The identity that it was shown.
     pub(crate) own: Option<Arc<str>>,
+    /// Who has let it in.
+    server: Arc<Server>,
+    /// The certificates that it showed.
+    chain: Vec<CertificateDer<'static>>,
 }
 
 impl Session {
+    /// Whether the client would be let in by `now`, too.
+    pub(crate) fn is_let_in_by(&self, now: &Arc<Server>) -> bool {
+        Arc::ptr_eq(&self.server, now) || now.lets_in(&self.server, &self.chain)
+    }
+
     /// What an access log says of it.
     pub(crate) fn value(&self, operator: &Operator) -> Option<&str> {
         match operator {
@@ -51,7 +61,7 @@ impl Session {
 ///
 /// Why it failed: one of few words, for a metric.
 pub(crate) async fn accept(
-    server: &Server,
+    server: &Arc<Server>,
     first: Vec<u8>,
     stream: TcpStream,
     time_max: Option<Duration>,
@@ -64,7 +74,7 @@ pub(crate) async fn accept(
     }
 }
 
-async fn handshake(server: &Server, stream: Replayed) -> Result<(Stream, Session), &'static str> {
+async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Session), &'static str> {
     let begun =
         LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error, PEER))?;
     let spoken = &server.with_alpn.alpn_protocols;
@@ -85,6 +95,8 @@ async fn handshake(server: &Server, stream: Replayed) -> Result<(Stream, Session
         client_certificate: shown.and_then(|shown| peer::forwarded(shown, server)),
         peer: shown.and_then(peer::names).and_then(|names| names.identity().map(Arc::from)),
         own: server.identity.as_deref().map(Arc::from),
+        server: server.clone(),
+        chain: connection.peer_certificates().unwrap_or_default().to_vec(),
     };
     Ok((Stream::Tls(Box::new(stream.into())), session))
 }

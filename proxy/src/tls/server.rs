@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(super) identity: Option<String>,
     /// Whether it is the identity of the workload, and not what a gateway shows.
     pub(super) is_own: bool,
+    /// Who lets clients in; `None` where they are not asked who they are.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was resolved from.
     pub(super) declared: config::DownstreamTls,
     pub(super) certificates: Vec<Arc<CertifiedKey>>,
@@ -71,14 +73,14 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions)
             .map_err(|error| error.to_string())?;
-        let builder = match &declared.client_certificates {
-            ClientCertificates::NotAsked => builder.with_no_client_auth(),
-            ClientCertificates::Optional(trust) => {
-                builder.with_client_cert_verifier(verifier(trust, false, secrets, provider)?)
-            }
-            ClientCertificates::Required(trust) => {
-                builder.with_client_cert_verifier(verifier(trust, true, secrets, provider)?)
-            }
+        let verifier = match &declared.client_certificates {
+            ClientCertificates::NotAsked => None,
+            ClientCertificates::Optional(trust) => Some(verifier(trust, false, secrets, provider)?),
+            ClientCertificates::Required(trust) => Some(verifier(trust, true, secrets, provider)?),
+        };
+        let builder = match &verifier {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates(certificates.clone())));
         // A session that is resumed would not be verified again.
@@ -95,10 +97,29 @@ impl Server {
             timeout: declared.handshake_timeout,
             identity: shown.and_then(|names| names.uris.into_iter().next()),
             is_own: declared.certificates.iter().any(|name| **name == *OWN_CERTIFICATE),
+            verifier,
             declared: declared.clone(),
             certificates,
             roots,
         }))
+    }
+
+    /// Whether a client that `before` has let in with this chain of certificates would be let in, too, as far as it is about
+    /// whom they believe: a certificate that has meanwhile ended to hold is no reason to part.
+    pub(super) fn lets_in(&self, before: &Server, chain: &[CertificateDer<'_>]) -> bool {
+        let roots = |server: &Server| server.roots.as_ref().map(Arc::as_ptr);
+        if self.declared.client_certificates == before.declared.client_certificates
+            && roots(self) == roots(before)
+        {
+            return true;
+        }
+        match (&self.verifier, chain.split_first()) {
+            (None, _) => true,
+            (Some(verifier), None) => !verifier.client_auth_mandatory(),
+            (Some(verifier), Some((leaf, rest))) => {
+                verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok()
+            }
+        }
     }
 
     /// Whether it was made of these.
