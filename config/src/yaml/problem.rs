@@ -14,7 +14,7 @@ pub(crate) struct Problem {
     pub(crate) line: u32,
     /// The field, `spec.http[0].timeout`; empty for the whole document.
     pub(crate) path: String,
-    /// One of [`code`](crate::finding::code).
+    /// One of [`code`].
     pub(crate) code: &'static str,
     /// What is wrong.
     pub(crate) what: String,

@@ -58,9 +58,12 @@ async fn service_entries_lead_out_of_the_mesh() {
     let passed: &[(&str, &str)] = &[("destination_service_name", "PassthroughCluster")];
     assert_eq!(web.metric("istio_tcp_connections_opened_total", passed).await, 1.0);
 
-    // Port 80 would be sent by TLS to port 443.
+    // Port 80 is sent by TLS to port 443, whose server proves itself to nobody but the client above.
     let refused = web.send(&format!("{STALE}:80"), Request::get("/").host("payments.example.com")).await;
     let why = refused.text();
     assert_eq!(refused.status, 503, "{why}");
-    assert!(why.contains("TLS") && why.contains("--allow-unenforced-security"), "{why}");
+    assert!(why.ends_with("reset reason: remote connection failure"), "{why}");
+    let untrusted: &[(&str, &str)] = &[("reason", "certificate_unknown_issuer")];
+    let failures = web.metric("weft_cluster_tls_handshake_failures_total", untrusted).await;
+    assert!(failures >= 1.0, "{}", web.page("/errors").await);
 }

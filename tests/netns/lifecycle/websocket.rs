@@ -122,7 +122,8 @@ fn change(mesh: &Mesh, number: usize) {
             write(mesh, &pods);
         }
         4 => {
-            let mode = if number.is_multiple_of(4) { "PERMISSIVE" } else { "DISABLE" };
+            // The first is not what holds without it.
+            let mode = if number.is_multiple_of(4) { "DISABLE" } else { "PERMISSIVE" };
             mesh.write(
                 "peer.yaml",
                 &format!(
