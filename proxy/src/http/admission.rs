@@ -8,8 +8,8 @@ use http::{HeaderValue, Method};
 
 use super::codec::{RequestHead, Version};
 use super::error::Refusal;
-use super::headers::{FORWARDED_PROTO, NotSanitized};
-use super::peer::Peer;
+use super::headers::NotSanitized;
+use super::peer::{Peer, ToldScheme};
 use super::{headers, path, peer};
 
 /// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody; and a first line
@@ -76,17 +76,17 @@ pub(crate) fn admit(
         }
     }
     let sanitized = headers::sanitize_request(head);
-    peer::tell(head, settings, peer);
-    let scheme = headers::identify_request(head, random);
+    let scheme = peer::tell(head, settings, peer);
+    headers::identify_request(head, random);
     // What a client does not tell is told by the proxies before us, or by TLS.
-    if head.scheme.is_none() && head.headers.get(FORWARDED_PROTO).is_some_and(|told| told == "https") {
+    if head.scheme.is_none() && scheme == ToldScheme::Https {
         head.scheme = Some(Scheme::HTTPS);
     }
     sanitized.map_err(|refused| match refused {
         NotSanitized::Upgrade => Refusal::UpgradeRefused,
         NotSanitized::Nominated => Refusal::BadConnection,
     })?;
-    scheme.map_err(|_| Refusal::NoRoute)
+    if scheme == ToldScheme::Empty { Err(Refusal::NoRoute) } else { Ok(()) }
 }
 
 /// What the library accepts and Envoy does not.

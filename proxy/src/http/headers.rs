@@ -156,20 +156,9 @@ fn keep_only_te_trailers(headers: &mut HeaderMap) {
     }
 }
 
-/// A request that says it has no scheme, which no rule of Envoy's applies to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EmptyScheme;
-
-/// Adds an ID to find the request by, where nobody told one. Its scheme is told by now.
-pub(crate) fn identify_request(
-    head: &mut RequestHead,
-    random: impl FnOnce() -> u128,
-) -> Result<(), EmptyScheme> {
-    let empty = head.headers.get(FORWARDED_PROTO).map(HeaderValue::is_empty);
-    if !head.headers.contains_key(REQUEST_ID) {
-        head.headers.insert(REQUEST_ID, request_id(random()));
-    }
-    if empty == Some(true) { Err(EmptyScheme) } else { Ok(()) }
+/// Adds an ID to find the request by, where nobody told one.
+pub(crate) fn identify_request(head: &mut RequestHead, random: impl FnOnce() -> u128) {
+    head.headers.entry(REQUEST_ID).or_insert_with(|| request_id(random()));
 }
 
 /// A random UUID (RFC 9562 version 4) in its text form.

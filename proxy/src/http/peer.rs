@@ -57,9 +57,24 @@ fn forwarded_for(headers: &HeaderMap, skipped: u32) -> Option<IpAddr> {
     std::str::from_utf8(address).ok()?.parse().ok()
 }
 
-/// Writes down who asks. Where strangers connect, the address of who connected follows those that it tells, its scheme counts
-/// only if a trusted proxy tells it, and its ID for the request does not.
-pub(crate) fn tell(head: &mut RequestHead, settings: &config::HttpConnectionManager, peer: Peer<'_>) {
+/// What `x-forwarded-proto` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ToldScheme {
+    /// `https`.
+    Https,
+    /// Nothing, so that the request has no scheme and no rule of Envoy's applies to it.
+    Empty,
+    /// Anything else.
+    Other,
+}
+
+/// Writes down who asks, and returns by what scheme. Where strangers connect, the address of who connected follows those that
+/// it tells, its scheme counts only if a trusted proxy tells it, and its ID for the request does not.
+pub(crate) fn tell(
+    head: &mut RequestHead,
+    settings: &config::HttpConnectionManager,
+    peer: Peer<'_>,
+) -> ToldScheme {
     if let (true, Some(address)) = (settings.use_remote_address, peer.address) {
         let client = client(&head.headers, settings, SocketAddr::new(address, 0)).ip();
         append_forwarded_for(&mut head.headers, address);
@@ -73,11 +88,17 @@ pub(crate) fn tell(head: &mut RequestHead, settings: &config::HttpConnectionMana
             head.headers.insert(EXTERNAL_ADDRESS, client);
         }
     }
-    if !head.headers.contains_key(FORWARDED_PROTO) {
+    let told = head.headers.entry(FORWARDED_PROTO).or_insert_with(|| {
         let scheme = if peer.tls { "https" } else { "http" };
-        head.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
+        HeaderValue::from_static(scheme)
+    });
+    let told = match told.as_bytes() {
+        b"https" => ToldScheme::Https,
+        b"" => ToldScheme::Empty,
+        _ => ToldScheme::Other,
+    };
     tell_certificate(&mut head.headers, settings.forward_client_cert, peer.certificate);
+    told
 }
 
 fn append_forwarded_for(headers: &mut HeaderMap, address: IpAddr) {

@@ -171,3 +171,18 @@ fn the_scheme_of_a_request() {
     check(1, false, &https, Some("https"));
     check(1, true, &http, None);
 }
+
+#[test]
+fn what_scheme_is_told() {
+    let check = |told: &[(&'static str, &'static str)], tls, expected, scheme: &str| {
+        let mut head = head(told);
+        let peer = Peer { tls, ..Peer::default() };
+        assert_eq!(tell(&mut head, &manager(false, 0), peer), expected, "{told:?}");
+        assert_eq!(head.headers["x-forwarded-proto"], scheme, "{told:?}");
+    };
+    check(&[], false, ToldScheme::Other, "http");
+    check(&[], true, ToldScheme::Https, "https");
+    check(&[("x-forwarded-proto", "https")], false, ToldScheme::Https, "https");
+    check(&[("x-forwarded-proto", "http")], true, ToldScheme::Other, "http");
+    check(&[("x-forwarded-proto", "")], false, ToldScheme::Empty, "");
+}
