@@ -28,7 +28,7 @@ use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
 use crate::upstream::{Destination, Pools, Upstream};
-use crate::{net, time, tls};
+use crate::{time, tls};
 use labels::Identity;
 
 /// Client connections without a request that are closed at once, when the process may open no more files.
@@ -296,14 +296,14 @@ impl Engine {
     }
 
     /// Closes client connections without a request, those first that have been so for longest, to make room for who waits to
-    /// be accepted; whether there were any. Those of HTTP/2 are told first, and close a little later.
-    pub(crate) fn close_idle_connections(&self) -> bool {
+    /// be accepted; whether there were any. Those of HTTP/2 are told first, and close a little later. `limit` is what was met.
+    pub(crate) fn close_idle_connections(&self, limit: &str) -> bool {
         let guards = self.guards.borrow();
         let idle = guards.iter().filter_map(|(_, guard)| Some((guard.idle_since()?, guard)));
         let mut idle: Vec<_> = idle.collect();
         idle.sort_by_key(|(since, _)| *since);
         idle.truncate(IDLE_CLOSED_MAX);
-        let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &[net::OPEN_FILES_MAX]);
+        let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &[limit]);
         for (_, guard) in &idle {
             guard.close_idle();
             self.telemetry.shard.increment(series);

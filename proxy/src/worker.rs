@@ -191,7 +191,7 @@ impl Worker {
         let stopped = self.stops.of(self.engine.generation().direction(&listener)).begun();
         let reached = |limit| {
             self.engine.limit_reached(limit);
-            self.engine.close_idle_connections()
+            self.engine.close_idle_connections(limit)
         };
         let serve = |accepted| self.serve(accepted);
         tokio::select! {
@@ -202,10 +202,13 @@ impl Worker {
         }
     }
 
-    /// Whether one more connection is served, beside those the process has.
+    /// Whether one more connection is served, beside those the process has. When there are too many, idle ones make room for
+    /// who comes next.
     fn admit(&self, connections: usize) -> bool {
         if connections as u64 >= self.engine.limits.downstream_connections_max {
-            self.engine.limit_reached("downstream_connections_max");
+            const LIMIT: &str = "downstream_connections_max";
+            self.engine.limit_reached(LIMIT);
+            self.engine.close_idle_connections(LIMIT);
             return false;
         }
         if self.engine.overload.is_shedding() {

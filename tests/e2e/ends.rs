@@ -1,8 +1,12 @@
 //! Where a message ends, when its length is not said and its last piece says that it is the last.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use support::{Mesh, TestBackend, TestProxy};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 /// Over HTTP/2 the last piece and the end come in one frame; the HTTP/1 upstream must see the one before the other.
 #[tokio::test(flavor = "multi_thread")]
@@ -39,5 +43,45 @@ async fn the_end_of_a_request_comes_after_its_last_piece() {
             (Some(&*format!("/{number}")), Some(&*sent))
         );
         assert_eq!(saw["headers"]["transfer-encoding"][0], "chunked", "{pieces:?}");
+    }
+}
+
+/// An answer that ends with its connection has no end when that is reset, also where writing the request finds the reset
+/// first and reading would find an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_a_reset_ends_is_not_whole() {
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = server.local_addr().expect("an address");
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", address);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    for _ in 0..5 {
+        let (reset, is_reset) = oneshot::channel();
+        let (mut reader, mut writer) =
+            TcpStream::connect(proxy.listener(0)).await.expect("a connection").into_split();
+        let asking = tokio::spawn(async move {
+            let head = b"POST / HTTP/1.1\r\nhost: catalog\r\ncontent-length: 64000000\r\n\r\n";
+            writer.write_all(head).await.expect("it is taken");
+            // More than all the buffers on the way hold.
+            let _ = writer.write_all(&vec![0; 64_000_000]).await;
+            writer
+        });
+        let (mut stream, _) = server.accept().await.expect("the proxy connects");
+        let answering = tokio::spawn(async move {
+            stream.read_exact(&mut [0; 4]).await.expect("a request");
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhalf").await.expect("it is taken");
+            is_reset.await.expect("it is told");
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("it is set");
+        });
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"half\r\n") {
+            let read = reader.read_buf(&mut heard).await;
+            assert!(read.is_ok_and(|count| count > 0), "{}", String::from_utf8_lossy(&heard));
+        }
+        reset.send(()).expect("it waits");
+        // It ends by a reset, or without its last chunk.
+        let _ = reader.read_to_end(&mut heard).await;
+        assert!(!heard.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&heard));
+        answering.await.expect("it answers");
+        drop(asking.await);
     }
 }

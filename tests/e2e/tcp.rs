@@ -152,6 +152,34 @@ async fn who_is_reset_is_told_by_a_reset() {
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
+/// Writing finds the reset first, and reading would find an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_reset_while_he_has_more_to_say_is_told_by_a_reset() {
+    let vanish = Arc::<Notify>::default();
+    let vanishes = vanish.clone();
+    let (address, _server) = serve(move |mut stream| {
+        let vanishes = vanishes.clone();
+        async move {
+            stream.write_all(b"half").await.expect("it writes");
+            vanishes.notified().await;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("it is set");
+        }
+    })
+    .await;
+    let proxy = proxy_to(&[address]).await;
+    for _ in 0..5 {
+        let mut client = connect(&proxy).await;
+        let mut heard = [0; 4];
+        client.read_exact(&mut heard).await.expect("half of it");
+        // Until nobody on the way takes any more. Who would write after that would find the reset himself.
+        let said = [0; 64 * 1024];
+        while tokio::time::timeout(Duration::from_millis(200), client.write(&said)).await.is_ok() {}
+        vanish.notify_one();
+        let end = client.read(&mut heard).await.expect_err("half an answer is no whole one");
+        assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_vanishes_after_one_side_has_ended_is_told_by_a_reset() {
     // One that answers half when the client has said all, and vanishes.

@@ -297,7 +297,16 @@ impl Control {
         self.tell_findings();
         if first || !changed.is_empty() || !same_names || !same_secrets {
             self.publish_resources(&changed, proxy, listeners);
+        } else {
+            // Nothing is decided otherwise, but objects may stand elsewhere.
+            self.status.told(self.published(proxy, listeners));
         }
+    }
+
+    /// What the generation of now is made of.
+    fn published(&self, proxy: Proxy, listeners: Vec<Arc<str>>) -> Published {
+        let (resources, names) = (self.resources.clone(), self.names.clone());
+        Published { resources, names, objects: self.objects.clone(), proxy, listeners, at: time::wall() }
     }
 
     /// Makes a generation of what is declared now.
@@ -318,10 +327,7 @@ impl Control {
         );
         let generation = next.generation;
         self.publisher.publish(next);
-        let (resources, names) = (self.resources.clone(), self.names.clone());
-        let published =
-            Published { resources, names, objects: self.objects.clone(), proxy, listeners, at: time::wall() };
-        self.status.published(generation, published);
+        self.status.published(generation, self.published(proxy, listeners));
     }
 
     /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it

@@ -261,6 +261,12 @@ impl Status {
         self.metrics.shard.set_gauge(self.metrics.generation, generation);
     }
 
+    /// The generation stays as it is, and is made of these objects now.
+    pub(super) fn told(&self, published: Published) {
+        let at = self.last_published().map_or(published.at, |before| before.at);
+        self.published.store(Some(Arc::new(Published { at, ..published })));
+    }
+
     /// Nothing could be published; what was before stays.
     pub(super) fn not_published(&self, why: &str, findings: Vec<Finding>) {
         let refused = findings.iter().filter(|finding| finding.severity == Severity::Error).count();

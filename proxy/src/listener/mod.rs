@@ -112,6 +112,7 @@ pub(crate) async fn accept(
             Err(_) => continue,
         };
         accepted_at = Some(time::now());
+        has_made_room = false;
         if !admit() {
             continue;
         }

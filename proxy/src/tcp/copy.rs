@@ -64,6 +64,8 @@ struct Direction {
     ended: bool,
     /// The other side knows.
     closed: bool,
+    /// Writing to the side that it reads from found a reset. Reading finds an end then, which is none.
+    cut: bool,
 }
 
 /// Copies until both sides have said all, one breaks off, nobody says anything for `idle_timeout`, or the connection may not
@@ -91,6 +93,7 @@ pub(super) async fn both_ways(
             let mut turn = Turn::new();
             let pipes = &engine.pipes;
             let out = outward.poll((client, upstream), &mut buffer, pipes, &mut received, &mut turn, cx);
+            inward.cut = matches!(&out, Poll::Ready(Err(Failed { reading: false, reset: true })));
             let mut turn = Turn::new();
             let back = inward.poll((upstream, client), &mut buffer, pipes, &mut sent, &mut turn, cx);
             (out, back)
@@ -171,6 +174,9 @@ impl Direction {
             }
             if self.ended {
                 self.pipe = None;
+                if self.cut {
+                    return Poll::Ready(Ok(()));
+                }
                 // The other side may be gone already; then it will not be missed.
                 let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                 self.closed = true;

@@ -66,6 +66,8 @@ pub(crate) struct State<T> {
     pub(super) decoder: Decoder,
     /// Why what came in cannot be read on.
     pub(super) broken: Option<Broken>,
+    /// Writing found that the other side has reset the connection. Reading finds an end then, which is none.
+    was_reset: bool,
     /// The client waits for `100 Continue`.
     pub(super) owes_continue: bool,
     /// `100 Continue` is on its way.
@@ -89,6 +91,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
             heads: HeadReader::default(),
             decoder: Decoder::new(Framing::Empty),
             broken: None,
+            was_reset: false,
             owes_continue: false,
             continues: false,
             waiting: None,
@@ -155,7 +158,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
             }
             match ready!(state.poll_fill_body(cx)) {
                 Ok(1..) => {}
-                Ok(0) if state.decoder.close() => return Poll::Ready(None),
+                Ok(0) if !state.was_reset && state.decoder.close() => return Poll::Ready(None),
                 Ok(0) | Err(_) => state.broken = Some(Broken::Closed),
             }
         }
@@ -244,17 +247,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         loop {
             let out = self.out.get(self.written..).unwrap_or_default();
             let stream = Pin::new(&mut self.stream);
-            let count = if self.data.is_empty() && self.tail.is_empty() {
+            let written = if self.data.is_empty() && self.tail.is_empty() {
                 if out.is_empty() {
                     self.out.clear();
                     self.written = 0;
                     return Pin::new(&mut self.stream).poll_flush(cx);
                 }
-                ready!(stream.poll_write(cx, out))?
+                ready!(stream.poll_write(cx, out))
             } else {
                 let parts = [out, &self.data, self.tail].map(io::IoSlice::new);
-                ready!(stream.poll_write_vectored(cx, &parts))?
+                ready!(stream.poll_write_vectored(cx, &parts))
             };
+            let count = written.inspect_err(|error| {
+                self.was_reset |= error.kind() == io::ErrorKind::ConnectionReset;
+            })?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
