@@ -262,3 +262,23 @@ async fn single_files_are_followed_too() {
     .await;
     assert_eq!(asked(&proxy, "a").await, "2");
 }
+
+/// Nothing is decided otherwise, and the console says where things are now.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_moves_is_told_where_it_is() {
+    let proxy = start(mesh(&["catalog"]).with("rules.yaml", &answers("catalog", "same"))).await;
+    becomes(&proxy, "catalog", "same").await;
+    let explained = async || {
+        let page = "/explain?url=http://catalog:8000/";
+        Request::new(http::Method::POST, page).send(proxy.admin()).await.text()
+    };
+    let before = explained().await;
+    assert!(before.contains("rules.yaml:7"), "{before}");
+    proxy.mesh.write("moved.yaml", &format!("# Another place.\n\n\n{}", answers("catalog", "same")));
+    fs::remove_file(proxy.mesh.file("rules.yaml")).unwrap();
+    eventually("it is told where it is", || async {
+        let now = explained().await;
+        (now.contains("moved.yaml:10") && !now.contains("rules.yaml")).then_some(())
+    })
+    .await;
+}
