@@ -191,6 +191,7 @@ impl Gateways<'_> {
     /// The virtual hosts of servers that share a port. Rules of several virtual services for one host follow each other.
     fn virtual_hosts(&self, served: &[Served<'_>], findings: &mut Findings) -> Vec<Arc<VirtualHost>> {
         let mut hosts: BTreeMap<String, VirtualHost> = BTreeMap::new();
+        let mut redirected: BTreeSet<String> = BTreeSet::new();
         let mut port = 0;
         for served in served {
             port = served.port;
@@ -198,7 +199,7 @@ impl Gateways<'_> {
             let of_host = |host: &str| VirtualHost {
                 name: format!("{host}:{}", served.port).into(),
                 domains: vec![host.into()],
-                routes: if redirects { vec![Route::to_https()] } else { Vec::new() },
+                routes: Vec::new(),
                 include_request_attempt_count: true,
             };
             for (_, virtual_service) in served.virtual_services.iter() {
@@ -217,12 +218,21 @@ impl Gateways<'_> {
                 for host in bound.into_iter().filter(|_| !made.is_empty()) {
                     let known = hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
                     known.routes.extend(made.iter().cloned());
+                    if redirects {
+                        redirected.insert(host);
+                    }
                 }
             }
             // A redirect needs no virtual service.
             for (_, host) in served.scoped_hosts().filter(|_| redirects) {
-                hosts.entry(host.to_owned()).or_insert_with(|| of_host(host));
+                let host = host.to_lowercase();
+                hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
+                redirected.insert(host);
             }
+        }
+        // One server that redirects is enough, whichever it is.
+        for (_, known) in hosts.iter_mut().filter(|(host, _)| redirected.contains(*host)) {
+            known.routes.insert(0, Route::to_https());
         }
         if hosts.is_empty() {
             let nothing = VirtualHost {

@@ -123,6 +123,30 @@ fn redirects_to_https() {
     assert!(matches!(&first.matches.headers[..], [header] if header.name == told && header.invert));
 }
 
+/// One server that redirects is enough for a host, whichever comes first.
+#[test]
+fn redirects_whatever_the_order_of_servers() {
+    let (plain, redirecting) = (http("A.b"), http("A.b").replace("]}", "], tls: {httpsRedirect: true}}"));
+    let rules = bound("v", "shop", "a.b", TO_WEB).replace("istio-system/g", "istio-system/g, istio-system/h");
+    let check = |first: &str, second: &str| {
+        let one = gateway(&format!("{first}, {second}"));
+        let expected = [format!("a.b:80 https {WEB} {WEB}")];
+        assert_eq!(hosts(&compile(&(one + &rules))), expected, "{first} {second}");
+        let two = gateway(first) + &gateway(second).replace("name: g", "name: h");
+        assert_eq!(hosts(&compile(&(two + &rules))), expected, "{first} {second}");
+    };
+    check(&plain, &redirecting);
+    check(&redirecting, &plain);
+    // A wider server's redirect is of its own virtual host only.
+    let wider = redirecting.replace("A.b", "'*.b'");
+    let output = compile(
+        &(gateway(&plain)
+            + &gateway(&wider).replace("name: g", "name: h")
+            + &bound("v", "shop", "a.b", TO_WEB)),
+    );
+    assert_eq!(hosts(&output), ["*.b:80 https".to_owned(), format!("a.b:80 {WEB}")]);
+}
+
 #[test]
 fn ports_of_the_service_become_those_of_the_workload() {
     let output = compile(&gateway(
