@@ -255,7 +255,7 @@ impl Gateways<'_> {
         tables: &mut Tables,
         findings: &mut Findings,
     ) -> FilterChain {
-        let hosts = served.scoped_hosts().map(|(_, host)| host).filter(|host| *host != "*");
+        let hosts = served.scoped_hosts().map(|(_, host)| host);
         let chain_match =
             FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
         let path = format!("{}.tls", served.path());
@@ -321,7 +321,7 @@ impl Gateways<'_> {
                         && served.is_named(&matched.gateways, object.namespace())
                 });
                 for matched in matching {
-                    let names = matched.sni_hosts.iter().map(String::as_str).filter(|name| *name != "*");
+                    let names = matched.sni_hosts.iter().map(String::as_str);
                     let chain_match =
                         FilterChainMatch { server_names: server_names(names), ..FilterChainMatch::default() };
                     if chains.has(&chain_match) {

@@ -298,8 +298,11 @@ pub(super) fn subnets(told: &[String]) -> Vec<CidrRange> {
     told.iter().filter_map(|subnet| CidrRange::parse(subnet)).collect()
 }
 
-/// Server names without repetition, in lower case as clients compare them.
+/// Server names without repetition, in lower case as clients compare them. One `*` among them stands for all, and for no
+/// name at all: then there is nothing to compare with.
 pub(super) fn server_names<'n>(names: impl Iterator<Item = &'n str>) -> Vec<Arc<str>> {
     let mut seen = HashSet::new();
-    names.map(str::to_lowercase).filter(|name| seen.insert(name.clone())).map(Arc::from).collect()
+    let names: Vec<Arc<str>> =
+        names.map(str::to_lowercase).filter(|name| seen.insert(name.clone())).map(Arc::from).collect();
+    if names.iter().any(|name| &**name == "*") { Vec::new() } else { names }
 }

@@ -236,6 +236,28 @@ fn tls_by_server_name() {
     assert!(!listener.listener_filters.continue_on_timeout);
 }
 
+/// One `*` beside other names stands for all of them, in whichever place.
+#[test]
+fn any_server_name_beside_others() {
+    let check = |tls: &str, hosts: &str, names: &str, expected: &str| {
+        let server =
+            format!("{{port: {{number: 443, name: t, protocol: HTTPS}}, hosts: [{hosts}], tls: {{{tls}}}}}");
+        let rules = format!(
+            "tls: [{{match: [{{sniHosts: [{names}]}}], route: [{{destination: {{host: web.shop.svc.cluster.local}}}}]}}]"
+        );
+        let output = compile(&(gateway(&server) + &bound("v", "shop", "'*'", &rules)));
+        let chains = output.resources.listeners["0.0.0.0_8443"].filter_chains.iter().map(told);
+        assert_eq!(chains.collect::<Vec<_>>(), [expected], "{tls} {hosts} {names}");
+    };
+    let simple = "mode: SIMPLE, credentialName: c";
+    check(simple, "'*', a.b", "x", "[] http");
+    check(simple, "a.b, 'shop/*'", "x", "[] http");
+    check(simple, "a.b, c.b", "x", "[a.b c.b] http");
+    check("mode: PASSTHROUGH", "'*'", "'*', x", &format!("[] {WEB}"));
+    check("mode: PASSTHROUGH", "'*'", "x, '*'", &format!("[] {WEB}"));
+    check("mode: PASSTHROUGH", "'*'", "x, Y", &format!("[x y] {WEB}"));
+}
+
 #[test]
 fn tcp() {
     let server = "{port: {number: 5000, name: tcp, protocol: TCP}, hosts: ['*']}, {port: {number: 5000, name: h, protocol: HTTP}, hosts: ['*']}";
