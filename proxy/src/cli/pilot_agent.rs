@@ -83,6 +83,14 @@ struct Proxy {
     /// Cluster of the node; weft takes it from the workload.
     #[arg(long = "serviceCluster")]
     service_cluster: Option<String>,
+
+    /// Port of the agent's server for the exchange of tokens, which weft has not; 0 is none for Istio too.
+    #[arg(long = "stsPort", value_name = "PORT")]
+    sts_port: Option<u16>,
+
+    /// Where Envoy logs which hosts it ejects; weft has no such log.
+    #[arg(long = "outlierLogPath", value_name = "FILE")]
+    outlier_log_path: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -215,7 +223,10 @@ impl Proxy {
             .iter()
             .filter(|domain| !domain.contains(".svc."))
             .map(|domain| format!("--domain {domain}: the domain of services is cluster.local; it"));
-        components.chain(cluster).chain(domain).collect()
+        let tokens = self.sts_port.iter().filter(|port| **port != 0).map(|port| format!("--stsPort {port}"));
+        let outliers = self.outlier_log_path.iter().filter(|path| !path.is_empty());
+        let outliers = outliers.map(|path| format!("--outlierLogPath {path}"));
+        components.chain(cluster).chain(domain).chain(tokens).chain(outliers).collect()
     }
 }
 
@@ -281,7 +292,19 @@ mod tests {
              --workers 2 --allow-unenforced-security",
             &["--log_as_json"],
         );
-        for bad in ["waypoint", "sidecar --novel x", "sidecar --stsPort 1"] {
+        check(
+            "sidecar --stsPort=15463 --outlierLogPath=/x",
+            &[],
+            &format!("weft --log info run --mode sidecar --config /etc/weft {ports}"),
+            &["--stsPort 15463", "--outlierLogPath /x"],
+        );
+        check(
+            "sidecar --stsPort=0 --outlierLogPath=",
+            &[],
+            &format!("weft --log info run --mode sidecar --config /etc/weft {ports}"),
+            &[],
+        );
+        for bad in ["waypoint", "sidecar --novel x", "sidecar --stsPort x"] {
             assert!(PilotAgent::try_parse_from(os(&format!("pilot-agent proxy {bad}"))).is_err(), "{bad}");
         }
     }
