@@ -256,6 +256,7 @@ fn compile_after(
             let outbound =
                 outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints.0, tcp: &tcp };
             listeners.extend(outbound.make(&mut tables, &mut findings));
+            sidecar::find_unbound(&scope, &mut findings);
             let modes = peer_authentication::Modes::new(&scope);
             if !request.identity {
                 modes.find_without_identity(&mut findings);

@@ -3,10 +3,14 @@
 //! One that selects the workload wins, then one of its namespace without a selector, then one of the root namespace; of
 //! several of a kind the oldest. A gateway has none.
 
+use std::net::IpAddr;
+
 use super::clusters::{PASSTHROUGH, cluster_name};
+use super::findings::Findings;
 use super::workload::WorkloadLabels;
 use super::{Mode, Scope};
-use crate::istio::{Sidecar, SidecarOutboundMode};
+use crate::finding::{Severity, code};
+use crate::istio::{CaptureMode, Sidecar, SidecarOutboundMode};
 use crate::mesh::OutboundTrafficPolicy;
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -31,6 +35,20 @@ pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
     first(namespace, Some(true))
         .or_else(|| first(namespace, None))
         .or_else(|| first(scope.root_namespace, None))
+}
+
+/// Finds ingress listeners that say where they bind and do not, because traffic is redirected to the proxy.
+pub(super) fn find_unbound(scope: &Scope<'_>, findings: &mut Findings) {
+    let Some(object) = of_proxy(scope).filter(|_| super::is_redirected(scope)) else { return };
+    for (index, ingress) in object.spec.ingress.iter().enumerate() {
+        let binds = ingress.bind.as_deref().is_some_and(|bind| bind.parse::<IpAddr>().is_ok());
+        if binds && ingress.capture_mode != CaptureMode::None {
+            let what = "traffic is redirected to the proxy wherever it was going, so nothing binds there";
+            let (path, severity) = (format!("spec.ingress[{index}].bind"), Severity::Warning);
+            let remedy = "write `captureMode: NONE`, or remove it";
+            findings.add(object, &path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);
+        }
+    }
 }
 
 /// The cluster that gets traffic for hosts that no service has: where the client wanted to go, or the proxy that the

@@ -33,7 +33,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
         if ingress.tls.is_some() {
             not_honoured(check, &format!("{path}.tls"), "the port is served without it");
         }
-        bind(check, &path, ingress.bind.as_deref(), ingress.capture_mode);
+        bind(check, &path, ingress.bind.as_deref());
         if ingress.capture_mode == CaptureMode::None && ingress.default_endpoint.is_none() {
             let what = "nobody knows where the workload listens: what comes to the port goes nowhere";
             let remedy = "add `defaultEndpoint: 127.0.0.1:PORT`";
@@ -102,18 +102,14 @@ fn only_once(check: &mut Check<'_>, egress: &[EgressListener]) {
     }
 }
 
-/// Where an ingress listener binds that traffic may be redirected to.
-fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>, mode: CaptureMode) {
+/// Where an ingress listener binds. Whether it does at all depends on the workload too, and compiling says when it does not.
+fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>) {
     let path = format!("{path}.bind");
     match bind.filter(|bind| !bind.is_empty()) {
         None => {}
         Some(bind) if bind.starts_with("unix://") => not_honoured(check, &path, "there is no such listener"),
         Some(bind) if bind.parse::<IpAddr>().is_err() => {
             check.bad(&path, format!("`{bind}` is not an IP address"), "write an address of the workload");
-        }
-        Some(_) if mode != CaptureMode::None => {
-            let what = "traffic is redirected to the proxy wherever it was going, so nothing binds there";
-            check.warning(code::INEFFECTIVE_VALUE, &path, what, "write `captureMode: NONE`, or remove it");
         }
         Some(_) => {}
     }

@@ -356,6 +356,27 @@ fn a_pod_whose_traffic_is_not_redirected() {
     check(&ingress(", captureMode: IPTABLES"), &own, &[]);
 }
 
+/// That nothing binds where an ingress listener says is told only where traffic is redirected.
+#[test]
+fn ingress_that_does_not_bind_where_it_says() {
+    let check = |mode: Option<&str>, more: &str, expected: &[&str]| {
+        let spec = format!(
+            "ingress: [{{port: {{number: 9000, protocol: HTTP, name: p}}, defaultEndpoint: '127.0.0.1:8080'{more}}}]"
+        );
+        let mesh = Mesh::sidecar(&sidecar("s", "shop", &spec)).seen_by(|proxy| {
+            proxy.metadata.extend(mode.map(|mode| ("INTERCEPTION_MODE".to_owned(), mode.to_owned())));
+        });
+        assert_eq!(mesh.compile().codes(), expected, "{mode:?} {more}");
+    };
+    for mode in [None, Some("REDIRECT"), Some("TPROXY")] {
+        check(mode, ", bind: 127.0.0.2", &["ineffective-value"]);
+        check(mode, ", bind: 127.0.0.2, captureMode: IPTABLES", &["ineffective-value"]);
+        check(mode, ", bind: 127.0.0.2, captureMode: NONE", &[]);
+        check(mode, "", &[]);
+    }
+    check(Some("NONE"), ", bind: 127.0.0.2", &[]);
+}
+
 #[test]
 fn rules_are_those_of_the_listeners_hosts() {
     let rule = "\nkind: VirtualService\nmetadata: {name: v, namespace: ops}\n\
