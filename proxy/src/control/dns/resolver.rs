@@ -3,12 +3,14 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use config::DnsFamily;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
 };
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
@@ -19,6 +21,9 @@ use super::names::{Answer, Key};
 
 /// Time after which an answer is not waited for any longer, whatever `resolv.conf` says of timeouts and attempts.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Time for which addresses of one family wait for those of the other; then they are used alone.
+const FAMILY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where servers listen whose port nobody tells.
 const DNS_PORT: u16 = 53;
@@ -118,22 +123,24 @@ fn server(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, vec![by(ProtocolConfig::Udp), by(ProtocolConfig::Tcp)])
 }
 
+/// What came of asking for addresses of one family.
+type Told = Result<Lookup, NetError>;
+
 /// Asks for the addresses of a name, of which at most `most` are taken.
 pub(super) async fn ask(resolver: Result<TokioResolver, String>, key: Key, most: usize) -> Answer {
     let resolver = match resolver {
         Ok(resolver) => resolver,
         Err(why) => return Answer::Failed(why),
     };
-    let types: &[RecordType] = match key.family {
-        DnsFamily::V4Only => &[RecordType::A],
-        DnsFamily::V6Only => &[RecordType::AAAA],
-        DnsFamily::All => &[RecordType::A, RecordType::AAAA],
+    let lookup = |record_type| lookup(&resolver, &key.host, record_type);
+    let told = match key.family {
+        DnsFamily::V4Only => vec![lookup(RecordType::A).await],
+        DnsFamily::V6Only => vec![lookup(RecordType::AAAA).await],
+        DnsFamily::All => both(lookup(RecordType::A), lookup(RecordType::AAAA)).await,
     };
     let (mut addresses, mut ttl, mut none, mut failure) = (Vec::new(), None, "it has no address", None);
-    for record_type in types {
-        resolver.clear_lookup_cache(&*key.host, *record_type);
-        let lookup = tokio::time::timeout(LOOKUP_TIME_MAX, resolver.lookup(&*key.host, *record_type)).await;
-        match lookup.unwrap_or(Err(NetError::Timeout)) {
+    for told in told {
+        match told {
             Ok(lookup) => {
                 let records = lookup.answers();
                 addresses.extend(records.iter().filter_map(|record| record.data.ip_addr()));
@@ -158,3 +165,44 @@ pub(super) async fn ask(resolver: Result<TokioResolver, String>, key: Key, most:
         None => Answer::None(none),
     }
 }
+
+async fn lookup(resolver: &TokioResolver, host: &str, record_type: RecordType) -> Told {
+    resolver.clear_lookup_cache(host, record_type);
+    let lookup = tokio::time::timeout(LOOKUP_TIME_MAX, resolver.lookup(host, record_type)).await;
+    lookup.unwrap_or(Err(NetError::Timeout))
+}
+
+/// What came of asking for both families at once, in this order; of one alone when the other is late.
+async fn both(v4: impl Future<Output = Told>, v6: impl Future<Output = Told>) -> Vec<Told> {
+    let (mut v4, mut v6) = (pin!(v4), pin!(v6));
+    let told = tokio::select! {
+        biased;
+        told = &mut v4 => {
+            let other = tokio::time::timeout(patience(&told), v6).await;
+            [Some(told), other.ok()]
+        }
+        told = &mut v6 => {
+            let other = tokio::time::timeout(patience(&told), v4).await;
+            [other.ok(), Some(told)]
+        }
+    };
+    told.into_iter().flatten().collect()
+}
+
+/// How long what one family told waits for the other one. Nothing waits as long as it takes. What is written in the hosts
+/// file is all there is: the other family, too, is there at once or not at all.
+fn patience(told: &Told) -> Duration {
+    let records = told.as_ref().map_or(&[][..], |lookup| lookup.answers());
+    let mut addresses = records.iter().filter(|record| record.data.ip_addr().is_some()).peekable();
+    if addresses.peek().is_none() {
+        LOOKUP_TIME_MAX
+    } else if addresses.all(|record| record.ttl >= MAX_TTL) {
+        Duration::ZERO
+    } else {
+        FAMILY_WAIT_MAX
+    }
+}
+
+#[cfg(test)]
+#[path = "resolver/tests.rs"]
+mod tests;
