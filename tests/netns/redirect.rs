@@ -181,6 +181,35 @@ fn rules_come_and_go_without_a_trace() {
     }
 }
 
+/// Whoever removed the rules without the arguments that name interfaces is told so, and can do it afterwards.
+#[test]
+fn rules_for_interfaces_go_when_they_are_named() {
+    const TEST: &str = "netns::redirect::rules_for_interfaces_go_when_they_are_named";
+    const NAMED: [&str; 4] = ["-c", "eth+", "-k", "tap+"];
+    for back_end in ["--force-iptables-binary=nft", "--force-iptables-binary=legacy"] {
+        let Some(namespace) = namespace(TEST) else { return };
+        namespace.run(|| async move {
+            let tool = back_end.replace("--force-iptables-binary=", "iptables-");
+            // Somebody else's, of the same shape.
+            let foreign = ["-t", "nat", "-A", "PREROUTING", "-i", "eth5", "-j", "RETURN"];
+            assert!(run(&tool, &foreign).status.success());
+            let before = snapshot();
+            assert_eq!(redirect(&[&["apply", back_end][..], &NAMED[..]].concat()).0, 0);
+            let (status, said) = redirect(&["remove"]);
+            assert_eq!(status, 0, "{said}");
+            assert!(said.contains("remove the rules with that argument"), "{said}");
+            let left = snapshot();
+            assert!(left.contains("-A OUTPUT -o eth+ -j RETURN"), "{left}");
+            // Without them there is no telling whose they are.
+            assert_eq!(redirect(&["remove"]), (0, "there are no rules\n".to_owned()));
+            assert_same(&snapshot(), &left, &format!("{back_end}: not named"));
+            let (status, said) = redirect(&[&["remove"][..], &NAMED[..]].concat());
+            assert_eq!((status, said), (0, format!("{tool}: 3 rules removed\n")));
+            assert_same(&snapshot(), &before, &format!("{back_end}: named"));
+        });
+    }
+}
+
 #[test]
 fn a_namespace_without_tables_has_none_afterwards() {
     const TEST: &str = "netns::redirect::a_namespace_without_tables_has_none_afterwards";

@@ -110,6 +110,16 @@ pub(crate) fn plain_hooks(wanted: &State) -> impl Iterator<Item = (Table, &Strin
     hooks.filter(|(_, rule)| words(rule, "-j").is_none_or(|to| !to.starts_with(PREFIX)))
 }
 
+/// Those of [`plain_hooks`] that leave an interface alone, which the arguments name.
+pub(crate) fn interface_hooks(wanted: &State) -> impl Iterator<Item = (Table, &String)> {
+    plain_hooks(wanted).filter(|(_, rule)| leaves_interface_alone(&body(rule)))
+}
+
+/// Whether a rule, as [`body`] has it, is what `-c` and `-k` bring about.
+fn leaves_interface_alone(body: &[&str]) -> bool {
+    matches!(body, ["PREROUTING", "-i", _, "-j", "RETURN"] | ["OUTPUT", "-o", _, "-j", "RETURN"])
+}
+
 /// Rules in the kernel's chains that leave an interface alone, as ours do, and are not conceivable: they may be of
 /// former arguments, or somebody else's.
 pub(crate) fn doubtful(saved: &str, conceivable: &State) -> Vec<String> {
@@ -121,10 +131,7 @@ pub(crate) fn doubtful(saved: &str, conceivable: &State) -> Vec<String> {
             table = [Table::Mangle, Table::Nat].into_iter().find(|table| table.name() == name.trim());
         }
         let words = body(text);
-        let shape = matches!(
-            words.as_slice(),
-            ["PREROUTING", "-i", _, "-j", "RETURN"] | ["OUTPUT", "-o", _, "-j", "RETURN"]
-        );
+        let shape = leaves_interface_alone(&words);
         if let Some(table) = table.filter(|table| shape && !known.contains(&(*table, words))) {
             doubtful.push(format!("`{text}` in table {}", table.name()));
         }

@@ -24,14 +24,34 @@ pub(super) fn look(tools: &Iptables, conceivable: &State) -> Result<State, Failu
     let saved = tools.saved()?;
     let mut state = iptables::found(&saved);
     if !state.is_empty() {
-        for (table, rule) in iptables::plain_hooks(conceivable) {
-            // Asking about a table of the old iptables that is not there would make it.
-            if iptables::has_table(&saved, table) && tools.has(table.name(), &iptables::check(rule)) {
-                state.entry(table).or_default().rules.push(rule.clone());
-            }
-        }
+        add_hooks(tools, &saved, iptables::plain_hooks(conceivable), &mut state);
     }
     Ok(state)
+}
+
+/// As [`look`], for who takes all away: rules for interfaces that the arguments name count even if they are all that is
+/// left, as they are when the rest was removed without those arguments.
+pub(super) fn look_for_leftovers(tools: &Iptables, conceivable: &State) -> Result<State, Failure> {
+    let mut state = look(tools, conceivable)?;
+    if state.is_empty() {
+        add_hooks(tools, &tools.saved()?, iptables::interface_hooks(conceivable), &mut state);
+    }
+    Ok(state)
+}
+
+/// Adds those of the hooks that are there.
+fn add_hooks<'h>(
+    tools: &Iptables,
+    saved: &str,
+    hooks: impl Iterator<Item = (Table, &'h String)>,
+    state: &mut State,
+) {
+    for (table, rule) in hooks {
+        // Asking about a table of the old iptables that is not there would make it.
+        if iptables::has_table(saved, table) && tools.has(table.name(), &iptables::check(rule)) {
+            state.entry(table).or_default().rules.push(rule.clone());
+        }
+    }
 }
 
 /// Says which rules stay that may have been ours under other arguments.

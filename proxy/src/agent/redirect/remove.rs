@@ -2,8 +2,8 @@
 
 use super::iptables::{self, State};
 use super::kernel::{
-    change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, tidy, variants,
-    warn_of_doubtful,
+    change_tables, conceivable, conceivable_settings, count, look_for_leftovers, nft, nftables_before, tidy,
+    variants, warn_of_doubtful,
 };
 use super::lock::Lock;
 use super::network;
@@ -28,7 +28,7 @@ pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
         let usable: Vec<Iptables> = [nft, legacy].into_iter().filter(|tools| tools.saved().is_ok()).collect();
         let usable = if usable.is_empty() { vec![Iptables::plain(family)] } else { usable };
         for tools in usable {
-            match look(&tools, &conceivable) {
+            match look_for_leftovers(&tools, &conceivable) {
                 Ok(state) if state.is_empty() => works = true,
                 Ok(state) => match change_tables(&tools, &state, &State::new()) {
                     Ok(()) => {
