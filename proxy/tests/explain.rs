@@ -103,6 +103,17 @@ impl Config {
         String::from_utf8(output.stdout).unwrap().replace(&format!("{config}/"), "")
     }
 
+    /// What the gateway `edge` would do.
+    fn at_gateway(&self, arguments: &[&str]) -> String {
+        let config = self.0.path().to_str().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_weft"))
+            .args(["explain", "--config", config, "--as", "edge-1.shop", "--gateway"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().replace(&format!("{config}/"), "")
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["--output", "json"];
         all.extend(arguments);
@@ -352,20 +363,17 @@ fn what_is_rewritten_and_who_told_it() {
     assert_eq!(told["outcome"]["location"], "http://catalog:8000/moved");
 }
 
+/// The server of the Gateway is on line 12 of its file.
+const GATEWAY: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: edge-1, namespace: shop, labels: {app: edge}}\nstatus: {podIP: 10.244.1.90}\n\
+             ---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+             selector: {app: edge}\n  servers:\n  - {port: {number: 8080, name: http, protocol: HTTP}, hosts: [shop.example]}\n";
+
 #[test]
 fn a_gateway() {
-    let gateway = "apiVersion: v1\nkind: Pod\nmetadata: {name: edge-1, namespace: shop, labels: {app: edge}}\nstatus: {podIP: 10.244.1.90}\n\
-                   ---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
-                   selector: {app: edge}\n  servers:\n  - {port: {number: 8080, name: http, protocol: HTTP}, hosts: [shop.example]}\n";
     let rules = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
                  hosts: [shop.example]\n  gateways: [edge]\n  http:\n  - route: [{destination: {host: catalog, port: {number: 8000}}}]\n";
-    let config = Config::of(&[("gateway.yaml", gateway), ("edge.yaml", rules)]);
-    let directory = config.0.path().to_str().unwrap().to_owned();
-    let run = |url: &str| {
-        let arguments = ["explain", "--config", &directory, "--as", "edge-1.shop", "--gateway", url];
-        let output = Command::new(env!("CARGO_BIN_EXE_weft")).args(arguments).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().replace(&format!("{directory}/"), "")
-    };
+    let config = Config::of(&[("gateway.yaml", GATEWAY), ("edge.yaml", rules)]);
+    let run = |url: &str| config.at_gateway(&[url]);
     let told = run("http://shop.example:8080/items");
     for expected in [
         "listener: `0.0.0.0_8080` at 0.0.0.0:8080\n    by Gateway shop/edge (gateway.yaml:12)\n",
@@ -378,6 +386,18 @@ fn a_gateway() {
     assert!(told.contains("none of `http.8080` has the host `other.example:8080`"), "{told}");
     assert!(told.contains("=> answered by the proxy with 404 NR, route_not_found\n"), "{told}");
     assert!(run("http://shop.example:81/").contains("no listener takes connections to 10.244.1.90:81"));
+}
+
+#[test]
+fn a_gateway_believes_no_stranger() {
+    let rules = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+                 hosts: [shop.example]\n  gateways: [edge]\n  http:\n  - match: [{headers: {x-forwarded-proto: {exact: https}}}]\n    \
+                 directResponse: {status: 299}\n  - redirect: {uri: /moved}\n";
+    let config = Config::of(&[("gateway.yaml", GATEWAY), ("edge.yaml", rules)]);
+    let url = ["http://shop.example:8080/", "-H", "x-forwarded-proto: https"];
+    let told = config.at_gateway(&url);
+    assert!(told.contains("=> answered by the proxy with 301"), "{told}");
+    assert!(told.contains("to http://shop.example:8080/moved"), "{told}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) struct Understood {
     pub(super) destination: SocketAddr,
     /// Whether a listener that is asked for by name knows it.
     pub(super) listener: Option<String>,
-    pub(super) source: Option<IpAddr>,
+    pub(super) source: IpAddr,
     pub(super) speaks: Speaks,
     pub(super) draw: u64,
     pub(super) pick: u64,
@@ -184,6 +184,10 @@ fn number(text: &str) -> Result<u64, String> {
 /// Where a host is taken to be that no name of the mesh is (RFC 5737, for documentation).
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 
+/// Who asks when nobody is named: a stranger (RFC 5737, for documentation). Every connection comes from somewhere, and a
+/// gateway believes no stranger's word.
+const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+
 impl Question {
     /// What it means in this world.
     pub(super) fn understand(&self, world: &World<'_>) -> Result<Understood, String> {
@@ -222,6 +226,7 @@ impl Question {
             Way::Gateway => format!("{line}, at the gateway"),
         };
         let source = self.source.as_deref().map(|source| source_address(world, source)).transpose()?;
+        let source = source.unwrap_or(SOMEBODY);
         let (draw, pick) = (self.draw, self.pick.unwrap_or(self.draw));
         let (way, listener) = (self.way, self.listener.clone());
         Ok(Understood { line, way, destination, listener, source, speaks, draw, pick, steps })

@@ -28,7 +28,7 @@ pub(super) fn follow(
 ) -> Outcome {
     let mut head = head.clone();
     let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
-    let peer = Peer { address: asked.source, tls, certificate: None };
+    let peer = Peer { address: Some(asked.source), tls, certificate: None };
     let before = head.path.clone();
     let random = || u128::from(asked.draw);
     let admitted = admission::admit(&mut head, &manager.declared, peer, world.limits, random);
