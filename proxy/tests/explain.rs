@@ -209,6 +209,31 @@ fn no_route() {
 }
 
 #[test]
+fn a_body_is_framed_as_the_codec_takes_it() {
+    let config = Config::of(&[]);
+    let check = |headers: &[&str], outcome, step| {
+        let mut arguments = vec!["POST", URL];
+        arguments.extend(headers.iter().flat_map(|header| ["-H", *header]));
+        config.check(&arguments, outcome, step);
+    };
+    let bad = "answers 400 DPE http1.codec_error";
+    let spoken = ("transport", "plain text", "");
+    check(&["transfer-encoding: chunked"], "forwards", spoken);
+    check(&["content-length: 3"], "forwards", spoken);
+    check(&["content-length: abc"], bad, ("head", "invalid content-length", ""));
+    check(
+        &["content-length: 3", "transfer-encoding: chunked"],
+        bad,
+        ("head", "transfer-encoding with content-length", ""),
+    );
+    check(
+        &["transfer-encoding: gzip"],
+        "answers 501 DPE http1.invalid_transfer_encoding",
+        ("admission", "is refused", ""),
+    );
+}
+
+#[test]
 fn no_subset() {
     let rules = "  - route: [{destination: {host: catalog, subset: v3}}]\n";
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\

@@ -3,17 +3,19 @@
 use std::fmt::Write as _;
 
 use config::origin::Origin;
+use http::StatusCode;
 use http::uri::Scheme;
 
 use super::question::Understood;
 use super::trace::Remembers;
 use super::{Does, Named, Outcome, Step, World, conditions, settings, upstream};
-use crate::http::codec::RequestHead;
+use crate::http::codec::{RequestHead, Version, h1};
 use crate::http::error::Refusal;
 use crate::http::peer::Peer;
 use crate::http::timeout::Timeouts;
 use crate::http::{admission, headers, local_reply, rewrite};
 use crate::snapshot::{Action, Forward, Found, HeaderValueTemplate, Manager, Mutations, RouteTable};
+use crate::telemetry::flags::Flag;
 
 /// Rules that do not apply which are told one by one; of a longer list the last ones.
 const RULES_TOLD_MAX: usize = 50;
@@ -26,7 +28,15 @@ pub(super) fn follow(
     head: &RequestHead,
     steps: &mut Vec<Step>,
 ) -> Outcome {
-    let mut head = head.clone();
+    let mut head = match decoded(world, head) {
+        Ok(head) => head,
+        Err((status, what)) => {
+            steps.push(Step::new("head", format!("is none that HTTP/1 knows: {what}")));
+            let (status, details) = (Some(status.as_u16()), Some("http1.codec_error".to_owned()));
+            let flags = Some(Flag::DownstreamProtocolError.name().to_owned());
+            return Outcome { does: Does::Answers, status, flags, details, ..Outcome::default() };
+        }
+    };
     let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
     let peer = Peer { address: Some(asked.source), tls, certificate: None };
     let before = head.path.clone();
@@ -51,6 +61,14 @@ pub(super) fn follow(
     steps.push(virtual_host(world, asked, routes, &trace, &head, found.is_some()));
     let Some(found) = found else { return refused(&Refusal::NoRoute, Outcome::default()) };
     act(world, asked, &found, head, steps)
+}
+
+/// The head as the codec hands it on, or its refusal.
+fn decoded(world: &World<'_>, head: &RequestHead) -> Result<RequestHead, (StatusCode, &'static str)> {
+    match head.version {
+        Version::Http10 | Version::Http11 => h1::received(head, world.limits),
+        Version::Http2 => Ok(head.clone()),
+    }
 }
 
 /// The virtual host, and its rules as they were tried.
