@@ -126,6 +126,8 @@ async fn a_breaker_is_full() {
     check(&proxy, Request::get("/"), 503, cause).await;
     let told = explained(&proxy).await;
     assert!(told.contains("limit: http2MaxRequests 1 of 1: FULL\n"), "{told}");
+    assert!(told.contains("breaker: http2MaxRequests 1 of DestinationRule shop/catalog"), "{told}");
+    assert!(told.contains("=> answered by the proxy with 503 UO, "), "{told}");
     gate.send_replace(true);
     assert_eq!(first.await.expect("an answer").status, 200);
 }
@@ -142,10 +144,18 @@ async fn too_many_wait() {
     let cause = "503 UO: http1MaxPendingRequests 1 of DestinationRule shop/catalog (DIRECTORY/rule.yaml:1), with \
                  maxConnections 1 reached";
     check(&proxy, Request::get("/"), 503, cause).await;
+    let told = explained(&proxy).await;
+    assert!(told.contains("breaker: http1MaxPendingRequests 1 of DestinationRule shop/catalog"), "{told}");
+    assert!(told.contains("=> answered by the proxy with 503 UO, "), "{told}");
     gate.send_replace(true);
     for answer in [first, second] {
         assert_eq!(answer.await.expect("an answer").status, 200);
     }
+    let told = eventually("there is room again", || async {
+        Some(explained(&proxy).await).filter(|told| !told.contains("FULL"))
+    })
+    .await;
+    assert!(told.contains("=> forwarded to "), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -227,7 +227,12 @@ fn pass_on(world: &World<'_>, asked: &Understood, proxy: &TcpProxy, steps: &mut 
         let (what, origin) = seen_as_tcp(world, &cluster);
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }
-    let to = upstream::To { cluster: &cluster, route: proxy.declared.origin.as_ref(), pick: asked.pick };
+    let to = upstream::To {
+        cluster: &cluster,
+        route: proxy.declared.origin.as_ref(),
+        pick: asked.pick,
+        version: None,
+    };
     match upstream::follow(world, asked, &to, steps) {
         Ok(endpoint) => Outcome {
             does: Does::PassesOn,

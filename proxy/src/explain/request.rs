@@ -244,7 +244,12 @@ fn forwarded(
     if !headers.is_empty() {
         steps.push(Step::new("headers", "are changed").by(origin).with(headers));
     }
-    let to = upstream::To { cluster: &destination.cluster, route: origin, pick: asked.pick };
+    let to = upstream::To {
+        cluster: &destination.cluster,
+        route: origin,
+        pick: asked.pick,
+        version: Some(head.version),
+    };
     let picked = upstream::follow(world, asked, &to, steps);
     // The endpoint is chosen before the head is rewritten.
     match (picked, changes) {

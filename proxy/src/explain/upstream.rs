@@ -10,10 +10,14 @@ use config::origin::Origin;
 use super::question::Understood;
 use super::trace::Remembers;
 use super::{Step, World, settings};
+use crate::http::attempt;
+use crate::http::codec::Version;
 use crate::http::error::Refusal;
 use crate::snapshot::{Cluster, Endpoint, Transport};
 use crate::time;
 use crate::upstream::balancer::{self, Balance, Conditions};
+use crate::upstream::retry::Reset;
+use crate::upstream::{self, Load};
 
 /// Endpoints that are told one by one; of more of them the first ones, and the one that is chosen.
 const ENDPOINTS_TOLD_MAX: usize = 50;
@@ -25,6 +29,8 @@ pub(super) struct To<'t> {
     pub(super) route: Option<&'t Origin>,
     /// The random number.
     pub(super) pick: u64,
+    /// The version of the request that goes there; `None` where bytes are passed on.
+    pub(super) version: Option<Version>,
 }
 
 /// Chooses an endpoint of a cluster.
@@ -47,7 +53,7 @@ pub(super) fn follow(
         }
         let endpoint = cluster.endpoint_at(asked.destination, time::now());
         steps.push(Step::new("endpoint", format!("{}, where the client wanted to go", asked.destination)));
-        return reachable(world, cluster, &endpoint, steps);
+        return carried(world, cluster, &endpoint, to, steps);
     }
     let now = if world.is_live { cluster.shared.process.age(time::now()) } else { Duration::ZERO };
     let mut balance = Balance::new(cluster, now, None, to.pick);
@@ -60,7 +66,33 @@ pub(super) fn follow(
         return Err(Refusal::no_endpoint(&declared.discovery));
     };
     steps.push(Step::new("endpoint", picked(cluster, endpoint, &trace, to.pick)));
-    reachable(world, cluster, endpoint, steps)
+    carried(world, cluster, endpoint, to, steps)
+}
+
+/// Whether it gets there: the bytes can be carried, and no limit is in the way.
+fn carried(
+    world: &World<'_>,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    to: &To<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<SocketAddr, Refusal> {
+    let address = reachable(world, cluster, endpoint, steps)?;
+    let load = match to.version {
+        None => Load::Bytes,
+        Some(version) if attempt::is_http2(cluster.declared.protocol, version) => Load::Http2,
+        Some(_) => Load::Http1,
+    };
+    // Without a proxy nobody counts.
+    match upstream::next_meets(cluster, load).filter(|_| world.is_live) {
+        None => Ok(address),
+        Some(limit) => {
+            let origin = cluster.declared.metadata.origin.as_ref();
+            let reason = limit.describe(cluster);
+            steps.push(Step::new("breaker", format!("{reason}: FULL")).by(origin));
+            Err(Refusal::Reset { reset: Reset::Overflow(limit), reason: Some(reason), retried: false })
+        }
+    }
 }
 
 /// A listener that traffic is not redirected to knows no original destination.

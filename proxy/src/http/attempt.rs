@@ -64,7 +64,7 @@ impl Lease {
 }
 
 /// Whether a request that came in `version` goes to an upstream of `protocol` over HTTP/2.
-pub(super) fn is_http2(protocol: config::HttpProtocol, version: Version) -> bool {
+pub(crate) fn is_http2(protocol: config::HttpProtocol, version: Version) -> bool {
     match protocol {
         config::HttpProtocol::Http1 => false,
         config::HttpProtocol::Http2 => true,

@@ -4,7 +4,7 @@
 //! request; [`attempt`] is one try to get an answer from an upstream; everything else is a step of these.
 
 pub(crate) mod admission;
-mod attempt;
+pub(crate) mod attempt;
 pub(crate) mod codec;
 pub(crate) mod connection;
 pub(crate) mod error;

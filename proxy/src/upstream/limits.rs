@@ -64,6 +64,41 @@ impl Limit {
     }
 }
 
+/// What is to be carried to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// A request over HTTP/1.
+    Http1,
+    /// A request over HTTP/2.
+    Http2,
+    /// Bytes, by a connection of their own.
+    Bytes,
+}
+
+/// The limit that the next of these would meet, by the counts of now. Which pools have a connection that is free the workers
+/// know alone; by the counts one may be free when there are more connections than requests that have one.
+pub(crate) fn next_meets(cluster: &Cluster, load: Load) -> Option<Limit> {
+    let (shared, breakers) = (&cluster.shared, &cluster.declared.circuit_breakers);
+    let (connections, requests) = (shared.connections.get(), shared.requests.get());
+    let (waiting, process) = (shared.pending_requests.get(), &shared.process);
+    if load == Load::Bytes && connections >= breakers.max_connections {
+        return Some(Limit::Connections);
+    }
+    let must_wait = waiting > 0
+        || match load {
+            Load::Http1 => connections <= requests,
+            Load::Http2 => connections == 0,
+            Load::Bytes => true,
+        };
+    if must_wait && waiting >= breakers.max_pending_requests {
+        return Some(Limit::PendingRequests);
+    }
+    if must_wait && process.pending_requests.get() >= process.pending_requests_max {
+        return Some(Limit::ProcessPendingRequests);
+    }
+    (load != Load::Bytes && requests >= breakers.max_requests).then_some(Limit::Requests)
+}
+
 /// The limits of one cluster, its counts, and where this worker writes what it meets.
 pub(crate) struct Limits {
     shared: Arc<ClusterShared>,

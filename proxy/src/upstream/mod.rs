@@ -29,7 +29,7 @@ use crate::time;
 use balancer::{Balance, Conditions};
 use hosts::Hosts;
 use limits::Limits;
-pub(crate) use limits::{Limit, Retry};
+pub(crate) use limits::{Limit, Load, Retry, next_meets};
 use outlier::{Detector, Monitor};
 pub(crate) use pool::Pools;
 use pool::{Pool, Secured, Settings};

@@ -101,3 +101,32 @@ fn refusals_name_the_limit_and_its_object() {
         format!("http1MaxPendingRequests 2 {origin}, with maxConnections 1 reached")
     );
 }
+
+#[test]
+fn what_the_next_one_would_meet() {
+    let max_one = |declared: &mut config::Cluster| {
+        let breakers = &mut declared.circuit_breakers;
+        (breakers.max_connections, breakers.max_pending_requests, breakers.max_requests) = (1, 1, 1);
+    };
+    let cluster = testing::cluster(&[], max_one);
+    let limits = limits(&cluster);
+    let check = |expected: [Option<Limit>; 3]| {
+        let next = [Load::Http1, Load::Http2, Load::Bytes].map(|load| next_meets(&cluster, load));
+        assert_eq!(next, expected, "{:?}", counts(&cluster));
+    };
+    check([None; 3]);
+    let connection = limits.open_connection(true);
+    check([None, None, Some(Limit::Connections)]);
+    let waiting = limits.wait();
+    let pending = Some(Limit::PendingRequests);
+    check([pending, pending, Some(Limit::Connections)]);
+    drop(waiting);
+    let request = limits.attach();
+    let requests = Some(Limit::Requests);
+    check([requests, requests, Some(Limit::Connections)]);
+    drop(connection);
+    drop(request);
+    check([None; 3]);
+    let closed = testing::cluster(&[], |declared| declared.circuit_breakers.max_pending_requests = 0);
+    assert_eq!(next_meets(&closed, Load::Http1), pending);
+}
