@@ -234,6 +234,14 @@ fn a_body_is_framed_as_the_codec_takes_it() {
 }
 
 #[test]
+fn a_query_stands_behind_a_path() {
+    let config = Config::of(&[]);
+    let spoken = ("first_bytes", "it is HTTP/1", "");
+    let told = config.check(&["http://catalog:8000?x=1"], "forwards", spoken);
+    assert_eq!(told["outcome"]["path"], "/?x=1");
+}
+
+#[test]
 fn no_subset() {
     let rules = "  - route: [{destination: {host: catalog, subset: v3}}]\n";
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\
@@ -457,6 +465,9 @@ fn what_is_asked_wrong_is_said() {
     check(&["--as", "web-1.shop", URL, "-H", "x-user"], "write it like `x-user: tester`");
     check(&["--as", "web-1.shop", URL, "--source", "x.shop"], "no Pod `x` in namespace `shop`");
     check(&["--as", "web-1.shop", URL, "--tcp", "10.0.0.1:1"], "cannot be used with");
+    for url in ["http://catalog:99999/", "http://catalog:0/", "http://[::1]:65536/"] {
+        check(&["--as", "web-1.shop", url], "it is a number from 1 to 65535, as in catalog:8000");
+    }
 }
 
 #[test]

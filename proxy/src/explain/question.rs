@@ -173,6 +173,26 @@ impl Way {
     }
 }
 
+/// What a client asks for: behind the host is a path, however it is written.
+fn target(uri: &Uri) -> PathAndQuery {
+    let written = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    match written.as_str().starts_with('?') {
+        true => PathAndQuery::try_from(format!("/{}", written.as_str())).unwrap_or(written),
+        false => written,
+    }
+}
+
+/// The port of an authority; 80 where it has none.
+fn port(authority: &str) -> Result<u16, String> {
+    let behind_address = authority.rsplit(']').next().unwrap_or_default();
+    match behind_address.rsplit_once(':') {
+        None | Some((_, "")) => Ok(80),
+        Some((_, port)) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+            format!("`{authority}` has no port that there is: it is a number from 1 to 65535, as in catalog:8000")
+        }),
+    }
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an IP address and port, like 10.96.0.14:3306"))
 }
@@ -263,11 +283,12 @@ impl Question {
             version: if self.http2 { Version::Http2 } else { Version::Http11 },
             authority: Some(host.unwrap_or(told)),
             scheme: self.http2.then_some(http::uri::Scheme::HTTP),
-            path: Some(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"))),
+            path: Some(target(&uri)),
             headers,
         };
+        let port = port(authority.as_str())?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        Ok((head, name, authority.port_u16().unwrap_or(80)))
+        Ok((head, name, port))
     }
 
     /// Where a client of `host` connects to.
