@@ -242,6 +242,26 @@ fn a_query_stands_behind_a_path() {
 }
 
 #[test]
+fn grpc_is_answered_in_its_own_way() {
+    let rules = "  - {match: [{uri: {prefix: /gone}}], route: [{destination: {host: nowhere}}]}\n  \
+                 - {match: [{uri: {prefix: /own}}], directResponse: {status: 403}}\n";
+    let config = Config::of(&[("route.yaml", &route(rules))]);
+    for (path, outcome, grpc_status) in [
+        ("/", "answers 200 NR route_not_found", 12),
+        ("/gone", "answers 200 NC cluster_not_found", 14),
+        ("/own", "answers 200 direct_response", 7),
+    ] {
+        let url = format!("http://catalog:8000{path}");
+        let arguments = ["POST", &url, "--http2", "-H", "content-type: application/grpc"];
+        let told = config.check(&arguments, outcome, ("first_bytes", "it is HTTP/2", ""));
+        assert_eq!(told["outcome"]["grpc_status"], grpc_status, "{told:#}");
+    }
+    let gone = ["POST", "http://catalog:8000/gone", "-H", "content-type: application/grpc"];
+    let told = config.run(&gone);
+    assert!(told.contains("=> answered by the proxy with 200, grpc-status 14 NC, cluster_not_found"), "{told}");
+}
+
+#[test]
 fn no_subset() {
     let rules = "  - route: [{destination: {host: catalog, subset: v3}}]\n";
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\

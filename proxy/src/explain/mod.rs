@@ -128,6 +128,9 @@ pub(crate) struct Outcome {
     /// The status of an answer of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<u16>,
+    /// The `grpc-status` of an answer of ours to a gRPC request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grpc_status: Option<u8>,
     /// The response flags of the access log, where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) flags: Option<String>,

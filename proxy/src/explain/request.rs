@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use super::question::Understood;
 use super::trace::Remembers;
 use super::{Does, Named, Outcome, Step, World, conditions, settings, upstream};
-use crate::http::codec::{RequestHead, Version, h1};
+use crate::http::codec::{RequestHead, ResponseHead, Version, h1};
 use crate::http::error::Refusal;
 use crate::http::peer::Peer;
 use crate::http::timeout::Timeouts;
@@ -37,6 +37,7 @@ pub(super) fn follow(
             return Outcome { does: Does::Answers, status, flags, details, ..Outcome::default() };
         }
     };
+    let grpc = headers::is_grpc(&head);
     let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
     let peer = Peer { address: Some(asked.source), tls, certificate: None };
     let before = head.path.clone();
@@ -46,7 +47,7 @@ pub(super) fn follow(
         let answer = refusal.answer();
         let what = format!("the request is refused before it is routed: {}", answer.details);
         steps.push(Step::new("admission", what));
-        return refused(&refusal, Outcome::default());
+        return refused(&refusal, grpc, Outcome::default());
     }
     if before != head.path {
         let path = head.path.as_ref().map_or("", |path| path.as_str());
@@ -54,12 +55,12 @@ pub(super) fn follow(
     }
     let Some(routes) = &manager.routes else {
         steps.push(Step::new("routes", "the route configuration does not exist"));
-        return refused(&Refusal::NoRoute, Outcome::default());
+        return refused(&Refusal::NoRoute, grpc, Outcome::default());
     };
     let mut trace = Remembers::default();
     let found = routes.route(&head, &mut trace);
     steps.push(virtual_host(world, asked, routes, &trace, &head, found.is_some()));
-    let Some(found) = found else { return refused(&Refusal::NoRoute, Outcome::default()) };
+    let Some(found) = found else { return refused(&Refusal::NoRoute, grpc, Outcome::default()) };
     act(world, asked, &found, head, steps)
 }
 
@@ -164,20 +165,20 @@ fn act(
     }
     let named = Some(route.name().to_owned()).filter(|name| !name.is_empty());
     let outcome = Outcome { route: named, ..Outcome::default() };
+    let own = |outcome| Outcome { details: Some("direct_response".to_owned()), ..outcome };
     match &route.action {
         Action::Redirect(declared) => {
             let answer = local_reply::redirect(declared, route, &head, grpc);
             let location = answer.headers.get(http::header::LOCATION).map(text).unwrap_or_default();
-            let status = answer.status.as_u16();
-            rule.steps.push(Step::new("redirect", format!("{status} to {location}")));
+            rule.steps.push(Step::new("redirect", format!("{} to {location}", answer.status.as_u16())));
             steps.push(rule);
-            answered(status, Outcome { location: Some(location), ..outcome })
+            answered(&answer, Outcome { location: Some(location), ..own(outcome) })
         }
         Action::DirectResponse(declared) => {
-            let status = local_reply::direct(declared, &head, grpc).0.status.as_u16();
-            rule.steps.push(Step::new("direct_response", format!("{status}")));
+            let (answer, _) = local_reply::direct(declared, &head, grpc);
+            rule.steps.push(Step::new("direct_response", format!("{}", answer.status.as_u16())));
             steps.push(rule);
-            answered(status, outcome)
+            answered(&answer, own(outcome))
         }
         Action::Forward(forward) => {
             rule.steps.extend(settings::of_rule(route, forward, &Timeouts::of(forward, &head, grpc), origin));
@@ -185,11 +186,6 @@ fn act(
             forwarded(world, asked, found, forward, head, origin, outcome, steps)
         }
     }
-}
-
-fn answered(status: u16, outcome: Outcome) -> Outcome {
-    let details = Some("direct_response".to_owned());
-    Outcome { does: Does::Answers, status: Some(status), details, ..outcome }
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a rule has found so far")]
@@ -204,10 +200,11 @@ fn forwarded(
     steps: &mut Vec<Step>,
 ) -> Outcome {
     let route = found.route;
+    let grpc = headers::is_grpc(&head);
     let drawn = forward.draw(asked.draw);
     outcome.clusters = forward.destinations.iter().map(|destination| destination.cluster.clone()).collect();
     let Some(destination) = forward.destinations.get(drawn) else {
-        return refused(&Refusal::NoCluster, outcome);
+        return refused(&Refusal::NoCluster, grpc, outcome);
     };
     if forward.destinations.len() > 1 {
         let total: u64 = forward.destinations.iter().map(|it| u64::from(it.weight())).sum();
@@ -253,8 +250,8 @@ fn forwarded(
     let picked = upstream::follow(world, asked, &to, steps);
     // The endpoint is chosen before the head is rewritten.
     match (picked, changes) {
-        (Err(refusal), _) => refused(&refusal, outcome),
-        (Ok(_), Err(rewrite::BadRewrite)) => refused(&Refusal::BadRewrite, outcome),
+        (Err(refusal), _) => refused(&refusal, grpc, outcome),
+        (Ok(_), Err(rewrite::BadRewrite)) => refused(&Refusal::BadRewrite, grpc, outcome),
         (Ok(endpoint), Ok(())) => Outcome { does: Does::Forwards, endpoint: Some(endpoint), ..outcome },
     }
 }
@@ -292,13 +289,15 @@ fn text(value: &http::HeaderValue) -> String {
 }
 
 /// A refusal, as the client and the access log would have it.
-fn refused(refusal: &Refusal, outcome: Outcome) -> Outcome {
+fn refused(refusal: &Refusal, grpc: bool, outcome: Outcome) -> Outcome {
     let answer = refusal.answer();
-    Outcome {
-        does: Does::Answers,
-        status: Some(answer.status.as_u16()),
-        flags: answer.flag.map(|flag| flag.name().to_owned()),
-        details: Some(answer.details.into_owned()),
-        ..outcome
-    }
+    let flags = answer.flag.map(|flag| flag.name().to_owned());
+    let (head, _) = local_reply::text(answer.status, answer.body, grpc);
+    answered(&head, Outcome { flags, details: Some(answer.details.into_owned()), ..outcome })
+}
+
+/// An answer of ours.
+fn answered(head: &ResponseHead, outcome: Outcome) -> Outcome {
+    let (status, grpc_status) = (Some(head.status.as_u16()), headers::grpc_status(&head.headers));
+    Outcome { does: Does::Answers, status, grpc_status, ..outcome }
 }

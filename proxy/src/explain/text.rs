@@ -52,6 +52,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     if let Some(status) = outcome.status {
         let _ = write!(line, " with {status}");
     }
+    if let Some(status) = outcome.grpc_status {
+        let _ = write!(line, ", grpc-status {status}");
+    }
     if let Some(flags) = &outcome.flags {
         let _ = write!(line, " {flags}");
     }
