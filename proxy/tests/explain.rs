@@ -262,6 +262,23 @@ fn grpc_is_answered_in_its_own_way() {
 }
 
 #[test]
+fn a_timeout_that_the_client_brings() {
+    let rules = "  - {match: [{uri: {prefix: /bound}}], timeout: 3s, route: [{destination: {host: catalog}}]}\n  \
+                 - {route: [{destination: {host: catalog}}]}\n";
+    let config = Config::of(&[("route.yaml", &route(rules))]);
+    let rule = "VirtualService catalog route.yaml:7";
+    for (path, own, what, object) in [
+        ("/", "2S", "2s, by the client's grpc-timeout", ""),
+        ("/bound", "2S", "2s, by the client's grpc-timeout", ""),
+        ("/bound", "9S", "3s", rule),
+    ] {
+        let (url, own) = (format!("http://catalog:8000{path}"), format!("grpc-timeout: {own}"));
+        let arguments = ["POST", &url, "-H", "content-type: application/grpc", "-H", &own];
+        config.check(&arguments, "forwards", ("timeout", what, object));
+    }
+}
+
+#[test]
 fn no_subset() {
     let rules = "  - route: [{destination: {host: catalog, subset: v3}}]\n";
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\

@@ -216,6 +216,24 @@ async fn the_upstream_is_too_slow_for_the_rule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_upstream_is_too_slow_for_the_client() {
+    let backend = ScriptedBackend::new(hang).await;
+    let proxy = start(mesh("http/8000", backend.address, "", "timeout: 100s")).await;
+    let request = || Request::get("/").header("content-type", "application/grpc");
+    let cause = "200 UT: the timeout that the client brought (grpc-timeout)";
+    check(&proxy, request().header("grpc-timeout", "100m"), 200, cause).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstream_is_too_slow_for_what_the_rule_grants() {
+    let backend = ScriptedBackend::new(hang).await;
+    let proxy = start(mesh("http/8000", backend.address, "", "timeout: 100ms")).await;
+    let request = Request::get("/").header("content-type", "application/grpc").header("grpc-timeout", "9S");
+    let cause = "200 UT: timeout 100ms of VirtualService shop/catalog (DIRECTORY/route.yaml:7)";
+    check(&proxy, request, 200, cause).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_upstream_is_too_slow_for_a_try() {
     let backend = ScriptedBackend::new(hang).await;
     let rule = "retries: {attempts: 1, perTryTimeout: 50ms, retryOn: connect-failure}";

@@ -181,7 +181,8 @@ fn act(
             answered(&answer, own(outcome))
         }
         Action::Forward(forward) => {
-            rule.steps.extend(settings::of_rule(route, forward, &Timeouts::of(forward, &head, grpc), origin));
+            let timeouts = Timeouts::of(forward, &head, grpc);
+            rule.steps.extend(settings::of_rule(route, forward, &timeouts, grpc, origin));
             steps.push(rule);
             forwarded(world, asked, found, forward, head, origin, outcome, steps)
         }

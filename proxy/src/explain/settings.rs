@@ -14,6 +14,7 @@ pub(super) fn of_rule(
     route: &Route,
     forward: &Forward,
     timeouts: &Timeouts,
+    grpc: bool,
     origin: Option<&Origin>,
 ) -> Vec<Step> {
     let told = match route.declared().map(|declared| &declared.action) {
@@ -30,10 +31,11 @@ pub(super) fn of_rule(
         }
         None => "none".to_owned(),
     };
-    vec![
-        Step::new("timeout", timeout).told(told.by(Setting::Timeout), origin),
-        Step::new("retries", retries).told(told.by(Setting::Retries), origin),
-    ]
+    let timeout = match timeouts.are_clients(forward, grpc) {
+        true => Step::new("timeout", format!("{timeout}, by the client's grpc-timeout")),
+        false => Step::new("timeout", timeout).told(told.by(Setting::Timeout), origin),
+    };
+    vec![timeout, Step::new("retries", retries).told(told.by(Setting::Retries), origin)]
 }
 
 /// Settings of a cluster.

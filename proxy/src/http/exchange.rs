@@ -208,6 +208,8 @@ async fn forward(
     let policy = forward.retry_policy.as_ref().filter(|policy| policy.num_retries > 0);
     let body = RequestBody::new(body, &downstream.engine.replay);
     record.request_body = Some(body.clone());
+    let timeouts = Timeouts::of(forward, &head, record.grpc);
+    record.timeout_is_clients = timeouts.are_clients(forward, record.grpc);
     let method = head.method.clone();
     let forwarding = Forwarding {
         listener,
@@ -216,7 +218,7 @@ async fn forward(
         forward,
         destination: forward.draw(downstream.engine.random()),
         policy,
-        timeouts: Timeouts::of(forward, &head, record.grpc),
+        timeouts,
         body,
     };
     match forwarding.run(&mut record, head).await {

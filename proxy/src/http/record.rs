@@ -46,6 +46,8 @@ pub(crate) struct Record {
     /// Whether the request was gRPC.
     pub(crate) grpc: bool,
     grpc_status: Option<u8>,
+    /// Whether the client brought the timeout that holds, and not the rule.
+    pub(crate) timeout_is_clients: bool,
     status: Option<StatusCode>,
     flags: Flags,
     details: Cow<'static, str>,
@@ -112,6 +114,7 @@ impl Record {
             client: peer::client(&head.headers, &listener.manager.declared, downstream.remote_address),
             grpc: headers::is_grpc(head),
             grpc_status: None,
+            timeout_is_clients: false,
             status: None,
             flags: Flags::default(),
             details: Cow::Borrowed(""),

@@ -40,6 +40,12 @@ impl Timeouts {
         Timeouts { route, per_try: per_try.filter(|timeout| !timeout.is_zero()) }
     }
 
+    /// Whether the client brought the bound on all attempts, and not the rule.
+    pub(crate) fn are_clients(self, forward: &Forward, grpc: bool) -> bool {
+        let is_not = |max: Duration| self.route != Some(max).filter(|max| !max.is_zero());
+        grpc && forward.max_grpc_timeout.is_some_and(is_not)
+    }
+
     /// Tells the upstream how long its answer may take.
     pub(crate) fn announce(self, head: &mut RequestHead, elapsed: Duration, grpc: bool, forward: &Forward) {
         let Some(mut expected) = self.per_try.or(self.route) else { return };

@@ -192,11 +192,17 @@ impl Record {
                 Some(origin) => format!("directResponse of {origin}"),
                 None => "the rule's own answer: no service has the host (outboundTrafficPolicy)".to_owned(),
             },
+            // What a client chooses is no part of a cause.
+            "response_timeout" if self.timeout_is_clients => {
+                "the timeout that the client brought (grpc-timeout)".to_owned()
+            }
             "response_timeout" => {
                 let timeout = match self.route.as_ref().map(|handle| &handle.route.action) {
-                    Some(Action::Forward(forward)) => forward.timeout.unwrap_or_default(),
-                    _ => Duration::ZERO,
+                    Some(Action::Forward(forward)) if self.grpc => forward.max_grpc_timeout.or(forward.timeout),
+                    Some(Action::Forward(forward)) => forward.timeout,
+                    _ => None,
                 };
+                let timeout = timeout.unwrap_or_default();
                 self.told_by_rule(&format!("timeout {timeout:?}"), Setting::Timeout)
             }
             "too_many_headers" => {
