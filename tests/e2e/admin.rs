@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use serde_json::Value;
 use support::mesh::{destination_rule, virtual_service};
-use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+use support::{Mesh, Request, TestBackend, TestProxy, ask, eventually};
 
 /// A mesh with something of everything, and words in it that must not get out.
 async fn start() -> (TestBackend, TestProxy) {
@@ -99,6 +99,9 @@ async fn pages_statuses_and_types() {
     }
     let refused = Request::new(Method::DELETE, "/explain?url=http://catalog").send(proxy.admin()).await;
     assert_eq!((refused.status.as_u16(), refused.header("allow")), (405, "GET, HEAD, POST"));
+    // What is no path is not taken for one.
+    let answer = ask(proxy.admin(), "GET ready HTTP/1.1\nHost: a\n\n").await;
+    assert_eq!(answer.status, 400);
     // Every page is in the help, and an unknown path leads to it.
     let help = proxy.page("/help").await;
     let others =

@@ -346,6 +346,8 @@ async fn what_did_not_fail_is_recorded_now_and_then() {
         ("/errors?id=1", "`id` is not one of format"),
         ("/explain?url=x", "`x` does not begin with http://"),
         ("/explain?ulr=x", "`ulr` is not one of way, "),
+        ("/explain?url=http://catalog:8000/&http2=maybe", "`maybe` is neither true nor false"),
+        ("/recorder?id=", "id: it is empty; say the x-request-id of a request"),
     ] {
         let refused = proxy.page(page).await;
         assert!(refused.contains(what), "{page}: {refused}");

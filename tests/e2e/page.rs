@@ -91,6 +91,8 @@ async fn a_request_is_drawn_as_a_path() {
     contains(&bad, &["<li class=\"end bad\"><b>answers</b>answers · 503 · NC · cluster_not_found"]);
     let wrong = document(&browser, &asking("url=catalog")).await;
     contains(&wrong, &["`catalog` does not begin with http://"]);
+    let bytes = document(&browser, &asking("tcp=192.0.2.1:3306")).await;
+    contains(&bytes, &["TCP to 192.0.2.1:3306</li>"]);
     for (page, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
         let answer = Request::get(page).send(admin).await;
         assert!(answer.header("content-type").starts_with(kind), "{page}");

@@ -156,7 +156,10 @@ impl Console {
     }
 
     async fn answer(&self, head: &RequestHead) -> Page {
-        let path = head.path.as_ref().map_or("/", |path| path.path());
+        let Some(path) = head.path.as_ref().map(|path| path.path()) else {
+            let what = "the request has no path that can be read; see /help\n".to_owned();
+            return Page::text(StatusCode::BAD_REQUEST, what);
+        };
         let Some(entry) = PAGES.iter().find(|entry| entry.path == path) else {
             return Page::text(StatusCode::NOT_FOUND, format!("there is no `{path}` here\n\n{}", help()));
         };

@@ -25,6 +25,11 @@ pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Op
     match (path, query.value("id")) {
         ("/errors", _) if json => Page::json(&all.causes_json()),
         ("/errors", _) => Page::text(StatusCode::OK, all.causes_text()),
+        // What is recorded without an ID is not asked for by one.
+        (_, Some("")) => Page::text(
+            StatusCode::BAD_REQUEST,
+            "id: it is empty; say the x-request-id of a request, as /recorder lists them\n".to_owned(),
+        ),
         (_, Some(id)) => match (all.of_id(id), world) {
             (Some(flight), Some(world)) => explanation(&explain::recorded(world, flight), json),
             _ => Page::text(

@@ -114,7 +114,7 @@ impl Asked {
             "method" => question.method = Some(value),
             "url" => question.url = Some(value),
             "header" => question.headers.push(value),
-            "http2" => question.http2 = true,
+            "http2" => question.http2 = is_so(&value)?,
             "tcp" => question.tcp = Some(address(&value)?),
             "sni" => question.sni = Some(value),
             "destination" => question.destination = Some(address(&value)?),
@@ -195,6 +195,14 @@ fn port(authority: &str) -> Result<u16, String> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an IP address and port, like 10.96.0.14:3306"))
+}
+
+fn is_so(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
 }
 
 fn number(text: &str) -> Result<u64, String> {
@@ -369,4 +377,22 @@ fn source_address(world: &World<'_>, source: &str) -> Result<IpAddr, String> {
     let pod =
         pod.ok_or_else(|| format!("the configuration has no Pod `{name}` in namespace `{namespace}`"))?;
     pod.spec.status.pod_ip.ok_or_else(|| format!("Pod {namespace}/{name} has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_says_whether_it_is_http2() {
+        let check = |query: &str, expected: Result<bool, &str>| {
+            let asked = Asked::parse(query).map(|asked| asked.question.http2);
+            assert_eq!(asked, expected.map_err(str::to_owned), "{query}");
+        };
+        check("url=x", Ok(false));
+        check("http2", Ok(true));
+        check("http2=true", Ok(true));
+        check("http2=false", Ok(false));
+        check("http2=0", Err("`0` is neither true nor false"));
+    }
 }

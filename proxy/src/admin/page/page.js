@@ -115,6 +115,10 @@ function explainForm(event) {
     const texts = name === "header" ? value.split("\n") : [value];
     for (const text of texts.map((text) => text.trim()).filter(Boolean)) query.append(name, text);
   }
+  explainQuery(query);
+}
+
+function explainQuery(query) {
   // The console decodes what is percent-encoded, and no plus signs.
   explain(`/explain?${query.toString().replaceAll("+", "%20")}`, "POST");
 }
@@ -224,11 +228,19 @@ async function begin() {
   const asked = new URLSearchParams(location.search).get("explain");
   if (asked) {
     const query = new URLSearchParams(asked);
+    const form = byId("question");
+    let fits = true;
     for (const [name, value] of query) {
-      const field = byId("question").elements.namedItem(name);
+      const field = form.elements.namedItem(name);
       if (field) field.value = name === "header" && field.value ? `${field.value}\n${value}` : value;
+      else fits = false;
     }
-    byId("question").requestSubmit();
+    // What the form has no field for is asked all the same.
+    if (fits) form.requestSubmit();
+    else {
+      query.set("format", "json");
+      explainQuery(query);
+    }
   }
 }
 
