@@ -193,9 +193,10 @@ impl Console {
     /// A page about what decides now, if there is anything yet.
     fn with_world(&self, page: impl FnOnce(Option<&World<'_>>) -> Page) -> Page {
         let Some(published) = self.status.last_published() else { return page(None) };
-        let (snapshot, findings) = (self.reader.load(), self.status.all_findings());
+        let findings = self.status.all_findings();
+        // Places in the objects are right for the snapshot of their own generation only.
         page(Some(&World {
-            snapshot: &snapshot,
+            snapshot: &published.snapshot,
             objects: &published.objects,
             names: &published.names,
             proxy: &published.proxy,

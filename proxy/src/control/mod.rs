@@ -306,7 +306,8 @@ impl Control {
     /// What the generation of now is made of.
     fn published(&self, proxy: Proxy, listeners: Vec<Arc<str>>) -> Published {
         let (resources, names) = (self.resources.clone(), self.names.clone());
-        Published { resources, names, objects: self.objects.clone(), proxy, listeners, at: time::wall() }
+        let (snapshot, objects) = (self.publisher.current(), self.objects.clone());
+        Published { snapshot, resources, names, objects, proxy, listeners, at: time::wall() }
     }
 
     /// Makes a generation of what is declared now.
@@ -328,6 +329,8 @@ impl Control {
         let generation = next.generation;
         self.publisher.publish(next);
         self.status.published(generation, self.published(proxy, listeners));
+        // The console held the one before until now.
+        self.publisher.release();
     }
 
     /// The workload that the proxy stands beside; what decided it is logged when it changes. When its pod is not there it

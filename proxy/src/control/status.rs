@@ -72,9 +72,11 @@ impl State {
     }
 }
 
-/// What was published last.
+/// What was published last: all of one generation.
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
+    /// What is served.
+    pub(crate) snapshot: Arc<Snapshot>,
     /// What it was made from.
     pub(crate) resources: Resources,
     /// What the DNS proxy answers; the same as before where that did not change.
