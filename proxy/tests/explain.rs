@@ -363,6 +363,10 @@ fn registry_only() {
     config.check(&url, "answers 502 direct_response", by("Sidecar default sidecar.yaml:6"));
     let config = Config::of(&[("mesh.yaml", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n")]);
     config.check(&url, "answers 502 direct_response", by("MeshConfig mesh mesh.yaml:1"));
+    let what = "outboundTrafficPolicy REGISTRY_ONLY refuses it";
+    config.check(&url, "answers 502 direct_response", ("rule", "block_all", "MeshConfig mesh mesh.yaml:1"));
+    let tcp = ["--tcp", "192.0.2.1:5"];
+    config.check(&tcp, "closes UH no_healthy_upstream", ("endpoint", what, "MeshConfig mesh mesh.yaml:1"));
 }
 
 #[test]

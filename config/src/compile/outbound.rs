@@ -267,8 +267,10 @@ impl Outbound<'_> {
 
     fn catch_all(&self, name: &str, chain_match: FilterChainMatch) -> FilterChain {
         let cluster = sidecar::cluster_of_other_hosts(self.scope);
+        // Only an object refuses.
+        let origin = cluster.is_none().then(|| sidecar::outbound_traffic_policy_origin(self.scope));
         let cluster = self.tcp.clusters.name(cluster.unwrap_or_else(|| BLACK_HOLE.to_owned()));
-        let proxy = self.listeners.common.tcp_proxy(cluster, None);
+        let proxy = self.listeners.common.tcp_proxy(cluster, origin);
         FilterChain {
             name: name.into(),
             chain_match,

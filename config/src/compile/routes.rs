@@ -280,20 +280,21 @@ impl Routes<'_> {
 
 /// The virtual host for what nobody knows: on to where such traffic goes, or 502.
 pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
-    let (name, action) = match sidecar::cluster_of_other_hosts(scope) {
+    let (name, action, origin) = match sidecar::cluster_of_other_hosts(scope) {
         Some(cluster) => {
             let forward = forward_to(clusters.name(cluster), None);
-            ("allow_any", RouteAction::Forward(Box::new(forward)))
+            ("allow_any", RouteAction::Forward(Box::new(forward)), None)
         }
         None => {
             let response = DirectResponse { status: StatusCode::BAD_GATEWAY, body: Arc::default() };
-            ("block_all", RouteAction::DirectResponse(response))
+            let origin = sidecar::outbound_traffic_policy_origin(scope);
+            ("block_all", RouteAction::DirectResponse(response), Some(origin))
         }
     };
     VirtualHost {
         name: name.into(),
         domains: vec!["*".into()],
-        routes: vec![added_by_istiod(name, String::new(), action)],
+        routes: vec![Route { origin, ..added_by_istiod(name, String::new(), action) }],
         include_request_attempt_count: true,
     }
 }

@@ -22,6 +22,9 @@ use crate::upstream::{self, Load};
 /// Endpoints that are told one by one; of more of them the first ones, and the one that is chosen.
 const ENDPOINTS_TOLD_MAX: usize = 50;
 
+/// Where connections go that nobody takes. A rule leads there only where a policy refuses what it does not know.
+const BLACK_HOLE: &str = "BlackHoleCluster";
+
 /// Where to.
 pub(super) struct To<'t> {
     pub(super) cluster: &'t str,
@@ -62,7 +65,14 @@ pub(super) fn follow(
     let chosen = balancer::choose(cluster, &mut balance, &conditions, &mut trace);
     steps.push(candidates(world, cluster, &balance, chosen));
     let Some(endpoint) = chosen.and_then(|index| cluster.endpoints.get(index)) else {
-        steps.push(Step::new("endpoint", nobody(world, cluster)).by(whom(world, cluster).as_ref()));
+        let whom = whom(world, cluster);
+        let what = match to.route.filter(|_| &**cluster.name() == BLACK_HOLE) {
+            Some(_) => "none: no service that the workload sees has this address and port, and outboundTrafficPolicy \
+                        REGISTRY_ONLY refuses it"
+                .to_owned(),
+            None => nobody(world, cluster),
+        };
+        steps.push(Step::new("endpoint", what).by(whom.as_ref().or(to.route)));
         return Err(Refusal::no_endpoint(&declared.discovery));
     };
     steps.push(Step::new("endpoint", picked(cluster, endpoint, &trace, to.pick)));

@@ -220,9 +220,10 @@ impl FactsOf {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
         let why =
             self.reason.as_deref().or(self.termination_details).unwrap_or("no endpoint").replace('_', " ");
-        let at = declared.map(|declared| match &declared.metadata.origin {
-            Some(origin) => format!(", cluster {} of {origin}", declared.name),
-            None => format!(", cluster {}", declared.name),
+        let at = declared.map(|declared| match (&declared.metadata.origin, origin) {
+            (Some(origin), _) => format!(", cluster {} of {origin}", declared.name),
+            (None, Some(rule)) => format!(", cluster {}, to which {rule} leads", declared.name),
+            (None, None) => format!(", cluster {}", declared.name),
         });
         let cause = format!("TCP {}: {why}{}", self.flags.text(), at.unwrap_or_default());
         let flight = Flight {

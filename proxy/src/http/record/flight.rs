@@ -189,6 +189,9 @@ impl Record {
         match &*self.details {
             "via_upstream" => format!("the upstream's own answer, from {cluster}"),
             "direct_response" => match self.route_origin() {
+                Some(origin) if self.is_blocked() => {
+                    format!("no service has the host: outboundTrafficPolicy REGISTRY_ONLY of {origin}")
+                }
                 Some(origin) => format!("directResponse of {origin}"),
                 None => "the rule's own answer: no service has the host (outboundTrafficPolicy)".to_owned(),
             },
@@ -198,7 +201,9 @@ impl Record {
             }
             "response_timeout" => {
                 let timeout = match self.route.as_ref().map(|handle| &handle.route.action) {
-                    Some(Action::Forward(forward)) if self.grpc => forward.max_grpc_timeout.or(forward.timeout),
+                    Some(Action::Forward(forward)) if self.grpc => {
+                        forward.max_grpc_timeout.or(forward.timeout)
+                    }
                     Some(Action::Forward(forward)) => forward.timeout,
                     _ => None,
                 };
@@ -215,6 +220,11 @@ impl Record {
             details if cluster.is_empty() => details.to_owned(),
             details => format!("{details}, {cluster}"),
         }
+    }
+
+    /// Whether the rule is the one for hosts that nobody may ask.
+    fn is_blocked(&self) -> bool {
+        self.route.as_ref().is_some_and(|handle| &*handle.route.virtual_host().name == "block_all")
     }
 
     fn client_left(&self) -> Option<String> {
