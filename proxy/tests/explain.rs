@@ -451,6 +451,7 @@ fn a_gateway() {
     let told = run("http://shop.example:8080/items");
     for expected in [
         "listener: `0.0.0.0_8080` at 0.0.0.0:8080\n    by Gateway shop/edge (gateway.yaml:12)\n",
+        "by the domain `shop.example`\n    by VirtualService shop/edge (edge.yaml:8)\n",
         "applies: takes everything\n    by VirtualService shop/edge (edge.yaml:8)\n",
         "=> forwarded to 10.244.1.21:8080 of outbound|8000||catalog.shop.svc.cluster.local",
     ] {
@@ -523,6 +524,8 @@ fn inbound_and_other_connections() {
         ("listener", "10.96.0.12_8000", "Service reviews kubernetes.yaml:14"),
     );
     assert_eq!(told["outcome"]["endpoint"], "10.244.1.31:8080");
+    // A port that the service has not is nothing that it made so.
+    config.check(&["--tcp", "10.96.0.12:9"], "passes_on", ("listener", "virtualOutbound", ""));
     config.check(
         &["--tcp", "192.0.2.1:5", "--sni", "db.example"],
         "passes_on",

@@ -88,12 +88,13 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
         true => format!("`{}` at {}", declared.name, declared.address),
     };
     let of_address = || {
-        let ip = asked.destination.ip().to_string();
-        let services = world.objects.services.values();
+        let (ip, port) = (asked.destination.ip().to_string(), asked.destination.port());
+        let mut services = world.objects.services.values().map(|service| (service, &service.spec.spec));
         services
-            .into_iter()
-            .find(|service| service.spec.spec.cluster_ip.as_deref() == Some(&ip))
-            .map(|it| it.origin())
+            .find(|(_, spec)| {
+                spec.cluster_ip.as_deref() == Some(&ip) && spec.ports.iter().any(|it| it.port == port)
+            })
+            .map(|(service, _)| service.origin())
     };
     let origin = declared.origin.clone().or_else(of_address);
     let step = Step::new("listener", what).by(origin.as_ref());

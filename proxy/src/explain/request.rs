@@ -8,7 +8,7 @@ use http::uri::Scheme;
 
 use super::question::Understood;
 use super::trace::Remembers;
-use super::{Does, Named, Outcome, Step, World, conditions, settings, upstream};
+use super::{Does, Named, Outcome, Step, Way, World, conditions, settings, upstream};
 use crate::http::codec::{RequestHead, ResponseHead, Version, h1};
 use crate::http::error::Refusal;
 use crate::http::peer::Peer;
@@ -104,7 +104,11 @@ fn virtual_host(
     }
     let mut step = Step::new("virtual_host", what).by(origin.as_ref());
     if step.object.is_none() {
-        step.object = service_of_host(world, host);
+        step.object = match asked.way {
+            // Its hosts are those of a VirtualService, whatever they are called.
+            Way::Gateway => host.routes.iter().find_map(|route| route.origin.as_ref()).map(Named::of),
+            Way::Outbound | Way::Inbound => service_of_host(world, host),
+        };
     }
     let skipped = trace.mismatches.len().saturating_sub(RULES_TOLD_MAX);
     if skipped > 0 {
