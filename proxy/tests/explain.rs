@@ -513,6 +513,18 @@ fn what_is_asked_wrong_is_said() {
 }
 
 #[test]
+fn a_workload_that_takes_mutual_tls_only() {
+    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict, namespace: shop}\nspec:\n  \
+                  mtls: {mode: STRICT}\n";
+    let config = Config::of(&[("policy.yaml", policy)]);
+    config.check(
+        &["--inbound", "http://web:8080/"],
+        "closes filter_chain_not_found",
+        ("not", "it wants TLS, and the client speaks none", "PeerAuthentication strict policy.yaml:5"),
+    );
+}
+
+#[test]
 fn inbound_and_other_connections() {
     let config = Config::of(&[]);
     let inbound = ["--inbound", "--source", "web.shop", "http://web:8080/"];

@@ -336,6 +336,12 @@ pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origi
     sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar))
 }
 
+/// The policy that says whether `port` of `proxy`, a sidecar, takes mutual TLS; `None` where none does.
+pub fn mutual_tls_origin(objects: &Objects, proxy: &Proxy, port: u16) -> Option<Origin> {
+    let scope = Scope::new(objects, proxy, Mode::Sidecar);
+    peer_authentication::Modes::new(&scope).of(port).origin.clone()
+}
+
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.
 fn is_transparent(scope: &Scope<'_>) -> bool {
     is_interception(scope, InterceptionMode::Tproxy)

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use config::origin::Origin;
 use config::{FilterChainMatch, TransportProtocol};
 
 use super::question::{Speaks, Understood};
 use super::trace::Remembers;
-use super::{Does, Outcome, Step, World, request, upstream};
+use super::{Does, Outcome, Step, Way, World, request, upstream};
 use crate::http::codec::{RequestHead, Version};
 use crate::listener::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Spoken, Verdict, spoken};
 use crate::snapshot::{Facts, Field, Filter, Listener, TcpProxy};
@@ -33,7 +34,13 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
     };
     let mut trace = Remembers::default();
     let chosen = listener.table.choose(&facts, &mut trace);
-    steps.push(chains(&listener, chosen, &trace, &facts));
+    let guard = match asked.way {
+        Way::Inbound => {
+            config::compile::mutual_tls_origin(world.objects, world.proxy, asked.destination.port())
+        }
+        Way::Outbound | Way::Gateway => None,
+    };
+    steps.push(chains(&listener, chosen, &trace, &facts, guard.as_ref()));
     match chosen.and_then(|chain| listener.filter(chain)) {
         Some(Filter::Http(manager)) => match &asked.speaks {
             Speaks::Http(head) => request::follow(world, asked, manager, head, steps),
@@ -64,9 +71,9 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
         None => {
             // What is redirected comes to one of these two; what is not comes to the listener of its address.
             let redirected = match asked.way {
-                super::Way::Outbound => listeners.get("virtualOutbound"),
-                super::Way::Inbound => listeners.get("virtualInbound"),
-                super::Way::Gateway => None,
+                Way::Outbound => listeners.get("virtualOutbound"),
+                Way::Inbound => listeners.get("virtualInbound"),
+                Way::Gateway => None,
             };
             let by_destination = || world.snapshot.listener_for(asked.destination).cloned();
             let found = match redirected {
@@ -74,9 +81,7 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
                     by_destination().or_else(|| Some(accepted.clone()))
                 }
                 Some(accepted) => Some(accepted.clone()),
-                None if asked.way == super::Way::Outbound => {
-                    by_destination().or_else(|| only_explicit(world))
-                }
+                None if asked.way == Way::Outbound => by_destination().or_else(|| only_explicit(world)),
                 None => by_destination(),
             };
             found.ok_or_else(|| format!("no listener takes connections to {}", asked.destination))?
@@ -145,8 +150,14 @@ fn begin(head: &RequestHead) -> Vec<u8> {
     format!("{} {path} HTTP/1.1\r\n", head.method).into_bytes()
 }
 
-/// The chain that serves, and why the others do not.
-fn chains(listener: &Listener, chosen: Option<usize>, trace: &Remembers, facts: &Facts<'_>) -> Step {
+/// The chain that serves, and why the others do not. `guard` says which of them want TLS.
+fn chains(
+    listener: &Listener,
+    chosen: Option<usize>,
+    trace: &Remembers,
+    facts: &Facts<'_>,
+    guard: Option<&Origin>,
+) -> Step {
     let declared = |index: usize| listener.declared.chains().nth(index);
     let mut step = match chosen.and_then(declared) {
         Some(chain) => {
@@ -169,7 +180,8 @@ fn chains(listener: &Listener, chosen: Option<usize>, trace: &Remembers, facts: 
     for (index, field) in trace.chains.iter().filter(|(_, field)| *field != Field::DestinationPort) {
         let Some(chain) = declared(*index) else { continue };
         let what = format!("{}: {}", chain_name(chain), left_behind(&chain.chain_match, *field, facts));
-        step.steps.push(Step::new("not", what));
+        let guard = guard.filter(|_| *field == Field::TransportProtocol);
+        step.steps.push(Step::new("not", what).by(guard));
     }
     step
 }
@@ -252,7 +264,7 @@ fn pass_on(world: &World<'_>, asked: &Understood, proxy: &TcpProxy, steps: &mut 
 }
 
 /// Why HTTP is taken for bytes: the name of the service's port, mostly.
-fn seen_as_tcp(world: &World<'_>, cluster: &str) -> (String, Option<config::origin::Origin>) {
+fn seen_as_tcp(world: &World<'_>, cluster: &str) -> (String, Option<Origin>) {
     let declared = world.snapshot.clusters.get(cluster).map(|cluster| &cluster.declared);
     let service = declared.and_then(|declared| declared.metadata.services.first());
     let port = cluster.split('|').nth(1).and_then(|port| port.parse::<u16>().ok());
