@@ -279,6 +279,29 @@ fn a_timeout_that_the_client_brings() {
 }
 
 #[test]
+fn what_is_refused_is_named_where_the_default_applies() {
+    let rules = route("  - {timout: 7s, route: [{destination: {host: catalog}}]}\n");
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\
+                spec: {host: catalog, trafficPolcy: {}}\n";
+    let config = Config::of(&[("route.yaml", &rules), ("rule.yaml", rule)]);
+    let told = config.check(&[URL], "forwards", ("rule", "takes everything", ""));
+    let findings = told["findings"].to_string();
+    for expected in [
+        "route.yaml:7: error: VirtualService shop/catalog: ",
+        "rule.yaml:4: error: DestinationRule shop/catalog: ",
+    ] {
+        assert!(findings.contains(expected), "no `{expected}` in {told:#}");
+    }
+    // A kind that had a part is what decided.
+    let rules = route("  - {route: [{destination: {host: catalog}}]}\n");
+    let other = rules.replace("name: catalog,", "name: other,").replace("{route", "{timout: 7s, route");
+    let config = Config::of(&[("route.yaml", &rules), ("other.yaml", &other)]);
+    let told =
+        config.check(&[URL], "forwards", ("rule", "takes everything", "VirtualService catalog route.yaml:7"));
+    assert!(told["findings"].is_null(), "{told:#}");
+}
+
+#[test]
 fn no_subset() {
     let rules = "  - route: [{destination: {host: catalog, subset: v3}}]\n";
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\

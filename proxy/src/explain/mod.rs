@@ -187,6 +187,8 @@ fn findings(world: &World<'_>, steps: &[Step]) -> Vec<String> {
     let mut named = Vec::new();
     collect(steps, &mut named);
     let of = world.findings.iter().filter(|finding| matters(world, finding, &named));
+    // What is said about objects that are named comes first.
+    let of = of.chain(world.findings.iter().filter(|finding| may_have_decided(world, finding, &named)));
     of.take(FINDINGS_MAX).map(ToString::to_string).collect()
 }
 
@@ -213,6 +215,23 @@ fn matters(world: &World<'_>, finding: &Finding, named: &[&Named]) -> bool {
         None => finding.place.clone(),
     };
     place.is_some_and(|place| of_object.any(|named| named.line == Some(place.line)))
+}
+
+/// Whether an object is refused that may have decided: of a kind that had no part, with no good version that serves, near to
+/// what had. Which hosts it is for nobody knows, for its text says nothing that holds.
+fn may_have_decided(world: &World<'_>, finding: &Finding, named: &[&Named]) -> bool {
+    let Some(object) = finding.object.as_ref().filter(|_| finding.severity == Severity::Error) else {
+        return false;
+    };
+    let key = (object.namespace.clone(), object.name.clone());
+    let serves = match &*object.kind {
+        "VirtualService" => world.objects.virtual_services.contains_key(&key),
+        "DestinationRule" => world.objects.destination_rules.contains_key(&key),
+        _ => return false,
+    };
+    let is_near = object.namespace == world.proxy.namespace
+        || named.iter().any(|named| *named.namespace == *object.namespace);
+    !serves && is_near && !named.iter().any(|named| *named.kind == *object.kind)
 }
 
 fn collect<'s>(steps: &'s [Step], named: &mut Vec<&'s Named>) {
