@@ -258,7 +258,10 @@ fn grpc_is_answered_in_its_own_way() {
     }
     let gone = ["POST", "http://catalog:8000/gone", "-H", "content-type: application/grpc"];
     let told = config.run(&gone);
-    assert!(told.contains("=> answered by the proxy with 200, grpc-status 14 NC, cluster_not_found"), "{told}");
+    assert!(
+        told.contains("=> answered by the proxy with 200, grpc-status 14 NC, cluster_not_found"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -530,6 +533,14 @@ fn what_is_asked_wrong_is_said() {
     check(&["--as", "web-1.shop", URL, "-H", "x-user"], "write it like `x-user: tester`");
     check(&["--as", "web-1.shop", URL, "--source", "x.shop"], "no Pod `x` in namespace `shop`");
     check(&["--as", "web-1.shop", URL, "--tcp", "10.0.0.1:1"], "cannot be used with");
+    check(&["--as", "web-1.shop", "--tcp", "1.2.3.4"], "not an IP address and port, like 10.96.0.14:3306");
+    check(
+        &["--as", "web-1.shop", URL, "--destination", "x"],
+        "not an IP address and port, like 10.96.0.14:3306",
+    );
+    check(&["--as", "web-1.shop", "catalog:8000/"], "write it like http://catalog:8000/items");
+    check(&["--as", "web-1.shop", "GET"], "the URL stands behind it: GET http://catalog:8000/items");
+    check(&[URL], "--config DIR --as POD.NAMESPACE, or --live for the proxy that runs on this host");
     for url in ["http://catalog:99999/", "http://catalog:0/", "http://[::1]:65536/"] {
         check(&["--as", "web-1.shop", url], "it is a number from 1 to 65535, as in catalog:8000");
     }

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     http2: bool,
 
     /// A connection that is not HTTP, to this address.
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["request", "headers", "http2"])]
+    #[arg(long, value_name = "ADDRESS", value_parser = explain::address, conflicts_with_all = ["request", "headers", "http2"])]
     tcp: Option<SocketAddr>,
 
     /// The server name that it asks for by TLS.
@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     sni: Option<String>,
 
     /// Directories or files of configuration.
-    #[arg(long, required_unless_present_any = ["live", "request_id"], value_name = "DIR|FILE")]
+    #[arg(long, value_name = "DIR|FILE")]
     config: Vec<PathBuf>,
 
     /// MeshConfig, when it is not in the configuration.
@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     revision: String,
 
     /// The workload whose proxy decides, as POD.NAMESPACE.
-    #[arg(long = "as", required_unless_present_any = ["live", "request_id"], value_name = "POD.NAMESPACE", value_parser = parse_pod)]
+    #[arg(long = "as", value_name = "POD.NAMESPACE", value_parser = parse_pod)]
     pod: Option<(String, String)>,
 
     /// The traffic comes to the workload; it goes out from it when not given.
@@ -69,7 +69,7 @@ pub(super) struct Arguments {
     source: Option<String>,
 
     /// Where the client connects to, when that is not what the URL's host resolves to.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = explain::address)]
     destination: Option<SocketAddr>,
 
     /// Name of the listener, when it is not the one that the destination leads to.
@@ -156,6 +156,10 @@ impl Arguments {
 
     /// By the configuration, without a proxy.
     fn by_configuration(&self) -> Result<String, String> {
+        if self.config.is_empty() || self.pod.is_none() {
+            let what = "say what decides: --config DIR --as POD.NAMESPACE, or --live for the proxy that runs on this host";
+            return Err(what.to_owned());
+        }
         let workload =
             Workload { pod: self.pod.clone(), revision: self.revision.clone(), ..Workload::default() };
         let request = Request {

@@ -30,7 +30,7 @@ use config::origin::{ObjectRef, Origin};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
-pub(crate) use question::{Asked, Question, Way};
+pub(crate) use question::{Asked, Question, Way, address};
 pub(crate) use recorded::{recorded, time_of_day};
 pub(crate) use text::text;
 

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{Step, World};
+use crate::http::admission::METHODS;
 use crate::http::codec::{RequestHead, Version};
 
 /// Which way traffic goes.
@@ -188,12 +189,19 @@ fn port(authority: &str) -> Result<u16, String> {
     match behind_address.rsplit_once(':') {
         None | Some((_, "")) => Ok(80),
         Some((_, port)) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-            format!("`{authority}` has no port that there is: it is a number from 1 to 65535, as in catalog:8000")
+            format!(
+                "`{authority}` has no port that there is: it is a number from 1 to 65535, as in catalog:8000"
+            )
         }),
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+/// An address and port, as somebody writes it.
+///
+/// # Errors
+///
+/// When it is none: how one is written.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an IP address and port, like 10.96.0.14:3306"))
 }
 
@@ -262,9 +270,23 @@ impl Question {
 
     /// The head of the request, its host and port.
     fn head(&self, url: &str) -> Result<(RequestHead, String, u16), String> {
-        let uri: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(format!("`{url}` does not begin with http://; ask for TLS by tcp and sni"));
+        if METHODS.contains(&url) {
+            return Err(format!(
+                "`{url}` is a method; the URL stands behind it: {url} http://catalog:8000/items"
+            ));
+        }
+        let uri: Uri = url.parse().map_err(|error| {
+            format!("`{url}` is no URL: {error}; write it like http://catalog:8000/items")
+        })?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(format!("`{url}` does not begin with http://; ask for TLS by tcp and sni"));
+            }
+            _ => {
+                let what = "does not begin with http://; write it like http://catalog:8000/items";
+                return Err(format!("`{url}` {what}"));
+            }
         }
         let authority = uri.authority().ok_or_else(|| format!("`{url}` has no host"))?;
         let method = self.method.as_deref().unwrap_or("GET");
