@@ -258,7 +258,8 @@ async fn it_was_tried_as_often_as_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_refused_and_its_last_good_version_serves() {
     let backend = TestBackend::echo("catalog").await;
-    let proxy = start(mesh("http/8000", backend.address, "", "timeout: 5s")).await;
+    let proxy =
+        start(mesh("http/8000", backend.address, "loadBalancer: {simple: RANDOM}", "timeout: 5s")).await;
     proxy.mesh.write(
         "route.yaml",
         &virtual_service("catalog", "  - {timout: 7s, route: [{destination: {host: catalog}}]}"),
