@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+#[path = "explain/requests.rs"]
+mod requests;
+
 use std::fs;
 use std::process::Command;
 
@@ -206,79 +209,6 @@ fn no_route() {
     config.check(&[URL], "answers 404 NR route_not_found", ("rule", path, object));
     config.check(&[URL], "answers 404 NR route_not_found", ("rule", method, object));
     config.check(&["POST", URL], "forwards", ("rule", "applies", object));
-}
-
-#[test]
-fn a_body_is_framed_as_the_codec_takes_it() {
-    let config = Config::of(&[]);
-    let check = |headers: &[&str], outcome, step| {
-        let mut arguments = vec!["POST", URL];
-        arguments.extend(headers.iter().flat_map(|header| ["-H", *header]));
-        config.check(&arguments, outcome, step);
-    };
-    let bad = "answers 400 DPE http1.codec_error";
-    let spoken = ("transport", "plain text", "");
-    check(&["transfer-encoding: chunked"], "forwards", spoken);
-    check(&["content-length: 3"], "forwards", spoken);
-    check(&["content-length: abc"], bad, ("head", "invalid content-length", ""));
-    check(
-        &["content-length: 3", "transfer-encoding: chunked"],
-        bad,
-        ("head", "transfer-encoding with content-length", ""),
-    );
-    check(
-        &["transfer-encoding: gzip"],
-        "answers 501 DPE http1.invalid_transfer_encoding",
-        ("admission", "is refused", ""),
-    );
-}
-
-#[test]
-fn a_query_stands_behind_a_path() {
-    let config = Config::of(&[]);
-    let spoken = ("first_bytes", "it is HTTP/1", "");
-    let told = config.check(&["http://catalog:8000?x=1"], "forwards", spoken);
-    assert_eq!(told["outcome"]["path"], "/?x=1");
-}
-
-#[test]
-fn grpc_is_answered_in_its_own_way() {
-    let rules = "  - {match: [{uri: {prefix: /gone}}], route: [{destination: {host: nowhere}}]}\n  \
-                 - {match: [{uri: {prefix: /own}}], directResponse: {status: 403}}\n";
-    let config = Config::of(&[("route.yaml", &route(rules))]);
-    for (path, outcome, grpc_status) in [
-        ("/", "answers 200 NR route_not_found", 12),
-        ("/gone", "answers 200 NC cluster_not_found", 14),
-        ("/own", "answers 200 direct_response", 7),
-    ] {
-        let url = format!("http://catalog:8000{path}");
-        let arguments = ["POST", &url, "--http2", "-H", "content-type: application/grpc"];
-        let told = config.check(&arguments, outcome, ("first_bytes", "it is HTTP/2", ""));
-        assert_eq!(told["outcome"]["grpc_status"], grpc_status, "{told:#}");
-    }
-    let gone = ["POST", "http://catalog:8000/gone", "-H", "content-type: application/grpc"];
-    let told = config.run(&gone);
-    assert!(
-        told.contains("=> answered by the proxy with 200, grpc-status 14 NC, cluster_not_found"),
-        "{told}"
-    );
-}
-
-#[test]
-fn a_timeout_that_the_client_brings() {
-    let rules = "  - {match: [{uri: {prefix: /bound}}], timeout: 3s, route: [{destination: {host: catalog}}]}\n  \
-                 - {route: [{destination: {host: catalog}}]}\n";
-    let config = Config::of(&[("route.yaml", &route(rules))]);
-    let rule = "VirtualService catalog route.yaml:7";
-    for (path, own, what, object) in [
-        ("/", "2S", "2s, by the client's grpc-timeout", ""),
-        ("/bound", "2S", "2s, by the client's grpc-timeout", ""),
-        ("/bound", "9S", "3s", rule),
-    ] {
-        let (url, own) = (format!("http://catalog:8000{path}"), format!("grpc-timeout: {own}"));
-        let arguments = ["POST", &url, "-H", "content-type: application/grpc", "-H", &own];
-        config.check(&arguments, "forwards", ("timeout", what, object));
-    }
 }
 
 #[test]
@@ -487,18 +417,6 @@ fn a_gateway() {
     assert!(told.contains("none of `http.8080` has the host `other.example:8080`"), "{told}");
     assert!(told.contains("=> answered by the proxy with 404 NR, route_not_found\n"), "{told}");
     assert!(run("http://shop.example:81/").contains("no listener takes connections to 10.244.1.90:81"));
-}
-
-#[test]
-fn a_gateway_believes_no_stranger() {
-    let rules = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
-                 hosts: [shop.example]\n  gateways: [edge]\n  http:\n  - match: [{headers: {x-forwarded-proto: {exact: https}}}]\n    \
-                 directResponse: {status: 299}\n  - redirect: {uri: /moved}\n";
-    let config = Config::of(&[("gateway.yaml", GATEWAY), ("edge.yaml", rules)]);
-    let url = ["http://shop.example:8080/", "-H", "x-forwarded-proto: https"];
-    let told = config.at_gateway(&url);
-    assert!(told.contains("=> answered by the proxy with 301"), "{told}");
-    assert!(told.contains("to http://shop.example:8080/moved"), "{told}");
 }
 
 #[test]
