@@ -61,6 +61,24 @@ impl Namespace {
     pub fn add_address(&self, address: IpAddr) {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         self.ip(&["address", "add", &format!("{address}/{bits}"), "dev", "lo"]);
+        if address.is_ipv6() {
+            self.await_route(address);
+        }
+    }
+
+    /// Waits until an address is in use: the kernel makes the route of one of IPv6 a little later.
+    fn await_route(&self, address: IpAddr) {
+        let address = address.to_string();
+        for _ in 0..2_000 {
+            let told =
+                Command::new("ip").args(["-n", &self.name, "-6", "route", "show", "table", "local"]).output();
+            let told = told.expect("ip runs").stdout;
+            if String::from_utf8_lossy(&told).contains(&address) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{address} is not in use");
     }
 
     /// Runs `ip` inside.
