@@ -8,7 +8,7 @@ use super::findings::Findings;
 use super::host::{complete, is_wildcard};
 use super::registry::Service;
 use super::transport::Transport;
-use crate::finding::{Finding, Severity, code};
+use crate::finding::{Severity, code};
 use crate::objects::RefusedGuard;
 
 /// The transport of a service that is closed; `None` when it is not.
@@ -50,17 +50,11 @@ pub(super) fn find(scope: &Scope<'_>, findings: &mut Findings) {
             Some(host) => format!("`{host}`"),
             None => format!("every service of namespace {}", origin.object.namespace),
         };
-        findings.add_finding(Finding {
-            place: origin.place.clone(),
-            severity: Severity::Warning,
-            code: code::SECURITY_NOT_ENFORCED,
-            object: Some(origin.object.clone()),
-            path: String::new(),
-            what: format!(
-                "the object asks for TLS, is refused, and no good version of it is known: requests to {closed} are \
-                 answered 503"
-            ),
-            remedy: "correct its errors, or remove it".to_owned(),
-        });
+        let what = format!(
+            "the object asks for TLS, is refused, and no good version of it is known: requests to {closed} are \
+             answered 503"
+        );
+        let remedy = "correct its errors, or remove it";
+        findings.add_about(origin, Severity::Warning, code::SECURITY_NOT_ENFORCED, what, remedy);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::finding::{Finding, Severity};
 use crate::objects::Object;
+use crate::origin::Origin;
 
 /// Findings in their own order, each once, however often it was added.
 #[derive(Default)]
@@ -21,15 +22,19 @@ impl Findings {
         remedy: &str,
     ) {
         let origin = object.origin_at(path);
-        self.0.insert(Finding {
-            place: origin.place,
-            severity,
-            code,
-            object: Some(origin.object),
-            path: path.to_owned(),
-            what,
-            remedy: remedy.to_owned(),
-        });
+        self.0.insert(Finding { path: path.to_owned(), ..about(origin, severity, code, what, remedy) });
+    }
+
+    /// Adds a finding about no field of the object at `origin`.
+    pub(super) fn add_about(
+        &mut self,
+        origin: &Origin,
+        severity: Severity,
+        code: &'static str,
+        what: String,
+        remedy: &str,
+    ) {
+        self.0.insert(about(origin.clone(), severity, code, what, remedy));
     }
 
     /// Adds a finding that was made elsewhere.
@@ -58,5 +63,18 @@ impl Findings {
     /// All of them, in their order.
     pub(super) fn into_vec(self) -> Vec<Finding> {
         self.0.into_iter().collect()
+    }
+}
+
+fn about(origin: Origin, severity: Severity, code: &'static str, what: String, remedy: &str) -> Finding {
+    let Origin { object, place } = origin;
+    Finding {
+        place,
+        severity,
+        code,
+        object: Some(object),
+        path: String::new(),
+        what,
+        remedy: remedy.to_owned(),
     }
 }

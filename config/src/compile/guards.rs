@@ -3,7 +3,7 @@
 use super::Scope;
 use super::findings::Findings;
 use super::workload::WorkloadLabels;
-use crate::finding::{Finding, Severity, code};
+use crate::finding::{Severity, code};
 use crate::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -20,15 +20,9 @@ pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) ->
         } else {
             "inbound traffic is refused"
         };
-        findings.add_finding(Finding {
-            place: origin.place.clone(),
-            severity: Severity::Warning,
-            code: code::SECURITY_NOT_ENFORCED,
-            object: Some(origin.object.clone()),
-            path: String::new(),
-            what: format!("it guards this workload and {is}: {consequence}"),
-            remedy: "keep Istio's own proxy beside this workload for now".to_owned(),
-        });
+        let what = format!("it guards this workload and {is}: {consequence}");
+        let remedy = "keep Istio's own proxy beside this workload for now";
+        findings.add_about(origin, Severity::Warning, code::SECURITY_NOT_ENFORCED, what, remedy);
     }
     let (origin, _) = guards.into_iter().next().filter(|_| !allowed)?;
     let reason = format!("{} guards the workload and is not enforced yet", origin.object);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::findings::Findings;
-use crate::finding::{Finding, Severity, code};
+use crate::finding::{Severity, code};
 use crate::istio::OutlierDetection as Settings;
 use crate::origin::Origin;
 use crate::resource::{Cluster, ClusterLoadAssignment, OutlierDetection};
@@ -63,16 +63,11 @@ pub(super) fn find_never_ejecting(
     for (origin, (count, percent, cluster)) in found {
         let endpoints =
             if count == 1 { "the only endpoint".to_owned() } else { format!("one of {count} endpoints") };
-        findings.add_finding(Finding {
-            place: origin.place.clone(),
-            severity: Severity::Note,
-            code: code::NEVER_EJECTS,
-            object: Some(origin.object.clone()),
-            path: String::new(),
-            what: format!(
-                "nobody is ever ejected from `{cluster}`: {endpoints} is more than maxEjectionPercent, which is {percent}"
-            ),
-            remedy: format!("raise maxEjectionPercent to {} or more, if it is meant", 100_usize.div_ceil(count)),
-        });
+        let what = format!(
+            "nobody is ever ejected from `{cluster}`: {endpoints} is more than maxEjectionPercent, which is {percent}"
+        );
+        let remedy =
+            format!("raise maxEjectionPercent to {} or more, if it is meant", 100_usize.div_ceil(count));
+        findings.add_about(origin, Severity::Note, code::NEVER_EJECTS, what, &remedy);
     }
 }

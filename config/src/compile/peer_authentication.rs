@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::Scope;
 use super::findings::Findings;
 use super::workload::WorkloadLabels;
-use crate::finding::{Finding, Severity, code};
+use crate::finding::{Severity, code};
 use crate::istio::{MutualTlsMode, PeerAuthentication};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -99,16 +99,11 @@ impl Modes {
         let strict = self.ports.values().chain([&self.whole]).filter(|told| told.mode == Mode::Strict);
         let origins: Vec<&Origin> = strict.filter_map(|told| told.origin.as_ref()).collect();
         for origin in origins {
-            findings.add_finding(Finding {
-                place: origin.place.clone(),
-                severity: Severity::Warning,
-                code: code::SECURITY_NOT_ENFORCED,
-                object: Some(origin.object.clone()),
-                path: String::new(),
-                what: "it asks for mutual TLS, and this workload has no identity: its inbound traffic is refused"
-                    .to_owned(),
-                remedy: "give it a certificate, or run with `--allow-unenforced-security`".to_owned(),
-            });
+            let what =
+                "it asks for mutual TLS, and this workload has no identity: its inbound traffic is refused";
+            let remedy = "give it a certificate, or run with `--allow-unenforced-security`";
+            let code = code::SECURITY_NOT_ENFORCED;
+            findings.add_about(origin, Severity::Warning, code, what.to_owned(), remedy);
         }
     }
 
