@@ -22,3 +22,4 @@ pub(crate) use secrets::{Life, Secrets, Unusable};
 pub(crate) use server::Server;
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Stream};
+pub(crate) use verify::Servers;
