@@ -7,26 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::http::codec::{Frame, StreamError};
+use crate::http::codec::EmptyBody;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-
-/// A body without anything.
-struct Nothing;
-
-impl Body for Nothing {
-    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
-
-    fn exact_length(&self) -> Option<u64> {
-        Some(0)
-    }
-}
 
 /// How many requests are answered of a client that has one answer, and has sent another request or not when the drain begins.
 async fn answered(another: bool, closes_idle: bool) -> u32 {
@@ -41,7 +24,7 @@ async fn answered(another: bool, closes_idle: bool) -> u32 {
     let handler = |_: RequestHead, _: RecvBody| {
         answered.set(answered.get() + 1);
         let head = ResponseHead { status: StatusCode::NO_CONTENT, headers: HeaderMap::new() };
-        async { (head, Nothing) }
+        async { (head, EmptyBody) }
     };
     let shutdown = poll_fn(|_| if draining.get() { Poll::Ready(()) } else { Poll::Pending });
     let limits = Limits::default();
