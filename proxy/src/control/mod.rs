@@ -278,17 +278,7 @@ impl Control {
             }
             (self.resources.apply(update), same_names)
         };
-        if self.secret_files.want(&self.resources) {
-            self.secret_files.look();
-        }
-        let declared = self.resources.secrets.values().chain(self.secret_files.secrets());
-        let (secrets, unusable) = Secrets::resolve(declared, &self.secrets);
-        let same_secrets = secrets.are(&self.secrets);
-        self.secrets = secrets;
-        self.lives = self.secrets.lives(time::wall());
-        self.status.certificates(&self.lives);
-        findings.extend(unusable.into_iter().map(about_secret));
-        findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
+        let same_secrets = self.resolve_secrets(&mut findings);
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.
@@ -301,6 +291,22 @@ impl Control {
             // Nothing is decided otherwise, but objects may stand elsewhere.
             self.status.told(self.published(proxy, listeners));
         }
+    }
+
+    /// Parses the secrets that are declared now, and whether they are those of before.
+    fn resolve_secrets(&mut self, findings: &mut Vec<Finding>) -> bool {
+        if self.secret_files.want(&self.resources) {
+            self.secret_files.look();
+        }
+        let declared = self.resources.secrets.values().chain(self.secret_files.secrets());
+        let (secrets, unusable) = Secrets::resolve(declared, &self.secrets);
+        let same_secrets = secrets.are(&self.secrets);
+        self.secrets = secrets;
+        self.lives = self.secrets.lives(time::wall());
+        self.status.certificates(&self.lives);
+        findings.extend(unusable.into_iter().map(about_secret));
+        findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
+        same_secrets
     }
 
     /// What the generation of now is made of.
