@@ -1,14 +1,12 @@
 """What capture costs: HTTP that redirect rules bring to weft, beside HTTP that is sent to a listener of its own."""
 
-import json
 import random
-import subprocess
 from dataclasses import asdict, dataclass
 
 from .figures import ratios, spread
-from .measure import RUN_SECONDS_OVER
+from .measure import run_load
 from .namespaces import FAR_ADDRESSES, PROXY_USER, call, enter
-from .peers import TEMPLATES, fill
+from .peers import TEMPLATES, fill, start_announcing
 from .processes import Failure, wait_until
 from .verify import check_split
 
@@ -16,6 +14,7 @@ from .verify import check_split
 SERVICE = "10.96.0.11:8000"
 EXPLICIT_PORT = 18000
 CONNECTIONS = 64
+WARM_UP_SECONDS = 0.5
 # What is asked: CPU per request, captured to explicit.
 CPU_MAX = 1.10
 
@@ -53,11 +52,8 @@ class CapturedBench:
             command += ["--version", f"{version}={address}"]
         log = self._directory / "backend.log"
         become = enter(self._namespaces.far)
-        backend = self._processes.start(command, self._load_cpus, log, stdout=subprocess.PIPE, become=become)
-        line = backend.stdout.readline()
-        if not line:
-            wait_until(lambda: False, backend, "the backend does not start")
-        port = int(json.loads(line)["listening"][0].rpartition(":")[2])
+        _, listening = start_announcing(self._processes, command, self._load_cpus, log, become)
+        port = int(listening[0].rpartition(":")[2])
         call(self._weft, "redirect", "apply", become=enter(self._namespaces.pod))
         self._start_weft(port)
 
@@ -91,19 +87,11 @@ class CapturedBench:
 
     def _run(self, number, way, target, seconds):
         command = [self._load, "flood", "--target", target, "--connections", CONNECTIONS]
-        command += ["--warm-up-ms", 500, "--window-ms", int(seconds * 1000), "--watch", f"proxy={self._proxy.pid}"]
-        log = self._directory / "load.log"
+        command += ["--warm-up-ms", int(WARM_UP_SECONDS * 1000), "--window-ms", int(seconds * 1000)]
+        command += ["--watch", f"proxy={self._proxy.pid}"]
         become = enter(self._namespaces.pod)
-        process = self._processes.start(command, self._load_cpus, log, stdout=subprocess.PIPE, become=become)
-        try:
-            out, _ = process.communicate(timeout=seconds + RUN_SECONDS_OVER)
-        except subprocess.TimeoutExpired:
-            raise Failure("the load did not end in time") from None
-        finally:
-            self._processes.stop(process)
-        if not out.strip():
-            raise Failure(f"the load failed: {log.read_text(errors='replace').strip()[-500:]}")
-        report = json.loads(out)
+        lasts = WARM_UP_SECONDS + seconds
+        report = run_load(self._processes, command, self._load_cpus, self._directory, lasts, become)
         if report["errors"]:
             raise Failure(f"wrong answers, {way}: {report['errors_text']}")
         served = report["served_by"]

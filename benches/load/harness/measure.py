@@ -5,7 +5,6 @@ import json
 import os
 import random
 import resource
-import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
 
@@ -188,19 +187,8 @@ class Bench:
         )
 
     def _report(self, command, shape):
-        log = self._directory / "load.log"
-        process = self._processes.start(command, self._load_cpus, log, stdout=subprocess.PIPE)
-        try:
-            out, _ = process.communicate(
-                timeout=shape.warm_up_seconds + shape.window_seconds + RUN_SECONDS_OVER
-            )
-        except subprocess.TimeoutExpired:
-            raise Failure("the load did not end in time") from None
-        finally:
-            self._processes.stop(process)
-        if not out.strip():
-            raise Failure(f"the load failed: {log.read_text(errors='replace').strip()[-500:]}")
-        return json.loads(out)
+        seconds = shape.warm_up_seconds + shape.window_seconds
+        return run_load(self._processes, command, self._load_cpus, self._directory, seconds)
 
     def _clocks(self, pids):
         """Wall time, idle time of the two cores, and CPU time of everything here."""
@@ -211,6 +199,15 @@ class Bench:
             + children.ru_stime
         )
         return time.monotonic(), idle_seconds(self._cpus), ours
+
+
+def run_load(processes, command, cpus, directory, seconds, become=None):
+    """Runs the load, whose warm-up and window take so long; returns what it reports."""
+    log = directory / "load.log"
+    out = processes.output(command, cpus, log, seconds + RUN_SECONDS_OVER, become)
+    if not out.strip():
+        raise Failure(f"the load failed: {log.read_text(errors='replace').strip()[-500:]}")
+    return json.loads(out)
 
 
 def _others(before, after, cores):

@@ -41,7 +41,7 @@ class Backend:
     def __init__(self, processes, load, cpus, directory, streams_max=100):
         command = [load, "backend", "--version", f"v1={V1_ADDRESS}", "--version", f"v2={V2_ADDRESS}"]
         command += ["--streams-max", streams_max]
-        self.process, listening = _start_announcing(processes, command, cpus, directory / "backend.log")
+        self.process, listening = start_announcing(processes, command, cpus, directory / "backend.log")
         self.port = int(listening[0].rpartition(":")[2])
 
 
@@ -113,7 +113,7 @@ class Floor(Peer):
     def start(self, processes, backend, cpus, directory, wire):
         self.wire = wire
         command = [self.program, "floor", "--target", f"{V1_ADDRESS}:{backend.port}"]
-        self.process, listening = _start_announcing(processes, command, cpus, directory / "floor.log")
+        self.process, listening = start_announcing(processes, command, cpus, directory / "floor.log")
         self.port = int(listening[0].rpartition(":")[2])
 
 
@@ -209,9 +209,9 @@ def fill(template, words):
     return re.sub(r"@([A-Z][A-Z0-9_]*)@", value, template)
 
 
-def _start_announcing(processes, command, cpus, log):
+def start_announcing(processes, command, cpus, log, become=None):
     """Starts a part of `load` that tells on its first line what it bound."""
-    process = processes.start(command, cpus, log, stdout=subprocess.PIPE)
+    process = processes.start(command, cpus, log, stdout=subprocess.PIPE, become=become)
     line = process.stdout.readline()
     if not line:
         wait_until(lambda: False, process, f"{command[1]} does not start")

@@ -50,6 +50,16 @@ class Processes:
         self._running.append(process)
         return process
 
+    def output(self, command, cpus, log, seconds, become=None):
+        """Starts a command that ends by itself within this time; returns what it says. It is ended in any case."""
+        process = self.start(command, cpus, log, stdout=subprocess.PIPE, become=become)
+        try:
+            return process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{pathlib.Path(command[0]).name} did not end within {seconds:g} s") from None
+        finally:
+            self.stop(process)
+
     def stop(self, process):
         """Ends one: asks, waits, then kills."""
         if process.poll() is None:
@@ -94,15 +104,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until(condition, process, what, seconds=30):
-    """Waits for a condition; fails if the process ends first or it takes too long."""
+def wait_until(condition, process, what, seconds=30, every=POLL_SECONDS):
+    """Waits for a condition, looking so often; fails if the process ends first or it takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
             raise Failure(f"{what}: it ended with status {process.returncode}{log_tail(process)}")
         if time.monotonic() > deadline:
             raise Failure(f"{what}: not within {seconds} s{log_tail(process)}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
 
 
 def accepts(port):
@@ -139,15 +149,16 @@ def tree(pid):
     return found
 
 
-def memory_kb(pids):
-    """Resident memory now and at its peak, summed over processes (what they share counts for each)."""
-    sums = {"VmRSS": 0, "VmHWM": 0}
+def memory_kb(pids, sizes=("VmRSS", "VmHWM")):
+    """Resident memory now and at its peak, or other sizes that the kernel tells, summed over processes (what they share
+    counts for each)."""
+    sums = dict.fromkeys(sizes, 0)
     for pid in pids:
         for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
             name, _, value = line.partition(":")
             if name in sums:
                 sums[name] += int(value.split()[0])
-    return sums["VmRSS"], sums["VmHWM"]
+    return tuple(sums.values())
 
 
 def cpu_seconds(pids):

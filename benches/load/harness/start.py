@@ -1,15 +1,16 @@
 """A sidecar's start and what it holds when it has nothing to do, on a mesh of the user's."""
 
-import contextlib
-import pathlib
 import time
 from dataclasses import asdict, dataclass
 
 from .figures import spread
 from .namespaces import PROXY_USER, enter
-from .processes import Failure, log_tail
+from .processes import memory_kb, wait_until
 
 READY_SECONDS_MAX = 30
+LOOK_SECONDS = 0.0005
+# Resident memory, and how much of it is of no file.
+SIZES = ("VmRSS", "RssAnon")
 SETTLE_SECONDS = 5
 # What is asked.
 READY_MS_MAX, RESIDENT_MB_MAX = 150, 10
@@ -39,25 +40,12 @@ def start(processes, weft, cpus, namespaces, directory, mesh, pod):
     become = enter(namespaces.pod, PROXY_USER)
     began = time.monotonic()
     process = processes.start(command, cpus, directory / "log", become=become)
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() - began > READY_SECONDS_MAX:
-            raise Failure(f"weft does not become ready{log_tail(process)}")
-        time.sleep(0.0005)
+    wait_until(ready.exists, process, "weft does not become ready", READY_SECONDS_MAX, every=LOOK_SECONDS)
     ready_ms = (time.monotonic() - began) * 1e3
     time.sleep(SETTLE_SECONDS)
-    found = Start(ready_ms, *memory(process.pid))
+    found = Start(ready_ms, *memory_kb([process.pid], SIZES))
     processes.stop(process)
     return found
-
-
-def memory(pid):
-    """Resident memory of a process and how much of it is of no file, in KiB."""
-    sizes = {}
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        with contextlib.suppress(ValueError, IndexError):
-            sizes[name] = int(value.split()[0])
-    return sizes["VmRSS"], sizes["RssAnon"]
 
 
 def rows(starts):

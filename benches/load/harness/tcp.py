@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import types
 from dataclasses import asdict, dataclass
 
@@ -91,13 +90,7 @@ class TcpBench:
         command += ["-P", connections, "-J"]
         before = cpu_seconds(peer.pids())
         log = self._directory / "client.log"
-        process = self._processes.start(command, self._load_cpus, log, stdout=subprocess.PIPE)
-        try:
-            out, _ = process.communicate(timeout=self._seconds + RUN_SECONDS_OVER)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"iperf3 did not end in time through {peer.name}") from None
-        finally:
-            self._processes.stop(process)
+        out = self._processes.output(command, self._load_cpus, log, self._seconds + RUN_SECONDS_OVER)
         used = cpu_seconds(peer.pids()) - before
         received, seconds = read(out)
         return Run(number, peer.name, connections, received / seconds / 1e9, used / (received / 1e9))

@@ -7,7 +7,7 @@ import unittest
 import unittest.mock
 
 from . import captured, namespaces, start, tcp
-from .processes import Failure
+from .processes import Failure, memory_kb
 
 
 class Iperf(unittest.TestCase):
@@ -50,7 +50,7 @@ class Verdicts(unittest.TestCase):
 
 class Memory(unittest.TestCase):
     def test_it_is_told_by_the_kernel(self):
-        resident, anonymous = start.memory(os.getpid())
+        resident, anonymous = memory_kb([os.getpid()], start.SIZES)
         self.assertGreater(resident, anonymous)
         self.assertGreater(anonymous, 0)
 
