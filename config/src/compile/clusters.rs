@@ -22,9 +22,9 @@ use crate::resource::{
 };
 
 /// Name of the cluster without endpoints.
-pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
+pub const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Name of the cluster that goes where the client wanted to go.
-pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+pub const PASSTHROUGH: &str = "PassthroughCluster";
 
 /// Name of the cluster of inbound ports that no service has.
 pub(super) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";

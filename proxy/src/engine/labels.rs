@@ -3,6 +3,7 @@
 //! `unknown`.
 
 use config::TrafficDirection;
+use config::compile::{BLACK_HOLE, PASSTHROUGH};
 use http::HeaderValue;
 
 use crate::snapshot::Cluster;
@@ -198,8 +199,8 @@ impl Subject<'_> {
         };
         let host = host.unwrap_or(UNKNOWN);
         let name = match (self.route, self.cluster.map(|cluster| &**cluster.name())) {
-            ("block_all", _) => "BlackHoleCluster",
-            ("allow_any", _) => "PassthroughCluster",
+            ("block_all", _) => BLACK_HOLE,
+            ("allow_any", _) => PASSTHROUGH,
             (_, Some(cluster)) => cluster,
             (_, None) => UNKNOWN,
         };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::DiscoveryType;
+use config::compile::BLACK_HOLE;
 use config::origin::Origin;
 
 use super::question::Understood;
@@ -21,9 +22,6 @@ use crate::upstream::{self, Load};
 
 /// Endpoints that are told one by one; of more of them the first ones, and the one that is chosen.
 const ENDPOINTS_TOLD_MAX: usize = 50;
-
-/// Where connections go that nobody takes. A rule leads there only where a policy refuses what it does not know.
-const BLACK_HOLE: &str = "BlackHoleCluster";
 
 /// Where to.
 pub(super) struct To<'t> {
@@ -66,6 +64,7 @@ pub(super) fn follow(
     steps.push(candidates(world, cluster, &balance, chosen));
     let Some(endpoint) = chosen.and_then(|index| cluster.endpoints.get(index)) else {
         let whom = whom(world, cluster);
+        // A rule leads there only where a policy refuses what it does not know.
         let what = match to.route.filter(|_| &**cluster.name() == BLACK_HOLE) {
             Some(_) => "none: no service that the workload sees has this address and port, and outboundTrafficPolicy \
                         REGISTRY_ONLY refuses it"
