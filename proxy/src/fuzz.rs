@@ -1,6 +1,7 @@
 //! The door for `tests/fuzz`: what reads the bytes of clients, upstreams and control planes, without sockets. It is for
 //! nobody else, and no promise.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use config::{Limits, Resources, RouteConfiguration, Update};
@@ -35,7 +36,8 @@ impl Request {
     pub fn admitted(bytes: &[u8]) -> Option<(Request, bool)> {
         let (mut head, has_body) = transcript::request(bytes)?;
         let settings = manager();
-        admission::admit(&mut head, &settings, Peer::default(), &Limits::default(), || 0).ok()?;
+        let peer = Peer { address: Ipv4Addr::UNSPECIFIED.into(), tls: false, certificate: None };
+        admission::admit(&mut head, &settings, peer, &Limits::default(), || 0).ok()?;
         Some((Request(head), has_body))
     }
 

@@ -39,7 +39,7 @@ pub(super) fn follow(
     };
     let grpc = headers::is_grpc(&head);
     let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
-    let peer = Peer { address: Some(asked.source), tls, certificate: None };
+    let peer = Peer { address: asked.source, tls, certificate: None };
     let before = head.path.clone();
     let random = || u128::from(asked.draw);
     let admitted = admission::admit(&mut head, &manager.declared, peer, world.limits, random);

@@ -101,7 +101,7 @@ fn admit(
     let random = || *made.insert(u128::from(engine.random()) << 64 | u128::from(engine.random()));
     let tls = downstream.tls.as_deref();
     let peer = Peer {
-        address: Some(downstream.remote_address.ip()),
+        address: downstream.remote_address.ip(),
         tls: tls.is_some(),
         certificate: tls.and_then(|tls| tls.client_certificate.as_ref()),
     };

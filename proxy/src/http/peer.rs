@@ -25,10 +25,10 @@ const EDGE_ONLY: [HeaderName; 5] = [
 ];
 
 /// The other end of a connection, as the connection tells it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer<'a> {
-    /// Its address; `None` when nobody says.
-    pub(crate) address: Option<IpAddr>,
+    /// Its address.
+    pub(crate) address: IpAddr,
     /// Whether it speaks TLS with us.
     pub(crate) tls: bool,
     /// What `x-forwarded-client-cert` says of the certificate that TLS verified.
@@ -75,9 +75,9 @@ pub(crate) fn tell(
     settings: &config::HttpConnectionManager,
     peer: Peer<'_>,
 ) -> ToldScheme {
-    if let (true, Some(address)) = (settings.use_remote_address, peer.address) {
-        let client = client(&head.headers, settings, SocketAddr::new(address, 0)).ip();
-        append_forwarded_for(&mut head.headers, address);
+    if settings.use_remote_address {
+        let client = client(&head.headers, settings, SocketAddr::new(peer.address, 0)).ip();
+        append_forwarded_for(&mut head.headers, peer.address);
         if settings.xff_num_trusted_hops == 0 {
             head.headers.remove(FORWARDED_PROTO);
         }

@@ -107,7 +107,7 @@ impl PartialEq for Transport {
 }
 
 impl Transport {
-    /// What the request decides about TLS is by this.
+    /// With what TLS is spoken, where it is.
     pub(crate) fn tls(&self) -> Option<&Arc<tls::Client>> {
         match self {
             Transport::Tls(client) => Some(client),

@@ -72,7 +72,7 @@ fn who_asks() {
 
 #[test]
 fn what_is_told_of_strangers() {
-    let address = Some("192.0.2.7".parse().unwrap());
+    let address = "192.0.2.7".parse().unwrap();
     let check = |hops, tls, told: &[(&'static str, &'static str)], expected: [&str; 3]| {
         let mut head = head(told);
         tell(&mut head, &manager(true, hops), Peer { address, tls, certificate: None });
@@ -111,7 +111,7 @@ fn what_is_told_of_strangers() {
 fn what_a_sidecar_is_told_stays() {
     let told = [("x-forwarded-for", "10.0.0.1"), ("x-request-id", "mine"), ("x-envoy-original-path", "/o")];
     let mut head = head(&told);
-    let peer = Peer { address: Some("192.0.2.7".parse().unwrap()), tls: true, certificate: None };
+    let peer = Peer { address: "192.0.2.7".parse().unwrap(), tls: true, certificate: None };
     tell(&mut head, &manager(false, 0), peer);
     for (name, value) in told.into_iter().chain([("x-forwarded-proto", "https")]) {
         assert_eq!(head.headers[name], value, "{name}");
@@ -157,7 +157,7 @@ fn the_scheme_of_a_request() {
         let mut head = head(told);
         head.authority = Some(HeaderValue::from_static("me@h"));
         head.path = "/".parse().ok();
-        let peer = Peer { address: "192.0.2.7".parse().ok(), tls, certificate: None };
+        let peer = Peer { address: "192.0.2.7".parse().unwrap(), tls, certificate: None };
         let (settings, limits) = (manager(true, hops), config::Limits::default());
         crate::http::admission::admit(&mut head, &settings, peer, &limits, || 0).unwrap();
         assert_eq!(head.scheme.as_ref().map(http::uri::Scheme::as_str), expected, "{hops} {tls} {told:?}");
@@ -176,7 +176,7 @@ fn the_scheme_of_a_request() {
 fn what_scheme_is_told() {
     let check = |told: &[(&'static str, &'static str)], tls, expected, scheme: &str| {
         let mut head = head(told);
-        let peer = Peer { tls, ..Peer::default() };
+        let peer = Peer { address: "192.0.2.7".parse().unwrap(), tls, certificate: None };
         assert_eq!(tell(&mut head, &manager(false, 0), peer), expected, "{told:?}");
         assert_eq!(head.headers["x-forwarded-proto"], scheme, "{told:?}");
     };
