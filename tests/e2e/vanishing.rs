@@ -1,15 +1,52 @@
 //! Clients that vanish, at each moment at which one can: each request is still recorded, once, and says so.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use support::{H2, Log, Mesh, ScriptedBackend, Side, Sides, TestProxy, Wire, eventually};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// A body that does not move for so long is read by nobody.
+const STALLED: Duration = Duration::from_millis(500);
+
+/// A service that takes requests and never answers.
+struct Silent {
+    backend: ScriptedBackend,
+    requests: Arc<AtomicU64>,
+}
+
+impl Silent {
+    async fn new() -> Silent {
+        let requests = Arc::new(AtomicU64::new(0));
+        let counted = requests.clone();
+        let backend = ScriptedBackend::new(move |mut peer| {
+            let counted = counted.clone();
+            async move {
+                // A connection alone says nothing: its request may be gone before it was sent, and the next one gets it.
+                if peer.head().await.is_some() {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+                drop(peer.rest().await);
+            }
+        })
+        .await;
+        Silent { backend, requests }
+    }
+
+    fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
 
 /// A proxy before a service that takes requests and never answers.
-async fn shop() -> (ScriptedBackend, Sides) {
-    let silent = ScriptedBackend::new(|mut peer| async move { drop(peer.rest().await) }).await;
-    let mesh = Mesh::new().service("silent", "http/8000").endpoint("silent", "http", "v1", silent.address);
+async fn shop() -> (Silent, Sides) {
+    let silent = Silent::new().await;
+    let mesh =
+        Mesh::new().service("silent", "http/8000").endpoint("silent", "http", "v1", silent.backend.address);
     (silent, TestProxy::of(Log::configure(mesh, "")).listen_outbound(8000).both().await)
 }
 
@@ -24,14 +61,14 @@ fn post(uri: &str) -> http::Request<()> {
 }
 
 /// Waits until the upstream has got the request of a client that is about to vanish.
-async fn reached(silent: &ScriptedBackend, requests: u64) {
-    eventually("the upstream is reached", || async { (silent.accepted() >= requests).then_some(()) }).await;
+async fn reached(silent: &Silent, requests: u64) {
+    eventually("the upstream is reached", || async { (silent.requests() >= requests).then_some(()) }).await;
 }
 
 /// Clients that vanish, each at another moment.
-async fn vanish(side: Side<'_>, silent: &ScriptedBackend) {
+async fn vanish(side: Side<'_>, silent: &Silent) {
     let to = side.listener(0);
-    let before = silent.accepted();
+    let before = silent.requests();
     // While waiting for an answer.
     let mut wire = Wire::connect(to).await;
     wire.request("GET /waiting HTTP/1.1\nHost: silent\n\n").await;
@@ -80,7 +117,7 @@ async fn clients_that_vanish() {
 async fn streams_that_are_reset() {
     let (silent, proxies) = shop().await;
     for side in proxies.each() {
-        let before = silent.accepted();
+        let before = silent.requests();
         let mut client = H2::connect(side.listener(0)).await;
         let mut stream = client.begin(get("http://silent/waiting"), true).await;
         reached(&silent, before + 1).await;
@@ -185,4 +222,36 @@ async fn clients_that_leave_in_the_middle_of_everything() {
             assert_eq!(line.field("bytes_received"), "3", "{}", side.name());
         }
     }
+}
+
+/// A client that resets its connection while nobody reads the body it sends: that is found though nothing is read of it.
+/// Envoy 1.40 does not find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_reset_while_their_body_is_not_read() {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let stalled = ScriptedBackend::new(move |mut peer| {
+        let mut stopped = stopped.clone();
+        async move {
+            drop(peer.head().await);
+            // Reads nothing more, and keeps the connection.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    })
+    .await;
+    let mesh = Mesh::new().service("stalled", "http/8000").endpoint("stalled", "http", "v1", stalled.address);
+    let proxy = TestProxy::of(Log::configure(mesh, "")).listen_outbound(8000).ready().await;
+    let mut client = TcpStream::connect(proxy.listener(0)).await.expect("a connection");
+    let head = b"POST /upload HTTP/1.1\r\nHost: stalled\r\nContent-Length: 1000000000\r\n\r\n";
+    client.write_all(head).await.expect("a head");
+    // Until all buffers on the way are full.
+    let chunk = vec![b'x'; 1 << 20];
+    while let Ok(written) = tokio::time::timeout(STALLED, client.write_all(&chunk)).await {
+        written.expect("it is taken");
+    }
+    client.set_zero_linger().expect("a socket option");
+    drop(client);
+    let mut log = Log::of(&proxy.mesh, Side::Weft(&proxy));
+    let line = log.next().await;
+    assert_eq!(line.ending(), "0 DC downstream_remote_disconnect");
+    let _ = stop.send(true);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -39,6 +40,13 @@ impl Stream {
                 pin!(heard).poll(&mut Context::from_waker(Waker::noop())).is_pending()
             }
         }
+    }
+
+    /// Whether the other side has reset the connection, though what it said before may be unread.
+    pub(crate) fn is_reset(&self) -> bool {
+        // What is told without being asked for: that it is broken, or closed both ways.
+        let mut sockets = [PollFd::new(self.socket(), PollFlags::empty())];
+        rustix::event::poll(&mut sockets, Some(&Timespec::default())).is_ok_and(|told| told > 0)
     }
 
     /// Waits until the other side says something or leaves. Tickets for later sessions are nothing that it says.

@@ -162,7 +162,8 @@ impl Body for RecvBody {
             // the answer does not.
             Source::H1Client(incoming) => incoming.poll_rest(cx),
             Source::H2(body) => return body.read_ahead(cx),
-            Source::Empty | Source::H1Server(_) => {}
+            Source::H1Server(conn) => return conn.poll_reset(cx),
+            Source::Empty => {}
         }
         Poll::Pending
     }

@@ -46,6 +46,9 @@ pub(crate) struct Guard {
     closing: Cell<Option<Closing>>,
     /// The connection's task, to be woken when it is to close.
     task: RefCell<Option<Waker>>,
+    /// Who looks for a reset, because a body is not read on, and the sweep's second at which that was last done.
+    unread: RefCell<Option<Waker>>,
+    looked: Cell<u64>,
     /// For HTTP/2.
     frames: RefCell<Option<Watch>>,
 }
@@ -62,6 +65,8 @@ impl Guard {
             active: Cell::new(0),
             closing: Cell::new(None),
             task: RefCell::default(),
+            unread: RefCell::default(),
+            looked: Cell::new(0),
             frames: RefCell::default(),
         })
     }
@@ -150,6 +155,9 @@ impl Guard {
 
     /// Looks at it once a second, and closes it if it has been silent or slow for too long.
     pub(crate) fn sweep(&self, seconds: u32) {
+        if let Some(unread) = self.unread.take() {
+            unread.wake();
+        }
         if let Some(frames) = &mut *self.frames.borrow_mut() {
             frames.passed(seconds);
         }
@@ -186,6 +194,15 @@ impl Guard {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
+    }
+
+    /// Ready at most once a second, while a body is not read on.
+    fn poll_look(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut unread = self.unread.borrow_mut();
+        if !unread.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *unread = Some(cx.waker().clone());
+        }
+        if self.looked.replace(self.now.get()) == self.now.get() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// The limit it has exceeded, if it has.
@@ -235,6 +252,15 @@ impl<T> Guarded<T> {
     /// `first` are bytes that were read from `stream`.
     pub(crate) fn new(first: Vec<u8>, stream: T, guard: Rc<Guard>) -> Guarded<T> {
         Guarded { first: First::new(first), stream, guard }
+    }
+}
+
+impl Guarded<crate::tls::Stream> {
+    /// Ready when the client has reset the connection. It is looked for once a second: a socket of which nothing is read is
+    /// not waited for.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        std::task::ready!(self.guard.poll_look(cx));
+        if self.stream.is_reset() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

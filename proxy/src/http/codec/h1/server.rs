@@ -17,7 +17,7 @@ use super::head::{BadHead, Received};
 use super::{Framing, encode};
 use crate::http::codec::guard::Guarded;
 use crate::http::codec::{
-    Body, ConnectionError, RecvBody, RequestHead, ResponseHead, Version, asks_for_websocket,
+    Body, ConnectionError, RecvBody, RequestHead, ResponseHead, StreamError, Version, asks_for_websocket,
 };
 
 /// What a server reads from and writes to.
@@ -75,6 +75,20 @@ where
         }
     }
     Ok(())
+}
+
+impl ServerConn {
+    /// Ready when the client has reset the connection while its body is not read on, because nobody takes it. A client that
+    /// leaves in order is not told from one that has said all: its end shows when all before it was read.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        let mut state = self.state();
+        ready!(state.stream().poll_reset(cx));
+        state.broken = Some(Broken::Closed);
+        if let Some(waiting) = state.waiting.take() {
+            waiting.wake();
+        }
+        Poll::Ready(StreamError::ConnectionClosed)
+    }
 }
 
 struct Server<'a, S> {
