@@ -161,7 +161,7 @@ class Idle(unittest.TestCase):
         sizes = iter([100, 5000, 9000, 9001, 9002])
         last = [0]
 
-        def memory(_):
+        def memory(*_):
             last[0] = next(sizes, last[0])
             return last[0], 0
 
