@@ -135,6 +135,12 @@ limits! {
     /// Routes or endpoints that are made of one object: hosts of a VirtualService times matches of its rules, hosts of a
     /// ServiceEntry times its ports and endpoints. An object that would make more is refused.
     object_products_max = 1_000_000, 1;
+    /// Bytes that the compiled regular expressions of one object may take together. An object that would take more is refused.
+    object_pattern_bytes_max = 67_108_864, 1_024;
+    /// Routes, and clusters of subsets with the endpoints of all, that are made of all objects together: for each port of a
+    /// service there is a route for each rule of its virtual service, and a cluster for each subset. What would be more is not
+    /// made, and answers 503. 0 is one for each KiB of `memory_bytes_max`, or 1,000,000 where that is none.
+    mesh_products_max = 0, 0;
     /// Findings of one severity that one look at one object tells; those past it are counted.
     object_findings_max = 256, 1;
     /// Problems that are told of the text of one object; those past it are counted.

@@ -327,10 +327,12 @@ impl App {
     /// The limits, with those that the configuration has of the memory there is.
     fn configuration_limits(&self) -> Limits {
         let mut limits = self.settings.limits.clone();
-        if limits.objects_bytes_total_max == 0
-            && let Some(memory) = overload::memory_limit(limits.memory_bytes_max)
-        {
+        let Some(memory) = overload::memory_limit(limits.memory_bytes_max) else { return limits };
+        if limits.objects_bytes_total_max == 0 {
             limits.objects_bytes_total_max = (memory / 4).max(1);
+        }
+        if limits.mesh_products_max == 0 {
+            limits.mesh_products_max = (memory / 1024).max(1);
         }
         limits
     }

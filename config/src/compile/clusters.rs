@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::destination_rules::{DestinationRules, Merged, RuleSubset};
 use super::endpoints::{Assignment, Endpoints, Member};
+use super::findings::Findings;
 use super::locality;
 use super::outlier;
+use super::products;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
@@ -78,6 +80,7 @@ impl Clusters {
         registry: &Registry<'_>,
         rules: &DestinationRules<'_>,
         endpoints: &Endpoints<'_>,
+        findings: &mut Findings,
     ) -> Clusters {
         let mut made = Clusters::default();
         for service in registry.services() {
@@ -90,7 +93,7 @@ impl Clusters {
             let identities = identities(scope, service, ports.iter().flat_map(|(_, members)| members));
             for (port, members) in &ports {
                 let identities = &identities;
-                made.add(&Place { scope, service, port, members, identities, endpoints, rule });
+                made.add(&Place { scope, service, port, members, identities, endpoints, rule }, findings);
             }
         }
         made.push(black_hole(scope));
@@ -129,11 +132,20 @@ impl Clusters {
     }
 
     /// The clusters of one port of a service.
-    fn add(&mut self, place: &Place<'_>) {
+    fn add(&mut self, place: &Place<'_>, findings: &mut Findings) {
+        let products = &place.scope.endpoints;
+        if products.are_too_many() {
+            place.find_too_many(findings);
+            return;
+        }
         let whole = place.cluster(None, place.discovery(None));
         let passthrough = whole.discovery == DiscoveryType::OriginalDst;
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
+            if products.are_too_many() {
+                subset.find_too_many(products, findings);
+                return;
+            }
             let of_subset =
                 is_passthrough(subset.subset.traffic_policy.as_deref()) && place.scope.mode != Mode::Gateway;
             let discovery = match passthrough || of_subset {
@@ -146,9 +158,19 @@ impl Clusters {
     }
 
     fn push_with_endpoints(&mut self, place: &Place<'_>, cluster: Cluster, subset: Option<&RuleSubset<'_>>) {
-        if cluster.discovery == DiscoveryType::Eds {
-            self.endpoints.push(place.assignment(cluster.name.clone(), subset));
-        }
+        let endpoints = match &cluster.discovery {
+            DiscoveryType::Eds => {
+                let assignment = place.assignment(cluster.name.clone(), subset);
+                let count = products::endpoints(&assignment);
+                self.endpoints.push(assignment);
+                count
+            }
+            DiscoveryType::StrictDns(dns) | DiscoveryType::LogicalDns(dns) => {
+                dns.localities.iter().map(|locality| locality.endpoints.len()).sum()
+            }
+            _ => 0,
+        };
+        place.scope.endpoints.add(1 + endpoints);
         self.push(cluster);
     }
 }
@@ -185,6 +207,16 @@ struct Place<'p> {
 }
 
 impl<'p> Place<'p> {
+    /// Finds that there are no clusters for this port.
+    fn find_too_many(&self, findings: &mut Findings) {
+        let (products, what) =
+            (&self.scope.endpoints, "it has no cluster from this port on, and requests are answered 503");
+        match self.service.source {
+            Source::Entry(object) => products.find(object, "spec.ports", what, findings),
+            Source::Kubernetes(object) => products.find(object, "spec.ports", what, findings),
+        }
+    }
+
     /// How the endpoints of a subset are found.
     fn discovery(&self, subset: Option<&RuleSubset<'p>>) -> DiscoveryType {
         let dns = || {

@@ -9,7 +9,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use super::Scope;
+use super::findings::Findings;
 use super::host::{HostMap, complete};
+use super::products::Products;
 use super::registry::Service;
 use super::workload::WorkloadLabels;
 use crate::istio::{DestinationRule, Subset, TrafficPolicy};
@@ -52,6 +54,13 @@ impl RuleSubset<'_> {
     /// Where it is written.
     pub(super) fn origin(&self) -> &Origin {
         self.origin.get_or_init(|| self.object.origin_at(&format!("spec.subsets[{}]", self.index)))
+    }
+
+    /// Finds that it has no clusters, nor have those behind it.
+    pub(super) fn find_too_many(&self, products: &Products, findings: &mut Findings) {
+        let what =
+            "there are no clusters of it and those behind it for some ports, and requests are answered 503";
+        products.find(self.object, &format!("spec.subsets[{}]", self.index), what, findings);
     }
 }
 

@@ -218,6 +218,7 @@ impl Gateways<'_> {
                 for host in bound.into_iter().filter(|_| !made.is_empty()) {
                     let known = hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
                     known.routes.extend(made.iter().cloned());
+                    self.tcp.scope.routes.add(made.len());
                     if redirects {
                         redirected.insert(host);
                     }

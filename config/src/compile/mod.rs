@@ -46,6 +46,7 @@ mod name_table;
 mod outbound;
 mod outlier;
 mod peer_authentication;
+mod products;
 mod protocol;
 mod proxy;
 mod proxy_config;
@@ -125,6 +126,8 @@ pub struct Request {
     pub allow_unenforced_security: bool,
     /// Whether the workload has an identity of its own, so that mutual TLS of the mesh is spoken.
     pub identity: bool,
+    /// How many routes, and how many clusters with their endpoints, may be made at most.
+    pub products_max: Option<usize>,
 }
 
 /// What a proxy is in the mesh. Istio: the type of a node.
@@ -165,14 +168,19 @@ struct Scope<'a> {
     texts: texts::Texts,
     /// What the workload's own identity is called in TLS.
     mutual: transport::Mutual,
+    /// How many routes there are.
+    routes: products::Products,
+    /// How many clusters of subsets, and endpoints of clusters, there are.
+    endpoints: products::Products,
 }
 
 impl<'a> Scope<'a> {
-    fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode) -> Scope<'a> {
+    fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode, products_max: Option<usize>) -> Scope<'a> {
         let mesh = &*objects.mesh;
         let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let (texts, mutual) = (texts::Texts::default(), transport::Mutual::default());
-        Scope { objects, proxy, mesh, root_namespace, mode, texts, mutual }
+        let [routes, endpoints] = [products_max, products_max].map(products::Products::new);
+        Scope { objects, proxy, mesh, root_namespace, mode, texts, mutual, routes, endpoints }
     }
 }
 
@@ -206,7 +214,7 @@ fn compile_after(
     request: &Request,
     last: Option<&compiler::Last>,
 ) -> (Compiled, Option<Parts>) {
-    let scope = Scope::new(objects, proxy, request.mode);
+    let scope = Scope::new(objects, proxy, request.mode, request.products_max);
     let mut findings = findings::Findings::default();
 
     let imports = egress::Imports::new(&scope);
@@ -316,8 +324,8 @@ fn made<'a>(
     (endpoints, found): &(endpoints::Endpoints<'a>, findings::Findings),
     served: &[targets::Serving<'a>],
 ) -> (clusters::Clusters, NameTable, Vec<Finding>) {
-    let mut clusters = clusters::Clusters::new(scope, registry, rules, endpoints);
     let mut findings = findings::Findings::default();
+    let mut clusters = clusters::Clusters::new(scope, registry, rules, endpoints, &mut findings);
     found.iter().for_each(|finding| findings.add_finding(finding.clone()));
     closed::find(scope, &mut findings);
     if !request.identity {
@@ -334,12 +342,12 @@ fn made<'a>(
 /// The object that decides what happens to traffic of `proxy`, a sidecar, for hosts that no service has: a Sidecar, or else
 /// MeshConfig, written or not.
 pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origin {
-    sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar))
+    sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar, None))
 }
 
 /// The policy that says whether `port` of `proxy`, a sidecar, takes mutual TLS; `None` where none does.
 pub fn mutual_tls_origin(objects: &Objects, proxy: &Proxy, port: u16) -> Option<Origin> {
-    let scope = Scope::new(objects, proxy, Mode::Sidecar);
+    let scope = Scope::new(objects, proxy, Mode::Sidecar, None);
     peer_authentication::Modes::new(&scope).of(port).origin.clone()
 }
 

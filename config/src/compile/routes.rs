@@ -12,6 +12,7 @@ use super::findings::Findings;
 use super::headers;
 use super::host::complete;
 use super::matchers::{self, Translated, any_path, catches_all};
+use super::products;
 use super::registry::{Registry, Resolution, Service};
 use super::retry;
 use super::sidecar;
@@ -45,6 +46,11 @@ impl Routes<'_> {
         service: &MeshVirtualService<'_>,
         findings: &mut Findings,
     ) -> Vec<Route> {
+        if self.scope.routes.are_too_many() {
+            let what = "requests for its hosts are answered 503 where its rules would be one more time";
+            self.scope.routes.find(service.object, "spec.http", what, findings);
+            return vec![products::refusing(service.object)];
+        }
         let mut routes = Vec::new();
         for rule in &service.rules {
             let requests: Vec<Option<&HttpMatchRequest>> = match rule.http.matches.as_slice() {

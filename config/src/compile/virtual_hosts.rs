@@ -61,6 +61,7 @@ pub(super) fn of_port(
         }
         routed.extend(group.services.iter().map(|service| &service.host));
         for (host, domains) in group.hosts(routes) {
+            routes.scope.routes.add(rules.len());
             match known.claim(&host, domains, Some(place), &rules, routes.port) {
                 Claim::Made { host, .. } => hosts.push(Arc::new(host)),
                 // Said by `validate::references`, where it shows without a proxy.

@@ -18,6 +18,7 @@ pub(crate) struct Check<'a> {
     told: BTreeMap<Severity, usize>,
     /// What the regular expressions of the object take, as far as they were compiled.
     pattern_bytes: usize,
+    pattern_bytes_max: usize,
     /// Findings of a severity that are told.
     findings_max: usize,
 }
@@ -29,14 +30,19 @@ struct Untold {
     first: (Place, String),
 }
 
-/// Bytes that the compiled regular expressions of one object may take together.
-pub const OBJECT_PATTERN_BYTES_MAX: usize = 64 << 20;
-
 impl<'a> Check<'a> {
     /// Begins to check `object`, which is written at `source`.
     pub(crate) fn new(object: &'a ObjectRef, source: &'a Source, limits: &Limits) -> Self {
-        let (untold, told, findings_max) = (BTreeMap::new(), BTreeMap::new(), limits.object_findings_max);
-        Check { object, source, findings: Vec::new(), untold, told, pattern_bytes: 0, findings_max }
+        Check {
+            object,
+            source,
+            findings: Vec::new(),
+            untold: BTreeMap::new(),
+            told: BTreeMap::new(),
+            pattern_bytes: 0,
+            pattern_bytes_max: limits.object_pattern_bytes_max,
+            findings_max: limits.object_findings_max,
+        }
     }
 
     /// What was found. What is only counted is as severe as what it counts: an error refuses the object told or not.
@@ -61,7 +67,7 @@ impl<'a> Check<'a> {
 
     /// Whether no further regular expression may be compiled.
     pub(crate) fn has_no_room_for_patterns(&self) -> bool {
-        self.pattern_bytes > OBJECT_PATTERN_BYTES_MAX
+        self.pattern_bytes > self.pattern_bytes_max
     }
 
     /// A regular expression takes so many bytes; an error when that is too much with those before it.
@@ -69,8 +75,9 @@ impl<'a> Check<'a> {
         self.pattern_bytes = self.pattern_bytes.saturating_add(bytes);
         if self.has_no_room_for_patterns() {
             let what = format!(
-                "the regular expressions of the object are past the limit object_pattern_bytes_max, which is \
-                 {OBJECT_PATTERN_BYTES_MAX}; those that follow are not looked at"
+                "the regular expressions of the object are past the limit object_pattern_bytes_max, which is {}; those \
+                 that follow are not looked at",
+                self.pattern_bytes_max
             );
             self.error(code::LIMIT_EXCEEDED, path, what, "use smaller repetitions, or several objects");
         }

@@ -31,7 +31,6 @@ mod virtual_service;
 #[cfg(test)]
 mod tests;
 
-pub use check::OBJECT_PATTERN_BYTES_MAX;
 pub use references::references;
 pub use values::{DIRECT_RESPONSE_BYTES_MAX, REGEX_TEXT_BYTES_MAX};
 

@@ -29,6 +29,10 @@ pub struct Limits {
     pub objects_bytes_total_max: usize,
     /// Routes or endpoints that are made of one object.
     pub object_products_max: usize,
+    /// Bytes that the compiled regular expressions of one object may take together.
+    pub object_pattern_bytes_max: usize,
+    /// Routes, and clusters with their endpoints, that are made of all objects together.
+    pub mesh_products_max: usize,
     /// Findings of one severity that one look at one object tells; those past it are counted.
     pub object_findings_max: usize,
 }
@@ -47,17 +51,22 @@ impl Limits {
         object_bytes_max: saturating(process::Limits::DEFAULT.object_bytes_max),
         objects_bytes_total_max: 1 << 30,
         object_products_max: saturating(process::Limits::DEFAULT.object_products_max),
+        object_pattern_bytes_max: saturating(process::Limits::DEFAULT.object_pattern_bytes_max),
+        mesh_products_max: 1_000_000,
         object_findings_max: saturating(process::Limits::DEFAULT.object_findings_max),
     };
 
     /// The bounds of a process with these limits.
     pub fn of(limits: &process::Limits) -> Limits {
         let total = saturating(limits.objects_bytes_total_max);
+        let products = saturating(limits.mesh_products_max);
         Limits {
             document_problems_max: saturating(limits.document_problems_max),
             object_bytes_max: saturating(limits.object_bytes_max),
             objects_bytes_total_max: if total == 0 { Limits::DEFAULT.objects_bytes_total_max } else { total },
             object_products_max: saturating(limits.object_products_max),
+            object_pattern_bytes_max: saturating(limits.object_pattern_bytes_max),
+            mesh_products_max: if products == 0 { Limits::DEFAULT.mesh_products_max } else { products },
             object_findings_max: saturating(limits.object_findings_max),
             ..Limits::DEFAULT
         }

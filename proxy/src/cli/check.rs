@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use config::finding::{Finding, Severity};
 
 use super::counted;
+use super::limits::LimitArguments;
 use crate::control;
 
 /// Say what is wrong or not honoured in a configuration.
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// What makes the check fail: the exit status is 1 when there is a finding this bad or worse.
     #[arg(long, default_value = "error", value_name = "SEVERITY")]
     fail_on: FailOn,
+
+    #[command(flatten)]
+    limits: LimitArguments,
 }
 
 const EXAMPLES: &str = "\
@@ -62,14 +66,15 @@ enum FailOn {
 
 /// Checks a configuration and prints what there is to say.
 pub(super) fn check(arguments: &Arguments) -> ExitCode {
-    let findings =
-        match control::check(&arguments.config, arguments.mesh_config.as_deref(), &arguments.revision) {
-            Ok(findings) => findings,
-            Err(what) => {
-                eprintln!("weft: {what}");
-                return ExitCode::from(2);
-            }
-        };
+    let Arguments { config, mesh_config, revision, .. } = arguments;
+    let limits = arguments.limits.limits();
+    let findings = match control::check(config, mesh_config.as_deref(), revision, &limits) {
+        Ok(findings) => findings,
+        Err(what) => {
+            eprintln!("weft: {what}");
+            return ExitCode::from(2);
+        }
+    };
     let text = match arguments.output {
         Output::Human => Ok(human(&findings)),
         Output::Json => serde_json::to_string_pretty(&findings).map(|text| text + "\n"),

@@ -167,6 +167,7 @@ impl Arguments {
             mode: if self.gateway { Mode::Gateway } else { Mode::Sidecar },
             allow_unenforced_security: self.allow_unenforced_security,
             identity: false,
+            products_max: None,
         };
         let loaded = control::load(&self.config, self.mesh_config.as_deref(), &workload, &request)?;
         let Loaded { objects, findings, proxy, names, snapshot } = &loaded;

@@ -8,14 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Limits;
 use config::compile::{ExplicitListener, ListenTarget, Mode};
 use config::istio::GoDuration;
-use config::limits::Entry;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::environment;
+use super::limits::LimitArguments;
 use crate::app::{self, Bound, Logging, Resolving, Running, Settings, Termination, Workload};
 use crate::net;
 
@@ -149,9 +148,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 
-    /// Another value for a limit of the process, as NAME=VALUE; may be given several times. `--limit help` lists them.
-    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse_limit)]
-    limits: Vec<(String, u64)>,
+    #[command(flatten)]
+    limits: LimitArguments,
 }
 
 /// Which listeners there are besides those of the command line.
@@ -216,20 +214,6 @@ fn parse_listener(text: &str) -> Result<ExplicitListener, String> {
         host => ListenTarget::Service { host: host.into(), port },
     };
     Ok(ExplicitListener { address, target })
-}
-
-/// Parses `NAME=VALUE`.
-fn parse_limit(text: &str) -> Result<(String, u64), String> {
-    if text == "help" {
-        let lines = Limits::default().entries().into_iter();
-        let lines: Vec<String> =
-            lines.map(|Entry { name, what, value }| format!("  {name}={value}\n      {what}")).collect();
-        return Err(format!("the limits and their defaults:\n{}", lines.join("\n")));
-    }
-    let (name, value) = text.split_once('=').ok_or("write it like head_time_max_ms=10000")?;
-    let value = value.parse().map_err(|_| format!("`{value}` is not a whole number"))?;
-    Limits::default().set(name, value).map_err(|bad| bad.to_string())?;
-    Ok((name.to_owned(), value))
 }
 
 /// Parses a truth value as Go does, for the sake of the environment.
@@ -314,19 +298,10 @@ impl Arguments {
                 exit_on_zero_active_connections: self.exit_on_zero_active_connections,
                 minimum_drain_duration: self.minimum_drain_duration,
             },
-            limits: self.limits(),
+            limits: self.limits.limits(),
             static_resources: config::Update::default(),
             logging: Some(logging.clone()),
         })
-    }
-
-    fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        for (name, value) in &self.limits {
-            // The argument's parser has set it once already.
-            let _ = limits.set(name, *value);
-        }
-        limits
     }
 
     /// Removes the ready file of an earlier run, so that nobody takes it for this one's.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use config::compile::{ExplicitListener, ListenTarget, Proxy, Request, compile, compile_as};
+use config::compile::{ExplicitListener, ListenTarget, Proxy, Request, compile_as};
 use config::finding::Finding;
 use config::objects::Objects;
 use config::store::Store;
-use config::{Limits, NameTable, Resources, validate};
+use config::{Limits, NameTable, Resources, validate, yaml};
 
 use super::files::{Change, Content, FILE_BYTES_MAX, Files, Place};
 use super::secret_files::SecretFiles;
@@ -34,11 +34,12 @@ pub(crate) fn check(
     paths: &[PathBuf],
     mesh_config: Option<&Path>,
     revision: &str,
+    limits: &Limits,
 ) -> Result<Vec<Finding>, String> {
-    let (store, about_files) = read(paths, mesh_config, revision)?;
+    let (store, about_files) = read(paths, mesh_config, revision, limits)?;
     let objects = store.objects();
     let mut findings = before_compile(&store, &about_files, &objects);
-    findings.extend(compiled(&objects));
+    findings.extend(compiled(&objects, store.limits().mesh_products_max));
     findings.sort();
     findings.dedup();
     Ok(findings)
@@ -49,9 +50,10 @@ pub(super) fn read(
     paths: &[PathBuf],
     mesh_config: Option<&Path>,
     revision: &str,
+    limits: &Limits,
 ) -> Result<(Store, AboutFiles), String> {
     let mut places = Vec::new();
-    let mut store = Store::new().of_revision(revision);
+    let mut store = Store::with_limits(yaml::Limits::of(limits)).of_revision(revision);
     for path in paths {
         if path.as_os_str() == STANDARD_INPUT.0 {
             let text = standard_input().map_err(|error| format!("standard input: {error}"))?;
@@ -112,7 +114,7 @@ pub(crate) fn load(
     workload: &Workload,
     request: &Request,
 ) -> Result<Loaded, String> {
-    let (store, about_files) = read(paths, mesh_config, &workload.revision)?;
+    let (store, about_files) = read(paths, mesh_config, &workload.revision, &Limits::default())?;
     let objects = store.objects();
     let mut findings = before_compile(&store, &about_files, &objects);
     let proxy = proxy_beside(workload, &objects)?;
@@ -146,7 +148,7 @@ fn standard_input() -> io::Result<String> {
 
 /// What only shows when the mesh is compiled for a proxy: here for one of every namespace that has rules of its own, on
 /// every port that a service has.
-fn compiled(objects: &Objects) -> Vec<Finding> {
+fn compiled(objects: &Objects, products_max: usize) -> Vec<Finding> {
     let ports: BTreeSet<u16> = objects
         .services
         .values()
@@ -162,12 +164,13 @@ fn compiled(objects: &Objects) -> Vec<Finding> {
         .collect();
     let rules = objects.virtual_services.keys().chain(objects.destination_rules.keys());
     let namespaces: BTreeSet<_> = rules.map(|(namespace, _)| namespace.clone()).collect();
+    let request = Request { listeners, products_max: Some(products_max), ..Request::default() };
     let mut findings = Vec::new();
     let nobody = Proxy::default();
     let of_namespaces = namespaces.into_iter().take(NAMESPACES_MAX);
     let proxies = of_namespaces.map(|namespace| Proxy { namespace, ..Proxy::default() });
     for (number, proxy) in std::iter::once(nobody).chain(proxies).enumerate() {
-        let found = compile(objects, &proxy, &listeners).findings;
+        let found = compile_as(objects, &proxy, &request).findings;
         // What is about the whole mesh is said once, not as every namespace sees it.
         findings.extend(found.into_iter().filter(|finding| number == 0 || finding.place.is_some()));
     }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use config::Update;
 use config::compile::{Request, compile_as};
 use config::finding::{Finding, Severity};
+use config::{Limits, Update};
 
 use super::Workload;
 use super::check::{proxy_beside, read};
@@ -21,7 +21,7 @@ pub(crate) fn declared(
     workload: &Workload,
     request: &Request,
 ) -> Result<(Update, Vec<Finding>), String> {
-    let (store, about_files) = read(paths, mesh_config, &workload.revision)?;
+    let (store, about_files) = read(paths, mesh_config, &workload.revision, &Limits::default())?;
     let is_error = |finding: &Finding| finding.severity == Severity::Error;
     if let Some(finding) = about_files.findings().find(is_error) {
         return Err(finding.to_string());

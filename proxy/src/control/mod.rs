@@ -250,6 +250,7 @@ impl Control {
             mode: self.settings.mode,
             allow_unenforced_security: self.settings.allow_unenforced_security,
             identity: self.settings.workload.environment.identity.is_some(),
+            products_max: Some(self.store.limits().mesh_products_max),
         };
         let compiled = self.compiler.compile(&objects, &proxy, &request);
         let Compiled { mut update, findings: found, names: told, is_as_before } = compiled;

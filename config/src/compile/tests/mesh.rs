@@ -114,6 +114,7 @@ pub(super) struct Mesh {
     pub(super) listeners: Vec<ExplicitListener>,
     pub(super) mode: Mode,
     pub(super) allow_unenforced_security: bool,
+    pub(super) products_max: Option<usize>,
 }
 
 impl Mesh {
@@ -128,7 +129,14 @@ impl Mesh {
 
     /// `objects`, seen by `proxy`, which has no listeners.
     pub(super) fn of(objects: Objects, proxy: Proxy) -> Mesh {
-        Mesh { objects, proxy, listeners: Vec::new(), mode: Mode::Explicit, allow_unenforced_security: false }
+        Mesh {
+            objects,
+            proxy,
+            listeners: Vec::new(),
+            mode: Mode::Explicit,
+            allow_unenforced_security: false,
+            products_max: None,
+        }
     }
 
     /// The objects of `text`, seen by a sidecar of namespace `shop`.
@@ -165,6 +173,7 @@ impl Mesh {
             listeners: self.listeners.clone(),
             mode: self.mode,
             allow_unenforced_security: self.allow_unenforced_security,
+            products_max: self.products_max,
             ..Request::default()
         };
         let compiled = compile_as(&self.objects, &self.proxy, &request);

@@ -11,6 +11,7 @@ pub(super) mod mesh;
 mod name_table;
 mod outbound;
 mod outlier;
+mod products;
 mod routes;
 mod scale;
 mod shop;
