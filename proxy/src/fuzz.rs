@@ -97,6 +97,7 @@ fn manager() -> config::HttpConnectionManager {
         use_remote_address: false,
         xff_num_trusted_hops: 0,
         forward_client_cert: config::ForwardClientCert::Sanitize,
+        peer_metadata: config::PeerMetadata::INBOUND,
     }
 }
 

@@ -9,9 +9,9 @@ use config::{
     AccessLog, CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, Destinations, DiscoveryType,
     Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, ForwardClientCert, HeaderMutations,
     HttpConnectionManager, HttpProtocol, Inspector, Listener, ListenerFilters, LoadBalancingPolicy, Locality,
-    LocalityEndpoints, NetworkFilter, PathMatch, PathNormalization, Route, RouteAction, RouteConfiguration,
-    RouteMatch, RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection, TransportProtocol,
-    TransportSocket, Update, VirtualHost,
+    LocalityEndpoints, NetworkFilter, PathMatch, PathNormalization, PeerMetadata, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection,
+    TransportProtocol, TransportSocket, Update, VirtualHost,
 };
 
 /// A cluster of these endpoints, and the endpoints.
@@ -203,6 +203,7 @@ pub fn manager(cluster: &str) -> HttpConnectionManager {
         use_remote_address: false,
         xff_num_trusted_hops: 0,
         forward_client_cert: ForwardClientCert::Sanitize,
+        peer_metadata: PeerMetadata::NONE,
     }
 }
 

@@ -29,7 +29,7 @@ pub const BLACK_HOLE: &str = "BlackHoleCluster";
 pub const PASSTHROUGH: &str = "PassthroughCluster";
 
 /// Name of the cluster of inbound ports that no service has.
-pub(super) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 
 const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Envoy's thresholds for a cluster that says none, as istiod leaves `BlackHoleCluster`.
@@ -293,6 +293,7 @@ impl<'p> Place<'p> {
                 }],
                 subset: self.scope.texts.get(subset_name),
                 external: self.service.is_external(),
+                untold: false,
                 origin: self.origin(subset),
                 told: told::of_cluster(self.scope, &policy),
             },

@@ -8,8 +8,8 @@ use super::findings::Findings;
 use crate::mesh::{GatewayTopology, MeshConfig, Normalization};
 use crate::origin::Origin;
 use crate::resource::{
-    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, RouteSource,
-    TcpDestinations, TcpProxy,
+    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, PeerMetadata,
+    RouteSource, TcpDestinations, TcpProxy,
 };
 
 /// What outbound connection managers say they are: Envoy's own name, as Istio leaves it.
@@ -59,6 +59,7 @@ impl Common {
             use_remote_address: false,
             xff_num_trusted_hops: 0,
             forward_client_cert: ForwardClientCert::Sanitize,
+            peer_metadata: PeerMetadata::NONE,
         })
     }
 
@@ -69,7 +70,20 @@ impl Common {
         routes: RouteSource,
     ) -> Arc<HttpConnectionManager> {
         let mut manager = self.manager(stat_prefix, routes, INBOUND_SERVER_NAME);
-        Arc::make_mut(&mut manager).forward_client_cert = ForwardClientCert::AppendForward;
+        let made = Arc::make_mut(&mut manager);
+        made.forward_client_cert = ForwardClientCert::AppendForward;
+        made.peer_metadata = PeerMetadata::INBOUND;
+        manager
+    }
+
+    /// The connection manager of what the workload of a sidecar sends.
+    pub(super) fn outbound_manager(
+        &self,
+        stat_prefix: String,
+        routes: RouteSource,
+    ) -> Arc<HttpConnectionManager> {
+        let mut manager = self.manager(stat_prefix, routes, OUTBOUND_SERVER_NAME);
+        Arc::make_mut(&mut manager).peer_metadata = PeerMetadata::OUTBOUND;
         manager
     }
 
@@ -82,6 +96,7 @@ impl Common {
         let mut manager = self.manager(stat_prefix, routes, INBOUND_SERVER_NAME);
         let made = Arc::make_mut(&mut manager);
         made.use_remote_address = true;
+        made.peer_metadata = PeerMetadata::OUTBOUND;
         made.xff_num_trusted_hops = self.topology.num_trusted_proxies;
         let told = self.topology.forward_client_cert_details.told();
         made.forward_client_cert = told.unwrap_or(ForwardClientCert::SanitizeSet);

@@ -75,7 +75,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use clusters::{BLACK_HOLE, PASSTHROUGH};
+pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::Compiler;
 pub use proxy::Proxy;
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};

@@ -10,7 +10,6 @@ use super::egress::Egress;
 use super::endpoints::Endpoints;
 use super::findings::Findings;
 use super::listeners::{Listeners, Tables};
-use super::managers::OUTBOUND_SERVER_NAME;
 use super::protocol::Protocol;
 use super::registry::{Port, Resolution, Service, Source};
 use super::tcp::{Place, Tcp};
@@ -209,7 +208,7 @@ impl Outbound<'_> {
     ) -> FilterChain {
         let routes = RouteSource::Rds(self.listeners.routes_of(target, tables, findings));
         let stat_prefix = format!("outbound_{};", listener_name(address));
-        let manager = self.listeners.common.manager(stat_prefix, routes, OUTBOUND_SERVER_NAME);
+        let manager = self.listeners.common.outbound_manager(stat_prefix, routes);
         FilterChain {
             name: "".into(),
             chain_match: FilterChainMatch {

@@ -113,6 +113,13 @@ impl Proxy {
         format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")
     }
 
+    /// The ID of its node, as the Istio agent makes it.
+    pub fn node_id(&self) -> String {
+        let ip = self.ips.first().map(ToString::to_string).unwrap_or_default();
+        let Proxy { name, namespace, dns_domain, .. } = self;
+        format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.{dns_domain}")
+    }
+
     /// The workload as metrics name it; what is not known is empty.
     pub fn workload(&self) -> Workload {
         let name = self.metadata.get("WORKLOAD_NAME").map_or(&*self.name, String::as_str);

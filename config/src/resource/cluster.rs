@@ -268,6 +268,8 @@ pub struct ClusterMetadata {
     pub services: Vec<ServiceRef>,
     /// Whether it is outside of the mesh, where nobody has a sidecar.
     pub external: bool,
+    /// Whether nobody there is told who asks: istiod's `disable_mx`.
+    pub untold: bool,
     /// Its subset; empty for none.
     pub subset: Arc<str>,
     /// The DestinationRule that shaped it.

@@ -32,6 +32,41 @@ pub struct HttpConnectionManager {
     pub xff_num_trusted_hops: u32,
     /// What becomes of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
+    /// What the proxies at both ends tell each other of themselves by headers.
+    pub peer_metadata: PeerMetadata,
+}
+
+/// Who reads and writes the headers `x-envoy-peer-metadata` and `x-envoy-peer-metadata-id`, by which the proxies of a mesh
+/// tell each other beside whom they stand. Istio: `io.istio.http.peer_metadata.Config`, with its method `istio_headers`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeerMetadata {
+    /// Those of a request are read, and taken off (`downstream_discovery`).
+    pub reads_client: bool,
+    /// A response gets this proxy's, where its request had the client's (`downstream_propagation`).
+    pub tells_client: bool,
+    /// Those of a response are read, and taken off (`upstream_discovery`).
+    pub reads_upstream: bool,
+    /// A request gets this proxy's (`upstream_propagation`).
+    pub tells_upstream: bool,
+    /// A request that leaves the mesh does not (`skip_external_clusters`).
+    pub tells_mesh_only: bool,
+}
+
+impl PeerMetadata {
+    /// What istiod asks of a sidecar for what comes to its workload.
+    pub const INBOUND: PeerMetadata =
+        PeerMetadata { reads_client: true, tells_client: true, ..PeerMetadata::NONE };
+    /// What istiod asks of a sidecar for what its workload sends, and of a gateway.
+    pub const OUTBOUND: PeerMetadata =
+        PeerMetadata { reads_upstream: true, tells_upstream: true, ..PeerMetadata::NONE };
+    /// Nobody reads or writes them: they are headers as any other.
+    pub const NONE: PeerMetadata = PeerMetadata {
+        reads_client: false,
+        tells_client: false,
+        reads_upstream: false,
+        tells_upstream: false,
+        tells_mesh_only: false,
+    };
 }
 
 /// What becomes of `x-forwarded-client-cert` of requests. Envoy: `ForwardClientCertDetails`.

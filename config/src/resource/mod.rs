@@ -31,7 +31,8 @@ pub use endpoint::{
     Workload,
 };
 pub use http_connection_manager::{
-    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, RouteSource,
+    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, PeerMetadata,
+    RouteSource,
 };
 pub use listener::{
     CidrRange, Closed, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter,

@@ -3,18 +3,19 @@
 //!
 //! A filter of a type that is not listed here is refused, and with it the listener: nobody knows what it was to do.
 
+use config::PeerMetadata;
 use envoy_types::pb::envoy::extensions::filters::http;
 use envoy_types::pb::envoy::extensions::filters::network;
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, Struct};
 
 use super::Refused;
 use super::at::{At, FieldName};
 use super::istio::{AlpnFilterConfig, AlpnOverride, METADATA_EXCHANGE, PEER_METADATA, PluginConfig};
+use super::peers;
 use super::table::{Field, Message, Standing, Told, field, open};
 use super::typed::{self, TypedStruct, decode, type_name, unknown};
 
 const GUARDS: Standing = Standing::NotRun("what it guards is closed, as it is not enforced yet");
-const PEERS: Standing = Standing::NotRun("workloads do not tell each other who they are yet");
 const STATS: Standing = Standing::NotRun("weft counts its own metrics, not Istio's yet");
 
 /// Filters by the type of their configuration.
@@ -29,7 +30,7 @@ const NETWORK: Message = Message {
         field("envoy.extensions.filters.network.rbac.v3.RBAC", GUARDS),
         field("envoy.extensions.filters.network.ext_authz.v3.ExtAuthz", GUARDS),
         field("stats.PluginConfig", STATS),
-        field(METADATA_EXCHANGE, PEERS),
+        field(METADATA_EXCHANGE, Standing::Honoured),
         field("any other", Standing::Refused),
     ],
 };
@@ -49,7 +50,7 @@ const HTTP: Message = Message {
             Standing::NotRun("gRPC-Web is not translated yet"),
         ),
         field(ALPN, Standing::NotRun("protocols are not offered by ALPN, as TLS is not spoken yet")),
-        field(PEER_METADATA, PEERS),
+        field(PEER_METADATA, Standing::Honoured),
         field("any other", Standing::Refused),
     ],
 };
@@ -125,7 +126,7 @@ pub(super) fn network(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Re
         }
         "stats.PluginConfig" => stats(config, at)?,
         kind if TypedStruct::NAMES.contains(&kind) => {
-            return typed_struct(config, &NETWORK, METADATA_EXCHANGE, at);
+            return peers::tcp(typed_struct(config, METADATA_EXCHANGE, at)?, &at.field("value"));
         }
         _ => return Err(unknown(config, at)),
     }
@@ -135,14 +136,19 @@ pub(super) fn network(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Re
 /// A filter before an upstream.
 pub(super) fn upstream_network(config: &Any, at: &At<'_>) -> Result<(), Refused> {
     if TypedStruct::NAMES.contains(&type_name(config, at)?) {
-        typed_struct(config, &NETWORK, METADATA_EXCHANGE, at)
+        peers::tcp(typed_struct(config, METADATA_EXCHANGE, at)?, &at.field("value"))
     } else {
         Err(unknown(config, at))
     }
 }
 
 /// A filter of a request before the router.
-pub(super) fn request(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Result<(), Refused> {
+pub(super) fn request(
+    config: &Any,
+    guards: &mut Vec<String>,
+    peers: &mut PeerMetadata,
+    at: &At<'_>,
+) -> Result<(), Refused> {
     let kind = type_name(config, at)?;
     match kind {
         "envoy.extensions.filters.http.rbac.v3.RBAC" => {
@@ -178,7 +184,10 @@ pub(super) fn request(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Re
         }
         "stats.PluginConfig" => stats(config, at)?,
         ALPN => alpn(config, at)?,
-        kind if TypedStruct::NAMES.contains(&kind) => return typed_struct(config, &HTTP, PEER_METADATA, at),
+        kind if TypedStruct::NAMES.contains(&kind) => {
+            *peers = peers::headers(typed_struct(config, PEER_METADATA, at)?, &at.field("value"))?;
+            return Ok(());
+        }
         _ => return Err(unknown(config, at)),
     }
     not_run(&HTTP, kind, at)
@@ -196,11 +205,10 @@ pub(super) fn per_route(config: &Any, at: &At<'_>) -> Result<(), Refused> {
 }
 
 /// An object of the only type that stands there.
-fn typed_struct(config: &Any, table: &Message, expected: &str, at: &At<'_>) -> Result<(), Refused> {
-    let told: TypedStruct = typed::message(&config.value, at)?;
-    let told = Any { type_url: told.type_url, value: Vec::new() };
-    let kind = type_name(&told, at)?;
-    if kind == expected { not_run(table, kind, at) } else { Err(unknown(&told, at)) }
+fn typed_struct(config: &Any, expected: &str, at: &At<'_>) -> Result<Struct, Refused> {
+    let TypedStruct { type_url, value } = typed::message(&config.value, at)?;
+    let told = Any { type_url, value: Vec::new() };
+    if type_name(&told, at)? == expected { Ok(value.unwrap_or_default()) } else { Err(unknown(&told, at)) }
 }
 
 fn stats(config: &Any, at: &At<'_>) -> Result<(), Refused> {

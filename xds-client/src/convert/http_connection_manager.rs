@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use config::{EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, RouteSource};
+use config::{
+    EscapedSlashes, ForwardClientCert, HttpConnectionManager, PathNormalization, PeerMetadata, RouteSource,
+};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
@@ -92,7 +94,7 @@ pub(super) fn manager(
             append_local_overload, add_proxy_protocol_connection_state, forward_proto_config, strip_port_mode;
     });
     let routes = routes(needed(route_specifier, at)?, at)?;
-    self::http_filters(http_filters, guards, at)?;
+    let peer_metadata = self::http_filters(http_filters, guards, at)?;
     idle_timeout(stream_idle_timeout, &at.field("stream_idle_timeout"))?;
     http2(http2_protocol_options, &at.field("http2_protocol_options"))?;
     upgrades(upgrade_configs, at)?;
@@ -118,6 +120,7 @@ pub(super) fn manager(
             forward_client_cert_details,
             &at.field("forward_client_cert_details"),
         )?,
+        peer_metadata,
     })
 }
 
@@ -149,8 +152,14 @@ fn routes(told: RouteSpecifier, at: &At<'_>) -> Result<RouteSource, Refused> {
     }
 }
 
-fn http_filters(told: Vec<pb::HttpFilter>, guards: &mut Vec<String>, at: &At<'_>) -> Result<(), Refused> {
+/// What peers tell each other by headers; filters that guard are added to `guards`.
+fn http_filters(
+    told: Vec<pb::HttpFilter>,
+    guards: &mut Vec<String>,
+    at: &At<'_>,
+) -> Result<PeerMetadata, Refused> {
     let mut routed = false;
+    let mut peers = PeerMetadata::NONE;
     for (index, told) in told.into_iter().enumerate() {
         let at = at.index("http_filters", index);
         if routed {
@@ -171,10 +180,10 @@ fn http_filters(told: Vec<pb::HttpFilter>, guards: &mut Vec<String>, at: &At<'_>
             router(typed::decode(&config, &at)?, &at)?;
             routed = true;
         } else {
-            filters::request(&config, guards, &at)?;
+            filters::request(&config, guards, &mut peers, &at)?;
         }
     }
-    if routed { Ok(()) } else { Err(at.field("http_filters").refuse("there is no router at their end")) }
+    if routed { Ok(peers) } else { Err(at.field("http_filters").refuse("there is no router at their end")) }
 }
 
 fn router(told: Router, at: &At<'_>) -> Result<(), Refused> {

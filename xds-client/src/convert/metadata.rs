@@ -34,10 +34,7 @@ const MESSAGE: Message = Message {
             name: "istio.alpn_override",
             standing: Standing::NotRun("protocols are not offered by ALPN, as TLS is not spoken yet"),
         },
-        Field {
-            name: "istio.disable_mx",
-            standing: Standing::NotRun("workloads do not tell each other who they are yet"),
-        },
+        field("istio.disable_mx", Standing::Honoured),
         Field { name: "other", standing: Standing::Harmless("nothing in weft reads it") },
     ],
 };
@@ -58,6 +55,8 @@ pub(super) struct Said {
     pub(super) subset: Arc<str>,
     /// Whether a cluster is outside of the mesh.
     pub(super) external: bool,
+    /// Whether nobody of a cluster is told who asks.
+    pub(super) untold: bool,
     /// Workload of an endpoint.
     pub(super) workload: Option<Workload>,
     /// TLS mode of an endpoint, or that a transport is for.
@@ -96,10 +95,7 @@ fn istio(fields: HashMap<String, Value>, at: &At<'_>, said: &mut Said) -> Result
                 (MESSAGE.name, "istio.alpn_override"),
                 "protocols are not offered by ALPN, as TLS is not spoken yet",
             ),
-            "disable_mx" => at.not_run(
-                (MESSAGE.name, "istio.disable_mx"),
-                "workloads do not tell each other who they are yet",
-            ),
+            "disable_mx" => said.untold = truth(&value, &at_value)?,
             _ => at.harmless(OTHER),
         }
     }

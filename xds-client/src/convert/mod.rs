@@ -25,6 +25,7 @@ mod http_connection_manager;
 mod istio;
 mod listener;
 mod metadata;
+mod peers;
 mod protocols;
 mod route;
 mod size;
@@ -174,6 +175,7 @@ pub fn coverage() -> Vec<Message> {
         http_connection_manager::tables(),
         route::tables(),
         filters::tables(),
+        peers::tables(),
         access_log::tables(),
         tls::tables(),
         protocols::tables(),

@@ -65,23 +65,23 @@ const fn counts(
 
 /// What each proxy's stream counts.
 const PROXIES: [(&str, Counts); 6] = [
-    ("web", counts(65, 2075, 31, 392, 216)),
-    ("catalog", counts(66, 2071, 48, 443, 250)),
-    ("reviews", counts(65, 2180, 32, 425, 248)),
-    ("cart", counts(65, 2074, 31, 392, 216)),
-    ("ledger", counts(65, 2004, 40, 392, 212)),
-    ("gateway", counts(47, 1196, 25, 218, 71)),
+    ("web", counts(65, 2102, 31, 428, 180)),
+    ("catalog", counts(66, 2092, 48, 482, 211)),
+    ("reviews", counts(65, 2213, 32, 467, 206)),
+    ("cart", counts(65, 2101, 31, 428, 180)),
+    ("ledger", counts(65, 2025, 40, 427, 177)),
+    ("gateway", counts(47, 1202, 25, 242, 47)),
 ];
 
 /// What `web` counts after each step of `web-updates`, and the edit that the step is: those before it stay.
 const STEPS: [(&[Edit], Counts); 7] = [
-    (&[], counts(65, 2075, 31, 392, 216)),
-    (&[Edit::EvenWeights], counts(65, 2075, 31, 392, 216)),
-    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 2080, 31, 392, 216)),
-    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service], counts(67, 2132, 31, 401, 217)),
-    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service, Edit::Balancer], counts(67, 2132, 31, 401, 217)),
-    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 2080, 31, 392, 216)),
-    (&[], counts(65, 2075, 31, 392, 216)),
+    (&[], counts(65, 2102, 31, 428, 180)),
+    (&[Edit::EvenWeights], counts(65, 2102, 31, 428, 180)),
+    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 2107, 31, 428, 180)),
+    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service], counts(67, 2159, 31, 438, 180)),
+    (&[Edit::EvenWeights, Edit::Endpoint, Edit::Service, Edit::Balancer], counts(67, 2159, 31, 438, 180)),
+    (&[Edit::EvenWeights, Edit::Endpoint], counts(65, 2107, 31, 428, 180)),
+    (&[], counts(65, 2102, 31, 428, 180)),
 ];
 
 fn responses(shared: &Shared, name: &str) -> Vec<Response> {

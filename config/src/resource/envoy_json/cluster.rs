@@ -291,6 +291,9 @@ fn istio_metadata(cluster: &Cluster) -> Map<String, Value> {
     {
         istio.insert("alpn_override".to_owned(), json!("false"));
     }
+    if metadata.untold {
+        istio.insert("disable_mx".to_owned(), json!(true));
+    }
     if metadata.external {
         istio.insert("external".to_owned(), json!(true));
     }

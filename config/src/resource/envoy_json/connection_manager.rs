@@ -7,18 +7,24 @@ use serde_json::{Map, Value, json};
 use super::proto;
 use crate::resource::format::LogFormat;
 use crate::resource::{
-    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, TcpDestinations, TcpProxy,
+    AccessLog, EscapedSlashes, ForwardClientCert, HttpConnectionManager, PeerMetadata, TcpDestinations,
+    TcpProxy,
 };
 
 /// Envoy's default of a TCP proxy's `idle_timeout`.
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// What is told beside what decides where traffic goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    /// Whether it logs.
+    pub(super) access_log: bool,
+    /// Whether it has filters that only Istio's own Envoy knows.
+    pub(super) istio: bool,
+}
+
 /// A connection manager in Envoy's JSON; `routes` are the name and the value of its field for them.
-pub(super) fn connection_manager(
-    http: &HttpConnectionManager,
-    routes: (&str, Value),
-    access_log: bool,
-) -> Value {
+pub(super) fn connection_manager(http: &HttpConnectionManager, routes: (&str, Value), parts: Parts) -> Value {
     let router = proto::extension(
         "envoy.filters.http.router",
         "envoy.extensions.filters.http.router.v3.Router",
@@ -29,7 +35,9 @@ pub(super) fn connection_manager(
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     set("stat_prefix", json!(&*http.stat_prefix));
     set(routes.0, routes.1);
-    set("http_filters", json!([router]));
+    let peers = Some(http.peer_metadata).filter(|peers| parts.istio && *peers != PeerMetadata::NONE);
+    let filters = peers.map(peer_metadata).into_iter().chain([router]);
+    set("http_filters", filters.collect());
     set("use_remote_address", json!(http.use_remote_address));
     if http.xff_num_trusted_hops > 0 {
         set("xff_num_trusted_hops", json!(http.xff_num_trusted_hops));
@@ -67,10 +75,33 @@ pub(super) fn connection_manager(
             }),
         );
     }
-    if access_log && !http.access_log.is_empty() {
+    if parts.access_log && !http.access_log.is_empty() {
         set("access_log", http.access_log.iter().map(file_access_log).collect());
     }
     Value::Object(fields)
+}
+
+/// The filter by which proxies tell each other who they are.
+fn peer_metadata(peers: PeerMetadata) -> Value {
+    let mut fields = Map::new();
+    let mut set = |name: &str, is_set: bool, method: Value| {
+        if is_set {
+            fields.insert(name.to_owned(), json!([{ "istio_headers": method }]));
+        }
+    };
+    set("downstream_discovery", peers.reads_client, json!({}));
+    set("upstream_discovery", peers.reads_upstream, json!({}));
+    set("downstream_propagation", peers.tells_client, json!({}));
+    let told = match peers.tells_mesh_only {
+        true => json!({ "skip_external_clusters": true }),
+        false => json!({}),
+    };
+    set("upstream_propagation", peers.tells_upstream, told);
+    let config = json!({
+        "type_url": "type.googleapis.com/io.istio.http.peer_metadata.Config",
+        "value": fields,
+    });
+    proto::extension("istio.metadata_exchange", "udpa.type.v1.TypedStruct", config)
 }
 
 /// What becomes of `x-forwarded-client-cert`, unless it is what happens anyway.

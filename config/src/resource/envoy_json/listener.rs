@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::connection_manager::{connection_manager, file_access_log, tcp_proxy};
+use super::connection_manager::{Parts, connection_manager, file_access_log, tcp_proxy};
 use super::route::route_configuration;
 use super::{proto, tls};
 use crate::resource::{
@@ -21,7 +21,7 @@ pub fn listener(listener: &Listener) -> Value {
         }
         RouteSource::Inline(routes) => ("route_config", route_configuration(routes)),
     };
-    with(listener, &routes, true)
+    with(listener, &routes, Parts { access_log: true, istio: true })
 }
 
 /// A listener whose routes are written into it, from `resources` when it only names them.
@@ -36,13 +36,13 @@ pub(super) fn with_routes(listener: &Listener, resources: &Resources, access_log
         };
         ("route_config", routes)
     };
-    with(listener, &routes, access_log)
+    with(listener, &routes, Parts { access_log, istio: false })
 }
 
 /// The field of a connection manager that says its routes.
 type Routes<'r> = &'r dyn Fn(&HttpConnectionManager) -> (&'static str, Value);
 
-fn with(listener: &Listener, routes: Routes<'_>, access_log: bool) -> Value {
+fn with(listener: &Listener, routes: Routes<'_>, parts: Parts) -> Value {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     set("name", json!(&*listener.name));
@@ -52,10 +52,10 @@ fn with(listener: &Listener, routes: Routes<'_>, access_log: bool) -> Value {
         let additional = additional.map(|address| json!({ "address": proto::address(*address) }));
         set("additional_addresses", additional.collect());
     }
-    let chains = listener.filter_chains.iter().map(|chain| filter_chain(chain, routes, access_log));
+    let chains = listener.filter_chains.iter().map(|chain| filter_chain(chain, routes, parts));
     set("filter_chains", chains.collect());
     if let Some(chain) = &listener.default_filter_chain {
-        set("default_filter_chain", filter_chain(chain, routes, access_log));
+        set("default_filter_chain", filter_chain(chain, routes, parts));
     }
     if listener.use_original_dst {
         set("use_original_dst", json!(true));
@@ -72,7 +72,7 @@ fn with(listener: &Listener, routes: Routes<'_>, access_log: bool) -> Value {
         TrafficDirection::Outbound => "OUTBOUND",
     };
     set("traffic_direction", json!(direction));
-    if access_log && !listener.access_log.is_empty() {
+    if parts.access_log && !listener.access_log.is_empty() {
         let log = |log| {
             let mut log = file_access_log(log);
             if let Some(fields) = log.as_object_mut() {
@@ -151,7 +151,7 @@ fn disabled(mut filter: Value, inspector: &Inspector) -> Value {
     filter
 }
 
-fn filter_chain(chain: &FilterChain, routes: Routes<'_>, access_log: bool) -> Value {
+fn filter_chain(chain: &FilterChain, routes: Routes<'_>, parts: Parts) -> Value {
     let mut fields = Map::new();
     if !chain.name.is_empty() {
         fields.insert("name".to_owned(), json!(&*chain.name));
@@ -165,14 +165,14 @@ fn filter_chain(chain: &FilterChain, routes: Routes<'_>, access_log: bool) -> Va
         NetworkFilter::Http(http) => json!([proto::extension(
             "envoy.filters.network.http_connection_manager",
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            connection_manager(http, routes(http), access_log),
+            connection_manager(http, routes(http), parts),
         )]),
         NetworkFilter::TcpProxy(tcp) => {
             origin = proto::metadata(tcp.origin.as_ref(), Map::new());
             json!([proto::extension(
                 "envoy.filters.network.tcp_proxy",
                 "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                tcp_proxy(tcp, access_log),
+                tcp_proxy(tcp, parts.access_log),
             )])
         }
         // Envoy closes a connection for which there is no filter.

@@ -73,8 +73,7 @@ pub fn config_dump(resources: &Resources, version_info: &str) -> Value {
 
 /// The `BootstrapConfigDump` of a proxy: who it is, as istiod and `istioctl` know it.
 pub fn bootstrap_dump(proxy: &Proxy) -> Value {
-    let ip = proxy.ips.first().map(ToString::to_string).unwrap_or_default();
-    let Proxy { name, namespace, dns_domain, .. } = proxy;
+    let Proxy { name, namespace, .. } = proxy;
     let ips: Vec<String> = proxy.ips.iter().map(ToString::to_string).collect();
     // Only what is named here: the rest of the metadata comes from the environment and is nobody else's business.
     let mut metadata = json!({
@@ -91,7 +90,7 @@ pub fn bootstrap_dump(proxy: &Proxy) -> Value {
         }
     }
     let node = json!({
-        "id": format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.{dns_domain}"),
+        "id": proxy.node_id(),
         "cluster": format!("{}.{namespace}", proxy.labels.get("app").map_or(&**name, String::as_str)),
         "metadata": metadata,
         "locality": endpoint::locality(&proxy.locality),

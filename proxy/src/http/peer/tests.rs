@@ -37,6 +37,7 @@ fn manager(use_remote_address: bool, hops: u32) -> config::HttpConnectionManager
         use_remote_address,
         xff_num_trusted_hops: hops,
         forward_client_cert: ForwardClientCert::Sanitize,
+        peer_metadata: config::PeerMetadata::NONE,
     }
 }
 

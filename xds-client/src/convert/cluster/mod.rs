@@ -126,6 +126,7 @@ pub(super) fn cluster(told: pb::Cluster, at: &At<'_>) -> Result<Cluster, Refused
         metadata: ClusterMetadata {
             services: said.services,
             external: said.external,
+            untold: said.untold,
             subset: said.subset,
             origin: said.origin,
             told: config::Told::UNKNOWN,
@@ -253,7 +254,7 @@ fn bind_addresses(told: Option<core::BindConfig>, at: &At<'_>) -> Result<Vec<IpA
     Ok(addresses)
 }
 
-/// A filter before the upstream: only metadata exchange, which is not run yet.
+/// A filter before the upstream: only metadata exchange.
 fn upstream_filter(told: pb::Filter, at: &At<'_>) -> Result<(), Refused> {
     open!(told, at, pb::Filter as "envoy.config.cluster.v3.Filter" {
         honoured: typed_config;
