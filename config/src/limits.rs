@@ -167,6 +167,14 @@ limits! {
     dns_forwards_max = 1_024, 1;
     /// Connections to the DNS proxy; one more is closed.
     dns_connections_max = 256, 1;
+    /// Bytes of what a peer may say of its workload, in a header or before the bytes of a TCP connection. What is longer is not
+    /// read, and the peer counted as one that says nothing.
+    peer_metadata_bytes_max = 8_192, 512;
+    /// Values of that header that each worker keeps as they were read; with one more it begins anew.
+    peer_metadata_values_max = 1_024, 1;
+    /// Workloads, and pairs of identities, that metrics of each worker tell apart at the other ends of its connections; further
+    /// ones are counted together, as `overflow`.
+    peers_max = 4_096, 1;
     /// Requests that failed or were sampled that each worker keeps for `/recorder`; the oldest goes first.
     recorder_requests_max = 4_096, 0;
     /// Bytes that they take on each worker.

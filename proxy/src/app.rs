@@ -21,10 +21,10 @@ use crate::admin::DrainListeners;
 use crate::agent::dns;
 use crate::control::{self, Control, Place, Status, WorkerCount};
 pub use crate::control::{Cpu, Environment, IdentityFiles, Quota, Resolving, Workload};
-use crate::engine::labels::Identity;
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Socket};
 use crate::overload::{self, Overload};
+use crate::peers::Own;
 use crate::snapshot::{ProcessShared, Publisher, Reader};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
@@ -353,8 +353,8 @@ impl App {
         let queues: Arc<[_]> = queues.into();
         let (orders, orders_of_workers) = watch::channel(Orders::default());
         let published = status.last_published();
-        let identity = published.as_ref().map(|published| Identity::of(&published.proxy)).unwrap_or_default();
-        let identity = Arc::new(identity);
+        let own = published.as_ref().map(|published| Own::of(&published.proxy)).unwrap_or_default();
+        let own = Arc::new(own);
         let names = published.map(|published| published.listeners.clone()).unwrap_or_default();
         let mut limits = self.settings.limits.clone();
         if limits.downstream_connections_max == 0 {
@@ -382,7 +382,7 @@ impl App {
                     registry: registry.clone(),
                     logs,
                     logs_dropped: registry.series(Family::AccessLogDropped, &[]),
-                    identity: identity.clone(),
+                    own: own.clone(),
                 },
                 limits: limits.clone(),
                 seed: self.settings.seed,

@@ -14,13 +14,13 @@ use config::{Limits, Resources};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::engine::labels::Identity;
 use crate::engine::{Arrival, Engine, ProcessWide, Telemetry};
 use crate::http::codec::{RequestHead, Version};
 use crate::http::connection::{Downstream, serve};
 use crate::http::path;
 use crate::http::record::Record;
 use crate::listener::Drain;
+use crate::peers::Own;
 use crate::snapshot::{Builder, Filter, NoTrace, ProcessShared, Publisher, Snapshot};
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Family;
@@ -48,7 +48,7 @@ pub struct Request(RequestHead);
 pub struct Answered(Box<Record>);
 
 /// What YAML makes of a proxy with one listener.
-pub struct Compilation(Snapshot, Arc<str>, Identity);
+pub struct Compilation(Snapshot, Arc<str>, Own);
 
 /// From YAML to what decides about requests, for the pod `web-1.shop`. Each text is a file and its content.
 ///
@@ -71,7 +71,7 @@ pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation
     resources.apply(update);
     let snapshot =
         Builder::new(true, process().shared).build(&resources, &Secrets::default(), &Snapshot::default());
-    Ok(Compilation(snapshot, listener, Identity::of(&proxy)))
+    Ok(Compilation(snapshot, listener, Own::of(&proxy)))
 }
 
 fn process() -> ProcessWide {
@@ -86,7 +86,7 @@ impl Proxy {
     ///
     /// When the system gives no thread for logs.
     pub fn new(compiled: Compilation) -> io::Result<Proxy> {
-        let Compilation(snapshot, listener, identity) = compiled;
+        let Compilation(snapshot, listener, own) = compiled;
         let mut publisher = Publisher::new();
         publisher.publish(snapshot);
         let registry = Registry::new();
@@ -95,7 +95,7 @@ impl Proxy {
             shard: registry.shard(),
             logs: logs.buffers().ok_or_else(|| io::Error::other("no access logs"))?,
             logs_dropped: registry.series(Family::AccessLogDropped, &[]),
-            identity: Arc::new(identity),
+            own: Arc::new(own),
             registry,
         };
         let engine = Engine::new(publisher.reader(), telemetry, Limits::default(), process(), SEED);

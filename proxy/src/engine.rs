@@ -19,6 +19,7 @@ use crate::health::Health;
 use crate::http::codec::Unread;
 use crate::http::codec::guard::Guard;
 use crate::overload::Overload;
+use crate::peers;
 use crate::pipes::Pipes;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
@@ -29,7 +30,6 @@ use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
 use crate::upstream::{Destination, Pools, Upstream};
 use crate::{time, tls};
-use labels::Identity;
 
 /// Client connections without a request that are closed at once, when the process may open no more files.
 const IDLE_CLOSED_MAX: usize = 16;
@@ -48,6 +48,10 @@ pub(crate) struct Engine {
     pub(crate) replay: Rc<Replay>,
     /// What HTTP/2 bodies hold that nobody reads.
     pub(crate) unread: Rc<Unread>,
+    /// Who is at the other ends of its connections.
+    pub(crate) peers: peers::Known,
+    /// What this proxy says of itself in headers.
+    pub(crate) own_headers: peers::Headers,
     /// All pools of the upstreams.
     pools: Rc<Pools>,
     /// What an operator says of the proxy's health.
@@ -99,8 +103,8 @@ pub(crate) struct Telemetry {
     pub(crate) logs: Buffers,
     /// Lines of them that were lost.
     pub(crate) logs_dropped: Series,
-    /// Who this proxy is, in metrics.
-    pub(crate) identity: Arc<Identity>,
+    /// Who this proxy is, in metrics and to its peers.
+    pub(crate) own: Arc<peers::Own>,
 }
 
 /// A connection before anybody serves it: what is known of it, and what was read of it.
@@ -177,6 +181,8 @@ impl Engine {
         let unread = Unread::new(&shared.unread_bytes, limits.unread_bytes_total_max, reached);
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
+        let peers = peers::Known::new(&limits, &telemetry.registry, &telemetry.shard);
+        let own_headers = telemetry.own.headers();
         let told = Told::new(Duration::from_millis(limits.closed_log_interval_ms));
         Rc::new(Engine {
             reader,
@@ -188,6 +194,8 @@ impl Engine {
             overload,
             replay,
             unread,
+            peers,
+            own_headers,
             pools: Rc::default(),
             health,
             drain_closes_idle,

@@ -26,6 +26,7 @@ mod http;
 mod listener;
 mod net;
 mod overload;
+mod peers;
 mod pipes;
 mod program;
 mod snapshot;

@@ -306,7 +306,7 @@ impl Worker {
         };
         match tls::accept(&server, first, stream, time_max).await {
             Ok((stream, session)) => {
-                count(Family::TlsHandshakes, &[&listener, session.version, session.cipher]);
+                count(Family::TlsHandshakes, &[&listener, session.ends.version, session.ends.cipher]);
                 Some((stream, session))
             }
             Err(reason) => {

@@ -5,11 +5,13 @@ use crate::source::{Named, Source};
 /// Parts of `proxy`, from the lowest, and what each stands on directly. It may import what it stands on, what that
 /// stands on, and so on, besides the [`LEAVES`]; nothing else. A part comes after all that it stands on, so there is
 /// no way round in a circle.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     // Settings, a request's head and a callout in; a verdict out.
     ("filters", &[]),
     ("snapshot", &["filters"]),
-    ("upstream", &["snapshot"]),
+    // Who is at the other end of a connection, by its own word.
+    ("peers", &[]),
+    ("upstream", &["snapshot", "peers"]),
     // What the connections of one worker share, whatever they speak.
     ("engine", &["upstream"]),
     ("tcp", &["engine"]),

@@ -19,6 +19,8 @@ const PACKAGES: [&str; 5] = ["benches", "config", "proxy", "tests", "xds-client"
 const CLOCK: &str = "proxy/src/time.rs";
 const CODEC: &str = "proxy/src/http/codec/";
 const XDS_CLIENT: &str = "xds-client/src/";
+/// Where the messages are that proxies tell each other.
+const PEERS_WIRE: &str = "proxy/src/peers/wire.rs";
 const CONVERT: &str = "xds-client/src/convert/";
 
 #[track_caller]
@@ -75,6 +77,8 @@ fn names_out_of_place(source: &Source) -> Vec<String> {
             {
                 "what is received becomes declared resources without I/O"
             }
+            // What proxies tell each other is protobuf, too, and no message of xDS.
+            ["prost", ..] if file == PEERS_WIRE => return None,
             ["envoy_types" | "prost" | "tonic", ..] if !file.starts_with(XDS_CLIENT) => {
                 "the messages of xDS are known to xds-client only"
             }

@@ -35,6 +35,7 @@ mod origination;
 mod outlier;
 mod page;
 mod paths;
+mod peers;
 mod replay;
 mod request_headers;
 mod retries;

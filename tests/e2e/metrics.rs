@@ -135,15 +135,15 @@ async fn every_exit_is_counted_once() {
         ("GET / HTTP/1.1\nHost: catalog\n\n".to_owned(), ["200", "-", "http", "", catalog, "catalog"]),
         (
             "GET /direct HTTP/1.1\nHost: catalog\n\n".to_owned(),
-            ["200", "-", "http", "", "catalog", "unknown"],
+            ["200", "-", "http", "", "catalog", "catalog"],
         ),
         (
             "GET /nothing HTTP/1.1\nHost: catalog\n\n".to_owned(),
-            ["404", "NR", "http", "", "catalog", "unknown"],
+            ["404", "NR", "http", "", "catalog", "catalog"],
         ),
         (
             "GET /absent HTTP/1.1\nHost: catalog\n\n".to_owned(),
-            ["503", "NC", "http", "", "catalog", "unknown"],
+            ["503", "NC", "http", "", "catalog", "catalog"],
         ),
         (
             "GET /slow HTTP/1.1\nHost: catalog\n\n".to_owned(),
@@ -165,7 +165,7 @@ async fn every_exit_is_counted_once() {
             format!("POST / HTTP/1.1\nHost: empty\n{grpc}Content-Length: 0\n\n"),
             ["200", "UH", "grpc", "14", "empty.shop.svc.cluster.local", "empty"],
         ),
-        ("GET / HTTP/1.0\nHost: catalog\n\n".to_owned(), ["426", "-", "http", "", "catalog", "unknown"]),
+        ("GET / HTTP/1.0\nHost: catalog\n\n".to_owned(), ["426", "-", "http", "", "catalog", "catalog"]),
     ];
     for (request, _) in &table {
         ask(proxy.listener(0), request).await;

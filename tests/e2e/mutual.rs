@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use config::{
     ByRequest, ClientCertificates, Cluster, ClusterLoadAssignment, DownstreamTls, FilterChain,
-    FilterChainMatch, ForwardClientCert, HttpProtocol, OWN_CERTIFICATE, OWN_ROOTS, ServerCertificate,
-    StringMatch, TlsVersion, TrafficDirection, TransportProtocol, TransportSocket, Trust, UpstreamTls,
-    UpstreamTlsMode,
+    FilterChainMatch, ForwardClientCert, HttpProtocol, OWN_CERTIFICATE, OWN_ROOTS, PeerMetadata,
+    ServerCertificate, StringMatch, TlsVersion, TrafficDirection, TransportProtocol, TransportSocket, Trust,
+    UpstreamTls, UpstreamTlsMode,
 };
 use rcgen::SanType;
-use support::declared::{any, cluster, http, listener, log, manager, sniffing, tcp, to_http, to_tcp, update};
+use support::declared::{self, any, cluster, http, listener, log, manager, sniffing, tcp, to_tcp, update};
 use support::tls::{Ca, Files, Pem};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,8 +23,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
-const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
+pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
+pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 
 /// How an inbound listener of a sidecar terminates mutual TLS, as compile has it.
 fn terminated(alpn: &[&str]) -> Option<Arc<DownstreamTls>> {
@@ -57,6 +57,7 @@ fn chains(permissive: bool, log_file: &std::path::Path) -> Vec<FilterChain> {
     manager.access_log =
         log(log_file, "%DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_LOCAL_URI_SAN% %DOWNSTREAM_TLS_VERSION%");
     manager.forward_client_cert = ForwardClientCert::AppendForward;
+    manager.peer_metadata = PeerMetadata::INBOUND;
     let web = config::NetworkFilter::Http(Arc::new(manager));
     let bytes = || tcp(config::TcpDestinations::Cluster("raw".into()), |_| {});
     let chain = |chain_match, filter, tls| FilterChain { name: "".into(), chain_match, tls, filter };
@@ -90,20 +91,27 @@ async fn echo() -> SocketAddr {
 }
 
 /// A workload with a proxy beside it, and the files of its identity.
-struct Side {
-    proxy: TestProxy,
+pub(crate) struct Side {
+    pub(crate) proxy: TestProxy,
     files: Files,
     /// Where connections are logged.
-    log: std::path::PathBuf,
+    pub(crate) log: std::path::PathBuf,
 }
 
-fn files(ca: &Ca, pem: &Pem) -> Files {
+/// Who a proxy says that it stands beside.
+fn workload(of: &mut weft::app::Workload, app: &str, version: &str) {
+    let labels = [("app", app), ("version", version)];
+    of.labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    of.metadata.insert("WORKLOAD_NAME".to_owned(), format!("{app}-{version}"));
+}
+
+pub(crate) fn files(ca: &Ca, pem: &Pem) -> Files {
     let files = Files::new(ca);
     files.show(pem);
     files
 }
 
-async fn server(ca: &Ca, app: &TestBackend, permissive: bool) -> Side {
+pub(crate) async fn server(ca: &Ca, app: &TestBackend, permissive: bool) -> Side {
     let files = files(ca, &ca.workload(SERVER));
     let log = files.path().join("log");
     let mut inbound = sniffing("inbound", chains(permissive, &log), None);
@@ -113,6 +121,7 @@ async fn server(ca: &Ca, app: &TestBackend, permissive: bool) -> Side {
     let proxy = TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
         settings.workload.environment.identity = Some(identity);
+        workload(&mut settings.workload, "server", "v2");
     });
     Side { proxy: proxy.ready().await, files, log }
 }
@@ -143,11 +152,18 @@ fn mutual(
 }
 
 /// A proxy that speaks HTTP/1.1, HTTP/2 and bytes to `to`, which must be `identity`, by listeners in this order.
-async fn client(files: Files, to: SocketAddr, identity: &str) -> Side {
+pub(crate) async fn client(files: Files, to: SocketAddr, identity: &str) -> Side {
     let names = ["http1", "http2", "raw"];
+    let log_file = files.path().join("log");
     let listeners = names.map(|name| match name {
         "raw" => listener(name, vec![to_tcp(any(), name)]),
-        name => listener(name, vec![to_http(any(), name)]),
+        name => {
+            let mut manager = manager(name);
+            manager.peer_metadata = PeerMetadata::OUTBOUND;
+            manager.access_log =
+                log(&log_file, "%UPSTREAM_PEER_URI_SAN% %UPSTREAM_LOCAL_URI_SAN% %UPSTREAM_TLS_VERSION%");
+            listener(name, vec![declared::chain(any(), config::NetworkFilter::Http(Arc::new(manager)))])
+        }
     });
     let protocols = [HttpProtocol::Http1, HttpProtocol::Http2, HttpProtocol::Http1];
     let clusters = names.into_iter().zip(protocols).map(|(name, it)| mutual(name, to, it, identity));
@@ -155,9 +171,9 @@ async fn client(files: Files, to: SocketAddr, identity: &str) -> Side {
     let proxy = TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
         settings.workload.environment.identity = Some(own);
+        workload(&mut settings.workload, "client", "v1");
     });
-    let log = files.path().join("log");
-    Side { proxy: proxy.ready().await, files, log }
+    Side { proxy: proxy.ready().await, files, log: log_file }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,7 +297,8 @@ async fn who_gets_through_and_why_others_do_not() {
             (Some(&good), HTTP, Ok("HTTP/1.1 200")),
             (Some(&good), &["istio-http/1.1"], Ok("HTTP/1.1 200")),
             (Some(&good), &["istio"], Ok("GET / HTTP/")),
-            (Some(&good), &["istio-peer-exchange", "istio"], Ok("GET / HTTP/")),
+            // It is told first who serves it.
+            (Some(&good), &["istio-peer-exchange", "istio"], Ok("=#\u{4}g\0\0")),
             (None, HTTP, Err("certificate_missing")),
             (Some(&two), HTTP, Err("certificate_not_of_a_workload")),
             (Some(&not_spiffe), HTTP, Err("certificate_not_of_a_workload")),

@@ -103,6 +103,14 @@ pub enum Operator {
     DownstreamTlsVersion,
     /// Cipher suite of TLS with the client.
     DownstreamTlsCipher,
+    /// Identity of the endpoint, from its certificate.
+    UpstreamPeerUriSan,
+    /// Our own, from the certificate that the endpoint was shown.
+    UpstreamLocalUriSan,
+    /// Version of TLS with the endpoint.
+    UpstreamTlsVersion,
+    /// Cipher suite of TLS with the endpoint.
+    UpstreamTlsCipher,
     /// `%ROUTE_NAME%`: name of the rule.
     RouteName,
     /// `%VIRTUAL_HOST_NAME%`: name of the virtual host.
@@ -277,6 +285,10 @@ impl Operator {
             "DOWNSTREAM_LOCAL_URI_SAN" => Operator::DownstreamLocalUriSan,
             "DOWNSTREAM_TLS_VERSION" => Operator::DownstreamTlsVersion,
             "DOWNSTREAM_TLS_CIPHER" => Operator::DownstreamTlsCipher,
+            "UPSTREAM_PEER_URI_SAN" => Operator::UpstreamPeerUriSan,
+            "UPSTREAM_LOCAL_URI_SAN" => Operator::UpstreamLocalUriSan,
+            "UPSTREAM_TLS_VERSION" => Operator::UpstreamTlsVersion,
+            "UPSTREAM_TLS_CIPHER" => Operator::UpstreamTlsCipher,
             "ROUTE_NAME" => Operator::RouteName,
             "VIRTUAL_HOST_NAME" => Operator::VirtualHostName,
             _ => return Err(unknown(command)),

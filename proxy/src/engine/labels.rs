@@ -1,54 +1,26 @@
 //! Label values of Istio's standard metrics: of the client's side (`reporter="source"`) for outbound listeners, of the
-//! server's (`reporter="destination"`) for inbound ones. Semantics: Istio's `istio_stats` filter; what is not known is
-//! `unknown`.
+//! server's (`reporter="destination"`) for inbound ones.
+//!
+//! Who a peer is is told by its certificate, beside which workload it stands by itself, and where a server does not say it,
+//! by the metadata of its endpoint. Its namespace is that of its certificate, where it has one. Semantics: Istio's
+//! `istio_stats` filter; what is not known is `unknown`, a revision that is not `latest`.
 
 use config::TrafficDirection;
-use config::compile::{BLACK_HOLE, PASSTHROUGH};
+use config::compile::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 use http::HeaderValue;
 
+use crate::peers::{Known, Peer, Workload};
 use crate::snapshot::Cluster;
 use crate::telemetry::Registry;
 use crate::telemetry::flags::Flags;
 use crate::telemetry::metrics::Family;
-use crate::upstream::{Outcome, TcpOutcome};
+use crate::tls::Ends;
+use crate::upstream::{Key, Outcome, TcpOutcome};
 
 const UNKNOWN: &str = "unknown";
 
-/// Who this proxy is: the `source_*` labels.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// Workload name.
-    pub(crate) workload: String,
-    /// Label `service.istio.io/canonical-name`, or what Istio takes instead.
-    pub(crate) canonical_service: String,
-    /// Label `service.istio.io/canonical-revision`, or what Istio takes instead.
-    pub(crate) canonical_revision: String,
-    /// Namespace.
-    pub(crate) namespace: String,
-    /// Label `app`.
-    pub(crate) app: String,
-    /// Label `version`.
-    pub(crate) version: String,
-    /// Cluster ID.
-    pub(crate) cluster: String,
-}
-
-impl Identity {
-    /// That of a proxy.
-    pub(crate) fn of(proxy: &config::compile::Proxy) -> Identity {
-        let workload = proxy.workload();
-        let label = |key| proxy.label(key).unwrap_or_default().to_owned();
-        Identity {
-            workload: workload.name.to_string(),
-            canonical_service: workload.canonical_name.to_string(),
-            canonical_revision: workload.canonical_revision.to_string(),
-            namespace: workload.namespace.to_string(),
-            app: label("app"),
-            version: label("version"),
-            cluster: workload.cluster_id.to_string(),
-        }
-    }
-}
+/// The revision of a workload that has none.
+const LATEST: &str = "latest";
 
 /// What a request or a connection is counted by, besides who this proxy is.
 pub(crate) struct Subject<'a> {
@@ -62,8 +34,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) route: &'a str,
     /// What the client asked for, when no cluster says it.
     pub(crate) authority: Option<&'a HeaderValue>,
-    /// Whether its client was verified by mutual TLS.
-    pub(crate) mutual: bool,
+    /// Whom TLS has proved both ends to be: of the connection from the client, or of that to who answered.
+    pub(crate) ends: Option<&'a Ends>,
+    /// What that peer says of itself.
+    pub(crate) peer: Option<&'a Peer>,
     /// Whether it was gRPC.
     pub(crate) grpc: bool,
     /// Status of the response; 0 when there was none.
@@ -74,21 +48,61 @@ pub(crate) struct Subject<'a> {
     pub(crate) flags: Flags,
 }
 
+/// Labels of one side, which are empty where nothing is known.
+#[derive(Default)]
+struct Side<'s> {
+    workload: &'s str,
+    canonical_service: &'s str,
+    canonical_revision: &'s str,
+    namespace: &'s str,
+    principal: &'s str,
+    app: &'s str,
+    version: &'s str,
+    cluster: &'s str,
+}
+
+impl<'s> Side<'s> {
+    fn of(workload: &'s Workload, principal: Option<&'s str>) -> Side<'s> {
+        Side {
+            workload: &workload.name,
+            canonical_service: &workload.canonical_service,
+            canonical_revision: &workload.canonical_revision,
+            namespace: &workload.namespace,
+            principal: principal.unwrap_or_default(),
+            app: &workload.app,
+            version: &workload.version,
+            cluster: &workload.cluster,
+        }
+    }
+
+    fn of_endpoint(workload: &'s config::Workload) -> Side<'s> {
+        Side {
+            workload: &workload.name,
+            canonical_service: &workload.canonical_name,
+            canonical_revision: &workload.canonical_revision,
+            namespace: &workload.namespace,
+            cluster: &workload.cluster_id,
+            ..Side::default()
+        }
+    }
+}
+
 impl Subject<'_> {
-    /// What tells apart the requests of one endpoint, as a number; `None` where that is not enough, because the service is
+    /// What tells apart the requests of one endpoint, as numbers; `None` where that is not enough, because the service is
     /// told by what the client asked for.
-    pub(crate) fn key(&self) -> Option<u64> {
+    pub(crate) fn key(&self, known: &Known) -> Option<Key> {
         if self.host().is_some() {
             return None;
         }
+        let identities = self.ends.map_or(0, |ends| known.number(ends));
+        let peers = u64::from(identities) << 32 | u64::from(self.peer.map_or(0, Peer::number));
         let grpc_status = self.grpc_status.map_or(0xff, u64::from);
-        let key = u64::from(self.flags.bits()) << 32
+        let how = u64::from(self.flags.bits()) << 32
             | u64::from(self.status) << 16
             | grpc_status << 8
-            | u64::from(self.mutual) << 2
             | u64::from(self.direction == TrafficDirection::Inbound) << 1
             | u64::from(self.grpc);
-        Some(key)
+        Some((peers, how))
     }
 
     /// The host that the client asked for, where that alone tells which service it is.
@@ -102,14 +116,14 @@ impl Subject<'_> {
     }
 
     /// Finds the series of a request; takes a lock and allocates, so the result is kept.
-    pub(crate) fn resolve(&self, identity: &Identity, registry: &Registry) -> Outcome {
+    pub(crate) fn resolve(&self, own: &Workload, known: &Known, registry: &Registry) -> Outcome {
         let status = self.status.to_string();
         let grpc_status =
             self.grpc_status.filter(|_| self.grpc).map(|status| status.to_string()).unwrap_or_default();
         let flags = self.flags.text();
         let protocol = if self.grpc { "grpc" } else { "http" };
         let last = [protocol, &status, &grpc_status, &flags, self.security_policy()];
-        let labels = self.peers(identity).chain(last).collect::<Vec<_>>();
+        let labels = self.peers(own, known).into_iter().chain(last).collect::<Vec<_>>();
         Outcome {
             requests: registry.series(Family::Requests, &labels),
             duration: registry.series(Family::RequestDuration, &labels),
@@ -117,9 +131,10 @@ impl Subject<'_> {
     }
 
     /// Finds the series of a connection whose bytes are passed on; the result is kept, too.
-    pub(crate) fn resolve_tcp(&self, identity: &Identity, registry: &Registry) -> TcpOutcome {
+    pub(crate) fn resolve_tcp(&self, own: &Workload, known: &Known, registry: &Registry) -> TcpOutcome {
         let flags = self.flags.text();
-        let labels = self.peers(identity).chain(["tcp", &flags, self.security_policy()]).collect::<Vec<_>>();
+        let last = ["tcp", &flags, self.security_policy()];
+        let labels = self.peers(own, known).into_iter().chain(last).collect::<Vec<_>>();
         TcpOutcome {
             opened: registry.series(Family::TcpOpened, &labels),
             closed: registry.series(Family::TcpClosed, &labels),
@@ -129,85 +144,122 @@ impl Subject<'_> {
     }
 
     /// The labels that say who talked to whom: the first 20.
-    fn peers<'s>(&'s self, own: &'s Identity) -> impl Iterator<Item = &'s str> {
-        let (service, service_name, service_namespace) = self.service(own);
-        let revision =
-            if own.canonical_revision.is_empty() { "latest" } else { own.canonical_revision.as_str() };
+    fn peers<'s>(&'s self, own: &'s Workload, known: &Known) -> [&'s str; 20] {
+        let [peer_principal, own_principal] = self.ends.map_or([None; 2], |ends| known.principals(ends));
+        let own = Side::of(own, own_principal);
+        let peer = self.peer(peer_principal);
+        let (service, service_name, service_namespace) = self.service(&own, &peer);
         let (reporter, source, destination) = match self.direction {
-            TrafficDirection::Outbound => {
-                let workload = self.endpoint.and_then(|endpoint| endpoint.workload.as_ref());
-                let of_workload = |part: fn(&config::Workload) -> &str| {
-                    workload.map(part).filter(|value| !value.is_empty()).unwrap_or(UNKNOWN)
-                };
-                let source =
-                    [&own.workload, &own.canonical_service, revision, &own.namespace].map(or_unknown);
-                let destination = [
-                    of_workload(|workload| &workload.name),
-                    of_workload(|workload| &workload.namespace),
-                    UNKNOWN,
-                    UNKNOWN,
-                    UNKNOWN,
-                    service,
-                    of_workload(|workload| &workload.canonical_name),
-                    of_workload(|workload| &workload.canonical_revision),
-                    service_name,
-                    service_namespace,
-                    of_workload(|workload| &workload.cluster_id),
-                ];
-                let more =
-                    [UNKNOWN, or_unknown(&own.app), or_unknown(&own.version), or_unknown(&own.cluster)];
-                ("source", (source, more), destination)
-            }
-            TrafficDirection::Inbound => {
-                let destination = [
-                    or_unknown(&own.workload),
-                    or_unknown(&own.namespace),
-                    UNKNOWN,
-                    or_unknown(&own.app),
-                    or_unknown(&own.version),
-                    service,
-                    or_unknown(&own.canonical_service),
-                    revision,
-                    service_name,
-                    service_namespace,
-                    or_unknown(&own.cluster),
-                ];
-                // Who is at the other end is told by the identity of its connection, or by itself, and neither is read.
-                ("destination", ([UNKNOWN; 4], [UNKNOWN; 4]), destination)
-            }
+            TrafficDirection::Outbound => ("source", own, peer),
+            TrafficDirection::Inbound => ("destination", peer, own),
         };
-        [reporter].into_iter().chain(source.0).chain(source.1).chain(destination)
+        [
+            reporter,
+            or_unknown(source.workload),
+            or_unknown(source.canonical_service),
+            or(source.canonical_revision, LATEST),
+            or_unknown(source.namespace),
+            or_unknown(source.principal),
+            or_unknown(source.app),
+            or_unknown(source.version),
+            or_unknown(source.cluster),
+            or_unknown(destination.workload),
+            or_unknown(destination.namespace),
+            or_unknown(destination.principal),
+            or_unknown(destination.app),
+            or_unknown(destination.version),
+            or_unknown(service),
+            or_unknown(destination.canonical_service),
+            or(destination.canonical_revision, LATEST),
+            or_unknown(service_name),
+            or_unknown(service_namespace),
+            or_unknown(destination.cluster),
+        ]
+    }
+
+    /// Who is at the other end.
+    fn peer<'s>(&'s self, principal: Option<&'s str>) -> Side<'s> {
+        let endpoint = match self.direction {
+            TrafficDirection::Outbound => self.endpoint.and_then(|endpoint| endpoint.workload.as_ref()),
+            // That is our own workload.
+            TrafficDirection::Inbound => None,
+        };
+        let mut side = match (self.peer, endpoint) {
+            (Some(peer), _) => Side::of(&peer.workload, None),
+            (None, Some(workload)) => Side::of_endpoint(workload),
+            (None, None) => Side::default(),
+        };
+        side.principal = principal.unwrap_or_default();
+        // A certificate is more than a word.
+        if let Some(proved) = principal.and_then(namespace_of) {
+            side.namespace = proved;
+        }
+        side
     }
 
     /// What protected the connection from the client. Only the server's side knows.
     fn security_policy(&self) -> &'static str {
         match self.direction {
             TrafficDirection::Outbound => UNKNOWN,
-            TrafficDirection::Inbound if self.mutual => "mutual_tls",
+            TrafficDirection::Inbound if self.ends.is_some_and(Ends::are_both_known) => "mutual_tls",
             TrafficDirection::Inbound => "none",
         }
     }
 
     /// Host, name and namespace of the service that was asked for.
-    fn service<'s>(&'s self, own: &'s Identity) -> (&'s str, &'s str, &'s str) {
-        if let Some(service) = self.cluster.and_then(|cluster| cluster.declared.metadata.services.first()) {
-            return (&service.host, &service.name, &service.namespace);
+    fn service<'s>(&'s self, own: &Side<'s>, peer: &Side<'s>) -> (&'s str, &'s str, &'s str) {
+        let (mut host, mut name, mut namespace) = (self.host(), self.host(), None);
+        match (self.route, self.cluster.map(|cluster| &**cluster.name())) {
+            ("block_all", _) => name = Some(BLACK_HOLE),
+            ("allow_any", _) => name = Some(PASSTHROUGH),
+            (_, Some(special @ (BLACK_HOLE | PASSTHROUGH | INBOUND_PASSTHROUGH))) => name = Some(special),
+            _ => {
+                let services = self.cluster.map(|cluster| &cluster.declared.metadata.services);
+                if let Some(service) = services.and_then(|services| services.first()) {
+                    host = Some(&service.host);
+                    name = Some(&service.name);
+                    namespace = Some(&*service.namespace).filter(|namespace| !namespace.is_empty());
+                }
+            }
         }
-        let host = match self.direction {
-            TrafficDirection::Outbound => self.host(),
-            TrafficDirection::Inbound => Some(or_unknown(&own.canonical_service)),
-        };
-        let host = host.unwrap_or(UNKNOWN);
-        let name = match (self.route, self.cluster.map(|cluster| &**cluster.name())) {
-            ("block_all", _) => BLACK_HOLE,
-            ("allow_any", _) => PASSTHROUGH,
-            (_, Some(cluster)) => cluster,
-            (_, None) => UNKNOWN,
-        };
-        (host, name, UNKNOWN)
+        match self.direction {
+            TrafficDirection::Outbound => {
+                (host.unwrap_or_default(), name.unwrap_or_default(), namespace.unwrap_or(peer.namespace))
+            }
+            TrafficDirection::Inbound => {
+                (host.unwrap_or(own.canonical_service), name.unwrap_or(own.canonical_service), own.namespace)
+            }
+        }
     }
 }
 
+/// The namespace that a SPIFFE identity of Istio's form names: `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
+fn namespace_of(principal: &str) -> Option<&str> {
+    let (_, rest) = principal.split_once("/ns/")?;
+    rest.split('/').next().filter(|namespace| !namespace.is_empty())
+}
+
 fn or_unknown(value: &str) -> &str {
-    if value.is_empty() { UNKNOWN } else { value }
+    or(value, UNKNOWN)
+}
+
+fn or<'s>(value: &'s str, default: &'s str) -> &'s str {
+    if value.is_empty() { default } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_of_an_identity() {
+        let check = |principal: &str, expected: Option<&str>| {
+            assert_eq!(namespace_of(principal), expected, "{principal}");
+        };
+        check("spiffe://cluster.local/ns/shop/sa/web", Some("shop"));
+        check("spiffe://cluster.local/ns/shop", Some("shop"));
+        check("spiffe://cluster.local/web", None);
+        check("spiffe://cluster.local/ns//sa/web", None);
+        check("overflow", None);
+    }
 }

@@ -1,5 +1,7 @@
 //! A request that the flight recorder kept, told as an explanation is.
 
+use std::sync::Arc;
+
 use crate::telemetry::flight_recorder::Flight;
 use crate::telemetry::format;
 
@@ -7,7 +9,12 @@ use super::{Does, Explanation, Outcome, Step, World, findings};
 
 /// The explanation of what was recorded: the decision as it was made then. `world` is that of now; it only names objects.
 pub(crate) fn recorded(world: &World<'_>, flight: &Flight) -> Explanation {
-    let mut steps = vec![Step::new("client", format!("{}, at {}", flight.client, time_of_day(flight)))];
+    let identity = |identity: &Option<Arc<str>>| {
+        identity.as_ref().map(|identity| format!(", {identity}")).unwrap_or_default()
+    };
+    let client =
+        format!("{}{}, at {}", flight.client, identity(&flight.client_identity), time_of_day(flight));
+    let mut steps = vec![Step::new("client", client)];
     if !flight.listener.is_empty() {
         let listener = world.snapshot.listeners.get(&flight.listener);
         let origin = listener.and_then(|listener| listener.declared.origin.as_ref());
@@ -34,7 +41,10 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight) -> Explanation {
             0 | 1 => String::new(),
             many => format!(", the last of {many} attempts"),
         };
-        steps.push(Step::new("endpoint", format!("{endpoint}{attempts}")));
+        steps.push(Step::new(
+            "endpoint",
+            format!("{endpoint}{}{attempts}", identity(&flight.endpoint_identity)),
+        ));
     }
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
     if let Some(cause) = &flight.cause {

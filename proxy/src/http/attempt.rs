@@ -1,6 +1,6 @@
 //! One try to get an answer from an endpoint.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::codec::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Version};
 use super::timeout::{Deadline, poll_passed};
 use crate::time;
+use crate::tls::Ends;
 use crate::upstream::ConnectError;
 use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
@@ -33,8 +34,40 @@ pub(super) struct Target<'t> {
     /// policy repeats refused streams, it alone does: both together would ask an upstream that has too much to do twice as
     /// often.
     pub(super) replays: bool,
-    /// Where our end of the connection is noted.
-    pub(super) local_address: &'t Cell<Option<SocketAddr>>,
+    /// Where the connection is noted.
+    pub(super) reached: &'t Reached,
+}
+
+/// The connection that an attempt was given, once it has one.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    local_address: Cell<Option<SocketAddr>>,
+    ends: RefCell<Option<Rc<Ends>>>,
+}
+
+impl Reached {
+    /// Our end of it.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address.get()
+    }
+
+    /// Whom TLS has proved both ends to be.
+    pub(crate) fn ends(&self) -> Option<Rc<Ends>> {
+        self.ends.borrow().clone()
+    }
+
+    /// Another attempt begins.
+    pub(super) fn forget(&self) {
+        self.local_address.set(None);
+        self.ends.take();
+    }
+
+    fn note(&self, local_address: Option<SocketAddr>, ends: Option<&Rc<Ends>>) {
+        self.local_address.set(local_address);
+        if ends.is_some() {
+            self.ends.replace(ends.cloned());
+        }
+    }
 }
 
 /// The use of a connection. Dropping it before the response has ended closes an HTTP/1 connection.
@@ -102,7 +135,7 @@ pub(super) async fn run(
             return Poll::Ready(Err(Failed::RouteTimeout));
         }
         // An attempt's time begins when it has a connection: to get one has a limit of its own.
-        if own.is_none() && to.local_address.get().is_some() {
+        if own.is_none() && to.reached.local_address().is_some() {
             own = per_try.map(|limit| Deadline::new(request, time::now(), limit));
         }
         if poll_passed(&mut own, cx).is_ready() {
@@ -122,7 +155,7 @@ async fn send_h1(
     loop {
         let connection = reading_ahead(pool.h1(), &mut body).await;
         let mut connection = connection.map_err(|error| stream_failed(&error))?.map_err(connect_failed)?;
-        to.local_address.set(connection.local_address);
+        to.reached.note(connection.local_address, connection.ends.as_ref());
         match connection.client.send(head, body).await {
             Ok((head, body)) => {
                 return Ok(Answered { head, body, lease: Lease::H1(pool.clone(), connection) });
@@ -158,7 +191,7 @@ async fn send_h2(
             }
             return Err(stream_failed(&error));
         }
-        to.local_address.set(connection.local_address);
+        to.reached.note(connection.local_address, connection.ends.as_ref());
         match connection.client.send(head.clone(), body).await {
             Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard) }),
             Err(StreamError::Refused) if to.replays && !replayed && request.is_replayable() => {

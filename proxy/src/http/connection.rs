@@ -17,6 +17,7 @@ use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
 use crate::engine::standing::{Admitted, Standing};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
+use crate::peers::Said;
 use crate::tls::{Session, Stream};
 use crate::upstream::Destination;
 
@@ -39,6 +40,8 @@ pub(crate) struct Downstream {
     pub(crate) server_name: Option<Arc<str>>,
     /// What TLS says, where it was terminated.
     pub(crate) tls: Option<Rc<Session>>,
+    /// What the client's proxy said of itself last.
+    pub(crate) said: Said,
     /// Whether its certificate is not believed any more.
     disbelieved: Cell<bool>,
     /// What was read of it before it came here.
@@ -66,6 +69,7 @@ impl Downstream {
             protocols: arrival.protocols,
             server_name: arrival.server_name,
             tls: tls.map(Rc::new),
+            said: Said::default(),
             disbelieved: Cell::new(false),
             first: Cell::new(arrival.first),
             guard,

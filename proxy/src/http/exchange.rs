@@ -18,7 +18,7 @@ use super::peer::Peer;
 use super::record::{Record, missing_cluster};
 use super::response_body::ResponseBody;
 use super::timeout::{self, Deadline, Timeouts};
-use super::{admission, headers, local_reply, observe, rewrite};
+use super::{admission, headers, local_reply, observe, peer_metadata, rewrite};
 use crate::engine::{ListenerView, RouteHandle};
 use crate::snapshot::{Action, Destination, Forward, Mutations, NoTrace, Transport};
 use crate::telemetry::flags::Flag;
@@ -56,7 +56,9 @@ pub(crate) fn exchange(
             return refuse(record, &listener, &head.method, &refusal, &[]);
         }
         let routes = listener.manager.routes.as_ref();
-        let Some(found) = routes.and_then(|routes| routes.route(&head, &mut NoTrace)) else {
+        let found = routes.and_then(|routes| routes.route(&head, &mut NoTrace));
+        peer_metadata::read_client(&mut head, &listener, &mut record);
+        let Some(found) = found else {
             record.unrouted(&head);
             return refuse(record, &listener, &head.method, &Refusal::NoRoute, &[]);
         };
@@ -164,6 +166,7 @@ fn finish_head(record: &mut Record, listener: &ListenerView, head: &mut Response
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let upgrade = if switches { head.headers.get(UPGRADE).cloned() } else { None };
     headers::finish_response(&mut head.headers, &listener.manager.server_name, tracing);
+    peer_metadata::tell_client(head, listener, record);
     if let Some(upgrade) = upgrade {
         head.headers.insert(UPGRADE, upgrade);
     }
@@ -252,13 +255,12 @@ impl Forwarding<'_> {
                 self.body.stop_keeping();
             }
             let active = endpoint.begin();
-            let local_address = &record.upstream_local_address;
-            local_address.set(None);
+            record.reached.forget();
             if http2 && head.headers.contains_key(UPGRADE) {
                 return Err(Refusal::UpgradeRefused);
             }
             let pool = endpoint.pool_for(&head);
-            let to = Target { pool: &pool, http2, replays, local_address };
+            let to = Target { pool: &pool, http2, replays, reached: &record.reached };
             let outcome = attempt::run(to, &head, &self.body, &mut deadline, self.timeouts.per_try).await;
             if outcome.is_err()
                 && let Some(failure) = self.body.failure()
@@ -370,6 +372,9 @@ impl Forwarding<'_> {
             head.headers.insert(ATTEMPT_COUNT, headers::number(record.attempts.into()));
         }
         if record.attempts == 1 {
+            if let Some(view) = &record.upstream {
+                peer_metadata::tell_upstream(head, self.listener, &self.downstream.engine, &view.cluster);
+            }
             rewrite::request_headers(head, &destination.mutations, record);
             rewrite::request_headers(head, &self.handle.route.mutations, record);
             rewrite::target(head, &self.handle.route, self.forward, destination)
@@ -432,6 +437,7 @@ impl Forwarding<'_> {
         let Success { answered: Answered { mut head, body, lease }, active, deadline } = success;
         record.via_upstream();
         record.status(head.status);
+        peer_metadata::read_upstream(&mut head, self.listener, &mut record);
         if let Some(ended) = self.body.ended(record.started) {
             let milliseconds = time::now().saturating_duration_since(ended).as_millis();
             let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);

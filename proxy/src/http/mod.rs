@@ -14,6 +14,7 @@ pub(crate) mod local_reply;
 mod observe;
 pub(crate) mod path;
 pub(crate) mod peer;
+mod peer_metadata;
 pub(crate) mod record;
 mod response_body;
 pub(crate) mod rewrite;

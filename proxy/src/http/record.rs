@@ -7,21 +7,23 @@ mod flight;
 mod values;
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
+use config::TrafficDirection;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::attempt::Reached;
 use super::codec::{RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
 use super::error::Answer;
-use super::{headers, peer};
+use super::{headers, peer, peer_metadata};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{FILTER_CHAIN_CLOSED, Standing};
-use crate::engine::{ListenerView, RouteHandle};
+use crate::engine::{Engine, ListenerView, RouteHandle};
+use crate::peers::Peer;
 use crate::snapshot::LogSink;
 use crate::telemetry::flags::{Flag, Flags};
 use crate::telemetry::format;
@@ -66,8 +68,12 @@ pub(crate) struct Record {
     pub(crate) upstream: Option<Rc<View>>,
     /// The endpoint of the last attempt.
     pub(crate) endpoint: Option<Rc<EndpointState>>,
-    /// Our end of the connection to it.
-    pub(crate) upstream_local_address: Cell<Option<SocketAddr>>,
+    /// The connection to it.
+    pub(crate) reached: Reached,
+    /// Which headers about itself the client has sent.
+    pub(super) asked_who: peer_metadata::Asked,
+    /// What who is at the other end says of itself: the client inbound, the upstream outbound.
+    peer: Option<Rc<Peer>>,
     /// Attempts made.
     pub(crate) attempts: u32,
     /// The request's body, once it is forwarded.
@@ -126,7 +132,9 @@ impl Record {
             route: None,
             upstream: None,
             endpoint: None,
-            upstream_local_address: Cell::default(),
+            reached: Reached::default(),
+            asked_who: peer_metadata::Asked::default(),
+            peer: None,
             attempts: 0,
             request_body: None,
             bodiless,
@@ -183,6 +191,30 @@ impl Record {
         }
         if let Some(captured) = &mut self.captured {
             captured.response = pick(&head.headers, &self.listener.manager.logged.response);
+        }
+    }
+
+    /// What connections of the worker share.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.downstream.engine
+    }
+
+    fn direction(&self) -> TrafficDirection {
+        self.listener.listener.declared.traffic_direction
+    }
+
+    /// Notes what the client says of itself.
+    pub(super) fn client_says(&mut self, value: &HeaderValue) {
+        if self.direction() == TrafficDirection::Inbound {
+            let said = &self.downstream.said;
+            self.peer = self.downstream.engine.peers.remembered(said, value.as_bytes());
+        }
+    }
+
+    /// Notes what the upstream says of itself.
+    pub(super) fn upstream_says(&mut self, value: &HeaderValue) {
+        if let (TrafficDirection::Outbound, Some(endpoint)) = (self.direction(), &self.endpoint) {
+            self.peer = self.downstream.engine.peers.remembered(&endpoint.said, value.as_bytes());
         }
     }
 
@@ -322,14 +354,20 @@ impl Record {
 
     fn count(&self) {
         let telemetry = &self.downstream.engine.telemetry;
+        let reached = self.reached.ends();
+        let direction = self.direction();
         let subject = Subject {
-            direction: self.listener.listener.declared.traffic_direction,
+            direction,
             cluster: self.upstream.as_ref().map(|view| &*view.cluster),
             endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
             route: self.route.as_ref().map_or("", |handle| handle.route.name()),
             // The Host header of a stranger would make a series each; istiod says so of gateways, too.
             authority: self.authority.as_ref().filter(|_| !self.listener.manager.declared.use_remote_address),
-            mutual: self.downstream.tls.as_ref().is_some_and(|tls| tls.peer.is_some()),
+            ends: match direction {
+                TrafficDirection::Inbound => self.downstream.tls.as_ref().map(|session| &session.ends),
+                TrafficDirection::Outbound => reached.as_deref(),
+            },
+            peer: self.peer.as_deref(),
             grpc: self.grpc,
             status: self.status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,
@@ -343,16 +381,12 @@ impl Record {
     /// The series of this outcome: kept with the endpoint, found anew for answers without one, and where the client's words
     /// tell the service.
     fn outcome(&self, subject: &Subject<'_>) -> Outcome {
-        let telemetry = &self.downstream.engine.telemetry;
-        let resolve = || subject.resolve(&telemetry.identity, &telemetry.registry);
-        let (Some(endpoint), Some(key)) = (&self.endpoint, subject.key()) else { return resolve() };
-        let mut outcomes = endpoint.outcomes.borrow_mut();
-        if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == key) {
-            return *outcome;
+        let Engine { telemetry, peers, .. } = self.engine();
+        let resolve = || subject.resolve(&telemetry.own.workload, peers, &telemetry.registry);
+        match (&self.endpoint, subject.key(peers)) {
+            (Some(endpoint), Some(key)) => endpoint.outcomes.find(key, resolve),
+            _ => resolve(),
         }
-        let outcome = resolve();
-        outcomes.push((key, outcome));
-        outcome
     }
 
     fn log(&self) {

@@ -16,6 +16,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::greeting::{Greeting, Said};
 use super::record::Record;
 use crate::engine::Engine;
 use crate::pipes::{Pipe, Pipes};
@@ -53,6 +54,10 @@ enum Broken {
 /// One direction.
 #[derive(Debug, Default)]
 struct Direction {
+    /// What the side it reads from says of itself first, as long as that is not over.
+    greeting: Option<Box<Greeting>>,
+    /// What it has said, until somebody has heard it.
+    said: Option<Said>,
     /// What was read and not written, from `written` on.
     pending: Vec<u8>,
     written: usize,
@@ -70,7 +75,7 @@ struct Direction {
 
 /// Copies until both sides have said all, one breaks off, nobody says anything for `idle_timeout`, or the connection may not
 /// be served any more. `first` was read
-/// from the client before.
+/// from the client before. A side that has agreed to it is told first who we are, and is heard first.
 pub(super) async fn both_ways(
     engine: &Rc<Engine>,
     client: &mut Stream,
@@ -80,8 +85,16 @@ pub(super) async fn both_ways(
     record: &mut Record,
 ) {
     record.received(first.len());
-    let mut outward = Direction { pending: first, ..Direction::default() };
-    let mut inward = Direction::default();
+    let own = |to: &Stream| match to.exchanges_metadata() {
+        true => engine.telemetry.own.frame.clone(),
+        false => Vec::new(),
+    };
+    let mut outward = Direction::from(client, engine);
+    outward.pending = match own(upstream) {
+        own if own.is_empty() => first,
+        own => [own, first].concat(),
+    };
+    let mut inward = Direction { pending: own(client), ..Direction::from(upstream, engine) };
     let mut idle = idle_timeout.map(Idle::new);
     let ended = poll_fn(|cx| {
         if record.poll_refused(cx).is_ready() {
@@ -100,6 +113,11 @@ pub(super) async fn both_ways(
         };
         record.received(received);
         record.sent(sent);
+        for (is_client, direction) in [(true, &mut outward), (false, &mut inward)] {
+            if let Some(said) = direction.said.take() {
+                record.greeted(is_client, &said);
+            }
+        }
         match (out, back) {
             (Poll::Ready(Err(Failed { reading, reset })), _) => {
                 let side = if reading { Side::Client } else { Side::Upstream };
@@ -140,6 +158,21 @@ async fn break_off(mut rest: Direction, to: &mut Stream, reset: bool) {
     }
 }
 
+/// What came of reading once.
+struct Read {
+    /// Bytes that were read; none at the end.
+    bytes: usize,
+    /// How many are passed on.
+    passed_on: usize,
+}
+
+impl Read {
+    /// All that was read is passed on.
+    fn all(bytes: usize) -> Read {
+        Read { bytes, passed_on: bytes }
+    }
+}
+
 /// A direction failed: at its reading or its writing end, and whether by a reset.
 struct Failed {
     reading: bool,
@@ -153,8 +186,15 @@ impl Failed {
 }
 
 impl Direction {
+    /// From a side.
+    fn from(side: &Stream, engine: &Engine) -> Direction {
+        let greets = side.exchanges_metadata();
+        let greeting = greets.then(|| Box::new(Greeting::new(engine.peers.bytes_max())));
+        Direction { greeting, ..Direction::default() }
+    }
+
     /// Copies as much as goes, from the first side to the second; ready when all was said and written. `count` grows by
-    /// what was read.
+    /// what was read and is passed on.
     fn poll(
         &mut self,
         (from, to): (&mut Stream, &mut Stream),
@@ -187,9 +227,10 @@ impl Direction {
             if self.full_reads >= FULL_READS && self.pipe.is_none() && is_plain {
                 self.pipe = pipes.take();
             }
-            let read = match &mut self.pipe {
-                Some(pipe) => poll_fill(pipe, from.socket(), cx),
-                None => self.poll_copy(from, to, buffer, cx)?,
+            let read = match (&mut self.greeting, &mut self.pipe) {
+                (Some(_), _) => self.poll_greeting(from, buffer, cx),
+                (None, Some(pipe)) => poll_fill(pipe, from.socket(), cx).map_ok(Read::all),
+                (None, None) => self.poll_copy(from, to, buffer, cx)?.map_ok(Read::all),
             };
             let Poll::Ready(read) = read else {
                 self.rest();
@@ -199,11 +240,39 @@ impl Direction {
                     Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
                 };
             };
-            let bytes = read.map_err(Failed::at(true))?;
+            let Read { bytes, passed_on } = read.map_err(Failed::at(true))?;
             self.ended = bytes == 0;
-            *count += bytes;
+            *count += passed_on;
             turn.moved(bytes);
         }
+    }
+
+    /// Reads once what the side says of itself; what comes after that waits to be written.
+    fn poll_greeting(
+        &mut self,
+        from: &mut Stream,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Read>> {
+        let Some(greeting) = &mut self.greeting else { return Poll::Pending };
+        let mut read = ReadBuf::new(buffer);
+        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        let bytes = read.filled();
+        let heard = match bytes {
+            [] => Some((greeting.end(), bytes)),
+            bytes => greeting.hear(bytes),
+        };
+        let mut passed_on = 0;
+        if let Some((said, rest)) = heard {
+            if let Said::Nothing(held) = &said {
+                self.pending.extend_from_slice(held);
+            }
+            self.pending.extend_from_slice(rest);
+            passed_on = self.pending.len();
+            self.said = Some(said);
+            self.greeting = None;
+        }
+        Poll::Ready(Ok(Read { bytes: bytes.len(), passed_on }))
     }
 
     /// Reads once and writes of it what goes at once; the rest waits. What fails at the reading end is inside.

@@ -2,16 +2,17 @@
 //!
 //! [`serve`] is the story of one connection: draw a cluster, choose an endpoint, dial, pass bytes on, record. Nothing is
 //! understood of the bytes, so nothing is tried twice once there is a connection. A connection that a later generation would
-//! not admit is closed. Semantics: Envoy's `tcp_proxy`, with one
+//! not admit is closed. Where ALPN has agreed on it, both sides say first who they are. Semantics: Envoy's `tcp_proxy`, with one
 //! attempt to connect, which is its default and what istiod leaves.
 
 mod copy;
+mod greeting;
 mod record;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::DiscoveryType;
+use config::{DiscoveryType, TrafficDirection};
 
 use crate::engine::{Arrival, Engine, Generation};
 use crate::snapshot::{Listener, NoTrace, TcpProxy, Transport};
@@ -46,7 +47,7 @@ pub(crate) struct Service {
     /// The proxy.
     pub(crate) proxy: Arc<TcpProxy>,
     /// Which way the listener's traffic goes.
-    pub(crate) direction: config::TrafficDirection,
+    pub(crate) direction: TrafficDirection,
     /// Name of the listener.
     pub(crate) listener: Arc<str>,
     /// The listener.
@@ -73,6 +74,7 @@ pub(crate) async fn serve(
     let first = std::mem::take(&mut arrival.first);
     let destination = arrival.destination;
     let idle_timeout = service.proxy.declared.idle_timeout;
+    let direction = service.direction;
     let drawn = service.proxy.draw(engine.random()).cloned();
     let mut record = Record::begin(engine.clone(), service, arrival);
     let connected = match (connected, drawn) {
@@ -83,7 +85,11 @@ pub(crate) async fn serve(
     let Some(connected) = connected else { return };
     match connected {
         Ok(Connected { view, endpoint, _active, mut dialed }) => {
-            record.connected(view, endpoint, dialed.local_address);
+            let greets = match direction {
+                TrafficDirection::Inbound => client.exchanges_metadata(),
+                TrafficDirection::Outbound => dialed.stream.exchanges_metadata(),
+            };
+            record.connected(view, endpoint, &dialed, greets);
             copy::both_ways(&engine, &mut client, &mut dialed.stream, first, idle_timeout, &mut record).await;
         }
         Err(refused) => record.refused(refused),

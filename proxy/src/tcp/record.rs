@@ -8,20 +8,24 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use config::Closed;
 use config::format::{FormatHeader, Operator};
 use config::origin::Origin;
+use config::{Closed, TrafficDirection};
 
+use super::greeting::Said;
 use super::{Refused, Service};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{Admitted, FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Arrival, Engine};
+use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
 use crate::telemetry::flags::{Flag, Flags};
 use crate::telemetry::flight_recorder::Flight;
 use crate::telemetry::format::{self, Message, Values, address, text};
 use crate::telemetry::metrics::Family;
 use crate::time;
+use crate::tls::Ends;
+use crate::upstream::pool::Dialed;
 use crate::upstream::{EndpointState, TcpOutcome, View};
 
 /// Everything about one connection that somebody may ask afterwards.
@@ -29,7 +33,8 @@ pub(super) struct Record {
     engine: Rc<Engine>,
     service: Service,
     facts: FactsOf,
-    /// The series its bytes are counted in, once there is an upstream.
+    /// The series its bytes are counted in, once there is an upstream and it is known who the peer is. Until then they
+    /// are only added up, as Istio does.
     live: Option<TcpOutcome>,
     standing: Standing,
 }
@@ -48,6 +53,9 @@ struct FactsOf {
     view: Option<Rc<View>>,
     endpoint: Option<Rc<EndpointState>>,
     upstream_local_address: Option<SocketAddr>,
+    upstream_ends: Option<Rc<Ends>>,
+    /// What the peer has said of itself: the client inbound, the upstream outbound.
+    peer: Option<Rc<Peer>>,
     received: u64,
     sent: u64,
 }
@@ -105,19 +113,49 @@ impl Record {
         refused
     }
 
-    /// Notes the connection to the upstream.
+    /// Notes the connection to the upstream. If the peer `greets`, it says first who it is.
     pub(super) fn connected(
         &mut self,
         view: Rc<View>,
         endpoint: Rc<EndpointState>,
-        local_address: Option<SocketAddr>,
+        dialed: &Dialed,
+        greets: bool,
     ) {
         self.facts.view = Some(view);
         self.facts.endpoint = Some(endpoint);
-        self.facts.upstream_local_address = local_address;
+        self.facts.upstream_local_address = dialed.local_address;
+        self.facts.upstream_ends.clone_from(&dialed.ends);
+        if !greets {
+            self.count();
+        }
+    }
+
+    /// Notes what the client, or else the upstream, has said of itself.
+    pub(super) fn greeted(&mut self, is_client: bool, said: &Said) {
+        if is_client != (self.service.direction == TrafficDirection::Inbound) {
+            return;
+        }
+        let peers = &self.engine.peers;
+        self.facts.peer = match said {
+            Said::Message(message) => peers.of_frame(message),
+            Said::TooMuch => {
+                peers.said_too_much();
+                None
+            }
+            Said::Nothing(_) => None,
+        };
+        self.count();
+    }
+
+    /// Begins to count, with what there was so far. What it is counted in.
+    fn count(&mut self) -> TcpOutcome {
         let outcome = self.outcome();
-        self.engine.telemetry.shard.increment(outcome.opened);
+        let shard = &self.engine.telemetry.shard;
+        shard.increment(outcome.opened);
+        shard.increase(outcome.received, self.facts.received);
+        shard.increase(outcome.sent, self.facts.sent);
         self.live = Some(outcome);
+        outcome
     }
 
     /// Notes why there is no upstream.
@@ -156,39 +194,39 @@ impl Record {
 
     /// The series of this outcome: kept with the endpoint, found anew for connections without one.
     fn outcome(&self) -> TcpOutcome {
-        let telemetry = &self.engine.telemetry;
+        let Engine { telemetry, peers, .. } = &*self.engine;
+        let session = self.facts.arrival.session.as_deref();
         let subject = Subject {
             direction: self.service.direction,
             cluster: self.facts.view.as_ref().map(|view| &*view.cluster),
             endpoint: self.facts.endpoint.as_ref().map(|endpoint| &*endpoint.metadata),
             route: "",
             authority: None,
-            mutual: self.facts.arrival.session.as_ref().is_some_and(|session| session.peer.is_some()),
+            ends: match self.service.direction {
+                TrafficDirection::Inbound => session.map(|session| &session.ends),
+                TrafficDirection::Outbound => self.facts.upstream_ends.as_deref(),
+            },
+            peer: self.facts.peer.as_deref(),
             grpc: false,
             status: 0,
             grpc_status: None,
             flags: self.facts.flags,
         };
-        let resolve = || subject.resolve_tcp(&telemetry.identity, &telemetry.registry);
-        let (Some(endpoint), Some(key)) = (&self.facts.endpoint, subject.key()) else { return resolve() };
-        let mut outcomes = endpoint.tcp_outcomes.borrow_mut();
-        if let Some((_, outcome)) = outcomes.iter().find(|(known, _)| *known == key) {
-            return *outcome;
+        let resolve = || subject.resolve_tcp(&telemetry.own.workload, peers, &telemetry.registry);
+        match (&self.facts.endpoint, subject.key(peers)) {
+            (Some(endpoint), Some(key)) => endpoint.tcp_outcomes.find(key, resolve),
+            _ => resolve(),
         }
-        let outcome = resolve();
-        outcomes.push((key, outcome));
-        outcome
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let outcome = self.outcome();
-        let shard = &self.engine.telemetry.shard;
-        if self.live.is_none() {
-            shard.increment(outcome.opened);
-        }
-        shard.increment(outcome.closed);
+        let outcome = match self.live {
+            Some(_) => self.outcome(),
+            None => self.count(),
+        };
+        self.engine.telemetry.shard.increment(outcome.closed);
         if !self.facts.flags.is_empty() {
             self.facts.fly(&self.engine, self.service.proxy.declared.origin.as_ref());
         }
@@ -209,6 +247,8 @@ impl FactsOf {
             view: None,
             endpoint: None,
             upstream_local_address: None,
+            upstream_ends: None,
+            peer: None,
             received: 0,
             sent: 0,
         }
@@ -236,6 +276,8 @@ impl FactsOf {
             cluster: declared.map(|declared| declared.name.clone()),
             cluster_origin: declared.and_then(|declared| declared.metadata.origin.clone()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
+            endpoint_identity: self.upstream_ends.as_ref().and_then(|ends| ends.peer.clone()),
+            client_identity: self.arrival.session.as_ref().and_then(|session| session.ends.peer.clone()),
             authority: self.arrival.local_address.to_string().into(),
             ..Flight::of_connection(self.arrival.remote_address, cause)
         };
@@ -282,8 +324,9 @@ impl Values for FactsOf {
             }
             Operator::RequestedServerName => return text(arrival.server_name.as_deref(), out),
             operator => {
-                let session = arrival.session.as_deref();
-                return text(session.and_then(|session| session.value(operator)), out);
+                let client = arrival.session.as_ref().and_then(|session| session.value(operator));
+                let upstream = || self.upstream_ends.as_ref()?.upstream_value(operator);
+                return text(client.or_else(upstream), out);
             }
         }
         true

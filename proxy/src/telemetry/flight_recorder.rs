@@ -43,6 +43,8 @@ pub(crate) struct Flight {
     pub(crate) listener: Arc<str>,
     /// The client.
     pub(crate) client: SocketAddr,
+    /// The client's identity, as TLS has proved it.
+    pub(crate) client_identity: Option<Arc<str>>,
     /// Number of the generation that decided.
     pub(crate) generation: u64,
     /// Status of the answer; 0 for none.
@@ -61,6 +63,8 @@ pub(crate) struct Flight {
     pub(crate) cluster_origin: Option<Origin>,
     /// The endpoint of the last attempt.
     pub(crate) endpoint: Option<SocketAddr>,
+    /// Its identity, as TLS has proved it.
+    pub(crate) endpoint_identity: Option<Arc<str>>,
     /// Attempts made.
     pub(crate) attempts: u32,
     /// Why it failed; `None` where it did not, and was sampled.
@@ -84,6 +88,7 @@ impl Flight {
             path: Box::default(),
             listener: Arc::default(),
             client,
+            client_identity: None,
             generation: 0,
             status: 0,
             flags: Box::default(),
@@ -93,6 +98,7 @@ impl Flight {
             cluster: None,
             cluster_origin: None,
             endpoint: None,
+            endpoint_identity: None,
             attempts: 0,
             cause: Some(cause.into()),
         }

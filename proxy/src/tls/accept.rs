@@ -6,13 +6,14 @@ use std::time::Duration;
 use config::format::Operator;
 use http::HeaderValue;
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
+use super::ends::Ends;
 use super::peer;
 use super::reason::reason;
-use super::server::{Server, openssl_name};
+use super::server::Server;
 use super::stream::{Replayed, Stream};
 
 /// What a client is said to have done.
@@ -21,16 +22,10 @@ const PEER: (&str, &str) = ("client_left", "client_refused");
 /// What came of a handshake.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Version as Envoy calls it: `TLSv1.3`.
-    pub(crate) version: &'static str,
-    /// Cipher suite as OpenSSL calls it.
-    pub(crate) cipher: &'static str,
+    /// Who is at both ends: the client's workload, and whom it was shown.
+    pub(crate) ends: Ends,
     /// What `x-forwarded-client-cert` says of the client's certificate; `None` when it showed none.
     pub(crate) client_certificate: Option<HeaderValue>,
-    /// The identity of the client's workload.
-    pub(crate) peer: Option<Arc<str>>,
-    /// The identity that it was shown.
-    pub(crate) own: Option<Arc<str>>,
     /// Who has let it in.
     server: Arc<Server>,
     /// The certificates that it showed.
@@ -46,10 +41,10 @@ impl Session {
     /// What an access log says of it.
     pub(crate) fn value(&self, operator: &Operator) -> Option<&str> {
         match operator {
-            Operator::DownstreamPeerUriSan => self.peer.as_deref(),
-            Operator::DownstreamLocalUriSan => self.own.as_deref(),
-            Operator::DownstreamTlsVersion => Some(self.version),
-            Operator::DownstreamTlsCipher => Some(self.cipher),
+            Operator::DownstreamPeerUriSan => self.ends.peer.as_deref(),
+            Operator::DownstreamLocalUriSan => self.ends.own.as_deref(),
+            Operator::DownstreamTlsVersion => Some(self.ends.version),
+            Operator::DownstreamTlsCipher => Some(self.ends.cipher),
             _ => None,
         }
     }
@@ -84,19 +79,15 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
         .is_some_and(|mut offered| offered.any(|it| spoken.iter().any(|spoken| spoken == it)));
     let config = if overlaps { &server.with_alpn } else { &server.without_alpn };
     let stream = begun.into_stream(config.clone()).await.map_err(|error| reason(&error, PEER))?;
+    let stream = TlsStream::from(stream);
     let (_, connection) = stream.get_ref();
     let shown = connection.peer_certificates().and_then(|chain| chain.first());
+    let peer = shown.and_then(peer::names).and_then(|names| names.identity().map(Arc::from));
     let session = Session {
-        version: match connection.protocol_version() {
-            Some(tokio_rustls::rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        },
-        cipher: connection.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
+        ends: Ends::new(&stream, (peer, server.identity.as_deref().map(Arc::from))),
         client_certificate: shown.and_then(|shown| peer::forwarded(shown, server)),
-        peer: shown.and_then(peer::names).and_then(|names| names.identity().map(Arc::from)),
-        own: server.identity.as_deref().map(Arc::from),
         server: server.clone(),
         chain: connection.peer_certificates().unwrap_or_default().to_vec(),
     };
-    Ok((Stream::Tls(Box::new(stream.into())), session))
+    Ok((Stream::Tls(Box::new(stream)), session))
 }

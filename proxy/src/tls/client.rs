@@ -5,14 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use config::{ServerCertificate, UpstreamTlsMode};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption};
 use tokio_rustls::rustls::crypto::CryptoProvider;
-use tokio_rustls::rustls::pki_types::{DnsName, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, SignatureScheme};
+use tokio_rustls::{TlsConnector, TlsStream};
 
+use super::ends::Ends;
+use super::peer;
 use super::reason::reason;
 use super::secrets::{Lists, Roots, Secrets};
 use super::server::provider;
@@ -26,6 +28,8 @@ pub(crate) struct Client {
     certificate: Option<Arc<CertifiedKey>>,
     roots: Option<Arc<Roots>>,
     revoked: Option<Arc<Lists>>,
+    /// The identity that is shown, read when it is first asked for.
+    own: OnceLock<Option<Arc<str>>>,
     /// By what is spoken, made when it first is.
     configs: [OnceLock<Arc<ClientConfig>>; 3],
 }
@@ -92,8 +96,14 @@ impl Client {
         if !declared.sni.is_empty() && DnsName::try_from(&*declared.sni).is_err() {
             return Err(format!("{} cannot be asked for as the name of a server", declared.sni));
         }
-        let client =
-            Client { declared: declared.clone(), certificate, roots, revoked, configs: Default::default() };
+        let client = Client {
+            declared: declared.clone(),
+            certificate,
+            roots,
+            revoked,
+            own: OnceLock::new(),
+            configs: Default::default(),
+        };
         Ok(match known {
             Some(known) if known.has_same_trust(&client) && known.shows_same(&client) => known.clone(),
             _ => Arc::new(client),
@@ -124,7 +134,7 @@ impl Client {
         self.declared.by_request.sni || self.declared.by_request.name
     }
 
-    /// Makes the handshake.
+    /// Makes the handshake; who is at both ends then.
     ///
     /// # Errors
     ///
@@ -134,7 +144,7 @@ impl Client {
         spoken: Spoken,
         host: Option<&Host>,
         stream: TcpStream,
-    ) -> Result<Stream, &'static str> {
+    ) -> Result<(Stream, Ends), &'static str> {
         let config = match host.filter(|_| self.declared.by_request.name) {
             Some(host) => Arc::new(self.config(spoken, Some(host))),
             None => {
@@ -146,9 +156,20 @@ impl Client {
         let stream = Replayed::new(Vec::new(), stream);
         let connecting = connector.connect(self.server_name(host), stream);
         match connecting.await {
-            Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
+            Ok(stream) => {
+                let stream = TlsStream::from(stream);
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let ends = Ends::new(&stream, (shown.and_then(identity), self.own()));
+                Ok((Stream::Tls(Box::new(stream)), ends))
+            }
             Err(error) => Err(reason(&error, ("server_left", "server_refused"))),
         }
+    }
+
+    /// The identity that is shown.
+    fn own(&self) -> Option<Arc<str>> {
+        let read = || identity(self.certificate.as_ref()?.end_entity_cert().ok()?);
+        self.own.get_or_init(read).clone()
     }
 
     /// Whom the server is asked to be; an address, which is not asked for, stands for nobody in particular.
@@ -192,17 +213,14 @@ impl Client {
         }
     }
 
-    /// Protocols that are offered. With the identity of the mesh those that Istio's filter `istio.alpn` offers, but for
-    /// the exchange of metadata, which is not spoken; with another what is declared, or else what is spoken, as Envoy's
-    /// pools do.
+    /// Protocols that are offered. With the identity of the mesh those that Istio's filter `istio.alpn` offers, and for
+    /// bytes what is declared; with another what is declared, or else what is spoken, as Envoy's pools do.
     fn offered(&self, spoken: Spoken) -> Vec<&str> {
         let declared = || self.declared.alpn.iter().map(|protocol| &**protocol);
         match (self.declared.mode, spoken) {
             (UpstreamTlsMode::IstioMutual, Spoken::Http1) => vec!["istio-http/1.1", "istio", "http/1.1"],
             (UpstreamTlsMode::IstioMutual, Spoken::Http2) => vec!["istio-h2", "istio", "h2"],
-            (UpstreamTlsMode::IstioMutual, Spoken::Bytes) => {
-                declared().filter(|protocol| *protocol != "istio-peer-exchange").collect()
-            }
+            (UpstreamTlsMode::IstioMutual, Spoken::Bytes) => declared().collect(),
             (UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, spoken) if self.declared.alpn.is_empty() => {
                 match spoken {
                     Spoken::Http1 => vec!["http/1.1"],
@@ -213,6 +231,11 @@ impl Client {
             (UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, _) => declared().collect(),
         }
     }
+}
+
+/// The identity that a certificate stands for, as Envoy tells it in metrics and logs: the first of its URIs.
+fn identity(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+    peer::names(certificate)?.uris.into_iter().next().map(Arc::from)
 }
 
 /// The certificate that a server gets that asks for one.

@@ -2,12 +2,13 @@
 //!
 //! `secrets` parses what was declared and keeps the last good of it; `server` makes of secrets and settings what a filter
 //! chain terminates TLS with, once a generation, and `client` what an upstream is spoken to with; `accept` is the handshake
-//! with clients; `verify` decides whether a server is believed; `peer` reads who somebody is, and `reason` why a handshake
+//! with clients; `ends` is whom TLS has proved both sides to be; `verify` decides whether a server is believed; `peer` reads who somebody is, and `reason` why a handshake
 //! failed; `stream` is a connection with or without TLS; `shown` is what operators see of certificates. The bytes of TLS are rustls'
 //! business. Nothing that is secret is logged or shown.
 
 mod accept;
 mod client;
+mod ends;
 mod peer;
 mod reason;
 mod secrets;
@@ -18,6 +19,7 @@ mod verify;
 
 pub(crate) use accept::{Session, accept};
 pub(crate) use client::{Client, Host, Spoken};
+pub(crate) use ends::Ends;
 pub(crate) use secrets::{Life, Secrets, Unusable};
 pub(crate) use server::Server;
 pub(crate) use shown::{AlternativeName, Certificate};

@@ -21,9 +21,6 @@ use tokio_rustls::rustls::{
 use super::peer;
 use super::secrets::{Roots, Secrets};
 
-/// The protocol by which Istio's proxies agree to tell each other who they are before the bytes of a connection.
-const PEER_EXCHANGE: &str = "istio-peer-exchange";
-
 /// A resolved [`config::DownstreamTls`].
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -87,9 +84,7 @@ impl Server {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let without_alpn = Arc::new(config.clone());
-        // What is not spoken is not agreed on.
-        let spoken = declared.alpn.iter().filter(|protocol| ***protocol != *PEER_EXCHANGE);
-        config.alpn_protocols = spoken.map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config.alpn_protocols = declared.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let shown = certificates.first().and_then(|shown| peer::names(shown.end_entity_cert().ok()?));
         Ok(Arc::new(Server {
             without_alpn,

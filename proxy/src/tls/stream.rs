@@ -10,6 +10,9 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+/// The protocol by which the proxies of a mesh agree to tell each other who they are before the bytes of a connection.
+const PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
+
 /// A connection. Plain ones cost what they would without TLS: the other kind is in a box.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -25,6 +28,14 @@ impl Stream {
         match self {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => &stream.get_ref().0.stream,
+        }
+    }
+
+    /// Whether both sides have agreed to tell each other first who they are.
+    pub(crate) fn exchanges_metadata(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(PEER_EXCHANGE),
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod balancer;
 mod connect;
 mod hosts;
 mod limits;
+mod outcomes;
 pub(crate) mod outlier;
 pub(crate) mod pool;
 pub(crate) mod replay;
@@ -23,6 +24,7 @@ pub(crate) use connect::ConnectError;
 
 use crate::http::codec::Unread;
 use crate::net::Source;
+use crate::peers::Said;
 use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
@@ -30,6 +32,7 @@ use balancer::{Balance, Conditions};
 use hosts::Hosts;
 use limits::Limits;
 pub(crate) use limits::{Limit, Load, Retry, next_meets};
+pub(crate) use outcomes::{Key, Outcomes};
 use outlier::{Detector, Monitor};
 pub(crate) use pool::Pools;
 use pool::{Pool, Secured, Settings};
@@ -86,9 +89,11 @@ pub(crate) struct EndpointState {
     /// What its answers say about it.
     pub(crate) monitor: Rc<Monitor>,
     /// The series of requests it has answered, by outcome.
-    pub(crate) outcomes: RefCell<Vec<(u64, Outcome)>>,
+    pub(crate) outcomes: Outcomes<Outcome>,
     /// The series of connections that were passed on to it, by outcome.
-    pub(crate) tcp_outcomes: RefCell<Vec<(u64, TcpOutcome)>>,
+    pub(crate) tcp_outcomes: Outcomes<TcpOutcome>,
+    /// What it said of itself last.
+    pub(crate) said: Said,
 }
 
 /// The series one request is counted in.
@@ -313,8 +318,9 @@ impl View {
             pool: Pool::new(endpoint.address, (settings, secured), limits.clone(), monitor.clone()),
             hosts: Hosts::default(),
             monitor,
-            outcomes: RefCell::default(),
-            tcp_outcomes: RefCell::default(),
+            outcomes: Outcomes::default(),
+            tcp_outcomes: Outcomes::default(),
+            said: Said::default(),
         })
     }
 }

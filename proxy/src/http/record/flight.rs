@@ -129,6 +129,7 @@ impl Record {
             path: self.asked.path.as_ref().map(|path| bounded(path.as_str().as_bytes())).unwrap_or_default(),
             listener: self.listener.listener.declared.name.clone(),
             client: self.client,
+            client_identity: self.downstream.tls.as_ref().and_then(|session| session.ends.peer.clone()),
             generation: self.listener.generation,
             status: self.status.map_or(0, |status| status.as_u16()),
             flags: self.flags.text().into(),
@@ -138,6 +139,7 @@ impl Record {
             cluster: cluster.map(|cluster| cluster.name.clone()),
             cluster_origin: cluster.and_then(|cluster| cluster.metadata.origin.clone()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
+            endpoint_identity: self.reached.ends().and_then(|ends| ends.peer.clone()),
             attempts: self.attempts,
             cause: failed.then(|| self.cause().into()),
         };

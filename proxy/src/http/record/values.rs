@@ -68,7 +68,7 @@ impl Values for Record {
             Operator::UpstreamCluster => {
                 return text(self.upstream.as_ref().map(|view| &**view.cluster.name()), out);
             }
-            Operator::UpstreamLocalAddress => return address(self.upstream_local_address.get(), out),
+            Operator::UpstreamLocalAddress => return address(self.reached.local_address(), out),
             Operator::UpstreamRequestAttemptCount => format::number(self.attempts.into(), out),
             Operator::DownstreamLocalAddress => return address(Some(self.downstream.local_address), out),
             Operator::DownstreamRemoteAddress => return address(Some(self.client), out),
@@ -85,8 +85,12 @@ impl Values for Record {
             }
             // Headers and literals are not asked for here; the others have no value without TLS.
             operator => {
-                let session = self.downstream.tls.as_deref();
-                return text(session.and_then(|session| session.value(operator)), out);
+                let client = self.downstream.tls.as_ref().and_then(|session| session.value(operator));
+                if client.is_some() {
+                    return text(client, out);
+                }
+                let upstream = self.reached.ends();
+                return text(upstream.as_ref().and_then(|ends| ends.upstream_value(operator)), out);
             }
         }
         true

@@ -10,7 +10,7 @@ use super::Pool;
 use super::line::Counted;
 use crate::http::codec::h1;
 use crate::time;
-use crate::tls::Spoken;
+use crate::tls::{Ends, Spoken};
 
 /// An HTTP/1 connection; whoever holds it is its only user.
 pub(crate) struct H1 {
@@ -18,6 +18,8 @@ pub(crate) struct H1 {
     pub(crate) client: h1::client::Client,
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
+    /// Who is at both ends, where TLS tells it.
+    pub(crate) ends: Option<Rc<Ends>>,
     requests: u32,
     opened_at: Instant,
     idle_since: Instant,
@@ -145,12 +147,13 @@ impl Pool {
     }
 
     async fn dial_h1(self: &Rc<Self>, open: Counted) -> Result<H1, ConnectError> {
-        let stream = self.connect(Spoken::Http1).await?;
+        let (stream, ends) = self.connect(Spoken::Http1).await?;
         let local_address = stream.socket().local_addr().ok();
         let now = time::now();
         Ok(H1 {
             client: h1::client::Client::new(stream, &self.head_limits),
             local_address,
+            ends,
             requests: 0,
             opened_at: now,
             idle_since: now,

@@ -12,7 +12,7 @@ use super::refusing::REFUSING_CONNECTIONS_MAX;
 use super::{Pool, Settings};
 use crate::http::codec::h2_client;
 use crate::time;
-use crate::tls::Spoken;
+use crate::tls::{Ends, Spoken};
 
 /// Requests that a connection which is being opened is expected to take: what RFC 9113 section 6.5.2 recommends that
 /// peers allow at least.
@@ -35,6 +35,8 @@ pub(crate) struct H2 {
     pub(crate) client: h2_client::Client,
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
+    /// Who is at both ends, where TLS tells it.
+    pub(crate) ends: Option<Rc<Ends>>,
     opened_at: Instant,
     state: Rc<State>,
 }
@@ -226,7 +228,7 @@ impl Pool {
     }
 
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
-        let stream = self.connect(Spoken::Http2).await?;
+        let (stream, ends) = self.connect(Spoken::Http2).await?;
         let local_address = stream.socket().local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =
@@ -245,6 +247,6 @@ impl Pool {
             pool.serve_h2();
         });
         client.ready().await.map_err(failed)?;
-        Ok(H2 { client, local_address, opened_at: time::now(), state })
+        Ok(H2 { client, local_address, ends, opened_at: time::now(), state })
     }
 }

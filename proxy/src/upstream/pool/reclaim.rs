@@ -10,7 +10,7 @@ use super::super::connect::{ConnectError, connect};
 use super::super::limits::Limit;
 use super::Pool;
 use crate::net;
-use crate::tls::{Spoken, Stream};
+use crate::tls::{Ends, Spoken, Stream};
 
 /// The pools of a worker.
 #[derive(Default)]
@@ -43,20 +43,20 @@ impl Pool {
     }
 
     /// Connects, and makes the handshake of TLS where that carries the bytes; both together in the time that connecting may
-    /// take.
-    pub(super) async fn connect(&self, spoken: Spoken) -> Result<Stream, ConnectError> {
+    /// take. Who is at both ends then, where TLS tells it.
+    pub(super) async fn connect(&self, spoken: Spoken) -> Result<(Stream, Option<Rc<Ends>>), ConnectError> {
         let secured = self.secured.borrow().clone();
-        let Some(secured) = secured else { return self.reach().await.map(Stream::from) };
+        let Some(secured) = secured else { return Ok((self.reach().await?.into(), None)) };
         let timeout = self.settings.get().connect_timeout;
         // In a box, so that plain connections cost no more for it.
         let connecting = Box::pin(async {
             let stream = self.reach().await?;
             secured.client.connect(spoken, secured.host.as_ref(), stream).await.map_err(ConnectError::Tls)
         });
-        let secured =
+        let (stream, ends) =
             tokio::time::timeout(timeout, connecting).await.unwrap_or(Err(ConnectError::Timeout))?;
         self.limits.secured();
-        Ok(secured)
+        Ok((stream, Some(Rc::new(ends))))
     }
 
     /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.

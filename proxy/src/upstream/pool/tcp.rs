@@ -1,11 +1,12 @@
 //! Connections for bytes that are passed on as they come: each has one user and is not kept.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::super::connect::ConnectError;
 use super::super::limits::OpenConnection;
 use super::Pool;
-use crate::tls::{Spoken, Stream};
+use crate::tls::{Ends, Spoken, Stream};
 
 /// A connection to an endpoint, counted until it is dropped.
 pub(crate) struct Dialed {
@@ -13,6 +14,8 @@ pub(crate) struct Dialed {
     pub(crate) stream: Stream,
     /// Our end of it.
     pub(crate) local_address: Option<SocketAddr>,
+    /// Who is at both ends, where TLS tells it.
+    pub(crate) ends: Option<Rc<Ends>>,
     _open: OpenConnection,
 }
 
@@ -25,10 +28,10 @@ impl Pool {
         let connected = self.connect(Spoken::Bytes).await;
         drop(pending);
         match connected {
-            Ok(stream) => {
+            Ok((stream, ends)) => {
                 self.monitor.connected();
                 self.monitor.answered(200);
-                Ok(Dialed { local_address: stream.socket().local_addr().ok(), stream, _open: open })
+                Ok(Dialed { local_address: stream.socket().local_addr().ok(), ends, stream, _open: open })
             }
             Err(error) => {
                 self.limits.connect_failed(&error);
