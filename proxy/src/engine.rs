@@ -325,6 +325,13 @@ impl Engine {
         self.telemetry.shard.increment(series);
     }
 
+    /// Counts the streams of a client's connection that were refused.
+    pub(crate) fn count_refused(&self, guard: &Guard) {
+        for _ in 0..guard.take_refused() {
+            self.limit_reached("concurrent_streams_max");
+        }
+    }
+
     /// The minute of the worker's life.
     pub(crate) fn minute(&self) -> u64 {
         self.seconds.get() / 60
@@ -364,7 +371,10 @@ impl Engine {
         let passed = u32::try_from(seconds.saturating_sub(self.seconds.get())).unwrap_or(u32::MAX);
         self.seconds.set(seconds);
         for (_, guard) in self.guards.borrow().iter() {
-            guard.sweep(passed);
+            if guard.sweep(passed) {
+                self.limit_reached("downstream_idle_time_max_ms");
+            }
+            self.count_refused(guard);
         }
         for upstream in self.upstreams.borrow().values() {
             upstream.sweep(now);

@@ -335,8 +335,10 @@ impl Worker {
         let remote_address = arrival.remote_address;
         let draining = self.drains.of(view.listener.declared.traffic_direction).begun();
         let listener = view.listener.declared.name.clone();
-        let downstream = Downstream::new(&self.engine, view, arrival, (guard, session));
-        match serve(stream, downstream, draining).await {
+        let downstream = Downstream::new(&self.engine, view, arrival, (guard.clone(), session));
+        let served = serve(stream, downstream, draining).await;
+        self.engine.count_refused(&guard);
+        match served {
             Err(ConnectionError::Protocol(what)) => {
                 shard.increment(metrics.protocol_errors);
                 let cause = format!("the client did not speak HTTP: {what}");

@@ -74,6 +74,31 @@ async fn a_head_too_large_is_431() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_http2_head_too_large_is_431_and_the_connection_goes_on() {
+    let stage = Stage::with(&[("head_bytes_max", 8_192)]).await;
+    for (bytes, status) in [(7_000, 200), (9_000, 431)] {
+        let request = Request::get("/").http2().header("x-long", &"a".repeat(bytes));
+        assert_eq!(request.send(stage.proxy.listener(0)).await.status, status, "{bytes}");
+    }
+    stage.reached("head_bytes_max").await;
+    assert_eq!(stage.backend.served(), 1);
+    let errors = stage.proxy.page("/errors").await;
+    assert!(errors.contains("head_bytes_max 8192 of this process"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_beyond_those_that_may_be_open_are_refused_and_counted() {
+    let stage = Stage::with(&[("concurrent_streams_max", 2)]).await;
+    let mut http2 = stage.connect().await;
+    // Three requests that are begun and not ended; `:method POST`, `:scheme http`, `:path /`.
+    let begun = |stream: u8| [&[0, 0, 3, 1, 4, 0, 0, 0, stream][..], &[0x83, 0x86, 0x84]].concat();
+    http2.write_all(&[HELLO, &begun(1), &begun(3), &begun(5)].concat()).await.unwrap();
+    stage.reached("concurrent_streams_max").await;
+    drop(http2);
+    stage.serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_headers_than_allowed_are_431_in_both_protocols() {
     let stage = Stage::with(&[]).await;
     for http2 in [false, true] {
@@ -116,6 +141,7 @@ async fn an_idle_connection_is_closed_in_order() {
     assert!(rest(used).await.starts_with(b"HTTP/1.1 200 "));
     let frames = rest(http2).await;
     assert!(frames.windows(5).any(|frame| frame == [0, 0, 8, 7, 0]), "GOAWAY without debug data: {frames:?}");
+    stage.reached("downstream_idle_time_max_ms").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -193,4 +194,25 @@ async fn of_two_endpoints_none_is_ejected_by_default() {
     .await;
     assert!(!is_out(&proxy, two.address).await);
     assert_eq!(metric(&proxy, "ejections_enforced_total").await, 0.0);
+}
+
+/// What HTTP/1 lets a client say as Host and HTTP/2 has no room for is the client's matter: it is refused, and no endpoint is
+/// blamed for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_cannot_be_sent_over_http2_blames_nobody() {
+    let backend = TestBackend::echo("v1").await;
+    let mesh =
+        Mesh::new().service("catalog", "http2/8000").endpoint("catalog", "http2", "v1", backend.address);
+    let policy = "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}}";
+    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", policy));
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    for host in ["a:b:c", "x.com:80:80", "u:p@catalog", "[", ""] {
+        let head = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let answer = support::client::raw(proxy.listener(0), head.as_bytes(), Duration::from_secs(5)).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{host:?}: {answer}");
+        assert_eq!(get(&proxy).await, 200, "{host:?}: nobody is ejected");
+    }
+    let errors = proxy.page("/errors").await;
+    assert!(!errors.contains("by the upstream"), "{errors}");
 }

@@ -62,6 +62,10 @@ pub(crate) fn admit(
     if head.headers.len() as u64 > limits.headers_max {
         return Err(Refusal::TooManyHeaders);
     }
+    // That of HTTP/1 was counted as it was read.
+    if head.version == Version::Http2 && is_too_large(head, limits.head_bytes_max) {
+        return Err(Refusal::HeadTooLarge);
+    }
     check_syntax(head)?;
     if head.version == Version::Http10 && !settings.accept_http_10 {
         return Err(Refusal::LowVersion);
@@ -107,6 +111,15 @@ fn check_syntax(head: &mut RequestHead) -> Result<(), Refusal> {
     }
     // The codec takes off `chunked`, where it stands alone.
     if head.headers.contains_key(TRANSFER_ENCODING) { Err(Refusal::UnknownTransferCoding) } else { Ok(()) }
+}
+
+/// Whether a head is larger than allowed, as HTTP/2 counts it (RFC 9113 section 10.5.1).
+fn is_too_large(head: &RequestHead, bytes_max: u64) -> bool {
+    const FIELD_BYTES: usize = 32;
+    let path = head.path.as_ref().map_or(0, |path| path.as_str().len() + FIELD_BYTES);
+    let authority = head.authority.as_ref().map_or(0, |authority| authority.len() + FIELD_BYTES);
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    (path + authority + fields.sum::<usize>()) as u64 > bytes_max
 }
 
 fn is_known(method: &Method) -> bool {

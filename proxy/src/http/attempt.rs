@@ -244,6 +244,7 @@ fn stream_failed(error: &StreamError) -> (Reset, Option<String>) {
         }
         StreamError::Reset(_) => Reset::Remote,
         StreamError::Refused => Reset::RemoteRefused,
+        StreamError::Unsendable => Reset::Unsendable,
         StreamError::Protocol(_) => Reset::Protocol,
         StreamError::Limit(limit) => return (Reset::Protocol, Some((*limit).to_owned())),
     };

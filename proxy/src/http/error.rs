@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     Overloaded,
     /// More headers than allowed.
     TooManyHeaders,
+    /// An HTTP/2 head of more bytes than allowed.
+    HeadTooLarge,
     /// HTTP/1.1 without a Host.
     MissingHost,
     /// A path that cannot be forwarded.
@@ -122,6 +124,12 @@ impl Refusal {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Some(Flag::DownstreamProtocolError),
                 "too_many_headers",
+                "",
+            ),
+            Refusal::HeadTooLarge => of(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Some(Flag::DownstreamProtocolError),
+                "request_headers_too_large",
                 "",
             ),
             Refusal::UnknownMethod => {
@@ -229,6 +237,7 @@ fn reset_answer(reset: Reset, reason: Option<&str>, retried: bool) -> Answer {
             (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamConnectionTermination)
         }
         Reset::Remote | Reset::RemoteRefused => (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamRemoteReset),
+        Reset::Unsendable => return Refusal::BadAuthority.answer(),
         Reset::Protocol => (StatusCode::BAD_GATEWAY, Flag::UpstreamProtocolError),
         Reset::PerTryTimeout => return timeout("upstream_per_try_timeout"),
         Reset::Overflow(_) => (StatusCode::SERVICE_UNAVAILABLE, Flag::UpstreamOverflow),

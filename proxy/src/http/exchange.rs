@@ -108,8 +108,10 @@ fn admit(
         certificate: tls.and_then(|tls| tls.client_certificate.as_ref()),
     };
     let admitted = admission::admit(head, settings, peer, &engine.limits, random);
-    if matches!(admitted, Err(Refusal::TooManyHeaders)) {
-        engine.limit_reached("headers_max");
+    match admitted {
+        Err(Refusal::TooManyHeaders) => engine.limit_reached("headers_max"),
+        Err(Refusal::HeadTooLarge) => engine.limit_reached("head_bytes_max"),
+        _ => {}
     }
     admitted
 }

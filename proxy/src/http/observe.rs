@@ -17,7 +17,8 @@ pub(super) fn attempt(endpoint: &EndpointState, outcome: &Result<Answered, Faile
             let grpc_status = if grpc { headers::grpc_status(&answered.head.headers) } else { None };
             monitor.answered(grpc_status.map_or(status, http_status));
         }
-        Err(Failed::Reset(Reset::Overflow(_), _)) => {}
+        // Nor does a request that could not be put to it.
+        Err(Failed::Reset(Reset::Overflow(_) | Reset::Unsendable, _)) => {}
         Err(Failed::RouteTimeout | Failed::Reset(Reset::PerTryTimeout, _)) => monitor.timed_out(),
         Err(Failed::Reset(_, _)) => monitor.failed(),
     }

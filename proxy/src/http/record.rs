@@ -324,7 +324,7 @@ impl Record {
     pub(crate) fn left_with(&mut self, failure: &StreamError) {
         match failure {
             StreamError::Protocol(_) => self.fail(Flag::DownstreamProtocolError, "http1.codec_error"),
-            StreamError::Overloaded => self.fail(Flag::OverloadManager, "overload"),
+            StreamError::Overloaded => self.fail(Flag::OverloadManager, "overload{unread_bytes_total_max}"),
             other => self.left(matches!(other, StreamError::Reset(_) | StreamError::Refused)),
         }
     }

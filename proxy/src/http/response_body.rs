@@ -158,8 +158,9 @@ fn failure(error: &StreamError, http1: bool) -> (Flag, &'static str) {
             Flag::UpstreamConnectionTermination,
             "upstream_reset_after_response_started{connection_termination}",
         ),
-        StreamError::Overloaded => (Flag::OverloadManager, "overload"),
+        StreamError::Overloaded => (Flag::OverloadManager, "overload{unread_bytes_total_max}"),
         StreamError::Protocol(_)
+        | StreamError::Unsendable
         | StreamError::Limit(_)
         | StreamError::ConnectionClosed
         | StreamError::BodyAborted => {

@@ -249,7 +249,12 @@ impl Upstream {
         // What clients chose is kept while somebody uses it or has left a connection.
         self.chosen.borrow_mut().retain(|_, state| {
             state.sweep(now);
-            Rc::strong_count(state) > 1 || state.pools().iter().any(|pool| !pool.is_empty())
+            let is_used = Rc::strong_count(state) > 1 || state.pools().iter().any(|pool| !pool.is_empty());
+            if !is_used {
+                // A connection that is being made for a client that has left finds that nobody wants it.
+                state.close();
+            }
+            is_used
         });
     }
 }

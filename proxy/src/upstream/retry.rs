@@ -25,6 +25,8 @@ pub(crate) enum Reset {
     Remote,
     /// The upstream refused the stream, which it did not process.
     RemoteRefused,
+    /// The request cannot be said in the upstream's protocol; the upstream was not asked.
+    Unsendable,
     /// The upstream's answer was not HTTP.
     Protocol,
     /// The attempt took too long.
@@ -42,6 +44,7 @@ impl Reset {
             Reset::ConnectionTermination => "connection termination",
             Reset::Remote => "remote reset",
             Reset::RemoteRefused => "remote refused stream reset",
+            Reset::Unsendable => "request cannot be sent",
             Reset::Protocol => "protocol error",
             Reset::PerTryTimeout => "local reset",
             Reset::Overflow(_) => "overflow",
@@ -67,8 +70,8 @@ pub(crate) fn repeats_refused(policy: &RetryPolicy) -> bool {
 
 /// What comes after an attempt that got no answer. `retries` is the number made so far.
 pub(crate) fn after_reset(policy: &RetryPolicy, reset: Reset, retries: u32) -> Verdict {
-    if matches!(reset, Reset::Overflow(_)) {
-        // Another try would only add to what is too much already.
+    if matches!(reset, Reset::Overflow(_) | Reset::Unsendable) {
+        // Another try would only add to what is too much already, or be as vain.
         return Verdict::Answer;
     }
     let on = |condition| policy.retry_on.contains(condition);
@@ -82,6 +85,7 @@ pub(crate) fn after_reset(policy: &RetryPolicy, reset: Reset, retries: u32) -> V
             Reset::RemoteRefused => on(RetryCondition::RefusedStream),
             Reset::ConnectionTermination
             | Reset::Remote
+            | Reset::Unsendable
             | Reset::Protocol
             | Reset::PerTryTimeout
             | Reset::Overflow(_) => false,

@@ -11,6 +11,8 @@ pub(crate) enum StreamError {
     Reset(u32),
     /// The peer promised not to have processed the stream (HTTP/2 REFUSED_STREAM, or a GOAWAY with a lower last stream).
     Refused,
+    /// What we were to send cannot be said in the protocol of the connection; nothing of it was.
+    Unsendable,
     /// The peer broke the protocol; what it did, in the words of the library.
     Protocol(String),
     /// The peer exceeded the limit of this name.
@@ -27,6 +29,7 @@ impl fmt::Display for StreamError {
             StreamError::ConnectionClosed => f.write_str("connection closed"),
             StreamError::Reset(code) => write!(f, "stream reset with error code {code}"),
             StreamError::Refused => f.write_str("stream refused"),
+            StreamError::Unsendable => f.write_str("it cannot be sent over this protocol"),
             StreamError::Protocol(what) => write!(f, "protocol error: {what}"),
             StreamError::Limit(limit) => write!(f, "{limit} exceeded"),
             StreamError::Overloaded => f.write_str("too much waits in this process"),

@@ -49,7 +49,7 @@ impl<T> FairReader<T> {
     /// How many of these bytes are for this turn.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let FairReader { unread, frames, last, has_stream, .. } = self;
-        let taken = frames.scan_while(bytes, |frame| {
+        let taken = frames.scan_while(bytes, |frame, _| {
             if frame.stream == 0 || frame.stream == *last {
                 return true;
             }
@@ -187,7 +187,7 @@ mod tests {
             let mut scanner = Scanner::new(PREFACE.len());
             let counts = turns.iter().map(|turn| {
                 let mut count = 0;
-                scanner.scan_while(turn, |_| {
+                scanner.scan_while(turn, |_, _| {
                     count += 1;
                     true
                 });

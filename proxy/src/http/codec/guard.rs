@@ -154,7 +154,8 @@ impl Guard {
     }
 
     /// Looks at it once a second, and closes it if it has been silent or slow for too long.
-    pub(crate) fn sweep(&self, seconds: u32) {
+    /// Whether it has now been silent for too long.
+    pub(crate) fn sweep(&self, seconds: u32) -> bool {
         if let Some(unread) = self.unread.take() {
             unread.wake();
         }
@@ -171,13 +172,20 @@ impl Guard {
             (self.active.get() == 0 && passed(self.limits.downstream_idle_time_max_ms))
                 .then_some(Closing::Idle)
         };
-        if closing.is_some() && self.exceeded().is_none() {
-            self.closing.set(closing);
-            self.since.set(self.now.get());
-            if let Some(task) = &*self.task.borrow() {
-                task.wake_by_ref();
-            }
+        if closing.is_none() || self.exceeded().is_some() {
+            return false;
         }
+        self.closing.set(closing);
+        self.since.set(self.now.get());
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+        closing == Some(Closing::Idle)
+    }
+
+    /// How many streams were refused since this was last asked, because the client had as many open as it may.
+    pub(crate) fn take_refused(&self) -> u32 {
+        self.frames.borrow_mut().as_mut().map_or(0, Watch::take_refused)
     }
 
     /// The sweep's second since which it serves nothing and was sent nothing, when that is before this second: whoever came

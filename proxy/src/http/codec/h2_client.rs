@@ -108,18 +108,21 @@ fn check(headers: &HeaderMap, headers_max: u64) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Writes the head with pseudo-headers; the Host header becomes `:authority`.
+/// Writes the head with pseudo-headers; the Host header becomes `:authority`, which has a host and no user (RFC 9113 section
+/// 8.3.1). What HTTP/1 lets a client say and HTTP/2 does not is the client's matter, and no upstream's.
 fn encode(head: RequestHead) -> Result<Request<()>, StreamError> {
     let mut headers = head.headers;
     let host = headers.remove(HOST);
     let authority = head.authority.or(host).unwrap_or(HeaderValue::from_static(""));
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(head.scheme.unwrap_or(Scheme::HTTP));
-    uri.authority = Authority::try_from(authority.as_bytes()).ok();
+    let authority = Authority::try_from(authority.as_bytes()).map_err(|_| StreamError::Unsendable)?;
+    if authority.host().is_empty() || authority.as_str().contains('@') {
+        return Err(StreamError::Unsendable);
+    }
+    uri.authority = Some(authority);
     uri.path_and_query = head.path;
-    let uri = Uri::from_parts(uri).map_err(|error| {
-        StreamError::Protocol(format!("authority or path cannot be sent over HTTP/2: {error}"))
-    })?;
+    let uri = Uri::from_parts(uri).map_err(|_| StreamError::Unsendable)?;
     let mut request = Request::new(());
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;

@@ -29,6 +29,9 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 
+/// The error code of a stream that is refused (RFC 9113 section 7).
+const REFUSED_STREAM: [u8; 4] = 7_u32.to_be_bytes();
+
 /// Flags: the end of a stream, on DATA and HEADERS, and of a header block, on HEADERS and CONTINUATION.
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -96,16 +99,17 @@ impl Scanner {
         Scanner { header: [0; HEADER_BYTES], known: 0, skip }
     }
 
-    fn scan(&mut self, bytes: &[u8], mut each: impl FnMut(Frame)) {
-        self.scan_while(bytes, |frame| {
-            each(frame);
+    fn scan(&mut self, bytes: &[u8], mut each: impl FnMut(Frame, &[u8])) {
+        self.scan_while(bytes, |frame, payload| {
+            each(frame, payload);
             true
         });
     }
 
     /// Stops at a frame that `each` refuses, and returns how many bytes come before that: the frame is not whole with them,
-    /// and is found again when the bytes that follow them are scanned.
-    pub(super) fn scan_while(&mut self, bytes: &[u8], mut each: impl FnMut(Frame) -> bool) -> usize {
+    /// and is found again when the bytes that follow them are scanned. `each` is also given the bytes behind the header, as
+    /// far as they are there.
+    pub(super) fn scan_while(&mut self, bytes: &[u8], mut each: impl FnMut(Frame, &[u8]) -> bool) -> usize {
         let mut left = bytes;
         while !left.is_empty() {
             let skipped = self.skip.min(left.len());
@@ -120,7 +124,7 @@ impl Scanner {
             left = rest;
             if self.known == HEADER_BYTES {
                 let frame = Frame::of(self.header);
-                if !each(frame) {
+                if !each(frame, rest) {
                     // Its last byte is left, whether the others came now or before.
                     self.known = HEADER_BYTES - 1;
                     return bytes.len() - rest.len() - 1;
@@ -219,6 +223,8 @@ pub(crate) struct Watch {
     in_header_block: bool,
     /// The last frame was a part of a header block.
     is_head: bool,
+    /// Streams that we have refused.
+    refused: u32,
 }
 
 impl Watch {
@@ -231,6 +237,7 @@ impl Watch {
             budget: Budget::of(limits),
             in_header_block: false,
             is_head: false,
+            refused: 0,
         }
     }
 
@@ -255,7 +262,7 @@ impl Watch {
     ) -> Result<(), Flood> {
         let Watch { received, budget, in_header_block, is_head, .. } = self;
         let mut verdict = Ok(());
-        received.scan(bytes, |frame| {
+        received.scan(bytes, |frame, _| {
             *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
             if *is_head {
                 *in_header_block = !frame.has(END_HEADERS);
@@ -276,7 +283,11 @@ impl Watch {
     /// Bytes went to the peer. An answer's end earns a reset, since the peer may reset what it has not read to its end.
     pub(crate) fn sent(&mut self, bytes: &[u8]) {
         let budget = &mut self.budget;
-        self.sent.scan(bytes, |frame| {
+        let refused = &mut self.refused;
+        self.sent.scan(bytes, |frame, payload| {
+            if frame.kind == RST_STREAM && payload.starts_with(&REFUSED_STREAM) {
+                *refused = refused.saturating_add(1);
+            }
             if matches!(frame.kind, DATA | HEADERS) {
                 budget.earn(CONTROL_FRAMES_PER_USEFUL, u32::from(frame.has(END_STREAM)), 0);
             }
@@ -284,6 +295,12 @@ impl Watch {
                 budget.asked();
             }
         });
+    }
+
+    /// How many streams we have refused since this was last asked. The library does so to streams beyond those that may be open
+    /// at once; besides, it is what an upstream may end its answer with. One whose reset was written in two pieces within the code is not counted.
+    pub(crate) fn take_refused(&mut self) -> u32 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Time passed.
@@ -419,7 +436,7 @@ mod tests {
             let mut scanner = Scanner::new(24);
             let whole = [vec![0xaa; 24], bytes.clone()].concat();
             for piece in whole.chunks(size) {
-                scanner.scan(piece, |frame| found.push((frame.kind, frame.length)));
+                scanner.scan(piece, |frame, _| found.push((frame.kind, frame.length)));
             }
             assert_eq!(found, [(HEADERS, 30), (DATA, 200), (6, 8)], "pieces of {size}");
         }

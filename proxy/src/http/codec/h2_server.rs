@@ -47,7 +47,8 @@ where
         .initial_window_size(window(limits.http2_stream_window_bytes))
         .initial_connection_window_size(window(limits.http2_connection_window_bytes))
         .max_frame_size(h2_settings::FRAME_BYTES_MAX)
-        .max_header_list_size(whole(limits.head_bytes_max))
+        // Twice as much, because what the library refuses is told to nobody here; see `admission`.
+        .max_header_list_size(whole(limits.head_bytes_max.saturating_mul(2)))
         .max_concurrent_streams(whole(limits.concurrent_streams_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
@@ -259,9 +260,10 @@ fn reset_reason(error: &StreamError) -> Reason {
     match error {
         StreamError::Reset(code) => Reason::from(*code),
         StreamError::Refused => Reason::REFUSED_STREAM,
-        StreamError::ConnectionClosed | StreamError::Protocol(_) | StreamError::Limit(_) => {
-            Reason::INTERNAL_ERROR
-        }
+        StreamError::ConnectionClosed
+        | StreamError::Unsendable
+        | StreamError::Protocol(_)
+        | StreamError::Limit(_) => Reason::INTERNAL_ERROR,
         StreamError::Overloaded => Reason::ENHANCE_YOUR_CALM,
         StreamError::BodyAborted => Reason::CANCEL,
     }

@@ -212,11 +212,18 @@ impl Record {
                 let timeout = timeout.unwrap_or_default();
                 self.told_by_rule(&format!("timeout {timeout:?}"), Setting::Timeout)
             }
+            "request_headers_too_large" => {
+                format!("head_bytes_max {} of this process", self.downstream.engine.limits.head_bytes_max)
+            }
             "too_many_headers" => {
                 let max = self.downstream.engine.limits.headers_max;
                 format!("headers_max {max} of this process")
             }
             "overload" => "memory_bytes_max of this process".to_owned(),
+            "overload{unread_bytes_total_max}" => {
+                let max = self.downstream.engine.limits.unread_bytes_total_max;
+                format!("unread_bytes_total_max {max} of this process")
+            }
             "upstream_tls_not_enforced" => format!("TLS is asked for and not spoken yet, by {cluster}"),
             "" => "it ended without a word".to_owned(),
             details if cluster.is_empty() => details.to_owned(),
@@ -260,6 +267,9 @@ impl Record {
                 };
                 let limit = policy.map_or(Duration::ZERO, |policy| policy.per_try_timeout);
                 self.told_by_rule(&format!("perTryTimeout {limit:?}"), Setting::Retries)
+            }
+            Reset::Unsendable => {
+                format!("the client's Host or path cannot be sent over HTTP/2, {at}; no endpoint was asked")
             }
             other => format!("{}, by the upstream before it answered, {at}", other.name()),
         }

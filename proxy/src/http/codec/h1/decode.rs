@@ -35,7 +35,7 @@ const TRAILERS_MAX: usize = 100;
 
 /// What has no meaning, or a dangerous one, after the body (RFC 9110 section 6.5.1), and what HTTP/2 does not have; it is
 /// left out.
-pub(super) const NOT_IN_TRAILERS: [HeaderName; 13] = [
+pub(super) const NOT_IN_TRAILERS: [HeaderName; 18] = [
     AUTHORIZATION,
     CONNECTION,
     CONTENT_ENCODING,
@@ -49,6 +49,12 @@ pub(super) const NOT_IN_TRAILERS: [HeaderName; 13] = [
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+    // Who asks is said in front of the body, and checked there.
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-envoy-peer-metadata"),
+    HeaderName::from_static("x-envoy-peer-metadata-id"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    HeaderName::from_static("x-forwarded-for"),
 ];
 
 /// Takes a body apart.
