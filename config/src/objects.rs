@@ -26,8 +26,8 @@ pub struct Object<T> {
 /// Who an object is. Kubernetes: `ObjectMeta`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// Kind, namespace and name.
-    pub object: ObjectRef,
+    /// Kind, namespace and name; shared with whoever keeps the object by them.
+    pub object: Arc<ObjectRef>,
     /// Its labels.
     pub labels: Labels,
     /// Prefix of a name made by the API server; tells Istio that the pod belongs to a controller.
@@ -54,13 +54,13 @@ pub struct Source {
 impl<T> Object<T> {
     /// The object as an origin; its place is the line on which it begins.
     pub fn origin(&self) -> Origin {
-        Origin { object: self.metadata.object.clone(), place: Some(self.metadata.source.place()) }
+        Origin { object: (*self.metadata.object).clone(), place: Some(self.metadata.source.place()) }
     }
 
     /// The object as an origin; its place is the line of the field at `path`, such as `spec.http[2]`, or of the
     /// nearest parent that is written.
     pub fn origin_at(&self, path: &str) -> Origin {
-        Origin { object: self.metadata.object.clone(), place: Some(self.metadata.source.place_of(path)) }
+        Origin { object: (*self.metadata.object).clone(), place: Some(self.metadata.source.place_of(path)) }
     }
 
     /// Its namespace.

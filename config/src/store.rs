@@ -39,9 +39,9 @@ pub const MESH_FILE: &str = "mesh.yaml";
 pub struct Store {
     limits: Limits,
     files: BTreeMap<Arc<str>, File>,
-    records: BTreeMap<ObjectRef, Record>,
+    records: BTreeMap<Arc<ObjectRef>, Record>,
     /// Those of the records that there is anything to say about: few, and so a change of one file costs what it is.
-    notable: BTreeSet<ObjectRef>,
+    notable: BTreeSet<Arc<ObjectRef>>,
     mesh: MeshFiles,
     objects: Objects,
     /// Bytes of memory that what is claimed takes, as far as they are known.
@@ -58,8 +58,8 @@ struct File {
     is_whole: bool,
     /// The revision that brought its text.
     revision: u64,
-    /// The objects that have a claim of this file.
-    objects: BTreeSet<ObjectRef>,
+    /// The objects that have a claim of this file, in order.
+    objects: Box<[Arc<ObjectRef>]>,
 }
 
 /// One object: where it is written, and what holds of it. Never without a claim.
@@ -77,24 +77,31 @@ struct Held {
     revision: u64,
 }
 
-/// An object in a file.
+/// An object in a file. A mesh has tens of thousands, about nearly all of which there is nothing to say.
 #[derive(Debug)]
 struct Claim {
     standing: Standing,
     file: Arc<str>,
     /// Its number among the objects of the file.
     number: u32,
-    /// The line on which it begins.
-    line: u32,
     /// What it says; `None` when that is refused.
     value: Option<AnyObject>,
     /// Bytes of memory that takes.
     bytes: usize,
-    findings: Box<[Finding]>,
-    /// What it was to guard, where it is refused.
-    guard: Option<Box<Guard>>,
+    /// What there is to say about it.
+    trouble: Option<Box<Trouble>>,
     /// The revision that brought it.
     revision: u64,
+}
+
+/// What there is to say about a claim.
+#[derive(Debug, Clone)]
+struct Trouble {
+    /// The line on which it begins.
+    line: u32,
+    findings: Box<[Finding]>,
+    /// What it was to guard, where it is refused.
+    guard: Option<Guard>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +122,19 @@ impl Claim {
 
     /// Where it is written.
     fn place(&self) -> Place {
-        Place { file: self.file.clone(), line: self.line }
+        let own_line = || self.value.as_ref().map_or(1, |value| value.metadata().source.line);
+        let line = self.trouble.as_ref().map_or_else(own_line, |trouble| trouble.line);
+        Place { file: self.file.clone(), line }
+    }
+
+    /// What is wrong with it, or might be.
+    fn findings(&self) -> &[Finding] {
+        self.trouble.as_ref().map_or(&[], |trouble| &trouble.findings)
+    }
+
+    /// What it was to guard, where it is refused.
+    fn guard(&self) -> Option<&Guard> {
+        self.trouble.as_ref().and_then(|trouble| trouble.guard.as_ref())
     }
 }
 
@@ -153,8 +172,8 @@ impl Store {
         findings.extend(self.mesh.read_maps(&name, mesh_maps, is_whole, &self.limits, self.revision));
         self.mesh.elect(&mut self.objects);
         let mut before = self.take_claims(&name);
-        let touched: BTreeSet<_> =
-            before.keys().cloned().chain(objects.iter().map(|read| read.object.clone())).collect();
+        let read = objects.iter().map(|read| self.identity(&read.object));
+        let touched: BTreeSet<_> = before.keys().cloned().chain(read).collect();
         let mut written = BTreeSet::new();
         for (number, read) in (0..).zip(objects) {
             let object = read.object.clone();
@@ -174,7 +193,7 @@ impl Store {
             let claims = claims.inspect(|claim| self.bytes += claim.bytes);
             self.records.entry(object).or_default().claims.extend(claims);
         }
-        let (revision, objects) = (self.revision, touched.clone());
+        let (revision, objects) = (self.revision, touched.iter().cloned().collect());
         self.files.insert(name, File { findings, is_whole, revision, objects });
         touched.iter().for_each(|object| self.elect(object));
         self.missing(file)
@@ -195,8 +214,9 @@ impl Store {
                 record.claims.iter().any(|claim| &*claim.file == file && claim.standing == Standing::Missing)
             })
         };
-        let objects = self.files.get(file).map(|file| &file.objects);
-        let missing = objects.into_iter().flatten().filter(is_missing).cloned();
+        let objects = self.files.get(file).map(|file| &*file.objects);
+        let objects = objects.into_iter().flatten().map(|object| &**object);
+        let missing = objects.filter(is_missing).cloned();
         missing.chain(self.mesh.missing(file)).collect()
     }
 
@@ -221,8 +241,8 @@ impl Store {
         let mut objects = self.objects.clone();
         for (object, record) in self.notable().filter(|(_, record)| record.serving.is_none()) {
             objects.refused_guards.extend(record.claims.iter().filter_map(|claim| {
-                let host = claim.guard.as_ref()?.host.clone();
-                let origin = Origin { object: object.clone(), place: Some(claim.place()) };
+                let host = claim.guard()?.host.clone();
+                let origin = Origin { object: (**object).clone(), place: Some(claim.place()) };
                 Some(RefusedGuard { origin, host })
             }));
         }
@@ -239,6 +259,11 @@ impl Store {
         self.files.get_key_value(file).map_or_else(|| file.into(), |(name, _)| name.clone())
     }
 
+    /// Who an object is, shared with what is kept of it already.
+    fn identity(&self, object: &Arc<ObjectRef>) -> Arc<ObjectRef> {
+        self.records.get_key_value(object).map_or_else(|| object.clone(), |(known, _)| known.clone())
+    }
+
     /// The bounds it reads with.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -247,7 +272,7 @@ impl Store {
     /// Bytes of memory that the objects of `file` may take beside those of all other files. What a refused object held last
     /// does not count: it was within the bound once.
     fn room_for(&self, file: &str) -> usize {
-        let objects = self.files.get(file).map(|file| &file.objects);
+        let objects = self.files.get(file).map(|file| &*file.objects);
         let claims = objects.into_iter().flatten().filter_map(|object| self.records.get(object));
         let own = claims.flat_map(|record| &record.claims).filter(|claim| &*claim.file == file);
         let others = self.bytes - own.map(|claim| claim.bytes).sum::<usize>();
@@ -255,7 +280,7 @@ impl Store {
     }
 
     /// Takes the claims of `file` out of the records.
-    fn take_claims(&mut self, file: &str) -> BTreeMap<ObjectRef, Vec<Claim>> {
+    fn take_claims(&mut self, file: &str) -> BTreeMap<Arc<ObjectRef>, Vec<Claim>> {
         let mut taken = BTreeMap::new();
         for object in self.files.remove(file).map(|file| file.objects).unwrap_or_default() {
             let Some(record) = self.records.get_mut(&object) else { continue };
@@ -273,45 +298,39 @@ impl Store {
         let ObjectRead { place: Place { line, .. }, value, bytes, mut findings, guard, .. } = read;
         let (file, standing, revision) = (file.clone(), Standing::Written, self.revision);
         if let Some(same) = before.iter().find(|claim| claim.value.is_some() && claim.value == value) {
-            let (value, findings) = (same.value.clone(), same.findings.clone());
-            return Claim {
-                standing,
-                file,
-                number,
-                line,
-                value,
-                bytes,
-                findings,
-                guard: None,
-                revision: same.revision,
-            };
+            let (value, trouble) = (same.value.clone(), same.trouble.clone());
+            return Claim { standing, file, number, value, bytes, trouble, revision: same.revision };
         }
         findings.extend(value.iter().flat_map(|value| validate::object(value, &self.limits)));
         let good = findings.iter().all(|finding| finding.severity < Severity::Error);
         let value = value.filter(|_| good);
-        let (guard, findings) = (guard.filter(|_| value.is_none()).map(Box::new), findings.into());
+        let is_said = value.is_none() || !findings.is_empty();
+        let guard = guard.filter(|_| value.is_none());
+        let trouble = is_said.then(|| Box::new(Trouble { line, findings: findings.into(), guard }));
         let bytes = if value.is_some() { bytes } else { 0 };
-        Claim { standing, file, number, line, value, bytes, findings, guard, revision }
+        Claim { standing, file, number, value, bytes, trouble, revision }
     }
 
     fn drop_claims(&mut self, file: &str, gone: impl Fn(&Claim) -> bool) {
-        let objects = self.files.get(file).map(|file| file.objects.clone()).unwrap_or_default();
-        for object in &objects {
-            let Some(record) = self.records.get_mut(object) else { continue };
+        let Some(held) = self.files.get_mut(file) else { return };
+        let mut objects = Vec::from(std::mem::take(&mut held.objects));
+        objects.retain(|object| {
+            let Some(record) = self.records.get_mut(object) else { return false };
             let before = bytes_of(&record.claims);
             record.claims.retain(|claim| &*claim.file != file || !gone(claim));
             self.bytes -= before - bytes_of(&record.claims);
             let stays = record.claims.iter().any(|claim| &*claim.file == file);
-            if let Some(file) = self.files.get_mut(file).filter(|_| !stays) {
-                file.objects.remove(object);
-            }
             self.elect(object);
+            stays
+        });
+        if let Some(held) = self.files.get_mut(file) {
+            held.objects = objects.into();
         }
     }
 
     /// Decides what holds of `object`, and whether there is anything to say about it. To be called whenever its claims are
     /// others than before.
-    fn elect(&mut self, object: &ObjectRef) {
+    fn elect(&mut self, object: &Arc<ObjectRef>) {
         self.decide(object);
         if self.records.get(object).is_some_and(Record::is_notable) {
             self.notable.insert(object.clone());

@@ -313,7 +313,11 @@ mod tests {
         labels: &[(&str, &str)],
     ) -> Metadata {
         Metadata {
-            object: ObjectRef { kind: "Pod".into(), namespace: "shop".into(), name: "pod-1".into() },
+            object: Arc::new(ObjectRef {
+                kind: "Pod".into(),
+                namespace: "shop".into(),
+                name: "pod-1".into(),
+            }),
             labels: Labels::from(
                 &labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             ),

@@ -40,7 +40,7 @@ impl Record {
 
     /// Whether there is anything to say about it: it is refused, written twice, or has findings of its own.
     pub(super) fn is_notable(&self) -> bool {
-        let says = |claim: &Claim| claim.value.is_none() || !claim.findings.is_empty();
+        let says = |claim: &Claim| claim.value.is_none() || !claim.findings().is_empty();
         self.claims.len() > 1 || self.claims.iter().any(says)
     }
 
@@ -65,7 +65,7 @@ impl Store {
         }
         for (object, record) in self.notable() {
             for claim in record.written() {
-                findings.extend_from_slice(&claim.findings);
+                findings.extend_from_slice(claim.findings());
                 findings.extend(duplicate(object, record, claim));
                 findings.extend(last_good(object, record, claim));
             }
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// The records that there is anything to say about.
-    pub(super) fn notable(&self) -> impl Iterator<Item = (&ObjectRef, &Record)> {
+    pub(super) fn notable(&self) -> impl Iterator<Item = (&Arc<ObjectRef>, &Record)> {
         self.notable.iter().filter_map(|object| self.records.get_key_value(object))
     }
 
@@ -96,7 +96,7 @@ impl Store {
                 record.written().filter(|claim| claim.value.is_none() || record.before(claim).is_some())
             {
                 refusals.push(Refusal {
-                    object: Some(object.clone()),
+                    object: Some((**object).clone()),
                     place: claim.place(),
                     since: claim.revision,
                     serving: record.serving(),
@@ -126,7 +126,7 @@ impl Store {
         if file.is_whole {
             return None;
         }
-        let is_kept = |object: &&ObjectRef| {
+        let is_kept = |object: &&Arc<ObjectRef>| {
             let claims = self.records.get(*object).map(|record| record.claims.as_slice()).unwrap_or_default();
             claims.iter().any(|claim| claim.file == *name && claim.standing == Standing::Kept)
         };

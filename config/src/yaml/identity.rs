@@ -139,7 +139,7 @@ struct OwnerReference {
 pub(crate) fn metadata(
     root: &Node<'_>,
     kind: Kind,
-    object: ObjectRef,
+    object: Arc<ObjectRef>,
     source: Source,
     names: &mut Names,
     problems: &mut Problems,

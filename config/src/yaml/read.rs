@@ -44,7 +44,7 @@ pub struct FileRead {
 #[derive(Debug)]
 pub struct ObjectRead {
     /// Which one.
-    pub object: ObjectRef,
+    pub object: Arc<ObjectRef>,
     /// Where it begins.
     pub place: Place,
     /// What it says; `None` when that could not be read, which the findings tell.
@@ -129,7 +129,7 @@ impl FileReader {
                     let guard = Guard::of_broken(kind, head, text);
                     let mut problems = Problems::new(self.limits.document_problems_max);
                     problems.push(problem);
-                    self.push(head, object, None, guard, problems);
+                    self.push(head, Arc::new(object), None, guard, problems);
                 }
                 Err(_) => self.unidentified(problem),
             },
@@ -206,6 +206,7 @@ impl FileReader {
         match recognize(meta.api_version, meta.kind) {
             Recognized::Read(kind) => match identity::object_ref(root, kind, meta.kind, &mut self.names) {
                 Ok(object) => {
+                    let object = Arc::new(object);
                     let mut room = Room::new(&self.limits, self.room);
                     let value = self.typed(kind, root, object.clone(), &mut problems, &mut room);
                     let value = value.map(|value| (value, room.taken()));
@@ -233,7 +234,7 @@ impl FileReader {
         &mut self,
         kind: Kind,
         root: &Node<'_>,
-        object: ObjectRef,
+        object: Arc<ObjectRef>,
         problems: &mut Problems,
         room: &mut Room,
     ) -> Option<AnyObject> {
@@ -283,7 +284,7 @@ impl FileReader {
     fn push(
         &mut self,
         root: &Node<'_>,
-        object: ObjectRef,
+        object: Arc<ObjectRef>,
         value: Option<(AnyObject, usize)>,
         guard: Option<Guard>,
         problems: Problems,
@@ -291,8 +292,8 @@ impl FileReader {
         let place = Place { file: self.file.clone(), line: root.line };
         let room = self.limits.file_problems_max.saturating_sub(self.told).max(1);
         let told = problems.into_told(room, "file_problems_max");
-        let findings: Vec<Finding> =
-            told.into_iter().map(|problem| problem.into_error(&self.file, Some(object.clone()))).collect();
+        let finding = |problem: Problem| problem.into_error(&self.file, Some((*object).clone()));
+        let findings: Vec<Finding> = told.into_iter().map(finding).collect();
         self.told += findings.len();
         let (value, bytes) = value.map_or((None, 0), |(value, bytes)| (Some(value), bytes));
         self.room = self.room.saturating_sub(bytes);

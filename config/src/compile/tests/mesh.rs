@@ -92,8 +92,9 @@ fn whole<T: DeserializeOwned>(text: &str) -> T {
 fn metadata(document: Document, file: &str, line: u32) -> Metadata {
     let Document { kind, metadata: meta } = document;
     let controller = meta.owner_references.into_iter().find(|owner| owner.controller);
+    let object = ObjectRef { kind: kind.into(), namespace: meta.namespace.into(), name: meta.name.into() };
     Metadata {
-        object: ObjectRef { kind: kind.into(), namespace: meta.namespace.into(), name: meta.name.into() },
+        object: Arc::new(object),
         labels: (&meta.labels).into(),
         generate_name: meta.generate_name,
         controller: controller.map(|owner| Box::new((owner.kind, owner.name))),
