@@ -122,7 +122,7 @@ impl Told {
             match convert(kind, &bytes).expect("a resource").resource {
                 Resource::Cluster(cluster) => update.clusters.push(cluster),
                 Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
-                Resource::Listener(listener) => update.listeners.push(listener),
+                Resource::Listener(listener) => update.listeners.push(*listener),
                 Resource::Routes(routes) => update.routes.push(routes),
             }
         }

@@ -198,7 +198,7 @@ impl Declared {
             match entry.resource.clone() {
                 Resource::Cluster(cluster) => update.clusters.push(cluster),
                 Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
-                Resource::Listener(listener) => update.listeners.push(listener),
+                Resource::Listener(listener) => update.listeners.push(*listener),
                 Resource::Routes(routes) => update.routes.push(routes),
             }
         }

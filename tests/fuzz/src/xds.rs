@@ -33,7 +33,7 @@ fn alone(resource: Resource) -> Update {
     match resource {
         Resource::Cluster(cluster) => update.clusters.push(cluster),
         Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
-        Resource::Listener(listener) => update.listeners.push(listener),
+        Resource::Listener(listener) => update.listeners.push(*listener),
         Resource::Routes(routes) => update.routes.push(routes),
     }
     update

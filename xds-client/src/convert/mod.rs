@@ -64,7 +64,7 @@ pub enum Resource {
     /// Of `envoy.config.endpoint.v3.ClusterLoadAssignment`.
     Endpoints(ClusterLoadAssignment),
     /// Of `envoy.config.listener.v3.Listener`.
-    Listener(Listener),
+    Listener(Box<Listener>),
     /// Of `envoy.config.route.v3.RouteConfiguration`.
     Routes(RouteConfiguration),
 }
@@ -160,7 +160,7 @@ pub fn convert(kind: Kind, bytes: &[u8]) -> Result<Converted, Refused> {
     let resource = match kind {
         Kind::Cluster => Resource::Cluster(cluster::cluster(typed::message(bytes, &at)?, &at)?),
         Kind::Endpoints => Resource::Endpoints(endpoint::load_assignment(typed::message(bytes, &at)?, &at)?),
-        Kind::Listener => Resource::Listener(listener::listener(typed::message(bytes, &at)?, &at)?),
+        Kind::Listener => Resource::Listener(Box::new(listener::listener(typed::message(bytes, &at)?, &at)?)),
         Kind::Routes => Resource::Routes(route::route_configuration(typed::message(bytes, &at)?, &at)?),
     };
     Ok(Converted { resource, notes: notes.into_inner() })

@@ -91,7 +91,7 @@ fn static_cluster() -> cluster::Cluster {
 
 fn convert_listener(told: &listener::Listener) -> Result<Listener, Refused> {
     convert(Kind::Listener, &told.encode_to_vec()).map(|converted| match converted.resource {
-        Resource::Listener(listener) => listener,
+        Resource::Listener(listener) => *listener,
         other => panic!("{other:?}"),
     })
 }
