@@ -135,7 +135,7 @@ fn mutual(
 ) -> (Cluster, ClusterLoadAssignment) {
     let (mut cluster, endpoints) = cluster(name, &[address]);
     cluster.protocol = protocol;
-    cluster.transport_socket = TransportSocket::Tls(UpstreamTls {
+    cluster.transport_socket = TransportSocket::Tls(Box::new(UpstreamTls {
         mode: UpstreamTlsMode::IstioMutual,
         sni: "outbound_.8000_.v1_.catalog.shop.svc.cluster.local".into(),
         by_request: ByRequest::default(),
@@ -147,7 +147,7 @@ fn mutual(
         }),
         alpn: ["istio-peer-exchange".into(), "istio".into()].into(),
         origin: None,
-    });
+    }));
     (cluster, endpoints)
 }
 

@@ -54,7 +54,7 @@ fn bare_cluster(name: &str, discovery: DiscoveryType) -> Cluster {
         max_connection_duration: None,
         max_concurrent_streams: None,
         tcp_keepalive: None,
-        bind_addresses: Vec::new(),
+        bind_addresses: Box::default(),
         transport_socket_matches: Vec::new(),
         transport_socket: TransportSocket::RawBuffer,
         metadata: ClusterMetadata::default(),

@@ -66,7 +66,7 @@ fn of_port(
             DiscoveryType::OriginalDst => bind_addresses(scope),
             // What goes to the pod's own address from elsewhere than there would be redirected to the proxy again.
             _ if serving.endpoint.is_some_and(|address| !address.ip().is_loopback()) => bind_addresses(scope),
-            _ => Vec::new(),
+            _ => Box::default(),
         },
         discovery,
         load_balancing,
@@ -77,11 +77,11 @@ fn of_port(
         max_requests_per_connection: connection_pool::max_requests_per_connection(pool),
         max_connection_duration: connection_pool::max_connection_duration(pool),
         max_concurrent_streams: connection_pool::max_concurrent_streams(serving.protocol, pool),
-        tcp_keepalive: connection_pool::tcp_keepalive(scope, pool),
+        tcp_keepalive: connection_pool::tcp_keepalive(scope, pool).map(Box::new),
         transport_socket: TransportSocket::RawBuffer,
         metadata: ClusterMetadata {
             services: services.collect(),
-            origin: rule.map(|rule| rule.origin().clone()),
+            origin: rule.map(|rule| Box::new(rule.origin().clone())),
             told: told::of_cluster(scope, &policy),
             ..ClusterMetadata::default()
         },
@@ -102,7 +102,7 @@ fn local_endpoint(cluster: &Arc<str>, address: SocketAddr) -> ClusterLoadAssignm
 }
 
 /// One of each IP version that the proxy has, IPv4 first.
-fn bind_addresses(scope: &Scope<'_>) -> Vec<IpAddr> {
+fn bind_addresses(scope: &Scope<'_>) -> Box<[IpAddr]> {
     let ips = &scope.proxy.ips;
     let v6 = ips.iter().any(IpAddr::is_ipv6);
     let v4 = !v6 || ips.iter().any(IpAddr::is_ipv4);

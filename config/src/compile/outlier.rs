@@ -50,7 +50,8 @@ pub(super) fn find_never_ejecting(
         .collect();
     let mut found: BTreeMap<&Origin, (usize, u32, &str)> = BTreeMap::new();
     for cluster in clusters {
-        let (Some(outlier), Some(origin)) = (&cluster.outlier_detection, &cluster.metadata.origin) else {
+        let (Some(outlier), Some(origin)) = (&cluster.outlier_detection, cluster.metadata.origin.as_deref())
+        else {
             continue;
         };
         let count = counts.get(&*cluster.name).copied().unwrap_or_default();

@@ -89,7 +89,7 @@ impl Transport {
             alpn: [].into(),
             origin: origin.map(Box::new),
         };
-        Transport { matches: Vec::new(), socket: TransportSocket::Tls(tls) }
+        Transport { matches: Vec::new(), socket: TransportSocket::Tls(Box::new(tls)) }
     }
 
     /// What `tls` of a DestinationRule says.
@@ -122,12 +122,12 @@ impl Transport {
                 }
             }
         };
-        Transport { matches: Vec::new(), socket: TransportSocket::Tls(made) }
+        Transport { matches: Vec::new(), socket: TransportSocket::Tls(Box::new(made)) }
     }
 
     /// Mutual TLS with the workload's identity, where the endpoint accepts it.
     pub(super) fn automatic(to: &Towards<'_>, discovery: &DiscoveryType, texts: &Texts) -> Transport {
-        let tls = TransportSocket::Tls(to.own_identity(None));
+        let tls = TransportSocket::Tls(Box::new(to.own_identity(None)));
         if *discovery == DiscoveryType::OriginalDst {
             // Nothing is known of the endpoint that the client chose.
             return Transport { matches: Vec::new(), socket: tls };
@@ -248,8 +248,8 @@ pub(super) fn find_not_spoken(
     for assignment in assignments {
         let Some(cluster) = of_services.get(&*assignment.cluster_name) else { continue };
         for endpoint in assignment.localities.iter().flat_map(|group| &group.endpoints) {
-            if let TransportSocket::Tls(UpstreamTls { mode: UpstreamTlsMode::IstioMutual, .. }) =
-                cluster.socket_for(&endpoint.metadata)
+            if let TransportSocket::Tls(tls) = cluster.socket_for(&endpoint.metadata)
+                && tls.mode == UpstreamTlsMode::IstioMutual
             {
                 addresses.insert(endpoint.address.ip());
                 services.extend(cluster.metadata.services.first().map(|service| &*service.host));

@@ -9,7 +9,8 @@ use super::tls::Trust;
 use crate::origin::Origin;
 use crate::resource::Told;
 
-/// A group of endpoints that serve the same thing, and how to reach them.
+/// A group of endpoints that serve the same thing, and how to reach them. A mesh has thousands, so what few of them say is in
+/// boxes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
     /// istiod's name: `outbound|8000|v1|catalog.shop.svc.cluster.local`, `BlackHoleCluster`, `PassthroughCluster`.
@@ -19,7 +20,7 @@ pub struct Cluster {
     /// How one of them is chosen.
     pub load_balancing: LoadBalancingPolicy,
     /// How new ones get their share; `None` for at once. Only for round robin and least request.
-    pub slow_start: Option<SlowStart>,
+    pub slow_start: Option<Box<SlowStart>>,
     /// Whether a locality is drawn by its weight before a host of it (`locality_weighted_lb_config`).
     pub locality_weighted: bool,
     /// Bound on connecting. Envoy and Istio: 10 s.
@@ -27,7 +28,7 @@ pub struct Cluster {
     /// Bounds on what is open at once.
     pub circuit_breakers: CircuitBreakers,
     /// When an endpoint is left out for a while; `None` for never.
-    pub outlier_detection: Option<OutlierDetection>,
+    pub outlier_detection: Option<Box<OutlierDetection>>,
     /// Share of healthy endpoints, in percent, below which all are used, healthy or not; 0 for never. Envoy: 50; Istio
     /// always says something, 0 unless `minHealthPercent` is given.
     pub healthy_panic_percent: u32,
@@ -43,11 +44,11 @@ pub struct Cluster {
     /// Requests at once on one HTTP/2 connection, besides what the endpoint allows; `None` for no further bound.
     pub max_concurrent_streams: Option<u32>,
     /// TCP keep-alive probes; `None` leaves them off.
-    pub tcp_keepalive: Option<TcpKeepalive>,
+    pub tcp_keepalive: Option<Box<TcpKeepalive>>,
     /// Our address of connections to endpoints, at most one of each IP version: of those the one of the endpoint's
     /// version. Empty lets the kernel choose. `127.0.0.6` and `::6` tell the redirect rules that a connection came
     /// through the inbound listener. Envoy: `upstream_bind_config`.
-    pub bind_addresses: Vec<IpAddr>,
+    pub bind_addresses: Box<[IpAddr]>,
     /// Transport by the endpoint's TLS mode, the first that matches; auto-mTLS is written this way.
     pub transport_socket_matches: Vec<TransportSocketMatch>,
     /// Transport when none of those matches.
@@ -206,7 +207,7 @@ pub enum TransportSocket {
     /// TCP as it is.
     RawBuffer,
     /// TLS.
-    Tls(UpstreamTls),
+    Tls(Box<UpstreamTls>),
 }
 
 /// The TLS that an upstream must be spoken to with. Envoy: `extensions.transport_sockets.tls.v3.UpstreamTlsContext`, with
@@ -265,7 +266,7 @@ pub enum UpstreamTlsMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterMetadata {
     /// The services it stands for; the first names the destination in metrics.
-    pub services: Vec<ServiceRef>,
+    pub services: Box<[ServiceRef]>,
     /// Whether it is outside of the mesh, where nobody has a sidecar.
     pub external: bool,
     /// Whether nobody there is told who asks: istiod's `disable_mx`.
@@ -273,7 +274,7 @@ pub struct ClusterMetadata {
     /// Its subset; empty for none.
     pub subset: Arc<str>,
     /// The DestinationRule that shaped it.
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
     /// Which settings that rule tells, and which the mesh.
     pub told: Told,
 }

@@ -60,7 +60,7 @@ fn room(cluster: &Cluster) -> impl IntoIterator<Item = (Family, u64)> {
 }
 
 fn ejections(cluster: &Cluster) -> Option<(Family, u64)> {
-    cluster.declared.outlier_detection?;
+    cluster.declared.outlier_detection.as_ref()?;
     let out = cluster.endpoints.iter().filter(|endpoint| !cluster.is_healthy(endpoint));
     Some((Family::EjectionsActive, out.count() as u64))
 }

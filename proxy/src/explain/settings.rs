@@ -40,7 +40,7 @@ pub(super) fn of_rule(
 
 /// Settings of a cluster.
 pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
-    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_ref());
+    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_deref());
     let step = |name: &str, what: String, setting| Step::new(name, what).told(told.by(setting), origin);
     let policy = match cluster.load_balancing {
         LoadBalancingPolicy::RoundRobin => "ROUND_ROBIN",
@@ -66,7 +66,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
 
 /// Limits of a cluster with their counts, where a proxy counts.
 pub(super) fn breakers(cluster: &Cluster, counts: Option<[u32; 4]>) -> Vec<Step> {
-    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_ref());
+    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_deref());
     let limits = &cluster.circuit_breakers;
     let all = [
         ("maxConnections", limits.max_connections, Setting::MaxConnections),

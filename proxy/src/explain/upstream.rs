@@ -96,7 +96,7 @@ fn carried(
     match upstream::next_meets(cluster, load).filter(|_| world.is_live) {
         None => Ok(address),
         Some(limit) => {
-            let origin = cluster.declared.metadata.origin.as_ref();
+            let origin = cluster.declared.metadata.origin.as_deref();
             let reason = limit.describe(cluster);
             steps.push(Step::new("breaker", format!("{reason}: FULL")).by(origin));
             Err(Refusal::Reset { reset: Reset::Overflow(limit), reason: Some(reason), retried: false })
@@ -119,7 +119,7 @@ fn cluster_step(world: &World<'_>, cluster: &Cluster) -> Step {
     if !declared.metadata.subset.is_empty() {
         let _ = write!(what, ", subset {}", declared.metadata.subset);
     }
-    let origin = declared.metadata.origin.clone().or_else(|| world.service_of(declared));
+    let origin = declared.metadata.origin.as_deref().cloned().or_else(|| world.service_of(declared));
     let mut step = Step::new("cluster", what).by(origin.as_ref());
     let shared = &cluster.shared;
     let counts = world.is_live.then(|| {
@@ -265,8 +265,11 @@ fn nobody(world: &World<'_>, cluster: &Cluster) -> String {
 /// The object to look at when nobody can get it.
 fn whom(world: &World<'_>, cluster: &Cluster) -> Option<Origin> {
     let metadata = &cluster.declared.metadata;
-    let rule =
-        metadata.origin.clone().filter(|_| !metadata.subset.is_empty() || !cluster.endpoints.is_empty());
+    let rule = metadata
+        .origin
+        .as_deref()
+        .cloned()
+        .filter(|_| !metadata.subset.is_empty() || !cluster.endpoints.is_empty());
     rule.or_else(|| world.service_of(&cluster.declared))
 }
 

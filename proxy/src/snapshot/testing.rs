@@ -56,7 +56,7 @@ pub(crate) fn next_generation(
         max_connection_duration: None,
         max_concurrent_streams: None,
         tcp_keepalive: None,
-        bind_addresses: Vec::new(),
+        bind_addresses: Box::default(),
         transport_socket_matches: Vec::new(),
         transport_socket: TransportSocket::RawBuffer,
         metadata: ClusterMetadata::default(),

@@ -260,7 +260,7 @@ impl FactsOf {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
         let why =
             self.reason.as_deref().or(self.termination_details).unwrap_or("no endpoint").replace('_', " ");
-        let at = declared.map(|declared| match (&declared.metadata.origin, origin) {
+        let at = declared.map(|declared| match (declared.metadata.origin.as_deref(), origin) {
             (Some(origin), _) => format!(", cluster {} of {origin}", declared.name),
             (None, Some(rule)) => format!(", cluster {}, to which {rule} leads", declared.name),
             (None, None) => format!(", cluster {}", declared.name),
@@ -274,7 +274,7 @@ impl FactsOf {
             details: why.into(),
             route_origin: origin.cloned(),
             cluster: declared.map(|declared| declared.name.clone()),
-            cluster_origin: declared.and_then(|declared| declared.metadata.origin.clone()),
+            cluster_origin: declared.and_then(|declared| declared.metadata.origin.as_deref().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
             endpoint_identity: self.upstream_ends.as_ref().and_then(|ends| ends.peer.clone()),
             client_identity: self.arrival.session.as_ref().and_then(|session| session.ends.peer.clone()),

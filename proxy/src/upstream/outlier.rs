@@ -141,7 +141,7 @@ impl Detector {
 
     /// A new generation of the cluster.
     pub(super) fn update(&self, cluster: &Cluster) {
-        self.settings.set(cluster.declared.outlier_detection.as_ref().map(Settings::of));
+        self.settings.set(cluster.declared.outlier_detection.as_deref().map(Settings::of));
     }
 
     /// Counts a choice among all endpoints because too few are healthy.

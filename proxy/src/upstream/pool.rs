@@ -63,7 +63,7 @@ impl Settings {
             max_requests: cluster.max_requests_per_connection,
             max_duration: cluster.max_connection_duration,
             max_streams: cluster.max_concurrent_streams.unwrap_or(u32::MAX),
-            keepalive: cluster.tcp_keepalive,
+            keepalive: cluster.tcp_keepalive.as_deref().copied(),
             client: None,
             source_v4: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv4),
             source_v6: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv6),

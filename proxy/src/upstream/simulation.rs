@@ -137,7 +137,7 @@ impl Simulation {
         let began = time::now();
         let weights = vec![1; endpoints as usize];
         let cluster = testing::next_generation(None, &[(0, 1, &weights)], began, |declared| {
-            declared.outlier_detection = Some(outlier);
+            declared.outlier_detection = Some(Box::new(outlier));
             declared.circuit_breakers = breakers;
             declared.healthy_panic_percent = panic;
         });

@@ -28,7 +28,7 @@ fn cluster(name: &str) -> Cluster {
         max_connection_duration: None,
         max_concurrent_streams: None,
         tcp_keepalive: None,
-        bind_addresses: Vec::new(),
+        bind_addresses: Box::default(),
         transport_socket_matches: Vec::new(),
         transport_socket: TransportSocket::RawBuffer,
         metadata: ClusterMetadata::default(),
@@ -37,7 +37,7 @@ fn cluster(name: &str) -> Cluster {
 
 fn tls(mode: UpstreamTlsMode) -> TransportSocket {
     let certificate = (mode == UpstreamTlsMode::IstioMutual).then(|| "default".into());
-    TransportSocket::Tls(UpstreamTls {
+    TransportSocket::Tls(Box::new(UpstreamTls {
         mode,
         sni: "a".into(),
         by_request: config::ByRequest::default(),
@@ -45,7 +45,7 @@ fn tls(mode: UpstreamTlsMode) -> TransportSocket {
         server: config::ServerCertificate::Any,
         alpn: [].into(),
         origin: None,
-    })
+    }))
 }
 
 /// Differences between a cluster and the same with a change, `PATH TOLD COMPILED`.
@@ -111,8 +111,8 @@ fn places_are_dropped_and_counted() {
     let object = ObjectRef { kind: "DestinationRule".into(), namespace: "n".into(), name: "a".into() };
     let place = Place { file: Arc::from("a.yaml"), line: 3 };
     let mut of_xds = told.clone();
-    of_xds.clusters[0].metadata.origin = Some(Origin { object: object.clone(), place: None });
-    compiled.clusters[0].metadata.origin = Some(Origin { object, place: Some(place) });
+    of_xds.clusters[0].metadata.origin = Some(Box::new(Origin { object: object.clone(), place: None }));
+    compiled.clusters[0].metadata.origin = Some(Box::new(Origin { object, place: Some(place) }));
     let comparison = compare(&of_xds, &compiled);
     assert!(comparison.is_equal(), "{comparison:?}");
     assert_eq!(comparison.dropped.get("Cluster.metadata.filter_metadata.weft.place"), Some(&1));

@@ -54,7 +54,7 @@ fn connection_pools() {
     assert_eq!(cluster.idle_timeout, Duration::from_secs(5));
     assert_eq!(cluster.max_requests_per_connection, Some(2));
     let time = Some(Duration::from_secs(9));
-    assert_eq!(cluster.tcp_keepalive, Some(TcpKeepalive { time, ..TcpKeepalive::default() }));
+    assert_eq!(cluster.tcp_keepalive.as_deref(), Some(&TcpKeepalive { time, ..TcpKeepalive::default() }));
 
     assert_eq!((cluster.max_connection_duration, cluster.max_concurrent_streams), (None, None));
 
@@ -67,7 +67,7 @@ fn connection_pools() {
     let cluster = output.cluster(WEB);
     assert_eq!(cluster.idle_timeout, Duration::from_secs(3600));
     assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
-    assert_eq!((cluster.tcp_keepalive, cluster.max_requests_per_connection), (None, None));
+    assert_eq!((&cluster.tcp_keepalive, cluster.max_requests_per_connection), (&None, None));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn warm_up() {
             aggression,
             min_weight_percent,
         });
-        assert_eq!(output.cluster(WEB).slow_start, expected, "{balancer}");
+        assert_eq!(output.cluster(WEB).slow_start.as_deref(), expected.as_ref(), "{balancer}");
     };
     check("simple: ROUND_ROBIN", None);
     check("simple: ROUND_ROBIN, warmup: {duration: 30s}", Some((30, 1.0, 10.0)));
@@ -95,7 +95,7 @@ fn outlier_detection() {
     let check = |settings: &str, expected: OutlierDetection, panic: u32| {
         let output = with_policy(&format!("outlierDetection: {{{settings}}}"));
         let cluster = output.cluster(WEB);
-        assert_eq!(cluster.outlier_detection, Some(expected), "{settings}");
+        assert_eq!(cluster.outlier_detection.as_deref(), Some(&expected), "{settings}");
         assert_eq!(cluster.healthy_panic_percent, panic, "{settings}");
     };
     let nothing = OutlierDetection::default();
@@ -142,10 +142,10 @@ fn mesh_defaults_hold_where_rules_are_silent() {
     let interval = Some(Duration::from_secs(7));
     let merged = TcpKeepalive { probes: Some(3), time: None, interval };
     let cluster = output.cluster(WEB);
-    assert_eq!((cluster.connect_timeout.as_secs(), cluster.tcp_keepalive), (4, Some(merged)));
+    assert_eq!((cluster.connect_timeout.as_secs(), cluster.tcp_keepalive.as_deref()), (4, Some(&merged)));
     assert_eq!(
-        output.cluster("PassthroughCluster").tcp_keepalive,
-        Some(TcpKeepalive { probes: Some(9), ..merged })
+        output.cluster("PassthroughCluster").tcp_keepalive.as_deref(),
+        Some(&TcpKeepalive { probes: Some(9), ..merged })
     );
 }
 

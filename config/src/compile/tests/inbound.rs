@@ -198,15 +198,15 @@ fn transparent_and_dual_stack() {
         assert_eq!(listener.additional_addresses, [format!("[::]:{port}").parse().unwrap()]);
     }
     let bound: Vec<std::net::IpAddr> = vec!["127.0.0.6".parse().unwrap(), "::6".parse().unwrap()];
-    assert_eq!(output.cluster("inbound|8080||").bind_addresses, bound);
-    assert_eq!(output.cluster("InboundPassthroughCluster").bind_addresses, bound);
+    assert_eq!(output.cluster("inbound|8080||").bind_addresses[..], bound[..]);
+    assert_eq!(output.cluster("InboundPassthroughCluster").bind_addresses[..], bound[..]);
 
     let only_v6 = |proxy: &mut crate::compile::Proxy| proxy.ips = vec!["fd00::10".parse().unwrap()];
     let output = mesh("").seen_by(only_v6).compile();
     let listener = inbound(&output);
     assert_eq!((listener.address, listener.transparent), ("[::]:15006".parse().unwrap(), false));
     assert_eq!(listener.listener_filters.original_src, None);
-    assert_eq!(output.cluster("InboundPassthroughCluster").bind_addresses, bound[1..]);
+    assert_eq!(output.cluster("InboundPassthroughCluster").bind_addresses[..], bound[1..]);
 }
 
 #[test]

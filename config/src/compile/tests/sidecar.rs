@@ -147,7 +147,7 @@ fn ports_that_it_lists_are_served_and_no_others() {
     assert!(output.cluster("inbound|80||").bind_addresses.is_empty());
     let last = output.cluster("inbound|82||");
     assert_eq!(last.discovery, crate::resource::DiscoveryType::OriginalDst);
-    assert_eq!(last.bind_addresses, ["127.0.0.6".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(*last.bind_addresses, ["127.0.0.6".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(output.cluster("inbound|83||").discovery, crate::resource::DiscoveryType::Static);
 }
 

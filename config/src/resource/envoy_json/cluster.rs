@@ -71,7 +71,7 @@ pub fn cluster(cluster: &Cluster) -> Value {
     if let TransportSocket::Tls(tls) = &cluster.transport_socket {
         set("transport_socket", tls_socket(tls));
     }
-    if let Some(metadata) = proto::metadata(cluster.metadata.origin.as_ref(), istio_metadata(cluster)) {
+    if let Some(metadata) = proto::metadata(cluster.metadata.origin.as_deref(), istio_metadata(cluster)) {
         set("metadata", metadata);
     }
     Value::Object(fields)
@@ -285,9 +285,8 @@ fn istio_metadata(cluster: &Cluster) -> Map<String, Value> {
         istio.insert("services".to_owned(), services.collect());
     }
     // The user's own TLS also offers the protocols that the user says.
-    if let TransportSocket::Tls(UpstreamTls {
-        mode: UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, ..
-    }) = &cluster.transport_socket
+    if let TransportSocket::Tls(tls) = &cluster.transport_socket
+        && matches!(tls.mode, UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual)
     {
         istio.insert("alpn_override".to_owned(), json!("false"));
     }

@@ -137,7 +137,7 @@ impl Record {
             route: route.map(|route| (route.virtual_host().name.clone(), route.name().into())),
             route_origin: self.route_origin().cloned(),
             cluster: cluster.map(|cluster| cluster.name.clone()),
-            cluster_origin: cluster.and_then(|cluster| cluster.metadata.origin.clone()),
+            cluster_origin: cluster.and_then(|cluster| cluster.metadata.origin.as_deref().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
             endpoint_identity: self.reached.ends().and_then(|ends| ends.peer.clone()),
             attempts: self.attempts,
@@ -279,7 +279,7 @@ impl Record {
     fn at_cluster(&self) -> String {
         let Some(view) = &self.upstream else { return String::new() };
         let name = view.cluster.name();
-        match (&view.cluster.declared.metadata.origin, self.route_origin()) {
+        match (view.cluster.declared.metadata.origin.as_deref(), self.route_origin()) {
             (Some(origin), _) => format!("cluster {name} of {origin}"),
             (None, Some(rule)) => format!("cluster {name}, to which {rule} leads"),
             (None, None) => format!("cluster {name}"),

@@ -138,13 +138,13 @@ impl Simulation {
 fn declare(policy: LoadBalancingPolicy, seed: u64) -> impl FnOnce(&mut config::Cluster) {
     move |declared| {
         declared.load_balancing = policy;
-        declared.outlier_detection = Some(config::OutlierDetection::default());
+        declared.outlier_detection = Some(Box::default());
         declared.locality_weighted = seed & 8 != 0;
         declared.healthy_panic_percent = if seed & 16 != 0 { 50 } else { 0 };
         if seed & 32 != 0 {
             let window = Duration::from_secs(5);
             declared.slow_start =
-                Some(config::SlowStart { window, aggression: 1.5, min_weight_percent: 10.0 });
+                Some(Box::new(config::SlowStart { window, aggression: 1.5, min_weight_percent: 10.0 }));
         }
     }
 }

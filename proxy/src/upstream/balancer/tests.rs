@@ -191,7 +191,7 @@ fn an_ejection_moves_requests_to_the_others_and_to_other_localities() {
     let mut cluster =
         weighted(LoadBalancingPolicy::RoundRobin, true, &[(0, 1, &[1, 1, 1, 1]), (0, 1, &[1, 1])]);
     let mut declared = (*cluster.declared).clone();
-    declared.outlier_detection = Some(config::OutlierDetection::default());
+    declared.outlier_detection = Some(Box::default());
     cluster.declared = declared.into();
     let mut before = balance(&cluster);
     assert_eq!(count_at(&cluster, &mut before, 120, Duration::ZERO), [15, 15, 15, 15, 30, 30]);
@@ -209,8 +209,11 @@ fn new_endpoints_get_their_share_little_by_little() {
         let began = crate::time::now();
         let slow_start = |declared: &mut config::Cluster| {
             declared.load_balancing = policy;
-            declared.slow_start =
-                Some(config::SlowStart { window: 100 * second, aggression: 1.0, min_weight_percent: 10.0 });
+            declared.slow_start = Some(Box::new(config::SlowStart {
+                window: 100 * second,
+                aggression: 1.0,
+                min_weight_percent: 10.0,
+            }));
         };
         let before = testing::next_generation(None, &[(0, 1, &[1])], began, slow_start);
         let cluster =

@@ -86,10 +86,10 @@ fn refusals_name_the_limit_and_its_object() {
     let cluster = testing::cluster(&[], |declared| {
         breakers(declared);
         let (kind, namespace, name) = ("DestinationRule".into(), "shop".into(), "catalog".into());
-        declared.metadata.origin = Some(Origin {
+        declared.metadata.origin = Some(Box::new(Origin {
             object: ObjectRef { kind, namespace, name },
             place: Some(Place { file: "rules.yaml".into(), line: 7 }),
-        });
+        }));
     });
     let origin = "of DestinationRule shop/catalog (rules.yaml:7)";
     assert_eq!(Limit::Requests.describe(&cluster), format!("http2MaxRequests 3 {origin}"));

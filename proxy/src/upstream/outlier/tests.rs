@@ -17,7 +17,7 @@ fn watched(
     let mut outlier = config::OutlierDetection { max_ejection_percent: Some(100), ..Default::default() };
     change(&mut outlier);
     let cluster = testing::cluster(&[(0, 1, &vec![1; endpoints])], |declared| {
-        declared.outlier_detection = Some(outlier);
+        declared.outlier_detection = Some(Box::new(outlier));
     });
     let registry = Registry::new();
     let detector = Detector::new(&cluster, &registry, &registry.shard());
@@ -216,7 +216,7 @@ fn ledgers_outlive_generations_while_outlier_detection_is_on() {
     monitors[1].answered(500);
     let with = |outlier: Option<config::OutlierDetection>, previous: &Cluster| {
         testing::next_generation(Some(previous), &[(0, 1, &[1, 1, 1])], time::now(), |declared| {
-            declared.outlier_detection = outlier;
+            declared.outlier_detection = outlier.map(Box::new);
         })
     };
     let healthy = |cluster: &Cluster| -> Vec<bool> {

@@ -61,7 +61,7 @@ fn socket(
             Ok(TransportSocket::RawBuffer)
         }
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext" => {
-            Ok(TransportSocket::Tls(tls::upstream(typed::decode(&config, &at)?, origin, &at)?))
+            Ok(TransportSocket::Tls(Box::new(tls::upstream(typed::decode(&config, &at)?, origin, &at)?)))
         }
         _ => Err(typed::unknown(&config, &at)),
     }
