@@ -31,7 +31,7 @@ fn edge_with(
         let routes = Arc::make_mut(routes);
         let host = Arc::make_mut(routes.virtual_hosts.first_mut().expect("a virtual host"));
         let route = host.routes.first_mut().expect("a route");
-        route.headers.request_add.push(HeaderToAdd {
+        route.headers.get_or_insert_default().request_add.push(HeaderToAdd {
             name: HeaderName::from_static(CLIENT),
             value: Format::parse("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%").expect("a format"),
             action: HeaderAppendAction::OverwriteIfExistsOrAdd,

@@ -109,7 +109,7 @@ fn resources(service: SocketAddr) -> config::Update {
     inbound.listener_filters = ListenerFilters { original_dst: true, ..ListenerFilters::default() };
     inbound.traffic_direction = TrafficDirection::Inbound;
     let mut to_app = original_destination("inbound");
-    to_app.bind_addresses = vec!["127.0.0.6".parse().expect("an address")];
+    to_app.bind_addresses = Box::new(["127.0.0.6".parse().expect("an address")]);
     let (cluster, endpoints) = cluster("service", &[service]);
     let (black_hole, none) = support::declared::cluster("BlackHoleCluster", &[]);
     config::Update {

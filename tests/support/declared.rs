@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::format::{Format, LogFormat};
 use config::{
     AccessLog, CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, Destinations, DiscoveryType,
-    Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, ForwardClientCert, HeaderMutations,
+    Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, ForwardClientCert,
     HttpConnectionManager, HttpProtocol, Inspector, Listener, ListenerFilters, LoadBalancingPolicy, Locality,
     LocalityEndpoints, NetworkFilter, PathMatch, PathNormalization, PeerMetadata, Route, RouteAction,
     RouteConfiguration, RouteMatch, RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection,
@@ -174,7 +174,7 @@ pub fn manager(cluster: &str) -> HttpConnectionManager {
             query_parameters: Vec::new(),
         },
         action: RouteAction::Forward(Box::new(forward)),
-        headers: HeaderMutations::default(),
+        headers: None,
         operation: "".into(),
         origin: None,
     };

@@ -10,7 +10,7 @@ use super::findings::Findings;
 use super::matchers::any_path;
 use crate::finding::{Severity, code};
 use crate::objects::Object;
-use crate::resource::{ClusterLoadAssignment, DirectResponse, HeaderMutations, Route, RouteAction};
+use crate::resource::{ClusterLoadAssignment, DirectResponse, Route, RouteAction};
 
 /// What a client is told whose route was not made.
 const REFUSAL: &[u8] = b"the configuration makes more routes than mesh_products_max allows";
@@ -64,7 +64,7 @@ pub(super) fn refusing<T>(object: &Object<T>) -> Route {
             status: StatusCode::SERVICE_UNAVAILABLE,
             body: Arc::from(REFUSAL),
         }),
-        headers: HeaderMutations::default(),
-        origin: Some(object.origin()),
+        headers: None,
+        origin: Some(Box::new(object.origin())),
     }
 }

@@ -83,10 +83,10 @@ mod tests {
     fn from_name_and_app_protocol() {
         let check = |name: &str, app: Option<&str>, transport: &str, number, expected| {
             let port = ServicePort {
-                name: Some(name.to_owned()),
+                name: Some(name.into()),
                 port: number,
-                protocol: Some(transport.to_owned()),
-                app_protocol: app.map(str::to_owned),
+                protocol: Some(transport.into()),
+                app_protocol: app.map(Box::from),
                 target_port: None,
             };
             assert_eq!(Protocol::of(&port), expected, "{name} {app:?} {transport} {number}");

@@ -56,7 +56,7 @@ pub fn effective_proxy_config(
     }
     let pod = objects.pods.get(&(namespace.into(), pod.into()));
     if let Some(pod) = pod
-        && let Some(Ok(read)) = pod.spec.proxy_config.as_deref().map(mesh::read_proxy_config)
+        && let Some(Ok(read)) = pod.spec.proxy_config().map(mesh::read_proxy_config)
     {
         let by = format!("annotation {} of {}", mesh::PROXY_CONFIG_ANNOTATION, pod.metadata.object);
         effective.add_config(&by, &read.config);
@@ -67,7 +67,7 @@ pub fn effective_proxy_config(
     for (by, config) in given {
         effective.add_config(by, config);
     }
-    let annotated = pod.and_then(|pod| pod.spec.interception_mode.as_deref());
+    let annotated = pod.and_then(|pod| pod.spec.interception_mode());
     if let Some(mode) = annotated.and_then(InterceptionMode::of_name).or(effective.interception_mode) {
         // What the injector told the container wins, and is metadata by now or will be.
         effective.metadata.entry(INTERCEPTION_MODE.to_owned()).or_insert_with(|| mode.name().to_owned());

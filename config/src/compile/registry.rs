@@ -248,7 +248,7 @@ fn target_number(
 fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
     match &spec.external_name {
         Some(name) if spec.service_type.as_deref() == Some("ExternalName") && !name.is_empty() => {
-            Resolution::Alias(name.as_str().into())
+            Resolution::Alias((&**name).into())
         }
         _ if spec.cluster_ip.as_deref() == Some("None") => Resolution::Passthrough,
         _ => Resolution::ClientSide,

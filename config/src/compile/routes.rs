@@ -148,8 +148,8 @@ impl Routes<'_> {
             operation: self.operation(&matches, &action, service.object.name()),
             matches,
             action,
-            headers: mutations,
-            origin: Some(rule.origin().clone()),
+            headers: mutations.of_route(),
+            origin: Some(Box::new(rule.origin().clone())),
         })
     }
 
@@ -278,7 +278,7 @@ impl Routes<'_> {
             matches,
             operation: format!("{host}:{}/*", self.port).into(),
             action,
-            headers: HeaderMutations::default(),
+            headers: None,
             origin: None,
         }
     }
@@ -294,7 +294,7 @@ pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
         None => {
             let response = DirectResponse { status: StatusCode::BAD_GATEWAY, body: Arc::default() };
             let origin = sidecar::outbound_traffic_policy_origin(scope);
-            ("block_all", RouteAction::DirectResponse(response), Some(origin))
+            ("block_all", RouteAction::DirectResponse(response), Some(Box::new(origin)))
         }
     };
     VirtualHost {
@@ -338,7 +338,7 @@ fn added_by_istiod(name: &str, operation: String, action: RouteAction) -> Route 
         name: name.into(),
         matches: any_path(),
         action,
-        headers: HeaderMutations::default(),
+        headers: None,
         operation: operation.into(),
         origin: None,
     }

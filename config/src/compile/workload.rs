@@ -95,7 +95,7 @@ impl<'a> Instance<'a> {
         let (labelled, plain) =
             metadata_of(workload(&pod.metadata, cluster_id, &scope.texts), mode, &scope.texts);
         let node = pod.spec.spec.node_name.as_deref().unwrap_or_default();
-        let told = |name: &'a Option<String>| name.as_deref().filter(|name| !name.is_empty());
+        let told = |name: &'a Option<Box<str>>| name.as_deref().filter(|name| !name.is_empty());
         let host_name = told(&pod.spec.spec.hostname).zip(told(&pod.spec.spec.subdomain));
         // What the API server writes where nobody did.
         let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");

@@ -1,4 +1,5 @@
-//! Kubernetes objects, only the fields that weft reads; all others are ignored, as every client of Kubernetes does.
+//! Kubernetes objects, only the fields that weft reads; all others are ignored, as every client of Kubernetes does. A mesh
+//! has tens of thousands that never change, so lists and texts have no room to grow.
 
 mod secret;
 
@@ -33,7 +34,7 @@ pub struct ServiceMetadata {
 pub struct ServiceAnnotations {
     /// Who sees it: namespaces, `.` for its own, `*` for all, `~` for nobody, separated by commas.
     #[serde(rename = "networking.istio.io/exportTo")]
-    pub export_to: Option<String>,
+    pub export_to: Option<Box<str>>,
 }
 
 impl Service {
@@ -51,17 +52,17 @@ impl Service {
 pub struct ServiceSpec {
     /// Its virtual address; `None` (the word) makes it headless.
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
+    pub cluster_ip: Option<Box<str>>,
     /// Its virtual addresses, one per family.
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Vec<String>,
+    pub cluster_ips: Box<[Box<str>]>,
     /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type")]
-    pub service_type: Option<String>,
+    pub service_type: Option<Box<str>>,
     /// What an `ExternalName` service stands for.
-    pub external_name: Option<String>,
+    pub external_name: Option<Box<str>>,
     /// Its ports.
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     /// Labels of its pods.
     pub selector: Labels,
     /// Whether endpoints that are not ready are used too.
@@ -73,13 +74,13 @@ pub struct ServiceSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct ServicePort {
     /// Its name; Istio reads the protocol from its prefix.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// 1 to 65535.
     pub port: u16,
     /// `TCP`, `UDP` or `SCTP`; TCP when not given.
-    pub protocol: Option<String>,
+    pub protocol: Option<Box<str>>,
     /// Protocol of the application; it wins over the name.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Box<str>>,
     /// Port of the pods; `port` when not given.
     pub target_port: Option<TargetPort>,
 }
@@ -91,7 +92,7 @@ pub enum TargetPort {
     /// By number.
     Number(u16),
     /// By the name that a container gives it.
-    Name(String),
+    Name(Box<str>),
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice. Its label `kubernetes.io/service-name` tells the service.
@@ -99,11 +100,11 @@ pub enum TargetPort {
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
     /// `IPv4`, `IPv6` or `FQDN`.
-    pub address_type: Option<String>,
+    pub address_type: Option<Box<str>>,
     /// The endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
     /// Ports that all of them serve.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
 }
 
 /// One endpoint of an [`EndpointSlice`].
@@ -111,7 +112,7 @@ pub struct EndpointSlice {
 #[serde(rename_all = "camelCase", default)]
 pub struct SliceEndpoint {
     /// Its addresses; the first counts.
-    pub addresses: Vec<String>,
+    pub addresses: Box<[Box<str>]>,
     /// How it is.
     pub conditions: EndpointConditions,
     /// The pod behind it.
@@ -135,11 +136,11 @@ pub struct EndpointConditions {
 #[serde(rename_all = "camelCase", default)]
 pub struct TargetRef {
     /// `Pod`.
-    pub kind: Option<String>,
+    pub kind: Option<Box<str>>,
     /// Its name.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Its namespace; the slice's when not given.
-    pub namespace: Option<String>,
+    pub namespace: Option<Box<str>>,
 }
 
 /// One port of an [`EndpointSlice`].
@@ -147,11 +148,11 @@ pub struct TargetRef {
 #[serde(rename_all = "camelCase", default)]
 pub struct SlicePort {
     /// Name of the service's port.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Port of the endpoints.
     pub port: Option<u16>,
     /// `TCP`, `UDP` or `SCTP`; TCP when not given.
-    pub protocol: Option<String>,
+    pub protocol: Option<Box<str>>,
 }
 
 /// `v1` Pod.
@@ -162,12 +163,30 @@ pub struct Pod {
     pub spec: PodSpec,
     /// How it is.
     pub status: PodStatus,
-    /// Its annotation `proxy.istio.io/config`: settings of its proxy, as YAML.
+    /// Its annotations that matter to a proxy; `None` when it has none of them, as most.
     #[serde(skip)]
-    pub proxy_config: Option<String>,
-    /// Its annotation `sidecar.istio.io/interceptionMode`: how its traffic comes to its proxy.
-    #[serde(skip)]
-    pub interception_mode: Option<String>,
+    pub annotations: Option<Box<PodAnnotations>>,
+}
+
+/// The annotations of a [`Pod`] that matter to a proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodAnnotations {
+    /// `proxy.istio.io/config`: settings of its proxy, as YAML.
+    pub proxy_config: Option<Box<str>>,
+    /// `sidecar.istio.io/interceptionMode`: how its traffic comes to its proxy.
+    pub interception_mode: Option<Box<str>>,
+}
+
+impl Pod {
+    /// Its annotation `proxy.istio.io/config`.
+    pub fn proxy_config(&self) -> Option<&str> {
+        self.annotations.as_ref().and_then(|annotations| annotations.proxy_config.as_deref())
+    }
+
+    /// Its annotation `sidecar.istio.io/interceptionMode`.
+    pub fn interception_mode(&self) -> Option<&str> {
+        self.annotations.as_ref().and_then(|annotations| annotations.interception_mode.as_deref())
+    }
 }
 
 /// What is wanted of a [`Pod`].
@@ -175,15 +194,15 @@ pub struct Pod {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Its service account; `default` when not given.
-    pub service_account_name: Option<String>,
+    pub service_account_name: Option<Box<str>>,
     /// Node it runs on.
-    pub node_name: Option<String>,
+    pub node_name: Option<Box<str>>,
     /// Its name within its subdomain.
-    pub hostname: Option<String>,
+    pub hostname: Option<Box<str>>,
     /// Name of the headless service that its host name belongs to.
-    pub subdomain: Option<String>,
+    pub subdomain: Option<Box<str>>,
     /// What runs in it.
-    pub containers: Vec<Container>,
+    pub containers: Box<[Container]>,
 }
 
 /// A container of a [`Pod`].
@@ -191,7 +210,7 @@ pub struct PodSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Ports it says it serves.
-    pub ports: Vec<ContainerPort>,
+    pub ports: Box<[ContainerPort]>,
 }
 
 /// A port of a [`Container`].
@@ -199,7 +218,7 @@ pub struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     /// Its name.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Its number.
     pub container_port: u16,
 }
@@ -213,7 +232,7 @@ pub struct PodStatus {
     pub pod_ip: Option<IpAddr>,
     /// Its addresses, one per family.
     #[serde(rename = "podIPs")]
-    pub pod_ips: Vec<PodIp>,
+    pub pod_ips: Box<[PodIp]>,
 }
 
 /// One address of a [`Pod`].

@@ -55,11 +55,12 @@ pub struct Route {
     /// What it does.
     pub action: RouteAction,
     /// Headers changed on the way to the upstream, and on the way back.
-    pub headers: HeaderMutations,
+    /// `None` when none are: those of nearly all services.
+    pub headers: Option<Box<HeaderMutations>>,
     /// Envoy's `decorator.operation`: the name of the span, `host:port/path*`.
     pub operation: Arc<str>,
     /// The object and place that wrote this rule. `None` for what istiod adds by itself.
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
 }
 
 /// What a rule does with a request.
@@ -98,7 +99,7 @@ impl Route {
                 port: None,
                 path: None,
             }),
-            headers: HeaderMutations::default(),
+            headers: None,
             operation: "".into(),
             origin: None,
         }
@@ -219,6 +220,11 @@ pub struct HeaderMutations {
 }
 
 impl HeaderMutations {
+    /// As a route has them: nothing when nothing is changed.
+    pub fn of_route(self) -> Option<Box<HeaderMutations>> {
+        (!self.is_empty()).then(|| Box::new(self))
+    }
+
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.request_remove.is_empty()

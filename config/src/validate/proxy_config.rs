@@ -39,13 +39,12 @@ pub(super) fn check_concurrency(check: &mut Check<'_>, path: &str, concurrency: 
 
 /// Checks the settings that a Pod is annotated with. They cannot refuse the Pod, which others need to know.
 pub(super) fn check_pod(check: &mut Check<'_>, pod: &Pod) {
-    if let Some(mode) = pod.interception_mode.as_deref().filter(|it| InterceptionMode::of_name(it).is_none())
-    {
+    if let Some(mode) = pod.interception_mode().filter(|it| InterceptionMode::of_name(it).is_none()) {
         let path = format!("metadata.annotations[{INTERCEPTION_MODE_ANNOTATION}]");
         let what = format!("`{mode}` is no way of interception, so that the annotation has no effect");
         check.warning(code::INEFFECTIVE_VALUE, &path, what, "write REDIRECT, TPROXY or NONE");
     }
-    let Some(text) = &pod.proxy_config else { return };
+    let Some(text) = pod.proxy_config() else { return };
     let path = format!("metadata.annotations[{PROXY_CONFIG_ANNOTATION}]");
     match mesh::read_proxy_config(text) {
         Err(why) => {

@@ -18,7 +18,7 @@ use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
-use crate::kubernetes::{Pod, Secret};
+use crate::kubernetes::{Pod, PodAnnotations, Secret};
 use crate::mesh::{INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION};
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
@@ -376,10 +376,12 @@ impl FileReader {
 fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod> {
     let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems, room)?;
     let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let annotation =
-        |name| annotations.and_then(|annotations| annotations.get(name)?.text()).map(str::to_owned);
-    pod.proxy_config = annotation(PROXY_CONFIG_ANNOTATION);
-    pod.interception_mode = annotation(INTERCEPTION_MODE_ANNOTATION);
+    let annotation = |name| annotations.and_then(|annotations| annotations.get(name)?.text()).map(Box::from);
+    let annotations = PodAnnotations {
+        proxy_config: annotation(PROXY_CONFIG_ANNOTATION),
+        interception_mode: annotation(INTERCEPTION_MODE_ANNOTATION),
+    };
+    pod.annotations = (annotations != PodAnnotations::default()).then(|| Box::new(annotations));
     Some(pod)
 }
 

@@ -106,7 +106,7 @@ fn virtual_host(
     if step.object.is_none() {
         step.object = match asked.way {
             // Its hosts are those of a VirtualService, whatever they are called.
-            Way::Gateway => host.routes.iter().find_map(|route| route.origin.as_ref()).map(Named::of),
+            Way::Gateway => host.routes.iter().find_map(|route| route.origin.as_deref()).map(Named::of),
             Way::Outbound | Way::Inbound => service_of_host(world, host),
         };
     }
@@ -118,7 +118,7 @@ fn virtual_host(
         let Some(route) = host.routes.get(*index) else { continue };
         let why = conditions::mismatch(*why, &route.matches, head);
         let what = format!("{} does not apply: {why}", rule_name(*index, &route.name));
-        step.steps.push(Step::new("rule", what).by(route.origin.as_ref()));
+        step.steps.push(Step::new("rule", what).by(route.origin.as_deref()));
     }
     if !found {
         step.steps.push(Step::new("rule", "no other: none applies"));
@@ -160,7 +160,7 @@ fn act(
     let route = found.route;
     let grpc = headers::is_grpc(&head);
     let declared = route.declared();
-    let origin = declared.and_then(|declared| declared.origin.as_ref());
+    let origin = declared.and_then(|declared| declared.origin.as_deref());
     let wanted = declared.map_or_else(String::new, |declared| conditions::wanted(&declared.matches));
     let mut rule =
         Step::new("rule", format!("{} applies: {wanted}", rule_name(found.index, route.name()))).by(origin);

@@ -318,7 +318,7 @@ impl Forwarding<'_> {
     /// Which cluster does not exist.
     fn missing(&self) -> String {
         let cluster = self.forward.destinations.get(self.destination).map(|destination| &destination.cluster);
-        let rule = self.handle.route.declared().and_then(|declared| declared.origin.as_ref());
+        let rule = self.handle.route.declared().and_then(|declared| declared.origin.as_deref());
         cluster.map(|cluster| missing_cluster(cluster, rule)).unwrap_or_default()
     }
 

@@ -122,7 +122,7 @@ impl Route {
     pub(super) fn resolve(host: &Arc<config::VirtualHost>, index: usize) -> Option<Arc<Route>> {
         let declared = host.routes.get(index)?;
         let action = Action::resolve(&declared.action);
-        let mutations = Mutations::resolve(&declared.headers);
+        let mutations = declared.headers.as_deref().map(Mutations::resolve).unwrap_or_default();
         let asks = |destination: &Destination| destination.mutations.response_asks_request;
         let response_asks_request = mutations.response_asks_request
             || matches!(&action, Action::Forward(forward) if forward.destinations.iter().any(asks));

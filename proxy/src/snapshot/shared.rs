@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 pub(crate) use health::{Ejection, Health, Ledger, Reason};
 
@@ -141,8 +141,8 @@ pub(crate) struct ClusterShared {
     pub(crate) retries: Count,
     /// What the process counts beside it.
     pub(crate) process: Arc<ProcessShared>,
-    /// Its endpoints, as the latest generation has them.
-    members: ArcSwap<Vec<Arc<EndpointShared>>>,
+    /// Its endpoints, as the latest generation has them; `None` where nobody asked for them yet, which is most clusters.
+    members: ArcSwapOption<Vec<Arc<EndpointShared>>>,
     /// Whether somebody is writing the ledgers of its endpoints.
     turn: AtomicBool,
     /// Counts up when an endpoint is ejected or comes back.
@@ -161,7 +161,7 @@ impl ClusterShared {
             connections: Count::default(),
             retries: Count::default(),
             process: process.clone(),
-            members: ArcSwap::default(),
+            members: ArcSwapOption::empty(),
             turn: AtomicBool::new(false),
             health_version: AtomicU64::new(0),
         })
@@ -169,12 +169,12 @@ impl ClusterShared {
 
     /// Its endpoints, as the latest generation has them.
     pub(crate) fn members(&self) -> Arc<Vec<Arc<EndpointShared>>> {
-        self.members.load_full()
+        self.members.load_full().unwrap_or_default()
     }
 
     /// A new generation of it has these endpoints.
     pub(super) fn set_members(&self, members: Vec<Arc<EndpointShared>>) {
-        self.members.store(Arc::new(members));
+        self.members.store(Some(Arc::new(members)));
     }
 
     /// Which endpoints are ejected has not changed while this has not.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use config::{
-    DirectResponse, HeaderMatch, HeaderMatcher, HeaderMutations, MatchedHeader, PathMatch,
-    QueryParameterMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, StringMatch, VirtualHost,
+    DirectResponse, HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, QueryParameterMatcher, Route,
+    RouteAction, RouteConfiguration, RouteMatch, StringMatch, VirtualHost,
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use weft::fuzz::{Request, Routes};
@@ -76,7 +76,7 @@ fn parse(table: &str) -> RouteConfiguration {
 
 fn rule(matches: RouteMatch) -> Route {
     let action = RouteAction::DirectResponse(DirectResponse { status: StatusCode::OK, body: [].into() });
-    let (headers, operation) = (HeaderMutations::default(), "".into());
+    let (headers, operation) = (None, "".into());
     Route { name: "".into(), matches, action, headers, operation, origin: None }
 }
 

@@ -138,7 +138,8 @@ fn headers_hosts_and_paths() {
         &[&format!(": /* -> {WEB}")],
     );
     let route = &output.host("web.shop.svc.cluster.local").routes[0];
-    let values: Vec<&str> = route.headers.request_add.iter().map(|header| header.value.text()).collect();
+    let values: Vec<&str> =
+        route.headers.as_ref().unwrap().request_add.iter().map(|header| header.value.text()).collect();
     assert_eq!(values, ["a", "b"]);
     let RouteAction::Forward(forward) = &route.action else { panic!() };
     assert_eq!(&*forward.host_rewrite.as_ref().unwrap().literal, "rule.example");

@@ -59,8 +59,10 @@ fn route(route: &Route) -> Value {
     if !route.operation.is_empty() {
         fields.insert("decorator".to_owned(), json!({ "operation": &*route.operation }));
     }
-    headers(&mut fields, &route.headers);
-    let metadata = proto::metadata(route.origin.as_ref(), Map::new());
+    if let Some(changes) = &route.headers {
+        headers(&mut fields, changes);
+    }
+    let metadata = proto::metadata(route.origin.as_deref(), Map::new());
     fields.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
     Value::Object(fields)
 }

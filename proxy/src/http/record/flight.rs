@@ -93,7 +93,7 @@ impl Record {
             None => format!("no virtual host of routes `{}` has the host", declared.name),
             Some(host) => {
                 let rule = trace.last_rule.and_then(|index| host.routes.get(index));
-                let origin = rule.and_then(|rule| rule.origin.as_ref());
+                let origin = rule.and_then(|rule| rule.origin.as_deref());
                 let of = origin.map(|origin| format!(", of {origin}")).unwrap_or_default();
                 format!("no rule of virtual host `{}` applies{of}", host.name)
             }
@@ -148,7 +148,7 @@ impl Record {
 
     fn route_origin(&self) -> Option<&Origin> {
         let route = self.route.as_ref().map(|handle| &handle.route)?;
-        route.declared().and_then(|declared| declared.origin.as_ref())
+        route.declared().and_then(|declared| declared.origin.as_deref())
     }
 
     /// Status, flags and why.

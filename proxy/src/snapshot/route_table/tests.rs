@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use config::{
-    DirectResponse, HeaderMatch, HeaderMatcher, HeaderMutations, MatchedHeader, PathMatch,
-    QueryParameterMatcher, RouteAction, RouteConfiguration, RouteMatch, StringMatch,
+    DirectResponse, HeaderMatch, HeaderMatcher, MatchedHeader, PathMatch, QueryParameterMatcher, RouteAction,
+    RouteConfiguration, RouteMatch, StringMatch,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -57,7 +57,7 @@ fn route(matches: RouteMatch) -> config::Route {
         name: "".into(),
         matches,
         action: RouteAction::DirectResponse(DirectResponse { status: StatusCode::OK, body: [].into() }),
-        headers: HeaderMutations::default(),
+        headers: None,
         operation: "".into(),
         origin: None,
     }
@@ -263,7 +263,7 @@ fn weights_are_drawn_as_they_are_declared() {
         let clusters = weights.iter().map(|weight| config::WeightedCluster {
             cluster: weight.to_string().into(),
             weight: *weight,
-            headers: HeaderMutations::default(),
+            headers: config::HeaderMutations::default(),
             host_rewrite: None,
         });
         let forward = config::Forward {

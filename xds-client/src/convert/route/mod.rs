@@ -176,9 +176,9 @@ fn route(told: pb::Route, at: &At<'_>) -> Result<Route, Refused> {
         name: name.into(),
         matches,
         action,
-        headers: headers::mutations(changes, at)?,
+        headers: headers::mutations(changes, at)?.of_route(),
         operation: operation_told.into(),
-        origin: metadata::metadata(metadata, &at.field("metadata"))?.origin,
+        origin: metadata::metadata(metadata, &at.field("metadata"))?.origin.map(Box::new),
     })
 }
 
