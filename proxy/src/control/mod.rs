@@ -3,6 +3,7 @@
 //! source -> store -> compile -> resources -> snapshot -> publish. What is bad is refused alone; the last good of it
 //! stays; nothing is published when nothing changed.
 
+mod about_files;
 mod certificates;
 mod check;
 mod declared;
@@ -15,12 +16,11 @@ mod status;
 mod watch;
 mod workers;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request};
-use config::finding::{Finding, Severity, code};
+use config::finding::Finding;
 use config::objects::Objects;
 use config::store::Store;
 use config::{Changed, Limits, NameTable, Resources, validate, yaml};
@@ -39,9 +39,10 @@ use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
 use crate::tls::{Life, Secrets};
+use about_files::AboutFiles;
 use certificates::{about_life, about_secret, ending};
 use dns::Dns;
-use files::{Change, Content, Files, Found};
+use files::{Change, Content, Files};
 use secret_files::SecretFiles;
 use settle::Burst;
 use watch::{Wanted, Watcher};
@@ -424,72 +425,4 @@ fn read(store: &mut Store, file: &str, content: Content, text: &str) {
         Content::Objects => store.read(file, text),
         Content::MeshConfig => store.read_mesh(file, text),
     };
-}
-
-/// What there is to say about files, not about what is in them.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct AboutFiles {
-    /// What cannot be read at all, and why.
-    unreadable: Vec<(PathBuf, String)>,
-    /// Directories without files.
-    empty: Vec<PathBuf>,
-    /// Files with a MeshConfig that are not read, because another was named.
-    overridden: Vec<PathBuf>,
-}
-
-impl AboutFiles {
-    fn of(found: &mut Found) -> AboutFiles {
-        AboutFiles {
-            unreadable: std::mem::take(&mut found.unreadable),
-            empty: std::mem::take(&mut found.empty),
-            overridden: std::mem::take(&mut found.overridden),
-        }
-    }
-
-    fn findings(&self) -> impl Iterator<Item = Finding> {
-        let unreadable = self.unreadable.iter().map(|(path, why)| {
-            let remedy = "make it a readable file of UTF-8 text, split it if it is too long, or remove it; what was \
-                          read of it before holds until then";
-            about_file(
-                path,
-                Severity::Error,
-                code::UNREADABLE_FILE,
-                format!("it cannot be read: {why}"),
-                remedy,
-            )
-        });
-        let empty = self.empty.iter().map(|path| {
-            let what = "the directory holds no file that ends in .yaml, .yml or .json".to_owned();
-            about_file(
-                path,
-                Severity::Warning,
-                code::EMPTY_DIRECTORY,
-                what,
-                "name another directory, or add one",
-            )
-        });
-        let overridden = self.overridden.iter().map(|path| {
-            let what = "it is not read, because --mesh-config names another MeshConfig".to_owned();
-            about_file(
-                path,
-                Severity::Warning,
-                code::MESH_CONFIG_OVERRIDDEN,
-                what,
-                "remove it, or leave out --mesh-config",
-            )
-        });
-        unreadable.chain(empty).chain(overridden)
-    }
-}
-
-fn about_file(path: &Path, severity: Severity, code: &'static str, what: String, remedy: &str) -> Finding {
-    Finding {
-        place: Some(config::origin::Place { file: path.display().to_string().into(), line: 1 }),
-        severity,
-        code,
-        object: None,
-        path: String::new(),
-        what,
-        remedy: remedy.to_owned(),
-    }
 }
