@@ -25,6 +25,7 @@ use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Socket};
 use crate::overload::{self, Overload};
 use crate::peers::Own;
+use crate::program::{self, Seldom};
 use crate::snapshot::{ProcessShared, Publisher, Reader};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
@@ -32,7 +33,7 @@ pub use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Family;
 use crate::upstream::outlier;
 use crate::worker::{self, Orders};
-use crate::{listener, net, program, time};
+use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
 pub use pages::Agent;
 use pages::PageSockets;
@@ -254,7 +255,7 @@ impl App {
         let mut control =
             Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
-        tokio::task::spawn_local(let_go_of_program(reader.clone()));
+        tokio::task::spawn_local(let_go_of_program(reader.clone(), control.seldom()));
         tokio::task::spawn_local(watch_memory(
             process.overload.clone(),
             registry.clone(),
@@ -464,16 +465,25 @@ async fn watch_memory(overload: Arc<Overload>, registry: Arc<Registry>, told: u6
     }
 }
 
-/// Lets go of the program's pages after each burst of generations, for as long as any may come.
-async fn let_go_of_program(mut generations: Reader) {
-    while generations.changed().await {
-        loop {
-            let quiet = time::now() + program::QUIET;
-            tokio::select! {
-                going_on = generations.changed() => if !going_on { return },
-                () = tokio::time::sleep_until(quiet.into()) => break,
+/// Lets go of the program's pages after each burst of generations and of questions to DNS, and after each look that found
+/// nothing.
+async fn let_go_of_program(mut generations: Reader, seldom: Arc<Seldom>) {
+    let mut rhythm = program::Rhythm::default();
+    loop {
+        let due = async {
+            match rhythm.due() {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            going_on = generations.changed() => if going_on { rhythm.done(time::now()) } else { return },
+            () = seldom.done.notified() => rhythm.done(time::now()),
+            () = seldom.over.notified() => rhythm.over(time::now()),
+            () = due => {
+                program::let_go();
+                rhythm.let_go(time::now());
             }
         }
-        program::let_go();
     }
 }

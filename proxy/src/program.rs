@@ -1,18 +1,67 @@
-//! The pages of the program file. Reading a configuration and starting touch most of a program's code, serving touches
-//! little of it; but what was mapped once stays resident until memory is short. So when that is over, the process lets go of
-//! these pages. What is still needed comes back at its next use from the page cache, some pages at a time, a few microseconds
+//! The pages of the program file. Starting, reading a configuration, looking for changes of it and asking DNS touch most of
+//! a program's code, serving touches little of it; but what was mapped once stays resident until memory is short, and the
+//! kernel maps sixteen pages for each that is touched. So when such work is over, the process lets go of these pages. What is still needed comes back at its next use from the page cache, some pages at a time, a few microseconds
 //! each time; the rest no longer counts.
 
 use std::ffi::c_void;
 use std::fs;
 use std::ops::Range;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, madvise};
+use tokio::sync::Notify;
 
-/// How long nothing must have been published before pages are let go: what a burst of changes needs stays.
-pub(crate) const QUIET: Duration = Duration::from_secs(2);
+/// How long nothing must have been published or asked before pages are let go: what a burst of changes needs stays.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// When they are let go even though the burst goes on: a name may be asked for each second for ever.
+const BURST_MAX: Duration = Duration::from_secs(10);
+
+/// Least time between two times.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where it is told of work that is seldom done, so that the pages it needed are let go of.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    /// Some was done, and more of it may follow.
+    pub(crate) done: Notify,
+    /// Some was done that nothing follows from.
+    pub(crate) over: Notify,
+}
+
+/// When pages are let go of, by what was done: pure decisions.
+#[derive(Debug, Default)]
+pub(crate) struct Rhythm {
+    due: Option<Instant>,
+    /// When the burst began that goes on.
+    began: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Rhythm {
+    /// When to let go of them next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Something was done, and more of it may follow.
+    pub(crate) fn done(&mut self, now: Instant) {
+        let began = *self.began.get_or_insert(now);
+        self.due = Some((now + QUIET).min(began + BURST_MAX));
+    }
+
+    /// Something was done that nothing follows from.
+    pub(crate) fn over(&mut self, now: Instant) {
+        let soon = self.last.map_or(now, |last| now.max(last + PAUSE));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    /// They were let go of.
+    pub(crate) fn let_go(&mut self, now: Instant) {
+        *self = Rhythm { last: Some(now), ..Rhythm::default() };
+    }
+}
 
 /// Lets go of all pages of files that are only mapped to be read or executed.
 pub(crate) fn let_go() {
@@ -103,6 +152,29 @@ mod tests {
         assert_eq!(unwritten(&all), [0x1000..0x2000, 0x4000..0x5000]);
         assert!(unwritten("").is_empty());
         assert!(unwritten("1000-2000 r--p 0 fe:00 42 /a\nSize: 4 kB\n").is_empty());
+    }
+
+    #[test]
+    fn pages_are_let_go_when_it_is_quiet_or_over_and_never_without_pause() {
+        let began = crate::time::now();
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let mut rhythm = Rhythm::default();
+        assert_eq!(rhythm.due(), None);
+        rhythm.over(at(0));
+        assert_eq!(rhythm.due(), Some(at(0)));
+        rhythm.let_go(at(0));
+        rhythm.over(at(40));
+        assert_eq!(rhythm.due(), Some(at(0) + PAUSE));
+        rhythm.let_go(at(100));
+        rhythm.done(at(200));
+        rhythm.done(at(900));
+        assert_eq!(rhythm.due(), Some(at(900) + QUIET));
+        // What is over does not wait for a burst.
+        rhythm.over(at(1_000));
+        assert_eq!(rhythm.due(), Some(at(1_000)));
+        rhythm.let_go(at(1_000));
+        (0..30).for_each(|turn| rhythm.done(at(2_000 + 500 * turn)));
+        assert_eq!(rhythm.due(), Some(at(2_000) + BURST_MAX));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(crate) use status::{Published, Status};
 pub(crate) use workers::WorkerCount;
 pub use workers::{Cpu, Quota};
 
+use crate::program::Seldom;
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
@@ -99,6 +100,8 @@ pub(crate) struct Control {
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
     dns: Dns,
+    /// Told of looks that found nothing, and of answers of DNS.
+    seldom: Arc<Seldom>,
     builder: Builder,
     publisher: Publisher,
     status: Arc<Status>,
@@ -128,6 +131,7 @@ impl Control {
         status: Arc<Status>,
         registry: &Arc<Registry>,
     ) -> Control {
+        let seldom = Arc::<Seldom>::default();
         Control {
             files: Files::new(settings.places.clone()),
             watcher: Watcher::new(),
@@ -137,7 +141,8 @@ impl Control {
             findings: Default::default(),
             objects: Arc::default(),
             names: Arc::default(),
-            dns: Dns::new(settings.resolving.clone(), &settings.limits, registry),
+            dns: Dns::new(settings.resolving.clone(), &settings.limits, registry, &seldom),
+            seldom,
             resources: Resources::default(),
             compiler: Compiler::default(),
             secret_files: SecretFiles::new(settings.workload.environment.identity.clone()),
@@ -152,6 +157,11 @@ impl Control {
             took: Took::default(),
             settings,
         }
+    }
+
+    /// Where it tells of looks that found nothing, and of answers of DNS.
+    pub(crate) fn seldom(&self) -> Arc<Seldom> {
+        self.seldom.clone()
     }
 
     /// Waits for the next change and acts on it. It may be dropped at any time and called again: no change is lost.
@@ -169,12 +179,13 @@ impl Control {
 
     /// Reads what changed and publishes what follows from it.
     pub(crate) fn look(&mut self) {
-        self.burst = None;
+        let was_heard = self.burst.take().is_some();
         // Before looking: what changes after it was looked at is heard.
         let watched = self.watched();
         self.watcher.watch(watched.clone());
         let now = time::now();
         let mut found = self.files.look(&self.watcher, now);
+        let is_routine = !was_heard && found.again.is_none();
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
         let secrets_differ = self.secret_files.look();
         if self.watched() != watched {
@@ -194,6 +205,8 @@ impl Control {
         let ending_differs = ending(&lives) != ending(&self.lives);
         if changed || secrets_differ || ending_differs || !self.status.is_published() {
             self.publish();
+        } else if is_routine {
+            self.seldom.over.notify_one();
         }
         if self.watched() != watched {
             self.again = now;

@@ -17,6 +17,7 @@ use config::{Cluster, ClusterLoadAssignment, Limits};
 use tokio::task::JoinSet;
 
 use super::settle::Burst;
+use crate::program::Seldom;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
@@ -34,6 +35,8 @@ pub(super) struct Dns {
     /// Until when the start waits for answers; `None` before it began to wait.
     start: Option<Instant>,
     start_wait_max: Duration,
+    /// Told of each answer, and of each question without one.
+    seldom: Arc<Seldom>,
     /// What changed and was not acted on yet.
     burst: Option<Burst>,
     registry: Arc<Registry>,
@@ -42,7 +45,12 @@ pub(super) struct Dns {
 
 impl Dns {
     /// Asks for nothing yet.
-    pub(super) fn new(resolving: Resolving, limits: &Limits, registry: &Arc<Registry>) -> Dns {
+    pub(super) fn new(
+        resolving: Resolving,
+        limits: &Limits,
+        registry: &Arc<Registry>,
+        seldom: &Arc<Seldom>,
+    ) -> Dns {
         let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
         let bounds = Bounds {
             shortest: Duration::from_millis(limits.dns_refresh_min_ms),
@@ -56,6 +64,7 @@ impl Dns {
             addresses_max: count(limits.dns_addresses_max),
             start: None,
             start_wait_max: Duration::from_millis(limits.dns_start_wait_max_ms),
+            seldom: seldom.clone(),
             burst: None,
             shard: registry.shard(),
             registry: registry.clone(),
@@ -142,6 +151,9 @@ impl Dns {
             Answer::Failed(_) => Family::NameFailures,
         };
         self.count(outcome, clusters);
+        // Others may answer any moment.
+        let told = if self.lookups.is_empty() { &self.seldom.over } else { &self.seldom.done };
+        told.notify_one();
         let now = time::now();
         let random = RandomState::new().hash_one(&*key.host);
         if self.names.answered(key, answer, now, random) {
