@@ -126,9 +126,14 @@ impl Weft {
 
     /// The most memory it has held so far, in KiB.
     pub(crate) fn memory_peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM")
+    }
+
+    /// A size of its memory, by the name that the kernel gives it in `/proc/PID/status`, in KiB.
+    pub(crate) fn memory_kib(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches(" kB").parse().unwrap()
+        let size = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        size.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// What it has written to stderr so far.
