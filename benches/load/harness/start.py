@@ -1,5 +1,6 @@
 """A sidecar's start and what it holds when it has nothing to do, on a mesh of the user's."""
 
+import statistics
 import time
 from dataclasses import asdict, dataclass
 
@@ -12,6 +13,8 @@ LOOK_SECONDS = 0.0005
 # Resident memory, and how much of it is of no file.
 SIZES = ("VmRSS", "RssAnon")
 SETTLE_SECONDS = 5
+# Ten seconds: twice as long as until the files are looked at again.
+REST_SAMPLES, REST_SAMPLE_SECONDS = 40, 0.25
 # What is asked.
 READY_MS_MAX, RESIDENT_MB_MAX = 150, 10
 
@@ -43,9 +46,19 @@ def start(processes, weft, cpus, namespaces, directory, mesh, pod):
     wait_until(ready.exists, process, "weft does not become ready", READY_SECONDS_MAX, every=LOOK_SECONDS)
     ready_ms = (time.monotonic() - began) * 1e3
     time.sleep(SETTLE_SECONDS)
-    found = Start(ready_ms, *memory_kb([process.pid], SIZES))
+    found = Start(ready_ms, *resting_kb(process.pid))
     processes.stop(process)
     return found
+
+
+def resting_kb(pid):
+    """Sizes of a process that has nothing to do, the middle ones of a while: what it does now and then, such as looking at
+    its files, brings pages of the program back for a moment."""
+    samples = []
+    for _ in range(REST_SAMPLES):
+        samples.append(memory_kb([pid], SIZES))
+        time.sleep(REST_SAMPLE_SECONDS)
+    return [statistics.median_low(sizes) for sizes in zip(*samples, strict=True)]
 
 
 def rows(starts):
