@@ -350,3 +350,6 @@ impl Drop for ActiveRequest {
         self.0.shared.active_requests.subtract();
     }
 }
+
+#[cfg(test)]
+mod tests;
