@@ -183,6 +183,10 @@ limits! {
     recorder_causes_max = 1_024, 1;
     /// One request in so many is recorded though it did not fail; 0 records none.
     recorder_sample_one_in = 1_000, 0;
+    /// Bytes of an identity that a source hands on: its chain, key, roots and lists of revoked certificates. More is refused.
+    identity_bytes_max = 1_048_576, 4_096;
+    /// Certificates of its chain, with the workload's own. More is refused.
+    identity_certificates_max = 10, 1;
 }
 
 #[cfg(test)]

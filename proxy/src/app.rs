@@ -20,7 +20,10 @@ use tokio::task::LocalSet;
 use crate::admin::DrainListeners;
 use crate::agent::dns;
 use crate::control::{self, Control, Place, Status, WorkerCount};
-pub use crate::control::{Cpu, Environment, IdentityFiles, Quota, Resolving, Workload};
+pub use crate::control::{
+    Cpu, Environment, Identity, IdentityFiles, IdentitySource, PushedIdentity, Pusher, Quota, Resolving,
+    Workload,
+};
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Socket};
 use crate::overload::{self, Overload};

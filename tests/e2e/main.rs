@@ -36,6 +36,7 @@ mod outlier;
 mod page;
 mod paths;
 mod peers;
+mod pushed_identity;
 mod replay;
 mod request_headers;
 mod retries;

@@ -15,6 +15,7 @@ use config::{
 };
 use rcgen::SanType;
 use support::declared::{self, any, cluster, http, listener, log, manager, sniffing, tcp, to_tcp, update};
+use support::proxy::Start;
 use support::tls::{Ca, Files, Pem};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,8 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
+use weft::app::IdentitySource;
 
+/// Who the server is.
 pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
+/// Who the client is.
 pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 
 /// How an inbound listener of a sidecar terminates mutual TLS, as compile has it.
@@ -114,16 +118,27 @@ pub(crate) fn files(ca: &Ca, pem: &Pem) -> Files {
 pub(crate) async fn server(ca: &Ca, app: &TestBackend, permissive: bool) -> Side {
     let files = files(ca, &ca.workload(SERVER));
     let log = files.path().join("log");
-    let mut inbound = sniffing("inbound", chains(permissive, &log), None);
+    let start = server_with(files.identity().into(), app, permissive, &log).await;
+    Side { proxy: start.ready().await, files, log }
+}
+
+/// A proxy before `app` that terminates TLS with an identity from there.
+pub(crate) async fn server_with(
+    identity: IdentitySource,
+    app: &TestBackend,
+    permissive: bool,
+    log: &std::path::Path,
+) -> Start {
+    let mut inbound = sniffing("inbound", chains(permissive, log), None);
     inbound.traffic_direction = TrafficDirection::Inbound;
     let clusters = [cluster("app", &[app.address]), cluster("raw", &[echo().await])];
-    let (identity, resources) = (files.identity(), update(vec![inbound], clusters));
-    let proxy = TestProxy::of(Mesh::new()).set(|settings| {
+    let resources = update(vec![inbound], clusters);
+    TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
+        settings.workload.service_account = "server".to_owned();
         settings.workload.environment.identity = Some(identity);
         workload(&mut settings.workload, "server", "v2");
-    });
-    Side { proxy: proxy.ready().await, files, log }
+    })
 }
 
 /// A cluster that is spoken to with the identity of the workload, and must be `identity`.
@@ -151,29 +166,43 @@ fn mutual(
     (cluster, endpoints)
 }
 
-/// A proxy that speaks HTTP/1.1, HTTP/2 and bytes to `to`, which must be `identity`, by listeners in this order.
 pub(crate) async fn client(files: Files, to: SocketAddr, identity: &str) -> Side {
+    let log = files.path().join("log");
+    let proxy = client_logging(files.identity().into(), to, identity, Some(&log)).ready().await;
+    Side { proxy, files, log }
+}
+
+/// A proxy that speaks HTTP/1.1, HTTP/2 and bytes to `to`, which must be `identity`, by listeners in this order; with an
+/// identity from there.
+pub(crate) fn client_with(own: IdentitySource, to: SocketAddr, identity: &str) -> Start {
+    client_logging(own, to, identity, None)
+}
+
+fn client_logging(
+    own: IdentitySource,
+    to: SocketAddr,
+    identity: &str,
+    log_file: Option<&std::path::Path>,
+) -> Start {
     let names = ["http1", "http2", "raw"];
-    let log_file = files.path().join("log");
     let listeners = names.map(|name| match name {
         "raw" => listener(name, vec![to_tcp(any(), name)]),
         name => {
             let mut manager = manager(name);
             manager.peer_metadata = PeerMetadata::OUTBOUND;
-            manager.access_log =
-                log(&log_file, "%UPSTREAM_PEER_URI_SAN% %UPSTREAM_LOCAL_URI_SAN% %UPSTREAM_TLS_VERSION%");
+            let format = "%UPSTREAM_PEER_URI_SAN% %UPSTREAM_LOCAL_URI_SAN% %UPSTREAM_TLS_VERSION%";
+            manager.access_log = log_file.map(|file| log(file, format)).unwrap_or_default();
             listener(name, vec![declared::chain(any(), config::NetworkFilter::Http(Arc::new(manager)))])
         }
     });
     let protocols = [HttpProtocol::Http1, HttpProtocol::Http2, HttpProtocol::Http1];
     let clusters = names.into_iter().zip(protocols).map(|(name, it)| mutual(name, to, it, identity));
-    let (own, resources) = (files.identity(), update(listeners.to_vec(), clusters));
-    let proxy = TestProxy::of(Mesh::new()).set(|settings| {
+    let resources = update(listeners.to_vec(), clusters);
+    TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
         settings.workload.environment.identity = Some(own);
         workload(&mut settings.workload, "client", "v1");
-    });
-    Side { proxy: proxy.ready().await, files, log: log_file }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,8 @@ pub const UNUSABLE_RULE: &str = "unusable-rule";
 pub const UNUSABLE_SECRET: &str = "unusable-secret";
 /// Warning. A certificate that should have been renewed, or holds no longer.
 pub const EXPIRING_CERTIFICATE: &str = "expiring-certificate";
+/// Warning. No new identity of the workload comes from where it should, or what comes is refused; the last good one serves.
+pub const IDENTITY_SOURCE: &str = "identity-source";
 /// Error. The workload that weft is told to stand beside is not in the configuration.
 pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
 /// Error. A file that cannot be read.

@@ -221,7 +221,9 @@ impl Console {
             "/listeners" => Page::text(StatusCode::OK, process::listeners(&self.status)),
             "/server_info" => Page::json(&process::server_info(&self.status, &self.process)),
             "/memory" => Page::json(&process::memory()),
-            "/certs" => Page::json(&process::certs(&self.reader.load())),
+            "/certs" => {
+                Page::json(&process::certs(&self.reader.load(), self.status.identity_state().as_deref()))
+            }
             "/logging" => logging::page(head, self.logging.as_deref()),
             "/healthcheck/fail" => self.set_health(true),
             "/healthcheck/ok" => self.set_health(false),

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use config::envoy_json;
 use serde_json::{Value, json};
 
-use crate::control::Status;
+use crate::control::{IdentityState, Status};
 use crate::snapshot::Snapshot;
 use crate::telemetry::format::utc_seconds;
 use crate::tls::{AlternativeName, Certificate};
@@ -98,8 +98,8 @@ pub(super) fn listeners_json(status: &Status) -> Value {
 }
 
 /// `/certs`, Envoy's `envoy.admin.v3.Certificates`: an entry for each filter chain that terminates TLS, by listener. `path`
-/// names the secret, where Envoy says `<inline>`.
-pub(super) fn certs(snapshot: &Snapshot) -> Value {
+/// names the secret, where Envoy says `<inline>`. Where the identity of the workload is handed on, `weft` says by whom.
+pub(super) fn certs(snapshot: &Snapshot, identity: Option<&IdentityState>) -> Value {
     let mut listeners: Vec<_> = snapshot.listeners.iter().collect();
     listeners.sort_by_key(|(name, _)| *name);
     let servers = listeners.into_iter().flat_map(|(_, listener)| listener.tls.iter().flatten());
@@ -111,7 +111,13 @@ pub(super) fn certs(snapshot: &Snapshot) -> Value {
         };
         json!({ "ca_cert": details(shown.roots.as_slice()), "cert_chain": details(&shown.chain) })
     });
-    json!({ "certificates": certificates.collect::<Vec<Value>>() })
+    let mut page = json!({ "certificates": certificates.collect::<Vec<Value>>() });
+    if let (Some(IdentityState { source, trouble, renewal }), Some(page)) = (identity, page.as_object_mut()) {
+        let renewal = renewal.map(utc_seconds);
+        let told = json!({ "identity_source": source, "trouble": trouble, "renewal_time": renewal });
+        page.insert("weft".to_owned(), told);
+    }
+    page
 }
 
 /// Envoy's `envoy.admin.v3.CertificateDetails`.

@@ -106,7 +106,7 @@ pub(super) fn environment(variables: &Variables, pod_info: &Path) -> Result<Envi
         canonical_revision: text("CANONICAL_REVISION"),
         proxy_configs,
         cpu,
-        identity: identity(variables, &|path| path.exists()),
+        identity: identity(variables, &|path| path.exists()).map(Into::into),
     })
 }
 

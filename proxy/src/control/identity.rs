@@ -10,7 +10,7 @@ use config::compile::{EffectiveProxyConfig, GivenConfig, Proxy, effective_proxy_
 use config::finding::{Finding, Severity};
 use config::objects::Objects;
 
-use super::secret_files::IdentityFiles;
+use super::pushed::IdentitySource;
 use super::workers::Cpu;
 
 /// Labels of a workload that the injector also gives as variables.
@@ -65,8 +65,8 @@ pub struct Environment {
     pub proxy_configs: Vec<GivenConfig>,
     /// The CPU it may use.
     pub cpu: Cpu,
-    /// Where its identity in the mesh is, if it has one.
-    pub identity: Option<IdentityFiles>,
+    /// Where its identity in the mesh comes from, if it has one.
+    pub identity: Option<IdentitySource>,
 }
 
 /// The workload, and what of it was decided by whom.

@@ -10,6 +10,7 @@ mod declared;
 mod dns;
 mod files;
 mod identity;
+mod pushed;
 mod secret_files;
 mod settle;
 mod status;
@@ -30,8 +31,9 @@ pub(crate) use declared::declared;
 pub use dns::Resolving;
 pub(crate) use files::Place;
 pub use identity::{Environment, Workload};
+pub use pushed::{Identity, IdentitySource, PushedIdentity, Pusher};
 pub use secret_files::IdentityFiles;
-pub(crate) use status::{Published, Status};
+pub(crate) use status::{IdentityState, Published, Status};
 pub(crate) use workers::WorkerCount;
 pub use workers::{Cpu, Quota};
 
@@ -44,6 +46,7 @@ use about_files::AboutFiles;
 use certificates::{about_life, about_secret, ending};
 use dns::Dns;
 use files::{Change, Content, Files};
+use pushed::Pushed;
 use secret_files::SecretFiles;
 use settle::Burst;
 use watch::{Wanted, Watcher};
@@ -92,6 +95,8 @@ pub(crate) struct Control {
     compiler: Compiler,
     /// Secrets in files.
     secret_files: SecretFiles,
+    /// The identity of the workload, if somebody hands it on.
+    pushed: Pushed,
     /// What can be used of all secrets.
     secrets: Secrets,
     /// How long certificates hold.
@@ -132,6 +137,10 @@ impl Control {
         registry: &Arc<Registry>,
     ) -> Control {
         let seldom = Arc::<Seldom>::default();
+        let source = settings.workload.environment.identity.as_ref();
+        if let Some(source) = source {
+            tracing::info!("the identity of the workload comes from {source}");
+        }
         Control {
             files: Files::new(settings.places.clone()),
             watcher: Watcher::new(),
@@ -145,7 +154,8 @@ impl Control {
             seldom,
             resources: Resources::default(),
             compiler: Compiler::default(),
-            secret_files: SecretFiles::new(settings.workload.environment.identity.clone()),
+            secret_files: SecretFiles::new(source.and_then(IdentitySource::files).cloned()),
+            pushed: Pushed::new(source, &settings.limits, registry),
             secrets: Secrets::default(),
             lives: Vec::new(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
@@ -171,6 +181,7 @@ impl Control {
             tokio::select! {
                 () = self.watcher.changed() => self.burst = Some(Burst::with(self.burst, time::now())),
                 () = self.dns.changed() => return self.names_changed(),
+                () = self.pushed.changed() => break,
                 () = tokio::time::sleep_until(wake.into()) => break,
             }
         }
@@ -187,7 +198,9 @@ impl Control {
         let mut found = self.files.look(&self.watcher, now);
         let is_routine = !was_heard && found.again.is_none();
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
-        let secrets_differ = self.secret_files.look();
+        let identity_differs = self.pushed.look();
+        let secrets_differ = self.secret_files.look() || identity_differs;
+        self.status.identity(self.pushed.state());
         if self.watched() != watched {
             // A directory that came meanwhile is not heard yet.
             self.again = now;
@@ -257,6 +270,10 @@ impl Control {
             self.status.not_published(&why, findings);
             return;
         };
+        if let Some(why) = self.awaits_identity(&proxy, first, &mut findings) {
+            self.status.not_published(&why, findings);
+            return;
+        }
         self.status.asked_for(self.settings.workload.settings(&objects, &proxy));
         findings.extend(self.needs_restart());
         let request = Request {
@@ -308,12 +325,20 @@ impl Control {
         }
     }
 
+    /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
+    fn awaits_identity(&self, proxy: &Proxy, first: bool, findings: &mut Vec<Finding>) -> Option<String> {
+        self.pushed.want(&proxy.principal());
+        findings.extend(self.pushed.finding());
+        self.pushed.awaited().filter(|_| first)
+    }
+
     /// Parses the secrets that are declared now, and whether they are those of before.
     fn resolve_secrets(&mut self, findings: &mut Vec<Finding>) -> bool {
         if self.secret_files.want(&self.resources) {
             self.secret_files.look();
         }
-        let declared = self.resources.secrets.values().chain(self.secret_files.secrets());
+        let declared =
+            self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
         let (secrets, unusable) = Secrets::resolve(declared, &self.secrets);
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;

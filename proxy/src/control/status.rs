@@ -38,6 +38,8 @@ pub(crate) struct Status {
     termination_drain_duration: ArcSwapOption<Duration>,
     /// The workers that were started.
     workers: ArcSwapOption<WorkerCount>,
+    /// Where the identity of the workload comes from, where it is handed on.
+    identity: ArcSwapOption<IdentityState>,
     /// Where they listen.
     serving: ArcSwapOption<Vec<SocketAddr>>,
     /// The flight recorder of each.
@@ -91,6 +93,17 @@ pub(crate) struct Published {
     pub(crate) at: SystemTime,
 }
 
+/// What is known of the source of the workload's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IdentityState {
+    /// What it is.
+    pub(crate) source: String,
+    /// What hinders it from handing on a new one.
+    pub(crate) trouble: Option<String>,
+    /// When it means to.
+    pub(crate) renewal: Option<SystemTime>,
+}
+
 struct Metrics {
     registry: Arc<Registry>,
     shard: Arc<Shard>,
@@ -122,6 +135,7 @@ impl Status {
             concurrency: ArcSwapOption::empty(),
             termination_drain_duration: ArcSwapOption::empty(),
             workers: ArcSwapOption::empty(),
+            identity: ArcSwapOption::empty(),
             serving: ArcSwapOption::empty(),
             recorders: ArcSwap::default(),
             health: Arc::default(),
@@ -313,6 +327,16 @@ impl Status {
             let series = self.metrics.registry.series(Family::CertificateExpiry, &[&life.name]);
             self.metrics.shard.set_gauge(series, u64::try_from(life.ends).unwrap_or(0));
         }
+    }
+
+    /// The identity of the workload is handed on by that source, if by any.
+    pub(super) fn identity(&self, state: Option<IdentityState>) {
+        self.identity.store(state.map(Arc::new));
+    }
+
+    /// Where the identity of the workload comes from; `None` where nobody hands it on.
+    pub(crate) fn identity_state(&self) -> Option<Arc<IdentityState>> {
+        self.identity.load_full()
     }
 
     /// So many replaced generations are still held.

@@ -37,6 +37,10 @@ pub(crate) enum Family {
     TlsHandshakeFailures,
     /// When certificates end to hold.
     CertificateExpiry,
+    /// When a new identity is asked for.
+    IdentityRenewal,
+    /// Identities that did not come or were refused.
+    IdentityFailures,
     /// Handshakes of TLS with upstreams.
     UpstreamTlsHandshakes,
     /// Those that failed.
@@ -186,7 +190,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 62] = [
+    pub(crate) const ALL: [Family; 64] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -200,6 +204,8 @@ impl Family {
         Family::TlsHandshakes,
         Family::TlsHandshakeFailures,
         Family::CertificateExpiry,
+        Family::IdentityRenewal,
+        Family::IdentityFailures,
         Family::UpstreamTlsHandshakes,
         Family::UpstreamTlsFailures,
         Family::DownstreamConnections,

@@ -2,8 +2,9 @@
 //!
 //! `secrets` parses what was declared and keeps the last good of it; `server` makes of secrets and settings what a filter
 //! chain terminates TLS with, once a generation, and `client` what an upstream is spoken to with; `accept` is the handshake
-//! with clients; `ends` is whom TLS has proved both sides to be; `verify` decides whether a server is believed; `peer` reads who somebody is, and `reason` why a handshake
-//! failed; `stream` is a connection with or without TLS; `shown` is what operators see of certificates. The bytes of TLS are rustls'
+//! with clients; `ends` is whom TLS has proved both sides to be; `verify` decides whether a server is believed; `peer` reads who
+//! somebody is, and `reason` why a handshake failed; `whole` checks an identity that somebody hands on; `stream` is a connection
+//! with or without TLS; `shown` is what operators see of certificates. The bytes of TLS are rustls'
 //! business. Nothing that is secret is logged or shown.
 
 mod accept;
@@ -16,6 +17,7 @@ mod server;
 mod shown;
 mod stream;
 mod verify;
+mod whole;
 
 pub(crate) use accept::{Session, accept};
 pub(crate) use client::{Client, Host, Spoken};
@@ -25,3 +27,4 @@ pub(crate) use server::Server;
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Stream};
 pub(crate) use verify::Servers;
+pub(crate) use whole::{Bounds, Flaw, Whole};

@@ -47,7 +47,7 @@ pub(crate) struct Life {
 }
 
 #[derive(Debug, Clone)]
-enum Parsed {
+pub(super) enum Parsed {
     Certificate(Arc<CertifiedKey>),
     Roots(Arc<Roots>),
     Revoked(Arc<Lists>),
@@ -170,7 +170,7 @@ impl Secrets {
 /// then.
 const LIFE_LEFT_PARTS: i64 = 5;
 
-fn seconds(time: SystemTime) -> i64 {
+pub(super) fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
@@ -200,16 +200,11 @@ fn checked(declared: &Arc<config::Secret>, parsed: Parsed, now: i64) -> Result<H
     Ok(Held { declared: declared.clone(), parsed, life })
 }
 
-fn parse(declared: &config::Secret) -> Result<Parsed, String> {
+pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
     match declared.content.as_ref().map_err(|why| why.to_string())? {
         SecretContent::Certificate { chain, key } => {
             let chain = certificates(chain, "the certificate chain")?;
-            let key = PrivateKeyDer::from_pem_slice(key.pem())
-                .map_err(|_| "the private key is not one in PEM".to_owned())?;
-            // What the library says of a key is not told: it may quote it.
-            let certified = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|_| {
-                "the private key is of no kind that weft has, or not that of the certificate".to_owned()
-            })?;
+            let certified = certified(chain, key)?;
             Ok(Parsed::Certificate(Arc::new(certified)))
         }
         SecretContent::Roots { roots, revoked } => {
@@ -232,6 +227,17 @@ fn parse(declared: &config::Secret) -> Result<Parsed, String> {
     }
 }
 
+/// A chain with the key of its leaf. What the library says of a key is not told: it may quote it.
+pub(super) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: &config::PrivateKey,
+) -> Result<CertifiedKey, String> {
+    let key = PrivateKeyDer::from_pem_slice(key.pem())
+        .map_err(|_| "the private key is not one in PEM".to_owned())?;
+    CertifiedKey::from_der(chain, key, &default_provider())
+        .map_err(|_| "the private key is of no kind that weft has, or not that of the certificate".to_owned())
+}
+
 fn is_of_system(name: &str) -> bool {
     name.strip_prefix(FILE_ROOTS) == Some(SYSTEM_ROOTS)
 }
@@ -243,7 +249,7 @@ fn parsed(
     parsed.collect::<Result<_, _>>().map_err(|_| "a list of revoked certificates cannot be read".to_owned())
 }
 
-fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),

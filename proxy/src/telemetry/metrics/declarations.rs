@@ -86,6 +86,18 @@ impl Family {
                 Kind::Gauge,
                 &["name"],
             ),
+            Family::IdentityRenewal => of(
+                "weft_identity_renewal_timestamp_seconds",
+                "When a new identity of the workload is asked for next, in seconds since 1970.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::IdentityFailures => of(
+                "weft_identity_failures_total",
+                "Times that a new identity of the workload did not come or was refused, by why.",
+                Kind::Counter,
+                &["reason"],
+            ),
             Family::UpstreamTlsHandshakes => of(
                 "envoy_cluster_ssl_handshake",
                 "Handshakes of TLS with upstreams.",

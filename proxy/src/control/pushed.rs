@@ -1,0 +1,282 @@
+//! The identity of the workload where it is not read from files: a source hands it on, whole, whenever it has a new one.
+//!
+//! What is handed on is treated as files are that changed: checked, and taken only when all of it is good; what was last
+//! good stays otherwise. Before the first came, nothing is published.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use config::finding::{Finding, Severity, code};
+use config::{Limits, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, Secret, SecretContent};
+use tokio::sync::watch;
+
+use super::secret_files::IdentityFiles;
+use super::status::IdentityState;
+use crate::telemetry::metrics::Family;
+use crate::telemetry::{Registry, Shard};
+use crate::time;
+use crate::tls::{Bounds, Flaw, Whole};
+
+/// Where the identity of the workload comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// Files, which are watched.
+    Files(IdentityFiles),
+    /// Somebody who hands it on.
+    Pushed(PushedIdentity),
+}
+
+impl From<IdentityFiles> for IdentitySource {
+    fn from(files: IdentityFiles) -> IdentitySource {
+        IdentitySource::Files(files)
+    }
+}
+
+impl IdentitySource {
+    /// The files, if it is files.
+    pub(super) fn files(&self) -> Option<&IdentityFiles> {
+        match self {
+            IdentitySource::Files(files) => Some(files),
+            IdentitySource::Pushed(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for IdentitySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentitySource::Files(files) => write!(f, "the files {} and beside it", files.chain.display()),
+            IdentitySource::Pushed(pushed) => f.write_str(&pushed.from),
+        }
+    }
+}
+
+/// A whole identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The chain, the leaf first, in PEM.
+    pub chain: Arc<[u8]>,
+    /// The key of the leaf.
+    pub key: PrivateKey,
+    /// The roots of the mesh, in PEM.
+    pub roots: Arc<[u8]>,
+    /// Lists of revoked certificates, in PEM.
+    pub revoked: Option<Arc<[u8]>>,
+}
+
+/// What a source says: the identity that it has, and what hinders it from having a newer one.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    identity: Option<Arc<Identity>>,
+    trouble: Option<Arc<str>>,
+    renewal: Option<SystemTime>,
+}
+
+/// The end of a source.
+#[derive(Debug)]
+pub struct Pusher {
+    says: watch::Sender<Said>,
+    wanted: watch::Receiver<Option<Arc<str>>>,
+}
+
+/// The end of the proxy.
+#[derive(Debug, Clone)]
+pub struct PushedIdentity {
+    from: Arc<str>,
+    said: watch::Receiver<Said>,
+    wanted: Arc<watch::Sender<Option<Arc<str>>>>,
+}
+
+impl PartialEq for PushedIdentity {
+    fn eq(&self, other: &PushedIdentity) -> bool {
+        self.said.same_channel(&other.said)
+    }
+}
+
+impl Eq for PushedIdentity {}
+
+impl PushedIdentity {
+    /// A source, called `from` where operators read of it, and the end that the proxy is given.
+    pub fn new(from: impl Into<Arc<str>>) -> (Pusher, PushedIdentity) {
+        let (says, said) = watch::channel(Said::default());
+        let (tells, wanted) = watch::channel(None);
+        (Pusher { says, wanted }, PushedIdentity { from: from.into(), said, wanted: Arc::new(tells) })
+    }
+}
+
+impl Pusher {
+    /// Hands on an identity. It replaces the one before, if it is good; whatever hindered is over.
+    pub fn push(&self, identity: Identity) {
+        self.says.send_modify(|said| {
+            said.identity = Some(Arc::new(identity));
+            said.trouble = None;
+        });
+    }
+
+    /// There is no newer identity, and why.
+    pub fn fails(&self, why: impl Into<Arc<str>>) {
+        self.says.send_modify(|said| said.trouble = Some(why.into()));
+    }
+
+    /// When the next is asked for.
+    pub fn renews_at(&self, at: SystemTime) {
+        self.says.send_modify(|said| said.renewal = Some(at));
+    }
+
+    /// The SPIFFE identity that the workload is to have; `None` before the proxy knows who it stands beside. It may change.
+    pub fn wanted(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.wanted.clone()
+    }
+
+    /// Waits until the proxy is gone.
+    pub async fn closed(&self) {
+        self.says.closed().await;
+    }
+}
+
+/// What the control thread holds of a source that hands on identities.
+pub(super) struct Pushed {
+    source: Option<PushedIdentity>,
+    bounds: Bounds,
+    /// What was handed on last, good or not.
+    last: Option<Arc<Identity>>,
+    /// The last that was good.
+    held: Option<[Arc<Secret>; 2]>,
+    /// Why the last was not.
+    flaw: Option<Flaw>,
+    /// What hinders the source.
+    trouble: Option<Arc<str>>,
+    registry: Arc<Registry>,
+    shard: Arc<Shard>,
+}
+
+impl Pushed {
+    /// Of that source, if it is one that hands on.
+    pub(super) fn new(source: Option<&IdentitySource>, limits: &Limits, registry: &Arc<Registry>) -> Pushed {
+        let source = match source {
+            Some(IdentitySource::Pushed(source)) => Some(source.clone()),
+            Some(IdentitySource::Files(_)) | None => None,
+        };
+        let bounds =
+            Bounds { bytes_max: limits.identity_bytes_max, chain_max: limits.identity_certificates_max };
+        Pushed {
+            source,
+            bounds,
+            last: None,
+            held: None,
+            flaw: None,
+            trouble: None,
+            shard: registry.shard(),
+            registry: registry.clone(),
+        }
+    }
+
+    /// The workload is to have this identity.
+    pub(super) fn want(&self, identity: &str) {
+        let Some(source) = &self.source else { return };
+        source.wanted.send_if_modified(|wanted| {
+            let differs = wanted.as_deref() != Some(identity);
+            if differs {
+                *wanted = Some(identity.into());
+            }
+            differs
+        });
+    }
+
+    /// Waits until the source says something. It may be dropped at any time and called again: nothing is lost.
+    pub(super) async fn changed(&mut self) {
+        if let Some(source) = &mut self.source
+            && source.said.changed().await.is_ok()
+        {
+            return;
+        }
+        // One that has ended has said all; what there is of it stays.
+        std::future::pending::<()>().await;
+    }
+
+    /// Takes what the source said, and whether anything follows from it.
+    pub(super) fn look(&mut self) -> bool {
+        let Some(source) = &mut self.source else { return false };
+        let Said { identity, trouble, renewal } = source.said.borrow_and_update().clone();
+        if let Some(at) = renewal {
+            let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            self.shard.set_gauge(self.registry.series(Family::IdentityRenewal, &[]), seconds);
+        }
+        let mut differs = self.trouble != trouble;
+        self.trouble = trouble;
+        if let Some(identity) = identity
+            && self.last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &identity))
+        {
+            differs = true;
+            self.take(&identity);
+            self.last = Some(identity);
+        }
+        differs
+    }
+
+    fn take(&mut self, identity: &Identity) {
+        let Identity { chain, key, roots, revoked } = identity.clone();
+        let secret = |name: &str, content| Secret { name: name.into(), content: Ok(content), origin: None };
+        let certificate = secret(OWN_CERTIFICATE, SecretContent::Certificate { chain, key });
+        let roots = secret(OWN_ROOTS, SecretContent::Roots { roots, revoked });
+        let whole = Whole { certificate: &certificate, roots: &roots };
+        match whole.verify(None, self.bounds, time::wall()) {
+            Ok(verified) => {
+                tracing::info!(identity = verified.name, ends = verified.ends, "the identity is renewed");
+                self.flaw = None;
+                self.held = Some([certificate, roots].map(Arc::new));
+            }
+            Err(flaw) => {
+                self.shard.increment(self.registry.series(Family::IdentityFailures, &[flaw.kind.name()]));
+                self.flaw = Some(flaw);
+            }
+        }
+    }
+
+    /// What can be used of it: a certificate and roots that belong together.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.held.iter().flatten()
+    }
+
+    /// Why the start waits for an identity; `None` when there is one, or nobody to hand it on.
+    pub(super) fn awaited(&self) -> Option<String> {
+        let source = self.source.as_ref().filter(|_| self.held.is_none())?;
+        let why = self.why().map(|why| format!(": {why}")).unwrap_or_default();
+        Some(format!("the identity of the workload has not come yet from {}{why}", source.from))
+    }
+
+    /// What hinders it, if something does. A source in trouble was so after it handed on something bad: what it hands on ends
+    /// its trouble.
+    fn why(&self) -> Option<String> {
+        let flaw = self.flaw.as_ref().map(|flaw| format!("what it handed on is refused, because {flaw}"));
+        self.trouble.as_ref().map(ToString::to_string).or(flaw)
+    }
+
+    /// What is shown of it.
+    pub(super) fn state(&self) -> Option<IdentityState> {
+        let source = self.source.as_ref()?;
+        let renewal = source.said.borrow().renewal;
+        Some(IdentityState { source: source.from.to_string(), trouble: self.why(), renewal })
+    }
+
+    /// What there is to say about it.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let (source, why) = (self.source.as_ref()?, self.why()?);
+        let holds = match self.held {
+            Some(_) => "the last good one serves",
+            None => "there was none before, and nothing is served",
+        };
+        Some(Finding {
+            place: None,
+            severity: Severity::Warning,
+            code: code::IDENTITY_SOURCE,
+            object: None,
+            path: String::new(),
+            what: format!("no new identity of the workload from {}: {why}; {holds}", source.from),
+            remedy: "see to it that the source answers with a certificate of this workload, which leads to the roots of \
+                     the mesh; it is asked again by itself"
+                .to_owned(),
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! An identity that somebody hands on: it is waited for, taken when all of it is good, and never replaced by a worse one.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
+
+use config::PrivateKey;
+use rcgen::SanType;
+use support::tls::{Ca, Pem};
+use support::{Request, TestBackend, TestProxy, eventually};
+use weft::app::{Identity, IdentitySource, PushedIdentity};
+
+use crate::mutual::{CLIENT, SERVER, client_with, server_with};
+
+fn identity(pem: &Pem, roots: &Ca) -> Identity {
+    Identity {
+        chain: pem.chain.as_bytes().into(),
+        key: PrivateKey::new(pem.key.as_bytes()),
+        roots: roots.pem.as_bytes().into(),
+        revoked: None,
+    }
+}
+
+async fn page_has(proxy: &TestProxy, page: &str, text: &str) {
+    eventually(&format!("{page} has {text}"), || async {
+        proxy.page(page).await.contains(text).then_some(())
+    })
+    .await;
+}
+
+/// What is handed on, why it is refused, and the reason that is counted.
+fn bad(ca: &Ca, stranger: &Ca) -> Vec<(Identity, &'static str, &'static str)> {
+    let good = ca.workload(CLIENT);
+    let aged = |change: fn(&mut rcgen::CertificateParams)| {
+        let pem = ca.issue("workload", |params| {
+            params.subject_alt_names = vec![SanType::URI(CLIENT.try_into().unwrap())];
+            change(params);
+        });
+        identity(&pem, ca)
+    };
+    let two = |params: &mut rcgen::CertificateParams| {
+        params.subject_alt_names.push(SanType::URI("spiffe://cluster.local/ns/a/sa/b".try_into().unwrap()));
+    };
+    let long = Pem { chain: good.chain.repeat(20), key: good.key.clone() };
+    let half = Pem { chain: good.chain[..good.chain.len() / 2].to_owned(), key: good.key.clone() };
+    let other_key = Pem { chain: good.chain.clone(), key: ca.workload(CLIENT).key };
+    let huge = Pem { chain: format!("{}{}", good.chain, "#".repeat(2_000_000)), key: good.key };
+    vec![
+        (identity(&stranger.workload(CLIENT), ca), "does not lead to the roots", "untrusted"),
+        (aged(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)), "holds no longer", "expired"),
+        (
+            aged(|params| params.not_before = rcgen::date_time_ymd(2100, 1, 1)),
+            "does not hold yet",
+            "not_yet_valid",
+        ),
+        (aged(two), "not exactly one URI", "wrong_identity"),
+        (identity(&other_key, ca), "not that of the certificate", "wrong_key"),
+        (identity(&half, ca), "not PEM of certificates", "unreadable"),
+        (identity(&long, ca), "identity_certificates_max is 10", "too_large"),
+        (identity(&huge, ca), "identity_bytes_max is 1048576", "too_large"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_waited_for_and_never_replaced_by_a_worse_one() {
+    let (ca, stranger) = (Ca::new("mesh"), Ca::new("stranger"));
+    let app = TestBackend::echo("app").await;
+    let log = tempfile::tempdir().unwrap();
+    let (server_pusher, pushed) = PushedIdentity::new("a test");
+    server_pusher.push(identity(&ca.workload(SERVER), &ca));
+    let server = server_with(IdentitySource::Pushed(pushed), &app, false, &log.path().join("log")).await;
+    let server = server.ready().await;
+
+    let (pusher, pushed) = PushedIdentity::new("the authority of a test");
+    let mut client = client_with(IdentitySource::Pushed(pushed), server.listener(0), SERVER).start();
+    page_has(&client, "/ready", "has not come yet from the authority of a test").await;
+    let mut wanted = pusher.wanted();
+    let told = wanted.wait_for(Option::is_some).await.unwrap().clone();
+    assert_eq!(told.as_deref(), Some(CLIENT));
+    pusher.fails("it is on holiday");
+    page_has(&client, "/ready", "has not come yet from the authority of a test: it is on holiday").await;
+    for (identity, why, _) in bad(&ca, &stranger) {
+        pusher.push(identity);
+        page_has(&client, "/ready", why).await;
+    }
+    pusher.push(identity(&ca.workload(CLIENT), &ca));
+    client.becomes_ready().await;
+    assert!(!client.page("/findings").await.contains("identity-source"));
+    let is_well = async || Request::get("/").send(client.listener(0)).await.status == 200;
+    assert!(is_well().await);
+    let certs: serde_json::Value = serde_json::from_str(&client.page("/certs").await).unwrap();
+    assert_eq!(certs["weft"]["identity_source"], "the authority of a test", "{certs:#}");
+
+    let generation = client.generation().await;
+    for (identity, why, reason) in bad(&ca, &stranger) {
+        pusher.push(identity);
+        page_has(&client, "/findings", why).await;
+        page_has(&client, "/certs", why).await;
+        let counted = client.metric("weft_identity_failures_total", &[("reason", reason)]).await;
+        assert!(counted.is_some_and(|counted| counted >= 2.0), "{reason}");
+    }
+    assert_eq!(client.generation().await, generation, "nothing bad is served");
+    assert!(is_well().await);
+    pusher.fails("it is on holiday again");
+    page_has(&client, "/findings", "identity-source").await;
+    drop(pusher);
+    assert!(is_well().await, "what was last good stays when its source is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_one_is_used_at_once() {
+    let (old, new) = (Ca::new("mesh"), Ca::new("mesh, renewed"));
+    let app = TestBackend::echo("app").await;
+    let log = tempfile::tempdir().unwrap();
+    let (server_pusher, pushed) = PushedIdentity::new("a test");
+    server_pusher.push(identity(&old.workload(SERVER), &old));
+    let server = server_with(IdentitySource::Pushed(pushed), &app, false, &log.path().join("log")).await;
+    let server = server.ready().await;
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    pusher.push(identity(&old.workload(CLIENT), &old));
+    let client = client_with(IdentitySource::Pushed(pushed), server.listener(0), SERVER).ready().await;
+    let is_well = async || Request::get("/").send(client.listener(0)).await.status == 200;
+    assert!(is_well().await);
+    // Neither believes the other until both have the new roots: a change of root cuts who shows the old one.
+    let before = server.generation().await;
+    server_pusher.push(identity(&new.workload(SERVER), &new));
+    server.generation_after(before).await;
+    eventually("the old one is refused", || async { (!is_well().await).then_some(()) }).await;
+    pusher.push(identity(&new.workload(CLIENT), &new));
+    eventually("the new one is believed", || async { is_well().await.then_some(()) }).await;
+}
