@@ -2,6 +2,7 @@
 //!
 //! What an xDS server, such as istiod, sends becomes the declared resources of [`config`]. It knows no proxy.
 //!
+//! - [`certificate`]: a workload's certificate from the authority of the mesh;
 //! - [`convert`]: Envoy's messages, as bytes, to declared resources, or the path of what is refused;
 //! - [`stream`]: recorded streams of delta discovery responses, and what they declare after each of them;
 //! - [`compare`]: two sets of declared resources side by side, such as what istiod sends and what compile makes.
@@ -10,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod compare;
 pub mod convert;
 pub mod stream;

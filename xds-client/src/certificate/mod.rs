@@ -1,0 +1,13 @@
+//! A workload's certificate from the authority of the mesh: `istio.v1.auth.IstioCertificateService` over TLS.
+//!
+//! - [`signing_request`]: a new key and the request to sign it;
+//! - [`schedule`]: when to ask, as a pure function of the time and a random number;
+//! - [`client`]: one question to the authority.
+//!
+//! What is answered is not judged here: who asked knows what it may be. Semantics: Istio's agent and istiod.
+
+pub mod client;
+mod message;
+mod pem;
+pub mod schedule;
+pub mod signing_request;
