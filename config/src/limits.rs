@@ -187,6 +187,12 @@ limits! {
     identity_bytes_max = 1_048_576, 4_096;
     /// Certificates of its chain, with the workload's own. More is refused.
     identity_certificates_max = 10, 1;
+    /// Time that the authority of the mesh may take to connect, to make a handshake and to answer.
+    ca_answer_time_max_ms = 10_000, 100;
+    /// Wait after its first failure, twice as long after each further one, and the shortest between two certificates.
+    ca_retry_min_ms = 500, 10;
+    /// The longest wait after one of its failures.
+    ca_retry_max_ms = 30_000, 10;
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use crate::admin::DrainListeners;
 use crate::agent::dns;
 use crate::control::{self, Control, Place, Status, WorkerCount};
 pub use crate::control::{
-    Cpu, Environment, Identity, IdentityFiles, IdentitySource, PushedIdentity, Pusher, Quota, Resolving,
-    Workload,
+    AuthorityRoots, Cpu, Environment, Identity, IdentityFiles, IdentitySource, MeshAuthority, PushedIdentity,
+    Pusher, Quota, Resolving, Workload,
 };
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Socket};
@@ -44,6 +44,7 @@ use sockets::{Failed, Sockets};
 use termination::Rule;
 pub use termination::Termination;
 use workers::Workers;
+pub use xds_client::certificate::signing_request::KeyKind;
 
 /// How long a graceful drain of listeners lasts when nothing else is said (Istio's `drainDuration`).
 pub const DRAIN_TIME: Duration = Duration::from_secs(45);

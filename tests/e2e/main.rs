@@ -26,6 +26,7 @@ mod last_good;
 mod limits;
 mod local_answers;
 mod matching;
+mod mesh_authority;
 mod metrics;
 mod mutual;
 mod no_interception;

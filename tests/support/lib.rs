@@ -7,6 +7,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+pub mod authority;
 pub mod backend;
 pub mod binary;
 pub mod client;

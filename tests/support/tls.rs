@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use config::{PrivateKey, Secret, SecretContent};
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer, KeyPair,
+    SanType,
+};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -17,7 +20,9 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, ServerName, UnixTime,
+};
 use tokio_rustls::rustls::server::{Acceptor, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
@@ -77,6 +82,14 @@ impl Ca {
             params.distinguished_name = rcgen::DistinguishedName::new();
             params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
         })
+    }
+
+    /// The certificate that a request asks for, with whatever `change` makes of it, in PEM.
+    pub fn sign(&self, csr: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let der = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).unwrap();
+        let mut request = CertificateSigningRequestParams::from_der(&der).unwrap();
+        change(&mut request.params);
+        pem("CERTIFICATE", request.signed_by(&self.issuer).unwrap().der())
     }
 
     /// Roots with this authority alone.

@@ -9,9 +9,9 @@ use config::mesh::{PROXY_CONFIG_ANNOTATION, read_proxy_config};
 
 use serde_json::Value;
 
-use super::pod_info;
+use super::{identity, pod_info};
 use crate::agent::status::{METRICS_VARIABLE, PROBERS_VARIABLE};
-use crate::app::{Agent, Cpu, Environment, GivenConfig, IdentityFiles};
+use crate::app::{Agent, Cpu, Environment, GivenConfig};
 
 /// Settings of the proxy, as the injector computed them.
 const PROXY_CONFIG: &str = "PROXY_CONFIG";
@@ -106,50 +106,8 @@ pub(super) fn environment(variables: &Variables, pod_info: &Path) -> Result<Envi
         canonical_revision: text("CANONICAL_REVISION"),
         proxy_configs,
         cpu,
-        identity: identity(variables, &|path| path.exists()).map(Into::into),
+        identity: identity::source(variables, &|path| path.exists())?,
     })
-}
-
-/// Where the certificate of the workload's identity is, its key, and the roots of the mesh, in every directory of those.
-const IDENTITY_FILES: [&str; 3] = ["cert-chain.pem", "key.pem", "root-cert.pem"];
-/// Where an implementation of SPIFFE mounts them.
-const SPIFFE_CREDENTIALS: &str = "/var/run/secrets/workload-spiffe-credentials";
-/// Where they are mounted otherwise.
-const MOUNTED_CERTIFICATES: &str = "/etc/certs";
-/// The list of certificates that the authority of the mesh has revoked.
-const MESH_REVOKED: &str = "/var/run/secrets/istio/crl/ca-crl.pem";
-
-/// Where the identity of the workload is, in the order in which Istio's agent looks: what an implementation of SPIFFE
-/// mounts, what is mounted as `FILE_MOUNTED_CERTS` says or is there anyway, and what another process leaves in the
-/// directories `PROV_CERT` and `OUTPUT_CERTS`. Directories that are told are waited for.
-fn identity(variables: &Variables, is_there: &dyn Fn(&Path) -> bool) -> Option<IdentityFiles> {
-    let told = |name: &str| variables.get(name).map(String::as_str).filter(|text| !text.is_empty());
-    let revoked = Some(Path::new(MESH_REVOKED)).filter(|path| is_there(path)).map(Path::to_owned);
-    let of = |directory: &str| {
-        let [chain, key, roots] = IDENTITY_FILES.map(|file| Path::new(directory).join(file));
-        IdentityFiles { chain, key, roots, revoked: revoked.clone() }
-    };
-    let whole =
-        |files: &IdentityFiles| [&files.chain, &files.key, &files.roots].iter().all(|it| is_there(it));
-    let spiffe = of(SPIFFE_CREDENTIALS);
-    if whole(&spiffe) {
-        return Some(spiffe);
-    }
-    let mut mounted = of(MOUNTED_CERTIFICATES);
-    let parts = [
-        ("ISTIO_META_TLS_CLIENT_CERT_CHAIN", &mut mounted.chain),
-        ("ISTIO_META_TLS_CLIENT_KEY", &mut mounted.key),
-        ("ISTIO_META_TLS_CLIENT_ROOT_CERT", &mut mounted.roots),
-    ];
-    for (name, path) in parts {
-        if let Some(told) = told(name) {
-            *path = told.into();
-        }
-    }
-    if told("FILE_MOUNTED_CERTS") == Some("true") || whole(&mounted) {
-        return Some(mounted);
-    }
-    told("PROV_CERT").map(of).or_else(|| told("OUTPUT_CERTS").map(of).filter(whole))
 }
 
 /// The agent's port, with what the injector told of the application.
@@ -213,26 +171,6 @@ mod tests {
         check(&[("ISTIO_META_A", "x"), ("ISTIO_METAJSON_ANY", r#"{"A": "y"}"#)], &[("A", "y")]);
         check(&[("ISTIO_METAJSON_ANY", "[1]"), ("ISTIO_META_A", "x")], &[("A", "x")]);
         check(&[("ISTIO_METAJSON_LABELS", r#"{"app": "web"}"#)], &[]);
-    }
-
-    #[test]
-    fn where_the_identity_is() {
-        let check = |told: &[(&str, &str)], there: &[&str], expected: Option<&str>| {
-            let is_there = |path: &Path| there.iter().any(|directory| path.starts_with(directory));
-            let found = identity(&pairs(told), &is_there).map(|files| files.key.display().to_string());
-            assert_eq!(found.as_deref(), expected, "{told:?} {there:?}");
-        };
-        let (mounted, spiffe) = ("/etc/certs/key.pem", format!("{SPIFFE_CREDENTIALS}/key.pem"));
-        check(&[], &[], None);
-        check(&[], &["/etc/certs"], Some(mounted));
-        check(&[], &["/etc/certs", SPIFFE_CREDENTIALS], Some(&spiffe));
-        check(&[("FILE_MOUNTED_CERTS", "true")], &[], Some(mounted));
-        let own = [("FILE_MOUNTED_CERTS", "true"), ("ISTIO_META_TLS_CLIENT_KEY", "/k")];
-        check(&own, &[], Some("/k"));
-        check(&[("PROV_CERT", "/p")], &[], Some("/p/key.pem"));
-        check(&[("PROV_CERT", "/p")], &["/etc/certs"], Some(mounted));
-        check(&[("OUTPUT_CERTS", "/o")], &[], None);
-        check(&[("OUTPUT_CERTS", "/o")], &["/o"], Some("/o/key.pem"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod demo;
 mod environment;
 mod errors;
 mod explain;
+mod identity;
 mod limits;
 mod local;
 mod pilot_agent;

@@ -4,6 +4,7 @@
 //! stays; nothing is published when nothing changed.
 
 mod about_files;
+mod authority;
 mod certificates;
 mod check;
 mod declared;
@@ -26,6 +27,7 @@ use config::objects::Objects;
 use config::store::Store;
 use config::{Changed, Limits, NameTable, Resources, validate, yaml};
 
+pub use authority::{AuthorityRoots, MeshAuthority};
 pub(crate) use check::{Loaded, check, load};
 pub(crate) use declared::declared;
 pub use dns::Resolving;

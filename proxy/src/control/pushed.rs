@@ -11,6 +11,7 @@ use config::finding::{Finding, Severity, code};
 use config::{Limits, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, Secret, SecretContent};
 use tokio::sync::watch;
 
+use super::authority::{self, MeshAuthority};
 use super::secret_files::IdentityFiles;
 use super::status::IdentityState;
 use crate::telemetry::metrics::Family;
@@ -23,6 +24,8 @@ use crate::tls::{Bounds, Flaw, Whole};
 pub enum IdentitySource {
     /// Files, which are watched.
     Files(IdentityFiles),
+    /// The authority of the mesh, which is asked.
+    Authority(Box<MeshAuthority>),
     /// Somebody who hands it on.
     Pushed(PushedIdentity),
 }
@@ -38,7 +41,7 @@ impl IdentitySource {
     pub(super) fn files(&self) -> Option<&IdentityFiles> {
         match self {
             IdentitySource::Files(files) => Some(files),
-            IdentitySource::Pushed(_) => None,
+            IdentitySource::Authority(_) | IdentitySource::Pushed(_) => None,
         }
     }
 }
@@ -47,6 +50,7 @@ impl fmt::Display for IdentitySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IdentitySource::Files(files) => write!(f, "the files {} and beside it", files.chain.display()),
+            IdentitySource::Authority(authority) => write!(f, "the authority {}", authority.address),
             IdentitySource::Pushed(pushed) => f.write_str(&pushed.from),
         }
     }
@@ -152,10 +156,17 @@ pub(super) struct Pushed {
 }
 
 impl Pushed {
-    /// Of that source, if it is one that hands on.
+    /// Of that source, if it is one that hands on. The authority is asked from now on, by a task of this thread.
     pub(super) fn new(source: Option<&IdentitySource>, limits: &Limits, registry: &Arc<Registry>) -> Pushed {
         let source = match source {
             Some(IdentitySource::Pushed(source)) => Some(source.clone()),
+            Some(source @ IdentitySource::Authority(authority)) => {
+                let (pusher, pushed) = PushedIdentity::new(source.to_string());
+                let (limits, registry) = (limits.clone(), registry.clone());
+                let asking = authority::follow((**authority).clone(), pusher, limits, registry);
+                tokio::task::spawn_local(asking);
+                Some(pushed)
+            }
             Some(IdentitySource::Files(_)) | None => None,
         };
         let bounds =

@@ -188,16 +188,21 @@ fn paths_of(name: &str) -> Vec<PathBuf> {
     }
     match name.strip_prefix(FILE_ROOTS) {
         Some(SYSTEM_ROOTS) => {
-            let found = SYSTEM_ROOTS_FILES.iter().find(|path| Path::new(path).exists());
-            found.or(SYSTEM_ROOTS_FILES.first()).map(PathBuf::from).into_iter().collect()
+            vec![system_roots()]
         }
         Some(path) => vec![path.into()],
         None => name.strip_prefix(FILE_REVOKED).map(PathBuf::from).into_iter().collect(),
     }
 }
 
+/// Where the roots of the operating system are, or would be first.
+pub(super) fn system_roots() -> PathBuf {
+    let [first, ..] = SYSTEM_ROOTS_FILES;
+    SYSTEM_ROOTS_FILES.into_iter().find(|path| Path::new(path).exists()).unwrap_or(first).into()
+}
+
 /// All of a file; otherwise why it cannot be read.
-fn content(path: &Path) -> Result<Arc<[u8]>, Arc<str>> {
+pub(super) fn content(path: &Path) -> Result<Arc<[u8]>, Arc<str>> {
     let refused = |why: String| Arc::<str>::from(format!("{} cannot be read: {why}", path.display()));
     let file = File::open(path).map_err(|error| refused(error.to_string()))?;
     let mut bytes = Vec::new();

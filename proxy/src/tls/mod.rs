@@ -27,4 +27,4 @@ pub(crate) use server::Server;
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Stream};
 pub(crate) use verify::Servers;
-pub(crate) use whole::{Bounds, Flaw, Whole};
+pub(crate) use whole::{Bounds, Flaw, Verified, Whole};
