@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use config::PrivateKey;
 use support::authority::{Behaviour, TestAuthority};
 use support::proxy::Start;
 use support::tls::Ca;
-use support::{Request, TestBackend, TestProxy, eventually};
+use support::{Request, TestBackend, TestProxy, binary, eventually};
 use tokio::task::JoinSet;
 use weft::app::{AuthorityRoots, Identity, IdentitySource, KeyKind, MeshAuthority, PushedIdentity};
 
@@ -292,4 +293,61 @@ async fn keys_of_every_kind_and_where_they_are_written() {
         assert_eq!(read("root-cert.pem"), authority.ca().pem);
         assert_eq!(read("cert-chain.pem").matches("BEGIN CERTIFICATE").count(), 2);
     }
+}
+
+/// An authority as a process of its own.
+struct Process {
+    address: SocketAddr,
+    _child: tokio::process::Child,
+}
+
+async fn weft_ca(directory: &Path, max_ttl: &str) -> Process {
+    let ready = directory.join("ready");
+    let mut command = tokio::process::Command::new(binary::weft());
+    command.arg("ca").arg("--dir").arg(directory.join("ca")).arg("--tokens").arg(directory.join("tokens"));
+    command.args(["--listen", "127.0.0.1:0", "--max-ttl", max_ttl, "--ready-file"]).arg(&ready);
+    let child = command.stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let address = eventually("it listens", || async {
+        std::fs::read_to_string(&ready).ok().and_then(|text| text.trim_end().parse().ok())
+    });
+    Process { address: address.await, _child: child }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_an_authority_of_our_own_speak_while_their_certificates_are_renewed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let tokens = [("client", CLIENT), ("server", SERVER), ("nobody", "")];
+    let lines =
+        tokens[..2].iter().map(|(name, identity)| format!("the-token-of-{name}-of-a-test {identity}\n"));
+    std::fs::write(path.join("tokens"), lines.collect::<String>()).unwrap();
+    for (name, _) in tokens {
+        std::fs::write(path.join(name), format!("the-token-of-{name}-of-a-test")).unwrap();
+    }
+    let process = weft_ca(path, "2s").await;
+    let template = TestAuthority::start(HOUR).await;
+    let asking = |name: &str| {
+        let mut asking = template.asking();
+        asking.address.port = process.address.port();
+        asking.roots = path.join("ca").join("root-cert.pem");
+        asking.believed_by = AuthorityRoots::File(asking.roots.clone());
+        asking.token = path.join(name);
+        from(asking)
+    };
+    let app = TestBackend::echo("app").await;
+    let server = hasty(server_with(asking("server"), &app, false, &path.join("log")).await).ready().await;
+    let client = hasty(client_with(asking("client"), server.listener(0), SERVER)).ready().await;
+    let began = (client.generation().await, server.generation().await);
+    let load = Load::start([client.listener(0), client.listener(1)]);
+    for rotation in 1..=5 {
+        client.generation_after(began.0 + rotation - 1).await;
+        server.generation_after(began.1 + rotation - 1).await;
+    }
+    let answered = load.end().await;
+    assert!(answered > 20, "{answered}");
+    // Who has no token, or that of somebody else, gets nothing.
+    let nobody = hasty(client_with(asking("nobody"), server.listener(0), SERVER)).start();
+    page_has(&nobody, "/ready", "Unauthenticated: nobody has this token").await;
+    let impostor = hasty(client_with(asking("server"), server.listener(0), SERVER)).start();
+    page_has(&impostor, "/ready", "PermissionDenied").await;
 }

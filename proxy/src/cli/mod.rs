@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod ca;
 mod check;
 mod demo;
 mod environment;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Command {
     /// Run a proxy on a directory of Istio and Kubernetes YAML.
     Run(Box<run::Arguments>),
+    /// Issue certificates of workloads from a root of one's own, as istiod does.
+    Ca(ca::Arguments),
     /// Say what is wrong or not honoured in a configuration.
     Check(check::Arguments),
     /// Say why a request goes where it goes, or fails.
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
     let logging = Logging::new(log, move |filter| handle.reload(filter).map_err(|error| error.to_string()));
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments, &logging),
+        Command::Ca(arguments) => ca::ca(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Errors(arguments) => errors::errors(&arguments),
