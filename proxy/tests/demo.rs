@@ -20,8 +20,10 @@ fn the_tour_holds_and_says_only_what_it_does() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{text}");
     let steps: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("ok   ")).map(|line| line[..16].trim()).collect();
-    assert_eq!(steps, ["split", "header route", "endpoint killed", "hot swap", "bad file"]);
+    assert_eq!(steps, ["split", "header route", "mutual TLS", "endpoint killed", "hot swap", "bad file"]);
     assert!(text.contains("catalog.yaml:8: error: ") && text.contains("did you mean `http`?"), "{text}");
+    assert!(text.contains("plaintext refused by 4 of 4 sidecars"), "{text}");
+    assert!(text.contains("URI=spiffe://cluster.local/ns/shop/sa/web\n"), "{text}");
     assert!(text.ends_with("\nall steps held\n"), "{text}");
     let widest = text.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(80), "{widest:?}: {text}");

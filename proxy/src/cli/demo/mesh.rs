@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::backends::{Backend, Backends};
+use super::sidecars::Sidecars;
 
 /// The file to edit.
 pub(super) const CATALOG_FILE: &str = "catalog.yaml";
@@ -20,8 +21,8 @@ const MESH_FILE: &str = "mesh.yaml";
 const MARK: &str = "# The demo of weft.";
 
 /// Writes all files.
-pub(super) fn write(directory: &Path, backends: &Backends) -> io::Result<()> {
-    fs::write(directory.join(KUBERNETES_FILE), kubernetes(&backends.all))?;
+pub(super) fn write(directory: &Path, backends: &Backends, sidecars: &Sidecars) -> io::Result<()> {
+    fs::write(directory.join(KUBERNETES_FILE), kubernetes(&backends.all, sidecars))?;
     fs::write(directory.join(MESH_FILE), format!("{MARK}\n{MESH}"))?;
     replace(directory, &catalog(90))
 }
@@ -103,8 +104,8 @@ spec:
     )
 }
 
-/// What Kubernetes knows: a service, its pods, and where each of them is.
-fn kubernetes(backends: &[Backend]) -> String {
+/// What Kubernetes knows: a service, its pods, and where each of them is: its sidecar, where there is one.
+fn kubernetes(backends: &[Backend], sidecars: &Sidecars) -> String {
     let mut text = format!(
         "{MARK}\n# What Kubernetes would say of this mesh.\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n"
     );
@@ -117,11 +118,14 @@ fn kubernetes(backends: &[Backend]) -> String {
         );
     }
     for Backend { pod, service, version, address } in backends {
-        let (ip, port) = (address.ip(), address.port());
+        let sidecar = sidecars.address(pod);
+        let port = sidecar.unwrap_or(*address).port();
+        let (ip, tls) =
+            (address.ip(), if sidecar.is_some() { ", security.istio.io/tlsMode: istio" } else { "" });
         let _ = write!(
             text,
             "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod}\n  namespace: shop\n\
-             \x20 labels: {{app: {service}, version: {version}}}\n\
+             \x20 labels: {{app: {service}, version: {version}{tls}}}\n\
              spec: {{serviceAccountName: {service}}}\nstatus: {{podIP: {ip}, podIPs: [{{ip: {ip}}}]}}\n\
              ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {pod}\n  namespace: shop\n\
              \x20 labels: {{kubernetes.io/service-name: {service}}}\naddressType: IPv4\nendpoints:\n\

@@ -1,11 +1,14 @@
 //! `weft demo`: backends, a proxy before them and some load, in one process on loopback, without root.
 //!
-//! Everything is real: sockets, YAML files on disk that can be edited, the proxy that `weft run` runs.
+//! Everything is real: sockets, YAML files on disk that can be edited, the proxy that `weft run` runs, and mutual TLS
+//! between it and the proxies before the backends, with identities that an authority issues.
 
+mod authority;
 mod backends;
 mod client;
 mod mesh;
 mod progress;
+mod sidecars;
 mod table;
 mod tour;
 
@@ -20,12 +23,20 @@ use std::time::Duration;
 use config::compile::{ExplicitListener, ListenTarget};
 use tokio::task::LocalSet;
 
-use crate::app::{self, Resolving, Running, Settings, Workload};
+use crate::app::{self, Bound, Environment, Resolving, Running, Settings, Workload};
+use authority::DemoAuthority;
 use backends::Backends;
 use client::{Client, Load};
+use sidecars::{CALLER, Sidecars};
 
 /// Requests a second that the demo sends by itself.
 const RATE: u32 = 200;
+
+/// How long a proxy may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Service accounts of the demo's pods.
+const ACCOUNTS: [&str; 3] = [CALLER, "catalog", "reviews"];
 
 /// Names that are tried for a directory of the demo's own.
 const DIRECTORIES_TRIED_MAX: u32 = 100;
@@ -35,7 +46,7 @@ const DIRECTORIES_TRIED_MAX: u32 = 100;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Run the tour unattended: weighted split, header route, an endpoint killed, hot swap under load, a bad file
-    /// refused. Prints each step with its figures; the exit status is 0 only if all of them held.
+    /// refused, plaintext to a backend refused. Prints each step with its figures; the exit status is 0 only if all of them held.
     #[arg(long)]
     once: bool,
 
@@ -61,7 +72,9 @@ Examples:
 struct Demo {
     directory: PathBuf,
     backends: Backends,
+    sidecars: Sidecars,
     proxy: Running,
+    _authority: DemoAuthority,
     catalog: SocketAddr,
     admin: SocketAddr,
 }
@@ -120,46 +133,42 @@ fn free(wanted: SocketAddr, once: bool) -> SocketAddr {
 impl Demo {
     async fn start(arguments: &Arguments, directory: PathBuf) -> io::Result<Demo> {
         let backends = Backends::start()?;
-        mesh::write(&directory, &backends)?;
+        let authority = DemoAuthority::start(&directory, &ACCOUNTS).await?;
+        let sidecars = Sidecars::start(&backends.all, &authority).await?;
+        mesh::write(&directory, &backends, &sidecars)?;
         let listen = |address, target| ExplicitListener { address: free(address, arguments.once), target };
         let next_port = match arguments.listen.port() {
             0 => arguments.listen,
             port => SocketAddr::new(arguments.listen.ip(), port.saturating_add(1)),
         };
+        let identity = Some(authority.source(CALLER));
+        let workload = Workload {
+            pod: Some(("web-1".to_owned(), "shop".to_owned())),
+            environment: Environment { identity, ..Environment::default() },
+            ..Workload::default()
+        };
         let settings = Settings {
             config_directories: vec![directory.clone()],
-            config_files: Vec::new(),
-            mesh_config: None,
-            workload: Workload { pod: Some(("web-1".to_owned(), "shop".to_owned())), ..Workload::default() },
             listeners: vec![
                 listen(arguments.listen, ListenTarget::Service { host: "catalog.shop".into(), port: 8000 }),
                 listen(next_port, ListenTarget::Outbound { port: 8000 }),
             ],
-            admin: free(arguments.admin, arguments.once),
-            health_port: None,
-            agent: None,
-            prometheus_port: None,
-            workers: 0,
-            seed: None,
-            allow_unenforced_security: false,
-            drain_time: app::DRAIN_TIME,
-            resolving: Resolving::default(),
-            dns_port: None,
-            termination: app::Termination::default(),
-            limits: config::Limits::default(),
-            logging: None,
-            static_resources: config::Update::default(),
-            mode: config::compile::Mode::Explicit,
+            ..settings(workload, free(arguments.admin, arguments.once))
         };
         let mut proxy = app::start(settings)?;
-        let ready = tokio::time::timeout(Duration::from_secs(10), proxy.ready()).await;
-        let bound = ready.ok().flatten().ok_or_else(|| io::Error::other("the proxy did not become ready"))?;
+        let bound = ready(&mut proxy).await?;
         let catalog =
             bound.listeners.first().copied().ok_or_else(|| io::Error::other("no listener was bound"))?;
         if !arguments.once {
             introduce(&directory, catalog, bound.listeners.get(1).copied(), bound.admin);
         }
-        Ok(Demo { directory, backends, proxy, catalog, admin: bound.admin })
+        Ok(Demo { directory, backends, sidecars, proxy, _authority: authority, catalog, admin: bound.admin })
+    }
+
+    /// Ends a pod at once, its application and its sidecar.
+    async fn kill(&mut self, pod: &'static str) {
+        self.sidecars.kill(pod).await;
+        self.backends.kill(pod).await;
     }
 
     /// Shows the live table until Ctrl-C.
@@ -176,10 +185,42 @@ impl Demo {
     }
 }
 
+/// A proxy without configuration or listeners.
+fn settings(workload: Workload, admin: SocketAddr) -> Settings {
+    Settings {
+        config_directories: Vec::new(),
+        config_files: Vec::new(),
+        mesh_config: None,
+        workload,
+        listeners: Vec::new(),
+        admin,
+        health_port: None,
+        agent: None,
+        prometheus_port: None,
+        workers: 0,
+        seed: None,
+        allow_unenforced_security: false,
+        drain_time: app::DRAIN_TIME,
+        resolving: Resolving::default(),
+        dns_port: None,
+        termination: app::Termination::default(),
+        limits: config::Limits::default(),
+        logging: None,
+        static_resources: config::Update::default(),
+        mode: config::compile::Mode::Explicit,
+    }
+}
+
+/// Waits until a proxy is ready.
+async fn ready(proxy: &mut Running) -> io::Result<Bound> {
+    let ready = tokio::time::timeout(PATIENCE, proxy.ready()).await;
+    ready.ok().flatten().ok_or_else(|| io::Error::other("the proxy did not become ready"))
+}
+
 fn introduce(directory: &Path, catalog: SocketAddr, outbound: Option<SocketAddr>, admin: SocketAddr) {
     let mut text = format!(
         "weft serves catalog: 90 % of requests go to v1, 10 % to v2. Try:\n  \
-         curl http://{catalog}/items\n  \
+         curl http://{catalog}/items                 in mutual TLS to a sidecar beside the backend\n  \
          curl -H 'x-user: tester' http://{catalog}/items   goes to v2\n"
     );
     if let Some(outbound) = outbound {

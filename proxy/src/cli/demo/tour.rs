@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::authority::identity;
 use super::client::{Answer, Client, Load};
 use super::progress::{Outcome, Step, print};
 use super::{Demo, RATE, mesh};
@@ -21,6 +22,9 @@ const SWAPS: u64 = 50;
 /// The metric that counts attempts after the first.
 const RETRIES: &str = "envoy_cluster_upstream_rq_retry";
 
+/// The metric that counts handshakes of TLS with upstreams.
+const HANDSHAKES: &str = "envoy_cluster_ssl_handshake";
+
 /// How long something may take to show.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -33,6 +37,8 @@ pub(super) async fn run(demo: &mut Demo) -> io::Result<bool> {
     held &= step.end(outcome);
     let step = Step::begin("header route", "x-user: tester goes to v2, /shop is redirected");
     held &= step.end(header_route(demo).await);
+    let step = Step::begin("mutual TLS", "plaintext is refused, the backend knows who asks");
+    held &= step.end(mutual_tls(demo).await);
     let step = Step::begin("endpoint killed", "one of two v1 endpoints dies; retries hide it");
     held &= step.end(endpoint_killed(demo).await);
     let step = Step::begin("hot swap", "the split changes under load, again and again");
@@ -96,12 +102,37 @@ async fn header_route(demo: &Demo) -> Result<Outcome, String> {
     ))
 }
 
-async fn endpoint_killed(demo: &Demo) -> Result<Outcome, String> {
+async fn mutual_tls(demo: &Demo) -> Result<Outcome, String> {
+    let mut refused = 0;
+    let mut sidecars = 0;
+    for backend in demo.sidecars.backends() {
+        sidecars += 1;
+        // Whatever it says it is: nothing of it is heard.
+        let forged = [("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/shop/sa/web")];
+        refused += usize::from(Client::new(backend.address).get("/items", &forged).await.is_err());
+    }
+    let forged = [("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/shop/sa/liar")];
+    let answer = Client::new(demo.catalog).get("/items", &forged).await?;
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    let told = body["headers"]["x-forwarded-client-cert"].as_str().unwrap_or_default();
+    let (by, uri) = (format!("By={};", identity("catalog")), format!("URI={}", identity("web")));
+    let knows = told.starts_with(&by) && told.ends_with(&uri) && !told.contains("liar");
+    let handshakes = metric(demo, HANDSHAKES).await?;
+    Ok(Outcome::new(
+        refused == sidecars && sidecars > 0 && knows && handshakes > 0,
+        format_args!(
+            "plaintext refused by {refused} of {sidecars} sidecars; {handshakes} handshakes by the proxy\n\
+             x-forwarded-client-cert tells the backend\n{uri}"
+        ),
+    ))
+}
+
+async fn endpoint_killed(demo: &mut Demo) -> Result<Outcome, String> {
     let load = Load::start(demo.catalog, RATE);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = load.take();
     let retries_before = metric(demo, RETRIES).await?;
-    demo.backends.kill("catalog-v1-2").await;
+    demo.kill("catalog-v1-2").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let after = load.take();
     let retries = metric(demo, RETRIES).await? - retries_before;
