@@ -15,8 +15,8 @@ use rcgen::{
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 
-use super::pem;
 use super::server::Refusal;
+use crate::pem;
 
 /// Its certificate and its key in a directory.
 const ROOT_FILE: &str = "root-cert.pem";

@@ -12,7 +12,6 @@
 pub mod authority;
 pub mod client;
 mod message;
-mod pem;
 pub mod schedule;
 pub mod server;
 pub mod signing_request;

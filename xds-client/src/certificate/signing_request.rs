@@ -7,7 +7,7 @@ use rcgen::{
     PKCS_RSA_SHA256, SanType,
 };
 
-use super::pem;
+use crate::pem;
 
 /// Kinds of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

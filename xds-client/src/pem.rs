@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 const LINE: usize = 64;
 
 /// `bytes` as PEM of that label.
-pub(super) fn encode(label: &str, bytes: &[u8]) -> String {
+pub(crate) fn encode(label: &str, bytes: &[u8]) -> String {
     let text = BASE64.encode(bytes);
     let mut pem = format!("-----BEGIN {label}-----\n");
     let mut rest = text.as_str();
