@@ -163,6 +163,11 @@ limits! {
     page_connections_max = 64, 2;
     /// Time that the first request of a connection to such a port may take.
     page_head_time_max_ms = 5_000, 100;
+    /// Wait after its first failure, twice as long after each further one, and the shortest between two certificates. Whoever
+    /// serves identities at a socket is asked again by the same.
+    ca_retry_min_ms = 500, 10;
+    /// The longest wait after such a failure.
+    ca_retry_max_ms = 30_000, 10;
     /// Questions to the DNS proxy that wait for the answer of somebody else; one more is answered SERVFAIL.
     dns_forwards_max = 1_024, 1;
     /// Connections to the DNS proxy; one more is closed.
@@ -189,10 +194,6 @@ limits! {
     identity_certificates_max = 10, 1;
     /// Time that the authority of the mesh may take to connect, to make a handshake and to answer.
     ca_answer_time_max_ms = 10_000, 100;
-    /// Wait after its first failure, twice as long after each further one, and the shortest between two certificates.
-    ca_retry_min_ms = 500, 10;
-    /// The longest wait after one of its failures.
-    ca_retry_max_ms = 30_000, 10;
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod health;
 mod hosts;
 mod hot_swap;
 mod http2_upstreams;
+mod identity_socket;
 mod incidents;
 mod last_good;
 mod limits;

@@ -29,6 +29,7 @@ pub mod scripted;
 pub mod shared;
 pub mod sides;
 pub mod skip;
+pub mod spiffe;
 pub mod strict;
 pub mod tls;
 pub mod wire;

@@ -12,6 +12,10 @@ use crate::app::{AuthorityRoots, IdentityFiles, IdentitySource, MeshAuthority};
 
 /// Where the certificate of the workload's identity is, its key, and the roots of the mesh, in every directory of those.
 const IDENTITY_FILES: [&str; 3] = ["cert-chain.pem", "key.pem", "root-cert.pem"];
+/// Where an implementation of SPIFFE serves them, in this directory; and how the socket is called, when nobody says it
+/// (`WORKLOAD_IDENTITY_SOCKET_FILE`).
+const SPIFFE_SOCKETS: &str = "/var/run/secrets/workload-spiffe-uds";
+const SPIFFE_SOCKET: &str = "socket";
 /// Where an implementation of SPIFFE mounts them.
 const SPIFFE_CREDENTIALS: &str = "/var/run/secrets/workload-spiffe-credentials";
 /// Where they are mounted otherwise.
@@ -36,8 +40,8 @@ const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 const GRACE_PER_MILLE: u32 = 500;
 const GRACE_JITTER_PER_MILLE: u32 = 10;
 
-/// Where the identity of the workload comes from, in the order in which Istio's agent looks: what an implementation of
-/// SPIFFE mounts; what is mounted as `FILE_MOUNTED_CERTS` says or is there anyway; what another process leaves in the
+/// Where the identity of the workload comes from, in the order in which Istio's agent looks: the socket at which an
+/// implementation of SPIFFE serves it, if it is there or named; what such a one mounts; what is mounted as `FILE_MOUNTED_CERTS` says or is there anyway; what another process leaves in the
 /// directory `PROV_CERT`; the authority of the mesh, where `CA_ADDR` names it or a token for it is mounted; and without
 /// one, what another process has left in the directory `OUTPUT_CERTS`. Directories that are told are waited for.
 ///
@@ -56,6 +60,18 @@ pub(super) fn source(
     };
     let whole =
         |files: &IdentityFiles| [&files.chain, &files.key, &files.roots].iter().all(|it| is_there(it));
+    let named = told("WORKLOAD_IDENTITY_SOCKET_FILE");
+    let socket = Path::new(SPIFFE_SOCKETS).join(named.unwrap_or(SPIFFE_SOCKET));
+    if named.is_some_and(|name| name.contains('/')) {
+        return Err(bad(
+            "WORKLOAD_IDENTITY_SOCKET_FILE",
+            named.unwrap_or_default(),
+            "the name of a file in /var/run/secrets/workload-spiffe-uds",
+        ));
+    }
+    if named.is_some() || is_there(&socket) {
+        return Ok(Some(IdentitySource::Socket(socket)));
+    }
     let spiffe = of(SPIFFE_CREDENTIALS);
     if whole(&spiffe) {
         return Ok(Some(spiffe.into()));

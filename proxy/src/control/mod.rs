@@ -14,6 +14,7 @@ mod identity;
 mod pushed;
 mod secret_files;
 mod settle;
+mod socket;
 mod status;
 mod watch;
 mod workers;

@@ -4,6 +4,7 @@
 //! good stays otherwise. Before the first came, nothing is published.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use super::authority::{self, MeshAuthority};
 use super::secret_files::IdentityFiles;
+use super::socket;
 use super::status::IdentityState;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
@@ -26,6 +28,8 @@ pub enum IdentitySource {
     Files(IdentityFiles),
     /// The authority of the mesh, which is asked.
     Authority(Box<MeshAuthority>),
+    /// A socket of this machine, at which somebody serves it: SPIRE's agent, say.
+    Socket(PathBuf),
     /// Somebody who hands it on.
     Pushed(PushedIdentity),
 }
@@ -41,7 +45,7 @@ impl IdentitySource {
     pub(super) fn files(&self) -> Option<&IdentityFiles> {
         match self {
             IdentitySource::Files(files) => Some(files),
-            IdentitySource::Authority(_) | IdentitySource::Pushed(_) => None,
+            IdentitySource::Authority(_) | IdentitySource::Socket(_) | IdentitySource::Pushed(_) => None,
         }
     }
 }
@@ -51,6 +55,7 @@ impl fmt::Display for IdentitySource {
         match self {
             IdentitySource::Files(files) => write!(f, "the files {} and beside it", files.chain.display()),
             IdentitySource::Authority(authority) => write!(f, "the authority {}", authority.address),
+            IdentitySource::Socket(path) => write!(f, "the socket {}", path.display()),
             IdentitySource::Pushed(pushed) => f.write_str(&pushed.from),
         }
     }
@@ -165,6 +170,12 @@ impl Pushed {
                 let (limits, registry) = (limits.clone(), registry.clone());
                 let asking = authority::follow((**authority).clone(), pusher, limits, registry);
                 tokio::task::spawn_local(asking);
+                Some(pushed)
+            }
+            Some(source @ IdentitySource::Socket(path)) => {
+                let (pusher, pushed) = PushedIdentity::new(source.to_string());
+                let following = socket::follow(path.clone(), pusher, limits.clone(), registry.clone());
+                tokio::task::spawn_local(following);
                 Some(pushed)
             }
             Some(IdentitySource::Files(_)) | None => None,

@@ -16,6 +16,7 @@ fn the_first_that_is_there() {
             Ok(None) => "none".to_owned(),
             Ok(Some(IdentitySource::Files(files))) => files.key.display().to_string(),
             Ok(Some(IdentitySource::Authority(authority))) => authority.address.to_string(),
+            Ok(Some(IdentitySource::Socket(path))) => path.display().to_string(),
             Ok(Some(IdentitySource::Pushed(_))) => "pushed".to_owned(),
             Err(why) => why,
         };
@@ -25,6 +26,12 @@ fn the_first_that_is_there() {
     check(&[], &[], "none");
     check(&[], &["/etc/certs"], mounted);
     check(&[], &["/etc/certs", SPIFFE_CREDENTIALS], &spiffe);
+    // A socket comes before all else, and is waited for if it is named.
+    check(&[], &["/etc/certs", SPIFFE_CREDENTIALS, SPIFFE_SOCKETS], &format!("{SPIFFE_SOCKETS}/socket"));
+    let named = [("WORKLOAD_IDENTITY_SOCKET_FILE", "api.sock")];
+    check(&named, &["/etc/certs"], &format!("{SPIFFE_SOCKETS}/api.sock"));
+    let elsewhere = [("WORKLOAD_IDENTITY_SOCKET_FILE", "../api.sock")];
+    assert!(found(&elsewhere, &[]).is_err_and(|why| why.contains("WORKLOAD_IDENTITY_SOCKET_FILE")));
     check(&[("FILE_MOUNTED_CERTS", "true")], &[], mounted);
     let own = [("FILE_MOUNTED_CERTS", "true"), ("ISTIO_META_TLS_CLIENT_KEY", "/k")];
     check(&own, &[], "/k");
