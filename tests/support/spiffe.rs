@@ -103,7 +103,7 @@ impl TestSocket {
         let (says, refused) = (self.says.subscribe(), self.refused.clone());
         let serves = Serves { says, gone, refused, speaks: self.speaks };
         self.task = Some(tokio::spawn(async move {
-            let mut server = tonic::transport::Server::builder();
+            let server = tonic::transport::Server::builder();
             let _ = server.serve_with_incoming(serves, UnixListenerStream::new(listener)).await;
         }));
     }
