@@ -1,4 +1,5 @@
-//! Clients and servers that are not ours: curl, dig, wrk, h2load, nginx, Python's http.server, gRPC's own interop suite.
+//! Clients and servers that are not ours: curl, dig, wrk, h2load, nginx, Envoy, Python's http.server, gRPC's own interop
+//! suite.
 //!
 //! A test whose tool is missing is skipped, with `@no-TOOL` after its name.
 
@@ -7,5 +8,6 @@
 mod clients;
 mod dig;
 mod grpc;
+mod mutual;
 mod servers;
 mod tools;

