@@ -34,12 +34,13 @@ fn tls(certificate: &str, client_certificates: ClientCertificates) -> Downstream
         cipher_suites: Vec::new(),
         alpn: vec!["h2".into(), "http/1.1".into()],
         handshake_timeout: None,
+        forwards_certificate: true,
     }
 }
 
 fn trust(names: &[&str]) -> Trust {
     let subject_alt_names = names.iter().map(|name| StringMatch::Exact((*name).into())).collect();
-    Trust { roots: "roots".into(), revoked: None, subject_alt_names }
+    Trust { roots: "roots".into(), revoked: None, subject_alt_names, fingerprints: Vec::new() }
 }
 
 /// A chain for clients that ask for this name.

@@ -14,6 +14,7 @@ mod destinations;
 mod dns;
 mod dns_proxy;
 mod ends;
+mod gateway_clients;
 mod gateway_tls;
 mod generations;
 mod grpc;

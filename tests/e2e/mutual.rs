@@ -38,12 +38,14 @@ fn terminated(alpn: &[&str]) -> Option<Arc<DownstreamTls>> {
             roots: OWN_ROOTS.into(),
             revoked: None,
             subject_alt_names: vec![StringMatch::Prefix("spiffe://cluster.local/".into())],
+            fingerprints: Vec::new(),
         }),
         version_min: TlsVersion::V1_2,
         version_max: TlsVersion::V1_3,
         cipher_suites: vec!["ECDHE-ECDSA-AES128-GCM-SHA256".into(), "AES128-GCM-SHA256".into()],
         alpn: alpn.iter().copied().map(Arc::from).collect(),
         handshake_timeout: None,
+        forwards_certificate: false,
     }))
 }
 
@@ -159,6 +161,7 @@ fn mutual(
             roots: OWN_ROOTS.into(),
             revoked: None,
             subject_alt_names: vec![StringMatch::Exact(identity.into())],
+            fingerprints: Vec::new(),
         }),
         alpn: ["istio-peer-exchange".into(), "istio".into()].into(),
         origin: None,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use config::{PrivateKey, Secret, SecretContent};
 use parking_lot::Mutex;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer, KeyPair,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SanType,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -90,6 +90,25 @@ impl Ca {
         let mut request = CertificateSigningRequestParams::from_der(&der).unwrap();
         change(&mut request.params);
         pem("CERTIFICATE", request.signed_by(&self.issuer).unwrap().der())
+    }
+
+    /// A list that revokes the certificates with these serial numbers, in PEM.
+    pub fn revoke(&self, serials: &[u8]) -> String {
+        let revoked = |serial: &u8| RevokedCertParams {
+            serial_number: vec![*serial].into(),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: vec![1].into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        pem("X509 CRL", list.signed_by(&self.issuer).unwrap().der())
     }
 
     /// Roots with this authority alone.

@@ -10,7 +10,7 @@ use super::listeners::Tables;
 use super::outbound::{inspectors, listener_name, wildcard};
 use super::protocol::Protocol;
 use super::routes::Routes;
-use super::server_tls;
+use super::server_tls::{self, Behind};
 use super::targets::Target;
 use super::tcp::{Chains, From, Tcp, is_port, server_names};
 use super::virtual_services::{MeshVirtualService, VirtualServices, gateway_name};
@@ -27,6 +27,8 @@ use crate::resource::{
 pub(super) struct Gateways<'g> {
     pub(super) tcp: &'g Tcp<'g>,
     pub(super) targets: &'g BTreeMap<u16, Vec<Target<'g>>>,
+    /// Whether the workload has an identity of its own.
+    pub(super) identity: bool,
 }
 
 /// One server of a Gateway, and where it is written.
@@ -247,7 +249,8 @@ impl Gateways<'_> {
         hosts.into_values().map(Arc::new).collect()
     }
 
-    /// The chain of a server that terminates TLS; a closed one, where it cannot.
+    /// The chain of a server that terminates TLS; a closed one, where it cannot, and none where it would pass bytes on and
+    /// no rule says where to.
     fn terminated_chain(
         &self,
         address: SocketAddr,
@@ -255,7 +258,7 @@ impl Gateways<'_> {
         told: &ServerTlsSettings,
         tables: &mut Tables,
         findings: &mut Findings,
-    ) -> FilterChain {
+    ) -> Option<FilterChain> {
         let hosts = served.scoped_hosts().map(|(_, host)| host);
         let chain_match =
             FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
@@ -265,36 +268,37 @@ impl Gateways<'_> {
             let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
             FilterChain { name: "".into(), chain_match: chain_match.clone(), tls: None, filter }
         };
+        if told.mode == ServerTlsMode::AutoPassthrough {
+            return Some(closed("AUTO_PASSTHROUGH is not honoured yet"));
+        }
+        let is_http = served.server.port.protocol.eq_ignore_ascii_case("HTTPS");
+        let behind = if is_http { Behind::Http } else { Behind::Bytes };
         let made = match told.mode {
-            ServerTlsMode::AutoPassthrough => return closed("AUTO_PASSTHROUGH is not honoured yet"),
-            ServerTlsMode::Passthrough | ServerTlsMode::IstioMutual => {
-                return closed("TLS is not terminated yet");
-            }
-            ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
-                server_tls::downstream(told)
-            }
+            ServerTlsMode::IstioMutual if !self.identity => Err("this workload has no identity".to_owned()),
+            _ => server_tls::downstream(self.tcp.scope, told, behind),
         };
         let tls = match made {
             Ok(tls) => Arc::new(tls),
             Err(why) => {
                 let what =
                     format!("TLS is not terminated, because {why}: connections for these hosts are closed");
-                let remedy = "name a Secret of the gateway's namespace in `credentialName`";
+                let remedy = "name a Secret of the gateway's namespace in `credentialName`, or files; for ISTIO_MUTUAL, \
+                              give the gateway a certificate of the mesh";
                 let severity = Severity::Warning;
                 findings.add(served.object, &path, severity, code::SECURITY_NOT_ENFORCED, what, remedy);
-                return closed(&why);
+                return Some(closed(&why));
             }
         };
         let asking = served.object.origin_at(&path);
         server_tls::collect(self.tcp.scope, &tls, &asking, &mut tables.secrets);
-        if served.server.port.protocol.eq_ignore_ascii_case("TLS") {
-            // Nobody passes on what is behind TLS yet.
-            return closed("TLS is terminated for HTTPS only yet");
+        if behind == Behind::Bytes {
+            let passed = self.tcp_chain(served, findings)?;
+            return Some(FilterChain { chain_match, tls: Some(tls), ..passed });
         }
         let routes = std::slice::from_ref(served);
         let manager = self.http_manager(served.https_routes().into(), address, routes, tables, findings);
         let filter = NetworkFilter::Http(manager);
-        FilterChain { name: "".into(), chain_match, tls: Some(tls), filter }
+        Some(FilterChain { name: "".into(), chain_match, tls: Some(tls), filter })
     }
 
     /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, and otherwise the
@@ -308,7 +312,7 @@ impl Gateways<'_> {
     ) -> Vec<FilterChain> {
         let told = served.server.tls.as_ref().filter(|tls| tls.mode != ServerTlsMode::Passthrough);
         if let Some(told) = told {
-            return vec![self.terminated_chain(address, served, told, tables, findings)];
+            return self.terminated_chain(address, served, told, tables, findings).into_iter().collect();
         }
         let mut chains = Chains::default();
         for (_, virtual_service) in served.virtual_services.iter() {

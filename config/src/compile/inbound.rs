@@ -73,12 +73,14 @@ impl MutualTls {
                     roots: roots.clone(),
                     revoked: None,
                     subject_alt_names: vec![StringMatch::Prefix(prefix)],
+                    fingerprints: Vec::new(),
                 }),
                 version_min: TlsVersion::V1_2,
                 version_max: TlsVersion::V1_3,
                 cipher_suites: MESH_CIPHER_SUITES.map(Arc::from).to_vec(),
                 alpn: alpn.iter().copied().map(Arc::from).collect(),
                 handshake_timeout: None,
+                forwards_certificate: false,
             })
         };
         MutualTls { http: of(&ALPN[1..]), tcp: of(&ALPN) }

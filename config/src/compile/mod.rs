@@ -282,7 +282,7 @@ fn compile_after(
             listeners.extend(inbound.make(&served));
         }
         Mode::Gateway => {
-            let gateways = gateway::Gateways { tcp: &tcp, targets: &targets };
+            let gateways = gateway::Gateways { tcp: &tcp, targets: &targets, identity: request.identity };
             let guard = guards::find(&scope, request.allow_unenforced_security, &mut findings);
             let made = gateways.make(&mut tables, &mut findings).into_iter();
             listeners.extend(made.map(|listener| guards::close(listener, guard.as_ref())));

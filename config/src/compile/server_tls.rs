@@ -10,7 +10,8 @@ use crate::kubernetes::SecretData;
 use crate::objects::Object;
 use crate::origin::Origin;
 use crate::resource::{
-    ClientCertificates, DownstreamTls, PrivateKey, Secret, SecretContent, StringMatch, TlsVersion, Trust,
+    ClientCertificates, DownstreamTls, FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS, Fingerprint, PrivateKey,
+    Secret, SecretContent, StringMatch, TlsVersion, Trust,
 };
 
 /// How istiod calls a secret that is a Secret.
@@ -19,55 +20,43 @@ const KUBERNETES: &str = "kubernetes://";
 pub(super) const ROOTS_SUFFIX: &str = "-cacert";
 /// What a gateway offers, whether it speaks HTTP behind TLS or passes bytes on.
 const ALPN: [&str; 2] = ["h2", "http/1.1"];
+/// What it speaks first of all where bytes of the mesh are passed on.
+const PEER_EXCHANGE: &str = "istio-peer-exchange";
 /// What istiod allows for a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A name of the values that a Secret may have.
 type Value = fn(&SecretData) -> &Option<crate::kubernetes::Sensitive>;
 
+/// What a server speaks behind TLS that it terminates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// HTTP.
+    Http,
+    /// Bytes that nobody understands.
+    Bytes,
+}
+
 /// How TLS is terminated as `told`; otherwise why it cannot be.
-pub(super) fn downstream(told: &ServerTlsSettings) -> Result<DownstreamTls, String> {
-    let is = |given: &Option<String>| given.as_deref().is_some_and(|text| !text.is_empty());
-    if is(&told.server_certificate)
-        || is(&told.private_key)
-        || is(&told.ca_certificates)
-        || !told.tls_certificates.is_empty()
-    {
-        return Err("certificates in files are not read yet".to_owned());
-    }
-    if is(&told.ca_crl)
-        || told.insecure_skip_verify == Some(true)
-        || !told.verify_certificate_spki.is_empty()
-        || !told.verify_certificate_hash.is_empty()
-    {
-        return Err("it asks for a verification of clients that is not made yet".to_owned());
-    }
-    let names: Vec<&str> =
-        told.credential_name.iter().chain(&told.credential_names).map(|name| &**name).collect();
-    let mut certificates = Vec::new();
-    for name in names.into_iter().filter(|name| !name.is_empty()) {
-        certificates.push(secret_name(name)?);
-    }
-    let Some(first) = certificates.first() else {
-        return Err("`credentialName` is missing".to_owned());
+pub(super) fn downstream(
+    scope: &Scope<'_>,
+    told: &ServerTlsSettings,
+    behind: Behind,
+) -> Result<DownstreamTls, String> {
+    let is_mutual = told.mode == ServerTlsMode::IstioMutual;
+    let (certificates, roots) = match is_mutual {
+        true => {
+            let (certificate, roots) = scope.mutual.names();
+            (vec![certificate.clone()], Some(roots.clone()))
+        }
+        false => shown(told)?,
     };
-    let trust = || -> Result<Trust, String> {
-        let own = told.ca_cert_credential_name.as_deref().filter(|name| !name.is_empty());
-        let roots = match own {
-            Some(name) => {
-                format!("{}{ROOTS_SUFFIX}", secret_name(name)?.trim_end_matches(ROOTS_SUFFIX)).into()
-            }
-            None => format!("{first}{ROOTS_SUFFIX}").into(),
-        };
-        let names = told.subject_alt_names.iter();
-        let subject_alt_names = names.map(|name| StringMatch::Exact(name.as_str().into())).collect();
-        Ok(Trust { roots, revoked: None, subject_alt_names })
-    };
+    let trust = || trust(told, roots);
     let client_certificates = match told.mode {
-        ServerTlsMode::Mutual => ClientCertificates::Required(trust()?),
+        ServerTlsMode::Mutual | ServerTlsMode::IstioMutual => ClientCertificates::Required(trust()?),
         ServerTlsMode::OptionalMutual => ClientCertificates::Optional(trust()?),
         ServerTlsMode::Simple => ClientCertificates::NotAsked,
-        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough | ServerTlsMode::IstioMutual => {
+        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {
             return Err("TLS of this mode is not terminated".to_owned());
         }
     };
@@ -77,6 +66,8 @@ pub(super) fn downstream(told: &ServerTlsSettings) -> Result<DownstreamTls, Stri
         Some("TLSV1_3") => Ok(TlsVersion::V1_3),
         Some(other) => Err(format!("{other} is not spoken")),
     };
+    // Istio: with the identity of the workload, versions and suites are those of the mesh.
+    let told = if is_mutual { &ServerTlsSettings::default() } else { told };
     let version_min = version(&told.min_protocol_version, TlsVersion::V1_2)?;
     let version_max = version(&told.max_protocol_version, TlsVersion::V1_3)?;
     if version_min > version_max {
@@ -88,9 +79,68 @@ pub(super) fn downstream(told: &ServerTlsSettings) -> Result<DownstreamTls, Stri
         version_min,
         version_max,
         cipher_suites: told.cipher_suites.iter().map(|suite| suite.as_str().into()).collect(),
-        alpn: ALPN.map(Arc::from).to_vec(),
+        alpn: match (is_mutual, behind) {
+            (true, Behind::Bytes) => [PEER_EXCHANGE].iter().chain(&ALPN).copied().map(Arc::from).collect(),
+            _ => ALPN.map(Arc::from).to_vec(),
+        },
         handshake_timeout: Some(HANDSHAKE_TIMEOUT),
+        forwards_certificate: true,
     })
+}
+
+/// Names of the secrets with what is shown, and of the one with the roots of clients.
+type Named = (Vec<Arc<str>>, Option<Arc<str>>);
+
+/// The names of the secrets with what is shown, in Secrets or else in files, and of the one with the roots of clients.
+fn shown(told: &ServerTlsSettings) -> Result<Named, String> {
+    let names: Vec<&str> =
+        told.credential_name.iter().chain(&told.credential_names).map(|it| &**it).collect();
+    let names: Result<Vec<_>, _> =
+        names.into_iter().filter(|name| !name.is_empty()).map(secret_name).collect();
+    let names = names?;
+    if let Some(first) = names.first() {
+        let roots = match given_text(&told.ca_cert_credential_name) {
+            Some(name) => format!("{}{ROOTS_SUFFIX}", secret_name(name)?.trim_end_matches(ROOTS_SUFFIX)),
+            None => format!("{first}{ROOTS_SUFFIX}"),
+        };
+        return Ok((names, Some(roots.into())));
+    }
+    let pairs: Vec<(&Option<String>, &Option<String>)> = match told.tls_certificates.as_slice() {
+        [] => vec![(&told.server_certificate, &told.private_key)],
+        several => several.iter().map(|it| (&it.server_certificate, &it.private_key)).collect(),
+    };
+    let file = |(chain, key)| match (given_text(chain), given_text(key)) {
+        // Nothing else tells one path from the other.
+        (Some(chain), Some(key)) if !chain.contains('~') && !key.contains('~') => {
+            Ok(format!("{FILE_CERTIFICATE}{chain}~{key}").into())
+        }
+        (Some(_), Some(_)) => Err("the path of a certificate has a `~`".to_owned()),
+        _ => Err("neither `credentialName` nor `serverCertificate` and `privateKey` are there".to_owned()),
+    };
+    let certificates = pairs.into_iter().map(file).collect::<Result<_, String>>()?;
+    Ok((certificates, given_text(&told.ca_certificates).map(|path| format!("{FILE_ROOTS}{path}").into())))
+}
+
+/// Whose certificates are believed. Istio leaves fingerprints and the list of revoked certificates out where certificates
+/// are in files, or in Secrets; here both always count.
+fn trust(told: &ServerTlsSettings, roots: Option<Arc<str>>) -> Result<Trust, String> {
+    if told.insecure_skip_verify == Some(true) {
+        return Err("it asks for clients that are not verified".to_owned());
+    }
+    let fingerprints = (told.verify_certificate_hash.iter().map(|it| Fingerprint::of_certificate(it)))
+        .chain(told.verify_certificate_spki.iter().map(|it| Fingerprint::of_public_key(it)));
+    let fingerprints: Option<Vec<_>> = fingerprints.collect();
+    let names = told.subject_alt_names.iter();
+    Ok(Trust {
+        roots: roots.ok_or("`caCertificates` is missing")?,
+        revoked: given_text(&told.ca_crl).map(|path| format!("{FILE_REVOKED}{path}").into()),
+        subject_alt_names: names.map(|name| StringMatch::Exact(name.as_str().into())).collect(),
+        fingerprints: fingerprints.ok_or("a fingerprint of a certificate cannot be read")?,
+    })
+}
+
+fn given_text(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
 }
 
 /// istiod's name of the Secret that an object calls so.

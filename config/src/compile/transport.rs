@@ -162,6 +162,7 @@ impl Towards<'_> {
                 roots: roots.clone(),
                 revoked: None,
                 subject_alt_names,
+                fingerprints: Vec::new(),
             }),
             alpn: if self.is_http2 { alpn_http2 } else { alpn }.clone(),
             origin: origin.map(Box::new),
@@ -206,7 +207,12 @@ fn user_supplied(
             }
         };
         let revoked = written(&tls.ca_crl).map(|path| format!("{FILE_REVOKED}{path}").into());
-        ServerCertificate::Verified(Trust { roots, revoked, subject_alt_names: exactly(names) })
+        ServerCertificate::Verified(Trust {
+            roots,
+            revoked,
+            subject_alt_names: exactly(names),
+            fingerprints: Vec::new(),
+        })
     };
     let http2: Arc<[Arc<str>]> = if to.is_http2 { ["h2".into()].into() } else { [].into() };
     Ok(UpstreamTls {

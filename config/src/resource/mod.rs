@@ -53,5 +53,5 @@ pub use secret::{
     SecretContent,
 };
 pub use tcp_proxy::{TcpDestinations, TcpProxy, TcpWeightedCluster};
-pub use tls::{CIPHER_SUITES, ClientCertificates, DownstreamTls, TlsVersion, Trust};
+pub use tls::{CIPHER_SUITES, ClientCertificates, DownstreamTls, Fingerprint, TlsVersion, Trust};
 pub use told::{Setting, Told, ToldBy};

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+
 use super::matcher::StringMatch;
 
 /// Cipher suites of TLS 1.2 that are spoken, by OpenSSL's names, in order of preference: all that neither lose past secrets
@@ -35,6 +37,9 @@ pub struct DownstreamTls {
     pub alpn: Vec<Arc<str>>,
     /// Bound on the handshake. Envoy: `transport_socket_connect_timeout`; Istio: 15 s.
     pub handshake_timeout: Option<Duration>,
+    /// Whether the application is told all of a client's certificate and not only its names, as gateways do. Envoy:
+    /// `set_current_client_cert_details.cert` of the connection manager.
+    pub forwards_certificate: bool,
 }
 
 /// Versions of TLS that are spoken.
@@ -66,6 +71,37 @@ pub struct Trust {
     pub revoked: Option<Arc<str>>,
     /// What a name of a certificate must be, of which one matches; empty for any.
     pub subject_alt_names: Vec<StringMatch>,
+    /// Which certificates and keys there may be, of which one matches; empty for any.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// SHA-256 of what a certificate is known by. Envoy: `verify_certificate_hash` and `verify_certificate_spki`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fingerprint {
+    /// Of all of it.
+    Certificate([u8; 32]),
+    /// Of its public key with what says of which kind that is (`SubjectPublicKeyInfo`).
+    PublicKey([u8; 32]),
+}
+
+impl Fingerprint {
+    /// That of a certificate in hexadecimal digits, perhaps with a colon between two bytes each; `None` when it is none.
+    pub fn of_certificate(text: &str) -> Option<Fingerprint> {
+        let digits: Vec<&str> = match text.contains(':') {
+            true => text.split(':').collect(),
+            false => vec![text],
+        };
+        if digits.len() > 1 && digits.iter().any(|byte| byte.len() != 2) {
+            return None;
+        }
+        let bytes = HEXLOWER_PERMISSIVE.decode(digits.concat().as_bytes()).ok()?;
+        bytes.try_into().ok().map(Fingerprint::Certificate)
+    }
+
+    /// That of a public key in base64; `None` when it is none.
+    pub fn of_public_key(text: &str) -> Option<Fingerprint> {
+        BASE64.decode(text.as_bytes()).ok()?.try_into().ok().map(Fingerprint::PublicKey)
+    }
 }
 
 impl ClientCertificates {
@@ -74,6 +110,34 @@ impl ClientCertificates {
         match self {
             ClientCertificates::NotAsked => None,
             ClientCertificates::Optional(trust) | ClientCertificates::Required(trust) => Some(trust),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_as_they_are_written() {
+        let plain = "ab".repeat(32);
+        let colons = vec!["AB"; 32].join(":");
+        let expected = Some(Fingerprint::Certificate([0xab; 32]));
+        for (text, expected) in [
+            (plain.as_str(), expected),
+            (&colons, expected),
+            (&plain[2..], None),
+            (&colons[3..], None),
+            (&colons.replacen("AB:AB", "ABA:B", 1), None),
+            (&plain.replacen("ab", "xy", 1), None),
+            ("", None),
+        ] {
+            assert_eq!(Fingerprint::of_certificate(text), expected, "{text}");
+        }
+        let key = BASE64.encode(&[7; 32]);
+        assert_eq!(Fingerprint::of_public_key(&key), Some(Fingerprint::PublicKey([7; 32])));
+        for text in ["", "?", &BASE64.encode(&[7; 31]), &plain] {
+            assert_eq!(Fingerprint::of_public_key(text), None, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use super::check::Check;
 use super::{names, values};
 use crate::finding::code;
 use crate::istio::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
-use crate::resource::CIPHER_SUITES;
+use crate::resource::{CIPHER_SUITES, Fingerprint};
 
 /// What a port of a gateway may speak, in upper case.
 const PROTOCOLS: [&str; 9] =
@@ -60,17 +60,8 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         }
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
             check_terminated(check, &path_of_tls, tls);
-            if protocol == "TLS" {
-                let what = "weft terminates TLS for HTTPS only: connections for these hosts are closed";
-                let remedy = "write `protocol: HTTPS` for what speaks HTTP, or `mode: PASSTHROUGH`";
-                check.warning(code::SECURITY_NOT_ENFORCED, &path, what, remedy);
-            }
         }
-        ServerTlsMode::IstioMutual => {
-            let what = "weft does not terminate ISTIO_MUTUAL yet: connections for these hosts are closed";
-            let remedy = "write `mode: MUTUAL` and a `credentialName`";
-            check.warning(code::SECURITY_NOT_ENFORCED, &path, what, remedy);
-        }
+        ServerTlsMode::IstioMutual => check_clients(check, &path_of_tls, tls),
     }
 }
 
@@ -94,31 +85,42 @@ fn check_terminated(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) 
             check.bad(&format!("{path}.cipherSuites[{index}]"), what, remedy);
         }
     }
-    let is = |given: &Option<String>| given.as_deref().is_some_and(|text| !text.is_empty());
-    for (field, given) in [
-        ("caCrl", is(&tls.ca_crl)),
-        ("verifyCertificateSpki", !tls.verify_certificate_spki.is_empty()),
-        ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
-        ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),
-    ] {
-        if given {
-            let what = "weft does not verify clients in this way yet: connections for these hosts are closed";
-            let remedy =
-                "verify them by the roots of the Secret alone (`ca.crt`, and `ca.crl` for what is revoked)";
-            check.warning(code::SECURITY_NOT_ENFORCED, &format!("{path}.{field}"), what, remedy);
+    if tls.mode == ServerTlsMode::Simple {
+        if tls.ca_crl.as_deref().is_some_and(|path| !path.is_empty()) {
+            let what = "clients are asked for no certificate that could be revoked";
+            check.bad(&format!("{path}.caCrl"), what, "write `mode: MUTUAL`, or leave it out");
+        }
+    } else {
+        check_clients(check, path, tls);
+    }
+    for (index, certificate) in tls.tls_certificates.iter().enumerate() {
+        if certificate.ca_certificates.as_deref().is_some_and(|path| !path.is_empty()) {
+            let what = "clients are verified by `caCertificates` beside `tlsCertificates` alone";
+            let path = format!("{path}.tlsCertificates[{index}].caCertificates");
+            check.warning(code::FIELD_NOT_HONOURED, &path, what, "write it there");
         }
     }
-    for (field, given) in [
-        ("serverCertificate", is(&tls.server_certificate)),
-        ("privateKey", is(&tls.private_key)),
-        ("caCertificates", is(&tls.ca_certificates)),
-        ("tlsCertificates", !tls.tls_certificates.is_empty()),
-    ] {
-        if given {
-            let what =
-                "weft does not read certificates from files yet: connections for these hosts are closed";
-            let remedy = "put them into a Secret, and name it in `credentialName`";
-            check.warning(code::SECURITY_NOT_ENFORCED, &format!("{path}.{field}"), what, remedy);
+}
+
+/// How clients are verified.
+fn check_clients(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) {
+    for (index, text) in tls.verify_certificate_hash.iter().enumerate() {
+        if Fingerprint::of_certificate(text).is_none() {
+            let path = format!("{path}.verifyCertificateHash[{index}]");
+            let what = format!("`{text}` is not the SHA-256 of a certificate");
+            check.bad(&path, what, "write it in 64 hexadecimal digits");
         }
+    }
+    for (index, text) in tls.verify_certificate_spki.iter().enumerate() {
+        if Fingerprint::of_public_key(text).is_none() {
+            let path = format!("{path}.verifyCertificateSpki[{index}]");
+            let what = format!("`{text}` is not the SHA-256 of a public key");
+            check.bad(&path, what, "write its 32 bytes in base64");
+        }
+    }
+    if tls.insecure_skip_verify == Some(true) {
+        let what = "weft lets in no clients that are not verified: connections for these hosts are closed";
+        let remedy = "leave it out, or write `mode: SIMPLE`";
+        check.warning(code::SECURITY_NOT_ENFORCED, &format!("{path}.insecureSkipVerify"), what, remedy);
     }
 }

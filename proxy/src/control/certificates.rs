@@ -29,6 +29,7 @@ pub(super) fn about_life(life: &Life) -> Finding {
 /// What there is to say about a secret that cannot be used.
 pub(super) fn about_secret(unusable: Unusable) -> Finding {
     let Unusable { name, origin, why, last_good } = unusable;
+    let is_file = ["file-", "default", "ROOTCA"].iter().any(|begin| name.starts_with(begin));
     let holds = match last_good {
         true => "what was last good of it serves",
         false => "connections that need it are closed",
@@ -40,8 +41,8 @@ pub(super) fn about_secret(unusable: Unusable) -> Finding {
         object: origin.map(|origin| origin.object),
         path: String::new(),
         what: format!("the secret {name} cannot be used, because {why}: {holds}"),
-        remedy: "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
-                 certificate in PEM, and `ca.crt` where clients show certificates"
+        remedy: if is_file { "write the files anew, whole, and so that the key is that of the first certificate" } else { "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
+                 certificate in PEM, and `ca.crt` where clients show certificates" }
             .to_owned(),
     }
 }

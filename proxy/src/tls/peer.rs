@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use config::StringMatch;
+use config::{Fingerprint, StringMatch};
 use data_encoding::{BASE64, HEXLOWER};
 use http::HeaderValue;
 use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use tokio_rustls::rustls::crypto::hash::Output;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::x509::X509Name;
@@ -120,16 +121,30 @@ fn stands_for(name: &str, wanted: &str) -> bool {
         && label.ends_with(end)
 }
 
+/// Whether a certificate is one of these, or its key is.
+pub(super) fn has_any(certificate: &CertificateDer<'_>, wanted: &[Fingerprint]) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+    let is = |hash: Option<Output>, wanted: &[u8; 32]| hash.is_some_and(|hash| hash.as_ref() == wanted);
+    wanted.iter().any(|wanted| match wanted {
+        Fingerprint::Certificate(wanted) => is(sha256(certificate), wanted),
+        Fingerprint::PublicKey(wanted) => is(sha256(parsed.public_key().raw), wanted),
+    })
+}
+
+/// SHA-256; `None` for the cipher suite that is there without it, which none is.
+fn sha256(bytes: &[u8]) -> Option<Output> {
+    Some(TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider.hash(bytes))
+}
+
 /// What `x-forwarded-client-cert` says of a certificate that `by` has verified, with the parts that Istio sets at gateways,
 /// or beside workloads, in Envoy's order; `None` when it cannot be said.
 pub(super) fn forwarded(certificate: &CertificateDer<'_>, by: &Server) -> Option<HeaderValue> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let Names { uris, dns, .. } = alternative(&parsed)?;
-    let suite = TLS13_AES_128_GCM_SHA256.tls13()?;
-    let hash = suite.common.hash_provider.hash(certificate);
+    let hash = sha256(certificate)?;
     let mut parts: Vec<String> = by.identity.iter().map(|own| format!("By={}", field(own))).collect();
     parts.push(format!("Hash={}", HEXLOWER.encode(hash.as_ref())));
-    if !by.is_own {
+    if by.declared.forwards_certificate {
         parts.push(format!("Cert=\"{}\"", url_encoded_pem(certificate)));
     }
     parts.push(format!("Subject=\"{}\"", quoted(&subject(parsed.subject()))));

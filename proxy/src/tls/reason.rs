@@ -2,7 +2,9 @@
 
 use std::io;
 
-use tokio_rustls::rustls::{CertificateError, Error, PeerIncompatible};
+use tokio_rustls::rustls::{CertificateError, Error, OtherError, PeerIncompatible};
+
+use super::server::OtherFingerprint;
 
 /// Why a handshake failed. What the other side did is told with its name before it: `left`, `refused`.
 pub(super) fn reason(error: &io::Error, (left, refused): (&'static str, &'static str)) -> &'static str {
@@ -21,6 +23,9 @@ pub(super) fn reason(error: &io::Error, (left, refused): (&'static str, &'static
                 "certificate_not_of_a_wanted_name"
             }
             CertificateError::ApplicationVerificationFailure => "certificate_not_of_a_workload",
+            CertificateError::Other(OtherError(error)) if error.is::<OtherFingerprint>() => {
+                "certificate_not_of_a_wanted_fingerprint"
+            }
             _ => "certificate_invalid",
         },
         Error::NoCertificatesPresented => "certificate_missing",

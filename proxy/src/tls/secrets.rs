@@ -66,7 +66,11 @@ pub(super) struct Roots {
 
 /// Lists of revoked certificates.
 #[derive(Debug)]
-pub(super) struct Lists(pub(super) Arc<[CertRevocationList<'static>]>);
+pub(super) struct Lists {
+    pub(super) told: Vec<CertificateRevocationListDer<'static>>,
+    /// The same, parsed.
+    pub(super) parsed: Arc<[CertRevocationList<'static>]>,
+}
 
 /// A secret that cannot be used.
 #[derive(Debug, Clone)]
@@ -223,7 +227,11 @@ pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             let lists = parsed(&revoked)?;
             Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), first, revoked, lists })))
         }
-        SecretContent::Revoked { lists: pem } => Ok(Parsed::Revoked(Arc::new(Lists(parsed(&lists(pem)?)?)))),
+        SecretContent::Revoked { lists: pem } => {
+            let told = lists(pem)?;
+            let parsed = parsed(&told)?;
+            Ok(Parsed::Revoked(Arc::new(Lists { told, parsed })))
+        }
     }
 }
 

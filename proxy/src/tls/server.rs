@@ -1,9 +1,10 @@
 //! What a filter chain terminates TLS with.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{CIPHER_SUITES, ClientCertificates, OWN_CERTIFICATE, OWN_ROOTS, TlsVersion};
+use config::{CIPHER_SUITES, ClientCertificates, OWN_ROOTS, TlsVersion};
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
@@ -14,12 +15,12 @@ use tokio_rustls::rustls::server::{
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig,
     SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
 use super::peer;
-use super::secrets::{Roots, Secrets};
+use super::secrets::{Lists, Roots, Secrets};
 
 /// A resolved [`config::DownstreamTls`].
 #[derive(Debug)]
@@ -32,14 +33,14 @@ pub(crate) struct Server {
     pub(super) timeout: Option<Duration>,
     /// The identity that it shows, if it has one.
     pub(super) identity: Option<String>,
-    /// Whether it is the identity of the workload, and not what a gateway shows.
-    pub(super) is_own: bool,
     /// Who lets clients in; `None` where they are not asked who they are.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was resolved from.
     pub(super) declared: config::DownstreamTls,
     pub(super) certificates: Vec<Arc<CertifiedKey>>,
     pub(super) roots: Option<Arc<Roots>>,
+    /// Lists of revoked certificates, besides those of the roots.
+    revoked: Option<Arc<Lists>>,
 }
 
 impl Server {
@@ -57,7 +58,10 @@ impl Server {
         }
         let roots =
             declared.client_certificates.trust().and_then(|trust| secrets.roots(&trust.roots)).cloned();
-        if let Some(known) = known.filter(|known| known.is_of(declared, &certificates, roots.as_ref())) {
+        let revoked = declared.client_certificates.trust().and_then(|trust| trust.revoked.as_ref());
+        let revoked = revoked.and_then(|name| secrets.lists(name)).cloned();
+        let trust = (roots.as_ref(), revoked.as_ref());
+        if let Some(known) = known.filter(|known| known.is_of(declared, &certificates, trust)) {
             return Ok(known.clone());
         }
         let provider = Arc::new(provider(&declared.cipher_suites));
@@ -91,18 +95,20 @@ impl Server {
             with_alpn: Arc::new(config),
             timeout: declared.handshake_timeout,
             identity: shown.and_then(|names| names.uris.into_iter().next()),
-            is_own: declared.certificates.iter().any(|name| **name == *OWN_CERTIFICATE),
             verifier,
             declared: declared.clone(),
             certificates,
             roots,
+            revoked,
         }))
     }
 
     /// Whether a client that `before` has let in with this chain of certificates would be let in, too, as far as it is about
     /// whom they believe: a certificate that has meanwhile ended to hold is no reason to part.
     pub(super) fn lets_in(&self, before: &Server, chain: &[CertificateDer<'_>]) -> bool {
-        let roots = |server: &Server| server.roots.as_ref().map(Arc::as_ptr);
+        let roots = |server: &Server| {
+            (server.roots.as_ref().map(Arc::as_ptr), server.revoked.as_ref().map(Arc::as_ptr))
+        };
         if self.declared.client_certificates == before.declared.client_certificates
             && roots(self) == roots(before)
         {
@@ -122,12 +128,13 @@ impl Server {
         &self,
         declared: &config::DownstreamTls,
         certificates: &[Arc<CertifiedKey>],
-        roots: Option<&Arc<Roots>>,
+        (roots, revoked): (Option<&Arc<Roots>>, Option<&Arc<Lists>>),
     ) -> bool {
         self.declared == *declared
             && self.certificates.len() == certificates.len()
             && self.certificates.iter().zip(certificates).all(|(own, other)| Arc::ptr_eq(own, other))
             && self.roots.as_ref().map(Arc::as_ptr) == roots.map(Arc::as_ptr)
+            && self.revoked.as_ref().map(Arc::as_ptr) == revoked.map(Arc::as_ptr)
     }
 }
 
@@ -180,28 +187,48 @@ fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let roots =
         secrets.roots(&trust.roots).ok_or_else(|| format!("the secret {} cannot be used", trust.roots))?;
+    let missing = |name: &Arc<str>| format!("the secret {name} cannot be used");
+    let revoked = trust.revoked.as_ref().map(|name| secrets.lists(name).ok_or_else(|| missing(name)));
+    let revoked = revoked.transpose()?.map(|lists| lists.told.as_slice()).unwrap_or_default();
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots.roots.clone(), provider)
-        .with_crls(roots.revoked.iter().cloned())
+        .with_crls(roots.revoked.iter().chain(revoked).cloned())
         // One authority's list says nothing of the others'.
         .allow_unknown_revocation_status();
     if !required {
         builder = builder.allow_unauthenticated();
     }
     let chain = builder.build().map_err(|error| error.to_string())?;
-    Ok(match trust.subject_alt_names.as_slice() {
-        [] => chain,
-        names => Arc::new(Named { chain, names: names.to_vec(), are_workloads: *trust.roots == *OWN_ROOTS }),
-    })
+    let are_workloads = *trust.roots == *OWN_ROOTS;
+    if !are_workloads && trust.subject_alt_names.is_empty() && trust.fingerprints.is_empty() {
+        return Ok(chain);
+    }
+    let (names, fingerprints) = (trust.subject_alt_names.clone(), trust.fingerprints.clone());
+    Ok(Arc::new(Named { chain, names, fingerprints, are_workloads }))
 }
 
-/// Verifies the chain, and then that the certificate has one of the names.
+/// Verifies the chain, and then that the certificate has one of the names, and one of the fingerprints.
 #[derive(Debug)]
 struct Named {
     chain: Arc<dyn ClientCertVerifier>,
+    /// Empty for any.
     names: Vec<config::StringMatch>,
+    /// Empty for any.
+    fingerprints: Vec<config::Fingerprint>,
     /// Whether clients are workloads of the mesh, which have one identity and no more.
     are_workloads: bool,
 }
+
+/// A certificate is none of those that there may be.
+#[derive(Debug)]
+pub(super) struct OtherFingerprint;
+
+impl fmt::Display for OtherFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the certificate has another fingerprint")
+    }
+}
+
+impl std::error::Error for OtherFingerprint {}
 
 impl ClientCertVerifier for Named {
     fn offer_client_auth(&self) -> bool {
@@ -227,9 +254,13 @@ impl ClientCertVerifier for Named {
         if self.are_workloads && names.as_ref().and_then(peer::Names::identity).is_none() {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        match names.is_some_and(|names| names.have_any(&self.names)) {
+        let is_named = self.names.is_empty() || names.is_some_and(|names| names.have_any(&self.names));
+        if !is_named {
+            return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
+        }
+        match self.fingerprints.is_empty() || peer::has_any(end_entity, &self.fingerprints) {
             true => Ok(verified),
-            false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+            false => Err(CertificateError::Other(OtherError(Arc::new(OtherFingerprint))).into()),
         }
     }
 
@@ -274,6 +305,7 @@ mod tests {
             cipher_suites: Vec::new(),
             alpn: vec!["h2".into()],
             handshake_timeout: None,
+            forwards_certificate: true,
         }
     }
 

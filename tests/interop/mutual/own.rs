@@ -16,7 +16,7 @@ use support::{Mesh, TestProxy};
 use super::envoy::{Apps, SPOKEN};
 
 fn trust(name: StringMatch) -> Trust {
-    Trust { roots: OWN_ROOTS.into(), revoked: None, subject_alt_names: vec![name] }
+    Trust { roots: OWN_ROOTS.into(), revoked: None, subject_alt_names: vec![name], fingerprints: Vec::new() }
 }
 
 /// A chain behind mutual TLS, for clients that offer one of these.
@@ -35,6 +35,7 @@ fn chain(offered: &[&str], filter: NetworkFilter, alpn: &[&str]) -> FilterChain 
         cipher_suites: vec!["ECDHE-ECDSA-AES256-GCM-SHA384".into(), "ECDHE-ECDSA-AES128-GCM-SHA256".into()],
         alpn: alpn.iter().copied().map(Arc::from).collect(),
         handshake_timeout: None,
+        forwards_certificate: false,
     };
     FilterChain { name: "".into(), chain_match, tls: Some(Arc::new(tls)), filter }
 }
@@ -43,7 +44,7 @@ async fn run(files: &Files, resources: Update) -> TestProxy {
     let identity = files.identity();
     let proxy = TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
-        settings.workload.environment.identity = Some(identity);
+        settings.workload.environment.identity = Some(identity.into());
     });
     proxy.ready().await
 }
@@ -82,7 +83,7 @@ pub(super) async fn client(files: &Files, to: [SocketAddr; 2], identity: &str, s
         if matches!(spoken, "http2" | "grpc") {
             cluster.protocol = HttpProtocol::Http2;
         }
-        cluster.transport_socket = TransportSocket::Tls(UpstreamTls {
+        cluster.transport_socket = TransportSocket::Tls(Box::new(UpstreamTls {
             mode: UpstreamTlsMode::IstioMutual,
             sni: sni.into(),
             by_request: ByRequest::default(),
@@ -90,7 +91,7 @@ pub(super) async fn client(files: &Files, to: [SocketAddr; 2], identity: &str, s
             server: ServerCertificate::Verified(trust(StringMatch::Exact(identity.into()))),
             alpn: ["istio-peer-exchange".into(), "istio".into()].into(),
             origin: None,
-        });
+        }));
         (cluster, endpoints)
     });
     run(files, update(listeners.to_vec(), clusters)).await

@@ -128,6 +128,8 @@ pub(super) fn downstream(
     };
     let is_known = |name: &String| name.starts_with(OF_GATEWAYS) || name == OWN_CERTIFICATE;
     let is_served = !certificates.is_empty() && certificates.iter().all(is_known);
+    // Gateways show what is theirs; a workload, its identity.
+    let forwards_certificate = !certificates.iter().any(|name| name == OWN_CERTIFICATE);
     Ok(is_served.then(|| DownstreamTls {
         certificates: certificates.into_iter().map(Arc::from).collect(),
         client_certificates,
@@ -136,6 +138,7 @@ pub(super) fn downstream(
         cipher_suites: params.cipher_suites,
         alpn: alpn.into_iter().map(Arc::from).collect(),
         handshake_timeout,
+        forwards_certificate,
     }))
 }
 
@@ -183,7 +186,12 @@ fn common(told: Option<pb::CommonTlsContext>, at: &At<'_>) -> Result<Common, Ref
         }
         Some(ValidationContextType::ValidationContextSdsSecretConfig(told)) => {
             let roots = secret(told, &at.field("validation_context_sds_secret_config"))?.into();
-            Some(ServerCertificate::Verified(Trust { roots, revoked: None, subject_alt_names: Vec::new() }))
+            Some(ServerCertificate::Verified(Trust {
+                roots,
+                revoked: None,
+                subject_alt_names: Vec::new(),
+                fingerprints: Vec::new(),
+            }))
         }
         Some(_) => {
             Some(ServerCertificate::Refused("roots that are written into a resource are not read".into()))
@@ -228,7 +236,7 @@ fn combined(told: CombinedCertificateValidationContext, at: &At<'_>) -> Result<T
     };
     let at = at.field("validation_context_sds_secret_config");
     let roots = secret(needed(validation_context_sds_secret_config, &at)?, &at)?.into();
-    Ok(Trust { roots, revoked, subject_alt_names })
+    Ok(Trust { roots, revoked, subject_alt_names, fingerprints: Vec::new() })
 }
 
 /// The names that are asked for, and the name of the secret with lists of revoked certificates.

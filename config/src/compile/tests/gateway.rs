@@ -1,10 +1,11 @@
 //! Gateways: servers, hosts with their scope, redirects, TLS that is passed through, ports of the workload.
 
 use super::mesh::{Mesh, Output, service_in};
-use crate::compile::Mode;
+use crate::compile::{Mode, Request, compile_as};
 use crate::mesh::{ForwardClientCertDetails, GatewayTopology};
 use crate::resource::{
-    FilterChain, ForwardClientCert, Listener, NetworkFilter, RouteAction, SecretContent, TcpDestinations,
+    ClientCertificates, FilterChain, Fingerprint, ForwardClientCert, Listener, NetworkFilter, RouteAction,
+    SecretContent, TcpDestinations,
 };
 
 const PORTS: &str = "
@@ -323,4 +324,78 @@ fn https_is_terminated_with_secrets() {
     check("MUTUAL", &own, &["kubernetes://c C+SECRET", "kubernetes://c-cacert R-L"]);
     let beside = own + &secret("c-cacert", "stringData: {cacert: S}");
     check("OPTIONAL_MUTUAL", &beside, &["kubernetes://c C+SECRET", "kubernetes://c-cacert S-"]);
+}
+
+/// A chain that terminates TLS as `CHAIN CERTIFICATES ALPN CLIENTS`.
+fn terminated(chain: &FilterChain) -> String {
+    let Some(tls) = &chain.tls else { return told(chain) };
+    let clients = match &tls.client_certificates {
+        ClientCertificates::NotAsked => "anybody".to_owned(),
+        ClientCertificates::Optional(trust) => format!("perhaps {}", trust.roots),
+        ClientCertificates::Required(trust) => {
+            let revoked = trust.revoked.as_deref().unwrap_or("nobody");
+            format!("{} but {revoked} {}", trust.roots, trust.subject_alt_names.len())
+        }
+    };
+    format!("{} {} {} {clients}", told(chain), tls.certificates.join("+"), tls.alpn.join(","))
+}
+
+#[test]
+fn tls_with_files_and_with_the_identity_of_the_workload() {
+    let check = |protocol: &str, tls: &str, identity: bool, expected: &[&str]| {
+        let server =
+            format!("{{port: {{number: 443, name: t, protocol: {protocol}}}, hosts: [a.b], tls: {{{tls}}}}}");
+        let rules = "tcp: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+        let mesh = mesh(&(gateway(&server) + &bound("v", "shop", "a.b", rules)));
+        let request = Request { mode: Mode::Gateway, identity, ..Request::default() };
+        let listeners = compile_as(&mesh.objects, &mesh.proxy, &request).update.listeners;
+        let chains: Vec<String> = listeners.iter().flat_map(Listener::chains).map(terminated).collect();
+        assert_eq!(chains, expected, "{protocol} {tls} {identity}");
+    };
+    let bytes = format!("[a.b] {WEB}");
+    let files = "serverCertificate: /c, privateKey: /k";
+    let simple = "file-cert:/c~/k h2,http/1.1 anybody";
+    check("HTTPS", &format!("mode: SIMPLE, {files}"), false, &[&format!("[a.b] http {simple}")]);
+    check("TLS", &format!("mode: SIMPLE, {files}"), false, &[&format!("{bytes} {simple}")]);
+    let mutual = format!("mode: MUTUAL, {files}, caCertificates: /r, caCrl: /l, subjectAltNames: [x]");
+    let expected = "[a.b] http file-cert:/c~/k h2,http/1.1 file-root:/r but file-crl:/l 1";
+    check("HTTPS", &mutual, false, &[expected]);
+    let two = "mode: SIMPLE, tlsCertificates: [{serverCertificate: /c, privateKey: /k}, {serverCertificate: /d, privateKey: /l}]";
+    check("HTTPS", two, false, &["[a.b] http file-cert:/c~/k+file-cert:/d~/l h2,http/1.1 anybody"]);
+    let own = "mode: ISTIO_MUTUAL";
+    check("HTTPS", own, true, &["[a.b] http default h2,http/1.1 ROOTCA but nobody 0"]);
+    check(
+        "TLS",
+        own,
+        true,
+        &[&format!("{bytes} default istio-peer-exchange,h2,http/1.1 ROOTCA but nobody 0")],
+    );
+    let lists = format!("{own}, caCrl: /l, subjectAltNames: [x]");
+    check("HTTPS", &lists, true, &["[a.b] http default h2,http/1.1 ROOTCA but file-crl:/l 1"]);
+    // What cannot be as it was asked for is closed.
+    check("HTTPS", own, false, &["[a.b] closed"]);
+    for closed in [
+        "mode: SIMPLE",
+        "mode: SIMPLE, serverCertificate: /c",
+        "mode: SIMPLE, serverCertificate: /c~, privateKey: /k",
+        "mode: MUTUAL, serverCertificate: /c, privateKey: /k",
+        "mode: MUTUAL, credentialName: c, insecureSkipVerify: true",
+        "mode: MUTUAL, credentialName: c, verifyCertificateHash: [x]",
+    ] {
+        check("HTTPS", closed, true, &["[a.b] closed"]);
+    }
+}
+
+#[test]
+fn fingerprints_of_clients() {
+    let hash = "00".repeat(32);
+    let key = format!("{}=", "A".repeat(43));
+    let tls = format!(
+        "mode: MUTUAL, credentialName: c, verifyCertificateHash: ['{hash}'], verifyCertificateSpki: ['{key}']"
+    );
+    let server = format!("{{port: {{number: 443, name: t, protocol: HTTPS}}, hosts: [a.b], tls: {{{tls}}}}}");
+    let output = compile(&gateway(&server));
+    let tls = output.resources.listeners["0.0.0.0_8443"].filter_chains[0].tls.as_ref().unwrap();
+    let trust = tls.client_certificates.trust().unwrap();
+    assert_eq!(trust.fingerprints, [Fingerprint::Certificate([0; 32]), Fingerprint::PublicKey([0; 32])]);
 }

@@ -1,11 +1,12 @@
 //! `extensions.transport_sockets.tls.v3.DownstreamTlsContext`, and what it has in common with `UpstreamTlsContext`.
 
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 
 use super::proto;
 use crate::resource::{
-    ClientCertificates, DownstreamTls, FILE_REVOKED, ServerCertificate, StringMatch, TlsVersion, Trust,
-    UpstreamTls,
+    ClientCertificates, DownstreamTls, FILE_REVOKED, Fingerprint, ServerCertificate, StringMatch, TlsVersion,
+    Trust, UpstreamTls,
 };
 
 /// TLS that a listener terminates, as the transport socket of its chain.
@@ -60,6 +61,14 @@ fn validation(trust: &Trust) -> Value {
     }
     if let Some(path) = trust.revoked.as_deref().and_then(|name| name.strip_prefix(FILE_REVOKED)) {
         default.insert("crl".to_owned(), json!({ "filename": path }));
+    }
+    for fingerprint in &trust.fingerprints {
+        let (field, text) = match fingerprint {
+            Fingerprint::Certificate(hash) => ("verify_certificate_hash", HEXLOWER.encode(hash)),
+            Fingerprint::PublicKey(hash) => ("verify_certificate_spki", proto::base64(hash)),
+        };
+        let known = default.entry(field).or_insert_with(|| json!([]));
+        known.as_array_mut().into_iter().for_each(|known| known.push(json!(text)));
     }
     json!({
         "default_validation_context": default,

@@ -153,14 +153,19 @@ fn gateways() {
     refused("minProtocolVersion: TLSV1_1");
     refused("maxProtocolVersion: TLSV1_0");
     check_tls("cipherSuites: [AES128-SHA]", "error bad-value", "cipherSuites[0]");
-    check_tls("caCrl: /a", "warning security-not-enforced", "caCrl");
-    check_tls("serverCertificate: /a", "warning security-not-enforced", "serverCertificate");
+    check_tls("insecureSkipVerify: true", "warning security-not-enforced", "insecureSkipVerify");
+    check_tls("verifyCertificateHash: [ab]", "error bad-value", "verifyCertificateHash[0]");
+    check_tls("verifyCertificateSpki: ['?']", "error bad-value", "verifyCertificateSpki[0]");
+    let files = "serverCertificate: /a, privateKey: /b";
+    check(&format!("{https}, tls: {{mode: MUTUAL, {files}, caCertificates: /c, caCrl: /d}}"), &[]);
     check(
-        &format!("{https}, tls: {{mode: ISTIO_MUTUAL}}"),
-        &["warning security-not-enforced spec.servers[0].tls.mode"],
+        &format!("{https}, tls: {{mode: SIMPLE, {files}, caCrl: /d}}"),
+        &["error bad-value spec.servers[0].tls.caCrl"],
     );
+    check(&format!("{https}, tls: {{mode: ISTIO_MUTUAL}}"), &[]);
     let tls = "port: {number: 443, name: tls, protocol: TLS}, hosts: [a.b]";
     check(&format!("{tls}, tls: {{mode: PASSTHROUGH}}"), &[]);
+    check(&format!("{tls}, tls: {{mode: SIMPLE, {files}}}"), &[]);
     check(
         &format!("{tls}, tls: {{mode: AUTO_PASSTHROUGH}}"),
         &["warning field-not-honoured spec.servers[0].tls.mode"],
