@@ -7,6 +7,7 @@
 //!
 //! Reading order: [`question`], [`connection`], [`request`], [`upstream`], [`mod@text`].
 
+mod asked;
 mod conditions;
 mod connection;
 mod question;
@@ -17,6 +18,7 @@ mod text;
 mod trace;
 mod transport;
 mod upstream;
+mod whereabouts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +32,8 @@ use config::origin::{ObjectRef, Origin};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
-pub(crate) use question::{Asked, Question, Way, address};
+pub(crate) use asked::Asked;
+pub(crate) use question::{Question, Way, address};
 pub(crate) use recorded::{recorded, time_of_day};
 pub(crate) use text::text;
 

@@ -2,12 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use config::kubernetes::Pod;
-use config::objects::Object;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::whereabouts::{find, source_address, target_port};
 use super::{Step, World};
 use crate::http::admission::METHODS;
 use crate::http::codec::{RequestHead, Version};
@@ -79,88 +77,8 @@ pub(super) enum Speaks {
     Bytes,
 }
 
-/// A question as the console is asked it: by the query of its page.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Asked {
-    pub(crate) question: Question,
-    /// Whether the answer is wanted as JSON.
-    pub(crate) json: bool,
-}
-
-impl Asked {
-    /// Reads a query.
-    ///
-    /// # Errors
-    ///
-    /// When something in it is not understood: what.
-    pub(crate) fn parse(query: &str) -> Result<Asked, String> {
-        let mut asked = Asked::default();
-        let mut known = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
-            if known.contains(&name) && name != "header" {
-                return Err(format!("`{name}` comes twice"));
-            }
-            known.push(name);
-            asked.take(name, value)?;
-        }
-        Ok(asked)
-    }
-
-    fn take(&mut self, name: &str, value: String) -> Result<(), String> {
-        let question = &mut self.question;
-        match name {
-            "way" => question.way = Way::by_name(&value)?,
-            "method" => question.method = Some(value),
-            "url" => question.url = Some(value),
-            "header" => question.headers.push(value),
-            "http2" => question.http2 = is_so(&value)?,
-            "tcp" => question.tcp = Some(address(&value)?),
-            "sni" => question.sni = Some(value),
-            "destination" => question.destination = Some(address(&value)?),
-            "listener" => question.listener = Some(value),
-            "source" => question.source = Some(value),
-            "draw" => question.draw = number(&value)?,
-            "pick" => question.pick = Some(number(&value)?),
-            "format" if value == "json" => self.json = true,
-            "format" if value == "text" => self.json = false,
-            "format" => return Err(format!("`{value}` is not a format; there are json and text")),
-            _ => {
-                return Err(format!(
-                    "`{name}` is not one of way, method, url, header, http2, tcp, sni, destination, listener, source, draw, \
-                     pick, format"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The query that asks it.
-    pub(crate) fn query(&self) -> String {
-        let question = &self.question;
-        let mut pairs = vec![("way", question.way.name().to_owned()), ("draw", question.draw.to_string())];
-        let mut add = |name, value: Option<String>| pairs.extend(value.map(|value| (name, value)));
-        add("method", question.method.clone());
-        add("url", question.url.clone());
-        add("tcp", question.tcp.map(|address| address.to_string()));
-        add("sni", question.sni.clone());
-        add("destination", question.destination.map(|address| address.to_string()));
-        add("listener", question.listener.clone());
-        add("source", question.source.clone());
-        add("pick", question.pick.map(|pick| pick.to_string()));
-        add("http2", question.http2.then(String::new));
-        add("format", self.json.then(|| "json".to_owned()));
-        pairs.extend(question.headers.iter().map(|header| ("header", header.clone())));
-        let encoded = |(name, value): (&str, String)| {
-            format!("{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC))
-        };
-        pairs.into_iter().map(encoded).collect::<Vec<String>>().join("&")
-    }
-}
-
 impl Way {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Way::Outbound => "outbound",
             Way::Inbound => "inbound",
@@ -168,7 +86,7 @@ impl Way {
         }
     }
 
-    fn by_name(name: &str) -> Result<Way, String> {
+    pub(super) fn by_name(name: &str) -> Result<Way, String> {
         let known = [Way::Outbound, Way::Inbound, Way::Gateway].into_iter().find(|way| way.name() == name);
         known.ok_or_else(|| format!("`{name}` is not one of outbound, inbound, gateway"))
     }
@@ -203,18 +121,6 @@ fn port(authority: &str) -> Result<u16, String> {
 /// When it is none: how one is written.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an IP address and port, like 10.96.0.14:3306"))
-}
-
-fn is_so(text: &str) -> Result<bool, String> {
-    match text {
-        "" | "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(format!("`{text}` is neither true nor false")),
-    }
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a whole number"))
 }
 
 /// Where a host is taken to be that no name of the mesh is (RFC 5737, for documentation).
@@ -354,67 +260,5 @@ impl Question {
         };
         steps.push(Step::new("destination", what));
         Ok(SocketAddr::new(ip, port))
-    }
-}
-
-/// What the workload's resolver knows of a name: the DNS proxy's table, with the search domains of a pod.
-fn find(world: &World<'_>, host: &str) -> Option<IpAddr> {
-    let names = &world.names.names;
-    let (own, domain) = (&world.proxy.namespace, &world.proxy.dns_domain);
-    let exact = names.get(host);
-    let known = exact.or_else(|| {
-        let suffixes = [format!(".{own}.svc.{domain}"), format!(".svc.{domain}"), format!(".{domain}")];
-        suffixes.iter().find_map(|suffix| names.get(format!("{host}{suffix}").as_str()))
-    });
-    let wildcard = || {
-        let parents = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..));
-        parents.into_iter().find_map(|parent| names.get(format!("*.{parent}").as_str()))
-    };
-    known.or_else(wildcard)?.addresses.first().copied()
-}
-
-/// The workload's own port behind `port` of its services; the same where it has none such.
-fn target_port(world: &World<'_>, ip: IpAddr, port: u16) -> u16 {
-    let prefix = format!("outbound|{port}||");
-    let clusters = world.snapshot.clusters.iter().filter(|(name, _)| name.starts_with(&prefix));
-    let own =
-        clusters.flat_map(|(_, cluster)| &cluster.endpoints).find(|endpoint| endpoint.address.ip() == ip);
-    own.map_or(port, |endpoint| endpoint.address.port())
-}
-
-/// An address, or that of a pod.
-fn source_address(world: &World<'_>, source: &str) -> Result<IpAddr, String> {
-    if let Ok(ip) = source.parse() {
-        return Ok(ip);
-    }
-    let (name, namespace) = source
-        .rsplit_once('.')
-        .ok_or_else(|| format!("`{source}` is neither an address nor POD.NAMESPACE"))?;
-    let of_namespace = world.objects.pods.values().filter(|pod| **pod.namespace() == *namespace);
-    // A Deployment's name, or an app's, stands for any of its pods.
-    let is_it = |pod: &&std::sync::Arc<Object<Pod>>| {
-        **pod.name() == *name || pod.metadata.labels.get("app").is_some_and(|app| app == name)
-    };
-    let pod = of_namespace.into_iter().find(is_it);
-    let pod =
-        pod.ok_or_else(|| format!("the configuration has no Pod `{name}` in namespace `{namespace}`"))?;
-    pod.spec.status.pod_ip.ok_or_else(|| format!("Pod {namespace}/{name} has no address"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_says_whether_it_is_http2() {
-        let check = |query: &str, expected: Result<bool, &str>| {
-            let asked = Asked::parse(query).map(|asked| asked.question.http2);
-            assert_eq!(asked, expected.map_err(str::to_owned), "{query}");
-        };
-        check("url=x", Ok(false));
-        check("http2", Ok(true));
-        check("http2=true", Ok(true));
-        check("http2=false", Ok(false));
-        check("http2=0", Err("`0` is neither true nor false"));
     }
 }

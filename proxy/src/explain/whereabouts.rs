@@ -1,0 +1,52 @@
+//! Where somebody is, as the configuration says it: hosts, ports and pods.
+
+use std::net::IpAddr;
+
+use config::kubernetes::Pod;
+use config::objects::Object;
+
+use super::World;
+
+/// What the workload's resolver knows of a name: the DNS proxy's table, with the search domains of a pod.
+pub(super) fn find(world: &World<'_>, host: &str) -> Option<IpAddr> {
+    let names = &world.names.names;
+    let (own, domain) = (&world.proxy.namespace, &world.proxy.dns_domain);
+    let exact = names.get(host);
+    let known = exact.or_else(|| {
+        let suffixes = [format!(".{own}.svc.{domain}"), format!(".svc.{domain}"), format!(".{domain}")];
+        suffixes.iter().find_map(|suffix| names.get(format!("{host}{suffix}").as_str()))
+    });
+    let wildcard = || {
+        let parents = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..));
+        parents.into_iter().find_map(|parent| names.get(format!("*.{parent}").as_str()))
+    };
+    known.or_else(wildcard)?.addresses.first().copied()
+}
+
+/// The workload's own port behind `port` of its services; the same where it has none such.
+pub(super) fn target_port(world: &World<'_>, ip: IpAddr, port: u16) -> u16 {
+    let prefix = format!("outbound|{port}||");
+    let clusters = world.snapshot.clusters.iter().filter(|(name, _)| name.starts_with(&prefix));
+    let own =
+        clusters.flat_map(|(_, cluster)| &cluster.endpoints).find(|endpoint| endpoint.address.ip() == ip);
+    own.map_or(port, |endpoint| endpoint.address.port())
+}
+
+/// An address, or that of a pod.
+pub(super) fn source_address(world: &World<'_>, source: &str) -> Result<IpAddr, String> {
+    if let Ok(ip) = source.parse() {
+        return Ok(ip);
+    }
+    let (name, namespace) = source
+        .rsplit_once('.')
+        .ok_or_else(|| format!("`{source}` is neither an address nor POD.NAMESPACE"))?;
+    let of_namespace = world.objects.pods.values().filter(|pod| **pod.namespace() == *namespace);
+    // A Deployment's name, or an app's, stands for any of its pods.
+    let is_it = |pod: &&std::sync::Arc<Object<Pod>>| {
+        **pod.name() == *name || pod.metadata.labels.get("app").is_some_and(|app| app == name)
+    };
+    let pod = of_namespace.into_iter().find(is_it);
+    let pod =
+        pod.ok_or_else(|| format!("the configuration has no Pod `{name}` in namespace `{namespace}`"))?;
+    pod.spec.status.pod_ip.ok_or_else(|| format!("Pod {namespace}/{name} has no address"))
+}
