@@ -4,6 +4,8 @@
 
 #[path = "explain/requests.rs"]
 mod requests;
+#[path = "explain/tls.rs"]
+mod tls;
 
 use std::fs;
 use std::process::Command;
@@ -447,7 +449,8 @@ fn what_is_asked_wrong_is_said() {
     };
     check(&["--as", "web-1.shop"], "say what is asked about: url, or tcp");
     check(&["--as", "nobody.shop", URL], "no Pod `nobody` in namespace `shop`");
-    check(&["--as", "web-1.shop", "https://catalog/"], "does not begin with http://");
+    check(&["--as", "web-1.shop", "ftp://catalog/"], "does not begin with http:// or https://");
+    check(&["--as", "web-1.shop", URL, "--sni", "a"], "sni is of TLS; give it with https://");
     check(&["--as", "web-1.shop", URL, "-H", "x-user"], "write it like `x-user: tester`");
     check(&["--as", "web-1.shop", URL, "--source", "x.shop"], "no Pod `x` in namespace `shop`");
     check(&["--as", "web-1.shop", URL, "--tcp", "10.0.0.1:1"], "cannot be used with");
@@ -471,7 +474,7 @@ fn a_workload_that_takes_mutual_tls_only() {
     let config = Config::of(&[("policy.yaml", policy)]);
     config.check(
         &["--inbound", "http://web:8080/"],
-        "closes filter_chain_not_found",
+        "closes NR filter_chain_not_found",
         ("not", "it wants TLS, and the client speaks none", "PeerAuthentication strict policy.yaml:5"),
     );
 }

@@ -35,6 +35,7 @@ fn tls(certificate: &str, client_certificates: ClientCertificates) -> Downstream
         alpn: vec!["h2".into(), "http/1.1".into()],
         handshake_timeout: None,
         forwards_certificate: true,
+        origin: None,
     }
 }
 

@@ -46,6 +46,7 @@ fn terminated(alpn: &[&str]) -> Option<Arc<DownstreamTls>> {
         alpn: alpn.iter().copied().map(Arc::from).collect(),
         handshake_timeout: None,
         forwards_certificate: false,
+        origin: None,
     }))
 }
 

@@ -155,7 +155,8 @@ async fn check(side: Side<'_>, index: usize, (headers, expected): &Case) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_came_by_https() {
     let app = TestBackend::echo("app").await;
-    let required = |name, hops| edge_with(name, hops, ForwardClientCert::Sanitize, vec![Route::to_https()]);
+    let required =
+        |name, hops| edge_with(name, hops, ForwardClientCert::Sanitize, vec![Route::to_https(None)]);
     let resources = update(vec![required("a", 0), required("b", 1)], [cluster("app", &[app.address])]);
     let proxies =
         TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).both().await;

@@ -18,6 +18,7 @@ use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
 use crate::istio::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
 use crate::objects::Object;
+use crate::origin::Origin;
 use crate::resource::{
     Closed, FilterChain, FilterChainMatch, HttpConnectionManager, Listener, ListenerFilters, NetworkFilter,
     Route, RouteConfiguration, RouteSource, TrafficDirection, VirtualHost,
@@ -193,11 +194,12 @@ impl Gateways<'_> {
     /// The virtual hosts of servers that share a port. Rules of several virtual services for one host follow each other.
     fn virtual_hosts(&self, served: &[Served<'_>], findings: &mut Findings) -> Vec<Arc<VirtualHost>> {
         let mut hosts: BTreeMap<String, VirtualHost> = BTreeMap::new();
-        let mut redirected: BTreeSet<String> = BTreeSet::new();
+        let mut redirected: BTreeMap<String, Origin> = BTreeMap::new();
         let mut port = 0;
         for served in served {
             port = served.port;
             let redirects = served.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
+            let asking = || served.object.origin_at(&format!("{}.tls.httpsRedirect", served.path()));
             let of_host = |host: &str| VirtualHost {
                 name: format!("{host}:{}", served.port).into(),
                 domains: vec![host.into()],
@@ -222,7 +224,7 @@ impl Gateways<'_> {
                     known.routes.extend(made.iter().cloned());
                     self.tcp.scope.routes.add(made.len());
                     if redirects {
-                        redirected.insert(host);
+                        redirected.entry(host).or_insert_with(asking);
                     }
                 }
             }
@@ -230,12 +232,14 @@ impl Gateways<'_> {
             for (_, host) in served.scoped_hosts().filter(|_| redirects) {
                 let host = host.to_lowercase();
                 hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
-                redirected.insert(host);
+                redirected.entry(host).or_insert_with(asking);
             }
         }
         // One server that redirects is enough, whichever it is.
-        for (_, known) in hosts.iter_mut().filter(|(host, _)| redirected.contains(*host)) {
-            known.routes.insert(0, Route::to_https());
+        for (host, asking) in redirected {
+            if let Some(known) = hosts.get_mut(&host) {
+                known.routes.insert(0, Route::to_https(Some(Box::new(asking))));
+            }
         }
         if hosts.is_empty() {
             let nothing = VirtualHost {
@@ -263,8 +267,9 @@ impl Gateways<'_> {
         let chain_match =
             FilterChainMatch { server_names: server_names(hosts), ..FilterChainMatch::default() };
         let path = format!("{}.tls", served.path());
+        let asking = served.object.origin_at(&path);
         let closed = |reason: &str| {
-            let origin = Some(served.object.origin_at(&path));
+            let origin = Some(asking.clone());
             let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
             FilterChain { name: "".into(), chain_match: chain_match.clone(), tls: None, filter }
         };
@@ -275,7 +280,7 @@ impl Gateways<'_> {
         let behind = if is_http { Behind::Http } else { Behind::Bytes };
         let made = match told.mode {
             ServerTlsMode::IstioMutual if !self.identity => Err("this workload has no identity".to_owned()),
-            _ => server_tls::downstream(self.tcp.scope, told, behind),
+            _ => server_tls::downstream(self.tcp.scope, told, &asking, behind),
         };
         let tls = match made {
             Ok(tls) => Arc::new(tls),
@@ -289,7 +294,6 @@ impl Gateways<'_> {
                 return Some(closed(&why));
             }
         };
-        let asking = served.object.origin_at(&path);
         server_tls::collect(self.tcp.scope, &tls, &asking, &mut tables.secrets);
         if behind == Behind::Bytes {
             let passed = self.tcp_chain(served, findings)?;

@@ -81,6 +81,7 @@ impl MutualTls {
                 alpn: alpn.iter().copied().map(Arc::from).collect(),
                 handshake_timeout: None,
                 forwards_certificate: false,
+                origin: None,
             })
         };
         MutualTls { http: of(&ALPN[1..]), tcp: of(&ALPN) }

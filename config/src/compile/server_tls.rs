@@ -37,10 +37,11 @@ pub(super) enum Behind {
     Bytes,
 }
 
-/// How TLS is terminated as `told`; otherwise why it cannot be.
+/// How TLS is terminated as `asking` has `told`; otherwise why it cannot be.
 pub(super) fn downstream(
     scope: &Scope<'_>,
     told: &ServerTlsSettings,
+    asking: &Origin,
     behind: Behind,
 ) -> Result<DownstreamTls, String> {
     let is_mutual = told.mode == ServerTlsMode::IstioMutual;
@@ -85,6 +86,7 @@ pub(super) fn downstream(
         },
         handshake_timeout: Some(HANDSHAKE_TIMEOUT),
         forwards_certificate: true,
+        origin: Some(Box::new(asking.clone())),
     })
 }
 

@@ -76,8 +76,8 @@ pub enum RouteAction {
 
 impl Route {
     /// Redirects to HTTPS what did not come by it, as `x-forwarded-proto` tells. It stands before the routes of a virtual
-    /// host for which Envoy has `require_tls: ALL`, which means the same.
-    pub fn to_https() -> Route {
+    /// host for which Envoy has `require_tls: ALL`, which means the same. `origin` asks for it.
+    pub fn to_https(origin: Option<Box<Origin>>) -> Route {
         let came_otherwise = HeaderMatcher {
             name: MatchedHeader::Header(HeaderName::from_static("x-forwarded-proto")),
             value: HeaderMatch::Value(StringMatch::Exact("https".into())),
@@ -101,7 +101,7 @@ impl Route {
             }),
             headers: None,
             operation: "".into(),
-            origin: None,
+            origin,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
 use super::matcher::StringMatch;
+use crate::origin::Origin;
 
 /// Cipher suites of TLS 1.2 that are spoken, by OpenSSL's names, in order of preference: all that neither lose past secrets
 /// with a key nor pad what was authenticated.
@@ -40,6 +41,8 @@ pub struct DownstreamTls {
     /// Whether the application is told all of a client's certificate and not only its names, as gateways do. Envoy:
     /// `set_current_client_cert_details.cert` of the connection manager.
     pub forwards_certificate: bool,
+    /// The object that asks for it; `None` for the mutual TLS of the mesh, which policies ask for by ports.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// Versions of TLS that are spoken.

@@ -108,7 +108,7 @@ const PAGES: [Entry; 20] = [
         access: Access::Own,
         parameters: None,
         what: "why a request goes where it goes: POST ?url=URL&method=M&header=N:V, ?tcp=ADDRESS&sni=NAME; way, source, \
-               destination, listener, draw, pick; ?format=json",
+               mtls, certificate, destination, listener, draw, pick; ?format=json",
     },
     show("/errors", &["format"], "what failed in the last hour, by cause; ?format=json"),
     show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),

@@ -36,9 +36,17 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDRESS", value_parser = explain::address, conflicts_with_all = ["request", "headers", "http2"])]
     tcp: Option<SocketAddr>,
 
-    /// The server name that it asks for by TLS.
-    #[arg(long, value_name = "NAME", requires = "tcp")]
+    /// The server name that it asks for by TLS; that of the URL, when that is https:// and this is not given.
+    #[arg(long, value_name = "NAME")]
     sni: Option<String>,
+
+    /// The certificate that the client shows in TLS, with those between it and a root, in PEM.
+    #[arg(long, value_name = "FILE")]
+    client_certificate: Option<PathBuf>,
+
+    /// It comes in the mesh's mutual TLS, as the sidecar of --source would send it; with --inbound.
+    #[arg(long, requires = "inbound")]
+    mtls: bool,
 
     /// Directories or files of configuration.
     #[arg(long, value_name = "DIR|FILE")]
@@ -110,7 +118,7 @@ Examples:
   weft explain --config config/ --as web-1.shop GET http://catalog:8000/items -H 'x-user: tester'
   weft explain --config config/ --as web-1.shop --tcp 10.96.0.14:3306
   weft explain --config config/ --as catalog-v1-1.shop --inbound --source web.shop http://catalog:8000/items
-  weft explain --config config/ --as ingress-1.istio-system --gateway http://shop.example/
+  weft explain --config config/ --as ingress-1.istio-system --gateway https://shop.example/
   weft explain --request-id 0f0e3bd8-0e22-4e5d-8f11-6a3a4f1b8c2d
   weft explain --live http://catalog:8000/items       what the proxy of this host would do now
 
@@ -128,13 +136,16 @@ enum Output {
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Arguments {
-    fn question(&self) -> Question {
+    fn question(&self) -> Result<Question, String> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+        };
         let (method, url) = match self.request.as_slice() {
             [url] => (None, Some(url.clone())),
             [method, url, ..] => (Some(method.clone()), Some(url.clone())),
             [] => (None, None),
         };
-        Question {
+        Ok(Question {
             way: match (self.inbound, self.gateway) {
                 (true, _) => Way::Inbound,
                 (_, true) => Way::Gateway,
@@ -146,12 +157,14 @@ impl Arguments {
             http2: self.http2,
             tcp: self.tcp,
             sni: self.sni.clone(),
+            certificate: self.client_certificate.as_ref().map(read).transpose()?,
+            mtls: self.mtls,
             destination: self.destination,
             listener: self.listener.clone(),
             source: self.source.clone(),
             draw: self.draw,
             pick: self.pick,
-        }
+        })
     }
 
     /// By the configuration, without a proxy.
@@ -173,7 +186,7 @@ impl Arguments {
         let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
         let limits = &config::Limits::default();
         let world = World { snapshot, objects, names, proxy, findings, is_live: false, limits };
-        let explanation = explain::explain(&world, &self.question())?;
+        let explanation = explain::explain(&world, &self.question()?)?;
         match self.output {
             Output::Text => Ok(explain::text(&explanation)),
             Output::Json => serde_json::to_string_pretty(&explanation)
@@ -191,7 +204,7 @@ impl Arguments {
 
     /// By the proxy that runs.
     fn by_console(&self) -> Result<String, String> {
-        let asked = Asked { question: self.question(), json: self.output == Output::Json };
+        let asked = Asked { question: self.question()?, json: self.output == Output::Json };
         console(Method::POST, self.admin, &format!("/explain?{}", asked.query()))
     }
 }

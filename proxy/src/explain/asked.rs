@@ -43,6 +43,8 @@ impl Asked {
             "http2" => question.http2 = is_so(&value)?,
             "tcp" => question.tcp = Some(address(&value)?),
             "sni" => question.sni = Some(value),
+            "certificate" => question.certificate = Some(value),
+            "mtls" => question.mtls = is_so(&value)?,
             "destination" => question.destination = Some(address(&value)?),
             "listener" => question.listener = Some(value),
             "source" => question.source = Some(value),
@@ -53,8 +55,8 @@ impl Asked {
             "format" => return Err(format!("`{value}` is not a format; there are json and text")),
             _ => {
                 return Err(format!(
-                    "`{name}` is not one of way, method, url, header, http2, tcp, sni, destination, listener, source, draw, \
-                     pick, format"
+                    "`{name}` is not one of way, method, url, header, http2, tcp, sni, certificate, mtls, destination, \
+                     listener, source, draw, pick, format"
                 ));
             }
         }
@@ -70,6 +72,8 @@ impl Asked {
         add("url", question.url.clone());
         add("tcp", question.tcp.map(|address| address.to_string()));
         add("sni", question.sni.clone());
+        add("certificate", question.certificate.clone());
+        add("mtls", question.mtls.then(String::new));
         add("destination", question.destination.map(|address| address.to_string()));
         add("listener", question.listener.clone());
         add("source", question.source.clone());

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use config::origin::Origin;
 use config::{FilterChainMatch, TransportProtocol};
 
-use super::question::{Speaks, Understood};
+use super::handshake::{self, Behind};
+use super::question::{Hello, Speaks, Understood};
 use super::trace::Remembers;
 use super::{Does, Outcome, Step, Way, World, request, upstream};
 use crate::http::codec::{RequestHead, Version};
 use crate::listener::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Spoken, Verdict, spoken};
 use crate::snapshot::{Facts, Field, Filter, Listener, TcpProxy};
+use crate::telemetry::flags::Flag;
 
 /// Follows a connection to what serves it, and what comes by it on.
 pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step>) -> Outcome {
@@ -42,22 +44,49 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
     };
     steps.push(chains(&listener, chosen, &trace, &facts, guard.as_ref()));
     match chosen.and_then(|chain| listener.filter(chain)) {
-        Some(Filter::Http(manager)) => match &asked.speaks {
-            Speaks::Http(head) => request::follow(world, asked, manager, head, steps),
-            Speaks::Tls(_) | Speaks::Bytes => {
-                let what = "the chain speaks HTTP, and what comes is none: the connection is answered 400 and closed";
-                steps.push(Step::new("protocol", what));
-                Outcome { details: Some("http1.codec_error".to_owned()), ..Outcome::default() }
+        Some(Filter::Http(manager)) => {
+            let behind = match handshake::terminate(world, asked, &listener, chosen, steps) {
+                Ok(behind) => behind,
+                Err(reason) => return unserved(reason.to_owned()),
+            };
+            match &asked.speaks {
+                Speaks::Http(head) if behind.is_understood => {
+                    request::follow(world, asked, manager, head, &behind, steps)
+                }
+                Speaks::Http(_) | Speaks::Bytes => no_http(&behind, steps),
             }
+        }
+        Some(Filter::Tcp(proxy)) => match handshake::terminate(world, asked, &listener, chosen, steps) {
+            Ok(behind) => pass_on(world, asked, proxy, &behind, steps),
+            Err(reason) => unserved(reason.to_owned()),
         },
-        Some(Filter::Tcp(proxy)) => pass_on(world, asked, proxy, steps),
         Some(Filter::Closed(closed)) => {
+            handshake::tell_unused(world, &listener, chosen, steps);
             let what = format!("the connection is closed: {}", closed.reason);
             steps.push(Step::new("closed", what).by(closed.origin.as_ref()));
-            Outcome { details: Some(closed.reason.to_string()), ..Outcome::default() }
+            unserved(closed.reason.to_string())
         }
-        None => Outcome { details: Some("filter_chain_not_found".to_owned()), ..Outcome::default() },
+        None => unserved("filter_chain_not_found".to_owned()),
     }
+}
+
+/// What becomes of a connection that nothing serves; its access log has the flag of it.
+fn unserved(why: String) -> Outcome {
+    let flags = Some(Flag::NoRouteFound.name().to_owned());
+    Outcome { details: Some(why), flags, ..Outcome::default() }
+}
+
+/// What comes to a chain that speaks HTTP, and is none.
+fn no_http(behind: &Behind, steps: &mut Vec<Step>) -> Outcome {
+    let what = match behind.tls {
+        true => {
+            "the chain speaks HTTP behind TLS, and what comes there is none: it is answered 400 and the connection closed; a \
+             request is asked about by https://"
+        }
+        false => "the chain speaks HTTP, and what comes is none: the connection is answered 400 and closed",
+    };
+    steps.push(Step::new("protocol", what));
+    Outcome { details: Some("http1.codec_error".to_owned()), ..Outcome::default() }
 }
 
 /// The listener of a connection, and why it is that.
@@ -116,13 +145,12 @@ fn only_explicit(world: &World<'_>) -> Option<Arc<Listener>> {
 /// What the listener's inspectors make of the first bytes.
 fn first_bytes(listener: &Listener, asked: &Understood, steps: &mut Vec<Step>) -> Verdict {
     let (tls, http) = listener.inspectors(asked.destination.port());
-    let verdict = match &asked.speaks {
-        Speaks::Tls(name) if tls => {
-            let server_name = Some(name.as_str().into());
-            Verdict::Tls(ClientHello { server_name, protocols: Vec::new() })
+    let verdict = match (&asked.hello, &asked.speaks) {
+        (Some(Hello { server_name, protocols, .. }), _) if tls => {
+            Verdict::Tls(ClientHello { server_name: server_name.clone(), protocols: protocols.clone() })
         }
-        Speaks::Http(head) => Detector::new(Inspect { tls, http }).detect(&begin(head)),
-        Speaks::Tls(_) | Speaks::Bytes => Verdict::Other,
+        (None, Speaks::Http(head)) => Detector::new(Inspect { tls, http }).detect(&begin(head)),
+        (Some(_), _) | (None, Speaks::Bytes) => Verdict::Other,
     };
     let looks = match (tls, http) {
         (true, true) => "TLS and HTTP are looked for",
@@ -224,7 +252,13 @@ fn left_behind(wanted: &FilterChainMatch, field: Field, facts: &Facts<'_>) -> St
 }
 
 /// A connection whose bytes are passed on.
-fn pass_on(world: &World<'_>, asked: &Understood, proxy: &TcpProxy, steps: &mut Vec<Step>) -> Outcome {
+fn pass_on(
+    world: &World<'_>,
+    asked: &Understood,
+    proxy: &TcpProxy,
+    behind: &Behind,
+    steps: &mut Vec<Step>,
+) -> Outcome {
     let Some(cluster) = proxy.draw(asked.draw).cloned() else {
         steps.push(
             Step::new("cluster", "none is drawn: no weight is over 0").by(proxy.declared.origin.as_ref()),
@@ -236,7 +270,9 @@ fn pass_on(world: &World<'_>, asked: &Understood, proxy: &TcpProxy, steps: &mut 
         let what = format!("{cluster}, by the random number {} among weights {}", asked.draw, of.join(", "));
         steps.push(Step::new("destination", what).by(proxy.declared.origin.as_ref()));
     }
-    if let Speaks::Http(_) = &asked.speaks {
+    if let Speaks::Http(_) = &asked.speaks
+        && behind.is_understood
+    {
         let (what, origin) = seen_as_tcp(world, &cluster);
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }

@@ -5,11 +5,12 @@
 //! and for a setting that no object tells whose default it is. Nothing is sent and nothing changes: random draws are the
 //! question's, and counts and ejections are read where a proxy runs.
 //!
-//! Reading order: [`question`], [`connection`], [`request`], [`upstream`], [`mod@text`].
+//! Reading order: [`question`], [`connection`], [`handshake`], [`request`], [`upstream`], [`mod@text`].
 
 mod asked;
 mod conditions;
 mod connection;
+mod handshake;
 mod question;
 mod recorded;
 mod request;

@@ -1,14 +1,16 @@
 //! What is asked about: a request or a connection, from where, to where, by which listeners.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::whereabouts::{find, source_address, target_port};
+use super::whereabouts::{find, source_address, source_identity, target_port};
 use super::{Step, World};
 use crate::http::admission::METHODS;
 use crate::http::codec::{RequestHead, Version};
+use crate::tls::{self, Shows, Spoken};
 
 /// Which way traffic goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) struct Question {
     pub(crate) way: Way,
     /// Method of a request; GET when not told.
     pub(crate) method: Option<String>,
-    /// `http://HOST[:PORT]/PATH` of a request.
+    /// `http://HOST[:PORT]/PATH` of a request, or `https://`, which comes behind TLS.
     pub(crate) url: Option<String>,
     /// Its headers, each as `name: value`.
     pub(crate) headers: Vec<String>,
@@ -37,8 +39,12 @@ pub(crate) struct Question {
     pub(crate) http2: bool,
     /// Where a connection goes whose bytes are not HTTP.
     pub(crate) tcp: Option<SocketAddr>,
-    /// The server name it asks for by TLS.
+    /// The server name it asks for by TLS; of a request by HTTPS its host, when not told.
     pub(crate) sni: Option<String>,
+    /// The certificate that the client shows in TLS, and those between it and a root, in PEM.
+    pub(crate) certificate: Option<String>,
+    /// Whether it comes in the mesh's mutual TLS, as the sidecar of the source would send it.
+    pub(crate) mtls: bool,
     /// Where the client connects to, when that is not what its host resolves to.
     pub(crate) destination: Option<SocketAddr>,
     /// Name of the listener, when it is not the one the destination leads to.
@@ -62,6 +68,8 @@ pub(super) struct Understood {
     /// Whether a listener that is asked for by name knows it.
     pub(super) listener: Option<String>,
     pub(super) source: IpAddr,
+    /// By which TLS the client speaks, where it does.
+    pub(super) hello: Option<Hello>,
     pub(super) speaks: Speaks,
     pub(super) draw: u64,
     pub(super) pick: u64,
@@ -69,12 +77,22 @@ pub(super) struct Understood {
     pub(super) steps: Vec<Step>,
 }
 
-/// What the client says first.
+/// What the client says: first of all, or behind TLS.
 #[derive(Debug, Clone)]
 pub(super) enum Speaks {
     Http(Box<RequestHead>),
-    Tls(String),
     Bytes,
+}
+
+/// How the client begins TLS.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    /// The server name it asks for.
+    pub(super) server_name: Option<Arc<str>>,
+    /// The protocols it offers.
+    pub(super) protocols: Vec<Arc<str>>,
+    /// What it shows of itself, if it is asked.
+    pub(super) shows: Shows,
 }
 
 impl Way {
@@ -101,11 +119,11 @@ fn target(uri: &Uri) -> PathAndQuery {
     }
 }
 
-/// The port of an authority; 80 where it has none.
-fn port(authority: &str) -> Result<u16, String> {
+/// The port of an authority; `usual` where it has none.
+fn port(authority: &str, usual: u16) -> Result<u16, String> {
     let behind_address = authority.rsplit(']').next().unwrap_or_default();
     match behind_address.rsplit_once(':') {
-        None | Some((_, "")) => Ok(80),
+        None | Some((_, "")) => Ok(usual),
         Some((_, port)) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
             format!(
                 "`{authority}` has no port that there is: it is a number from 1 to 65535, as in catalog:8000"
@@ -134,30 +152,24 @@ impl Question {
     /// What it means in this world.
     pub(super) fn understand(&self, world: &World<'_>) -> Result<Understood, String> {
         let mut steps = Vec::new();
-        let (line, destination, speaks) = match (&self.url, self.tcp) {
+        let (line, destination, speaks, host) = match (&self.url, self.tcp) {
             (Some(url), None) => {
-                if self.sni.is_some() {
-                    return Err("sni is of a TLS connection; give it with tcp".to_owned());
-                }
                 let (head, host, port) = self.head(url)?;
                 let destination = match self.destination {
                     Some(destination) => destination,
                     None => self.resolve(world, &host, port, &mut steps)?,
                 };
-                (format!("{} {url}", head.method), destination, Speaks::Http(Box::new(head)))
+                (format!("{} {url}", head.method), destination, Speaks::Http(Box::new(head)), Some(host))
             }
             (None, Some(address)) => {
                 if self.method.is_some() || !self.headers.is_empty() || self.http2 {
                     return Err("method, headers and http2 are of a request; give it with url".to_owned());
                 }
-                match &self.sni {
-                    Some(name) => (
-                        format!("TLS to {address} for {name}"),
-                        address,
-                        Speaks::Tls(name.to_ascii_lowercase()),
-                    ),
-                    None => (format!("TCP to {address}"), address, Speaks::Bytes),
-                }
+                let line = match &self.sni {
+                    Some(name) => format!("TLS to {address} for {name}"),
+                    None => format!("TCP to {address}"),
+                };
+                (line, address, Speaks::Bytes, None)
             }
             (None, None) => return Err("say what is asked about: url, or tcp".to_owned()),
             (Some(_), Some(_)) => return Err("url and tcp are two questions; ask one".to_owned()),
@@ -167,11 +179,74 @@ impl Question {
             Way::Inbound => format!("{line}, inbound"),
             Way::Gateway => format!("{line}, at the gateway"),
         };
+        let hello = self.hello(world, host.as_deref())?;
+        let line = match hello.as_ref().map(|hello| &hello.shows) {
+            Some(Shows::Identity(identity)) => format!("{line}, in mutual TLS as {identity}"),
+            _ => line,
+        };
         let source = self.source.as_deref().map(|source| source_address(world, source)).transpose()?;
         let source = source.unwrap_or(SOMEBODY);
         let (draw, pick) = (self.draw, self.pick.unwrap_or(self.draw));
         let (way, listener) = (self.way, self.listener.clone());
-        Ok(Understood { line, way, destination, listener, source, speaks, draw, pick, steps })
+        Ok(Understood { line, way, destination, listener, source, hello, speaks, draw, pick, steps })
+    }
+
+    /// How the client begins TLS, if it does; `host` is that of its request.
+    fn hello(&self, world: &World<'_>, host: Option<&str>) -> Result<Option<Hello>, String> {
+        let is_https = self.url.as_ref().is_some_and(|url| url.starts_with("https:"));
+        if self.mtls {
+            return self.mutual_hello(world, is_https).map(Some);
+        }
+        if self.certificate.is_some() && !is_https && self.sni.is_none() {
+            return Err("a certificate is shown in TLS; ask for https://, or tcp and sni".to_owned());
+        }
+        let asked_for = match (&self.sni, host) {
+            (Some(_), Some(_)) if !is_https => {
+                return Err("sni is of TLS; give it with https://, or with tcp".to_owned());
+            }
+            (Some(sni), _) => Some(sni.as_str()),
+            (None, Some(host)) if is_https => Some(host),
+            (None, _) => return Ok(None),
+        };
+        // An address is nothing that TLS asks for.
+        let asked_for = asked_for.filter(|name| name.parse::<IpAddr>().is_err());
+        let shows = match &self.certificate {
+            Some(pem) => Shows::Chain(tls::chain(pem.as_bytes())?),
+            None => Shows::Nothing,
+        };
+        let protocols: &[&str] = match (host, self.http2) {
+            (None, _) => &[],
+            (Some(_), false) => &["http/1.1"],
+            (Some(_), true) => &["h2"],
+        };
+        let protocols = protocols.iter().copied().map(Arc::from).collect();
+        let server_name = asked_for.map(|name| name.to_ascii_lowercase().into());
+        Ok(Some(Hello { server_name, protocols, shows }))
+    }
+
+    /// As the sidecar of the source would begin it.
+    fn mutual_hello(&self, world: &World<'_>, is_https: bool) -> Result<Hello, String> {
+        if self.way != Way::Inbound {
+            return Err("mtls is how other workloads come to this one; give it with inbound".to_owned());
+        }
+        if is_https || self.sni.is_some() {
+            return Err("mtls is TLS by itself; give it with http://, or with tcp alone".to_owned());
+        }
+        let spoken = match (&self.url, self.http2) {
+            (None, _) => Spoken::Bytes,
+            (Some(_), false) => Spoken::Http1,
+            (Some(_), true) => Spoken::Http2,
+        };
+        let shows = match (&self.certificate, &self.source) {
+            (Some(pem), _) => Shows::Chain(tls::chain(pem.as_bytes())?),
+            (None, Some(source)) => Shows::Identity(source_identity(world, source)?),
+            (None, None) => {
+                let what = "say who comes in mutual TLS: source as POD.NAMESPACE, or its certificate";
+                return Err(what.to_owned());
+            }
+        };
+        let protocols = tls::offered_in_the_mesh(spoken).iter().copied().map(Arc::from).collect();
+        Ok(Hello { server_name: None, protocols, shows })
     }
 
     /// The head of the request, its host and port.
@@ -184,16 +259,14 @@ impl Question {
         let uri: Uri = url.parse().map_err(|error| {
             format!("`{url}` is no URL: {error}; write it like http://catalog:8000/items")
         })?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(format!("`{url}` does not begin with http://; ask for TLS by tcp and sni"));
-            }
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::HTTP,
+            Some("https") => Scheme::HTTPS,
             _ => {
-                let what = "does not begin with http://; write it like http://catalog:8000/items";
+                let what = "does not begin with http:// or https://; write it like http://catalog:8000/items";
                 return Err(format!("`{url}` {what}"));
             }
-        }
+        };
         let authority = uri.authority().ok_or_else(|| format!("`{url}` has no host"))?;
         let method = self.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
@@ -218,11 +291,11 @@ impl Question {
             method,
             version: if self.http2 { Version::Http2 } else { Version::Http11 },
             authority: Some(host.unwrap_or(told)),
-            scheme: self.http2.then_some(http::uri::Scheme::HTTP),
+            scheme: self.http2.then(|| scheme.clone()),
             path: Some(target(&uri)),
             headers,
         };
-        let port = port(authority.as_str())?;
+        let port = port(authority.as_str(), if scheme == Scheme::HTTPS { 443 } else { 80 })?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         Ok((head, name, port))
     }

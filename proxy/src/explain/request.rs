@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use config::origin::Origin;
 use http::StatusCode;
-use http::uri::Scheme;
 
+use super::handshake::Behind;
 use super::question::Understood;
 use super::trace::Remembers;
 use super::{Does, Named, Outcome, Step, Way, World, conditions, settings, upstream};
@@ -26,6 +26,7 @@ pub(super) fn follow(
     asked: &Understood,
     manager: &Manager,
     head: &RequestHead,
+    behind: &Behind,
     steps: &mut Vec<Step>,
 ) -> Outcome {
     let mut head = match decoded(world, head) {
@@ -38,8 +39,7 @@ pub(super) fn follow(
         }
     };
     let grpc = headers::is_grpc(&head);
-    let tls = head.scheme.as_ref() == Some(&Scheme::HTTPS);
-    let peer = Peer { address: asked.source, tls, certificate: None };
+    let peer = Peer { address: asked.source, tls: behind.tls, certificate: behind.certificate.as_ref() };
     let before = head.path.clone();
     let random = || u128::from(asked.draw);
     let admitted = admission::admit(&mut head, &manager.declared, peer, world.limits, random);
@@ -106,7 +106,11 @@ fn virtual_host(
     if step.object.is_none() {
         step.object = match asked.way {
             // Its hosts are those of a VirtualService, whatever they are called.
-            Way::Gateway => host.routes.iter().find_map(|route| route.origin.as_deref()).map(Named::of),
+            Way::Gateway => {
+                let mut origins = host.routes.iter().filter_map(|route| route.origin.as_deref());
+                let by_rule = origins.clone().find(|origin| *origin.object.kind == *"VirtualService");
+                by_rule.or_else(|| origins.next()).map(Named::of)
+            }
             Way::Outbound | Way::Inbound => service_of_host(world, host),
         };
     }

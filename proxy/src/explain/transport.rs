@@ -31,7 +31,7 @@ pub(super) fn spoken(tls: &UpstreamTls) -> String {
 }
 
 /// The names of which a certificate has one.
-fn named(names: &[StringMatch]) -> String {
+pub(super) fn named(names: &[StringMatch]) -> String {
     let told = names.iter().take(NAMES_TOLD_MAX).map(|name| match name {
         StringMatch::Exact(name) => name.to_string(),
         StringMatch::Prefix(prefix) => format!("{prefix}*"),

@@ -10,6 +10,7 @@ use config::origin::Origin;
 
 use super::question::Understood;
 use super::trace::Remembers;
+use super::whereabouts::pod_at;
 use super::{Step, World, settings};
 use crate::http::attempt;
 use crate::http::codec::Version;
@@ -187,11 +188,7 @@ fn candidates(world: &World<'_>, cluster: &Cluster, balance: &Balance, chosen: O
 }
 
 fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Step {
-    let ip = endpoint.address.ip();
-    let pod = world.objects.pods.values().find(|pod| {
-        let status = &pod.spec.status;
-        status.pod_ip == Some(ip) || status.pod_ips.iter().any(|address| address.ip == ip)
-    });
+    let pod = pod_at(world, endpoint.address.ip());
     let mut what = format!("{}, weight {}", endpoint.address, endpoint.weight);
     let locality = endpoint.locality.to_string();
     if locality != "//" {

@@ -1,6 +1,7 @@
 //! Where somebody is, as the configuration says it: hosts, ports and pods.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use config::kubernetes::Pod;
 use config::objects::Object;
@@ -37,16 +38,38 @@ pub(super) fn source_address(world: &World<'_>, source: &str) -> Result<IpAddr, 
     if let Ok(ip) = source.parse() {
         return Ok(ip);
     }
+    let pod = source_pod(world, source)?;
+    let (namespace, name) = (pod.namespace(), pod.name());
+    pod.spec.status.pod_ip.ok_or_else(|| format!("Pod {namespace}/{name} has no address"))
+}
+
+/// The identity in the mesh of a pod, or of the one that has an address.
+pub(super) fn source_identity(world: &World<'_>, source: &str) -> Result<String, String> {
+    let pod = match source.parse() {
+        Ok(ip) => pod_at(world, ip).ok_or_else(|| format!("the configuration has no Pod at {ip}"))?,
+        Err(_) => source_pod(world, source)?,
+    };
+    let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
+    Ok(format!("spiffe://{}/ns/{}/sa/{account}", world.proxy.trust_domain, pod.namespace()))
+}
+
+/// The pod that has an address.
+pub(super) fn pod_at<'w>(world: &World<'w>, ip: IpAddr) -> Option<&'w Arc<Object<Pod>>> {
+    world.objects.pods.values().find(|pod| {
+        let status = &pod.spec.status;
+        status.pod_ip == Some(ip) || status.pod_ips.iter().any(|address| address.ip == ip)
+    })
+}
+
+fn source_pod<'w>(world: &World<'w>, source: &str) -> Result<&'w Arc<Object<Pod>>, String> {
     let (name, namespace) = source
         .rsplit_once('.')
         .ok_or_else(|| format!("`{source}` is neither an address nor POD.NAMESPACE"))?;
     let of_namespace = world.objects.pods.values().filter(|pod| **pod.namespace() == *namespace);
     // A Deployment's name, or an app's, stands for any of its pods.
-    let is_it = |pod: &&std::sync::Arc<Object<Pod>>| {
+    let is_it = |pod: &&Arc<Object<Pod>>| {
         **pod.name() == *name || pod.metadata.labels.get("app").is_some_and(|app| app == name)
     };
     let pod = of_namespace.into_iter().find(is_it);
-    let pod =
-        pod.ok_or_else(|| format!("the configuration has no Pod `{name}` in namespace `{namespace}`"))?;
-    pod.spec.status.pod_ip.ok_or_else(|| format!("Pod {namespace}/{name} has no address"))
+    pod.ok_or_else(|| format!("the configuration has no Pod `{name}` in namespace `{namespace}`"))
 }

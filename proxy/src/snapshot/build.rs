@@ -185,7 +185,8 @@ fn server(
         Ok(server) => Some(server),
         Err(why) => {
             let reason = format!("TLS is not terminated: {why}").into();
-            *filter = Filter::Closed(config::Closed { reason, origin: origin.clone() });
+            let asking = declared.origin.as_deref().or(origin.as_ref());
+            *filter = Filter::Closed(config::Closed { reason, origin: asking.cloned() });
             None
         }
     }

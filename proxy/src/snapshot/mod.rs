@@ -49,7 +49,7 @@ pub(crate) struct Snapshot {
     /// Clusters by name; shared with the generation before where none changed.
     pub(crate) clusters: Arc<HashMap<Arc<str>, Arc<Cluster>>>,
     /// The secrets that TLS of all of it was made of.
-    secrets: Secrets,
+    pub(crate) secrets: Secrets,
     /// Route tables by name.
     pub(crate) route_tables: HashMap<Arc<str>, Arc<RouteTable>>,
 }

@@ -72,13 +72,8 @@ pub(crate) async fn accept(
 async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Session), &'static str> {
     let begun =
         LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error, PEER))?;
-    let spoken = &server.with_alpn.alpn_protocols;
-    let overlaps = begun
-        .client_hello()
-        .alpn()
-        .is_some_and(|mut offered| offered.any(|it| spoken.iter().any(|spoken| spoken == it)));
-    let config = if overlaps { &server.with_alpn } else { &server.without_alpn };
-    let stream = begun.into_stream(config.clone()).await.map_err(|error| reason(&error, PEER))?;
+    let config = server.config(begun.client_hello().alpn().into_iter().flatten()).clone();
+    let stream = begun.into_stream(config).await.map_err(|error| reason(&error, PEER))?;
     let stream = TlsStream::from(stream);
     let (_, connection) = stream.get_ref();
     let shown = connection.peer_certificates().and_then(|chain| chain.first());

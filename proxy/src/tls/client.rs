@@ -218,8 +218,9 @@ impl Client {
     fn offered(&self, spoken: Spoken) -> Vec<&str> {
         let declared = || self.declared.alpn.iter().map(|protocol| &**protocol);
         match (self.declared.mode, spoken) {
-            (UpstreamTlsMode::IstioMutual, Spoken::Http1) => vec!["istio-http/1.1", "istio", "http/1.1"],
-            (UpstreamTlsMode::IstioMutual, Spoken::Http2) => vec!["istio-h2", "istio", "h2"],
+            (UpstreamTlsMode::IstioMutual, Spoken::Http1 | Spoken::Http2) => {
+                offered_in_the_mesh(spoken).to_vec()
+            }
             (UpstreamTlsMode::IstioMutual, Spoken::Bytes) => declared().collect(),
             (UpstreamTlsMode::Simple | UpstreamTlsMode::Mutual, spoken) if self.declared.alpn.is_empty() => {
                 match spoken {
@@ -236,6 +237,15 @@ impl Client {
 /// The identity that a certificate stands for, as Envoy tells it in metrics and logs: the first of its URIs.
 fn identity(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     peer::names(certificate)?.uris.into_iter().next().map(Arc::from)
+}
+
+/// What a workload's proxy offers in mutual TLS of the mesh, whichever service it speaks to.
+pub(crate) fn offered_in_the_mesh(spoken: Spoken) -> &'static [&'static str] {
+    match spoken {
+        Spoken::Http1 => &["istio-http/1.1", "istio", "http/1.1"],
+        Spoken::Http2 => &["istio-h2", "istio", "h2"],
+        Spoken::Bytes => &["istio-peer-exchange", "istio"],
+    }
 }
 
 /// The certificate that a server gets that asks for one.

@@ -20,10 +20,10 @@ mod verify;
 mod whole;
 
 pub(crate) use accept::{Session, accept};
-pub(crate) use client::{Client, Host, Spoken};
+pub(crate) use client::{Client, Host, Spoken, offered_in_the_mesh};
 pub(crate) use ends::Ends;
-pub(crate) use secrets::{Life, Secrets, Unusable};
-pub(crate) use server::Server;
+pub(crate) use secrets::{Life, Secrets, Unusable, chain};
+pub(crate) use server::{Server, Shows};
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Stream};
 pub(crate) use verify::Servers;

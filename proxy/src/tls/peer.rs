@@ -68,6 +68,11 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 impl Names {
+    /// Those of a workload's certificate.
+    pub(super) fn of_identity(uri: &str) -> Names {
+        Names { uris: vec![uri.to_owned()], ..Names::default() }
+    }
+
     /// The identity of a workload: the only URI, which is one of SPIFFE's.
     pub(super) fn identity(&self) -> Option<&str> {
         match self.uris.as_slice() {

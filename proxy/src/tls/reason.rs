@@ -12,6 +12,14 @@ pub(super) fn reason(error: &io::Error, (left, refused): (&'static str, &'static
         return left;
     };
     match error {
+        Error::AlertReceived(_) => refused,
+        error => word(error),
+    }
+}
+
+/// The same for what we found ourselves.
+pub(super) fn word(error: &Error) -> &'static str {
+    match error {
         Error::InvalidCertificate(error) => match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -36,7 +44,6 @@ pub(super) fn reason(error: &io::Error, (left, refused): (&'static str, &'static
             | PeerIncompatible::SupportedVersionsExtensionRequired,
         ) => "version_not_spoken",
         Error::PeerIncompatible(_) => "nothing_in_common",
-        Error::AlertReceived(_) => refused,
         Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => "malformed",
         _ => "protocol_error",
     }

@@ -1,6 +1,6 @@
 //! Secrets, parsed. One that is missing or broken is told, and what was last good of it stays.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,8 +20,8 @@ use crate::time;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Secrets {
     held: HashMap<Arc<str>, Held>,
-    /// Those that there should be.
-    told: HashSet<Arc<str>>,
+    /// Those that there should be, and where each is written.
+    told: HashMap<Arc<str>, Option<Origin>>,
 }
 
 /// A secret that can be used, and what it was last parsed from.
@@ -92,11 +92,11 @@ impl Secrets {
         previous: &Secrets,
     ) -> (Secrets, Vec<Unusable>) {
         let now = seconds(time::wall());
-        let (mut secrets, mut told) = (HashMap::new(), HashSet::new());
+        let (mut secrets, mut told) = (HashMap::new(), HashMap::new());
         let mut unusable = Vec::new();
         for declared in declared {
             let name = &declared.name;
-            told.insert(name.clone());
+            told.insert(name.clone(), declared.origin.clone());
             let known = previous.held.get(name);
             let held = match known {
                 Some(known) if *known.declared == **declared => known.clone(),
@@ -138,14 +138,20 @@ impl Secrets {
             _ => false,
         };
         let of = |name: &Arc<str>| other.held.get(name).map(|held| &held.parsed);
-        self.told == other.told
+        self.told.len() == other.told.len()
+            && self.told.keys().all(|name| other.told.contains_key(name))
             && self.held.len() == other.held.len()
             && self.held.iter().all(|(name, held)| of(name).is_some_and(|it| same((&held.parsed, it))))
     }
 
     /// Whether there should be one of that name, whether it can be used or not.
     pub(crate) fn are_told(&self, name: &str) -> bool {
-        self.told.contains(name)
+        self.told.contains_key(name)
+    }
+
+    /// Where the secret of that name is written, or who asks for it where it is nowhere; `None` where no object does.
+    pub(crate) fn origin(&self, name: &str) -> Option<&Origin> {
+        self.told.get(name)?.as_ref()
     }
 
     pub(super) fn certificate(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
@@ -255,6 +261,15 @@ fn parsed(
 ) -> Result<Arc<[CertRevocationList<'static>]>, String> {
     let parsed = lists.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into));
     parsed.collect::<Result<_, _>>().map_err(|_| "a list of revoked certificates cannot be read".to_owned())
+}
+
+/// A chain of certificates, the leaf first.
+///
+/// # Errors
+///
+/// When it is none: why.
+pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    certificates(pem, "the certificate")
 }
 
 pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {

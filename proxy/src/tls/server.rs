@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{CIPHER_SUITES, ClientCertificates, OWN_ROOTS, TlsVersion};
+use http::HeaderValue;
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
@@ -20,6 +21,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::peer;
+use super::reason::word;
 use super::secrets::{Lists, Roots, Secrets};
 
 /// A resolved [`config::DownstreamTls`].
@@ -41,6 +43,17 @@ pub(crate) struct Server {
     pub(super) roots: Option<Arc<Roots>>,
     /// Lists of revoked certificates, besides those of the roots.
     revoked: Option<Arc<Lists>>,
+}
+
+/// What a client shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// No certificate.
+    Nothing,
+    /// These certificates, the leaf first, and that it has the key of it.
+    Chain(Vec<CertificateDer<'static>>),
+    /// A certificate of the mesh with this identity. It is not at hand, so its chain is taken to be believed.
+    Identity(String),
 }
 
 impl Server {
@@ -123,6 +136,55 @@ impl Server {
         }
     }
 
+    /// Whether a client that shows this is let in.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not, in the word of the metric.
+    pub(crate) fn admits(&self, shows: &Shows) -> Result<(), &'static str> {
+        let Some(verifier) = &self.verifier else { return Ok(()) };
+        let verified = match shows {
+            Shows::Nothing if verifier.client_auth_mandatory() => Err(Error::NoCertificatesPresented),
+            Shows::Nothing => Ok(()),
+            Shows::Chain(chain) => match chain.split_first() {
+                Some((leaf, rest)) => verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(|_| ()),
+                None => Err(Error::NoCertificatesPresented),
+            },
+            Shows::Identity(uri) => match self.declared.client_certificates.trust() {
+                Some(trust) => Wanted::of(trust).is_met(Some(&peer::Names::of_identity(uri))),
+                None => Ok(()),
+            },
+        };
+        verified.map_err(|error| word(&error))
+    }
+
+    /// What `x-forwarded-client-cert` says of a client that shows this and is let in; `None` when it says nothing.
+    pub(crate) fn forwards(&self, shows: &Shows) -> Option<HeaderValue> {
+        match shows {
+            Shows::Chain(chain) if self.verifier.is_some() => peer::forwarded(chain.first()?, self),
+            Shows::Chain(_) | Shows::Nothing | Shows::Identity(_) => None,
+        }
+    }
+
+    /// With what a client is spoken to that offers these protocols.
+    pub(super) fn config<'o>(&self, offered: impl IntoIterator<Item = &'o [u8]>) -> &Arc<ServerConfig> {
+        let spoken = &self.with_alpn.alpn_protocols;
+        let overlaps = offered.into_iter().any(|it| spoken.iter().any(|spoken| spoken == it));
+        if overlaps { &self.with_alpn } else { &self.without_alpn }
+    }
+
+    /// The protocol on which it agrees with a client that offers these; `None` for none of them.
+    pub(crate) fn agrees_on(&self, offered: &[Arc<str>]) -> Option<String> {
+        let spoken = &self.config(offered.iter().map(|it| it.as_bytes())).alpn_protocols;
+        let agreed = spoken.iter().find(|spoken| offered.iter().any(|it| it.as_bytes() == spoken.as_slice()));
+        agreed.map(|agreed| String::from_utf8_lossy(agreed).into_owned())
+    }
+
+    /// What it was resolved from.
+    pub(crate) fn declared(&self) -> &config::DownstreamTls {
+        &self.declared
+    }
+
     /// Whether it was made of these.
     fn is_of(
         &self,
@@ -198,19 +260,24 @@ fn verifier(
         builder = builder.allow_unauthenticated();
     }
     let chain = builder.build().map_err(|error| error.to_string())?;
-    let are_workloads = *trust.roots == *OWN_ROOTS;
-    if !are_workloads && trust.subject_alt_names.is_empty() && trust.fingerprints.is_empty() {
+    let wanted = Wanted::of(trust);
+    if !wanted.are_workloads && wanted.names.is_empty() && wanted.fingerprints.is_empty() {
         return Ok(chain);
     }
-    let (names, fingerprints) = (trust.subject_alt_names.clone(), trust.fingerprints.clone());
-    Ok(Arc::new(Named { chain, names, fingerprints, are_workloads }))
+    Ok(Arc::new(Named { chain, wanted }))
 }
 
 /// Verifies the chain, and then that the certificate has one of the names, and one of the fingerprints.
 #[derive(Debug)]
 struct Named {
     chain: Arc<dyn ClientCertVerifier>,
-    /// Empty for any.
+    wanted: Wanted,
+}
+
+/// What the names of a certificate must be.
+#[derive(Debug)]
+struct Wanted {
+    /// One of these; empty for any.
     names: Vec<config::StringMatch>,
     /// Empty for any.
     fingerprints: Vec<config::Fingerprint>,
@@ -229,6 +296,27 @@ impl fmt::Display for OtherFingerprint {
 }
 
 impl std::error::Error for OtherFingerprint {}
+
+impl Wanted {
+    fn of(trust: &config::Trust) -> Wanted {
+        Wanted {
+            names: trust.subject_alt_names.clone(),
+            fingerprints: trust.fingerprints.clone(),
+            are_workloads: *trust.roots == *OWN_ROOTS,
+        }
+    }
+
+    /// Whether the names are.
+    fn is_met(&self, names: Option<&peer::Names>) -> Result<(), Error> {
+        if self.are_workloads && names.and_then(peer::Names::identity).is_none() {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        match self.names.is_empty() || names.is_some_and(|names| names.have_any(&self.names)) {
+            true => Ok(()),
+            false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+        }
+    }
+}
 
 impl ClientCertVerifier for Named {
     fn offer_client_auth(&self) -> bool {
@@ -250,15 +338,8 @@ impl ClientCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        let names = peer::names(end_entity);
-        if self.are_workloads && names.as_ref().and_then(peer::Names::identity).is_none() {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
-        }
-        let is_named = self.names.is_empty() || names.is_some_and(|names| names.have_any(&self.names));
-        if !is_named {
-            return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
-        }
-        match self.fingerprints.is_empty() || peer::has_any(end_entity, &self.fingerprints) {
+        self.wanted.is_met(peer::names(end_entity).as_ref())?;
+        match self.wanted.fingerprints.is_empty() || peer::has_any(end_entity, &self.wanted.fingerprints) {
             true => Ok(verified),
             false => Err(CertificateError::Other(OtherError(Arc::new(OtherFingerprint))).into()),
         }
@@ -306,6 +387,7 @@ mod tests {
             alpn: vec!["h2".into()],
             handshake_timeout: None,
             forwards_certificate: true,
+            origin: None,
         }
     }
 

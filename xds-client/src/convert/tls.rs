@@ -139,6 +139,7 @@ pub(super) fn downstream(
         alpn: alpn.into_iter().map(Arc::from).collect(),
         handshake_timeout,
         forwards_certificate,
+        origin: None,
     }))
 }
 

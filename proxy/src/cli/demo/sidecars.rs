@@ -99,6 +99,7 @@ fn inbound(beside: SocketAddr) -> Listener {
             fingerprints: Vec::new(),
         }),
         forwards_certificate: false,
+        origin: None,
         version_min: TlsVersion::V1_2,
         version_max: TlsVersion::V1_3,
         cipher_suites: vec!["ECDHE-ECDSA-AES128-GCM-SHA256".into(), "ECDHE-ECDSA-AES256-GCM-SHA384".into()],

@@ -113,7 +113,7 @@ fn virtual_host(told: pb::VirtualHost, at: &At<'_>) -> Result<VirtualHost, Refus
     let at_require = at.field("require_tls");
     let routes = match enumerated::<TlsRequirementType>(require_tls, &at_require)?.choose(&at_require)? {
         TlsRequirementType::None => routes,
-        TlsRequirementType::All => std::iter::once(Route::to_https()).chain(routes).collect(),
+        TlsRequirementType::All => std::iter::once(Route::to_https(None)).chain(routes).collect(),
         TlsRequirementType::ExternalOnly => return Err(at_require.not_honoured()),
     };
     Ok(VirtualHost {

@@ -1,0 +1,207 @@
+//! Connections of TLS: at a gateway that terminates it, and between workloads of the mesh.
+
+use std::fs;
+use std::path::PathBuf;
+
+use data_encoding::BASE64;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+
+use super::Config;
+
+fn pem(what: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64.encode(der))
+}
+
+/// An authority.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new(name: &str) -> Ca {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+        Ca { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate with this name, and its key.
+    fn issue(&self, name: SanType) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![name];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (pem("CERTIFICATE", certificate.der()), pem("PRIVATE KEY", &key.serialize_der()))
+    }
+}
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+fn secret(name: &str, values: &[(&str, &str)]) -> String {
+    let values: Vec<String> =
+        values.iter().map(|(key, value)| format!("{key}: {}", BASE64.encode(value.as_bytes()))).collect();
+    let values = values.join(", ");
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: shop}}\ndata: {{{values}}}\n"
+    )
+}
+
+/// The servers are on the lines 12 to 16, what they say of TLS too.
+const GATEWAY: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: edge-1, namespace: shop, labels: {app: edge}}\nstatus: {podIP: 10.244.1.90}\n\
+             ---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+             selector: {app: edge}\n  servers:\n  \
+             - {port: {number: 8080, name: http, protocol: HTTP}, hosts: [shop.example], tls: {httpsRedirect: true}}\n  \
+             - {port: {number: 443, name: a, protocol: HTTPS}, hosts: [shop.example], tls: {mode: SIMPLE, credentialName: shop}}\n  \
+             - {port: {number: 443, name: b, protocol: HTTPS}, hosts: [mutual.example], tls: {mode: MUTUAL, credentialName: mutual}}\n  \
+             - {port: {number: 443, name: c, protocol: HTTPS}, hosts: [maybe.example], tls: {mode: OPTIONAL_MUTUAL, credentialName: mutual}}\n  \
+             - {port: {number: 443, name: d, protocol: HTTPS}, hosts: [broken.example], tls: {mode: SIMPLE, credentialName: missing}}\n";
+
+/// The first rule is on line 8.
+const RULES: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge, namespace: shop}\nspec:\n  \
+             hosts: ['*.example']\n  gateways: [edge]\n  http:\n  \
+             - {match: [{headers: {x-forwarded-client-cert: {regex: '.*URI=spiffe://shop/client.*'}}}], directResponse: {status: 299}}\n  \
+             - {match: [{scheme: {exact: https}}], route: [{destination: {host: catalog, port: {number: 8000}}}]}\n";
+
+struct AtGateway {
+    config: Config,
+    ca: Ca,
+}
+
+impl AtGateway {
+    fn new() -> AtGateway {
+        let ca = Ca::new("known");
+        let (shop, mutual) = (ca.issue(dns("shop.example")), ca.issue(dns("mutual.example")));
+        let secrets = [
+            secret("shop", &[("tls.crt", &shop.0), ("tls.key", &shop.1)]),
+            secret("mutual", &[("tls.crt", &mutual.0), ("tls.key", &mutual.1)]),
+            secret("mutual-cacert", &[("ca.crt", &ca.pem)]),
+        ];
+        let secrets = secrets.concat();
+        let files = [("gateway.yaml", GATEWAY), ("rules.yaml", RULES), ("secrets.yaml", &*secrets)];
+        AtGateway { config: Config::of(&files), ca }
+    }
+
+    /// Asks, and asserts that all of this is said.
+    #[track_caller]
+    fn says(&self, arguments: &[&str], expected: &[&str]) {
+        let told = self.config.at_gateway(arguments);
+        for expected in expected {
+            assert!(told.contains(expected), "no `{expected}` in\n{told}");
+        }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.config.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[test]
+fn a_gateway_terminates_https() {
+    let gateway = AtGateway::new();
+    let forwarded = "=> forwarded to 10.244.1.21:8080 of outbound|8000||catalog.shop.svc.cluster.local, as shop.example /items";
+    gateway.says(
+        &["https://shop.example/items"],
+        &[
+            "listener: `0.0.0.0_443` at 0.0.0.0:443\n    by Gateway shop/edge (gateway.yaml:13)\n",
+            "first bytes: only TLS is looked for; it is TLS\n",
+            "not: one without a name: it wants the server name mutual.example, and there is shop.example\n",
+            "tls: is terminated, SIMPLE: TLS 1.2 or 1.3, h2 or http/1.1\n    by Gateway shop/edge (gateway.yaml:13)\n",
+            "  certificate: `kubernetes://shop`, for shop.example; it holds for ",
+            "      by Secret shop/shop (secrets.yaml:2)\n",
+            "  client: is not asked for a certificate\n",
+            "  handshake: succeeds, and it agrees on http/1.1\n",
+            "rule: 1 does not apply: it has no header `x-forwarded-client-cert`",
+            "rule: 2 applies: scheme is `https`\n    by VirtualService shop/edge (rules.yaml:9)\n",
+            forwarded,
+        ],
+    );
+    gateway.says(&["--http2", "https://shop.example/items"], &["it agrees on h2\n", forwarded]);
+    // Another name than the host's.
+    let expected = ["TLS", "certificate: `kubernetes://mutual`", "(certificate_missing)"];
+    gateway.says(&["--sni", "mutual.example", "https://shop.example/"], &expected);
+}
+
+#[test]
+fn a_name_that_no_chain_has() {
+    let gateway = AtGateway::new();
+    for url in ["https://nobody.example/", "https://10.244.1.90/"] {
+        gateway.says(
+            &[url],
+            &[
+                "filter chain: none is left",
+                "not: one without a name: it wants the server name shop.example",
+                "=> closed NR",
+            ],
+        );
+    }
+    // Plain text where TLS is spoken, and TLS where it is not.
+    gateway.says(&["http://shop.example:443/"], &["filter chain: none is left", "=> closed NR"]);
+    let expected =
+        ["protocol: the chain speaks HTTP, and what comes is none", "=> closed, http1.codec_error"];
+    gateway.says(&["https://shop.example:8080/"], &expected);
+}
+
+#[test]
+fn a_client_must_show_who_it_is() {
+    let gateway = AtGateway::new();
+    let (known, _) = gateway.ca.issue(SanType::URI("spiffe://shop/client".try_into().unwrap()));
+    let (stranger, _) = Ca::new("stranger").issue(dns("client"));
+    let (known, stranger) = (gateway.file("known.pem", &known), gateway.file("stranger.pem", &stranger));
+    let (known, stranger) = (known.to_str().unwrap(), stranger.to_str().unwrap());
+    let must = "  client: must show a certificate that `kubernetes://mutual-cacert` signed\n      by Secret shop/mutual-cacert (secrets.yaml:12)\n";
+    let mutual = "https://mutual.example/";
+    let missing = "handshake: fails, because the client shows no certificate (certificate_missing)";
+    gateway.says(&[mutual], &["MUTUAL", must, missing, "=> closed NR, certificate_missing\n"]);
+    let unknown = "=> closed NR, certificate_unknown_issuer\n";
+    gateway.says(&[mutual, "--client-certificate", stranger], &[unknown]);
+    // Who is verified is told to rules.
+    let verified = ["the client's certificate is verified\n", "=> answered by the proxy with 299"];
+    gateway.says(&[mutual, "--client-certificate", known], &verified);
+    let maybe = "https://maybe.example/";
+    let may = "client: may show a certificate";
+    gateway.says(&[maybe], &["OPTIONAL_MUTUAL", may, "the client shows no certificate\n", "=> forwarded"]);
+    gateway.says(&[maybe, "--client-certificate", stranger], &[unknown]);
+    gateway.says(&[maybe, "--client-certificate", known], &["=> answered by the proxy with 299"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_there() {
+    AtGateway::new().says(
+        &["https://broken.example/"],
+        &[
+            "tls: is terminated, SIMPLE: TLS 1.2 or 1.3, h2 or http/1.1\n    by Gateway shop/edge (gateway.yaml:16)\n",
+            "  certificate: `kubernetes://missing`, which cannot be used\n",
+            "closed: the connection is closed: TLS is not terminated: the secret kubernetes://missing cannot be used\n    \
+             by Gateway shop/edge (gateway.yaml:16)\n",
+            "there is no Secret missing in namespace shop",
+        ],
+    );
+}
+
+#[test]
+fn http_is_sent_to_https() {
+    AtGateway::new().says(
+        &["http://shop.example:8080/items?x=1"],
+        &[
+            "rule: 1 applies: header `x-forwarded-proto` is not `https`\n    by Gateway shop/edge (gateway.yaml:12)\n",
+            "by the domain `shop.example`\n    by VirtualService shop/edge (rules.yaml:8)\n",
+            "redirect: 301 to https://shop.example:8080/items?x=1",
+            "=> answered by the proxy with 301, direct_response, to https://shop.example:8080/items?x=1",
+        ],
+    );
+}
+
+#[test]
+fn bytes_behind_tls() {
+    let gateway = AtGateway::new();
+    let expected =
+        ["handshake: succeeds", "a request is asked about by https://", "=> closed, http1.codec_error"];
+    gateway.says(&["--tcp", "10.244.1.90:443", "--sni", "shop.example"], &expected);
+}
