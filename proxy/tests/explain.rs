@@ -196,7 +196,8 @@ endpoints: 1, of which 1 are healthy
     candidate: 10.244.1.21:8080, weight 1, healthy
         by Pod shop/catalog-1 (kubernetes.yaml:37)
 endpoint: 10.244.1.21:8080, by the random number 0
-transport: plain text
+transport: plain text, as the endpoint has no sidecar: its pod has no label security.istio.io/tlsMode
+    by Pod shop/catalog-1 (kubernetes.yaml:37)
 => forwarded to 10.244.1.21:8080 of outbound|8000||catalog.shop.svc.cluster.local, as catalog:8000 /items
 ";
     assert_eq!(config.run(&[URL]), expected);

@@ -345,10 +345,38 @@ pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origi
     sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar, None))
 }
 
-/// The policy that says whether `port` of `proxy`, a sidecar, takes mutual TLS; `None` where none does.
-pub fn mutual_tls_origin(objects: &Objects, proxy: &Proxy, port: u16) -> Option<Origin> {
+/// Whether a port takes plain text and mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MutualTls {
+    /// Istio's word for it: `STRICT`, `PERMISSIVE` or `DISABLE`.
+    pub mode: &'static str,
+    /// The PeerAuthentication that says so; `None` for Istio's default.
+    pub origin: Option<Origin>,
+}
+
+impl MutualTls {
+    fn of(told: &peer_authentication::Told) -> MutualTls {
+        MutualTls { mode: told.mode.name(), origin: told.origin.clone() }
+    }
+}
+
+/// Whether `port` of `proxy`, a sidecar, takes plain text and mutual TLS.
+pub fn mutual_tls(objects: &Objects, proxy: &Proxy, port: u16) -> MutualTls {
     let scope = Scope::new(objects, proxy, Mode::Sidecar, None);
-    peer_authentication::Modes::new(&scope).of(port).origin.clone()
+    MutualTls::of(peer_authentication::Modes::new(&scope).of(port))
+}
+
+/// The same for `port` of a pod, as `proxy` sees it; `None` when there is no such pod.
+pub fn mutual_tls_of_pod(
+    objects: &Objects,
+    proxy: &Proxy,
+    (namespace, name): (&str, &str),
+    port: u16,
+) -> Option<MutualTls> {
+    let scope = Scope::new(objects, proxy, Mode::Sidecar, None);
+    let instances = workload::Instances::new(&scope);
+    let labels = instances.get(namespace, name)?.labels();
+    Some(MutualTls::of(peer_authentication::Modes::of_workload(&scope, namespace, &labels).of(port)))
 }
 
 /// Whether traffic is redirected with its addresses as they are (TPROXY), as the pod says.

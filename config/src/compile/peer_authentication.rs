@@ -24,6 +24,17 @@ pub(super) enum Mode {
     Strict,
 }
 
+impl Mode {
+    /// Istio's name of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Mode::Disable => "DISABLE",
+            Mode::Permissive => "PERMISSIVE",
+            Mode::Strict => "STRICT",
+        }
+    }
+}
+
 /// A mode, and the policy that says it; `None` for Istio's default.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Told {

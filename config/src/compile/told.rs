@@ -30,6 +30,7 @@ pub(super) fn of_cluster(scope: &Scope<'_>, policy: &Policy<'_>) -> Told {
             (Setting::IdleTimeout, idle.is_some()),
             (Setting::Protocol, protocol),
             (Setting::OutlierDetection, policy.outlier_detection.is_some()),
+            (Setting::Tls, policy.tls.is_some()),
         ])
         .by_object([
             (Setting::MaxConnections, count(tcp.and_then(|tcp| tcp.max_connections))),

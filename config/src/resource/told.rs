@@ -29,6 +29,8 @@ pub enum Setting {
     MaxRequests,
     /// [`CircuitBreakers::max_retries`](crate::CircuitBreakers).
     MaxRetries,
+    /// [`Cluster::transport_socket`](crate::Cluster).
+    Tls,
 }
 
 /// Who told a setting.

@@ -9,10 +9,10 @@ use config::compile::{Mode, Request};
 use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::local;
 use super::run::parse_pod;
+use super::{identity, local};
 use crate::app::Workload;
-use crate::control::{self, Loaded};
+use crate::control::{self, GivenIdentity, Loaded};
 use crate::explain::{self, Asked, Question, Way, World};
 
 /// Why a request or connection goes where it goes, or fails: every step with its object, file and line.
@@ -96,8 +96,16 @@ pub(super) struct Arguments {
     #[arg(long)]
     allow_unenforced_security: bool,
 
+    /// Explain as if the workload had an identity in the mesh, so that mutual TLS is spoken.
+    #[arg(long)]
+    assume_identity: bool,
+
+    /// The same with this identity: cert-chain.pem, key.pem and root-cert.pem of a directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "assume_identity")]
+    identity_from: Option<PathBuf>,
+
     /// Ask the proxy that runs on this host, which tells its generation, requests in flight, ejections and limits too.
-    #[arg(long, conflicts_with_all = ["config", "pod", "mesh_config", "allow_unenforced_security"])]
+    #[arg(long, conflicts_with_all = ["config", "pod", "mesh_config", "allow_unenforced_security", "assume_identity", "identity_from"])]
     live: bool,
 
     /// A request that the proxy of this host has recorded, by its `x-request-id`: how it was decided, and what came of it.
@@ -118,6 +126,7 @@ Examples:
   weft explain --config config/ --as web-1.shop GET http://catalog:8000/items -H 'x-user: tester'
   weft explain --config config/ --as web-1.shop --tcp 10.96.0.14:3306
   weft explain --config config/ --as catalog-v1-1.shop --inbound --source web.shop http://catalog:8000/items
+  weft explain --config config/ --as catalog-v1-1.shop --assume-identity --inbound --mtls --source web.shop http://catalog:8000/
   weft explain --config config/ --as ingress-1.istio-system --gateway https://shop.example/
   weft explain --request-id 0f0e3bd8-0e22-4e5d-8f11-6a3a4f1b8c2d
   weft explain --live http://catalog:8000/items       what the proxy of this host would do now
@@ -182,7 +191,12 @@ impl Arguments {
             identity: false,
             products_max: None,
         };
-        let loaded = control::load(&self.config, self.mesh_config.as_deref(), &workload, &request)?;
+        let identity = match &self.identity_from {
+            Some(directory) => GivenIdentity::Files(identity::in_directory(directory)),
+            None if self.assume_identity => GivenIdentity::Assumed,
+            None => GivenIdentity::Nothing,
+        };
+        let loaded = control::load(&self.config, self.mesh_config.as_deref(), &workload, &request, identity)?;
         let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
         let limits = &config::Limits::default();
         let world = World { snapshot, objects, names, proxy, findings, is_live: false, limits };

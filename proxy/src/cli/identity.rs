@@ -40,6 +40,12 @@ const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 const GRACE_PER_MILLE: u32 = 500;
 const GRACE_JITTER_PER_MILLE: u32 = 10;
 
+/// The files of an identity in a directory.
+pub(super) fn in_directory(directory: &Path) -> IdentityFiles {
+    let [chain, key, roots] = IDENTITY_FILES.map(|file| directory.join(file));
+    IdentityFiles { chain, key, roots, revoked: None }
+}
+
 /// Where the identity of the workload comes from, in the order in which Istio's agent looks: the socket at which an
 /// implementation of SPIFFE serves it, if it is there or named; what such a one mounts; what is mounted as `FILE_MOUNTED_CERTS` says or is there anyway; what another process leaves in the
 /// directory `PROV_CERT`; the authority of the mesh, where `CA_ADDR` names it or a token for it is mounted; and without
@@ -54,10 +60,8 @@ pub(super) fn source(
 ) -> Result<Option<IdentitySource>, String> {
     let told = |name: &str| variables.get(name).map(String::as_str).filter(|text| !text.is_empty());
     let revoked = Some(Path::new(MESH_REVOKED)).filter(|path| is_there(path)).map(Path::to_owned);
-    let of = |directory: &str| {
-        let [chain, key, roots] = IDENTITY_FILES.map(|file| Path::new(directory).join(file));
-        IdentityFiles { chain, key, roots, revoked: revoked.clone() }
-    };
+    let of =
+        |directory: &str| IdentityFiles { revoked: revoked.clone(), ..in_directory(Path::new(directory)) };
     let whole =
         |files: &IdentityFiles| [&files.chain, &files.key, &files.roots].iter().all(|it| is_there(it));
     let named = told("WORKLOAD_IDENTITY_SOCKET_FILE");

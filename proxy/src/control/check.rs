@@ -11,7 +11,7 @@ use config::store::Store;
 use config::{Limits, NameTable, Resources, validate, yaml};
 
 use super::files::{Change, Content, FILE_BYTES_MAX, Files, Place};
-use super::secret_files::SecretFiles;
+use super::secret_files::{IdentityFiles, SecretFiles};
 use super::watch::Watcher;
 use super::{AboutFiles, Workload};
 use crate::snapshot::{Builder, ProcessShared, Snapshot};
@@ -102,8 +102,19 @@ pub(crate) struct Loaded {
     pub(crate) snapshot: Snapshot,
 }
 
-/// Loads the configuration at `paths` as a proxy beside `workload` would, with the listeners that `request` asks for.
-/// What DNS would tell is not asked for.
+/// The identity of a workload whose proxy does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GivenIdentity {
+    /// It has none.
+    Nothing,
+    /// It has one, and nobody says which.
+    Assumed,
+    /// What these files hold.
+    Files(IdentityFiles),
+}
+
+/// Loads the configuration at `paths` as a proxy beside `workload` would, with the listeners that `request` asks for and
+/// this identity. What DNS would tell is not asked for.
 ///
 /// # Errors
 ///
@@ -113,16 +124,22 @@ pub(crate) fn load(
     mesh_config: Option<&Path>,
     workload: &Workload,
     request: &Request,
+    identity: GivenIdentity,
 ) -> Result<Loaded, String> {
     let (store, about_files) = read(paths, mesh_config, &workload.revision, &Limits::default())?;
     let objects = store.objects();
     let mut findings = before_compile(&store, &about_files, &objects);
     let proxy = proxy_beside(workload, &objects)?;
-    let compiled = compile_as(&objects, &proxy, request);
+    let request = Request { identity: identity != GivenIdentity::Nothing, ..request.clone() };
+    let compiled = compile_as(&objects, &proxy, &request);
     findings.extend(compiled.findings);
     let mut resources = Resources::default();
     resources.apply(compiled.update);
-    let mut files = SecretFiles::default();
+    let is_assumed = identity == GivenIdentity::Assumed;
+    let mut files = SecretFiles::new(match identity {
+        GivenIdentity::Files(files) => Some(files),
+        GivenIdentity::Nothing | GivenIdentity::Assumed => None,
+    });
     files.want(&resources);
     files.look();
     let declared = resources.secrets.values().chain(files.secrets());
@@ -130,6 +147,7 @@ pub(crate) fn load(
     findings.extend(unusable.into_iter().map(super::certificates::about_secret));
     findings.sort();
     findings.dedup();
+    let secrets = if is_assumed { secrets.with_assumed_identity() } else { secrets };
     let process = ProcessShared::new(&Limits::default(), time::now());
     let builder = Builder::new(request.allow_unenforced_security, process);
     let snapshot = builder.build(&resources, &secrets, &Snapshot::default());

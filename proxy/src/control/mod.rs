@@ -29,7 +29,7 @@ use config::store::Store;
 use config::{Changed, Limits, NameTable, Resources, validate, yaml};
 
 pub use authority::{AuthorityRoots, MeshAuthority};
-pub(crate) use check::{Loaded, check, load};
+pub(crate) use check::{GivenIdentity, Loaded, check, load};
 pub(crate) use declared::declared;
 pub use dns::Resolving;
 pub(crate) use files::Place;

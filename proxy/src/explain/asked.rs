@@ -105,6 +105,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_query_asks_all_that_is_asked() {
+        let question = Question {
+            way: Way::Inbound,
+            method: Some("POST".to_owned()),
+            url: Some("https://a:1/?b=c&d#".to_owned()),
+            headers: vec!["x: y".to_owned(), "x: z".to_owned()],
+            http2: true,
+            tcp: address("10.0.0.1:2").ok(),
+            sni: Some("a".to_owned()),
+            certificate: Some("-----BEGIN CERTIFICATE-----\n+/=\n".to_owned()),
+            mtls: true,
+            destination: address("10.0.0.1:3").ok(),
+            listener: Some("l".to_owned()),
+            source: Some("web.shop".to_owned()),
+            draw: 4,
+            pick: Some(5),
+        };
+        let asked = Asked { question, json: true };
+        assert_eq!(Asked::parse(&asked.query()), Ok(asked));
+    }
+
+    #[test]
     fn a_query_says_whether_it_is_http2() {
         let check = |query: &str, expected: Result<bool, &str>| {
             let asked = Asked::parse(query).map(|asked| asked.question.http2);

@@ -36,12 +36,13 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
     };
     let mut trace = Remembers::default();
     let chosen = listener.table.choose(&facts, &mut trace);
-    let guard = match asked.way {
-        Way::Inbound => {
-            config::compile::mutual_tls_origin(world.objects, world.proxy, asked.destination.port())
-        }
-        Way::Outbound | Way::Gateway => None,
-    };
+    let mode = (asked.way == Way::Inbound)
+        .then(|| config::compile::mutual_tls(world.objects, world.proxy, asked.destination.port()));
+    if let Some(mode) = &mode {
+        let what = format!("{} at port {}", mode.mode, asked.destination.port());
+        steps.push(Step::new("mutual_tls", what).by_or(mode.origin.as_ref(), "Istio default"));
+    }
+    let guard = mode.and_then(|mode| mode.origin);
     steps.push(chains(&listener, chosen, &trace, &facts, guard.as_ref()));
     match chosen.and_then(|chain| listener.filter(chain)) {
         Some(Filter::Http(manager)) => {

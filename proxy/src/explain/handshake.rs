@@ -113,6 +113,7 @@ fn told(world: &World<'_>, tls: &DownstreamTls, server: Option<&Server>) -> Step
         let known = shown.iter().flat_map(|shown| &shown.chain).find(|shown| *shown.secret == **name);
         let what = match known {
             Some(known) => format!("`{name}`, {}", of_certificate(known)),
+            None if server.is_some() => format!("`{name}`, the workload's own, which is taken to be there"),
             None => format!("`{name}`, which cannot be used"),
         };
         step.steps.push(Step::new("certificate", what).by(world.snapshot.secrets.origin(name)));

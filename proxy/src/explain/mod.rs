@@ -264,6 +264,14 @@ impl Step {
         }
     }
 
+    /// Because of this object, or else by a default.
+    fn by_or(self, origin: Option<&Origin>, whose: &str) -> Step {
+        match origin {
+            Some(_) => self.by(origin),
+            None => self.default_of(whose),
+        }
+    }
+
     fn default_of(mut self, whose: &str) -> Step {
         self.default = Some(whose.to_owned());
         self

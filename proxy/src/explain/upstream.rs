@@ -11,11 +11,11 @@ use config::origin::Origin;
 use super::question::Understood;
 use super::trace::Remembers;
 use super::whereabouts::pod_at;
-use super::{Step, World, settings};
+use super::{Step, World, settings, transport};
 use crate::http::attempt;
 use crate::http::codec::Version;
 use crate::http::error::Refusal;
-use crate::snapshot::{Cluster, Endpoint, Transport};
+use crate::snapshot::{Cluster, Endpoint};
 use crate::time;
 use crate::upstream::balancer::{self, Balance, Conditions};
 use crate::upstream::retry::Reset;
@@ -87,7 +87,7 @@ fn carried(
     to: &To<'_>,
     steps: &mut Vec<Step>,
 ) -> Result<SocketAddr, Refusal> {
-    let address = reachable(world, cluster, endpoint, steps)?;
+    let address = transport::reachable(world, cluster, endpoint, steps)?;
     let load = match to.version {
         None => Load::Bytes,
         Some(version) if attempt::is_http2(cluster.declared.protocol, version) => Load::Http2,
@@ -268,44 +268,4 @@ fn whom(world: &World<'_>, cluster: &Cluster) -> Option<Origin> {
         .cloned()
         .filter(|_| !metadata.subset.is_empty() || !cluster.endpoints.is_empty());
     rule.or_else(|| world.service_of(&cluster.declared))
-}
-
-/// Whether the bytes can be carried there.
-fn reachable(
-    world: &World<'_>,
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    steps: &mut Vec<Step>,
-) -> Result<SocketAddr, Refusal> {
-    let told = |socket: &config::TransportSocket| match socket {
-        config::TransportSocket::Tls(tls) => tls.origin.clone(),
-        config::TransportSocket::RawBuffer => None,
-    };
-    let origin = || {
-        let origin = told(cluster.declared.socket_for(&endpoint.metadata));
-        origin.or_else(|| world.service_of(&cluster.declared).map(Box::new))
-    };
-    match &endpoint.transport {
-        Transport::Plain => {
-            steps.push(Step::new("transport", "plain text"));
-            Ok(endpoint.address)
-        }
-        Transport::Tls(client) => {
-            let what = super::transport::spoken(client.declared());
-            steps.push(Step::new("transport", what).by(origin().as_deref()));
-            Ok(endpoint.address)
-        }
-        Transport::Unusable(why) => {
-            let what = format!("TLS that cannot be spoken: {why}");
-            steps.push(Step::new("transport", what).by(origin().as_deref()));
-            Err(Refusal::tls_unusable(false))
-        }
-        Transport::TlsNotEnforced(mode) => {
-            let what = format!(
-                "{mode:?} TLS, for which this workload has no identity: --allow-unenforced-security sends plain text"
-            );
-            steps.push(Step::new("transport", what).by(origin().as_deref()));
-            Err(Refusal::TlsNotEnforced(*mode))
-        }
-    }
 }

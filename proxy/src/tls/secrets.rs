@@ -144,6 +144,13 @@ impl Secrets {
             && self.held.iter().all(|(name, held)| of(name).is_some_and(|it| same((&held.parsed, it))))
     }
 
+    /// Takes one in that needs no parsing.
+    pub(super) fn hold(&mut self, declared: Arc<config::Secret>, parsed: Parsed) {
+        let name = declared.name.clone();
+        self.told.insert(name.clone(), declared.origin.clone());
+        self.held.insert(name, Held { declared, parsed, life: None });
+    }
+
     /// Whether there should be one of that name, whether it can be used or not.
     pub(crate) fn are_told(&self, name: &str) -> bool {
         self.told.contains_key(name)

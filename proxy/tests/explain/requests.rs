@@ -11,7 +11,7 @@ fn a_body_is_framed_as_the_codec_takes_it() {
         config.check(&arguments, outcome, step);
     };
     let bad = "answers 400 DPE http1.codec_error";
-    let spoken = ("transport", "plain text", "");
+    let spoken = ("transport", "plain text", "Pod catalog-1 kubernetes.yaml:37");
     check(&["transfer-encoding: chunked"], "forwards", spoken);
     check(&["content-length: 3"], "forwards", spoken);
     check(&["content-length: abc"], bad, ("head", "invalid content-length", ""));

@@ -205,3 +205,143 @@ fn bytes_behind_tls() {
         ["handshake: succeeds", "a request is asked about by https://", "=> closed, http1.codec_error"];
     gateway.says(&["--tcp", "10.244.1.90:443", "--sni", "shop.example"], &expected);
 }
+
+/// Pods with sidecars, on the lines 1 and 6; the policy says its mode on line 5.
+fn sidecars(mode: &str) -> [(&'static str, String); 2] {
+    let pods = "apiVersion: v1\nkind: Pod\nmetadata: {name: cart-1, namespace: shop, labels: {app: cart, security.istio.io/tlsMode: istio}}\n\
+                spec: {serviceAccountName: cart}\nstatus: {podIP: 10.244.1.41}\n---\n\
+                apiVersion: v1\nkind: Pod\nmetadata: {name: cart-2, namespace: other, labels: {app: cart}}\nstatus: {podIP: 10.244.1.42}\n---\n\
+                apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec: {clusterIP: 10.96.0.14, selector: {app: cart}, ports: [{name: http, port: 80, targetPort: 8080}]}\n---\n\
+                apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart, namespace: shop, labels: {kubernetes.io/service-name: cart}}\n\
+                addressType: IPv4\nendpoints: [{addresses: [10.244.1.41], targetRef: {kind: Pod, name: cart-1, namespace: shop}}]\nports: [{name: http, port: 8080}]\n";
+    let policy = format!(
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: default, namespace: shop}}\nspec:\n  mtls: {{mode: {mode}}}\n"
+    );
+    let policy = if mode.is_empty() { String::new() } else { policy };
+    [("cart.yaml", pods.to_owned()), ("policy.yaml", policy)]
+}
+
+/// Asks what the workload `web` does, which is taken to have an identity, and asserts that all of this is said.
+#[track_caller]
+fn web_says(mode: &str, more: &[(&str, &str)], arguments: &[&str], expected: &[&str]) {
+    let files = sidecars(mode);
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (*name, text.as_str())).chain(more.iter().copied()).collect();
+    let told = Config::of(&files).run(&[&["--assume-identity"], arguments].concat());
+    for expected in expected {
+        assert!(told.contains(expected), "no `{expected}` in\n{told}");
+    }
+}
+
+const INBOUND: [&str; 4] = ["--inbound", "http://web:8080/", "--source", "cart.shop"];
+const MUTUAL: [&str; 5] = ["--inbound", "http://web:8080/", "--source", "cart.shop", "--mtls"];
+
+#[test]
+fn who_comes_in_mutual_tls_and_in_plain_text() {
+    let policy = "PeerAuthentication shop/default (policy.yaml:5)";
+    let forwarded = "=> forwarded to 10.244.1.10:8080 of InboundPassthroughCluster";
+    let told = |mode: &str| format!("mutual tls: {mode} at port 8080\n    by {policy}\n");
+    let strict = told("STRICT");
+    web_says(
+        "STRICT",
+        &[],
+        &INBOUND,
+        &[&strict, "it wants TLS, and the client speaks none\n      by", "=> closed NR"],
+    );
+    let tls = [
+        &*strict,
+        "GET http://web:8080/, inbound, in mutual TLS as spiffe://cluster.local/ns/shop/sa/cart\n",
+        "tls: is terminated, ISTIO_MUTUAL: TLS 1.2 or 1.3, h2 or http/1.1\n",
+        "certificate: `default`, the workload's own, which is taken to be there\n",
+        "client: must show a certificate that `ROOTCA` signed as spiffe://cluster.local/*\n",
+        "handshake: succeeds, and it agrees on http/1.1; the client is spiffe://cluster.local/ns/shop/sa/cart, taken to be signed",
+        forwarded,
+    ];
+    web_says("STRICT", &[], &MUTUAL, &tls);
+    let http2 = [&MUTUAL[..], &["--http2"]].concat();
+    web_says("STRICT", &[], &http2, &["it agrees on h2; the client is", forwarded]);
+    // Without a policy both come in.
+    let default = "mutual tls: PERMISSIVE at port 8080 (Istio default)\n";
+    web_says("", &[], &INBOUND, &[default, forwarded]);
+    web_says("", &[], &MUTUAL, &[default, "handshake: succeeds", forwarded]);
+    let disable = told("DISABLE");
+    web_says("DISABLE", &[], &INBOUND, &[&disable, forwarded]);
+    web_says(
+        "DISABLE",
+        &[],
+        &MUTUAL,
+        &[&disable, "it is nothing known", "=> passed on as it is to 10.244.1.10:8080"],
+    );
+    let bytes = ["--inbound", "--tcp", "10.244.1.10:3306", "--source", "10.244.1.41", "--mtls"];
+    let expected = [
+        "ISTIO_MUTUAL",
+        "as spiffe://cluster.local/ns/shop/sa/cart",
+        "=> passed on as it is to 10.244.1.10:3306",
+    ];
+    web_says("STRICT", &[], &bytes, &expected);
+}
+
+#[test]
+fn how_an_endpoint_is_spoken_to_and_who_says_so() {
+    let url = ["http://cart/"];
+    let mutual = "transport: IstioMutual TLS to the server outbound_.80_._.cart.shop.svc.cluster.local, with the certificate default; \
+                  believed by ROOTCA as spiffe://cluster.local/ns/shop/sa/cart";
+    let auto = "; the endpoint takes mutual TLS: its pod has the label security.istio.io/tlsMode, mode ";
+    let by = |told: &str, object: &str| format!("{mutual}{auto}{told}\n    by {object}\n");
+    let forwarded = "=> forwarded to 10.244.1.41:8080";
+    web_says("", &[], &url, &[&by("PERMISSIVE (Istio default)", "Pod shop/cart-1 (cart.yaml:1)"), forwarded]);
+    web_says(
+        "STRICT",
+        &[],
+        &url,
+        &[&by("STRICT", "PeerAuthentication shop/default (policy.yaml:5)"), forwarded],
+    );
+    let plain = "transport: plain text, as the endpoint takes no mutual TLS: mode DISABLE\n    by PeerAuthentication shop/default (policy.yaml:5)\n";
+    web_says("DISABLE", &[], &url, &[plain, forwarded]);
+    let rule = |mode: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: cart, namespace: shop}}\nspec:\n  \
+             host: cart\n  trafficPolicy:\n    tls: {{mode: {mode}}}\n"
+        )
+    };
+    let disable = rule("DISABLE");
+    let expected =
+        ["transport: plain text, as `tls` says\n    by DestinationRule shop/cart (rule.yaml:", forwarded];
+    web_says("STRICT", &[("rule.yaml", &disable)], &url, &expected);
+    let told = rule("ISTIO_MUTUAL");
+    let expected = format!("{mutual}\n    by DestinationRule shop/cart (rule.yaml:");
+    web_says("DISABLE", &[("rule.yaml", &told)], &url, &[&expected, forwarded]);
+}
+
+#[test]
+fn an_identity_that_is_at_hand() {
+    let ca = Ca::new("mesh");
+    let (chain, key) = ca.issue(SanType::URI("spiffe://cluster.local/ns/shop/sa/web".try_into().unwrap()));
+    let (cart, _) = ca.issue(SanType::URI("spiffe://cluster.local/ns/shop/sa/cart".try_into().unwrap()));
+    let (stranger, _) = ca.issue(SanType::URI("spiffe://elsewhere/ns/shop/sa/cart".try_into().unwrap()));
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    file("cert-chain.pem", &chain);
+    file("key.pem", &key);
+    file("root-cert.pem", &ca.pem);
+    let (cart, stranger) = (file("cart.pem", &cart), file("stranger.pem", &stranger));
+    let config = Config::of(&[]);
+    let ask = |shown: &str| {
+        let from = directory.path().to_str().unwrap();
+        let inbound = ["--inbound", "--mtls", "http://web:8080/", "--client-certificate", shown];
+        config.run(&[&["--identity-from", from], &inbound[..]].concat())
+    };
+    let told = ask(&cart);
+    for expected in [
+        "for spiffe://cluster.local/ns/shop/sa/web; it holds",
+        "is verified",
+        "=> forwarded to 10.244.1.10:8080",
+    ] {
+        assert!(told.contains(expected), "no `{expected}` in\n{told}");
+    }
+    assert!(ask(&stranger).contains("=> closed NR, certificate_not_of_a_wanted_name"));
+}
