@@ -107,7 +107,9 @@ impl Flight {
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
         let texts = [&self.id, &self.method, &self.authority, &self.path, &self.flags, &self.details];
-        size_of::<Flight>() + texts.into_iter().map(|text| text.len()).sum::<usize>()
+        // It may be written for this flight alone.
+        let cause = self.cause.as_ref().map_or(0, |cause| cause.len());
+        size_of::<Flight>() + cause + texts.into_iter().map(|text| text.len()).sum::<usize>()
     }
 }
 
@@ -294,8 +296,11 @@ mod tests {
             assert_eq!((paths.as_slice(), count(&recorder, "c", 0)), (kept, 3));
         };
         check(recorder(|limits| limits.recorder_requests_max = 2), &["/2", "/3"]);
-        let two = 2 * flight("/1", None).bytes() as u64;
+        let two = 2 * flight("/1", Some("c")).bytes() as u64;
         check(recorder(|limits| limits.recorder_bytes_max = two), &["/2", "/3"]);
+        // A cause may be long.
+        assert_eq!(flight("/1", Some(&"c".repeat(1_000))).bytes() - flight("/1", None).bytes(), 1_000);
+        check(recorder(|limits| limits.recorder_bytes_max = two - 1), &["/3"]);
         check(recorder(|limits| limits.recorder_requests_max = 0), &[]);
     }
 
