@@ -1,5 +1,6 @@
 //! How pages are served: a socket, a thread of its own, and bounds on those who ask.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -22,8 +23,8 @@ use tokio::task::LocalSet;
 
 use crate::http::codec::guard::Guarded;
 use crate::http::codec::{Body, Frame, RequestHead, ResponseHead, StreamError, h1};
-use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
+use crate::telemetry::{Registry, printable};
 
 /// Bounds that keep those who ask from locking each other out: a probe of readiness must find a place.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +65,14 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// Text for people, without what their terminals would obey.
     pub(crate) fn text(status: StatusCode, body: String) -> Page {
-        Page { status, content_type: "text/plain; charset=UTF-8", body: body.into_bytes(), allow: None }
+        let made = match printable(&body) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(made) => Some(made),
+        };
+        let body = made.unwrap_or(body).into_bytes();
+        Page { status, content_type: "text/plain; charset=UTF-8", body, allow: None }
     }
 
     pub(super) fn json(value: &serde_json::Value) -> Page {

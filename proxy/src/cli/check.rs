@@ -71,7 +71,7 @@ pub(super) fn check(arguments: &Arguments) -> ExitCode {
     let findings = match control::check(config, mesh_config.as_deref(), revision, &limits) {
         Ok(findings) => findings,
         Err(what) => {
-            eprintln!("weft: {what}");
+            super::complain(&what);
             return ExitCode::from(2);
         }
     };
@@ -80,7 +80,7 @@ pub(super) fn check(arguments: &Arguments) -> ExitCode {
         Output::Json => serde_json::to_string_pretty(&findings).map(|text| text + "\n"),
     };
     match text {
-        Ok(text) => super::print(text),
+        Ok(text) => super::print_text(&text),
         Err(error) => return super::fail(&error),
     }
     let worst = findings.iter().map(|finding| finding.severity).max();

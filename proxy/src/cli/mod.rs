@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Logging;
+use crate::telemetry::printable;
 
 /// An L7 sidecar data-plane proxy for Istio meshes that can say why it did what it did.
 #[derive(Debug, Parser)]
@@ -111,7 +112,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints what was asked for. Whoever reads no further, like `head`, has seen enough.
+/// Prints text, without what a terminal would obey: some of it is others'.
+fn print_text(what: &str) {
+    print(printable(what).as_bytes());
+}
+
+/// Prints what was asked for, as it is. Whoever reads no further, like `head`, has seen enough.
 fn print(what: impl AsRef<[u8]>) {
     drop(std::io::stdout().lock().write_all(what.as_ref()));
 }
@@ -120,7 +126,7 @@ fn print(what: impl AsRef<[u8]>) {
 fn tell(told: Result<String, String>) -> ExitCode {
     match told {
         Ok(text) => {
-            print(text);
+            print_text(&text);
             ExitCode::SUCCESS
         }
         Err(why) => fail(&why),
@@ -132,8 +138,13 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Says what went wrong.
+fn complain(what: &dyn std::fmt::Display) {
+    eprintln!("weft: {}", printable(&what.to_string()));
+}
+
 /// Says what went wrong and ends the process with a failure.
 fn fail(what: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("weft: {what}");
+    complain(what);
     ExitCode::FAILURE
 }

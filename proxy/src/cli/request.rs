@@ -1,6 +1,7 @@
 //! `weft request`: asks a proxy of this host. In an image without a shell it stands for curl, and the hook before a stop that
 //! Istio's injector writes runs it. Arguments are those of `pilot-agent request`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +51,11 @@ pub(super) fn request(arguments: &Arguments) -> ExitCode {
         Ok(answered) => answered,
         Err(why) => return super::fail(&format!("{url}: {why}")),
     };
-    super::print(&answered.body);
+    match std::str::from_utf8(&answered.body) {
+        Ok(text) if std::io::stdout().is_terminal() => super::print_text(text),
+        // A program gets what was answered.
+        _ => super::print(&answered.body),
+    }
     let status = answered.status;
     // As with Istio: a page that is not there is told by its text.
     if (status.is_client_error() || status.is_server_error()) && status != StatusCode::NOT_FOUND {

@@ -9,9 +9,11 @@ pub(crate) mod flight_recorder;
 pub(crate) mod format;
 pub(crate) mod logging;
 pub(crate) mod metrics;
+mod printable;
 mod registry;
 mod shard;
 pub(crate) mod told;
 
+pub(crate) use printable::printable;
 pub(crate) use registry::{Cell, Registry};
 pub(crate) use shard::Shard;

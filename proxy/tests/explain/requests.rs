@@ -27,6 +27,20 @@ fn a_body_is_framed_as_the_codec_takes_it() {
     );
 }
 
+/// What is told may be another's, and is no command to the terminal.
+#[test]
+fn control_characters_are_written_out() {
+    let rules = route(
+        "  - {match: [{headers: {x-user: {exact: tester}}}], route: [{destination: {host: catalog}}]}\n",
+    );
+    let config = Config::of(&[("route.yaml", &rules)]);
+    let header = ["-H", "x-user: \u{9b}2J\u{fc}"];
+    let told = config.run(&[URL, header[0], header[1]]);
+    assert!(told.contains("header `x-user` is `\\u009b2J\u{fc}`, not `tester`"), "{told}");
+    let told = config.json(&[URL, header[0], header[1]]);
+    assert!(told.to_string().contains("\u{9b}2J\u{fc}"), "{told:#}");
+}
+
 #[test]
 fn a_query_stands_behind_a_path() {
     let config = Config::of(&[]);
