@@ -95,6 +95,20 @@ fn what_differs_is_told_with_its_path() {
 }
 
 #[test]
+fn fields_that_nobody_knows_are_a_difference() {
+    let same = [field(1, b"BlackHoleCluster"), field(4, &[1 << 3, 10])].concat();
+    let known = diff(&recording("BlackHoleCluster", &same), &[]);
+    assert_eq!(known.status, 0, "{}{}", known.told, known.errors);
+    // Field 100 with one byte.
+    let more = [same, vec![0xa2, 0x06, 1, 0]].concat();
+    let unknown = diff(&recording("BlackHoleCluster", &more), &[]);
+    assert_eq!(unknown.status, 1, "{}", unknown.told);
+    let expected =
+        "unknown fields in Cluster BlackHoleCluster: \n1 message with fields that weft does not know\n";
+    assert!(unknown.told.contains(expected), "{}", unknown.told);
+}
+
+#[test]
 fn a_refused_resource_is_told_with_its_path() {
     let refused = recording("a", &[field(1, b"a"), field(8, b"")].concat());
     let ended = diff(&refused, &[]);

@@ -13,7 +13,7 @@ use xds_client::convert::{FieldName, Kind, Notes, Standing, coverage};
 use xds_client::stream::{Declared, read};
 
 use super::super::run::parse_pod;
-use super::super::{counted, print};
+use super::super::{complain, counted, print_text};
 use crate::app::Workload;
 use crate::control;
 
@@ -66,7 +66,8 @@ Examples:
   weft xds diff --config mesh/ --as web-1.shop --stream web/stream.bin --all
   weft xds diff --config mesh/ --as ingress-1.istio-system --mode gateway --stream gateway/stream.bin
 
-Exit status: 0 nothing differs, 1 something does or is refused, 2 one of the two cannot be looked at.";
+Exit status: 0 nothing differs, 1 something does, is refused, or has fields that weft does not know, 2 one of the two cannot be
+looked at.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ModeArgument {
@@ -80,15 +81,15 @@ enum ModeArgument {
 pub(super) fn diff(arguments: &Arguments) -> ExitCode {
     match compared(arguments) {
         Ok((text, true)) => {
-            print(&text);
+            print_text(&text);
             ExitCode::SUCCESS
         }
         Ok((text, false)) => {
-            print(&text);
+            print_text(&text);
             ExitCode::FAILURE
         }
         Err(what) => {
-            eprintln!("weft: {what}");
+            complain(&what);
             ExitCode::from(2)
         }
     }
@@ -119,7 +120,9 @@ fn compared(arguments: &Arguments) -> Result<(String, bool), String> {
     let (compiled, errors) =
         control::declared(&arguments.config, arguments.mesh_config.as_deref(), &workload, &request)?;
     let comparison = compare(&declared.update(), &compiled);
-    let is_same = comparison.is_equal() && declared.refused().next().is_none();
+    // What is not known cannot be the same.
+    let is_known = declared.notes().unknown.is_empty();
+    let is_same = comparison.is_equal() && is_known && declared.refused().next().is_none();
     let mut text = told(&declared, &comparison, arguments.all);
     if !errors.is_empty() {
         let errors = counted(errors.len(), "error");
@@ -160,7 +163,9 @@ fn told(declared: &Declared, comparison: &Comparison, all: bool) -> String {
     fields(&mut text, &notes, all);
     let _ = writeln!(text, "{} refused", counted(refused.len(), "resource"));
     let _ = writeln!(text, "{}", counted(comparison.differences.len(), "difference"));
-    if !all && (refused.len() > 1 || comparison.differences.len() > 1) {
+    if !all
+        && [refused.len(), comparison.differences.len(), notes.unknown.len()].iter().any(|count| *count > 1)
+    {
         text.push_str("the first of each is shown; --all shows them all\n");
     }
     text
@@ -194,8 +199,13 @@ fn fields(text: &mut String, notes: &Notes, all: bool) {
             let _ = writeln!(text, "  {count:5} {message}.{field}: {why}");
         }
     }
-    for unknown in &notes.unknown {
+    let shown = if all { usize::MAX } else { 1 };
+    for unknown in notes.unknown.iter().take(shown) {
         let _ = writeln!(text, "unknown fields in {unknown}");
+    }
+    if !notes.unknown.is_empty() {
+        let _ =
+            writeln!(text, "{} with fields that weft does not know", counted(notes.unknown.len(), "message"));
     }
 }
 
