@@ -4,6 +4,8 @@
 
 #[path = "explain/requests.rs"]
 mod requests;
+#[path = "explain/settings.rs"]
+mod settings;
 #[path = "explain/tls.rs"]
 mod tls;
 
@@ -466,18 +468,6 @@ fn what_is_asked_wrong_is_said() {
     for url in ["http://catalog:99999/", "http://catalog:0/", "http://[::1]:65536/"] {
         check(&["--as", "web-1.shop", url], "it is a number from 1 to 65535, as in catalog:8000");
     }
-}
-
-#[test]
-fn a_workload_that_takes_mutual_tls_only() {
-    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict, namespace: shop}\nspec:\n  \
-                  mtls: {mode: STRICT}\n";
-    let config = Config::of(&[("policy.yaml", policy)]);
-    config.check(
-        &["--inbound", "http://web:8080/"],
-        "closes NR filter_chain_not_found",
-        ("not", "it wants TLS, and the client speaks none", "PeerAuthentication strict policy.yaml:5"),
-    );
 }
 
 #[test]

@@ -148,7 +148,7 @@ async fn one_more_than_may_wait_is_refused_by_name() {
             line.contains(
                 " 503 UO upstream_reset_before_response_started{overflow|\
                  http1MaxPendingRequests_2_of_DestinationRule_shop/catalog_("
-            ) && line.contains("rule.yaml:1),_with_maxConnections_1_reached}"),
+            ) && line.contains("rule.yaml:6),_with_maxConnections_1_reached}"),
             "{line}"
         );
     }

@@ -122,7 +122,7 @@ async fn a_breaker_is_full() {
     let proxy = start(mesh("http2/8000", backend.address, pool, "retries: {attempts: 0}")).await;
     let first = tokio::spawn(Request::get("/").send(proxy.listener(0)));
     proxy.figure_is("catalog", "rq_active", 1).await;
-    let cause = "503 UO: http2MaxRequests 1 of DestinationRule shop/catalog (DIRECTORY/rule.yaml:1)";
+    let cause = "503 UO: http2MaxRequests 1 of DestinationRule shop/catalog (DIRECTORY/rule.yaml:6)";
     check(&proxy, Request::get("/"), 503, cause).await;
     let told = explained(&proxy).await;
     assert!(told.contains("limit: http2MaxRequests 1 of 1: FULL\n"), "{told}");
@@ -141,7 +141,7 @@ async fn too_many_wait() {
     proxy.figure_is("catalog", "rq_active", 1).await;
     let second = tokio::spawn(Request::get("/").send(proxy.listener(0)));
     proxy.figure_is("catalog", "rq_pending_active", 1).await;
-    let cause = "503 UO: http1MaxPendingRequests 1 of DestinationRule shop/catalog (DIRECTORY/rule.yaml:1), with \
+    let cause = "503 UO: http1MaxPendingRequests 1 of DestinationRule shop/catalog (DIRECTORY/rule.yaml:6), with \
                  maxConnections 1 reached";
     check(&proxy, Request::get("/"), 503, cause).await;
     let told = explained(&proxy).await;

@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Towards, Transport, sni};
-use super::{Mode, Scope, closed, connection_pool, told};
+use super::{Mode, Scope, closed, connection_pool, fields, told};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
@@ -266,6 +266,7 @@ impl<'p> Place<'p> {
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
         let number = u32::from(self.port.number);
         let transport = self.transport(&policy, subset, &discovery);
+        let told = told::of_cluster(self.scope, &policy);
         Cluster {
             name: cluster_name(subset_name, &self.service.host, number).into(),
             discovery,
@@ -295,7 +296,8 @@ impl<'p> Place<'p> {
                 external: self.service.is_external(),
                 untold: false,
                 origin: self.origin(subset).map(Box::new),
-                told: told::of_cluster(self.scope, &policy),
+                told,
+                fields: fields::fields(&policy, told, self.rule, subset),
             },
         }
     }
@@ -448,7 +450,7 @@ fn black_hole(scope: &Scope<'_>) -> Cluster {
         bind_addresses: Box::default(),
         transport_socket_matches: transport.matches,
         transport_socket: transport.socket,
-        metadata: ClusterMetadata::default(),
+        metadata: ClusterMetadata { told: told::by_mesh(scope), ..ClusterMetadata::default() },
     }
 }
 

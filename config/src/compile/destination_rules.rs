@@ -35,6 +35,8 @@ pub(super) struct Merged<'a> {
     object: &'a Object<DestinationRule>,
     export_to: BTreeSet<&'a str>,
     pub(super) traffic_policy: Option<&'a TrafficPolicy>,
+    /// The one of them whose policy that is.
+    policy_object: &'a Object<DestinationRule>,
     pub(super) subsets: Vec<RuleSubset<'a>>,
     /// Their places by name.
     subset_places: HashMap<&'a str, usize>,
@@ -62,6 +64,12 @@ impl RuleSubset<'_> {
             "there are no clusters of it and those behind it for some ports, and requests are answered 503";
         products.find(self.object, &format!("spec.subsets[{}]", self.index), what, findings);
     }
+
+    /// Its own policy, with the object and path where it is written.
+    pub(super) fn policy(&self) -> Option<(&Object<DestinationRule>, &TrafficPolicy, String)> {
+        let policy = self.subset.traffic_policy.as_deref()?;
+        Some((self.object, policy, format!("spec.subsets[{}].trafficPolicy", self.index)))
+    }
 }
 
 impl<'a> Merged<'a> {
@@ -70,6 +78,7 @@ impl<'a> Merged<'a> {
             object,
             export_to,
             traffic_policy: object.spec.traffic_policy.as_deref(),
+            policy_object: object,
             subsets: Vec::new(),
             subset_places: HashMap::new(),
             origin: OnceCell::new(),
@@ -99,6 +108,11 @@ impl<'a> Merged<'a> {
     /// Where it is written.
     pub(super) fn origin(&self) -> &Origin {
         self.origin.get_or_init(|| self.object.origin())
+    }
+
+    /// Its policy, with the object and path where it is written.
+    pub(super) fn policy(&self) -> Option<(&Object<DestinationRule>, &TrafficPolicy, String)> {
+        Some((self.policy_object, self.traffic_policy?, "spec.trafficPolicy".to_owned()))
     }
 
     fn is_seen_by(&self, namespace: &str) -> bool {
@@ -188,6 +202,7 @@ fn merge<'a>(
         known.add_subsets(object);
         if known.traffic_policy.is_none() {
             known.traffic_policy = object.spec.traffic_policy.as_deref();
+            known.policy_object = object;
         }
     }
     if !is_merged {

@@ -8,7 +8,7 @@ use super::clusters::{Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name, passt
 use super::destination_rules::DestinationRules;
 use super::targets::Serving;
 use super::traffic_policy::Policy;
-use super::{Scope, connection_pool, told};
+use super::{Scope, connection_pool, fields, told};
 use crate::resource::{
     Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, Endpoint, LoadBalancingPolicy, Locality,
     LocalityEndpoints, ServiceRef, TransportSocket,
@@ -60,6 +60,7 @@ fn of_port(
         None if serving.is_unreachable => (DiscoveryType::Static, LoadBalancingPolicy::RoundRobin),
         None => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided),
     };
+    let told = told::of_cluster(scope, &policy);
     let cluster = Cluster {
         name,
         bind_addresses: match discovery {
@@ -82,7 +83,8 @@ fn of_port(
         metadata: ClusterMetadata {
             services: services.collect(),
             origin: rule.map(|rule| Box::new(rule.origin().clone())),
-            told: told::of_cluster(scope, &policy),
+            told,
+            fields: fields::fields(&policy, told, rule, None),
             ..ClusterMetadata::default()
         },
         ..passthrough(scope)

@@ -3,7 +3,7 @@
 //! One file a concern, in the order of the work:
 //!
 //! 1. `registry` (with `sidecar`, `service_entries`, `host` and `protocol`): the services that the proxy sees;
-//! 2. `destination_rules` and `traffic_policy`: which settings hold for a service, port and subset;
+//! 2. `destination_rules` and `traffic_policy` (with `told` and `fields`): which settings hold for a service, port and subset;
 //! 3. `workload`, `endpoints` (with `entries`) and `locality`: who serves it, and in which order of preference;
 //! 4. `clusters` and `transport` (and `closed`): those three become clusters and load assignments;
 //! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
@@ -31,6 +31,7 @@ mod destination_rules;
 mod egress;
 mod endpoints;
 mod entries;
+mod fields;
 mod findings;
 mod gateway;
 mod guards;

@@ -6,23 +6,29 @@ use super::traffic_policy::Policy;
 use crate::istio::{GoDuration, H2UpgradePolicy, SimpleLb};
 use crate::resource::{Setting, Told};
 
+/// What the mesh tells of every cluster.
+pub(super) fn by_mesh(scope: &Scope<'_>) -> Told {
+    Told::default().by_mesh([(Setting::ConnectTimeout, time(scope.mesh.connect_timeout))])
+}
+
+/// Zero tells nothing.
+fn time(told: Option<GoDuration>) -> bool {
+    told.is_some_and(|time| !time.0.is_zero())
+}
+
 /// Who told the settings of a cluster under `policy`.
 pub(super) fn of_cluster(scope: &Scope<'_>, policy: &Policy<'_>) -> Told {
     let tcp = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
     let http = policy.connection_pool.and_then(|pool| pool.http.as_ref());
     let count = |told: Option<i32>| positive(told).is_some();
-    let time = |told: Option<GoDuration>| told.is_some_and(|time| !time.0.is_zero());
     let balancer = policy.load_balancer;
     let simple = balancer.and_then(|balancer| balancer.simple);
     let idle = http.and_then(|http| http.idle_timeout).or(tcp.and_then(|tcp| tcp.idle_timeout));
     let protocol = http.is_some_and(|http| {
         http.use_client_protocol == Some(true) || http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade)
     });
-    Told::default()
-        .by_mesh([
-            (Setting::ConnectTimeout, time(scope.mesh.connect_timeout)),
-            (Setting::Locality, scope.mesh.locality_lb_setting.is_some()),
-        ])
+    by_mesh(scope)
+        .by_mesh([(Setting::Locality, scope.mesh.locality_lb_setting.is_some())])
         .by_object([
             (Setting::LoadBalancing, simple.is_some_and(|simple| simple != SimpleLb::Unspecified)),
             (Setting::Locality, balancer.is_some_and(|balancer| balancer.locality_lb_setting.is_some())),

@@ -2,7 +2,7 @@
 
 use crate::istio::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection,
-    SimpleLb, TrafficPolicy,
+    PortTrafficPolicy, SimpleLb, TrafficPolicy,
 };
 
 /// The blocks that hold; what is `None` is left to the defaults.
@@ -46,24 +46,28 @@ impl<'a> Policy<'a> {
             settings.port.as_ref().is_some_and(|selector| selector.number == u32::from(port))
         });
         match of_port {
-            Some(settings) => {
-                let policy = Policy {
-                    connection_pool: settings.connection_pool.as_ref(),
-                    outlier_detection: settings.outlier_detection.as_ref(),
-                    load_balancer: settings.load_balancer.as_ref(),
-                    tls: settings.tls.as_ref(),
-                };
-                (policy, true)
-            }
-            None => {
-                let policy = Policy {
-                    connection_pool: policy.connection_pool.as_ref(),
-                    outlier_detection: policy.outlier_detection.as_ref(),
-                    load_balancer: policy.load_balancer.as_ref(),
-                    tls: policy.tls.as_ref(),
-                };
-                (policy, false)
-            }
+            Some(settings) => (Policy::whole_of_port(settings), true),
+            None => (Policy::whole(policy), false),
+        }
+    }
+
+    /// The blocks of a policy, without its settings of ports.
+    pub(super) fn whole(policy: &'a TrafficPolicy) -> Policy<'a> {
+        Policy {
+            connection_pool: policy.connection_pool.as_ref(),
+            outlier_detection: policy.outlier_detection.as_ref(),
+            load_balancer: policy.load_balancer.as_ref(),
+            tls: policy.tls.as_ref(),
+        }
+    }
+
+    /// The blocks of settings of a port.
+    pub(super) fn whole_of_port(settings: &'a PortTrafficPolicy) -> Policy<'a> {
+        Policy {
+            connection_pool: settings.connection_pool.as_ref(),
+            outlier_detection: settings.outlier_detection.as_ref(),
+            load_balancer: settings.load_balancer.as_ref(),
+            tls: settings.tls.as_ref(),
         }
     }
 }

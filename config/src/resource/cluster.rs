@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::endpoint::{DnsLocality, EndpointMetadata};
 use super::tls::Trust;
 use crate::origin::Origin;
-use crate::resource::Told;
+use crate::resource::{Setting, Told};
 
 /// A group of endpoints that serve the same thing, and how to reach them. A mesh has thousands, so what few of them say is in
 /// boxes.
@@ -277,6 +277,21 @@ pub struct ClusterMetadata {
     pub origin: Option<Box<Origin>>,
     /// Which settings that rule tells, and which the mesh.
     pub told: Told,
+    /// Where the fields are written by which it tells them, which few do; `None` when that is not known.
+    pub fields: Option<Box<Fields>>,
+}
+
+/// Where fields are written that tell settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields(pub Box<[(Setting, Origin)]>);
+
+impl ClusterMetadata {
+    /// The field that tells a setting, or else the rule.
+    pub fn origin_of(&self, setting: Setting) -> Option<&Origin> {
+        let fields = self.fields.iter().flat_map(|fields| &fields.0);
+        let field = fields.into_iter().find(|(of, _)| *of == setting).map(|(_, origin)| origin);
+        field.or(self.origin.as_deref())
+    }
 }
 
 /// A service, as istiod writes it into cluster metadata.

@@ -22,7 +22,7 @@ mod tls;
 mod told;
 
 pub use cluster::{
-    ByRequest, CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily,
+    ByRequest, CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily, Fields,
     HttpProtocol, LoadBalancingPolicy, OutlierDetection, ServerCertificate, ServiceRef, SlowStart,
     TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
 };

@@ -40,8 +40,10 @@ pub(super) fn of_rule(
 
 /// Settings of a cluster.
 pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
-    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_deref());
-    let step = |name: &str, what: String, setting| Step::new(name, what).told(told.by(setting), origin);
+    let metadata = &cluster.metadata;
+    let step = |name: &str, what: String, setting| {
+        Step::new(name, what).told(metadata.told.by(setting), metadata.origin_of(setting))
+    };
     let policy = match cluster.load_balancing {
         LoadBalancingPolicy::RoundRobin => "ROUND_ROBIN",
         LoadBalancingPolicy::LeastRequest => "LEAST_REQUEST",
@@ -66,7 +68,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
 
 /// Limits of a cluster with their counts, where a proxy counts.
 pub(super) fn breakers(cluster: &Cluster, counts: Option<[u32; 4]>) -> Vec<Step> {
-    let (told, origin) = (cluster.metadata.told, cluster.metadata.origin.as_deref());
+    let (metadata, told) = (&cluster.metadata, cluster.metadata.told);
     let limits = &cluster.circuit_breakers;
     let all = [
         ("maxConnections", limits.max_connections, Setting::MaxConnections),
@@ -85,7 +87,7 @@ pub(super) fn breakers(cluster: &Cluster, counts: Option<[u32; 4]>) -> Vec<Step>
             Some(count) => format!("{name} {count} of {max_text}"),
             None => format!("{name} {max_text}"),
         };
-        Step::new("limit", what).told(told.by(setting), origin)
+        Step::new("limit", what).told(told.by(setting), metadata.origin_of(setting))
     };
     let is_told = |setting| told.by(setting) != ToldBy::Nobody;
     if counts.is_none() && !all.iter().any(|(_, max, setting)| is_told(*setting) || *max != u32::MAX) {

@@ -99,13 +99,13 @@ pub(super) fn reachable(
 /// Why it is that transport, and the object that makes it so.
 fn because(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> (String, Option<Origin>) {
     let metadata = &cluster.declared.metadata;
+    if metadata.told.by(Setting::Tls) == ToldBy::Object {
+        return (", as `tls.mode` says".to_owned(), metadata.origin_of(Setting::Tls).cloned());
+    }
     if let TransportSocket::Tls(tls) = cluster.declared.socket_for(&endpoint.metadata)
         && let Some(origin) = &tls.origin
     {
         return (String::new(), Some((**origin).clone()));
-    }
-    if metadata.told.by(Setting::Tls) == ToldBy::Object {
-        return (", as `tls` says".to_owned(), metadata.origin.as_deref().cloned());
     }
     if metadata.external {
         return (", as it is outside of the mesh".to_owned(), world.service_of(&cluster.declared));

@@ -97,7 +97,8 @@ fn carried(
     match upstream::next_meets(cluster, load).filter(|_| world.is_live) {
         None => Ok(address),
         Some(limit) => {
-            let origin = cluster.declared.metadata.origin.as_deref();
+            let metadata = &cluster.declared.metadata;
+            let origin = limit.setting().map_or(metadata.origin.as_deref(), |it| metadata.origin_of(it));
             let reason = limit.describe(cluster);
             steps.push(Step::new("breaker", format!("{reason}: FULL")).by(origin));
             Err(Refusal::Reset { reset: Reset::Overflow(limit), reason: Some(reason), retried: false })

@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use config::Setting;
+
 use super::connect::ConnectError;
 use super::pool::Pools;
 use crate::http::codec::Unread;
@@ -34,6 +36,17 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    /// The setting of the cluster that it is; `None` for one of the process.
+    pub(crate) fn setting(self) -> Option<Setting> {
+        match self {
+            Limit::PendingRequests => Some(Setting::MaxPendingRequests),
+            Limit::Requests => Some(Setting::MaxRequests),
+            Limit::Retries => Some(Setting::MaxRetries),
+            Limit::Connections => Some(Setting::MaxConnections),
+            Limit::ProcessPendingRequests | Limit::OpenFiles => None,
+        }
+    }
+
     /// Which limit of which object it is, in the words of that object.
     pub(crate) fn describe(self, cluster: &Cluster) -> String {
         let breakers = &cluster.declared.circuit_breakers;
@@ -52,7 +65,8 @@ impl Limit {
                 return format!("{} {} of this process", net::OPEN_FILES_MAX, net::open_files_max());
             }
         };
-        let mut text = match &cluster.declared.metadata.origin {
+        let metadata = &cluster.declared.metadata;
+        let mut text = match self.setting().and_then(|setting| metadata.origin_of(setting)) {
             Some(origin) => format!("{field} {value} of {origin}"),
             None => format!("{envoys} {value} of cluster {}", cluster.name()),
         };

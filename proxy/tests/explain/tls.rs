@@ -305,11 +305,13 @@ fn how_an_endpoint_is_spoken_to_and_who_says_so() {
         )
     };
     let disable = rule("DISABLE");
-    let expected =
-        ["transport: plain text, as `tls` says\n    by DestinationRule shop/cart (rule.yaml:", forwarded];
+    let expected = [
+        "transport: plain text, as `tls.mode` says\n    by DestinationRule shop/cart (rule.yaml:7)\n",
+        forwarded,
+    ];
     web_says("STRICT", &[("rule.yaml", &disable)], &url, &expected);
     let told = rule("ISTIO_MUTUAL");
-    let expected = format!("{mutual}\n    by DestinationRule shop/cart (rule.yaml:");
+    let expected = format!("{mutual}, as `tls.mode` says\n    by DestinationRule shop/cart (rule.yaml:7)\n");
     web_says("DISABLE", &[("rule.yaml", &told)], &url, &[&expected, forwarded]);
 }
 
@@ -344,4 +346,16 @@ fn an_identity_that_is_at_hand() {
         assert!(told.contains(expected), "no `{expected}` in\n{told}");
     }
     assert!(ask(&stranger).contains("=> closed NR, certificate_not_of_a_wanted_name"));
+}
+
+#[test]
+fn a_workload_that_takes_mutual_tls_only() {
+    let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict, namespace: shop}\nspec:\n  \
+                  mtls: {mode: STRICT}\n";
+    let config = Config::of(&[("policy.yaml", policy)]);
+    config.check(
+        &["--inbound", "http://web:8080/"],
+        "closes NR filter_chain_not_found",
+        ("not", "it wants TLS, and the client speaks none", "PeerAuthentication strict policy.yaml:5"),
+    );
 }

@@ -19,6 +19,7 @@ pub(super) fn without(update: &Update) -> Update {
 fn cluster(cluster: &mut Cluster) {
     cluster.metadata.origin = None;
     cluster.metadata.told = Told::default();
+    cluster.metadata.fields = None;
     let sockets = cluster.transport_socket_matches.iter_mut().map(|it| &mut it.transport_socket);
     for socket in sockets.chain([&mut cluster.transport_socket]) {
         if let TransportSocket::Tls(tls) = socket {
@@ -37,6 +38,9 @@ fn listener(listener: &mut Listener) {
 }
 
 fn chain(chain: &mut FilterChain) {
+    if let Some(tls) = &mut chain.tls {
+        Arc::make_mut(tls).origin = None;
+    }
     match &mut chain.filter {
         NetworkFilter::Http(manager) => {
             let manager = Arc::make_mut(manager);

@@ -120,3 +120,28 @@ fn places_are_dropped_and_counted() {
     let differences = compare(&told, &compiled).differences;
     assert_eq!(differences[0].path, "Cluster a: metadata.filter_metadata.istio.config");
 }
+
+/// What an explanation names beside is nothing that a server would tell.
+#[test]
+fn who_told_what_is_no_difference() {
+    let object = |kind: &str| ObjectRef { kind: kind.into(), namespace: "n".into(), name: "a".into() };
+    let origin = |kind| Origin { object: object(kind), place: None };
+    let redirect = |origin: Option<Origin>| config::RouteConfiguration {
+        name: "http.80".into(),
+        virtual_hosts: vec![Arc::new(config::VirtualHost {
+            name: "a:80".into(),
+            domains: vec!["a".into()],
+            routes: vec![config::Route::to_https(origin.map(Box::new))],
+            include_request_attempt_count: true,
+        })],
+        ignore_port_in_host_matching: true,
+    };
+    let mut told = Update { clusters: vec![cluster("a")], routes: vec![redirect(None)], ..Update::default() };
+    told.clusters[0].metadata.origin = Some(Box::new(origin("DestinationRule")));
+    let mut compiled = told.clone();
+    compiled.routes = vec![redirect(Some(origin("Gateway")))];
+    let fields = [(config::Setting::MaxConnections, origin("DestinationRule"))];
+    compiled.clusters[0].metadata.fields = Some(Box::new(config::Fields(fields.into())));
+    let comparison = compare(&told, &compiled);
+    assert!(comparison.is_equal(), "{comparison:?}");
+}

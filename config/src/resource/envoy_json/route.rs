@@ -62,7 +62,9 @@ fn route(route: &Route) -> Value {
     if let Some(changes) = &route.headers {
         headers(&mut fields, changes);
     }
-    let metadata = proto::metadata(route.origin.as_deref(), Map::new());
+    // A redirect that a Gateway asks for is no route of Envoy's, but `require_tls` of its virtual host.
+    let origin = route.origin.as_deref().filter(|origin| *origin.object.kind != *"Gateway");
+    let metadata = proto::metadata(origin, Map::new());
     fields.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
     Value::Object(fields)
 }

@@ -132,6 +132,7 @@ pub(super) fn cluster(told: pb::Cluster, at: &At<'_>) -> Result<Cluster, Refused
             subset: said.subset,
             origin: said.origin.map(Box::new),
             told: config::Told::UNKNOWN,
+            fields: None,
         },
     })
 }

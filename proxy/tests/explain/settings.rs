@@ -1,0 +1,79 @@
+//! Who told a setting, to the line of the field.
+
+use super::{Config, URL, route};
+
+/// Its fields are on the lines 7 to 14, those of the subset on 19, those of port 9000 on 22.
+const RULE: &str = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: catalog, namespace: shop}
+spec:
+  host: catalog
+  trafficPolicy:
+    loadBalancer: {simple: RANDOM}
+    connectionPool:
+      tcp:
+        maxConnections: 7
+        connectTimeout: 3s
+      http:
+        http1MaxPendingRequests: 8
+    outlierDetection: {consecutive5xxErrors: 3}
+  subsets:
+  - name: v1
+    labels: {version: v1}
+    trafficPolicy:
+      connectionPool: {tcp: {maxConnections: 2}}
+";
+
+#[test]
+fn settings_name_the_lines_of_their_fields() {
+    let config = Config::of(&[("rule.yaml", RULE)]);
+    let rule = |line: u32| format!("DestinationRule catalog rule.yaml:{line}");
+    for (step, what, line) in [
+        ("load_balancing", "RANDOM", 7),
+        ("limit", "maxConnections 7", 10),
+        ("connect_timeout", "3s", 11),
+        ("limit", "http1MaxPendingRequests 8", 13),
+        ("outlier_detection", "on", 14),
+        ("cluster", "outbound|8000||catalog", 1),
+    ] {
+        config.check(&[URL], "forwards", (step, what, &rule(line)));
+    }
+    // A block of the subset is the subset's, and others are the service's.
+    let rules = route("  - route: [{destination: {host: catalog, subset: v1}}]\n");
+    let config = Config::of(&[("rule.yaml", RULE), ("route.yaml", &rules)]);
+    for (step, what, line) in
+        [("limit", "maxConnections 2", 19), ("load_balancing", "RANDOM", 7), ("cluster", "subset v1", 16)]
+    {
+        config.check(&[URL], "forwards", (step, what, &rule(line)));
+    }
+    config.check(&[URL], "forwards", ("connect_timeout", "10s", ""));
+    // A port's settings win, whole.
+    let of_port = RULE.replace(
+        "  subsets:",
+        "    portLevelSettings:\n    - port: {number: 8000}\n      connectionPool: {tcp: {maxConnections: 9}}\n  subsets:",
+    );
+    let config = Config::of(&[("rule.yaml", &of_port)]);
+    config.check(&[URL], "forwards", ("limit", "maxConnections 9", &rule(17)));
+    config.check(&[URL], "forwards", ("load_balancing", "LEAST_REQUEST", ""));
+}
+
+/// The policy of a service may be in another object than the oldest of its rules.
+#[test]
+fn settings_name_the_object_they_are_in() {
+    let oldest = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a, namespace: shop}\nspec: {host: catalog}\n";
+    let policy = RULE.replace("name: catalog,", "name: b,");
+    let config = Config::of(&[("a.yaml", oldest), ("b.yaml", &policy)]);
+    config.check(&[URL], "forwards", ("limit", "maxConnections 7", "DestinationRule b b.yaml:10"));
+}
+
+#[test]
+fn clusters_of_no_service_have_settings_of_the_mesh() {
+    let stranger = ["http://stranger.example:8000/"];
+    let told = |mesh: &str, timeout: &str, whose: &str| {
+        let told = Config::of(&[("mesh.yaml", mesh)]).run(&stranger);
+        let expected = format!("  connect timeout: {timeout} ({whose})\n");
+        assert!(told.contains(&expected) && told.contains("cluster: `PassthroughCluster`\n"), "{told}");
+    };
+    told("connectTimeout: 4s\n", "4s", "mesh default");
+    told("accessLogFile: ''\n", "10s", "Istio default");
+}
