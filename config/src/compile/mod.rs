@@ -39,6 +39,7 @@ mod headers;
 mod host;
 mod inbound;
 mod inbound_clusters;
+mod left_out;
 mod listeners;
 mod locality;
 mod managers;
@@ -78,6 +79,7 @@ use std::time::Duration;
 
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::Compiler;
+pub use left_out::{LeftOut, rules_left_out};
 pub use proxy::Proxy;
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 

@@ -36,6 +36,19 @@ pub(super) struct Routes<'r> {
     pub(super) gateway: Option<&'r str>,
 }
 
+/// A condition of a match about which requests say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// `port`.
+    Port,
+    /// `gateways`.
+    Gateways,
+    /// `sourceLabels`.
+    SourceLabels,
+    /// `sourceNamespace`.
+    SourceNamespace,
+}
+
 /// A rule that cannot be carried out: path in the rule, and why.
 pub(super) type Unusable = (String, String);
 
@@ -75,18 +88,26 @@ impl Routes<'_> {
 
     /// Whether a match is for this port and this proxy; that is known now, not when requests come.
     fn applies(&self, request: Option<&HttpMatchRequest>, rule: &Rule<'_>) -> bool {
-        let Some(request) = request else { return true };
+        request.is_none_or(|request| self.condition_against(request, rule).is_none())
+    }
+
+    /// The condition for which a match is not for this port and this proxy.
+    pub(super) fn condition_against(&self, request: &HttpMatchRequest, rule: &Rule<'_>) -> Option<Condition> {
         if request.port.is_some_and(|port| port != 0 && port != u32::from(self.port)) {
-            return false;
+            return Some(Condition::Port);
         }
         if !request.gateways.is_empty() {
             let own = self.gateway.unwrap_or(MESH);
             let namespace = rule.object.namespace();
-            return request.gateways.iter().any(|gateway| *gateway_name(gateway, namespace) == *own);
+            let is_own = |gateway: &String| *gateway_name(gateway, namespace) == *own;
+            return (!request.gateways.iter().any(is_own)).then_some(Condition::Gateways);
+        }
+        if !WorkloadLabels::of_proxy(self.scope).carries(&request.source_labels) {
+            return Some(Condition::SourceLabels);
         }
         let namespace = request.source_namespace.as_deref().unwrap_or_default();
-        WorkloadLabels::of_proxy(self.scope).carries(&request.source_labels)
-            && (namespace.is_empty() || namespace == &*self.scope.proxy.namespace)
+        let is_own = namespace.is_empty() || namespace == &*self.scope.proxy.namespace;
+        (!is_own).then_some(Condition::SourceNamespace)
     }
 
     fn route(

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use config::compile::{LeftOut, Mode, rules_left_out};
 use config::origin::Origin;
 use http::StatusCode;
 
@@ -123,6 +124,14 @@ fn virtual_host(
         let why = conditions::mismatch(*why, &route.matches, head);
         let what = format!("{} does not apply: {why}", rule_name(*index, &route.name));
         step.steps.push(Step::new("rule", what).by(route.origin.as_deref()));
+    }
+    let mode = if asked.way == Way::Gateway { Mode::Gateway } else { Mode::Sidecar };
+    let left_out = match asked.way {
+        Way::Outbound | Way::Gateway => rules_left_out(world.objects, world.proxy, mode, host),
+        Way::Inbound => Vec::new(),
+    };
+    for LeftOut { what, why, origin } in left_out {
+        step.steps.push(Step::new("left_out", format!("{what}: {why}")).by(Some(&origin)));
     }
     if !found {
         step.steps.push(Step::new("rule", "no other: none applies"));
