@@ -14,20 +14,44 @@ use crate::pods::{Pods, pod, shop};
 const REQUESTS: usize = 1_000;
 const SEED: u64 = 0x7765_6674;
 
+/// Paths that the rules of the sample mesh tell apart.
+pub(crate) const PATHS: [&str; 15] = [
+    "/",
+    "/items",
+    "/items/7?x=1",
+    "/itemsandmore",
+    "/v1/items/7?x=1",
+    "/v22/items/",
+    "/v1/item",
+    "/shop",
+    "/shop/",
+    "/?beta=1",
+    "/elsewhere?beta=1&x=y",
+    "/elsewhere?beta=2",
+    "/a/../items",
+    "//items",
+    "/%2e%2e/x",
+];
+
 /// splitmix64, as the workers draw.
-struct Draws(u64);
+pub(crate) struct Draws(pub(crate) u64);
 
 impl Draws {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn of<'w>(&mut self, words: &[&'w str]) -> &'w str {
-        let count = u64::try_from(words.len()).expect("a few words");
-        words[usize::try_from(self.next() % count).expect("an index")]
+    pub(crate) fn of<'w>(&mut self, words: &[&'w str]) -> &'w str {
+        self.one::<&'w str>(words)
+    }
+
+    /// One of these.
+    pub(crate) fn one<'w, T>(&mut self, all: &'w [T]) -> &'w T {
+        let count = u64::try_from(all.len()).expect("a few");
+        &all[usize::try_from(self.next() % count).expect("an index")]
     }
 }
 
@@ -63,23 +87,7 @@ impl MadeUp {
                 "legacy.ops",
                 "stranger.example",
             ]),
-            path: words.of(&[
-                "/",
-                "/items",
-                "/items/7?x=1",
-                "/itemsandmore",
-                "/v1/items/7?x=1",
-                "/v22/items/",
-                "/v1/item",
-                "/shop",
-                "/shop/",
-                "/?beta=1",
-                "/elsewhere?beta=1&x=y",
-                "/elsewhere?beta=2",
-                "/a/../items",
-                "//items",
-                "/%2e%2e/x",
-            ]),
+            path: words.of(&PATHS),
             headers,
         }
     }
@@ -108,20 +116,19 @@ impl MadeUp {
 
 /// What the proxy was heard to do, in the words of an explanation.
 #[derive(Debug, PartialEq)]
-struct Done {
-    status: u64,
+pub(crate) struct Done {
+    pub(crate) status: u64,
     flags: String,
     details: String,
     cluster: String,
-    endpoint: String,
-    route: String,
+    pub(crate) endpoint: String,
+    pub(crate) route: String,
 }
 
-/// The line of the access log about a request (Istio's text format).
-fn logged(log: &str, id: &str) -> Done {
-    let mark = format!("\"{id}\"");
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains(&mark)).collect();
-    let [line] = lines[..] else { panic!("{id} is logged {} times", lines.len()) };
+/// The line of the access log about a request (Istio's text format), by a mark that no other has.
+pub(crate) fn logged(log: &str, mark: &str) -> Done {
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(mark)).collect();
+    let [line] = lines[..] else { panic!("{mark} is logged {} times", lines.len()) };
     // The texts between the quotes: the request line comes first, then the failure, the client, its agent, the ID, ...
     let quoted: Vec<&str> = line.split('"').collect();
     let after_request: Vec<&str> = quoted[2].split_whitespace().collect();
@@ -138,7 +145,7 @@ fn logged(log: &str, id: &str) -> Done {
 }
 
 /// The same, as it was said before.
-fn said(outcome: &Value) -> Done {
+pub(crate) fn said(outcome: &Value) -> Done {
     let text = |name: &str| outcome[name].as_str().unwrap_or("-").to_owned();
     let forwards = outcome["does"] == "forwards";
     Done {
@@ -199,7 +206,7 @@ fn a_thousand_requests_go_where_it_was_said() {
         let log = weft.stdout();
         let mut outcomes = BTreeSet::new();
         for (request, outcome) in &all {
-            let done = logged(&log, &request.id);
+            let done = logged(&log, &format!("\"{}\"", request.id));
             assert_eq!(done, said(outcome), "{request:?}");
             outcomes.insert(format!("{} {} {}", done.status, done.route, done.endpoint));
         }

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod catalog;
+mod explained;
 mod gateway;
 mod legacy;
 mod network;
