@@ -46,6 +46,7 @@ fn chains(files: &Files) -> Vec<FilterChain> {
             alpn: vec!["h2".into(), "http/1.1".into()],
             handshake_timeout: None,
             forwards_certificate: true,
+            origin: None,
         }))
     };
     let mut http = manager("app");

@@ -248,6 +248,44 @@ async fn two_of(authority: &TestAuthority, app: &TestBackend, directory: &Path) 
     (client, server)
 }
 
+async fn asked_again(authority: &TestAuthority, times: usize) {
+    let before = authority.asked.lock().len();
+    eventually("certificates are asked for", || async {
+        (authority.asked.lock().len() >= before + times).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_of_the_mesh_is_replaced_under_load() {
+    let authority = TestAuthority::start(Duration::from_secs(6)).await;
+    let (old, new) = (authority.ca().clone(), Arc::new(Ca::new("mesh, renewed")));
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let (client, server) = two_of(&authority, &app, directory.path()).await;
+    let load = Load::start([client.listener(0), client.listener(1)]);
+    // Both are believed, then the new one signs for everybody, then the old one goes.
+    let mount = |name: &str, roots: &str| {
+        let draft = directory.path().join(".draft");
+        std::fs::write(&draft, roots).unwrap();
+        std::fs::rename(draft, directory.path().join(name)).unwrap();
+    };
+    for name in ["client.pem", "server.pem"] {
+        mount(name, &format!("{}{}", old.pem, new.pem));
+    }
+    asked_again(&authority, 6).await;
+    authority.signs_with(&new);
+    asked_again(&authority, 6).await;
+    // First for the client, which makes its connections anew then: the server parts with those of the old root.
+    mount("client.pem", &new.pem);
+    asked_again(&authority, 6).await;
+    mount("server.pem", &new.pem);
+    asked_again(&authority, 6).await;
+    assert!(load.end().await > 0);
+    for proxy in [&client, &server] {
+        assert!(!proxy.page("/findings").await.contains("identity-source"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_that_is_gone_is_not_waited_for() {
     let authority = TestAuthority::start(HOUR).await;

@@ -131,7 +131,7 @@ impl Server {
             (None, _) => true,
             (Some(verifier), None) => !verifier.client_auth_mandatory(),
             (Some(verifier), Some((leaf, rest))) => {
-                verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok()
+                verifier.verify_client_cert(leaf, rest, held_last(chain)).is_ok()
             }
         }
     }
@@ -198,6 +198,16 @@ impl Server {
             && self.roots.as_ref().map(Arc::as_ptr) == roots.map(Arc::as_ptr)
             && self.revoked.as_ref().map(Arc::as_ptr) == revoked.map(Arc::as_ptr)
     }
+}
+
+/// Now, or when the first of these certificates ended to hold: they held when they were shown.
+fn held_last(chain: &[CertificateDer<'_>]) -> UnixTime {
+    let ends = chain
+        .iter()
+        .filter_map(peer::life)
+        .map(|(_, ends)| Duration::from_secs(ends.try_into().unwrap_or(0)));
+    let now = Duration::from_secs(UnixTime::now().as_secs());
+    UnixTime::since_unix_epoch(ends.min().map_or(now, |ends| ends.min(now)))
 }
 
 /// The cipher suites of TLS 1.3, and those of TLS 1.2 that are named, in their order; all of them for none.

@@ -36,6 +36,7 @@ fn chain(offered: &[&str], filter: NetworkFilter, alpn: &[&str]) -> FilterChain 
         alpn: alpn.iter().copied().map(Arc::from).collect(),
         handshake_timeout: None,
         forwards_certificate: false,
+        origin: None,
     };
     FilterChain { name: "".into(), chain_match, tls: Some(Arc::new(tls)), filter }
 }
