@@ -481,11 +481,9 @@ async fn an_identity_that_is_none_is_not_shown() {
         params.subject_alt_names = vec![SanType::URI(CLIENT.try_into().unwrap())];
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
-    let cases = [(ca.issue("a.b", |_| {}), "not exactly one URI"), (expired, "holds no longer")];
-    for (pem, why) in cases {
+    for (pem, why) in [(ca.issue("a.b", |_| {}), "not exactly one URI"), (expired, "holds no longer")] {
         let client = client(files(&ca, &pem), server.proxy.listener(0), SERVER).await;
-        let answer = Request::get("/").send(client.proxy.listener(0)).await;
-        assert_eq!(answer.status, 503);
+        assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 503);
         let findings = client.proxy.page("/findings").await;
         assert!(findings.contains(why) && findings.contains("unusable-secret"), "{findings}");
         // What is good is taken at once, and what is worse than it never.
