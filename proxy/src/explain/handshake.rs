@@ -127,7 +127,12 @@ fn told(world: &World<'_>, tls: &DownstreamTls, server: Option<&Server>) -> Step
         ClientCertificates::Required(trust) => ("must", trust),
     };
     let names = transport::named(&trust.subject_alt_names);
-    let what = format!("{must} show a certificate that `{}` signed{names}", trust.roots);
+    let known = match trust.fingerprints.len() {
+        0 => String::new(),
+        1 => ", with one fingerprint".to_owned(),
+        count => format!(", with one of {count} fingerprints"),
+    };
+    let what = format!("{must} show a certificate that `{}` signed{names}{known}", trust.roots);
     step.steps.push(Step::new("client", what).by(world.snapshot.secrets.origin(&trust.roots)));
     step
 }

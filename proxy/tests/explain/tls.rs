@@ -172,6 +172,26 @@ fn a_client_must_show_who_it_is() {
 }
 
 #[test]
+fn a_client_is_known_by_its_fingerprint() {
+    let gateway = AtGateway::new();
+    let pinned = GATEWAY.replace(
+        "mode: MUTUAL, credentialName: mutual",
+        &format!("mode: MUTUAL, credentialName: mutual, verifyCertificateHash: ['{}']", "00".repeat(32)),
+    );
+    gateway.file("gateway.yaml", &pinned);
+    let (known, _) = gateway.ca.issue(dns("client"));
+    let known = gateway.file("known.pem", &known);
+    gateway.says(
+        &["https://mutual.example/", "--client-certificate", known.to_str().unwrap()],
+        &[
+            "signed, with one fingerprint\n",
+            "handshake: fails, because the client's certificate is not believed",
+            "=> closed NR",
+        ],
+    );
+}
+
+#[test]
 fn a_certificate_that_is_not_there() {
     AtGateway::new().says(
         &["https://broken.example/"],
