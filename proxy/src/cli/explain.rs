@@ -9,6 +9,7 @@ use config::compile::{Mode, Request};
 use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::limits::LimitArguments;
 use super::run::parse_pod;
 use super::{identity, local};
 use crate::app::Workload;
@@ -116,6 +117,9 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
     admin: SocketAddr,
 
+    #[command(flatten)]
+    limits: LimitArguments,
+
     /// How it is told.
     #[arg(long, default_value = "text", value_name = "FORM")]
     output: Output,
@@ -191,14 +195,15 @@ impl Arguments {
             identity: false,
             products_max: None,
         };
-        let identity = match &self.identity_from {
+        let given = match &self.identity_from {
             Some(directory) => GivenIdentity::Files(identity::in_directory(directory)),
             None if self.assume_identity => GivenIdentity::Assumed,
             None => GivenIdentity::Nothing,
         };
-        let loaded = control::load(&self.config, self.mesh_config.as_deref(), &workload, &request, identity)?;
+        let (mesh_config, limits) = (self.mesh_config.as_deref(), self.limits.limits());
+        let loaded = control::load(&self.config, mesh_config, &workload, &request, (given, &limits))?;
         let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
-        let limits = &config::Limits::default();
+        let limits = &limits;
         let world = World { snapshot, objects, names, proxy, findings, is_live: false, limits };
         let explanation = explain::explain(&world, &self.question()?)?;
         match self.output {

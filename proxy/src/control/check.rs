@@ -114,7 +114,7 @@ pub(crate) enum GivenIdentity {
 }
 
 /// Loads the configuration at `paths` as a proxy beside `workload` would, with the listeners that `request` asks for and
-/// this identity. What DNS would tell is not asked for.
+/// this identity, within these limits. What DNS would tell is not asked for.
 ///
 /// # Errors
 ///
@@ -124,13 +124,17 @@ pub(crate) fn load(
     mesh_config: Option<&Path>,
     workload: &Workload,
     request: &Request,
-    identity: GivenIdentity,
+    (identity, limits): (GivenIdentity, &Limits),
 ) -> Result<Loaded, String> {
-    let (store, about_files) = read(paths, mesh_config, &workload.revision, &Limits::default())?;
+    let (store, about_files) = read(paths, mesh_config, &workload.revision, limits)?;
     let objects = store.objects();
     let mut findings = before_compile(&store, &about_files, &objects);
     let proxy = proxy_beside(workload, &objects)?;
-    let request = Request { identity: identity != GivenIdentity::Nothing, ..request.clone() };
+    let request = Request {
+        identity: identity != GivenIdentity::Nothing,
+        products_max: Some(store.limits().mesh_products_max),
+        ..request.clone()
+    };
     let compiled = compile_as(&objects, &proxy, &request);
     findings.extend(compiled.findings);
     let mut resources = Resources::default();
@@ -148,7 +152,7 @@ pub(crate) fn load(
     findings.sort();
     findings.dedup();
     let secrets = if is_assumed { secrets.with_assumed_identity() } else { secrets };
-    let process = ProcessShared::new(&Limits::default(), time::now());
+    let process = ProcessShared::new(limits, time::now());
     let builder = Builder::new(request.allow_unenforced_security, process);
     let snapshot = builder.build(&resources, &secrets, &Snapshot::default());
     Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot })
