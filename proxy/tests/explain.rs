@@ -456,6 +456,7 @@ fn what_is_asked_wrong_is_said() {
     check(&["--as", "nobody.shop", URL], "no Pod `nobody` in namespace `shop`");
     check(&["--as", "web-1.shop", "ftp://catalog/"], "does not begin with http:// or https://");
     check(&["--as", "web-1.shop", URL, "--sni", "a"], "sni is of TLS; give it with https://");
+    check(&["--as", "web-1.shop", URL, "--alpn", "h2"], "alpn is of TLS; give it with https://");
     check(&["--as", "web-1.shop", URL, "-H", "x-user"], "write it like `x-user: tester`");
     check(&["--as", "web-1.shop", URL, "--source", "x.shop"], "no Pod `x` in namespace `shop`");
     check(&["--as", "web-1.shop", URL, "--tcp", "10.0.0.1:1"], "cannot be used with");

@@ -41,6 +41,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
 
+    /// The protocols that it offers by ALPN, with commas between them, such as istio-http/1.1,istio; '' for none. Those of
+    /// its HTTP when not given.
+    #[arg(long, value_name = "PROTOCOLS")]
+    alpn: Option<String>,
+
     /// The certificate that the client shows in TLS, with those between it and a root, in PEM.
     #[arg(long, value_name = "FILE")]
     client_certificate: Option<PathBuf>,
@@ -170,6 +175,7 @@ impl Arguments {
             http2: self.http2,
             tcp: self.tcp,
             sni: self.sni.clone(),
+            alpn: self.alpn.clone(),
             certificate: self.client_certificate.as_ref().map(read).transpose()?,
             mtls: self.mtls,
             destination: self.destination,

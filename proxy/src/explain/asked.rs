@@ -43,6 +43,7 @@ impl Asked {
             "http2" => question.http2 = is_so(&value)?,
             "tcp" => question.tcp = Some(address(&value)?),
             "sni" => question.sni = Some(value),
+            "alpn" => question.alpn = Some(value),
             "certificate" => question.certificate = Some(value),
             "mtls" => question.mtls = is_so(&value)?,
             "destination" => question.destination = Some(address(&value)?),
@@ -55,8 +56,8 @@ impl Asked {
             "format" => return Err(format!("`{value}` is not a format; there are json and text")),
             _ => {
                 return Err(format!(
-                    "`{name}` is not one of way, method, url, header, http2, tcp, sni, certificate, mtls, destination, \
-                     listener, source, draw, pick, format"
+                    "`{name}` is not one of way, method, url, header, http2, tcp, sni, alpn, certificate, mtls, \
+                     destination, listener, source, draw, pick, format"
                 ));
             }
         }
@@ -72,6 +73,7 @@ impl Asked {
         add("url", question.url.clone());
         add("tcp", question.tcp.map(|address| address.to_string()));
         add("sni", question.sni.clone());
+        add("alpn", question.alpn.clone());
         add("certificate", question.certificate.clone());
         add("mtls", question.mtls.then(String::new));
         add("destination", question.destination.map(|address| address.to_string()));
@@ -114,6 +116,7 @@ mod tests {
             http2: true,
             tcp: address("10.0.0.1:2").ok(),
             sni: Some("a".to_owned()),
+            alpn: Some("istio,h2".to_owned()),
             certificate: Some("-----BEGIN CERTIFICATE-----\n+/=\n".to_owned()),
             mtls: true,
             destination: address("10.0.0.1:3").ok(),

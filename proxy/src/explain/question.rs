@@ -41,6 +41,9 @@ pub(crate) struct Question {
     pub(crate) tcp: Option<SocketAddr>,
     /// The server name it asks for by TLS; of a request by HTTPS its host, when not told.
     pub(crate) sni: Option<String>,
+    /// The protocols it offers by ALPN, with commas between them, none of them for an empty text; those of its HTTP, when not
+    /// told. With them a connection that is not HTTP is TLS, for whatever name.
+    pub(crate) alpn: Option<String>,
     /// The certificate that the client shows in TLS, and those between it and a root, in PEM.
     pub(crate) certificate: Option<String>,
     /// Whether it comes in the mesh's mutual TLS, as the sidecar of the source would send it.
@@ -165,9 +168,10 @@ impl Question {
                 if self.method.is_some() || !self.headers.is_empty() || self.http2 {
                     return Err("method, headers and http2 are of a request; give it with url".to_owned());
                 }
-                let line = match &self.sni {
-                    Some(name) => format!("TLS to {address} for {name}"),
-                    None => format!("TCP to {address}"),
+                let line = match (&self.sni, &self.alpn) {
+                    (Some(name), _) => format!("TLS to {address} for {name}"),
+                    (None, Some(_)) => format!("TLS to {address}"),
+                    (None, None) => format!("TCP to {address}"),
                 };
                 (line, address, Speaks::Bytes, None)
             }
@@ -197,8 +201,11 @@ impl Question {
         if self.mtls {
             return self.mutual_hello(world, is_https).map(Some);
         }
-        if self.certificate.is_some() && !is_https && self.sni.is_none() {
-            return Err("a certificate is shown in TLS; ask for https://, or tcp and sni".to_owned());
+        if self.alpn.is_some() && host.is_some() && !is_https {
+            return Err("alpn is of TLS; give it with https://, or with tcp".to_owned());
+        }
+        if self.certificate.is_some() && !is_https && self.sni.is_none() && self.alpn.is_none() {
+            return Err("a certificate is shown in TLS; ask for https://, or tcp and sni or alpn".to_owned());
         }
         let asked_for = match (&self.sni, host) {
             (Some(_), Some(_)) if !is_https => {
@@ -206,6 +213,7 @@ impl Question {
             }
             (Some(sni), _) => Some(sni.as_str()),
             (None, Some(host)) if is_https => Some(host),
+            (None, None) if self.alpn.is_some() => None,
             (None, _) => return Ok(None),
         };
         // An address is nothing that TLS asks for.
@@ -214,12 +222,14 @@ impl Question {
             Some(pem) => Shows::Chain(tls::chain(pem.as_bytes())?),
             None => Shows::Nothing,
         };
-        let protocols: &[&str] = match (host, self.http2) {
-            (None, _) => &[],
-            (Some(_), false) => &["http/1.1"],
-            (Some(_), true) => &["h2"],
+        let offered = match (&self.alpn, host, self.http2) {
+            (Some(offered), ..) => offered.as_str(),
+            (None, None, _) => "",
+            (None, Some(_), false) => "http/1.1",
+            (None, Some(_), true) => "h2",
         };
-        let protocols = protocols.iter().copied().map(Arc::from).collect();
+        let offered = offered.split(',').map(str::trim).filter(|offered| !offered.is_empty());
+        let protocols = offered.map(Arc::from).collect();
         let server_name = asked_for.map(|name| name.to_ascii_lowercase().into());
         Ok(Some(Hello { server_name, protocols, shows }))
     }
@@ -228,6 +238,9 @@ impl Question {
     fn mutual_hello(&self, world: &World<'_>, is_https: bool) -> Result<Hello, String> {
         if self.way != Way::Inbound {
             return Err("mtls is how other workloads come to this one; give it with inbound".to_owned());
+        }
+        if self.alpn.is_some() {
+            return Err("mtls offers what a sidecar offers; give alpn with https://, or with tcp".to_owned());
         }
         if is_https || self.sni.is_some() {
             return Err("mtls is TLS by itself; give it with http://, or with tcp alone".to_owned());

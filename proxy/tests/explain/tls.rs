@@ -226,6 +226,52 @@ fn bytes_behind_tls() {
     gateway.says(&["--tcp", "10.244.1.90:443", "--sni", "shop.example"], &expected);
 }
 
+#[test]
+fn what_a_client_offers() {
+    let gateway = AtGateway::new();
+    let url = "https://shop.example/";
+    let says = |offered: &str, expected: &str| {
+        gateway.says(
+            &[url, "--alpn", offered],
+            &[&format!("handshake: succeeds, and {expected}\n"), "=> forwarded"],
+        );
+    };
+    says("http/1.1, h2", "it agrees on h2");
+    says("istio,http/1.1", "it agrees on http/1.1");
+    says("istio", "no protocol is agreed on by ALPN");
+    says("", "no protocol is agreed on by ALPN");
+    // What offers something is TLS, and need not ask for a name.
+    let expected = [
+        "TLS to 10.244.1.90:443, at the gateway\n",
+        "there is none\n",
+        "=> closed NR, filter_chain_not_found",
+    ];
+    gateway.says(&["--tcp", "10.244.1.90:443", "--alpn", ""], &expected);
+}
+
+#[test]
+fn the_chain_is_chosen_by_what_a_client_offers() {
+    let ca = Ca::new("stranger");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("client.pem");
+    fs::write(&file, ca.issue(dns("client")).0).unwrap();
+    let asked = ["--inbound", "https://web:8080/", "--source", "cart.shop", "--client-certificate"];
+    let asked = [&asked[..], &[file.to_str().unwrap(), "--alpn"]].concat();
+    let says = |mode: &str, offered: &str, expected: &[&str]| {
+        web_says(mode, &[], &[&asked[..], &[offered]].concat(), expected);
+    };
+    let untouched = "=> passed on as it is to 10.244.1.10:8080";
+    let refused = ["ISTIO_MUTUAL", "is not believed (certificate_unknown_issuer)", "=> closed NR"];
+    says(
+        "PERMISSIVE",
+        "h2,http/1.1",
+        &["it wants istio-http/1.0, istio-http/1.1, istio-h2, and there is", untouched],
+    );
+    says("PERMISSIVE", "istio", &refused);
+    says("STRICT", "h2,http/1.1", &refused);
+    says("DISABLE", "istio", &[untouched]);
+}
+
 /// Pods with sidecars, on the lines 1 and 6; the policy says its mode on line 5.
 fn sidecars(mode: &str) -> [(&'static str, String); 2] {
     let pods = "apiVersion: v1\nkind: Pod\nmetadata: {name: cart-1, namespace: shop, labels: {app: cart, security.istio.io/tlsMode: istio}}\n\
