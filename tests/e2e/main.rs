@@ -18,6 +18,7 @@ mod gateway_clients;
 mod gateway_tls;
 mod generations;
 mod grpc;
+mod handshakes;
 mod health;
 mod hosts;
 mod hot_swap;

@@ -59,7 +59,7 @@ fn offering(alpn: &[&str]) -> FilterChainMatch {
 }
 
 /// The chains of a port whose protocol is detected: of STRICT, or of PERMISSIVE.
-fn chains(permissive: bool, log_file: &std::path::Path) -> Vec<FilterChain> {
+pub(crate) fn chains(permissive: bool, log_file: &std::path::Path) -> Vec<FilterChain> {
     let mut manager = manager("app");
     manager.access_log =
         log(log_file, "%DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_LOCAL_URI_SAN% %DOWNSTREAM_TLS_VERSION%");

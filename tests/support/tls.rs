@@ -45,6 +45,14 @@ fn pem(what: &str, bytes: &[u8]) -> String {
     format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
 }
 
+/// What an authority of that name says of itself, and its key.
+fn authority(name: &str) -> (CertificateParams, KeyPair) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params, KeyPair::generate().unwrap())
+}
+
 /// An authority.
 #[derive(Debug)]
 pub struct Ca {
@@ -56,11 +64,15 @@ pub struct Ca {
 impl Ca {
     /// One of that name.
     pub fn new(name: &str) -> Ca {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
+        let (params, key) = authority(name);
         let pem = pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
+        Ca { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// One of that name, for which this one vouches.
+    pub fn under(&self, name: &str) -> Ca {
+        let (params, key) = authority(name);
+        let pem = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
         Ca { issuer: Issuer::new(params, key), pem }
     }
 
