@@ -72,12 +72,14 @@ impl Network {
     }
 
     /// Starts the proxy of a pod by `command`, in this mode and with these arguments.
-    pub(crate) async fn start(&self, pod: &mut Pod, command: &[&'static str], mode: &str, more: &[&str]) {
+    pub(crate) async fn start(&self, pod: &mut Pod, command: &[&str], mode: &str, more: &[&str]) {
         let arguments = ["--as", &pod.name, "--mode", mode, "--workers", "1"];
-        let arguments: Vec<String> = [&arguments[..], more].concat().into_iter().map(str::to_owned).collect();
-        let (command, weft) = (command.to_vec(), self.weft.clone());
+        let owned = |words: &[&str]| words.iter().copied().map(str::to_owned).collect::<Vec<String>>();
+        let (command, arguments) = (owned(command), owned(&[&arguments[..], more].concat()));
+        let weft = self.weft.clone();
         let started = pod.run(async move {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let [command, arguments] =
+                [&command, &arguments].map(|words| words.iter().map(String::as_str).collect::<Vec<&str>>());
             Weft::run_by(&command, &weft, &arguments).await
         });
         pod.sidecar = Some(started.await);

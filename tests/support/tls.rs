@@ -96,6 +96,15 @@ impl Ca {
         })
     }
 
+    /// The same, with that serial number.
+    pub fn workload_numbered(&self, uri: &str, serial: u32) -> Pem {
+        self.issue("workload", |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+            params.serial_number = Some(serial.to_be_bytes().to_vec().into());
+        })
+    }
+
     /// The certificate that a request asks for, with whatever `change` makes of it, in PEM.
     pub fn sign(&self, csr: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
         let der = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).unwrap();
@@ -253,6 +262,17 @@ impl TlsServer {
         clients: Option<&Ca>,
         alpn: &[&str],
     ) -> TlsServer {
+        TlsServer::new_at(([127, 0, 0, 1], 0).into(), behind, certificate, clients, alpn).await
+    }
+
+    /// The same, at an address of its own.
+    pub async fn new_at(
+        address: SocketAddr,
+        behind: SocketAddr,
+        certificate: &Pem,
+        clients: Option<&Ca>,
+        alpn: &[&str],
+    ) -> TlsServer {
         let (chain, key) = certificate.parsed();
         let builder = match clients {
             None => ServerConfig::builder().with_no_client_auth(),
@@ -264,7 +284,7 @@ impl TlsServer {
         let mut config = builder.with_single_cert(chain, key).unwrap();
         config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
         let config = Arc::new(config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let said = Arc::<Mutex<Vec<Said>>>::default();
         let heard = said.clone();

@@ -57,6 +57,11 @@ impl Network {
         self.start(pod, &AS_PROXY, "sidecar", more).await;
     }
 
+    /// The same by a command that becomes what it is given, such as `env`.
+    pub(super) async fn sidecar_by(&self, pod: &mut Pod, command: &[&str], more: &[&str]) {
+        self.start(pod, &[command, &AS_PROXY].concat(), "sidecar", more).await;
+    }
+
     /// The same for one that keeps the addresses of clients.
     pub(super) async fn transparent_sidecar(&self, pod: &mut Pod) {
         self.start(pod, &[&TRANSPARENT, &AS_TRANSPARENT_PROXY[..]].concat(), "sidecar", &[]).await;
@@ -72,7 +77,7 @@ impl Network {
         self.start(pod, &AS_PROXY, "gateway", more).await;
     }
 
-    async fn start(&self, pod: &mut Pod, command: &[&'static str], mode: &str, more: &[&str]) {
+    async fn start(&self, pod: &mut Pod, command: &[&str], mode: &str, more: &[&str]) {
         let paths = self.configuration.iter().map(|path| path.to_str().expect("a path in text"));
         let mut arguments: Vec<&str> = paths.flat_map(|path| ["--config", path]).collect();
         arguments.extend(more);
