@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use config::{TrafficDirection, TransportProtocol};
+use config::TransportProtocol;
 use tokio::io::AsyncReadExt;
 
 use super::codec::guard::{Closing, Guard, Guarded};
@@ -97,12 +97,6 @@ impl Downstream {
         !self.disbelieved.get()
     }
 
-    /// Whether a policy may come that does not admit it any more: one about who comes in, or about certificates.
-    fn is_watched(&self) -> bool {
-        let direction = self.listener.borrow().listener.declared.traffic_direction;
-        self.tls.is_some() || direction == TrafficDirection::Inbound
-    }
-
     /// One that stands from now on.
     pub(crate) fn stand(&self) -> Standing {
         let admitted = Admitted {
@@ -121,22 +115,19 @@ impl Downstream {
 }
 
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
-/// is closed; so it is when it was idle for too long, or would not be admitted any more. One that exceeds a limit ends at once.
+/// is closed; so it is when it was idle for too long. One that exceeds a limit ends at once.
 pub(crate) async fn serve(
     stream: Stream,
     downstream: Rc<Downstream>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ConnectionError> {
     let guard = downstream.guard.clone();
-    let standing = downstream.is_watched().then(|| Box::new(downstream.stand()));
-    let is_refused =
-        |cx: &mut Context<'_>| standing.as_ref().is_some_and(|standing| standing.poll_refused(cx).is_ready());
     let mut shutdown = pin!(shutdown);
     let shutdown = poll_fn(|cx| {
         if shutdown.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if guard.is_sent_away() || guard.is_http2() && is_refused(cx) {
+        if guard.is_sent_away() {
             return Poll::Ready(());
         }
         match guard.poll_closing(cx) {
@@ -148,10 +139,6 @@ pub(crate) async fn serve(
     poll_fn(|cx| {
         if let Poll::Ready(ended) = serving.as_mut().poll(cx) {
             return Poll::Ready(ended);
-        }
-        // A request in flight ends as it began.
-        if guard.is_without_requests() && is_refused(cx) {
-            return Poll::Ready(Ok(()));
         }
         match guard.poll_closing(cx) {
             Poll::Ready(Closing::Limit(limit)) => Poll::Ready(Err(ConnectionError::Limit(limit))),

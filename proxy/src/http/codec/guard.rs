@@ -109,11 +109,6 @@ impl Guard {
         }
     }
 
-    /// Whether no request is being served.
-    pub(crate) fn is_without_requests(&self) -> bool {
-        self.active.get() == 0
-    }
-
     /// The client is to go elsewhere, once it has its answers.
     pub(crate) fn send_away(&self) {
         self.sent_away.set(true);
