@@ -18,3 +18,4 @@ pub mod convert;
 mod pem;
 pub mod secrets;
 pub mod stream;
+mod words;

@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use config::{Limits, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, Secret, SecretContent};
+use config::{Limits, PrivateKey};
 use xds_client::certificate::client::{self, Address, Question};
-use xds_client::certificate::schedule::{Rule, Schedule};
+use xds_client::certificate::schedule::Schedule;
 use xds_client::certificate::signing_request::{KeyKind, SigningRequest};
 
 use super::LOOK_INTERVAL;
-use super::pushed::{Identity, Pusher};
+use super::pushed::{Identity, Pusher, bounds, rule, wall};
 use super::secret_files::{content, system_roots};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
-use crate::tls::{Bounds, Flaw, Verified, Whole};
+use crate::tls::{Flaw, Verified};
 
 /// Certificates of an answer at least: the workload's own and a root.
 const CERTIFICATES_MIN: usize = 2;
@@ -119,13 +119,9 @@ struct Source {
 
 impl Source {
     fn new(authority: MeshAuthority, limits: Limits, registry: Arc<Registry>) -> Source {
-        let rule = Rule {
-            grace_part: f64::from(authority.grace_per_mille) / 1e3,
-            grace_jitter: f64::from(authority.grace_jitter_per_mille) / 1e3,
-            retry_min: Duration::from_millis(limits.ca_retry_min_ms),
-            retry_max: Duration::from_millis(limits.ca_retry_max_ms.max(limits.ca_retry_min_ms)),
-        };
-        let schedule = Schedule::new(rule, wall());
+        let [part, jitter] =
+            [authority.grace_per_mille, authority.grace_jitter_per_mille].map(|mille| f64::from(mille) / 1e3);
+        let schedule = Schedule::new(rule(&limits, part, jitter), wall());
         let shard = registry.shard();
         Source { authority, limits, schedule, held: None, strange: None, shard, registry }
     }
@@ -213,14 +209,7 @@ impl Source {
     }
 
     fn verify(&self, identity: &Identity, name: &str) -> Result<Verified, Flaw> {
-        let Identity { chain, key, roots, revoked } = identity.clone();
-        let secret = |name: &str, content| Secret { name: name.into(), content: Ok(content), origin: None };
-        let certificate = secret(OWN_CERTIFICATE, SecretContent::Certificate { chain, key });
-        let roots = secret(OWN_ROOTS, SecretContent::Roots { roots, revoked });
-        let limits = &self.limits;
-        let bounds =
-            Bounds { bytes_max: limits.identity_bytes_max, chain_max: limits.identity_certificates_max };
-        Whole { certificate: &certificate, roots: &roots }.verify(Some(name), bounds, time::wall())
+        identity.verify(name, bounds(&self.limits))
     }
 
     /// Hands on what is held with other roots when those that are mounted have changed. When it does not lead to them, a new
@@ -280,9 +269,4 @@ fn write_out(directory: &Path, identity: &Identity) -> io::Result<()> {
         file.sync_all()?;
     }
     files.iter().try_for_each(|(name, _, _)| fs::rename(draft(name), directory.join(name)))
-}
-
-/// The time of day, since 1970.
-fn wall() -> Duration {
-    time::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -6,11 +6,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use config::finding::{Finding, Severity, code};
 use config::{Limits, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, Secret, SecretContent};
 use tokio::sync::watch;
+use xds_client::certificate::schedule::Rule;
 
 use super::authority::{self, MeshAuthority};
 use super::secret_files::IdentityFiles;
@@ -19,7 +20,7 @@ use super::status::IdentityState;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
-use crate::tls::{Bounds, Flaw, Whole};
+use crate::tls::{Bounds, Flaw, Verified, Whole};
 
 /// Where the identity of the workload comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,47 @@ pub struct Identity {
     pub roots: Arc<[u8]>,
     /// Lists of revoked certificates, in PEM.
     pub revoked: Option<Arc<[u8]>>,
+}
+
+impl Identity {
+    /// As secrets: the certificate and the roots.
+    fn secrets(&self) -> [Secret; 2] {
+        let Identity { chain, key, roots, revoked } = self.clone();
+        let secret = |name: &str, content| Secret { name: name.into(), content: Ok(content), origin: None };
+        [
+            secret(OWN_CERTIFICATE, SecretContent::Certificate { chain, key }),
+            secret(OWN_ROOTS, SecretContent::Roots { roots, revoked }),
+        ]
+    }
+
+    /// Checks it by its own roots, and that it is that of `name`.
+    pub(super) fn verify(&self, name: &str, bounds: Bounds) -> Result<Verified, Flaw> {
+        verify(&self.secrets(), Some(name), bounds)
+    }
+}
+
+fn verify([certificate, roots]: &[Secret; 2], name: Option<&str>, bounds: Bounds) -> Result<Verified, Flaw> {
+    Whole { certificate, roots }.verify(name, bounds, time::wall())
+}
+
+/// What of an identity is looked at.
+pub(super) fn bounds(limits: &Limits) -> Bounds {
+    Bounds { bytes_max: limits.identity_bytes_max, chain_max: limits.identity_certificates_max }
+}
+
+/// By which rule a source is asked; these parts of a life are left when it is renewed.
+pub(super) fn rule(limits: &Limits, grace_part: f64, grace_jitter: f64) -> Rule {
+    Rule {
+        grace_part,
+        grace_jitter,
+        retry_min: Duration::from_millis(limits.ca_retry_min_ms),
+        retry_max: Duration::from_millis(limits.ca_retry_max_ms.max(limits.ca_retry_min_ms)),
+    }
+}
+
+/// The time of day, since 1970, as schedules count it.
+pub(super) fn wall() -> Duration {
+    time::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// What a source says: the identity that it has, and what hinders it from having a newer one.
@@ -180,11 +222,9 @@ impl Pushed {
             }
             Some(IdentitySource::Files(_)) | None => None,
         };
-        let bounds =
-            Bounds { bytes_max: limits.identity_bytes_max, chain_max: limits.identity_certificates_max };
         Pushed {
             source,
-            bounds,
+            bounds: bounds(limits),
             last: None,
             held: None,
             flaw: None,
@@ -238,16 +278,12 @@ impl Pushed {
     }
 
     fn take(&mut self, identity: &Identity) {
-        let Identity { chain, key, roots, revoked } = identity.clone();
-        let secret = |name: &str, content| Secret { name: name.into(), content: Ok(content), origin: None };
-        let certificate = secret(OWN_CERTIFICATE, SecretContent::Certificate { chain, key });
-        let roots = secret(OWN_ROOTS, SecretContent::Roots { roots, revoked });
-        let whole = Whole { certificate: &certificate, roots: &roots };
-        match whole.verify(None, self.bounds, time::wall()) {
+        let secrets = identity.secrets();
+        match verify(&secrets, None, self.bounds) {
             Ok(verified) => {
                 tracing::info!(identity = verified.name, ends = verified.ends, "the identity is renewed");
                 self.flaw = None;
-                self.held = Some([certificate, roots].map(Arc::new));
+                self.held = Some(secrets.map(Arc::new));
             }
             Err(flaw) => {
                 self.shard.increment(self.registry.series(Family::IdentityFailures, &[flaw.kind.name()]));

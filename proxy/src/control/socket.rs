@@ -6,13 +6,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use config::{Limits, PrivateKey};
-use xds_client::certificate::schedule::{Rule, Schedule};
+use xds_client::certificate::schedule::Schedule;
 use xds_client::secrets::{self, Heard, Question, Served};
 
-use super::pushed::{Identity, Pusher};
+use super::pushed::{Identity, Pusher, rule, wall};
 use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -21,16 +20,8 @@ use crate::time;
 pub(super) async fn follow(socket: PathBuf, pusher: Pusher, limits: Limits, registry: Arc<Registry>) {
     let (mut wanted, shard) = (pusher.wanted(), registry.shard());
     let counted = |reason: &str| shard.increment(registry.series(Family::IdentityFailures, &[reason]));
-    let schedule = || {
-        let rule = Rule {
-            // It is asked again only after a failure: new identities come by themselves.
-            grace_part: 0.0,
-            grace_jitter: 0.0,
-            retry_min: Duration::from_millis(limits.ca_retry_min_ms),
-            retry_max: Duration::from_millis(limits.ca_retry_max_ms.max(limits.ca_retry_min_ms)),
-        };
-        Schedule::new(rule, wall())
-    };
+    // It is asked again only after a failure: new identities come by themselves.
+    let schedule = || Schedule::new(rule(&limits, 0.0, 0.0), wall());
     let mut waiting = schedule();
     loop {
         // Nothing is asked for before it is known for whom.
@@ -74,9 +65,4 @@ pub(super) async fn follow(socket: PathBuf, pusher: Pusher, limits: Limits, regi
 fn identity(served: Served) -> Identity {
     let Served { chain, key, roots, revoked } = served;
     Identity { chain, key: PrivateKey::new(&*key), roots, revoked }
-}
-
-/// The time of day, since 1970.
-fn wall() -> Duration {
-    time::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

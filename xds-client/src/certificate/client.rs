@@ -25,12 +25,10 @@ use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use super::message::{CREATE_CERTIFICATE, Request, Response, signed_by};
+use crate::words::told;
 
 /// Bytes of the head of an answer.
 const HEAD_BYTES_MAX: u32 = 65_536;
-
-/// Characters of the authority's words that are told.
-const TOLD_MAX: usize = 300;
 
 /// Where the authority is, and by which name it is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,8 +208,7 @@ fn refused(status: &Status) -> Failure {
         Code::DeadlineExceeded | Code::Cancelled => FailureKind::Timeout,
         _ => FailureKind::Refused,
     };
-    let told: String = status.message().chars().take(TOLD_MAX).collect();
-    Failure { kind, why: format!("it answered {:?}: {}", status.code(), told.escape_debug()) }
+    Failure { kind, why: format!("it answered {:?}: {}", status.code(), told(status.message())) }
 }
 
 /// What an error says and what is behind it: the outermost alone says "transport error".
@@ -225,8 +222,7 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
-    let told: String = said.join(": ").chars().take(TOLD_MAX).collect();
-    told.escape_debug().to_string()
+    told(&said.join(": "))
 }
 
 /// Makes connections of TLS to one authority.

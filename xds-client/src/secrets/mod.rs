@@ -17,15 +17,14 @@ use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::words::told;
+
 mod der;
 mod discovery;
 mod workload_api;
 
 /// Bytes of the head of an answer.
 const HEAD_BYTES_MAX: u32 = 65_536;
-
-/// Characters of the other side's words that are told.
-const TOLD_MAX: usize = 300;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -133,11 +132,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
         error = source;
     }
     told(&error.to_string())
-}
-
-fn told(text: &str) -> String {
-    let text: String = text.chars().take(TOLD_MAX).collect();
-    text.escape_debug().to_string()
 }
 
 fn ended(status: &Status) -> Ended {
