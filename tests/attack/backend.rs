@@ -17,6 +17,10 @@ pub(crate) const BIG: u64 = 1 << 30;
 const PIECE: usize = 64 * 1024;
 const PIECE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Bytes of an answer that wait in the kernel of this side. By default it is megabytes for each connection, and copying those,
+/// which the proxy never sees, is most of what the machine does while clients do not read.
+const UNSENT: u32 = 128 * 1024;
+
 /// A server. It ends, and cuts its connections, with the value.
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -72,6 +76,7 @@ async fn serve(stream: TcpStream, sent: Arc<AtomicU64>) {
 
 async fn try_serve(mut stream: TcpStream, sent: Arc<AtomicU64>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT)?;
     let (mut unread, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         let head = loop {
