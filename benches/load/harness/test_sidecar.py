@@ -6,7 +6,7 @@ import types
 import unittest
 import unittest.mock
 
-from . import captured, namespaces, start, tcp
+from . import captured, namespaces, resolver, start, tcp
 from .processes import Failure, memory_kb
 
 
@@ -53,6 +53,22 @@ class Memory(unittest.TestCase):
         resident, anonymous = memory_kb([os.getpid()], start.SIZES)
         self.assertGreater(resident, anonymous)
         self.assertGreater(anonymous, 0)
+
+
+class Resolver(unittest.TestCase):
+    def test_every_name_has_an_address_of_version_4(self):
+        head = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+        name = b"\x01a\x07example\x00"
+        said = resolver.answer(head + name + b"\x00\x01\x00\x01")
+        self.assertEqual(said[:12], b"\x12\x34\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00")
+        self.assertEqual(said[12:-16], name + b"\x00\x01\x00\x01")
+        self.assertEqual(said[-6:], b"\x00\x04\xc0\x00\x02\x01")
+        other = resolver.answer(head + name + b"\x00\x1c\x00\x01")
+        self.assertEqual((other[6:8], other[12:]), (b"\x00\x00", name + b"\x00\x1c\x00\x01"))
+
+    def test_what_is_no_question_is_not_answered(self):
+        for question in (b"", b"x" * 12, b"x" * 12 + b"\x01a\x00\x00\x01"):
+            self.assertIsNone(resolver.answer(question))
 
 
 class Namespaces(unittest.TestCase):
