@@ -227,6 +227,7 @@ async fn rapid_resets_and_empty_frames_end_the_connection() {
         stage.proxy.metric("weft_limit_reached_total", &[]).await.filter(|count| *count >= 3.0)
     })
     .await;
+    stage.reached("http2_reset_frames_max").await;
     stage.serves().await;
 }
 

@@ -43,6 +43,7 @@ mod peers;
 mod pushed_identity;
 mod replay;
 mod request_headers;
+mod resets;
 mod retries;
 mod rewriting;
 mod security;

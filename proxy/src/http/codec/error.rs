@@ -67,14 +67,24 @@ pub(crate) enum ConnectionError {
 impl From<&h2::Error> for ConnectionError {
     fn from(error: &h2::Error) -> ConnectionError {
         match error.reason() {
-            // What h2 itself counts: CONTINUATION frames of one head, small DATA frames, resets of streams that were
-            // not even looked at.
             Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
-                ConnectionError::Limit("http2_library")
+                ConnectionError::Limit(library_limit(&describe(error)))
             }
             Some(_) if error.is_library() => ConnectionError::Protocol(describe(error)),
             _ => ConnectionError::Io,
         }
+    }
+}
+
+/// The limit that h2 has met for us, by its words. Those without a name of ours are the CONTINUATION frames of one head, and
+/// DATA frames that are small or empty.
+fn library_limit(words: &str) -> &'static str {
+    if words.contains("too_many_resets") || words.contains("too_many_internal_resets") {
+        "http2_reset_frames_max"
+    } else if words.contains("header_list_way_too_large") {
+        "head_bytes_max"
+    } else {
+        "http2_library"
     }
 }
 

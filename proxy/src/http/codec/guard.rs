@@ -148,8 +148,10 @@ impl Guard {
 
     /// Bytes went to the client.
     fn sent(&self, bytes: &[u8]) {
-        if let Some(frames) = &mut *self.frames.borrow_mut() {
-            frames.sent(bytes);
+        if let Some(frames) = &mut *self.frames.borrow_mut()
+            && let Err(flood) = frames.sent(bytes)
+        {
+            self.closing.set(Some(Closing::Limit(flood.limit())));
         }
     }
 

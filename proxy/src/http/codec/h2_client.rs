@@ -17,10 +17,6 @@ use super::h2_server::{send_body, whole, window};
 use super::h2_watched::{Known, Watched};
 use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Unread, h2_settings};
 
-/// Streams we reset that h2 counts against an upstream connection before it gives the connection up. A proxy resets
-/// a stream whenever a client leaves, which says nothing about the upstream, so there is no bound.
-const LOCAL_RESETS_MAX: Option<usize> = None;
-
 /// One connection that takes many requests at once. Clones are handles of the same connection.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -47,7 +43,10 @@ where
         .max_header_list_size(whole(limits.upstream_head_bytes_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
-        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        // A stream is reset whenever a client leaves, which says nothing about the upstream: what it had sent by then is passed
+        // over, and only what comes later counts.
+        .max_concurrent_reset_streams(h2_settings::RESETS_REMEMBERED)
+        .max_local_error_reset_streams(Some(h2_settings::ERROR_RESETS_MAX))
         .enable_push(false)
         .handshake(FairReader::new(io, 0, unread))
         .await

@@ -32,6 +32,11 @@ const CONTINUATION: u8 = 9;
 /// The error code of a stream that is refused (RFC 9113 section 7).
 const REFUSED_STREAM: [u8; 4] = 7_u32.to_be_bytes();
 
+/// The error codes of streams that the library resets for what the peer did: that, PROTOCOL_ERROR, FLOW_CONTROL_ERROR and
+/// STREAM_CLOSED. Nothing else here sends these, but for an upstream's refusal that is passed on.
+const PEERS_ERRORS: [[u8; 4]; 4] =
+    [REFUSED_STREAM, 1_u32.to_be_bytes(), 3_u32.to_be_bytes(), 5_u32.to_be_bytes()];
+
 /// Flags: the end of a stream, on DATA and HEADERS, and of a header block, on HEADERS and CONTINUATION.
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -280,13 +285,21 @@ impl Watch {
         verdict
     }
 
-    /// Bytes went to the peer. An answer's end earns a reset, since the peer may reset what it has not read to its end.
-    pub(crate) fn sent(&mut self, bytes: &[u8]) {
+    /// Bytes went to the peer. An answer's end earns a reset, since the peer may reset what it has not read to its end. A client
+    /// that makes us reset its streams spends as many as if it had reset them.
+    pub(crate) fn sent(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         let budget = &mut self.budget;
         let refused = &mut self.refused;
+        let mut verdict = Ok(());
         self.sent.scan(bytes, |frame, payload| {
-            if frame.kind == RST_STREAM && payload.starts_with(&REFUSED_STREAM) {
-                *refused = refused.saturating_add(1);
+            if frame.kind == RST_STREAM
+                && let Some(code) = payload.first_chunk()
+                && PEERS_ERRORS.contains(code)
+            {
+                *refused = refused.saturating_add(u32::from(*code == REFUSED_STREAM));
+                if budget.answers.is_none() && verdict.is_ok() {
+                    verdict = budget.spend(frame);
+                }
             }
             if matches!(frame.kind, DATA | HEADERS) {
                 budget.earn(CONTROL_FRAMES_PER_USEFUL, u32::from(frame.has(END_STREAM)), 0);
@@ -295,10 +308,12 @@ impl Watch {
                 budget.asked();
             }
         });
+        verdict
     }
 
     /// How many streams we have refused since this was last asked. The library does so to streams beyond those that may be open
-    /// at once; besides, it is what an upstream may end its answer with. One whose reset was written in two pieces within the code is not counted.
+    /// at once; besides, it is what an upstream may end its answer with. One whose reset was written in two pieces within the
+    /// code is not counted, here and above.
     pub(crate) fn take_refused(&mut self) -> u32 {
         std::mem::take(&mut self.refused)
     }
@@ -369,13 +384,30 @@ mod tests {
         assert_eq!(endured(&mut watch(), &request_and_pings).1, None);
         let mut acknowledged = watch();
         for _ in 0..100_000 {
-            acknowledged.sent(&frame(DATA, 0, 200));
+            acknowledged.sent(&frame(DATA, 0, 200)).unwrap();
             assert_eq!(acknowledged.received(&[frame(8, 0, 4), frame(8, 0, 4)].concat()), Ok(()));
         }
         let mut cancelled = watch();
         for _ in 0..100_000 {
-            cancelled.sent(&frame(HEADERS, END_STREAM, 20));
+            cancelled.sent(&frame(HEADERS, END_STREAM, 20)).unwrap();
             assert_eq!(cancelled.received(&frame(RST_STREAM, 0, 4)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn streams_that_a_peer_makes_us_reset_are_as_if_it_had() {
+        let reset = |code: u32| [&frame(RST_STREAM, 0, 4)[..HEADER_BYTES], &code.to_be_bytes()].concat();
+        let max = Limits::default().http2_reset_frames_max;
+        for (code, spends) in [(1, true), (3, true), (5, true), (7, true), (0, false), (2, false), (8, false)]
+        {
+            let (mut client, mut upstream) = (watch(), watch().bound_answers());
+            for _ in 0..max {
+                assert_eq!(client.sent(&reset(code)), Ok(()), "{code}");
+                assert_eq!(upstream.sent(&reset(code)), Ok(()), "{code}");
+            }
+            let expected = if spends { Err(Flood::Reset) } else { Ok(()) };
+            assert_eq!(client.sent(&reset(code)), expected, "{code}");
+            assert_eq!(upstream.sent(&reset(code)), Ok(()), "{code}");
         }
     }
 
@@ -416,7 +448,7 @@ mod tests {
         let mut upstream = watch().bound_answers();
         let limit = Limits::default().http2_answer_heads_max;
         assert_eq!(endured(&mut upstream, &head), (limit, Some(Flood::Answer)));
-        upstream.sent(&head);
+        upstream.sent(&head).unwrap();
         assert_eq!(endured(&mut upstream, &head), (ANSWER_HEADS_PER_REQUEST.into(), Some(Flood::Answer)));
     }
 

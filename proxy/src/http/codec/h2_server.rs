@@ -20,9 +20,6 @@ use super::{
     h2_settings, join,
 };
 
-/// Streams that h2 resets because they are malformed before it gives up the connection. Nobody who means well has any.
-const MALFORMED_STREAMS_MAX: usize = 100;
-
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
 /// the client resets the stream or leaves before it is ready. When `exceeded` names a limit, the client is told to calm
@@ -52,7 +49,12 @@ where
         .max_concurrent_streams(whole(limits.concurrent_streams_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
-        .max_local_error_reset_streams(Some(MALFORMED_STREAMS_MAX))
+        .max_concurrent_reset_streams(h2_settings::RESETS_REMEMBERED)
+        // No more can wait to be looked at than may be sent. Few do: the reader gives frames of few streams at a time.
+        .max_pending_accept_reset_streams(
+            usize::try_from(limits.http2_reset_frames_max).unwrap_or(usize::MAX),
+        )
+        .max_local_error_reset_streams(Some(h2_settings::ERROR_RESETS_MAX))
         .handshake::<_, Bytes>(FairReader::new(io, h2_settings::PREFACE_BYTES, unread))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
@@ -258,7 +260,15 @@ fn poll_next<B: Body>(
 /// What a peer is told when the other side of the exchange failed.
 fn reset_reason(error: &StreamError) -> Reason {
     match error {
-        StreamError::Reset(code) => Reason::from(*code),
+        StreamError::Reset(code) => match Reason::from(*code) {
+            // What the other peer says of our connection with it is nothing that this one has done.
+            Reason::PROTOCOL_ERROR
+            | Reason::FLOW_CONTROL_ERROR
+            | Reason::STREAM_CLOSED
+            | Reason::FRAME_SIZE_ERROR
+            | Reason::COMPRESSION_ERROR => Reason::INTERNAL_ERROR,
+            reason => reason,
+        },
         StreamError::Refused => Reason::REFUSED_STREAM,
         StreamError::ConnectionClosed
         | StreamError::Unsendable

@@ -78,6 +78,11 @@ impl Known {
         })
     }
 
+    fn sent(&self, bytes: &[u8]) {
+        // What we send to an upstream is no flood of its.
+        let _ = self.watch.borrow_mut().sent(bytes);
+    }
+
     /// Whole seconds since it was last asked.
     fn seconds(&self) -> u32 {
         let passed = time::now().saturating_duration_since(self.counted_at.get()).as_secs();
@@ -107,7 +112,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.known.watch.borrow_mut().sent(bytes.get(..written).unwrap_or_default());
+        self.known.sent(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
 
@@ -117,14 +122,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
-        let mut watch = self.known.watch.borrow_mut();
         let mut left = written;
         for buffer in buffers {
             let part = left.min(buffer.len());
-            watch.sent(buffer.get(..part).unwrap_or_default());
+            self.known.sent(buffer.get(..part).unwrap_or_default());
             left -= part;
         }
-        drop(watch);
         Poll::Ready(Ok(written))
     }
 

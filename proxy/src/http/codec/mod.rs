@@ -110,6 +110,14 @@ pub(crate) mod h2_settings {
     pub(crate) const SMALL_FRAMES_BYTES: usize = 16 * 1024 * 1024;
     /// Bytes one stream may have waiting to be written.
     pub(crate) const SEND_BUFFER_BYTES: usize = 256 * 1024;
+    /// Streams that are remembered for a second after we have reset them, so that what a peer had sent on them before it knew is
+    /// passed over. As many as a client may have open by default; what comes for one that is forgotten is an error of the
+    /// peer's.
+    pub(crate) const RESETS_REMEMBERED: usize = 1024;
+    /// Streams of one connection that h2 resets for the peer's errors, over all its life, before it gives the connection up.
+    /// It is no more than a bound for what waits for a peer that does not read: about 8 MiB. A client that does read meets
+    /// `http2_reset_frames_max` long before.
+    pub(crate) const ERROR_RESETS_MAX: usize = 16 * 1024;
     /// Largest frame we accept.
     pub(crate) const FRAME_BYTES_MAX: u32 = 16 * 1024;
 }
