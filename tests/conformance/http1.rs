@@ -249,7 +249,7 @@ pub(crate) fn judge_fields(request: &Message, sees: &[(&str, &str)], hides: &[&s
         }
     }
     for name in hides.iter().chain(&["connection", "keep-alive", "proxy-connection", "upgrade"]) {
-        if request.headers.iter().any(|(found, _)| found == name) {
+        if request.headers.iter().chain(&request.trailers).any(|(found, _)| found == name) {
             wrong.push(format!("the upstream sees {name}"));
         }
     }

@@ -1,7 +1,7 @@
 //! HTTP/1 and HTTP/2 on either side, in all four combinations.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request as Head, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as Head, Version};
 use support::scripted::Peer;
 use support::{H2, Mesh, Request, ScriptedBackend, Sides, TestBackend, TestProxy};
 
@@ -109,7 +109,7 @@ async fn answers_of_our_own() {
     }
 }
 
-/// An upstream of HTTP/2 that tells the trailers it got and sends some.
+/// An upstream of HTTP/2 that tells which trailers it got and sends some.
 async fn trailers(peer: Peer) {
     let Ok(mut connection) = h2::server::handshake(peer.stream).await else { return };
     while let Some(Ok((request, mut respond))) = connection.accept().await {
@@ -121,12 +121,16 @@ async fn trailers(peer: Peer) {
                 let _ = body.flow_control().release_capacity(data.len());
             }
             let got = body.trailers().await.ok().flatten().unwrap_or_default();
-            let got = got.get("x-end").map_or("nothing", |value| value.to_str().unwrap_or("?")).to_owned();
+            let mut got: Vec<&str> = got.keys().map(HeaderName::as_str).collect();
+            got.sort_unstable();
+            let got = got.join(" ");
             let answer = http::Response::builder().header("content-type", "application/grpc").body(());
             let Ok(mut stream) = respond.send_response(answer.expect("an answer"), false) else { return };
             let _ = stream.send_data(Bytes::from(format!("{length} {got}")), false);
             let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            for name in ["grpc-status", "x-request-id", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id"] {
+                trailers.insert(name, HeaderValue::from_static("0"));
+            }
             let _ = stream.send_trailers(trailers);
         });
     }
@@ -148,9 +152,45 @@ async fn trailers_cross_both_ways() {
             end.insert("x-end", HeaderValue::from_static("end"));
             stream.sender.send_trailers(end).expect("trailers");
             let answer = stream.answer().await;
-            assert_eq!(answer.text(), format!("{} end", body.len()), "{}", side.name());
+            assert_eq!(answer.text(), format!("{} x-end", body.len()), "{}", side.name());
             let trailers = answer.trailers.expect("trailers");
             assert_eq!(trailers["grpc-status"], "0", "{}", side.name());
         }
     }
+}
+
+/// What is taken off a head, or believed there, is no trailer.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_say_nothing_of_who_asks_or_answers() {
+    let backend = ScriptedBackend::new(trailers).await;
+    let mesh = Mesh::new().service("two", "grpc/8000").endpoint("two", "grpc", "v1", backend.address);
+    let proxy = TestProxy::of(mesh).listen_outbound(8000).ready().await;
+    let mut client = H2::connect(proxy.listener(0)).await;
+    let mut stream = client.begin(head("POST", "http://two/", &[("te", "trailers")]), false).await;
+    let mut end = HeaderMap::new();
+    for name in [
+        "authorization",
+        "cookie",
+        "forwarded",
+        "host",
+        "x-end",
+        "x-envoy-external-address",
+        "x-envoy-internal",
+        "x-envoy-peer-metadata",
+        "x-forwarded-client-cert",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "x-request-id",
+    ] {
+        end.insert(name, HeaderValue::from_static("evil"));
+    }
+    stream.sender.send_trailers(end).expect("trailers");
+    let answer = stream.answer().await;
+    assert_eq!(answer.text(), "0 x-end");
+    let trailers = answer.trailers.expect("trailers");
+    let mut names: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["grpc-status", "x-request-id"]);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::codec::reserved::STEERING;
 use super::codec::{RequestHead, asks_for_websocket};
 
 /// `x-request-id`.
@@ -35,26 +36,6 @@ pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-messag
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Envoy's `x-envoy-*` request headers that steer a router. Only a caller known to be internal may use them, and
-/// without `internal_address_config`, which Istio does not set for sidecars, nobody is.
-const INTERNAL_ONLY: [&str; 15] = [
-    "x-envoy-internal",
-    "x-envoy-force-trace",
-    "x-envoy-ip-tags",
-    "x-envoy-retry-on",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-max-retries",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retriable-header-names",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-original-url",
-];
 
 /// Fields that a client may not take off by naming them in Connection (Envoy's `Http::Utility::sanitizeConnectionHeader`).
 const PROTECTED: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
@@ -93,7 +74,7 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitize
     let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
     for name in head.headers.keys() {
         if name.as_str().starts_with("x-envoy-") {
-            found.extend(INTERNAL_ONLY.into_iter().find(|known| *known == name.as_str()));
+            found.extend(STEERING.into_iter().find(|known| *known == name.as_str()));
         }
     }
     for name in found {

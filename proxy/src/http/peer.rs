@@ -7,22 +7,13 @@ use config::ForwardClientCert;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::codec::RequestHead;
-use super::headers::{
-    DECORATOR_OPERATION, FORWARDED_CLIENT_CERT, FORWARDED_PROTO, ORIGINAL_PATH, REQUEST_ID,
-};
+use super::codec::reserved::EDGE_ONLY;
+use super::headers::{FORWARDED_CLIENT_CERT, FORWARDED_PROTO};
 
 /// `x-forwarded-for`.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-envoy-external-address`.
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
-/// What nobody outside the mesh may say, beside what nobody at all may.
-const EDGE_ONLY: [HeaderName; 5] = [
-    REQUEST_ID,
-    DECORATOR_OPERATION,
-    ORIGINAL_PATH,
-    HeaderName::from_static("x-envoy-downstream-service-cluster"),
-    HeaderName::from_static("x-envoy-downstream-service-node"),
-];
 
 /// The other end of a connection, as the connection tells it.
 #[derive(Debug, Clone, Copy)]

@@ -5,17 +5,13 @@
 //! outside of the mesh nobody reads it: what is sent on is this proxy's own, or nothing. Semantics: Istio's filter
 //! `istio.metadata_exchange`.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
+use super::codec::reserved::{PEER_METADATA as METADATA, PEER_METADATA_ID as ID};
 use super::codec::{RequestHead, ResponseHead};
 use super::record::Record;
 use crate::engine::{Engine, ListenerView};
 use crate::snapshot::Cluster;
-
-/// What a proxy says of its workload.
-const METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
-/// Which proxy says it.
-const ID: HeaderName = HeaderName::from_static("x-envoy-peer-metadata-id");
 
 /// Which of the two headers a client has sent; it is answered with as many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -104,6 +104,10 @@ fn trailers() -> Vec<Case> {
         ok("an authorization as a trailer", "authorization: Basic eDp5"),
         ok("a Connection as a trailer", "connection: close"),
         ok("an internal header as a trailer", "x-envoy-internal: true").hides("x-envoy-internal"),
+        ok("an address as a trailer", "x-real-ip: 1.1.1.1").hides("x-real-ip"),
+        ok("another address as a trailer", "x-envoy-external-address: 1.1.1.1")
+            .hides("x-envoy-external-address"),
+        ok("a forwarded host as a trailer", "x-forwarded-host: other").hides("x-forwarded-host"),
         bad("a trailer without colon", with("x-checksum")),
         bad("a trailer without name", with(": 1")),
         bad("a trailer with a space before the colon", with("x-checksum : 1")),

@@ -113,6 +113,11 @@ fn with_trailers() -> Vec<StreamCase> {
         good("trailers without a field", &[]),
         bad("a length as a trailer, by frames", b"content-length", b"50").answered(400),
         good("a Host as a trailer, by frames", &[(b"host", b"other")]),
+        good("an address as a trailer, by frames", &[(b"x-real-ip", b"1.1.1.1")]).hides("x-real-ip"),
+        good("an internal field as a trailer, by frames", &[(b"x-envoy-internal", b"true")])
+            .hides("x-envoy-internal"),
+        good("a forwarded host as a trailer, by frames", &[(b"x-forwarded-host", b"other")])
+            .hides("x-forwarded-host"),
         good("a pseudo-header as a trailer", &[(b":path", b"/b")]).deviates(UNSEEN),
         good(":status as a trailer", &[(b":status", b"200")]).deviates(UNSEEN),
         bad("a coding as a trailer, by frames", b"transfer-encoding", b"chunked"),

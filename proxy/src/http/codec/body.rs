@@ -9,6 +9,7 @@ use http::HeaderMap;
 
 use super::h2_body::H2Body;
 use super::h2_watched::Known;
+use super::reserved::{Side, sanitize_trailers};
 use super::{StreamError, Unread, h1};
 
 /// A piece of a body.
@@ -57,8 +58,8 @@ impl Body for EmptyBody {
     }
 }
 
-/// A body that comes from a peer, as it comes. What was polled counts as read: flow control lets the peer send that
-/// much more. Dropping it before its end resets the stream, or closes an HTTP/1 connection.
+/// A body that comes from a peer, as it comes, but for trailers that are [`super::reserved`]. What was polled counts as read:
+/// flow control lets the peer send that much more. Dropping it before its end resets the stream, or closes an HTTP/1 connection.
 pub(crate) struct RecvBody(Source);
 
 enum Source {
@@ -117,6 +118,15 @@ impl RecvBody {
         RecvBody::of_stream(stream, |stream| H2Body::of_answer(stream, sender, connection))
     }
 
+    /// Who sends it.
+    fn side(&self) -> Side {
+        match &self.0 {
+            Source::Empty | Source::H1Server(_) => Side::Client,
+            Source::H1Client(_) => Side::Upstream,
+            Source::H2(body) => body.side(),
+        }
+    }
+
     fn of_stream(stream: h2::RecvStream, body: impl FnOnce(h2::RecvStream) -> H2Body) -> RecvBody {
         if stream.is_end_stream() {
             // A server may answer before it has read the request; the rest of the request is of no use any more,
@@ -130,12 +140,19 @@ impl RecvBody {
 
 impl Body for RecvBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
-        match &mut self.0 {
+        let mut frame = match &mut self.0 {
             Source::Empty => Poll::Ready(None),
             Source::H1Server(conn) => conn.poll_body(cx),
             Source::H1Client(incoming) => incoming.poll_frame(cx),
             Source::H2(body) => body.poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) = &mut frame {
+            sanitize_trailers(trailers, self.side());
+            if trailers.is_empty() {
+                return Poll::Ready(None);
+            }
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,6 +13,7 @@ use http::header::CONTENT_LENGTH;
 
 use super::body::AbortOnDrop;
 use super::h2_watched::Known;
+use super::reserved::Side;
 use super::unread::Held;
 use super::{Frame, StreamError, Unread};
 
@@ -71,6 +72,11 @@ impl H2Body {
     ) -> H2Body {
         let (taken, held) = (Taken::default(), connection.unread().begin());
         H2Body { stream, taken, held, end: End::Open, connection: Some(connection), _sender: sender }
+    }
+
+    /// Who sends it.
+    pub(super) fn side(&self) -> Side {
+        if self.connection.is_some() { Side::Upstream } else { Side::Client }
     }
 
     /// Whether an upstream had ended the stream before it reset it. h2 does not tell.

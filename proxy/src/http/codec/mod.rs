@@ -14,6 +14,7 @@ pub(crate) mod h2_client;
 pub(crate) mod h2_frames;
 pub(crate) mod h2_server;
 mod h2_watched;
+pub(crate) mod reserved;
 mod unread;
 
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};

@@ -1,15 +1,11 @@
 //! Bodies: bytes to frames.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-    HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
 use super::Framing;
-use crate::http::codec::Frame;
+use crate::http::codec::{Frame, reserved};
 
 /// A piece up to this size is copied, so that the buffer it came in can be used again; a larger one is not.
 const COPIED_BYTES_MAX: usize = 4096;
@@ -32,30 +28,6 @@ const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
 /// Fields of a trailer section.
 const TRAILERS_MAX: usize = 100;
-
-/// What has no meaning, or a dangerous one, after the body (RFC 9110 section 6.5.1), and what HTTP/2 does not have; it is
-/// left out.
-pub(super) const NOT_IN_TRAILERS: [HeaderName; 18] = [
-    AUTHORIZATION,
-    CONNECTION,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    CONTENT_TYPE,
-    HOST,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    // Who asks is said in front of the body, and checked there.
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-envoy-peer-metadata"),
-    HeaderName::from_static("x-envoy-peer-metadata-id"),
-    HeaderName::from_static("x-forwarded-client-cert"),
-    HeaderName::from_static("x-forwarded-for"),
-];
 
 /// Takes a body apart.
 #[derive(Debug)]
@@ -262,7 +234,7 @@ fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
     for header in parsed {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "invalid trailers")?;
         let value = HeaderValue::from_bytes(header.value).map_err(|_| "invalid trailers")?;
-        if !NOT_IN_TRAILERS.contains(&name) {
+        if !reserved::is_of_heads(&name) {
             trailers.append(name, value);
         }
     }

@@ -6,8 +6,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE}
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Framing;
-use super::decode::NOT_IN_TRAILERS;
-use crate::http::codec::{Body, RequestHead, ResponseHead, Version};
+use crate::http::codec::{Body, RequestHead, ResponseHead, Version, reserved};
 
 /// After the bytes of a chunk.
 pub(super) const CHUNK_END: &[u8] = b"\r\n";
@@ -145,8 +144,8 @@ pub(super) fn chunk_size(length: usize, out: &mut Vec<u8>) {
 pub(super) fn last_chunk(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        // HTTP/2 leaves some to us that would be read as framing here.
-        fields(trailers, |name| NOT_IN_TRAILERS.contains(name), out);
+        // Whoever made them: some would be read as framing here.
+        fields(trailers, reserved::is_of_heads, out);
     }
     out.extend_from_slice(b"\r\n");
 }
