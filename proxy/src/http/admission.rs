@@ -168,9 +168,11 @@ fn check_absolute(head: &mut RequestHead) -> Result<(), Refusal> {
 
 /// What HTTP/2 leaves open and HTTP/1 does not: it may be the upstream's protocol.
 fn check_http2(head: &RequestHead) -> Result<(), Refusal> {
-    // RFC 9113 section 8.3.1: no user; and a Host beside `:authority` is one, too, though it goes no further.
+    // RFC 9113 section 8.3.1: no user; and a Host beside `:authority` is one, too, though it goes no further. There is one at
+    // most, as in HTTP/1.
     let has_user = head.authority.as_ref().is_some_and(|authority| authority.as_bytes().contains(&b'@'));
-    if has_user || !head.headers.get(HOST).is_none_or(is_authority) {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    if has_user || !hosts.next().is_none_or(is_authority) || hosts.next().is_some() {
         return Err(Refusal::BadAuthority);
     }
     if head.scheme.as_ref().map(Scheme::as_str) == Some("") {
@@ -267,6 +269,9 @@ mod tests {
         assert_eq!(with_user(Version::Http2), Err(Refusal::BadAuthority));
         let mut beside = head(Version::Http2, "GET", "http://catalog/", b"cata log");
         assert_eq!(check_syntax(&mut beside), Err(Refusal::BadAuthority));
+        let mut several = head(Version::Http2, "GET", "/", b"catalog");
+        several.headers.append(HOST, HeaderValue::from_static("catalog"));
+        assert_eq!(check_syntax(&mut several), Err(Refusal::BadAuthority));
     }
 
     #[test]

@@ -109,9 +109,10 @@ fn path() -> Vec<StreamCase> {
 fn authority() -> Vec<StreamCase> {
     let good = |name, value, reached| forwarded(name, "8.3.1", with(b":authority", Some(value)), reached);
     let bad = |name, value| malformed(name, "8.3.1", with(b":authority", Some(value)));
-    let without = |host| {
-        let [method, scheme, _, path] = GET;
-        head(&[method, scheme, path, (b"host", host)])
+    let [method, scheme, authority, path] = GET;
+    let without = |host| head(&[method, scheme, path, (b"host", host)]);
+    let two_hosts = |others: &[Field<'_>]| {
+        head(&[&[method], others, &[(b"host", b"catalog"), (b"host", b"other")]].concat())
     };
     vec![
         good("an :authority with a port", b"catalog:8000", "GET catalog:8000 /a"),
@@ -120,7 +121,10 @@ fn authority() -> Vec<StreamCase> {
         forwarded("a Host instead of :authority", "8.3.1", without(b"catalog"), "GET catalog /a"),
         forwarded("a Host that says the same", "8.3.1", and(&[(b"host", b"catalog")]), "GET catalog /a"),
         forwarded("a Host that says something else", "8.3.1", and(&[(b"host", b"other")]), "GET catalog /a"),
-        malformed("two Hosts by frames", "8.3.1", without(b"catalog, other")).answered(400),
+        malformed("a list of Hosts by frames", "8.3.1", without(b"catalog, other")).answered(400),
+        malformed("two Hosts by frames", "RFC 9110 7.2", two_hosts(&[scheme, path])).answered(400),
+        malformed("two Hosts beside :authority", "RFC 9110 7.2", two_hosts(&[scheme, authority, path]))
+            .answered(400),
         malformed("neither :authority nor Host", "8.3.1", with(b":authority", None)).answered(400),
         bad("an empty :authority", b""),
         bad("an :authority with a user", b"user@catalog").answered(400),

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use httparse::{Error, Header, ParserConfig, Status};
 
 use super::Framing;
-use crate::http::codec::{RequestHead, ResponseHead, Version, join};
+use crate::http::codec::{RequestHead, ResponseHead, Version};
 
 /// Headers there is room for without allocating.
 const HEADERS_ON_STACK: usize = 100;
@@ -117,10 +117,10 @@ impl HeadReader {
         let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
             .map_err(|_| BadHead::request("invalid method"))?;
         let path = bytes.slice(place(buffer, request.path.unwrap_or_default().as_bytes()));
-        let (mut headers, fields) = collect(buffer, &bytes, request.headers)?;
+        let (headers, fields) = collect(buffer, &bytes, request.headers)?;
         if fields.hosts > 1 {
-            // No one after us shall see another host than the one that was routed by.
-            join(&mut headers, HOST, b",");
+            // RFC 9112 section 3.2, whatever they say; Envoy joins them.
+            return Err(BadHead::request("several hosts"));
         }
         let target = Target::parse(&method, path).unwrap_or_default();
         let head = RequestHead {
