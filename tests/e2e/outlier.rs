@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 use support::mesh::destination_rule;
+use support::raw_h2::{RawH2, Reply};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
 /// A backend that answers with the status of the moment.
@@ -215,4 +216,67 @@ async fn a_host_that_cannot_be_sent_over_http2_blames_nobody() {
     }
     let errors = proxy.page("/errors").await;
     assert!(!errors.contains("by the upstream"), "{errors}");
+}
+
+/// What a client's own deadline brings about says nothing of the endpoint: one who asks for an answer in a nanosecond would shut
+/// out all of them. The rule's timeout does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_a_client_chose_blames_nobody() {
+    // It hangs, or says that the deadline has passed.
+    let backend = TestBackend::new(|request: http::Request<_>| async move {
+        let mut response = Response::new(Full::<Bytes>::default());
+        match request.uri().path() {
+            "/hang" => std::future::pending().await,
+            "/late" => response.headers_mut().insert("grpc-status", HeaderValue::from_static("4")),
+            _ => None,
+        };
+        response
+    })
+    .await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let policy = "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, interval: 20ms, \
+                  baseEjectionTime: 200ms, maxEjectionPercent: 100}}";
+    let routes = "  - {route: [{destination: {host: catalog}}], timeout: 1s, retries: {attempts: 0}}\n";
+    mesh.write("routes.yaml", &support::mesh::virtual_service("catalog", routes));
+    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", policy));
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let call = |path: &'static str, timeout: &'static str| {
+        let call = Request::get(path).header("content-type", "application/grpc");
+        call.header("grpc-timeout", timeout).send(proxy.listener(0))
+    };
+    for (path, timeout) in [("/hang", "1n"), ("/hang", "20m"), ("/late", "1n"), ("/late", "900m")] {
+        for _ in 0..3 {
+            // The one or the other is first.
+            let status = call(path, timeout).await.header("grpc-status").to_owned();
+            assert!(["4", "14"].contains(&&*status), "{path} {timeout}: {status}");
+            assert_eq!(metric(&proxy, "ejections_enforced_total").await, 0.0, "{path} {timeout}");
+        }
+    }
+    for (ejections, path) in [(1.0, "/hang"), (2.0, "/late")] {
+        call(path, "10S").await;
+        eventually("the rule's timeout counts, and it is in again", || async {
+            let ejected = metric(&proxy, "ejections_enforced_total").await == ejections;
+            (ejected && !is_out(&proxy, backend.address).await).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Servers may also reset the stream of a call whose deadline has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_after_a_deadline_that_a_client_chose_blames_nobody() {
+    const CANCEL: u32 = 8;
+    let server = RawH2::new(None, |_| Reply::Reset(CANCEL)).await;
+    let mesh = Mesh::new().service("catalog", "grpc/8000").endpoint("catalog", "grpc", "v1", server.address);
+    let policy = "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}}";
+    let routes = "  - {route: [{destination: {host: catalog}}], timeout: 60s, retries: {attempts: 0}}\n";
+    mesh.write("routes.yaml", &support::mesh::virtual_service("catalog", routes));
+    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", policy));
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    for (timeout, ejections) in [("50S", 0.0), ("70S", 1.0)] {
+        let call = Request::get("/").header("content-type", "application/grpc");
+        let answer = call.header("grpc-timeout", timeout).send(proxy.listener(0)).await;
+        assert_eq!(answer.header("grpc-status"), "14", "{timeout}");
+        assert_eq!(metric(&proxy, "ejections_enforced_total").await, ejections, "{timeout}");
+    }
 }

@@ -199,7 +199,7 @@ fn act(
         }
         Action::Forward(forward) => {
             let timeouts = Timeouts::of(forward, &head, grpc);
-            rule.steps.extend(settings::of_rule(route, forward, &timeouts, grpc, origin));
+            rule.steps.extend(settings::of_rule(route, forward, &timeouts, origin));
             steps.push(rule);
             forwarded(world, asked, found, forward, head, origin, outcome, steps)
         }

@@ -14,7 +14,6 @@ pub(super) fn of_rule(
     route: &Route,
     forward: &Forward,
     timeouts: &Timeouts,
-    grpc: bool,
     origin: Option<&Origin>,
 ) -> Vec<Step> {
     let told = match route.declared().map(|declared| &declared.action) {
@@ -31,7 +30,7 @@ pub(super) fn of_rule(
         }
         None => "none".to_owned(),
     };
-    let timeout = match timeouts.are_clients(forward, grpc) {
+    let timeout = match timeouts.route_is_clients {
         true => Step::new("timeout", format!("{timeout}, by the client's grpc-timeout")),
         false => Step::new("timeout", timeout).told(told.by(Setting::Timeout), origin),
     };

@@ -214,7 +214,7 @@ async fn forward(
     let body = RequestBody::new(body, &downstream.engine.replay);
     record.request_body = Some(body.clone());
     let timeouts = Timeouts::of(forward, &head, record.grpc);
-    record.timeout_is_clients = timeouts.are_clients(forward, record.grpc);
+    record.timeout_is_clients = timeouts.route_is_clients;
     let method = head.method.clone();
     let forwarding = Forwarding {
         listener,
@@ -269,7 +269,7 @@ impl Forwarding<'_> {
             {
                 return Err(Refusal::RequestFailed(failure));
             }
-            observe::attempt(&endpoint, &outcome, record.grpc);
+            observe::attempt(&endpoint, &outcome, record.grpc, self.timeouts);
             drop(retry.take());
             match self.verdict(&outcome, retries) {
                 Verdict::Retry => match upstream.retry() {

@@ -1,12 +1,22 @@
-//! What the outcome of an attempt says about its endpoint. Semantics: what Envoy's router tells outlier detection.
+//! What the outcome of an attempt says about its endpoint. Semantics: what Envoy's router tells outlier detection, but that
+//! nobody is blamed for a deadline that the client chose: who asks for an answer in a nanosecond would shut out every endpoint.
 
 use super::attempt::{Answered, Failed};
 use super::headers;
+use super::timeout::Timeouts;
 use crate::upstream::EndpointState;
 use crate::upstream::retry::Reset;
 
+/// gRPC's DEADLINE_EXCEEDED.
+const DEADLINE_EXCEEDED: u8 = 4;
+
 /// Tells how an attempt ended. A limit that was met says nothing about the endpoint.
-pub(super) fn attempt(endpoint: &EndpointState, outcome: &Result<Answered, Failed>, grpc: bool) {
+pub(super) fn attempt(
+    endpoint: &EndpointState,
+    outcome: &Result<Answered, Failed>,
+    grpc: bool,
+    timeouts: Timeouts,
+) {
     let monitor = &endpoint.monitor;
     if !monitor.is_on() {
         return;
@@ -15,10 +25,16 @@ pub(super) fn attempt(endpoint: &EndpointState, outcome: &Result<Answered, Faile
         Ok(answered) => {
             let status = answered.head.status.as_u16();
             let grpc_status = if grpc { headers::grpc_status(&answered.head.headers) } else { None };
-            monitor.answered(grpc_status.map_or(status, http_status));
+            // It is the client's deadline that the upstream then tells of.
+            if grpc_status != Some(DEADLINE_EXCEEDED) || !timeouts.hurried {
+                monitor.answered(grpc_status.map_or(status, http_status));
+            }
         }
         // Nor does a request that could not be put to it.
         Err(Failed::Reset(Reset::Overflow(_) | Reset::Unsendable, _)) => {}
+        Err(Failed::RouteTimeout) if timeouts.route_is_clients => {}
+        // So does a server that resets a call whose deadline has passed, as grpc-go does.
+        Err(Failed::Reset(Reset::Remote, _)) if timeouts.hurried => {}
         Err(Failed::RouteTimeout | Failed::Reset(Reset::PerTryTimeout, _)) => monitor.timed_out(),
         Err(Failed::Reset(_, _)) => monitor.failed(),
     }
@@ -30,7 +46,7 @@ fn http_status(grpc_status: u8) -> u16 {
         0 => 200,
         1 => 499,
         3 | 9 | 11 => 400,
-        4 => 504,
+        DEADLINE_EXCEEDED => 504,
         5 => 404,
         6 | 10 => 409,
         7 => 403,

@@ -20,30 +20,29 @@ pub(crate) struct Timeouts {
     pub(crate) route: Option<Duration>,
     /// On one attempt, from its connection to the head of the response.
     pub(crate) per_try: Option<Duration>,
+    /// Whether the client brought the bound on all attempts (`grpc-timeout`), and not the rule.
+    pub(crate) route_is_clients: bool,
+    /// Whether the client leaves the upstream less time than the rule does, and says so to it.
+    pub(crate) hurried: bool,
 }
 
 impl Timeouts {
     /// Those of a rule for a request. A gRPC request may bring its own, as far as the rule lets it.
     pub(crate) fn of(forward: &Forward, head: &RequestHead, grpc: bool) -> Timeouts {
-        let route = match forward.max_grpc_timeout {
-            Some(max) if grpc => {
-                let max = Some(max).filter(|max| !max.is_zero());
-                let own = headers::grpc_timeout(&head.headers).filter(|own| !own.is_zero());
-                match (own, max) {
-                    (Some(own), Some(max)) => Some(own.min(max)),
-                    (own, max) => own.or(max),
-                }
-            }
+        let told = if grpc { headers::grpc_timeout(&head.headers) } else { None };
+        let rule = match forward.max_grpc_timeout {
+            Some(max) if grpc => Some(max).filter(|max| !max.is_zero()),
             _ => forward.timeout,
         };
+        let hurried = told.is_some_and(|told| rule.is_none_or(|rule| told < rule));
+        let own = told.filter(|own| hurried && !own.is_zero() && forward.max_grpc_timeout.is_some());
         let per_try = forward.retry_policy.as_ref().map(|policy| policy.per_try_timeout);
-        Timeouts { route, per_try: per_try.filter(|timeout| !timeout.is_zero()) }
-    }
-
-    /// Whether the client brought the bound on all attempts, and not the rule.
-    pub(crate) fn are_clients(self, forward: &Forward, grpc: bool) -> bool {
-        let is_not = |max: Duration| self.route != Some(max).filter(|max| !max.is_zero());
-        grpc && forward.max_grpc_timeout.is_some_and(is_not)
+        Timeouts {
+            route: own.or(rule),
+            per_try: per_try.filter(|timeout| !timeout.is_zero()),
+            route_is_clients: own.is_some(),
+            hurried,
+        }
     }
 
     /// Tells the upstream how long its answer may take.
