@@ -294,7 +294,7 @@ impl Engine {
 
     /// Watches one more client connection, until [`Engine::unguard`].
     pub(crate) fn guard(&self) -> (usize, Rc<Guard>) {
-        let guard = Guard::new(&self.limits, &self.seconds);
+        let guard = Guard::new(&self.limits, &self.seconds, time::now());
         (self.guards.borrow_mut().insert(guard.clone()), guard)
     }
 
@@ -306,14 +306,15 @@ impl Engine {
     /// Closes client connections without a request, those first that have been so for longest, to make room for who waits to
     /// be accepted; whether there were any. Those of HTTP/2 are told first, and close a little later. `limit` is what was met.
     pub(crate) fn close_idle_connections(&self, limit: &str) -> bool {
+        let now = time::now();
         let guards = self.guards.borrow();
-        let idle = guards.iter().filter_map(|(_, guard)| Some((guard.idle_since()?, guard)));
+        let idle = guards.iter().filter_map(|(_, guard)| Some((guard.idle_since(now)?, guard)));
         let mut idle: Vec<_> = idle.collect();
         idle.sort_by_key(|(since, _)| *since);
         idle.truncate(IDLE_CLOSED_MAX);
         let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &[limit]);
         for (_, guard) in &idle {
-            guard.close_idle();
+            guard.close_idle(now);
             self.telemetry.shard.increment(series);
         }
         !idle.is_empty()
@@ -371,7 +372,7 @@ impl Engine {
         let passed = u32::try_from(seconds.saturating_sub(self.seconds.get())).unwrap_or(u32::MAX);
         self.seconds.set(seconds);
         for (_, guard) in self.guards.borrow().iter() {
-            if guard.sweep(passed) {
+            if guard.sweep(now, passed) {
                 self.limit_reached("downstream_idle_time_max_ms");
             }
             self.count_refused(guard);

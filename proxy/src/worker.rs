@@ -264,7 +264,7 @@ impl Worker {
     ) {
         match self.handshake(stream, &view.listener.declared, &mut arrival).await {
             Some((stream, session)) => {
-                guard.secured();
+                guard.secured(time::now());
                 self.serve_http((stream, Some(session)), view, arrival, guard).await;
             }
             None => tcp::log_unserved(&self.engine, &view.listener, arrival, None),

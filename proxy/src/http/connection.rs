@@ -18,6 +18,7 @@ use super::exchange::exchange;
 use crate::engine::standing::{Admitted, Standing};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::peers::Said;
+use crate::time;
 use crate::tls::{Session, Stream};
 use crate::upstream::Destination;
 
@@ -198,7 +199,8 @@ async fn first_bytes(stream: &mut Stream, guard: &Guard, mut first: Vec<u8>) -> 
             return Ok(Some(first).filter(|first| !first.is_empty()));
         }
         let read = wanted.get(..read).unwrap_or_default();
-        guard.received(read);
+        guard.received(read, time::now);
+        guard.is_in_head(time::now());
         first.extend_from_slice(read);
     }
 }

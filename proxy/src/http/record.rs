@@ -352,7 +352,7 @@ impl Record {
         self.downstream.stand()
     }
 
-    fn count(&self) {
+    fn count(&self, now: Instant) {
         let telemetry = &self.downstream.engine.telemetry;
         let reached = self.reached.ends();
         let direction = self.direction();
@@ -375,7 +375,7 @@ impl Record {
         };
         let outcome = self.outcome(&subject);
         telemetry.shard.increment(outcome.requests);
-        telemetry.shard.observe(outcome.duration, time::now().saturating_duration_since(self.started));
+        telemetry.shard.observe(outcome.duration, now.saturating_duration_since(self.started));
     }
 
     /// The series of this outcome: kept with the endpoint, found anew for answers without one, and where the client's words
@@ -406,8 +406,9 @@ impl Drop for Record {
                 None => self.left(self.downstream.resetting.get()),
             }
         }
-        self.downstream.guard.request_ends();
-        self.count();
+        let now = time::now();
+        self.downstream.guard.request_ends(now);
+        self.count(now);
         let failed = self.has_failed();
         if failed || self.downstream.engine.recorder.samples() {
             self.fly(failed);

@@ -159,10 +159,10 @@ fn poll_client(
             let silent = first.is_empty();
             return Poll::Ready(if silent { First::Silent } else { First::Client(Verdict::Other) });
         }
-        guard.received(bytes);
+        guard.received(bytes, time::now);
         first.extend_from_slice(bytes);
         match detector.detect(first) {
-            Verdict::NeedMore => {}
+            Verdict::NeedMore => guard.is_in_head(time::now()),
             verdict => return Poll::Ready(First::Client(verdict)),
         }
     }

@@ -1,18 +1,21 @@
 //! Watches one client connection: how long it is silent, how long it takes for a head, and what it sends that costs us
 //! work and carries nothing. A connection that exceeds a limit is closed, for a reason that is counted.
 //!
-//! Times are kept in whole seconds by the worker's sweep, which looks at all connections; a request costs no timer.
+//! The worker's sweep looks at all connections once a second; a request costs no timer. A limit is met by the first sweep at
+//! which its time is over, and never before: where nobody has looked at the clock, time is counted from the next sweep.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::Watch;
+use crate::time;
 use crate::tls::First;
 
 /// What the sweep does about a connection whose limit is reached.
@@ -27,16 +30,20 @@ pub(crate) enum Closing {
 }
 
 /// How long an idle HTTP/2 client may take to agree that its connection ends.
-const GOODBYE_TIME_MAX_MS: u64 = 2_000;
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long a client that asks for nothing keeps its connection, whoever else wants it: who came just now gets the time to ask for
+/// something.
+const REST_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// What is known of one client connection.
 #[derive(Debug)]
 pub(crate) struct Guard {
     limits: Rc<Limits>,
-    /// The sweep's second at which it last became idle or began a head.
-    since: Cell<u64>,
+    /// When it last became idle or began a head; `None` when that was since the last sweep, and nobody looked at the clock.
+    since: Cell<Option<Instant>>,
     /// The sweep's second now.
-    now: Rc<Cell<u64>>,
+    second: Rc<Cell<u64>>,
     /// Whether a head was begun.
     in_head: Cell<bool>,
     /// Whether the client is to go elsewhere, once it has its answers.
@@ -54,12 +61,12 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Of a connection that has just been accepted. `now` is the sweep's clock.
-    pub(crate) fn new(limits: &Rc<Limits>, now: &Rc<Cell<u64>>) -> Rc<Guard> {
+    /// Of a connection that was accepted `now`. `second` is the sweep's.
+    pub(crate) fn new(limits: &Rc<Limits>, second: &Rc<Cell<u64>>, now: Instant) -> Rc<Guard> {
         Rc::new(Guard {
             limits: limits.clone(),
-            since: Cell::new(now.get()),
-            now: now.clone(),
+            since: Cell::new(Some(now)),
+            second: second.clone(),
             in_head: Cell::new(false),
             sent_away: Cell::new(false),
             active: Cell::new(0),
@@ -95,17 +102,18 @@ impl Guard {
     }
 
     /// A request has been answered, or given up.
-    pub(crate) fn request_ends(&self) {
+    pub(crate) fn request_ends(&self, now: Instant) {
         self.active.set(self.active.get().saturating_sub(1));
         if !self.in_head.get() {
-            self.since.set(self.now.get());
+            self.since.set(Some(now));
         }
     }
 
-    /// An HTTP/1 head has begun, which came behind a request and is not whole.
-    pub(crate) fn head_begins(&self) {
-        if !self.in_head.replace(true) {
-            self.since.set(self.now.get());
+    /// What has come is not whole: a head of HTTP/1, or what tells what the client speaks.
+    pub(crate) fn is_in_head(&self, now: Instant) {
+        let known = self.in_head.replace(true) && self.since.get().is_some();
+        if !known && self.closing.get().is_none() {
+            self.since.set(Some(now));
         }
     }
 
@@ -120,28 +128,28 @@ impl Guard {
     }
 
     /// TLS was terminated: what came for that is no head that was begun.
-    pub(crate) fn secured(&self) {
+    pub(crate) fn secured(&self, now: Instant) {
         self.in_head.set(false);
-        self.since.set(self.now.get());
+        self.since.set(Some(now));
     }
 
-    /// Bytes came from the client.
-    pub(crate) fn received(&self, bytes: &[u8]) {
+    /// Bytes came from the client. Mostly a head of HTTP/1 is whole when it comes, and nobody asks the time for it.
+    pub(crate) fn received(&self, bytes: &[u8], now: impl FnOnce() -> Instant) {
         let mut frames = self.frames.borrow_mut();
-        let head = match &mut *frames {
+        let (head, asks_time) = match &mut *frames {
             Some(frames) => {
                 if let Err(flood) = frames.received(bytes) {
                     self.closing.set(Some(Closing::Limit(flood.limit())));
                 }
-                frames.is_head_open()
+                (frames.is_head_open(), true)
             }
-            None => self.active.get() == 0,
+            None => (self.active.get() == 0, false),
         };
         if head != self.in_head.get() {
             self.in_head.set(head);
             // Whoever was told to end gets no more time by beginning again.
             if self.closing.get().is_none() {
-                self.since.set(self.now.get());
+                self.since.set(asks_time.then(now));
             }
         }
     }
@@ -155,19 +163,21 @@ impl Guard {
         }
     }
 
-    /// Looks at it once a second, and closes it if it has been silent or slow for too long.
-    /// Whether it has now been silent for too long.
-    pub(crate) fn sweep(&self, seconds: u32) -> bool {
+    /// Looks at it once a second, and closes it if it has been silent or slow for too long. `seconds` have passed since the last
+    /// time. Whether it has now been silent for too long.
+    pub(crate) fn sweep(&self, now: Instant, seconds: u32) -> bool {
         if let Some(unread) = self.unread.take() {
             unread.wake();
         }
         if let Some(frames) = &mut *self.frames.borrow_mut() {
             frames.passed(seconds);
         }
-        let since = self.now.get().saturating_sub(self.since.get()).saturating_mul(1000);
-        let passed = |limit: u64| limit != 0 && since >= limit;
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
+        let waited = now.saturating_duration_since(since);
+        let passed = |limit: u64| limit != 0 && waited >= Duration::from_millis(limit);
         let closing = if self.closing.get() == Some(Closing::Idle) {
-            (self.active.get() == 0 && passed(GOODBYE_TIME_MAX_MS)).then_some(Closing::Ended)
+            (self.active.get() == 0 && waited >= GOODBYE_TIME_MAX).then_some(Closing::Ended)
         } else if self.in_head.get() {
             passed(self.limits.head_time_max_ms).then_some(Closing::Limit("head_time_max_ms"))
         } else {
@@ -178,7 +188,7 @@ impl Guard {
             return false;
         }
         self.closing.set(closing);
-        self.since.set(self.now.get());
+        self.since.set(Some(now));
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
@@ -190,17 +200,17 @@ impl Guard {
         self.frames.borrow_mut().as_mut().map_or(0, Watch::take_refused)
     }
 
-    /// The sweep's second since which it serves nothing and was sent nothing, when that is before this second: whoever came
-    /// just now gets the time to ask for something.
-    pub(crate) fn idle_since(&self) -> Option<u64> {
+    /// Since when it serves nothing and was sent nothing, when that is long enough.
+    pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
         let is_idle = self.active.get() == 0 && !self.in_head.get() && self.closing.get().is_none();
-        (is_idle && self.since.get() < self.now.get()).then_some(self.since.get())
+        let since = self.since.get().filter(|_| is_idle)?;
+        (now.saturating_duration_since(since) >= REST_TIME_MIN).then_some(since)
     }
 
     /// Closes it as one that was idle for long enough.
-    pub(crate) fn close_idle(&self) {
+    pub(crate) fn close_idle(&self, now: Instant) {
         self.closing.set(Some(Closing::Idle));
-        self.since.set(self.now.get());
+        self.since.set(Some(now));
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
@@ -212,7 +222,11 @@ impl Guard {
         if !unread.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *unread = Some(cx.waker().clone());
         }
-        if self.looked.replace(self.now.get()) == self.now.get() { Poll::Pending } else { Poll::Ready(()) }
+        if self.looked.replace(self.second.get()) == self.second.get() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     }
 
     /// The limit it has exceeded, if it has.
@@ -251,7 +265,7 @@ pub(crate) struct Guarded<T> {
 impl<T> Guarded<T> {
     /// A stream that nobody watches.
     pub(crate) fn alone(stream: T) -> Guarded<T> {
-        Guarded::new(Vec::new(), stream, Guard::new(&Rc::default(), &Rc::default()))
+        Guarded::new(Vec::new(), stream, Guard::new(&Rc::default(), &Rc::default(), time::now()))
     }
 
     /// Who watches it.
@@ -288,7 +302,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         if !self.first.read(buffer) {
             std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         }
-        self.guard.received(buffer.filled().get(before..).unwrap_or_default());
+        self.guard.received(buffer.filled().get(before..).unwrap_or_default(), time::now);
         Poll::Ready(Ok(()))
     }
 }

@@ -2,24 +2,49 @@ use super::*;
 
 struct Client {
     guard: Rc<Guard>,
-    now: Rc<Cell<u64>>,
+    second: Rc<Cell<u64>>,
+    now: Cell<Instant>,
 }
 
 impl Client {
     fn new() -> Client {
         let limits =
             Limits { head_time_max_ms: 5_000, downstream_idle_time_max_ms: 20_000, ..Limits::default() };
-        let now = Rc::new(Cell::new(100));
-        Client { guard: Guard::new(&Rc::new(limits), &now), now }
+        let (second, now) = (Rc::new(Cell::new(100)), time::now());
+        Client { guard: Guard::new(&Rc::new(limits), &second, now), second, now: Cell::new(now) }
     }
 
-    /// Lets so many seconds pass; what is closed by then, and after how many.
+    /// Lets time pass, without a sweep.
+    fn pass(&self, milliseconds: u64) -> &Client {
+        self.now.set(self.now.get() + Duration::from_millis(milliseconds));
+        self
+    }
+
+    /// Lets so many seconds pass, with a sweep at the end of each; what is closed by then, and after how many.
     fn wait(&self, seconds: u64) -> Option<(u64, Closing)> {
         (1..=seconds).find_map(|second| {
-            self.now.set(self.now.get() + 1);
-            self.guard.sweep(1);
+            self.pass(1_000);
+            self.second.set(self.second.get() + 1);
+            self.guard.sweep(self.now.get(), 1);
             self.guard.closing.get().map(|closing| (second, closing))
         })
+    }
+
+    fn sends(&self, bytes: &[u8]) {
+        self.guard.received(bytes, || self.now.get());
+    }
+
+    /// What it has sent is looked at, and no head.
+    fn is_in_head(&self) {
+        self.guard.is_in_head(self.now.get());
+    }
+
+    fn request_ends(&self) {
+        self.guard.request_ends(self.now.get());
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        self.guard.idle_since(self.now.get())
     }
 }
 
@@ -35,7 +60,8 @@ fn a_head_must_come_in_time_however_it_trickles() {
     let client = Client::new();
     assert_eq!(client.wait(15), None);
     for _ in 0..4 {
-        client.guard.received(b"G");
+        client.sends(b"G");
+        client.is_in_head();
         assert_eq!(client.wait(1), None);
     }
     assert_eq!(client.wait(60), Some((1, SLOW)));
@@ -44,51 +70,89 @@ fn a_head_must_come_in_time_however_it_trickles() {
 #[test]
 fn a_request_may_take_its_time() {
     let client = Client::new();
-    client.guard.received(b"GET / HTTP/1.1\r\n\r\n");
+    client.sends(b"GET / HTTP/1.1\r\n\r\n");
     client.guard.request_begins();
-    client.guard.received(b"a slow body");
+    client.sends(b"a slow body");
     assert_eq!(client.wait(1000), None);
-    client.guard.request_ends();
+    client.request_ends();
     assert_eq!(client.wait(60), Some((20, Closing::Idle)));
 }
 
 #[test]
 fn a_head_behind_a_request_must_come_in_time_too() {
     let client = Client::new();
-    client.guard.received(b"GET / HTTP/1.1\r\n\r\nGET / HT");
+    client.sends(b"GET / HTTP/1.1\r\n\r\nGET / HT");
     client.guard.request_begins();
     assert_eq!(client.wait(10), None);
-    client.guard.request_ends();
-    client.guard.head_begins();
+    client.request_ends();
+    client.is_in_head();
     assert_eq!(client.wait(60), Some((5, SLOW)));
 
     let client = Client::new();
     client.guard.speaks_http2(0);
-    client.guard.received(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82, 0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82]);
+    client.sends(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82, 0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82]);
     client.guard.request_begins();
     assert_eq!(client.wait(3), None);
-    client.guard.request_ends();
+    client.request_ends();
     assert_eq!(client.wait(60), Some((2, SLOW)));
+}
+
+/// Whether what is waited for is ended when its time is over, at a sweep in the second after that, whenever it began.
+#[test]
+fn no_limit_is_met_before_its_time() {
+    let check = |what: &str, seconds, late_max, begins: fn(&Client)| {
+        for after_a_sweep in [0, 1, 300, 700, 999] {
+            let client = Client::new();
+            client.wait(3);
+            client.pass(after_a_sweep);
+            begins(&client);
+            let began = client.now.get();
+            client.now.set(began - Duration::from_millis(after_a_sweep));
+            assert!(client.wait(60).is_some(), "{what}");
+            let took = client.now.get() - began;
+            let max = Duration::from_secs(seconds + late_max);
+            assert!(
+                took >= Duration::from_secs(seconds) && took <= max,
+                "{what}, begun {after_a_sweep} ms after a sweep, ended after {took:?}"
+            );
+        }
+    };
+    check("a client without a request", 20, 1, |client| {
+        client.sends(b"GET / HTTP/1.1\r\n\r\n");
+        client.guard.request_begins();
+        client.request_ends();
+    });
+    check("a session of TLS", 20, 1, |client| client.guard.secured(client.now.get()));
+    check("a head", 5, 1, |client| {
+        client.sends(b"GET / HT");
+        client.is_in_head();
+    });
+    check("a head that nobody looks at", 5, 2, |client| client.sends(b"GET / HT"));
+    check("a head of HTTP/2", 5, 1, |client| {
+        client.guard.speaks_http2(0);
+        client.sends(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]);
+    });
 }
 
 #[test]
 fn what_may_make_room() {
     let client = Client::new();
-    assert_eq!(client.guard.idle_since(), None, "it has just come");
+    let began = client.now.get();
+    assert_eq!(client.pass(999).idle_since(), None, "it has just come");
+    assert_eq!(client.pass(1).idle_since(), Some(began));
+    client.sends(b"G");
     client.wait(1);
-    assert_eq!(client.guard.idle_since(), Some(100));
-    client.guard.received(b"G");
-    client.wait(1);
-    assert_eq!(client.guard.idle_since(), None, "it asks for something");
+    assert_eq!(client.idle_since(), None, "it asks for something");
     client.guard.request_begins();
     client.wait(1);
-    assert_eq!(client.guard.idle_since(), None, "it is served");
-    client.guard.request_ends();
+    assert_eq!(client.idle_since(), None, "it is served");
+    client.request_ends();
+    let ended = client.now.get();
     client.wait(1);
-    assert_eq!(client.guard.idle_since(), Some(103));
-    client.guard.close_idle();
+    assert_eq!(client.idle_since(), Some(ended));
+    client.guard.close_idle(client.now.get());
     client.wait(1);
-    assert_eq!(client.guard.idle_since(), None, "it is on its way out");
+    assert_eq!(client.idle_since(), None, "it is on its way out");
 }
 
 #[test]
@@ -96,7 +160,7 @@ fn an_http2_connection_is_idle_though_it_pings() {
     let client = Client::new();
     client.guard.speaks_http2(0);
     for _ in 0..19 {
-        client.guard.received(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        client.sends(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(client.wait(1), None);
     }
     assert_eq!(client.wait(60), Some((1, Closing::Idle)));
@@ -109,7 +173,7 @@ fn an_http2_connection_is_idle_though_it_pings() {
 fn an_open_header_block_is_a_slow_head() {
     let client = Client::new();
     client.guard.speaks_http2(0);
-    client.guard.received(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]);
+    client.sends(&[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]);
     assert_eq!(client.wait(60), Some((5, SLOW)));
 }
 
@@ -118,7 +182,7 @@ fn a_flood_closes_at_once() {
     let client = Client::new();
     client.guard.speaks_http2(0);
     for _ in 0..=Limits::default().http2_control_frames_max {
-        client.guard.received(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        client.sends(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
     }
     assert_eq!(client.guard.closing.get(), Some(Closing::Limit("http2_control_frames_max")));
 }

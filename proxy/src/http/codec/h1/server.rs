@@ -19,6 +19,7 @@ use crate::http::codec::guard::Guarded;
 use crate::http::codec::{
     Body, ConnectionError, RecvBody, RequestHead, ResponseHead, StreamError, Version, asks_for_websocket,
 };
+use crate::time;
 
 /// What a server reads from and writes to.
 pub(crate) type Stream = Guarded<crate::tls::Stream>;
@@ -139,8 +140,8 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                     Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ok(None)),
                 }
             }
-            if !state.buffer.is_empty() && self.served {
-                state.stream().guard().head_begins();
+            if !state.buffer.is_empty() {
+                state.stream().guard().is_in_head(time::now());
             }
             match ready!(state.poll_fill(cx)) {
                 Ok(1..) => {}
