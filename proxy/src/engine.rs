@@ -1,6 +1,7 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
 pub(crate) mod labels;
+mod room;
 pub(crate) mod standing;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -30,9 +31,6 @@ use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
 use crate::upstream::{Destination, Pools, Upstream};
 use crate::{time, tls};
-
-/// Client connections without a request that are closed at once, when the process may open no more files.
-const IDLE_CLOSED_MAX: usize = 16;
 
 /// What the connections of one worker share. It belongs to one thread.
 pub(crate) struct Engine {
@@ -301,23 +299,6 @@ impl Engine {
     /// That connection has ended.
     pub(crate) fn unguard(&self, key: usize) {
         self.guards.borrow_mut().try_remove(key);
-    }
-
-    /// Closes client connections without a request, those first that have been so for longest, to make room for who waits to
-    /// be accepted; whether there were any. Those of HTTP/2 are told first, and close a little later. `limit` is what was met.
-    pub(crate) fn close_idle_connections(&self, limit: &str) -> bool {
-        let now = time::now();
-        let guards = self.guards.borrow();
-        let idle = guards.iter().filter_map(|(_, guard)| Some((guard.idle_since(now)?, guard)));
-        let mut idle: Vec<_> = idle.collect();
-        idle.sort_by_key(|(since, _)| *since);
-        idle.truncate(IDLE_CLOSED_MAX);
-        let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &[limit]);
-        for (_, guard) in &idle {
-            guard.close_idle(now);
-            self.telemetry.shard.increment(series);
-        }
-        !idle.is_empty()
     }
 
     /// Counts that the limit of this name was met.

@@ -4,11 +4,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +33,9 @@ use crate::{time, tls, turn};
 
 /// How often idle connections are looked for and log lines handed over.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a handshake failed whose connection was closed for others.
+const MADE_ROOM: &str = "made_room";
 
 /// What the workers are told. It only ever becomes more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,7 +197,7 @@ impl Worker {
         let stopped = self.stops.of(self.engine.generation().direction(&listener)).begun();
         let reached = |limit| {
             self.engine.limit_reached(limit);
-            self.engine.close_idle_connections(limit)
+            self.engine.make_room(limit)
         };
         let serve = |accepted| self.serve(accepted);
         tokio::select! {
@@ -202,13 +208,13 @@ impl Worker {
         }
     }
 
-    /// Whether one more connection is served, beside those the process has. When there are too many, idle ones make room for
-    /// who comes next.
+    /// Whether one more connection is served, beside those the process has. When there are too many, those that wait for their
+    /// clients make room for who comes next.
     fn admit(&self, connections: usize) -> bool {
         if connections as u64 >= self.engine.limits.downstream_connections_max {
             const LIMIT: &str = "downstream_connections_max";
             self.engine.limit_reached(LIMIT);
-            self.engine.close_idle_connections(LIMIT);
+            self.engine.make_room(LIMIT);
             return false;
         }
         if self.engine.overload.is_shedding() {
@@ -239,7 +245,8 @@ impl Worker {
                         Box::pin(worker.serve_https(stream, view, arrival, guard)).await;
                     }
                     Some(Served::Tcp(service, arrival, connected)) if arrival.tls.is_some() => {
-                        Box::pin(worker.serve_tls(stream, service, arrival, connected)).await;
+                        let guarded = (guarded, guard);
+                        Box::pin(worker.serve_tls(stream, service, arrival, connected, guarded)).await;
                     }
                     Some(Served::Tcp(service, arrival, connected)) => {
                         // It has limits of its own.
@@ -262,7 +269,7 @@ impl Worker {
         mut arrival: Arrival,
         guard: Rc<Guard>,
     ) {
-        match self.handshake(stream, &view.listener.declared, &mut arrival).await {
+        match self.handshake(stream, &view.listener.declared, &mut arrival, &guard).await {
             Some((stream, session)) => {
                 guard.secured(time::now());
                 self.serve_http((stream, Some(session)), view, arrival, guard).await;
@@ -278,10 +285,13 @@ impl Worker {
         service: tcp::Service,
         mut arrival: Arrival,
         connected: Option<tcp::Connected>,
+        (guarded, guard): (Guarding, Rc<Guard>),
     ) {
         let listener = service.declared.clone();
-        match self.handshake(stream, &listener.declared, &mut arrival).await {
+        match self.handshake(stream, &listener.declared, &mut arrival, &guard).await {
             Some((stream, session)) => {
+                // It has limits of its own.
+                drop(guarded);
                 arrival.session = Some(Rc::new(session));
                 tcp::serve(self.engine.clone(), service, arrival, stream, connected).await;
             }
@@ -295,6 +305,7 @@ impl Worker {
         stream: tokio::net::TcpStream,
         listener: &config::Listener,
         arrival: &mut Arrival,
+        guard: &Guard,
     ) -> Option<(tls::Stream, tls::Session)> {
         let server = arrival.tls.take()?;
         let first = std::mem::take(&mut arrival.first);
@@ -304,7 +315,13 @@ impl Worker {
         let count = |family, labels: &[&str]| {
             self.engine.telemetry.shard.increment(self.engine.telemetry.registry.series(family, labels));
         };
-        match tls::accept(&server, first, stream, time_max).await {
+        guard.shakes_hands(time::now());
+        let mut accepting = pin!(tls::accept(&server, first, stream, time_max));
+        let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+            Poll::Pending => guard.poll_closing(cx).map(|_| Err(MADE_ROOM)),
+            accepted => accepted,
+        });
+        match accepted.await {
             Ok((stream, session)) => {
                 count(Family::TlsHandshakes, &[&listener, session.ends.version, session.ends.cipher]);
                 Some((stream, session))

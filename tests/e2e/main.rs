@@ -46,6 +46,7 @@ mod request_headers;
 mod resets;
 mod retries;
 mod rewriting;
+mod room;
 mod security;
 mod server_first;
 mod sniffing;

@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::h2c::H2;
-use support::mesh::destination_rule;
+use support::h2c::{H2, Stream};
+use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, Request, ScriptedBackend, TestBackend, Weft, Wire, binary, eventually};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -34,11 +32,36 @@ async fn backend() -> ScriptedBackend {
     .await
 }
 
-/// A connection whose client has begun to ask for something.
-async fn asking(to: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(to).await.expect("the kernel accepts it");
-    stream.write_all(b"GET / HT").await.expect("it fits into the kernel's buffer");
-    stream
+/// A service of which all but one request wait for its connection. Those on `/held` are for it.
+async fn held(mesh: Mesh) -> (Mesh, ScriptedBackend) {
+    let silent = ScriptedBackend::new(|mut peer| async move { drop(peer.rest().await) }).await;
+    let rule = destination_rule("held", "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}");
+    let routes = virtual_service(
+        "catalog",
+        "  - {match: [{uri: {exact: /held}}], route: [{destination: {host: held}}]}\n  \
+         - route: [{destination: {host: catalog}}]",
+    );
+    let mesh = mesh.service("held", "http/8000").endpoint("held", "http", "v1", silent.address);
+    (mesh.with("held.yaml", &rule).with("routes.yaml", &routes), silent)
+}
+
+/// A connection with a request that is not answered, and that needs no other connection.
+async fn holding(to: SocketAddr) -> Wire {
+    let mut wire = Wire::connect(to).await;
+    wire.request("GET /held HTTP/1.1\nHost: catalog\n\n").await;
+    wire
+}
+
+/// A request of an HTTP/2 client that waits for an answer, so that its connection makes no room for others.
+async fn waiting(http2: &mut H2, authority: &str) -> Stream {
+    let slow = format!("http://{authority}/slow");
+    http2
+        .begin(http::Request::post(slow).header("content-length", "1").body(()).expect("a request"), false)
+        .await
+}
+
+fn get(authority: &str) -> http::Request<()> {
+    http::Request::get(format!("http://{authority}/")).body(()).expect("a request")
 }
 
 const GET: &str = "GET / HTTP/1.1\nHost: catalog\n\n";
@@ -55,24 +78,19 @@ async fn without_files_the_connections_there_are_are_served() {
         .service("catalog", "http/8000")
         .endpoint("catalog", "http", "v1", backend.address)
         .with("rule.yaml", &rule);
+    let (mesh, _silent) = held(mesh).await;
     let directory = mesh.directory().display().to_string();
     let arguments =
         ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
     let limits = ["--limit", "downstream_connections_max=1000", "--workers", "1"];
     let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
     let to = weft.listener(0);
-    let (mut first, mut second) = (Wire::connect(to).await, Wire::connect(to).await);
-    for wire in [&mut first, &mut second] {
-        wire.request(GET).await;
-        assert_eq!(wire.answer(false).await.status, 200);
-    }
-    assert_eq!(backend.accepted(), 1, "one connection to the upstream");
+    let mut http2 = H2::connect(to).await;
+    let mut slow = waiting(&mut http2, "catalog").await;
+    eventually("the upstream is asked", || async { (backend.accepted() == 1).then_some(()) }).await;
     let mut held = Vec::new();
-    // Who has begun to ask makes no room for others.
-    first.send("POST /sl").await;
-    second.send("GET / HT").await;
     for _ in 0..CONNECTIONS {
-        held.push(asking(to).await);
+        held.push(holding(to).await);
     }
     let told = || weft.log().matches("cannot accept connections now").count();
     eventually("it has no files", || async { (told() > 0).then_some(()) }).await;
@@ -81,25 +99,21 @@ async fn without_files_the_connections_there_are_are_served() {
     waits.request(GET).await;
     let nothing = tokio::time::timeout(WHILE, waits.head()).await;
     assert!(nothing.is_err(), "{nothing:?}");
-    first.request("ow HTTP/1.1\nHost: catalog\nContent-Length: 1\n\n").await;
-    // Goes by the connection there is, which serves nobody else until its body comes.
+    // The connection there is serves nobody else until its body comes.
     let refused = async {
-        second.request("TP/1.1\nHost: catalog\n\n").await;
         loop {
-            let answer = second.answer(false).await;
+            let answer = http2.ask(get("catalog")).await;
             if answer.status == 503 {
                 return answer.text();
             }
-            second.request(GET).await;
         }
     };
     let refused =
         tokio::time::timeout(support::PATIENCE, refused).await.expect("there is no other connection");
     assert!(refused.ends_with("reset reason: overflow"), "{refused}");
-    first.send("x").await;
-    assert_eq!(first.answer(false).await.status, 200);
-    second.request(GET).await;
-    assert_eq!(second.answer(false).await.status, 200, "the connection there is serves again");
+    slow.sender.send_data("x".into(), true).expect("it fits");
+    assert_eq!(slow.answer().await.status, 200);
+    assert_eq!(http2.ask(get("catalog")).await.status, 200, "the connection there is serves again");
 
     assert_eq!(told(), 1, "it is not said over and over: {}", weft.log());
     drop(held);
@@ -132,6 +146,7 @@ async fn idle_connections_to_one_upstream_make_room_for_one_to_another() {
         .endpoint("catalog", "http", "v1", many.address)
         .service("cart", "http/8000")
         .endpoint("cart", "http", "v1", other.address);
+    let (mesh, _silent) = held(mesh).await;
     let directory = mesh.directory().display().to_string();
     let arguments = ["--config", &directory, "--namespace", "shop", "--workers", "1"];
     let listen = ["--listen", "127.0.0.1:0=catalog.shop:8000", "--listen", "127.0.0.1:0=cart.shop:8000"];
@@ -140,19 +155,18 @@ async fn idle_connections_to_one_upstream_make_room_for_one_to_another() {
         Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &listen, &limits].concat())
             .await;
     let (first, second) = (weft.listener(0), weft.listener(1));
-    let mut last = Wire::connect(second).await;
+    let mut last = H2::connect(second).await;
+    let _slow = waiting(&mut last, "cart").await;
     let answers: JoinSet<_> = (0..15).map(|_| Request::get("/").send(first)).collect();
     assert!(answers.join_all().await.iter().all(|answer| answer.status == 200));
     assert_eq!(many.accepted(), 15);
     let mut held = Vec::new();
-    last.send("GET / HT").await;
     for _ in 0..CONNECTIONS {
-        held.push(asking(first).await);
+        held.push(holding(first).await);
     }
     let told = || weft.log().matches("cannot accept connections now").count();
     eventually("it has no files", || async { (told() > 0).then_some(()) }).await;
-    last.request("TP/1.1\nHost: cart\n\n").await;
-    assert_eq!(last.answer(false).await.status, 200, "what nobody uses has made room");
+    assert_eq!(last.ask(get("cart")).await.status, 200, "what nobody uses has made room");
 }
 
 /// Clients that keep their connections make room for others: those that have been without a request for longest.

@@ -36,6 +36,31 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
 /// something.
 const REST_TIME_MIN: Duration = Duration::from_secs(1);
 
+/// The same for one who has begun a head or a handshake: more than those take where somebody means it, under load, too.
+const BEGUN_TIME_MIN: Duration = Duration::from_secs(2);
+
+/// What a client is waited for that has no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// That it begins something.
+    Request,
+    /// The rest of a head, or of what tells what it speaks.
+    Head,
+    /// Its part of a handshake, which has a time of its own.
+    Handshake,
+}
+
+impl Awaited {
+    /// How a metric calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Awaited::Request => "request",
+            Awaited::Head => "head",
+            Awaited::Handshake => "handshake",
+        }
+    }
+}
+
 /// What is known of one client connection.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -44,8 +69,9 @@ pub(crate) struct Guard {
     since: Cell<Option<Instant>>,
     /// The sweep's second now.
     second: Rc<Cell<u64>>,
-    /// Whether a head was begun.
-    in_head: Cell<bool>,
+    awaited: Cell<Awaited>,
+    /// Whether something is to be sent that the client does not take.
+    stuck: Cell<bool>,
     /// Whether the client is to go elsewhere, once it has its answers.
     sent_away: Cell<bool>,
     /// Requests that have begun and not ended.
@@ -67,7 +93,8 @@ impl Guard {
             limits: limits.clone(),
             since: Cell::new(Some(now)),
             second: second.clone(),
-            in_head: Cell::new(false),
+            awaited: Cell::new(Awaited::Request),
+            stuck: Cell::new(false),
             sent_away: Cell::new(false),
             active: Cell::new(0),
             closing: Cell::new(None),
@@ -86,7 +113,7 @@ impl Guard {
     /// It speaks HTTP/2; `preface` bytes come before its first frame.
     pub(crate) fn speaks_http2(&self, preface: usize) {
         *self.frames.borrow_mut() = Some(Watch::new(&self.limits, preface, 0));
-        self.in_head.set(false);
+        self.set_in_head(false);
     }
 
     /// Whether it speaks HTTP/2.
@@ -98,20 +125,21 @@ impl Guard {
     pub(crate) fn request_begins(&self) {
         self.active.set(self.active.get() + 1);
         // Behind it, another may have begun.
-        self.in_head.set(self.frames.borrow().as_ref().is_some_and(Watch::is_head_open));
+        self.set_in_head(self.frames.borrow().as_ref().is_some_and(Watch::is_head_open));
     }
 
     /// A request has been answered, or given up.
     pub(crate) fn request_ends(&self, now: Instant) {
         self.active.set(self.active.get().saturating_sub(1));
-        if !self.in_head.get() {
+        if !self.has_head() {
             self.since.set(Some(now));
         }
     }
 
     /// What has come is not whole: a head of HTTP/1, or what tells what the client speaks.
     pub(crate) fn is_in_head(&self, now: Instant) {
-        let known = self.in_head.replace(true) && self.since.get().is_some();
+        let known = self.has_head() && self.since.get().is_some();
+        self.set_in_head(true);
         if !known && self.closing.get().is_none() {
             self.since.set(Some(now));
         }
@@ -127,9 +155,15 @@ impl Guard {
         self.sent_away.get()
     }
 
-    /// TLS was terminated: what came for that is no head that was begun.
+    /// A handshake of TLS begins: what has come is for that, and is no head that was begun.
+    pub(crate) fn shakes_hands(&self, now: Instant) {
+        self.awaited.set(Awaited::Handshake);
+        self.since.set(self.since.get().or(Some(now)));
+    }
+
+    /// TLS was terminated.
     pub(crate) fn secured(&self, now: Instant) {
-        self.in_head.set(false);
+        self.set_in_head(false);
         self.since.set(Some(now));
     }
 
@@ -145,13 +179,27 @@ impl Guard {
             }
             None => (self.active.get() == 0, false),
         };
-        if head != self.in_head.get() {
-            self.in_head.set(head);
+        if head != self.has_head() {
+            self.set_in_head(head);
             // Whoever was told to end gets no more time by beginning again.
             if self.closing.get().is_none() {
                 self.since.set(asks_time.then(now));
             }
         }
+    }
+
+    fn has_head(&self) -> bool {
+        self.awaited.get() == Awaited::Head
+    }
+
+    fn set_in_head(&self, is_in_head: bool) {
+        self.awaited.set(if is_in_head { Awaited::Head } else { Awaited::Request });
+    }
+
+    /// Something was to be sent to the client: whether it is stuck.
+    fn sending<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.stuck.set(written.is_pending());
+        written
     }
 
     /// Bytes went to the client.
@@ -176,13 +224,18 @@ impl Guard {
         self.since.set(Some(since));
         let waited = now.saturating_duration_since(since);
         let passed = |limit: u64| limit != 0 && waited >= Duration::from_millis(limit);
-        let closing = if self.closing.get() == Some(Closing::Idle) {
-            (self.active.get() == 0 && waited >= GOODBYE_TIME_MAX).then_some(Closing::Ended)
-        } else if self.in_head.get() {
-            passed(self.limits.head_time_max_ms).then_some(Closing::Limit("head_time_max_ms"))
-        } else {
-            (self.active.get() == 0 && passed(self.limits.downstream_idle_time_max_ms))
-                .then_some(Closing::Idle)
+        let has_none = self.active.get() == 0;
+        let closing = match self.awaited.get() {
+            _ if self.closing.get() == Some(Closing::Idle) => {
+                (has_none && waited >= GOODBYE_TIME_MAX).then_some(Closing::Ended)
+            }
+            Awaited::Head => {
+                passed(self.limits.head_time_max_ms).then_some(Closing::Limit("head_time_max_ms"))
+            }
+            Awaited::Request => {
+                (has_none && passed(self.limits.downstream_idle_time_max_ms)).then_some(Closing::Idle)
+            }
+            Awaited::Handshake => None,
         };
         if closing.is_none() || self.exceeded().is_some() {
             return false;
@@ -200,15 +253,21 @@ impl Guard {
         self.frames.borrow_mut().as_mut().map_or(0, Watch::take_refused)
     }
 
-    /// Since when it serves nothing and was sent nothing, when that is long enough.
-    pub(crate) fn idle_since(&self, now: Instant) -> Option<Instant> {
-        let is_idle = self.active.get() == 0 && !self.in_head.get() && self.closing.get().is_none();
-        let since = self.since.get().filter(|_| is_idle)?;
-        (now.saturating_duration_since(since) >= REST_TIME_MIN).then_some(since)
+    /// What the client has been waited for, and since when, where that is long enough to close the connection for others. One
+    /// that carries a request, or an answer that is not on its way in full, is not closed for them.
+    pub(crate) fn may_make_room(&self, now: Instant) -> Option<(Awaited, Instant)> {
+        let awaited = self.awaited.get();
+        let carries = self.active.get() > 0 || self.stuck.get();
+        let since = self.since.get().filter(|_| !carries && self.closing.get().is_none())?;
+        let min = match awaited {
+            Awaited::Request => REST_TIME_MIN,
+            Awaited::Head | Awaited::Handshake => BEGUN_TIME_MIN,
+        };
+        (now.saturating_duration_since(since) >= min).then_some((awaited, since))
     }
 
     /// Closes it as one that was idle for long enough.
-    pub(crate) fn close_idle(&self, now: Instant) {
+    pub(crate) fn make_room(&self, now: Instant) {
         self.closing.set(Some(Closing::Idle));
         self.since.set(Some(now));
         if let Some(task) = &*self.task.borrow() {
@@ -309,7 +368,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = std::task::ready!(self.guard.sending(written))?;
         self.guard.sent(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
@@ -319,7 +379,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        let written = std::task::ready!(self.guard.sending(written))?;
         let mut left = written;
         for buffer in buffers {
             let part = left.min(buffer.len());
@@ -334,7 +395,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.guard.sending(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

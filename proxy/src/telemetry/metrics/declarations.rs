@@ -133,9 +133,9 @@ impl Family {
             ),
             Family::IdleConnectionsClosed => of(
                 "weft_idle_connections_closed_total",
-                "Client connections without a request that were closed to make room for others, by the limit that had been met.",
+                "Client connections without a request that were closed to make room for others, by the limit that had been met and what was waited for.",
                 Kind::Counter,
-                &["limit"],
+                &["limit", "awaited"],
             ),
             Family::WorkerConnections => of(
                 "weft_worker_connections",

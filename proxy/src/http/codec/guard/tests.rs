@@ -42,10 +42,6 @@ impl Client {
     fn request_ends(&self) {
         self.guard.request_ends(self.now.get());
     }
-
-    fn idle_since(&self) -> Option<Instant> {
-        self.guard.idle_since(self.now.get())
-    }
 }
 
 const SLOW: Closing = Closing::Limit("head_time_max_ms");
@@ -136,23 +132,61 @@ fn no_limit_is_met_before_its_time() {
 
 #[test]
 fn what_may_make_room() {
+    let check = |what: &str, after: Option<u64>, awaited: Awaited, begins: fn(&Client)| {
+        let client = Client::new();
+        begins(&client);
+        let since = client.now.get();
+        let may = |client: &Client| client.guard.may_make_room(client.now.get());
+        if let Some(after) = after {
+            assert_eq!(may(client.pass(after - 1)), None, "{what}, just now");
+            assert_eq!(may(client.pass(1)), Some((awaited, since)), "{what}");
+            client.guard.make_room(client.now.get());
+        }
+        client.wait(10);
+        assert_eq!(may(&client), None, "{what}");
+    };
+    let served = |client: &Client| {
+        client.sends(b"GET / HTTP/1.1\r\n\r\n");
+        client.guard.request_begins();
+    };
+    check("who asks for nothing", Some(1_000), Awaited::Request, |_| {});
+    check("a head", Some(2_000), Awaited::Head, |client| {
+        client.sends(b"GET / HT");
+        client.is_in_head();
+    });
+    check("a handshake", Some(2_000), Awaited::Handshake, |client| {
+        client.sends(b"\x16\x03\x01");
+        client.guard.shakes_hands(client.now.get());
+    });
+    check("a request", None, Awaited::Request, served);
+    check("an answer that is stuck", None, Awaited::Request, |client| {
+        client.guard.request_begins();
+        client.request_ends();
+        let _ = client.guard.sending(Poll::<()>::Pending);
+    });
+    check("an answer that was stuck", Some(1_000), Awaited::Request, |client| {
+        client.guard.request_begins();
+        let _ = client.guard.sending(Poll::<()>::Pending);
+        let _ = client.guard.sending(Poll::Ready(()));
+        client.request_ends();
+    });
+    check("a head beside a request", None, Awaited::Head, |client| {
+        client.guard.speaks_http2(0);
+        client.sends(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82, 0, 0, 1, 1, 0, 0, 0, 0, 3, 0x82]);
+        client.guard.request_begins();
+    });
+}
+
+/// A handshake has a time of its own, and what was read for it is no head.
+#[test]
+fn a_handshake_is_no_slow_head() {
     let client = Client::new();
-    let began = client.now.get();
-    assert_eq!(client.pass(999).idle_since(), None, "it has just come");
-    assert_eq!(client.pass(1).idle_since(), Some(began));
-    client.sends(b"G");
-    client.wait(1);
-    assert_eq!(client.idle_since(), None, "it asks for something");
-    client.guard.request_begins();
-    client.wait(1);
-    assert_eq!(client.idle_since(), None, "it is served");
-    client.request_ends();
-    let ended = client.now.get();
-    client.wait(1);
-    assert_eq!(client.idle_since(), Some(ended));
-    client.guard.close_idle(client.now.get());
-    client.wait(1);
-    assert_eq!(client.idle_since(), None, "it is on its way out");
+    client.sends(b"\x16\x03\x01");
+    client.is_in_head();
+    client.guard.shakes_hands(client.now.get());
+    assert_eq!(client.wait(60), None);
+    client.guard.secured(client.now.get());
+    assert_eq!(client.wait(60), Some((20, Closing::Idle)));
 }
 
 #[test]

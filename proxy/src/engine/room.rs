@@ -1,0 +1,61 @@
+//! Room for those who wait to be accepted: connections of clients that are waited for are closed for them.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::http::codec::guard::Awaited;
+use crate::telemetry::metrics::Family;
+use crate::time;
+
+/// Client connections that are closed at once.
+const CLOSED_MAX: usize = 16;
+
+impl Engine {
+    /// Closes connections of clients that have no request: those that ask for nothing, and behind them those that do not go on
+    /// with a head or a handshake, of each those first that have been waited for longest. Whether there were any. `limit` is what
+    /// was met. An HTTP/2 connection is told first, and closes a little later.
+    pub(crate) fn make_room(&self, limit: &str) -> bool {
+        let now = time::now();
+        let guards = self.guards.borrow();
+        let waiting = guards.iter().filter_map(|(_, guard)| Some((guard.may_make_room(now)?, guard)));
+        let waiting = first(waiting.collect());
+        for ((awaited, _), guard) in &waiting {
+            guard.make_room(now);
+            let labels = [limit, awaited.name()];
+            let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &labels);
+            self.telemetry.shard.increment(series);
+        }
+        !waiting.is_empty()
+    }
+}
+
+/// Those that are closed first.
+fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>) -> Vec<((Awaited, Instant), T)> {
+    waiting.sort_unstable_by_key(|((awaited, since), _)| (*awaited != Awaited::Request, *since));
+    waiting.truncate(CLOSED_MAX);
+    waiting
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn those_who_ask_for_nothing_go_first_and_then_the_oldest() {
+        let now = time::now();
+        let waiting = |awaited, seconds| ((awaited, now + Duration::from_secs(seconds)), seconds);
+        let mut all = vec![
+            waiting(Awaited::Handshake, 1),
+            waiting(Awaited::Head, 3),
+            waiting(Awaited::Request, 4),
+            waiting(Awaited::Handshake, 2),
+            waiting(Awaited::Request, 0),
+        ];
+        let order = |all: Vec<_>| first(all).into_iter().map(|(_, number)| number).collect::<Vec<u64>>();
+        assert_eq!(order(all.clone()), [0, 4, 1, 2, 3]);
+        all.extend((5..100).map(|seconds| waiting(Awaited::Request, seconds)));
+        assert_eq!(order(all), [0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]);
+    }
+}

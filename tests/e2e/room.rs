@@ -1,0 +1,169 @@
+//! Connections of clients that are waited for make room for others, whatever it is that they are waited for.
+
+use std::sync::Arc;
+
+use config::{ClientCertificates, DownstreamTls, FilterChain, TlsVersion};
+use rcgen::SanType;
+use support::declared::{any, cluster, http, listener, sniffing, to_http, to_tcp, update};
+use support::tls::{Ca, certificate};
+use support::{Mesh, Request, TestBackend, TestProxy, Wire, eventually, frames};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection};
+
+/// Listeners, by index.
+const PLAIN: usize = 0;
+const SECURE: usize = 1;
+const SNIFFS: usize = 2;
+const PASSES: usize = 3;
+
+struct Stage {
+    _app: TestBackend,
+    proxy: TestProxy,
+    client: Arc<ClientConfig>,
+}
+
+impl Stage {
+    /// With room for so many connections. Nobody is too slow for it.
+    async fn with_room_for(connections: u64) -> Stage {
+        let (ca, app) = (Ca::new("shop"), TestBackend::echo("app").await);
+        let secured = |chain: FilterChain| FilterChain { tls: Some(Arc::new(tls())), ..chain };
+        let listeners = vec![
+            listener("a", vec![to_http(any(), "app")]),
+            listener("b", vec![secured(to_http(any(), "app"))]),
+            sniffing("c", vec![to_http(http(), "app")], Some(to_tcp(any(), "app"))),
+            listener("d", vec![secured(to_tcp(any(), "app"))]),
+        ];
+        let mut resources = update(listeners, [cluster("app", &[app.address])]);
+        let named = ca.issue("app", |params| {
+            params.subject_alt_names.push(SanType::DnsName("app".try_into().expect("a name")));
+        });
+        resources.secrets = vec![certificate("app", &named)];
+        let start = TestProxy::of(Mesh::new()).set(|settings| {
+            settings.static_resources = resources;
+            settings.limits.downstream_connections_max = connections;
+            settings.limits.tls_handshake_time_max_ms = 0;
+            settings.limits.head_time_max_ms = 0;
+        });
+        let client = ClientConfig::builder().with_root_certificates(ca.store()).with_no_client_auth();
+        Stage { _app: app, proxy: start.ready().await, client: Arc::new(client) }
+    }
+
+    async fn connect(&self, listener: usize, says: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.proxy.listener(listener)).await.expect("a connection");
+        stream.write_all(says).await.expect("it fits into the kernel's buffer");
+        stream
+    }
+
+    async fn secured(&self, listener: usize) -> TlsStream<TcpStream> {
+        let stream = self.connect(listener, b"").await;
+        let connector = TlsConnector::from(self.client.clone());
+        connector.connect(name(), stream).await.expect("a handshake")
+    }
+
+    /// What a client of TLS says first.
+    fn hello(&self) -> Vec<u8> {
+        let mut client = ClientConnection::new(self.client.clone(), name()).expect("a client");
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).expect("it is written");
+        hello
+    }
+
+    /// Waits until somebody who behaves is served.
+    async fn serves(&self) {
+        eventually("there is room", || async {
+            let answer = Request::get("/").try_send(self.proxy.listener(PLAIN)).await;
+            answer.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+    }
+
+    /// How many were closed of which this was awaited.
+    async fn closed(&self, awaited: &str) -> f64 {
+        let labels = [("limit", "downstream_connections_max"), ("awaited", awaited)];
+        self.proxy.metric("weft_idle_connections_closed_total", &labels).await.unwrap_or(0.0)
+    }
+}
+
+fn name() -> ServerName<'static> {
+    ServerName::try_from("app").expect("a name")
+}
+
+fn tls() -> DownstreamTls {
+    DownstreamTls {
+        certificates: vec!["app".into()],
+        client_certificates: ClientCertificates::NotAsked,
+        version_min: TlsVersion::V1_2,
+        version_max: TlsVersion::V1_3,
+        cipher_suites: Vec::new(),
+        alpn: vec!["http/1.1".into()],
+        handshake_timeout: None,
+        forwards_certificate: true,
+        origin: None,
+    }
+}
+
+/// Reads until the other side closes.
+async fn ended(stream: &mut (impl AsyncReadExt + Unpin)) {
+    // Closing with unread bytes of ours resets the connection; that is an end, too.
+    let reading = stream.read_to_end(&mut Vec::new()).await;
+    drop(reading);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_begun_and_does_not_go_on_makes_room_and_who_is_served_does_not() {
+    const BUSY: u64 = 2;
+    let stage = Stage::with_room_for(9).await;
+    let to = stage.proxy.listener(PLAIN);
+    let mut asks = Wire::connect(to).await;
+    asks.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\n").await;
+    let mut passed = stage.secured(PASSES).await;
+    passed.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n").await.expect("it is passed on");
+
+    let hello = stage.hello();
+    let (half, _) = hello.split_at(hello.len() / 2);
+    let open_head = [frames::hello(), vec![0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]].concat();
+    let mut held = Vec::new();
+    for (listener, says) in [
+        (SECURE, &hello[..]),
+        (SECURE, half),
+        (PLAIN, b"GET / HT"),
+        (PLAIN, b"PRI * HTTP/2.0"),
+        (PLAIN, &open_head),
+        (SNIFFS, b"GET / HT"),
+    ] {
+        held.push(stage.connect(listener, says).await);
+    }
+    let mut half_asked = stage.secured(SECURE).await;
+    half_asked.write_all(b"GET / HT").await.expect("it is sent");
+    let workers = [("worker", "0")];
+    assert_eq!(
+        stage.proxy.metric("weft_worker_connections", &workers).await,
+        Some((held.len() as u64 + 1 + BUSY) as f64),
+        "there is no room"
+    );
+
+    stage.serves().await;
+    let all = async {
+        ended(&mut half_asked).await;
+        for stream in &mut held {
+            ended(stream).await;
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, all).await.expect("all of them are closed");
+    assert_eq!(stage.closed("handshake").await, 2.0);
+    assert_eq!(stage.closed("head").await, 5.0);
+    let failures = [("reason", "made_room")];
+    let failures = stage.proxy.metric("weft_listener_tls_handshake_failures_total", &failures).await;
+    assert_eq!(failures, Some(2.0));
+
+    asks.send("x").await;
+    assert_eq!(asks.answer(false).await.status, 200, "who is served is not closed");
+    passed.write_all(b"Connection: close\r\n\r\n").await.expect("it is passed on");
+    let mut answer = String::new();
+    passed.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "who is passed on is not closed: {answer}");
+}
