@@ -1,6 +1,8 @@
 //! Clients: one request over HTTP/1 or HTTP/2, or bytes as they are.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,20 +102,21 @@ impl Request {
             let io = TokioIo::new(stream);
             let http2 = self.http2;
             let request = self.build();
-            let answer = if http2 {
+            if http2 {
                 let (mut sender, connection) =
                     hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
                         .await
                         .map_err(describe)?;
-                tokio::spawn(connection);
-                sender.send_request(request).await.map_err(describe)?
+                let answer =
+                    async { Answer::read(sender.send_request(request).await.map_err(describe)?).await };
+                driven(connection, answer).await
             } else {
                 let (mut sender, connection) =
                     hyper::client::conn::http1::handshake(io).await.map_err(describe)?;
-                tokio::spawn(connection);
-                sender.send_request(request).await.map_err(describe)?
-            };
-            Answer::read(answer).await
+                let answer =
+                    async { Answer::read(sender.send_request(request).await.map_err(describe)?).await };
+                driven(connection, answer).await
+            }
         };
         tokio::time::timeout(TIMEOUT, exchange)
             .await
@@ -130,6 +133,17 @@ impl Request {
             headers.extend(self.headers);
         }
         request.body(Full::new(self.body)).expect("a request")
+    }
+}
+
+/// An answer, and its connection meanwhile, by one task. On another, a connection that ends just when it is given a request may
+/// miss it, and nobody would ever say that it is not answered.
+async fn driven<T>(connection: impl Future, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
     }
 }
 
