@@ -167,3 +167,21 @@ async fn who_has_begun_and_does_not_go_on_makes_room_and_who_is_served_does_not(
     passed.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 "), "who is passed on is not closed: {answer}");
 }
+
+/// It is told which stream was its last, as one of HTTP/2 must be, but it is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_makes_room_at_once() {
+    let stage = Stage::with_room_for(1).await;
+    let mut silent = stage.connect(PLAIN, &frames::hello()).await;
+    stage.serves().await;
+    let mut read = Vec::new();
+    let reading = tokio::time::timeout(support::PATIENCE, silent.read_to_end(&mut read)).await;
+    reading.expect("it is closed").expect("in order");
+    let mut goodbyes = Vec::new();
+    while let Some(frame) = frames::Frame::take(&mut read) {
+        if frame.kind == frames::kind::GOAWAY {
+            goodbyes.push(frame.payload);
+        }
+    }
+    assert_eq!(goodbyes, [[0; 8]], "stream 0 was the last, and nothing is wrong");
+}

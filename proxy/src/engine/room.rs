@@ -13,7 +13,7 @@ const CLOSED_MAX: usize = 16;
 impl Engine {
     /// Closes connections of clients that have no request: those that ask for nothing, and behind them those that do not go on
     /// with a head or a handshake, of each those first that have been waited for longest. Whether there were any. `limit` is what
-    /// was met. An HTTP/2 connection is told first, and closes a little later.
+    /// was met.
     pub(crate) fn make_room(&self, limit: &str) -> bool {
         let now = time::now();
         let guards = self.guards.borrow();

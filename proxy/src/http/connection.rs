@@ -144,8 +144,8 @@ pub(crate) async fn serve(
         match guard.poll_closing(cx) {
             Poll::Ready(Closing::Limit(limit)) => Poll::Ready(Err(ConnectionError::Limit(limit))),
             // HTTP/1 has no word for it (RFC 9112 section 9.5).
-            Poll::Ready(Closing::Idle) if guard.is_http2() => Poll::Pending,
-            Poll::Ready(Closing::Idle | Closing::Ended) => Poll::Ready(Ok(())),
+            Poll::Ready(Closing::Idle | Closing::Room) if guard.is_http2() => Poll::Pending,
+            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -172,11 +172,9 @@ async fn serve_until(
     let unread = downstream.engine.unread.clone();
     let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
-        let exceeded = || guard.exceeded();
         // In a box, so that it costs HTTP/1 connections nothing.
         let handler = Rc::new(handler);
-        let limits = guard.limits();
-        Box::pin(h2_server::serve(stream, limits, &unread, handler, shutdown, exceeded, resetting)).await
+        Box::pin(h2_server::serve(stream, &guard, &unread, handler, shutdown, resetting)).await
     } else {
         h1::server::serve(stream, guard.limits(), handler, (shutdown, closes_idle)).await
     }

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use config::Limits;
 
-use super::codec::guard::Guarded;
+use super::codec::guard::{Guard, Guarded};
 use super::codec::{RecvBody, RequestHead, Unread, h1, h2_server};
 use super::connection::{Downstream, serve};
 use super::exchange::exchange;
+use crate::time;
 use crate::tls::Stream;
 
 /// Size of the future that a function returns. The function is not called.
@@ -49,10 +50,10 @@ fn an_http1_connection() {
 /// Without the requests in flight: each has a task of its own.
 #[test]
 fn an_http2_connection() {
-    let unread = &Unread::unbounded();
+    let (unread, guard) = (&Unread::unbounded(), &Guard::new(&Rc::default(), &Rc::default(), time::now()));
     let serve = |io: Stream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
-        h2_server::serve(io, LIMITS, unread, Rc::new(handler), shutdown, || None, Rc::default())
+        h2_server::serve(io, guard, unread, Rc::new(handler), shutdown, Rc::default())
     };
     check(size(serve), 2_944);
 }

@@ -109,7 +109,7 @@ pub(super) async fn inspect(
                 engine.limit_reached(limit);
                 Poll::Ready(First::Timeout)
             }
-            Poll::Ready(Closing::Idle | Closing::Ended) => Poll::Ready(First::Gone),
+            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended) => Poll::Ready(First::Gone),
             Poll::Pending => Poll::Pending,
         }
     });

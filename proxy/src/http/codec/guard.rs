@@ -23,6 +23,8 @@ use crate::tls::First;
 pub(crate) enum Closing {
     /// It was idle for long enough: it ends like in a drain.
     Idle,
+    /// It makes room for others: it ends at once.
+    Room,
     /// It was idle, was told to end and did not.
     Ended,
     /// It exceeded the limit of this name.
@@ -226,7 +228,7 @@ impl Guard {
         let passed = |limit: u64| limit != 0 && waited >= Duration::from_millis(limit);
         let has_none = self.active.get() == 0;
         let closing = match self.awaited.get() {
-            _ if self.closing.get() == Some(Closing::Idle) => {
+            _ if matches!(self.closing.get(), Some(Closing::Idle | Closing::Room)) => {
                 (has_none && waited >= GOODBYE_TIME_MAX).then_some(Closing::Ended)
             }
             Awaited::Head => {
@@ -266,13 +268,25 @@ impl Guard {
         (now.saturating_duration_since(since) >= min).then_some((awaited, since))
     }
 
-    /// Closes it as one that was idle for long enough.
+    /// Closes it for others, unless a request comes first.
     pub(crate) fn make_room(&self, now: Instant) {
-        self.closing.set(Some(Closing::Idle));
+        self.closing.set(Some(Closing::Room));
         self.since.set(Some(now));
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
+    }
+
+    /// Whether it is to make room now.
+    pub(crate) fn makes_room(&self) -> bool {
+        self.closing.get() == Some(Closing::Room)
+    }
+
+    /// It makes no room: there is a stream, which may be the end of an answer that the client has no window for.
+    pub(crate) fn stays(&self, now: Instant) {
+        self.closing.set(None);
+        self.stuck.set(true);
+        self.since.set(Some(now));
     }
 
     /// Ready at most once a second, while a body is not read on.
@@ -292,13 +306,17 @@ impl Guard {
     pub(crate) fn exceeded(&self) -> Option<&'static str> {
         match self.closing.get() {
             Some(Closing::Limit(limit)) => Some(limit),
-            Some(Closing::Idle | Closing::Ended) | None => None,
+            Some(Closing::Idle | Closing::Room | Closing::Ended) | None => None,
         }
     }
 
     /// Ready when it is to close.
     pub(crate) fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<Closing> {
-        if self.closing.get() == Some(Closing::Idle) && self.active.get() > 0 && !self.is_http2() {
+        let may_stay = match self.closing.get() {
+            Some(Closing::Idle) => !self.is_http2(),
+            closing => closing == Some(Closing::Room),
+        };
+        if may_stay && self.active.get() > 0 {
             // A request came before the connection was closed for having none.
             self.closing.set(None);
         }

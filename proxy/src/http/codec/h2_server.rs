@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream};
 use http::header::{COOKIE, HOST};
@@ -15,23 +14,25 @@ use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fair::FairReader;
+use super::guard::Guard;
 use super::{
     Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread, Version,
     h2_settings, join,
 };
+use crate::time;
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
-/// the client resets the stream or leaves before it is ready. When `exceeded` names a limit, the client is told to calm
-/// down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams.
+/// the client resets the stream or leaves before it is ready. When `guard` says that it exceeds a limit, the client is told to
+/// calm down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams; when it is to make room and has
+/// no stream, the client is told which was its last, and it ends.
 /// `resetting` is true while a future or body is dropped because of a reset.
 pub(crate) async fn serve<T, H, F, B>(
     io: T,
-    limits: &Limits,
+    guard: &Guard,
     unread: &Rc<Unread>,
     handler: Rc<H>,
     shutdown: impl Future<Output = ()>,
-    exceeded: impl Fn() -> Option<&'static str>,
     resetting: Rc<Cell<bool>>,
 ) -> Result<(), ConnectionError>
 where
@@ -40,6 +41,7 @@ where
     F: Future<Output = (ResponseHead, B)> + 'static,
     B: Body,
 {
+    let limits = guard.limits();
     let mut connection = Builder::new()
         .initial_window_size(window(limits.http2_stream_window_bytes))
         .initial_connection_window_size(window(limits.http2_connection_window_bytes))
@@ -68,11 +70,21 @@ where
                 connection.graceful_shutdown();
             }
             let accepted = connection.poll_accept(cx);
-            if let Some(limit) = exceeded() {
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                // As much of the message as fits is sent; whoever floods is not waited for.
+            let ends = match guard.exceeded() {
+                Some(limit) => Some((Reason::ENHANCE_YOUR_CALM, Some(Err(ConnectionError::Limit(limit))))),
+                None if guard.makes_room() && accepted.is_pending() && !connection.has_streams() => {
+                    Some((Reason::NO_ERROR, None))
+                }
+                None => None,
+            };
+            if let Some((reason, end)) = ends {
+                connection.abrupt_shutdown(reason);
+                // As much of the message as fits is sent; such a client is not waited for.
                 let _ = connection.poll_closed(cx);
-                return Poll::Ready(Some(Err(ConnectionError::Limit(limit))));
+                return Poll::Ready(end);
+            }
+            if guard.makes_room() {
+                guard.stays(time::now());
             }
             accepted.map(|accepted| {
                 accepted.map(|accepted| accepted.map_err(|error| ConnectionError::from(&error)))
