@@ -1,7 +1,7 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
 pub(crate) mod labels;
-mod room;
+pub(crate) mod room;
 pub(crate) mod standing;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
@@ -57,6 +57,8 @@ pub(crate) struct Engine {
     /// Whether a drain closes HTTP/1 connections that have no request.
     pub(crate) drain_closes_idle: bool,
     guards: RefCell<Slab<Rc<Guard>>>,
+    /// When room for others was looked for and there was none.
+    no_room_at: Cell<Option<Instant>>,
     standing: RefCell<Slab<Rc<standing::Watched>>>,
     /// What was said of connections that are closed.
     told: Told,
@@ -198,6 +200,7 @@ impl Engine {
             health,
             drain_closes_idle,
             guards: RefCell::default(),
+            no_room_at: Cell::default(),
             standing: RefCell::default(),
             told,
             seconds: Rc::default(),

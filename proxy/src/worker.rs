@@ -19,11 +19,12 @@ use config::Limits;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::engine::room::Room;
 use crate::engine::{Arrival, Engine, ListenerView, ProcessWide, Telemetry};
 use crate::http::codec::ConnectionError;
 use crate::http::codec::guard::Guard;
 use crate::http::connection::{Downstream, serve};
-use crate::listener::{Accepted, Drains, Handover, Meant, Served, Socket, accept, arrive};
+use crate::listener::{Accepted, Drains, Handed, Handover, Meant, Served, Socket, accept, arrive};
 use crate::snapshot::Reader;
 use crate::tcp;
 use crate::telemetry::Cell as Series;
@@ -56,8 +57,8 @@ pub(crate) struct Settings {
     pub(crate) changes: mpsc::UnboundedReceiver<Change>,
     /// The way to the other workers.
     pub(crate) handover: Handover,
-    /// Connections from the other workers.
-    pub(crate) handed_over: mpsc::Receiver<Accepted>,
+    /// What comes from the other workers.
+    pub(crate) handed_over: mpsc::Receiver<Handed>,
     /// What is published.
     pub(crate) reader: Reader,
     /// Where its numbers go.
@@ -156,11 +157,16 @@ impl Worker {
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(accepted) = handed_over.recv() => {
-                    worker.serve(accepted);
-                    // One at a time, as if it had accepted it itself.
-                    turn::over().await;
-                }
+                Some(handed) = handed_over.recv() => match handed {
+                    Handed::Connection(accepted) => {
+                        worker.serve(accepted);
+                        // One at a time, as if it had accepted it itself.
+                        turn::over().await;
+                    }
+                    Handed::RoomWanted(limit) => {
+                        worker.engine.make_room(limit);
+                    }
+                },
                 Some(change) = changes.recv() => match change {
                     Change::Open(socket) => {
                         let key = (socket.listener.clone(), socket.declared);
@@ -193,11 +199,11 @@ impl Worker {
     /// Accepts on a socket for as long as it is there.
     async fn accept(self: Rc<Self>, socket: Socket, handover: Handover) {
         let listener = socket.listener.clone();
-        let admit = || self.admit(handover.connections());
+        let admit = || self.admit(&handover);
         let stopped = self.stops.of(self.engine.generation().direction(&listener)).begun();
         let reached = |limit| {
             self.engine.limit_reached(limit);
-            self.engine.make_room(limit)
+            self.make_room(limit, &handover)
         };
         let serve = |accepted| self.serve(accepted);
         tokio::select! {
@@ -210,11 +216,11 @@ impl Worker {
 
     /// Whether one more connection is served, beside those the process has. When there are too many, those that wait for their
     /// clients make room for who comes next.
-    fn admit(&self, connections: usize) -> bool {
-        if connections as u64 >= self.engine.limits.downstream_connections_max {
+    fn admit(&self, handover: &Handover) -> bool {
+        if handover.connections() as u64 >= self.engine.limits.downstream_connections_max {
             const LIMIT: &str = "downstream_connections_max";
             self.engine.limit_reached(LIMIT);
-            self.engine.make_room(LIMIT);
+            self.make_room(LIMIT, handover);
             return false;
         }
         if self.engine.overload.is_shedding() {
@@ -222,6 +228,17 @@ impl Worker {
             return false;
         }
         true
+    }
+
+    /// Has clients make room because of a limit of the process. Whether some of this worker do; where there are none, the other
+    /// workers' do soon.
+    fn make_room(&self, limit: &'static str, handover: &Handover) -> bool {
+        match self.engine.make_room(limit) {
+            Room::Made => return true,
+            Room::None => handover.ask_for_room(limit),
+            Room::NoneLately => {}
+        }
+        false
     }
 
     /// Serves a connection on a task of its own.

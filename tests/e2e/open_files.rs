@@ -203,3 +203,27 @@ async fn idle_clients_make_room_for_those_who_wait() {
     busy.send("x").await;
     assert_eq!(busy.answer(false).await.status, 200);
 }
+
+/// Files are the process's: whoever accepts serves only those who wait for an answer, and the other worker has the idle ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_clients_of_another_worker_make_room() {
+    let backend = backend().await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let (mesh, _silent) = held(mesh).await;
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let limits = ["--limit", "downstream_connections_max=1000", "--workers", "2"];
+    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let (mut waiting, mut idle) = (Vec::new(), Vec::new());
+    for number in 0..20 {
+        waiting.push(holding(weft.listener(0)).await);
+        let mut wire = Wire::connect(weft.listener(0)).await;
+        wire.request(GET).await;
+        assert_eq!(wire.answer(false).await.status, 200, "{number}");
+        idle.push(wire);
+    }
+    let labels = [("limit", "open_files_max"), ("awaited", "request")];
+    let closed = weft.metric("weft_idle_connections_closed_total", &labels).await;
+    assert!(closed.is_some_and(|closed| closed >= 1.0), "{closed:?}");
+}

@@ -20,6 +20,9 @@ const SECURE: usize = 1;
 const SNIFFS: usize = 2;
 const PASSES: usize = 3;
 
+/// A request that is served until one more byte comes.
+const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\n";
+
 struct Stage {
     _app: TestBackend,
     proxy: TestProxy,
@@ -29,6 +32,10 @@ struct Stage {
 impl Stage {
     /// With room for so many connections. Nobody is too slow for it.
     async fn with_room_for(connections: u64) -> Stage {
+        Stage::of_workers(1, connections).await
+    }
+
+    async fn of_workers(workers: usize, connections: u64) -> Stage {
         let (ca, app) = (Ca::new("shop"), TestBackend::echo("app").await);
         let secured = |chain: FilterChain| FilterChain { tls: Some(Arc::new(tls())), ..chain };
         let listeners = vec![
@@ -44,6 +51,7 @@ impl Stage {
         resources.secrets = vec![certificate("app", &named)];
         let start = TestProxy::of(Mesh::new()).set(|settings| {
             settings.static_resources = resources;
+            settings.workers = workers;
             settings.limits.downstream_connections_max = connections;
             settings.limits.tls_handshake_time_max_ms = 0;
             settings.limits.head_time_max_ms = 0;
@@ -119,7 +127,7 @@ async fn who_has_begun_and_does_not_go_on_makes_room_and_who_is_served_does_not(
     let stage = Stage::with_room_for(9).await;
     let to = stage.proxy.listener(PLAIN);
     let mut asks = Wire::connect(to).await;
-    asks.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\n").await;
+    asks.send(POST).await;
     let mut passed = stage.secured(PASSES).await;
     passed.write_all(b"GET / HTTP/1.1\r\nHost: app\r\n").await.expect("it is passed on");
 
@@ -147,15 +155,19 @@ async fn who_has_begun_and_does_not_go_on_makes_room_and_who_is_served_does_not(
     );
 
     stage.serves().await;
+    // Whoever comes is served, and takes the room of one of them.
+    let mut taken = Vec::new();
     let all = async {
+        while stage.closed("handshake").await < 2.0 || stage.closed("head").await < 5.0 {
+            taken.push(stage.connect(PLAIN, POST).await);
+        }
         ended(&mut half_asked).await;
         for stream in &mut held {
             ended(stream).await;
         }
     };
     tokio::time::timeout(support::PATIENCE, all).await.expect("all of them are closed");
-    assert_eq!(stage.closed("handshake").await, 2.0);
-    assert_eq!(stage.closed("head").await, 5.0);
+    assert_eq!((stage.closed("handshake").await, stage.closed("head").await), (2.0, 5.0));
     let failures = [("reason", "made_room")];
     let failures = stage.proxy.metric("weft_listener_tls_handshake_failures_total", &failures).await;
     assert_eq!(failures, Some(2.0));
@@ -184,4 +196,34 @@ async fn a_client_of_http2_makes_room_at_once() {
         }
     }
     assert_eq!(goodbyes, [[0; 8]], "stream 0 was the last, and nothing is wrong");
+}
+
+/// The limit is the process's: whoever accepts has nobody who could go.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_another_worker_make_room() {
+    let stage = Stage::of_workers(2, 4).await;
+    let to = stage.proxy.listener(PLAIN);
+    let (mut busy, mut idle) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        // Worker 0 accepts and serves this one; the next goes to the other worker, which has fewer.
+        let mut wire = Wire::connect(to).await;
+        wire.send(POST).await;
+        let held = busy.len() as f64 + 1.0;
+        let is_held = || async {
+            let connections = stage.proxy.metric("weft_worker_connections", &[("worker", "0")]).await;
+            connections.filter(|connections| *connections == held)
+        };
+        eventually("it is served", is_held).await;
+        busy.push(wire);
+        let mut wire = Wire::connect(to).await;
+        wire.request("GET / HTTP/1.1\nHost: app\n\n").await;
+        assert_eq!(wire.answer(false).await.status, 200);
+        idle.push(wire);
+    }
+    stage.serves().await;
+    assert_eq!(stage.closed("request").await, 2.0);
+    for mut wire in busy {
+        wire.send("x").await;
+        assert_eq!(wire.answer(false).await.status, 200, "who is served is not closed");
+    }
 }

@@ -1,6 +1,6 @@
 //! Room for those who wait to be accepted: connections of clients that are waited for are closed for them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::http::codec::guard::Awaited;
@@ -10,12 +10,30 @@ use crate::time;
 /// Client connections that are closed at once.
 const CLOSED_MAX: usize = 16;
 
+/// How long nobody looks again where there were none.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What came of it when room was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Some connections are closed.
+    Made,
+    /// There is none that could be.
+    None,
+    /// There was none lately, and nobody looked again.
+    NoneLately,
+}
+
 impl Engine {
     /// Closes connections of clients that have no request: those that ask for nothing, and behind them those that do not go on
-    /// with a head or a handshake, of each those first that have been waited for longest. Whether there were any. `limit` is what
-    /// was met.
-    pub(crate) fn make_room(&self, limit: &str) -> bool {
+    /// with a head or a handshake, of each those first that have been waited for longest. `limit` is what
+    /// was met. Where there are none, whoever would flood us does not have all connections looked at each time.
+    pub(crate) fn make_room(&self, limit: &str) -> Room {
         let now = time::now();
+        let lately = |looked| now.saturating_duration_since(looked) < LOOK_INTERVAL;
+        if self.no_room_at.get().is_some_and(lately) {
+            return Room::NoneLately;
+        }
         let guards = self.guards.borrow();
         let waiting = guards.iter().filter_map(|(_, guard)| Some((guard.may_make_room(now)?, guard)));
         let waiting = first(waiting.collect());
@@ -25,7 +43,8 @@ impl Engine {
             let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &labels);
             self.telemetry.shard.increment(series);
         }
-        !waiting.is_empty()
+        self.no_room_at.set(waiting.is_empty().then_some(now));
+        if waiting.is_empty() { Room::None } else { Room::Made }
     }
 }
 
@@ -38,8 +57,6 @@ fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>) -> Vec<((Awaited, Instant
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -8,6 +8,15 @@ use tokio::sync::mpsc;
 
 use super::Accepted;
 
+/// What one worker gives to another.
+#[derive(Debug)]
+pub(crate) enum Handed {
+    /// A connection to serve.
+    Connection(Accepted),
+    /// This limit of the process was met, and who accepts has nobody who could make room.
+    RoomWanted(&'static str),
+}
+
 /// Connections that may be on their way to one worker.
 pub(crate) const HANDED_OVER_MAX: usize = 1024;
 
@@ -27,7 +36,7 @@ pub(crate) struct Load {
 pub(crate) struct Handover {
     loads: Loads,
     own: usize,
-    queues: Arc<[mpsc::Sender<Accepted>]>,
+    queues: Arc<[mpsc::Sender<Handed>]>,
 }
 
 impl Loads {
@@ -64,8 +73,15 @@ impl Handover {
     }
 
     /// From worker number `own` to those behind `queues`.
-    pub(crate) fn new(loads: Loads, own: usize, queues: Arc<[mpsc::Sender<Accepted>]>) -> Handover {
+    pub(crate) fn new(loads: Loads, own: usize, queues: Arc<[mpsc::Sender<Handed>]>) -> Handover {
         Handover { loads, own, queues }
+    }
+
+    /// Asks all other workers to make room, because this limit was met. One whose queue is full is not: what is in it comes first.
+    pub(crate) fn ask_for_room(&self, limit: &'static str) {
+        for (_, queue) in self.queues.iter().enumerate().filter(|(worker, _)| *worker != self.own) {
+            let _ = queue.try_send(Handed::RoomWanted(limit));
+        }
     }
 
     /// Gives a connection to the worker that should have it; returns it when that is this one, or when the other
@@ -78,15 +94,12 @@ impl Handover {
             return Some(accepted);
         }
         let Some(queue) = self.queues.get(worker) else { return Some(accepted) };
-        match queue.try_send(accepted) {
-            Ok(()) => None,
-            Err(
-                mpsc::error::TrySendError::Full(mut accepted)
-                | mpsc::error::TrySendError::Closed(mut accepted),
-            ) => {
+        match queue.try_send(Handed::Connection(accepted)).map_err(mpsc::error::TrySendError::into_inner) {
+            Err(Handed::Connection(mut accepted)) => {
                 accepted.load = self.loads.count(self.own);
                 Some(accepted)
             }
+            Ok(()) | Err(Handed::RoomWanted(_)) => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 pub(crate) use arrive::{Served, Spoken, arrive, spoken};
 pub(crate) use detect::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Verdict};
 pub(crate) use drain::{Drain, Drains, Meant};
-pub(crate) use handover::{HANDED_OVER_MAX, Handover, Load, Loads};
+pub(crate) use handover::{HANDED_OVER_MAX, Handed, Handover, Load, Loads};
 
 use crate::{net, time, turn};
 
