@@ -257,6 +257,53 @@ async fn counts_outlive_generations() {
     all_is_over(&proxy).await;
 }
 
+/// The connections that a limit of before allowed are closed, those without a request at once and others when theirs end, but
+/// for one; those that wait get what a limit of later allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_connections_that_changes_holds_for_those_there_are() {
+    for protocol in ["http", "http2"] {
+        let gate = Gate::closed();
+        let backend = gate.backend().await;
+        let pool = |max| format!("tcp: {{maxConnections: {max}}}, http: {{maxConcurrentStreams: 1}}");
+        let mesh = catalog(protocol, &[&backend], &pool(8));
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        let limit = async |max| proxy.publish("rule.yaml", &rule(&pool(max))).await;
+        let ends = async |answers: &mut JoinSet<Answer>| {
+            gate.open();
+            while let Some(answer) = answers.join_next().await {
+                assert_eq!(answer.unwrap().status, StatusCode::OK, "{protocol}");
+            }
+            gate.0.send_replace(false);
+        };
+        // Busy ones, while others wait for one of them.
+        let mut answers = send_all(&proxy, 8);
+        proxy.figure_is("catalog", "rq_active", 8).await;
+        limit(2).await;
+        (0..8).for_each(|_| drop(answers.spawn(Request::get("/").send(proxy.listener(0)))));
+        proxy.figure_is("catalog", "rq_pending_active", 8).await;
+        assert_eq!(proxy.figure("catalog", "cx_active").await, 8, "{protocol}");
+        ends(&mut answers).await;
+        proxy.figure_is("catalog", "cx_active", 2).await;
+        assert_eq!(backend.accepted(), 8, "{protocol}: those that stay are used on");
+        // More is allowed while some wait.
+        answers = send_all(&proxy, 8);
+        proxy.figure_is("catalog", "rq_pending_active", 6).await;
+        limit(6).await;
+        proxy.figure_is("catalog", "rq_pending_active", 2).await;
+        assert_eq!(proxy.figure("catalog", "cx_active").await, 6, "{protocol}");
+        ends(&mut answers).await;
+        // Nobody uses them.
+        assert_eq!(proxy.figure("catalog", "cx_active").await, 6, "{protocol}");
+        limit(1).await;
+        proxy.figure_is("catalog", "cx_active", 1).await;
+        answers = send_all(&proxy, 3);
+        proxy.figure_is("catalog", "rq_pending_active", 2).await;
+        ends(&mut answers).await;
+        assert_eq!(proxy.figure("catalog", "cx_active").await, 1, "{protocol}");
+        all_is_over(&proxy).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_too_many_is_not_made_and_the_answer_stands() {
     let gate = Gate::closed();

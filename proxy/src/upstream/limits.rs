@@ -2,7 +2,8 @@
 //!
 //! Whatever has a limit is held as a guard, which is counted until it is dropped, so that no way out of a request can
 //! leave a count behind. When the limit of connections is reached, a pool that has none may still open one, as in
-//! Envoy: the overshoot is at most endpoints x workers. All other limits are exact.
+//! Envoy: the overshoot is at most endpoints x workers. All other limits are exact. A limit that is lowered holds for what
+//! there is already: connections beyond it are closed as their requests end, but for one of each pool.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -224,6 +225,11 @@ impl Limits {
             self.shared.connections.add();
         }
         Some(self.count_connection())
+    }
+
+    /// How many connections the cluster has more than it may: a limit that was lowered leaves them behind.
+    pub(super) fn surplus_connections(&self) -> u32 {
+        self.shared.connections.get().saturating_sub(self.breakers.get().max_connections)
     }
 
     /// A connection that would be good to have, but that nobody waits for; `None` when there is no room for it.

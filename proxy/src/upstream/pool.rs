@@ -10,6 +10,7 @@ mod h2;
 mod line;
 mod reclaim;
 mod refusing;
+mod surplus;
 mod tcp;
 
 use std::cell::{Cell, RefCell};
@@ -168,9 +169,12 @@ impl Pool {
         self.limits.reached(limit);
     }
 
-    /// New settings hold for connections from their next use on.
-    pub(crate) fn update(&self, settings: Settings) {
+    /// New settings hold for connections from their next use on, and new limits of the cluster at once: those who wait get
+    /// the connections that are allowed now, and those that are not allowed any more are given up.
+    pub(crate) fn update(self: &Rc<Self>, settings: Settings) {
         self.settings.set(settings);
+        self.give_up_surplus();
+        self.open_for_waiting();
     }
 
     /// New connections show what `client` shows; those there are go on as they are. Both trust the same.
@@ -193,7 +197,7 @@ impl Pool {
     }
 
     /// Closes connections that were idle for too long or are too old, or that the upstream has closed.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(self: &Rc<Self>, now: Instant) {
         let settings = self.settings.get();
         let is_over = |since: Instant, timeout: Option<Duration>| {
             timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout)
@@ -214,6 +218,8 @@ impl Pool {
                 && !connection.idle_since().is_some_and(idle)
                 && !is_old(connection.opened_at())
         });
+        // Another worker may have opened the one that is too many.
+        self.give_up_surplus();
     }
 }
 

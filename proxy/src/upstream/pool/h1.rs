@@ -103,8 +103,11 @@ impl Pool {
         }
     }
 
-    /// Gives a connection to who waits longest, or keeps it.
+    /// Gives a connection to who waits longest, or keeps it. One that is too many now is closed; whoever waits gets another.
     fn offer_h1(&self, mut connection: H1) {
+        if self.is_surplus_h1() {
+            return;
+        }
         let next = self.h1_line.borrow_mut().next();
         match next {
             Some(turn) => turn.end(Ok(connection)),
@@ -117,7 +120,7 @@ impl Pool {
     }
 
     /// Opens a connection if more requests wait than connections are being opened, and the limits allow.
-    fn open_h1(self: &Rc<Self>) {
+    pub(super) fn open_h1(self: &Rc<Self>) {
         let mut line = self.h1_line.borrow_mut();
         if line.len() <= line.connecting {
             return;

@@ -74,6 +74,11 @@ impl H2 {
         self.state.retired.get()
     }
 
+    /// How many requests it has.
+    pub(super) fn active(&self) -> u32 {
+        self.state.active.get()
+    }
+
     /// Whether another stream may be opened without waiting for one to end.
     fn has_capacity(&self, settings: &Settings) -> bool {
         let active = self.state.active.get();
@@ -120,6 +125,7 @@ impl Drop for H2Guard {
         state.active.set(state.active.get() - 1);
         if state.active.get() == 0 {
             state.idle_since.set(Some(time::now()));
+            self.pool.give_up_surplus_h2();
         }
         if self.pool.h2_line.borrow().len() > 0 {
             self.pool.serve_h2();
@@ -174,7 +180,7 @@ impl Pool {
     }
 
     /// Opens a connection if more requests wait than those being opened can take, and the limits allow.
-    fn open_h2(self: &Rc<Self>) {
+    pub(super) fn open_h2(self: &Rc<Self>) {
         let mut line = self.h2_line.borrow_mut();
         if line.len() <= line.connecting * STREAMS_EXPECTED {
             return;

@@ -105,6 +105,11 @@ impl<C> Line<C> {
         self.open.get() == 0
     }
 
+    /// How many connections are open, with those that take no more requests.
+    pub(super) fn established(&self) -> usize {
+        self.open.get().saturating_sub(self.connecting)
+    }
+
     /// A connection is being opened.
     pub(super) fn connecting(&mut self, connection: OpenConnection) -> Counted {
         self.connecting += 1;
