@@ -295,7 +295,7 @@ impl App {
             match (command, &mut workers) {
                 // Before there are workers there are no listeners either, and the console says so.
                 (Some(Command::DrainListeners(asked)), workers) => {
-                    workers.iter_mut().for_each(|workers| workers.drain_listeners(asked));
+                    workers.iter_mut().for_each(|workers| workers.drain_listeners(asked, &status));
                 }
                 (Some(Command::Drain), Some(workers)) => {
                     status.drain();
@@ -438,7 +438,7 @@ impl App {
                 () = tokio::time::sleep_until(looks.into()) => {}
                 command = self.commands.recv() => match command {
                     Some(Command::Drain) => {}
-                    Some(Command::DrainListeners(asked)) => workers.drain_listeners(asked),
+                    Some(Command::DrainListeners(asked)) => workers.drain_listeners(asked, &self.status),
                     Some(Command::End) | None => return,
                 },
             }

@@ -109,3 +109,40 @@ async fn a_long_compile_keeps_nobody_waiting() {
         "an answer took {longest:?} of the {whole:?} until the change was published"
     );
 }
+
+/// Nobody is sent to listeners that are closed, or will be, whatever configuration comes later: they do not open again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_drained_its_listeners_takes_no_traffic() {
+    let drains = [
+        // There are no inbound listeners here,
+        ("?inboundonly", false),
+        ("?inboundonly&graceful", false),
+        // and those go on to accept.
+        ("?graceful&skip_exit", false),
+        ("", true),
+        ("?graceful", true),
+    ];
+    for (query, is_over) in drains {
+        let (_backend, proxy) = start().await;
+        let drain = format!("/drain_listeners{query}");
+        assert_eq!(Request::new(Method::POST, &drain).send(proxy.admin()).await.status, 200, "{drain}");
+        let ready = async || Request::get("/healthz/ready").send(proxy.health()).await;
+        if is_over {
+            eventually("it is not ready any more", async || (ready().await.status == 503).then_some(()))
+                .await;
+        }
+        for timeout in ["1s", "2s"] {
+            let route = format!("  - {{timeout: {timeout}, route: [{{destination: {{host: catalog}}}}]}}\n");
+            proxy.publish("rule.yaml", &virtual_service("catalog", &route)).await;
+            let answer = ready().await;
+            let expected = match is_over {
+                true => (503, "not ready: the listeners are drained, by /drain_listeners\n"),
+                false => (200, "ok\n"),
+            };
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), expected, "{drain}");
+        }
+        // The process lives, and is what Envoy calls so.
+        assert_eq!(Request::get("/healthz").send(proxy.health()).await.status, 200, "{drain}");
+        assert_eq!(Request::get("/ready").send(proxy.admin()).await.status, 200, "{drain}");
+    }
+}

@@ -17,7 +17,7 @@ pub(crate) fn answers(status: Arc<Status>) -> Answers {
 /// The answer to one request.
 pub(crate) fn page(head: &RequestHead, status: &Status) -> Page {
     let not_ready = match head.path.as_ref().map_or("/", |path| path.path()) {
-        "/healthz/ready" => status.not_ready(),
+        "/healthz/ready" => status.takes_no_traffic(),
         // Whoever is answered here knows that the process lives.
         "/healthz" => None,
         other => {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::sockets::Sockets;
 use crate::admin::DrainListeners;
+use crate::control::Status;
 use crate::listener::{Loads, Meant};
 use crate::snapshot::Reader;
 use crate::time;
@@ -28,8 +29,8 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Does what `/drain_listeners` asks. A graceful drain of listeners that are drained already changes nothing, as with
-    /// Envoy; one that asks for more of them begins anew.
-    pub(super) fn drain_listeners(&mut self, asked: DrainListeners) {
+    /// Envoy; one that asks for more of them begins anew. Readiness fails as soon as it is known that listeners will end.
+    pub(super) fn drain_listeners(&mut self, asked: DrainListeners, status: &Status) {
         let DrainListeners { inbound_only, graceful, skip_exit } = asked;
         let meant = if inbound_only { Meant::Inbound } else { Meant::All };
         tracing::info!(inbound_only, graceful, skip_exit, "draining listeners");
@@ -38,6 +39,11 @@ impl Workers {
         } else if self.orders.borrow().drain < meant {
             self.drain(meant);
             self.stop = (!skip_exit).then(|| (time::now() + self.drain_time, meant));
+        }
+        let stopped = self.orders.borrow().stop;
+        match self.stop.map_or(stopped, |(_, meant)| stopped.max(meant)) {
+            Meant::None => {}
+            ends => status.listeners_end(ends == Meant::Inbound),
         }
     }
 

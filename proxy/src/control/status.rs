@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use config::compile::{Concurrency, EffectiveProxyConfig, Proxy};
 use config::finding::{Finding, Severity};
 use config::objects::Objects;
-use config::{NameTable, Resources};
+use config::{NameTable, Resources, TrafficDirection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::workers::WorkerCount;
@@ -29,6 +29,10 @@ const FINDINGS_LOGGED_MAX: usize = 100;
 pub(crate) struct Status {
     generation: AtomicU64,
     draining: AtomicBool,
+    /// The inbound listeners were drained so that they end.
+    inbound_ends: AtomicBool,
+    /// All listeners were.
+    all_end: AtomicBool,
     not_ready: ArcSwapOption<String>,
     findings: ArcSwap<Vec<Finding>>,
     published: ArcSwapOption<Published>,
@@ -129,6 +133,8 @@ impl Status {
         Status {
             generation: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            inbound_ends: AtomicBool::new(false),
+            all_end: AtomicBool::new(false),
             not_ready: ArcSwapOption::from_pointee("the configuration has not been read yet".to_owned()),
             findings: ArcSwap::default(),
             published: ArcSwapOption::empty(),
@@ -235,6 +241,34 @@ impl Status {
             return Some(why.to_string());
         }
         (!self.is_serving()).then(|| "the workers have not been started yet".to_owned())
+    }
+
+    /// Why no traffic is to be sent here; `None` when it may. That is more than not to be ready: listeners that were drained,
+    /// or are drained so that they close, do not come back, whatever configuration comes.
+    pub(crate) fn takes_no_traffic(&self) -> Option<String> {
+        self.not_ready().or_else(|| {
+            let ended = if self.all_end.load(Ordering::Relaxed) {
+                "the listeners"
+            } else if self.inbound_ends.load(Ordering::Relaxed) && self.has_inbound_listeners() {
+                "the inbound listeners"
+            } else {
+                return None;
+            };
+            Some(format!("{ended} are drained, by /drain_listeners"))
+        })
+    }
+
+    fn has_inbound_listeners(&self) -> bool {
+        self.last_published().is_some_and(|published| {
+            let mut listeners = published.resources.listeners.values();
+            listeners.any(|listener| listener.traffic_direction == TrafficDirection::Inbound)
+        })
+    }
+
+    /// The inbound listeners, or all, accept no more, or will when their drain is over.
+    pub(crate) fn listeners_end(&self, only_inbound: bool) {
+        let ends = if only_inbound { &self.inbound_ends } else { &self.all_end };
+        ends.store(true, Ordering::Relaxed);
     }
 
     /// How far the process is.
