@@ -6,7 +6,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::limits::Limits;
 use crate::origin::{ObjectRef, Place};
+use crate::yaml;
 
 /// How bad a finding is, worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -79,6 +81,17 @@ impl Finding {
     /// The finding without its severity, for a log whose lines say it.
     pub fn unleveled(&self) -> impl fmt::Display {
         Unleveled(self)
+    }
+
+    /// The limit that it says was met, by its name; `None` of one that is about no limit.
+    pub fn limit(&self) -> Option<&'static str> {
+        const BEFORE: &str = "the limit ";
+        let names: Vec<_> = Limits::DEFAULT.entries().into_iter().map(|entry| entry.name).collect();
+        self.what.match_indices(BEFORE).find_map(|(at, _)| {
+            let rest = self.what.get(at + BEFORE.len()..)?;
+            let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
+            names.iter().chain(&yaml::Limits::OF_TEXT).copied().find(|known| *known == name)
+        })
     }
 
     fn fmt_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

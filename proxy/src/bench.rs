@@ -148,7 +148,7 @@ impl Proxy {
         let listener = downstream.listener(&self.engine.generation());
         let mut record = Record::begin(&downstream, &listener, &request.0, true);
         record.capture_request(&request.0);
-        record.direct_response();
+        record.direct_response(None);
         record.status(http::StatusCode::OK);
         record.finish();
         Ok(Answered(record))

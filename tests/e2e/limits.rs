@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::mesh::destination_rule;
+use support::mesh::{destination_rule, virtual_service};
 use support::{
     Mesh, Request, ScriptedBackend, TestBackend, TestProxy, Weft, binary, client, eventually, frames,
 };
@@ -404,4 +404,39 @@ async fn the_windows_of_http2_are_as_they_are_set() {
         }
     }
     assert_eq!(seen, [100_000, 300_000]);
+}
+
+/// Rules that are too many for all objects together are not there: who asks by them learns which limit it is, and so does the
+/// operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_are_not_made_name_the_limit() {
+    let rules = |count| {
+        let rule = |number| {
+            format!("  - {{match: [{{uri: {{exact: /{number}}}}}], directResponse: {{status: 200}}}}\n")
+        };
+        let rules = (0..count).map(rule).collect::<String>();
+        ["catalog", "orders"].map(|host| virtual_service(host, &rules)).join("---\n")
+    };
+    let mesh = Mesh::new().service("catalog", "http/8000").service("orders", "http/8000");
+    let proxy = TestProxy::of(mesh.with("rules.yaml", &rules(2)));
+    let proxy =
+        proxy.set(|settings| settings.limits.mesh_products_max = 5).listen_outbound(8000).ready().await;
+    let limit = [("limit", "mesh_products_max")];
+    let ask = async |host| Request::get("/1").host(host).send(proxy.listener(0)).await;
+    assert_eq!((ask("catalog").await.status.as_u16(), ask("orders").await.status.as_u16()), (200, 200));
+    assert_eq!(proxy.metric("weft_limit_reached_total", &limit).await.unwrap_or_default(), 0.0);
+    proxy.publish("rules.yaml", &rules(6)).await;
+    let found = proxy.metric("weft_limit_reached_total", &limit).await.unwrap_or_default();
+    assert!(found >= 1.0, "{found}");
+    // The first has taken all that may be made.
+    let answers = [ask("catalog").await, ask("orders").await];
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(refused.len() == 1 && refused[0].text().contains("mesh_products_max"), "{answers:?}");
+    eventually("it is counted", || async {
+        (proxy.metric("weft_limit_reached_total", &limit).await == Some(found + 1.0)).then_some(())
+    })
+    .await;
+    let errors = proxy.page("/errors").await;
+    assert!(errors.contains("503: the rules of VirtualService shop/"), "{errors}");
+    assert!(errors.contains("mesh_products_max"), "{errors}");
 }

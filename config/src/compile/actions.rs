@@ -69,7 +69,7 @@ pub(super) fn direct_response(told: &HttpDirectResponse) -> Result<DirectRespons
         base64(bytes).ok_or_else(|| ("directResponse.body.bytes".to_owned(), "it is not base64".to_owned()))
     });
     let body = text.map(Ok).or(bytes).transpose()?.unwrap_or_default();
-    Ok(DirectResponse { status, body: body.into() })
+    Ok(DirectResponse { status, body: body.into(), limit: None })
 }
 
 /// Decodes base64 of either alphabet (RFC 4648 sections 4 and 5), with or without padding.

@@ -12,6 +12,9 @@ use crate::finding::{Severity, code};
 use crate::objects::Object;
 use crate::resource::{ClusterLoadAssignment, DirectResponse, Route, RouteAction};
 
+/// The limit's name.
+const LIMIT: &str = "mesh_products_max";
+
 /// What a client is told whose route was not made.
 const REFUSAL: &[u8] = b"the configuration makes more routes than mesh_products_max allows";
 
@@ -63,6 +66,7 @@ pub(super) fn refusing<T>(object: &Object<T>) -> Route {
         action: RouteAction::DirectResponse(DirectResponse {
             status: StatusCode::SERVICE_UNAVAILABLE,
             body: Arc::from(REFUSAL),
+            limit: Some(LIMIT),
         }),
         headers: None,
         origin: Some(Box::new(object.origin())),

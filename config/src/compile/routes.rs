@@ -313,7 +313,8 @@ pub(super) fn catch_all(scope: &Scope<'_>, clusters: &Clusters) -> VirtualHost {
             ("allow_any", RouteAction::Forward(Box::new(forward)), None)
         }
         None => {
-            let response = DirectResponse { status: StatusCode::BAD_GATEWAY, body: Arc::default() };
+            let response =
+                DirectResponse { status: StatusCode::BAD_GATEWAY, body: Arc::default(), limit: None };
             let origin = sidecar::outbound_traffic_policy_origin(scope);
             ("block_all", RouteAction::DirectResponse(response), Some(Box::new(origin)))
         }

@@ -204,6 +204,9 @@ pub struct DirectResponse {
     pub status: StatusCode,
     /// Its body; may be empty.
     pub body: Arc<[u8]>,
+    /// The limit of the process for which it stands in the place of rules that would be too much; `None` of one that was asked
+    /// for.
+    pub limit: Option<&'static str>,
 }
 
 /// Headers to change; removal first, then additions in order, as Envoy does.

@@ -1,5 +1,6 @@
 //! Files that change, break and are mended.
 
+mod limits;
 mod mesh_maps;
 mod room;
 

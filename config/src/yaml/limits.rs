@@ -56,6 +56,17 @@ impl Limits {
         object_findings_max: saturating(process::Limits::DEFAULT.object_findings_max),
     };
 
+    /// Names of those that are fixed: no process sets them.
+    pub(crate) const OF_TEXT: [&str; 7] = [
+        "file_bytes_max",
+        "file_documents_max",
+        "document_bytes_max",
+        "document_nodes_max",
+        "document_depth_max",
+        "alias_nodes_max",
+        "file_problems_max",
+    ];
+
     /// The bounds of a process with these limits.
     pub fn of(limits: &process::Limits) -> Limits {
         let total = saturating(limits.objects_bytes_total_max);

@@ -345,6 +345,10 @@ impl Status {
         if new.len() > FINDINGS_LOGGED_MAX {
             tracing::warn!("{} more findings are at /findings", new.len() - FINDINGS_LOGGED_MAX);
         }
+        for limit in new.iter().filter_map(|finding| finding.limit()) {
+            let series = self.metrics.registry.series(Family::LimitReached, &[limit]);
+            self.metrics.shard.increment(series);
+        }
         let errors = new.iter().filter(|finding| finding.severity == Severity::Error).count();
         self.metrics.shard.increase(self.metrics.refusals, errors as u64);
         self.metrics.shard.set_gauge(self.metrics.refused, refused as u64);

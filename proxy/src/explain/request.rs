@@ -182,20 +182,23 @@ fn act(
     }
     let named = Some(route.name().to_owned()).filter(|name| !name.is_empty());
     let outcome = Outcome { route: named, ..Outcome::default() };
-    let own = |outcome| Outcome { details: Some("direct_response".to_owned()), ..outcome };
+    let own = |outcome, limit| Outcome {
+        details: Some(local_reply::direct_details(limit).into_owned()),
+        ..outcome
+    };
     match &route.action {
         Action::Redirect(declared) => {
             let answer = local_reply::redirect(declared, route, &head, grpc);
             let location = answer.headers.get(http::header::LOCATION).map(text).unwrap_or_default();
             rule.steps.push(Step::new("redirect", format!("{} to {location}", answer.status.as_u16())));
             steps.push(rule);
-            answered(&answer, Outcome { location: Some(location), ..own(outcome) })
+            answered(&answer, Outcome { location: Some(location), ..own(outcome, None) })
         }
         Action::DirectResponse(declared) => {
             let (answer, _) = local_reply::direct(declared, &head, grpc);
             rule.steps.push(Step::new("direct_response", format!("{}", answer.status.as_u16())));
             steps.push(rule);
-            answered(&answer, own(outcome))
+            answered(&answer, own(outcome, declared.limit))
         }
         Action::Forward(forward) => {
             let timeouts = Timeouts::of(forward, &head, grpc);

@@ -73,13 +73,14 @@ pub(crate) fn exchange(
                 forward(&downstream, &listener, &handle, rule, record, (head, body)).await
             }
             Action::Redirect(redirect) => {
-                record.direct_response();
+                record.direct_response(None);
                 let answer = local_reply::redirect(redirect, &handle.route, &head, record.grpc);
                 let answer = (answer, Bytes::new());
                 respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
             }
             Action::DirectResponse(response) => {
-                record.direct_response();
+                record.direct_response(response.limit);
+                response.limit.into_iter().for_each(|limit| downstream.engine.limit_reached(limit));
                 let answer = local_reply::direct(response, &head, record.grpc);
                 respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
             }

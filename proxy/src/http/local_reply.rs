@@ -121,6 +121,11 @@ fn redirected_path(redirect: &config::Redirect, route: &Route, path: &PathAndQue
     }
 }
 
+/// Response code details of an answer at once, which may be for want of the rules that a limit of the process leaves out.
+pub(crate) fn direct_details(limit: Option<&str>) -> Cow<'static, str> {
+    limit.map_or("direct_response".into(), |limit| format!("direct_response{{{limit}}}").into())
+}
+
 /// An answer at once. Semantics: Envoy's `DirectResponseAction`; 201 and 3xx carry the request's own location.
 pub(crate) fn direct(
     response: &config::DirectResponse,

@@ -19,7 +19,7 @@ use super::attempt::Reached;
 use super::codec::{RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
 use super::error::Answer;
-use super::{headers, peer, peer_metadata};
+use super::{headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Engine, ListenerView, RouteHandle};
@@ -234,8 +234,8 @@ impl Record {
     }
 
     /// Notes an answer that was a rule's own.
-    pub(crate) fn direct_response(&mut self) {
-        self.details = Cow::Borrowed("direct_response");
+    pub(crate) fn direct_response(&mut self, limit: Option<&str>) {
+        self.details = local_reply::direct_details(limit);
     }
 
     /// Notes why weft answers by itself.

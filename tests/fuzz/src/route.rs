@@ -75,7 +75,8 @@ fn parse(table: &str) -> RouteConfiguration {
 }
 
 fn rule(matches: RouteMatch) -> Route {
-    let action = RouteAction::DirectResponse(DirectResponse { status: StatusCode::OK, body: [].into() });
+    let action =
+        RouteAction::DirectResponse(DirectResponse { status: StatusCode::OK, body: [].into(), limit: None });
     let (headers, operation) = (None, "".into());
     Route { name: "".into(), matches, action, headers, operation, origin: None }
 }

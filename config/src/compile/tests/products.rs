@@ -73,7 +73,7 @@ fn found(output: &Output) -> Vec<String> {
     exceeded
         .map(|finding| {
             assert_eq!(finding.severity, Severity::Error);
-            assert!(finding.what.contains("mesh_products_max"), "{finding}");
+            assert_eq!(finding.limit(), Some("mesh_products_max"), "{finding}");
             format!("{} {}", finding.object.as_ref().expect("an object").kind, finding.path)
         })
         .collect()

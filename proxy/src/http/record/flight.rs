@@ -151,6 +151,12 @@ impl Record {
         route.declared().and_then(|declared| declared.origin.as_deref())
     }
 
+    /// The limit of the process for which the rules of an object are not there.
+    fn past_limit(&self) -> Option<(&'static str, &Origin)> {
+        let Action::DirectResponse(response) = &self.route.as_ref()?.route.action else { return None };
+        response.limit.zip(self.route_origin())
+    }
+
     /// Status, flags and why.
     fn cause(&self) -> String {
         let mut text = match self.status {
@@ -188,6 +194,11 @@ impl Record {
             _ => {}
         }
         let cluster = self.at_cluster();
+        if let Some((limit, origin)) = self.past_limit() {
+            return format!(
+                "the rules of {origin} are not there: they make more than {limit} allows; see /findings"
+            );
+        }
         match &*self.details {
             "via_upstream" => format!("the upstream's own answer, from {cluster}"),
             "direct_response" => match self.route_origin() {

@@ -56,7 +56,11 @@ fn route(matches: RouteMatch) -> config::Route {
     config::Route {
         name: "".into(),
         matches,
-        action: RouteAction::DirectResponse(DirectResponse { status: StatusCode::OK, body: [].into() }),
+        action: RouteAction::DirectResponse(DirectResponse {
+            status: StatusCode::OK,
+            body: [].into(),
+            limit: None,
+        }),
         headers: None,
         operation: "".into(),
         origin: None,

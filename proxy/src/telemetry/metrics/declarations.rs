@@ -127,7 +127,8 @@ impl Family {
             ),
             Family::LimitReached => of(
                 "weft_limit_reached_total",
-                "Times a limit of the process was met: a connection closed, a request refused, or a body not kept for a retry.",
+                "Times a limit of the process was met: a connection closed, a request refused, a body not kept for a retry, or something new found \
+                 in the configuration that is past one.",
                 Kind::Counter,
                 &["limit"],
             ),

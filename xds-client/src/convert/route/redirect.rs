@@ -81,5 +81,5 @@ pub(super) fn direct_response(
     });
     let at_body = at.field("body");
     let body = body.map(|told| access_log::data(told, &at_body)).transpose()?.unwrap_or_default();
-    Ok(DirectResponse { status: self::status(status, &at.field("status"))?, body: body.into() })
+    Ok(DirectResponse { status: self::status(status, &at.field("status"))?, body: body.into(), limit: None })
 }
