@@ -14,6 +14,7 @@
 
 mod mesh;
 mod report;
+mod room;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::validate;
 use crate::yaml::{FileRead, Guard, Limits, ObjectRead, read_file_within};
 
 use mesh::MeshFiles;
+use room::bytes_of;
 
 /// Base name of the file in a configuration directory that holds MeshConfig.
 pub const MESH_FILE: &str = "mesh.yaml";
@@ -44,7 +46,7 @@ pub struct Store {
     notable: BTreeSet<Arc<ObjectRef>>,
     mesh: MeshFiles,
     objects: Objects,
-    /// Bytes of memory that what is claimed takes, as far as they are known.
+    /// Bytes of memory that what is claimed takes, and what holds though nothing claims it, as far as they are known.
     bytes: usize,
     /// Changes so far.
     revision: u64,
@@ -68,6 +70,8 @@ struct Record {
     /// The first one counts.
     claims: Vec<Claim>,
     serving: Option<Held>,
+    /// Bytes of memory of what holds though nothing claims it, as they are counted.
+    kept: usize,
 }
 
 /// The version that holds, and since which revision.
@@ -75,6 +79,8 @@ struct Record {
 struct Held {
     value: AnyObject,
     revision: u64,
+    /// Bytes of memory that takes.
+    bytes: usize,
 }
 
 /// An object in a file. A mesh has tens of thousands, about nearly all of which there is nothing to say.
@@ -174,9 +180,10 @@ impl Store {
         let mut before = self.take_claims(&name);
         let read = objects.iter().map(|read| self.identity(&read.object));
         let touched: BTreeSet<_> = before.keys().cloned().chain(read).collect();
-        let mut written = BTreeSet::new();
+        let (mut written, mut guards) = (BTreeSet::new(), BTreeMap::new());
         for (number, read) in (0..).zip(objects) {
             let object = read.object.clone();
+            guards.extend(read.guard.clone().map(|guard| (number, guard)));
             let known = before.get(&object).map(Vec::as_slice).unwrap_or_default();
             let claim = self.claim(&name, number, read, known);
             let claims = &mut self.records.entry(object.clone()).or_default().claims;
@@ -193,6 +200,7 @@ impl Store {
             let claims = claims.inspect(|claim| self.bytes += claim.bytes);
             self.records.entry(object).or_default().claims.extend(claims);
         }
+        self.make_room(&name, &touched, &mut guards);
         let (revision, objects) = (self.revision, touched.iter().cloned().collect());
         self.files.insert(name, File { findings, is_whole, revision, objects });
         touched.iter().for_each(|object| self.elect(object));
@@ -269,16 +277,6 @@ impl Store {
         &self.limits
     }
 
-    /// Bytes of memory that the objects of `file` may take beside those of all other files. What a refused object held last
-    /// does not count: it was within the bound once.
-    fn room_for(&self, file: &str) -> usize {
-        let objects = self.files.get(file).map(|file| &*file.objects);
-        let claims = objects.into_iter().flatten().filter_map(|object| self.records.get(object));
-        let own = claims.flat_map(|record| &record.claims).filter(|claim| &*claim.file == file);
-        let others = self.bytes - own.map(|claim| claim.bytes).sum::<usize>();
-        self.limits.objects_bytes_total_max.saturating_sub(others)
-    }
-
     /// Takes the claims of `file` out of the records.
     fn take_claims(&mut self, file: &str) -> BTreeMap<Arc<ObjectRef>, Vec<Claim>> {
         let mut taken = BTreeMap::new();
@@ -331,7 +329,13 @@ impl Store {
     /// Decides what holds of `object`, and whether there is anything to say about it. To be called whenever its claims are
     /// others than before.
     fn elect(&mut self, object: &Arc<ObjectRef>) {
+        let before = self.records.get(object).map_or(0, |record| record.kept);
         self.decide(object);
+        let kept = self.records.get_mut(object).map_or(0, |record| {
+            record.kept = record.bytes_kept();
+            record.kept
+        });
+        self.bytes = self.bytes + kept - before;
         if self.records.get(object).is_some_and(Record::is_notable) {
             self.notable.insert(object.clone());
         } else {
@@ -341,7 +345,7 @@ impl Store {
 
     fn decide(&mut self, object: &ObjectRef) {
         let Some(record) = self.records.get_mut(object) else { return };
-        record.claims.sort_by(|a, b| a.order().cmp(&b.order()));
+        record.sort();
         let Some(first) = record.claims.first() else {
             if let Some(Record { serving: Some(held), .. }) = self.records.remove(object) {
                 self.objects.remove(&held.value);
@@ -354,16 +358,12 @@ impl Store {
             (None, Some(_)) => None,
             (None, None) => record.claims.iter().find(|claim| claim.value.is_some()),
         };
-        let Some(Claim { value: Some(value), revision, .. }) = elected else { return };
+        let Some(Claim { value: Some(value), revision, bytes, .. }) = elected else { return };
         if record.serving.as_ref().is_none_or(|held| held.value != *value) {
             self.objects.insert(value.clone());
-            record.serving = Some(Held { value: value.clone(), revision: *revision });
+            record.serving = Some(Held { value: value.clone(), revision: *revision, bytes: *bytes });
         }
     }
-}
-
-fn bytes_of(claims: &[Claim]) -> usize {
-    claims.iter().map(|claim| claim.bytes).sum()
 }
 
 /// The part of a path after its last `/`.

@@ -36,7 +36,7 @@ pub use read::{FileRead, ObjectRead, read_file};
 pub(crate) use build::build;
 pub(crate) use mesh_map::{Lines, MESH_MAP};
 pub(crate) use path::Path;
-pub(crate) use problem::{Problem, Problems, Room};
+pub(crate) use problem::{Problem, Problems, Room, past_total};
 pub(crate) use read::read_file_within;
 pub(crate) use split::{DocumentText as Document, documents};
 pub(crate) use suggest::remedy;

@@ -172,14 +172,18 @@ impl Room {
                 "split it into several objects, or raise the limit with `--limit object_bytes_max=BYTES`"
                     .to_owned(),
             ),
-            Past::Total(total) => (
-                format!(
-                    "all objects together take more memory than the limit objects_bytes_total_max, which is {total}"
-                ),
-                "leave out what this proxy does not need, or raise the limit with \
-                 `--limit objects_bytes_total_max=BYTES`; then write this file again"
-                    .to_owned(),
-            ),
+            Past::Total(total) => past_total(total),
         })
     }
+}
+
+/// That all objects together are past their limit: what to say, and what to do about it.
+pub(crate) fn past_total(total: usize) -> (String, String) {
+    let what = format!(
+        "all objects together, with the last good versions of those that are refused, take more memory than the limit \
+         objects_bytes_total_max, which is {total}"
+    );
+    let remedy = "correct what is refused or leave out what this proxy does not need, or raise the limit with \
+                  `--limit objects_bytes_total_max=BYTES`; then write this file again";
+    (what, remedy.to_owned())
 }
