@@ -1,5 +1,6 @@
 //! What the outcome of an attempt says about its endpoint. Semantics: what Envoy's router tells outlier detection, but that
-//! nobody is blamed for a deadline that the client chose: who asks for an answer in a nanosecond would shut out every endpoint.
+//! nobody is blamed for a very short deadline that the client chose: who asks for an answer in a nanosecond would shut out every
+//! endpoint.
 
 use super::attempt::{Answered, Failed};
 use super::headers;
@@ -32,7 +33,7 @@ pub(super) fn attempt(
         }
         // Nor does a request that could not be put to it.
         Err(Failed::Reset(Reset::Overflow(_) | Reset::Unsendable, _)) => {}
-        Err(Failed::RouteTimeout) if timeouts.route_is_clients => {}
+        Err(Failed::RouteTimeout) if timeouts.hurried => {}
         // So does a server that resets a call whose deadline has passed, as grpc-go does.
         Err(Failed::Reset(Reset::Remote, _)) if timeouts.hurried => {}
         Err(Failed::RouteTimeout | Failed::Reset(Reset::PerTryTimeout, _)) => monitor.timed_out(),

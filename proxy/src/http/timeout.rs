@@ -13,6 +13,11 @@ use super::headers::{self, EXPECTED_TIMEOUT};
 use crate::snapshot::Forward;
 use crate::upstream::request_body::RequestBody;
 
+/// A deadline shorter than that, which a client chose, says nothing of the endpoint that misses it: no client can shut out
+/// endpoints by asking for the impossible. Longer ones count as with Envoy, so that whoever hangs is found although all clients
+/// bring deadlines.
+pub(super) const HURRY: Duration = Duration::from_millis(100);
+
 /// The bounds of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeouts {
@@ -22,7 +27,7 @@ pub(crate) struct Timeouts {
     pub(crate) per_try: Option<Duration>,
     /// Whether the client brought the bound on all attempts (`grpc-timeout`), and not the rule.
     pub(crate) route_is_clients: bool,
-    /// Whether the client leaves the upstream less time than the rule does, and says so to it.
+    /// Whether the client leaves the upstream less time than the rule does, and less than [`HURRY`]. It says so to it.
     pub(crate) hurried: bool,
 }
 
@@ -34,14 +39,14 @@ impl Timeouts {
             Some(max) if grpc => Some(max).filter(|max| !max.is_zero()),
             _ => forward.timeout,
         };
-        let hurried = told.is_some_and(|told| rule.is_none_or(|rule| told < rule));
-        let own = told.filter(|own| hurried && !own.is_zero() && forward.max_grpc_timeout.is_some());
+        let sooner = told.filter(|told| rule.is_none_or(|rule| *told < rule));
+        let own = sooner.filter(|own| !own.is_zero() && forward.max_grpc_timeout.is_some());
         let per_try = forward.retry_policy.as_ref().map(|policy| policy.per_try_timeout);
         Timeouts {
             route: own.or(rule),
             per_try: per_try.filter(|timeout| !timeout.is_zero()),
             route_is_clients: own.is_some(),
-            hurried,
+            hurried: sooner.is_some_and(|told| told < HURRY),
         }
     }
 
