@@ -55,7 +55,8 @@ async fn shop() -> (ScriptedBackend, Sides) {
     let backend = ScriptedBackend::new(server).await;
     let nobody = TcpListener::bind(("127.9.9.5", 0)).expect("a port").local_addr().expect("an address");
     let rules = "  - {match: [{uri: {prefix: /absent}}], route: [{destination: {host: absent}}]}\n  \
-                 - {match: [{uri: {prefix: /s/}}], timeout: 200ms, route: [{destination: {host: server}}]}\n";
+                 - {match: [{uri: {prefix: /s/Hang}}], timeout: 200ms, route: [{destination: {host: server}}]}\n  \
+                 - {match: [{uri: {prefix: /s/}}], route: [{destination: {host: server}}]}\n";
     let mesh = Mesh::new()
         .service("server", "grpc/8000")
         .endpoint("server", "grpc", "v1", backend.address)
