@@ -23,8 +23,10 @@ SPARE = 1000
 # Files a proxy has open besides its connections.
 OTHER_FILES = 100
 
-# Memory is read when it has not moved by more than this for so long.
-RESIDENT = ("VmRSS",)
+# Of memory, what the process has written: pages of the program file come and go by what it did last, and belong to the
+# system's cache. weft lets go of them, and a request brings some back.
+WRITTEN = ("RssAnon",)
+# It is read when it has not moved by more than this for so long.
 SETTLED_KB, SETTLED_SECONDS, SETTLE_SECONDS_MAX, SAMPLE_SECONDS = 64, 0.5, 10, 0.1
 
 
@@ -182,13 +184,13 @@ def check_open(opened):
             raise Failure(f"connection {number:,} of {len(opened):,} broke while idle: {error}") from error
 
 
-def settled_kb(peer, sizes=RESIDENT):
-    """Resident memory of a proxy once it does not move any more, or after a while; or the first of other sizes."""
+def settled_kb(peer):
+    """Memory that a proxy has written, once it does not move any more, or after a while."""
     deadline = time.monotonic() + SETTLE_SECONDS_MAX
-    last, since = memory_kb(peer.pids(), sizes)[0], time.monotonic()
+    last, since = memory_kb(peer.pids(), WRITTEN)[0], time.monotonic()
     while time.monotonic() < min(since + SETTLED_SECONDS, deadline):
         time.sleep(SAMPLE_SECONDS)
-        now = memory_kb(peer.pids(), sizes)[0]
+        now = memory_kb(peer.pids(), WRITTEN)[0]
         if abs(now - last) > SETTLED_KB:
             last, since = now, time.monotonic()
-    return memory_kb(peer.pids(), sizes)[0]
+    return memory_kb(peer.pids(), WRITTEN)[0]

@@ -4,17 +4,13 @@ import contextlib
 import time
 from dataclasses import asdict, dataclass
 
-from .idle import PATH, settled_kb, warm_up
+from .idle import PATH, WRITTEN, settled_kb, warm_up
 from .peers import HTTP1, HTTP2, Backend, Wire
 from .processes import Failure, memory_kb
 from .wire import WINDOW_BYTES, WINDOW_BYTES_MAX, Http1, Http2, connect, open_connection
 
 # The memory of a stalled proxy may move by this much and still be called flat.
 FLAT_KB, FLAT_SHARE = 1024, 0.01
-
-# Of memory, what the process has written: pages of the program file come and go by what it did last, and belong to the
-# system's cache. weft lets go of them, and a request brings some back.
-WRITTEN = ("RssAnon",)
 
 # A client that stalls has a small receive buffer; what the kernel holds is no proxy's matter.
 RECEIVE_BYTES = 64 * 1024
@@ -109,15 +105,15 @@ class StalledBench:
 
     def _stalled(self, case, peer):
         size = self._size
-        before_kb = settled_kb(peer, WRITTEN)
+        before_kb = settled_kb(peer)
         with contextlib.ExitStack() as opened:
             clients = self._clients(case, peer, opened)
             (push if case.upload else stall)(clients, case, size)
-            early_kb = settled_kb(peer, WRITTEN)
+            early_kb = settled_kb(peer)
             beside_ms = beside(peer)
             most_kb, late_kb = self._watch(peer, early_kb)
             read_bytes = None if case.upload else clients[0].drain(size.body_bytes)
-        found = (before_kb, early_kb, most_kb, late_kb, settled_kb(peer, WRITTEN))
+        found = (before_kb, early_kb, most_kb, late_kb, settled_kb(peer))
         read_on = None if read_bytes is None else read_bytes == size.body_bytes
         return Row(peer.name, case.title, size.streams, *found, beside_ms, read_on)
 

@@ -161,7 +161,8 @@ class Idle(unittest.TestCase):
         sizes = iter([100, 5000, 9000, 9001, 9002])
         last = [0]
 
-        def memory(*_):
+        def memory(_, asked):
+            self.assertEqual(asked, ("RssAnon",))  # not pages of files, which come and go
             last[0] = next(sizes, last[0])
             return last[0], 0
 
