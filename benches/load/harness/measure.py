@@ -136,15 +136,15 @@ class Bench:
         return run
 
     def _wait_for_calm(self, peer, patience):
-        calm = False
+        calm, ours = False, [*peer.pids(), self._backend.process.pid, *peer.beside()]
         while not calm and patience.lasts():
-            before = self._clocks(peer.pids())
+            before = self._clocks(ours)
             time.sleep(CALM_SAMPLE_SECONDS)
-            calm = _others(before, self._clocks(peer.pids()), len(self._cpus)) <= DISTURBED_CORES
+            calm = _others(before, self._clocks(ours), len(self._cpus)) <= DISTURBED_CORES
 
     def run(self, shape, number, peer):
         """One run; fails if one answer was wrong."""
-        pids = peer.pids()
+        pids, others = peer.pids(), [self._backend.process.pid, *peer.beside()]
         command = [
             self._load,
             *shape.load,
@@ -156,10 +156,10 @@ class Bench:
         command += ["--warm-up-ms", int(shape.warm_up_seconds * 1000)]
         command += ["--window-ms", int(shape.window_seconds * 1000)]
         command += ["--watch", f"proxy={','.join(map(str, pids))}"]
-        command += ["--watch", f"load=self,{self._backend.process.pid}"]
-        before = self._clocks(pids)
+        command += ["--watch", f"load=self,{','.join(map(str, others))}"]
+        before = self._clocks([*pids, *others])
         report = self._report(command, shape)
-        after = self._clocks(pids)
+        after = self._clocks([*pids, *others])
         if report["errors"]:
             raise Failure(f"wrong answers under load: {report['errors_text']}")
         served = report["served_by"]
@@ -193,11 +193,7 @@ class Bench:
     def _clocks(self, pids):
         """Wall time, idle time of the two cores, and CPU time of everything here."""
         children = resource.getrusage(resource.RUSAGE_CHILDREN)  # the load generators that ended
-        ours = (
-            cpu_seconds([*pids, self._backend.process.pid, os.getpid()])
-            + children.ru_utime
-            + children.ru_stime
-        )
+        ours = cpu_seconds([*pids, os.getpid()]) + children.ru_utime + children.ru_stime
         return time.monotonic(), idle_seconds(self._cpus), ours
 
 

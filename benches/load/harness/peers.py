@@ -35,12 +35,16 @@ class Wire:
     connections: int = 1024  # the most of both sides together, where a proxy wants to know
 
 
+VERSIONS = {"v1": V1_ADDRESS, "v2": V2_ADDRESS}
+
+
 class Backend:
     """The backend: one process, a version of the service on each of two addresses. It speaks both versions of HTTP."""
 
-    def __init__(self, processes, load, cpus, directory, streams_max=100):
-        command = [load, "backend", "--version", f"v1={V1_ADDRESS}", "--version", f"v2={V2_ADDRESS}"]
-        command += ["--streams-max", streams_max]
+    def __init__(self, processes, load, cpus, directory, streams_max=100, versions=VERSIONS):
+        command = [load, "backend", "--streams-max", streams_max]
+        for label, address in versions.items():
+            command += ["--version", f"{label}={address}"]
         self.process, listening = start_announcing(processes, command, cpus, directory / "backend.log")
         self.port = int(listening[0].rpartition(":")[2])
 
@@ -49,6 +53,7 @@ class Peer:
     """One proxy under measurement. `start` raises `Failure` if it does not come up."""
 
     routes = True  # it applies the rules
+    arguments = ()  # more of them, where a script was given some
 
     def __init__(self, name, program, say_version):
         self.name = name
@@ -72,6 +77,10 @@ class Peer:
     def pids(self):
         """Its processes."""
         return tree(self.process.pid)
+
+    def beside(self):
+        """Processes that serve it alone, and whose time is the load's."""
+        return []
 
     def _command(self, backend, home):
         raise NotImplementedError
@@ -149,7 +158,7 @@ class Envoy(Peer):
 class Weft(Peer):
     def __init__(self, name, program, say_version, arguments):
         super().__init__(name, program, say_version)
-        self._arguments = arguments
+        self.arguments = arguments
 
     def _command(self, backend, home):
         mesh = home / "mesh"
@@ -169,7 +178,7 @@ class Weft(Peer):
             "--workers",
             1,
         ]
-        return [*command, "--admin", "127.0.0.1:0", "--ready-file", home / "ready.json", *self._arguments]
+        return [*command, "--admin", "127.0.0.1:0", "--ready-file", home / "ready.json", *self.arguments]
 
     def _wire_words(self):
         return {"PORT_NAME": "http2" if self.wire.upstream == HTTP2 else "http"}

@@ -34,15 +34,18 @@ class Processes:
         # How nice those that are started from now on are; below 0 they go before all else, which root may ask for.
         self.niceness = 0
 
-    def start(self, command, cpus, log, stdout=None, stdin=subprocess.DEVNULL, become=None):
+    def start(
+        self, command, cpus, log, stdout=None, stdin=subprocess.DEVNULL, become=None, environment=None
+    ):
         """Starts a command on the given CPUs; what it says goes to `log`, or to `stdout` if given. `become` is called in
-        the child, last before its program."""
+        the child, last before its program; `environment` is what it has besides that of this process."""
         with open(log, "ab") as out:
             process = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=stdin,
                 stdout=stdout if stdout is not None else out,
                 stderr=out,
+                env={**os.environ, **(environment or {})},
                 start_new_session=True,
                 preexec_fn=lambda: _become(cpus, self.niceness, become),
             )
@@ -50,9 +53,11 @@ class Processes:
         self._running.append(process)
         return process
 
-    def output(self, command, cpus, log, seconds, become=None):
+    def output(self, command, cpus, log, seconds, become=None, environment=None):
         """Starts a command that ends by itself within this time; returns what it says. It is ended in any case."""
-        process = self.start(command, cpus, log, stdout=subprocess.PIPE, become=become)
+        process = self.start(
+            command, cpus, log, stdout=subprocess.PIPE, become=become, environment=environment
+        )
         try:
             return process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:

