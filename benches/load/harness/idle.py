@@ -1,15 +1,17 @@
 """What an idle connection costs: memory of a proxy before it, with many of it, and when they are gone."""
 
 import contextlib
+import ssl
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from .peers import HTTP1, HTTP2, V1_ADDRESS, Backend, Wire
 from .processes import Failure, memory_kb
 from .wire import BackendState, open_connection
 
-# Above this, weft's connections are called too big.
+# Above this, weft's connections are called too big: those in plaintext, and those in mutual TLS.
 GOAL_BYTES = 12 * 1024
+SECURED_GOAL_BYTES, SECURED_GATE_BYTES = 25 * 1024, 40 * 1024
 
 WARM_UP_REQUESTS = 200
 PATH = "/items/7"
@@ -37,10 +39,12 @@ class Case:
     side: str
     spoken: str
     used: bool
+    secured: bool = False
 
     def title(self):
         """In words."""
-        return f"{self.side} {self.spoken}, {'after a request' if self.used else 'never used'}"
+        spoken = f"{self.spoken} in mTLS" if self.secured else self.spoken
+        return f"{self.side} {spoken}, {'after a request' if self.used else 'never used'}"
 
     def wire(self, connections):
         """What the proxy is to speak, and how many connections of both sides together it is to bear."""
@@ -58,6 +62,7 @@ CASES = [
     Case("upstream", HTTP1, True),
     Case("upstream", HTTP2, True),
 ]
+CASES += [replace(case, secured=True) for case in CASES]
 
 
 @dataclass
@@ -70,6 +75,7 @@ class Row:
     before_kb: int  # without them
     with_kb: int
     after_kb: int  # when they are gone
+    secured: bool = False
 
     def bytes_each(self):
         """Memory a connection adds."""
@@ -81,6 +87,11 @@ class Row:
 
     def as_dict(self):
         return {**asdict(self), "bytes_each": self.bytes_each(), "bytes_left": self.bytes_left()}
+
+    def verdicts(self):
+        """What is asked of weft: (limit in bytes, is a gate, holds)."""
+        limits = [(SECURED_GATE_BYTES, True), (SECURED_GOAL_BYTES, False)] if self.secured else [(GOAL_BYTES, False)]
+        return [(limit, is_gate, self.bytes_each() <= limit) for limit, is_gate in limits]
 
 
 def most_connections(files):
@@ -103,26 +114,35 @@ class IdleBench:
         try:
             wire = case.wire(self._connections)
             peer.start(self._processes, backend, self._proxy_cpus, directory, wire)
-            warm_up(peer, wire.downstream)
-            measured = self._downstream if case.side == "downstream" else self._upstream
-            return Row(peer.name, case.title(), self._connections, *measured(case, peer, backend))
+            return self._measured(case, peer, PlainFar(self._processes, backend))
         finally:
             for process in (peer.process, backend.process):
                 if process:
                     self._processes.stop(process)
 
-    def _downstream(self, case, peer, _):
+    def _measured(self, case, peer, far):
+        """What was found of a peer that runs; `far` is what it is connected with upstream."""
+        with contextlib.closing(self._open(case, peer, 0)) as connection:
+            warm_up(connection)
+        sizes = self._downstream(case, peer) if case.side == "downstream" else self._upstream(case, peer, far)
+        return Row(peer.name, case.title(), self._connections, *sizes, case.secured)
+
+    def _open(self, case, peer, number):
+        """A downstream connection with which nothing was asked yet; when upstream ones are measured, of HTTP/1.1."""
+        return open_connection(case.spoken if case.side == "downstream" else HTTP1, peer.port, number)
+
+    def _downstream(self, case, peer):
         before_kb = settled_kb(peer)
-        with self._opened(case.spoken, peer, case.used) as opened:
+        with self._opened(case, peer, case.used) as opened:
             with_kb = settled_kb(peer)
             check_open(opened)
         return before_kb, with_kb, settled_kb(peer)
 
-    def _upstream(self, case, peer, backend):
+    def _upstream(self, case, peer, far):
         """Downstream connections lie idle before and after. On each a request is held until all are there, so each
-        needs an upstream connection of its own: over HTTP/2 because the backend takes one stream at a time, and the
+        needs an upstream connection of its own: over HTTP/2 because the far side takes one stream at a time, and the
         next is asked for only when the last has arrived."""
-        with self._opened(HTTP1, peer, True) as opened, BackendState(V1_ADDRESS, backend.port) as state:
+        with self._opened(case, peer, True) as opened, far.backend_state() as state:
             before_kb = settled_kb(peer)
             for number, connection in enumerate(opened, 1):
                 connection.ask(f"{PATH}?hold")
@@ -131,20 +151,20 @@ class IdleBench:
             for connection in opened:
                 connection.answer()
             with_kb = settled_kb(peer)
-            found = state.connections()
+            found = far.connections(state)
             if not self._connections <= found <= self._connections + OTHERS_MAX:
                 raise Failure(f"it keeps {found:,} upstream connections, not {self._connections:,}")
             check_open(opened)
-            self._processes.stop(backend.process)
+            far.stop()
             return before_kb, with_kb, settled_kb(peer)
 
     @contextlib.contextmanager
-    def _opened(self, spoken, peer, used):
+    def _opened(self, case, peer, used):
         """Connections to a proxy, after a request each if `used`; closed at the end."""
         opened = []
         try:
             for number in range(self._connections):
-                opened.append(open_connection(spoken, peer.port, number))
+                opened.append(self._open(case, peer, number))
                 if used:
                     opened[-1].ask(PATH)
                     opened[-1].answer()
@@ -154,13 +174,30 @@ class IdleBench:
                 connection.close()
 
 
-def warm_up(peer, spoken):
+class PlainFar:
+    """What a proxy's upstream connections lead to: the backend itself."""
+
+    def __init__(self, processes, backend):
+        self._processes, self._backend = processes, backend
+
+    def backend_state(self):
+        """The backend, to be asked past the proxy."""
+        return BackendState(V1_ADDRESS, self._backend.port)
+
+    def connections(self, state):
+        """How many connections the proxy has with it."""
+        return state.connections()
+
+    def stop(self):
+        """Ends it, and with it the connections."""
+        self._processes.stop(self._backend.process)
+
+
+def warm_up(connection):
     """A few requests, so that what a proxy needs once is not charged to connections."""
-    connection = open_connection(spoken, peer.port)
     for _ in range(WARM_UP_REQUESTS):
         connection.ask(PATH)
         connection.answer()
-    connection.close()
 
 
 def await_held(state, wanted):
@@ -178,7 +215,7 @@ def check_open(opened):
         try:
             if not connection.socket.recv(1):
                 raise Failure(f"connection {number:,} of {len(opened):,} was closed while idle")
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except OSError as error:
             raise Failure(f"connection {number:,} of {len(opened):,} broke while idle: {error}") from error

@@ -96,7 +96,8 @@ class StalledBench:
         backend = Backend(self._processes, self._load, self._load_cpus, directory, streams_max)
         try:
             peer.start(self._processes, backend, self._proxy_cpus, directory, case.wire)
-            warm_up(peer, case.wire.downstream)
+            with contextlib.closing(open_connection(case.wire.downstream, peer.port)) as connection:
+                warm_up(connection)
             return self._stalled(case, peer)
         finally:
             for process in (peer.process, backend.process):

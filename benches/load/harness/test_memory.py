@@ -135,7 +135,7 @@ class Idle(unittest.TestCase):
         self.assertEqual(row.as_dict()["bytes_each"], 2000)
 
     def test_each_case_says_what_is_spoken_and_borne(self):
-        wires = {case.title(): case.wire(8000) for case in idle.CASES}
+        wires = {case.title(): case.wire(8000) for case in idle.CASES if not case.secured}
         self.assertEqual(len(wires), 6)
         self.assertEqual(wires["downstream HTTP/2, never used"], Wire(HTTP2, HTTP1, 19_000))
         self.assertEqual(wires["upstream HTTP/2, after a request"], Wire(HTTP1, HTTP2, 19_000))

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import socket
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ import threading
 import unittest
 from unittest import mock
 
-from . import certificates, handshakes, mtls, mutual, secured
+from . import certificates, handshakes, idle, idle_secured, mtls, mutual, secured, wire
 from .figures import verdicts
 from .peers import HTTP1, HTTP2
 from .processes import Failure
@@ -123,6 +124,18 @@ class Servers(Made):
         threading.Thread(target=answer, daemon=True).start()
         with self.assertRaisesRegex(Failure, "plaintext must not be answered"):
             secured.verify_server(listener.getsockname()[1], self.client, self.server)
+
+    def test_an_idle_connection_that_was_closed_is_found(self):
+        made = secured.connect(secured.context(self.client, self.server), self.serve(), self.server)
+        self.addCleanup(made.close)
+        connection = wire.speak(HTTP1, made)
+        idle.check_open([connection])
+        made.setblocking(True)
+        connection.ask("/a")
+        self.assertEqual(connection.answer(), b"ok")
+        select.select([made], [], [], 10)  # the end
+        with self.assertRaisesRegex(Failure, "while idle"):
+            idle.check_open([connection])
 
     def test_the_client_counts_its_handshakes(self):
         command = [sys.executable, "-B", "-m", "harness.handshaker", "--port", str(self.serve())]
@@ -290,6 +303,54 @@ class Handshakes(unittest.TestCase):
         self.assertEqual(held([1000.0, 2000.0]), [True])
         self.assertEqual(held([999.0, 1999.0]), [False])
         self.assertEqual(handshakes.verdicts([]), [])
+
+
+class Idle(unittest.TestCase):
+    def test_every_case_is_measured_in_mutual_tls_too(self):
+        titles = [case.title() for case in idle.CASES if case.secured]
+        self.assertEqual(len(titles), 6)
+        self.assertEqual(titles[0], "downstream HTTP/1.1 in mTLS, never used")
+        self.assertEqual(len({case.title() for case in idle.CASES}), 12)
+
+    def test_what_is_asked_depends_on_the_transport(self):
+        def held(bytes_each, secured):
+            row = idle.Row("weft", "case", 1024, 0, bytes_each, 0, secured)
+            return [(is_gate, holds) for _, is_gate, holds in row.verdicts()]
+
+        self.assertEqual(held(12 * 1024, False), [(False, True)])
+        self.assertEqual(held(12 * 1024 + 1, False), [(False, False)])
+        self.assertEqual(held(25 * 1024, True), [(True, True), (False, True)])
+        self.assertEqual(held(40 * 1024, True), [(True, True), (False, False)])
+        self.assertEqual(held(40 * 1024 + 1, True), [(True, False), (False, False)])
+
+    def bench(self, connections=3):
+        made = idle_secured.SecuredIdleBench.__new__(idle_secured.SecuredIdleBench)
+        idle.IdleBench.__init__(made, None, None, (None, None), connections)
+        return made
+
+    def test_upstream_connections_are_those_of_the_hop(self):
+        """The other end is asked how many there are, and ended to end them; the backend has others, of the other end."""
+        case = next(case for case in idle.CASES if case.secured and case.side == "upstream")
+        state = mock.MagicMock()
+        state.held.side_effect = [1, 2, 3]
+        end = mock.Mock(connections=lambda: found)
+        far = idle_secured.SecuredFar("processes", end, mock.Mock(port=1))
+        for found, is_right in [(3, True), (2, False)]:
+            state.held.side_effect = [1, 2, 3]
+            state.__enter__.return_value = state
+            with (
+                mock.patch.object(idle_secured, "BackendState", return_value=state),
+                mock.patch.object(idle, "open_connection"),
+                mock.patch.object(idle, "settled_kb", side_effect=[10, 40, 20]),
+                mock.patch.object(idle, "check_open"),
+            ):
+                if is_right:
+                    row = self.bench()._measured(case, mock.Mock(), far)
+                    self.assertEqual((row.before_kb, row.with_kb, row.after_kb, row.secured), (10, 40, 20, True))
+                    end.stop.assert_called_once_with("processes")
+                else:
+                    with self.assertRaisesRegex(Failure, "2 upstream connections, not 3"):
+                        self.bench()._measured(case, mock.Mock(), far)
 
 
 if __name__ == "__main__":

@@ -232,9 +232,14 @@ class Http2(Connection):
 
 def open_connection(spoken, port, number=0):
     """A connection that speaks HTTP/1.1 or HTTP/2, with which nothing was asked yet."""
-    made = {HTTP1: Http1, HTTP2: Http2}[spoken](connect(port, number))
-    made.greet()
-    return made
+    return speak(spoken, connect(port, number))
+
+
+def speak(spoken, made):
+    """The same by a socket that is connected."""
+    connection = {HTTP1: Http1, HTTP2: Http2}[spoken](made)
+    connection.greet()
+    return connection
 
 
 def frame(kind, flags, stream, payload):
