@@ -54,6 +54,7 @@ mod strangers;
 mod tcp;
 mod timeouts;
 mod trusted_hops;
+mod unbelieved;
 mod upstream_failures;
 mod vanishing;
 mod versions;

@@ -105,6 +105,15 @@ pub(crate) struct Side {
     pub(crate) log: std::path::PathBuf,
 }
 
+impl Side {
+    /// Changes its files, and waits until it has taken them over.
+    pub(crate) async fn renewed(&self, change: impl FnOnce(&Files)) {
+        let before = self.proxy.generation().await;
+        change(&self.files);
+        self.proxy.generation_after(before).await;
+    }
+}
+
 /// Who a proxy says that it stands beside.
 fn workload(of: &mut weft::app::Workload, app: &str, version: &str) {
     let labels = [("app", app), ("version", version)];
@@ -409,24 +418,19 @@ async fn certificates_and_roots_are_renewed_under_load() {
         })
         .await;
     };
-    let renew = async |side: &Side, change: &dyn Fn(&Files)| {
-        let before = side.proxy.generation().await;
-        change(&side.files);
-        side.proxy.generation_after(before).await;
-    };
     for _ in 0..ROTATIONS {
-        renew(&client, &|files| files.show(&old.workload(CLIENT))).await;
-        renew(&server, &|files| files.show(&old.workload(SERVER))).await;
+        client.renewed(|files| files.show(&old.workload(CLIENT))).await;
+        server.renewed(|files| files.show(&old.workload(SERVER))).await;
         goes_on().await;
     }
     // Both roots are believed, then both show certificates of the new one, then the old one goes.
     let both = format!("{}{}", old.pem, new.pem);
     for side in [&client, &server] {
-        renew(side, &|files| files.write("roots.pem", &both)).await;
+        side.renewed(|files| files.write("roots.pem", &both)).await;
     }
     goes_on().await;
-    renew(&client, &|files| files.show(&new.workload(CLIENT))).await;
-    renew(&server, &|files| files.show(&new.workload(SERVER))).await;
+    client.renewed(|files| files.show(&new.workload(CLIENT))).await;
+    server.renewed(|files| files.show(&new.workload(SERVER))).await;
     eventually("the key is that of the certificate", || async {
         let pages = [client.proxy.page("/findings").await, server.proxy.page("/findings").await];
         pages.iter().all(|page| !page.contains("unusable-secret")).then_some(())
@@ -434,42 +438,13 @@ async fn certificates_and_roots_are_renewed_under_load() {
     .await;
     goes_on().await;
     for side in [&client, &server] {
-        renew(side, &|files| files.write("roots.pem", &new.pem)).await;
+        side.renewed(|files| files.write("roots.pem", &new.pem)).await;
     }
     goes_on().await;
     over.store(true, Ordering::Relaxed);
     while let Some(ended) = load.join_next().await {
         ended.unwrap();
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_believed_any_more_is_parted_with() {
-    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
-    let app = TestBackend::echo("app").await;
-    let server = server(&ca, &app, false).await;
-    let client = client(files(&ca, &ca.workload(CLIENT)), server.proxy.listener(0), SERVER).await;
-    assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 200);
-    let mut bytes = TcpStream::connect(client.proxy.listener(2)).await.unwrap();
-    bytes.write_all(b"a").await.unwrap();
-    let mut back = [0; 1];
-    bytes.read_exact(&mut back).await.unwrap();
-    // Another root besides changes nothing for them.
-    let before = server.proxy.generation().await;
-    server.files.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
-    server.proxy.generation_after(before).await;
-    bytes.write_all(b"a").await.unwrap();
-    bytes.read_exact(&mut back).await.unwrap();
-    let served = app.served();
-    let before = server.proxy.generation().await;
-    server.files.write("roots.pem", &other.pem);
-    server.proxy.generation_after(before).await;
-    // By an end or by a reset.
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), bytes.read(&mut back)).await;
-    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
-    // The connection that is there is asked no more.
-    assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 503);
-    assert_eq!(app.served(), served);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
-//! Connections that stand for as long as their ends like: those whose bytes are passed on, and WebSockets. A generation that
-//! would not admit one any more ends it at once. Requests that are in flight end as they began, and the next is refused.
+//! Connections that stand for as long as their ends like. A generation that would not admit one any more ends those at once
+//! whose bytes are passed on, and WebSockets. A connection for requests is another matter: what is in flight ends as it
+//! began, and then it depends. When its filter chain is gone, the next request is told so. When it is the client's
+//! certificate that is not believed any more, as when the root of a mesh is replaced, the client is parted with in such a
+//! way that it can ask elsewhere, as if nothing had been.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +18,10 @@ use crate::tls;
 
 /// What access logs say of a connection that is ended so.
 pub(crate) const FILTER_CHAIN_CLOSED: &str = "filter_chain_closed";
+
+/// What is told of it.
+const NOT_BELIEVED: &str = "its certificate is not believed any more";
+const NO_CHAIN: &str = "no filter chain is for it any more";
 
 /// By what a connection got its filter chain.
 #[derive(Debug)]
@@ -33,6 +40,23 @@ pub(crate) struct Admitted {
     pub(crate) session: Option<Rc<tls::Session>>,
 }
 
+/// What ends a connection that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// Whatever does not admit it any more.
+    Anything,
+    /// That its client's certificate is not believed any more.
+    Disbelief,
+}
+
+/// Why a connection would not be admitted any more.
+enum Refused {
+    /// No filter chain is for it, for this reason.
+    Chain(Arc<str>),
+    /// Its certificate is not believed.
+    Certificate,
+}
+
 /// A connection that stands, until this is dropped.
 pub(crate) struct Standing {
     engine: Rc<Engine>,
@@ -43,23 +67,30 @@ pub(crate) struct Standing {
 /// A connection that stands, as its worker sees it.
 pub(super) struct Watched {
     admitted: Admitted,
-    refused: RefCell<Option<Arc<str>>>,
+    ended_by: EndedBy,
+    refused: Cell<bool>,
     /// The connection's task, to be woken when it is to end.
     task: RefCell<Option<Waker>>,
 }
 
 impl Standing {
     /// Of a connection that an earlier generation may have admitted.
-    pub(crate) fn new(engine: &Rc<Engine>, admitted: Admitted) -> Standing {
-        let watched = Rc::new(Watched { admitted, refused: RefCell::default(), task: RefCell::default() });
+    pub(crate) fn new(engine: &Rc<Engine>, admitted: Admitted, ended_by: EndedBy) -> Standing {
+        let (refused, task) = (Cell::new(false), RefCell::default());
+        let watched = Rc::new(Watched { admitted, ended_by, refused, task });
         watched.examine(engine, &engine.generation());
         let key = engine.standing.borrow_mut().insert(watched.clone());
         Standing { engine: engine.clone(), key, watched }
     }
 
+    /// Whether it is to end.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.watched.refused.get()
+    }
+
     /// Ready when it is to end.
     pub(crate) fn poll_refused(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.watched.refused.borrow().is_some() {
+        if self.is_refused() {
             return Poll::Ready(());
         }
         let mut task = self.watched.task.borrow_mut();
@@ -90,12 +121,16 @@ impl Watched {
     }
 
     fn examine(&self, engine: &Engine, generation: &Generation) {
-        if self.refused.borrow().is_some() {
+        if self.refused.get() {
             return;
         }
-        let Some(reason) = generation.refuses(&self.admitted) else { return };
+        let reason = match generation.refuses(&self.admitted) {
+            Some(Refused::Certificate) => NOT_BELIEVED.into(),
+            Some(Refused::Chain(reason)) if self.ended_by == EndedBy::Anything => reason,
+            Some(Refused::Chain(_)) | None => return,
+        };
         engine.closed(&self.admitted.listener, &reason, self.admitted.destination);
-        *self.refused.borrow_mut() = Some(reason);
+        self.refused.set(true);
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
@@ -106,7 +141,7 @@ impl Generation {
     /// Why a connection would not be admitted now; `None` when it would, or when its listener is gone: that leaves the
     /// connections alone that came by it. A chain that is missing closes only what comes in: there it is how plain text is
     /// refused where mutual TLS is asked for.
-    fn refuses(&self, admitted: &Admitted) -> Option<Arc<str>> {
+    fn refuses(&self, admitted: &Admitted) -> Option<Refused> {
         let listener = self.snapshot.listeners.get(&admitted.listener)?;
         let facts = Facts {
             destination: admitted.destination,
@@ -116,14 +151,14 @@ impl Generation {
         };
         let chain = listener.table.choose(&facts, &mut NoTrace);
         match chain.and_then(|chain| listener.filter(chain)) {
-            Some(Filter::Closed(closed)) => Some(closed.reason.clone()),
+            Some(Filter::Closed(closed)) => Some(Refused::Chain(closed.reason.clone())),
             Some(Filter::Http(_) | Filter::Tcp(_)) => {
                 let server = chain.and_then(|chain| listener.tls(chain)).zip(admitted.session.as_ref());
                 let is_let_in = server.is_none_or(|(server, session)| session.is_let_in_by(server));
-                (!is_let_in).then(|| "its certificate is not believed any more".into())
+                (!is_let_in).then_some(Refused::Certificate)
             }
             None => match listener.declared.traffic_direction {
-                TrafficDirection::Inbound => Some("no filter chain is for it any more".into()),
+                TrafficDirection::Inbound => Some(Refused::Chain(NO_CHAIN.into())),
                 TrafficDirection::Outbound => None,
             },
         }

@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use config::TransportProtocol;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
-use crate::engine::standing::{Admitted, Standing};
+use crate::engine::standing::{Admitted, EndedBy, Standing};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::peers::Said;
 use crate::time;
@@ -43,8 +43,8 @@ pub(crate) struct Downstream {
     pub(crate) tls: Option<Rc<Session>>,
     /// What the client's proxy said of itself last.
     pub(crate) said: Said,
-    /// Whether its certificate is not believed any more.
-    disbelieved: Cell<bool>,
+    /// Whether its certificate is still believed; `None` where there is no TLS.
+    belief: Option<Standing>,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.
@@ -62,7 +62,7 @@ impl Downstream {
         arrival: Arrival,
         (guard, tls): (Rc<Guard>, Option<Session>),
     ) -> Rc<Downstream> {
-        Rc::new(Downstream {
+        let mut downstream = Downstream {
             engine: engine.clone(),
             local_address: arrival.local_address,
             remote_address: arrival.remote_address,
@@ -71,12 +71,14 @@ impl Downstream {
             server_name: arrival.server_name,
             tls: tls.map(Rc::new),
             said: Said::default(),
-            disbelieved: Cell::new(false),
+            belief: None,
             first: Cell::new(arrival.first),
             guard,
             resetting: Rc::default(),
             listener: RefCell::new(listener),
-        })
+        };
+        downstream.belief = downstream.tls.is_some().then(|| downstream.stand(EndedBy::Disbelief));
+        Rc::new(downstream)
     }
 
     /// The listener as `generation` has it. A listener that is gone serves the connections it has as it last did.
@@ -85,21 +87,31 @@ impl Downstream {
         if known.generation != generation.number()
             && let Some(listener) = generation.successor(&known)
         {
-            if let (Some(session), Some(server)) = (&self.tls, listener.listener.tls(listener.chain)) {
-                self.disbelieved.set(!session.is_let_in_by(server));
-            }
             *known = listener;
         }
         known.clone()
     }
 
-    /// Whether its certificate is believed by the listener that was asked for last.
+    /// Whether its certificate is believed by the generation that was asked for last.
     pub(crate) fn is_believed(&self) -> bool {
-        !self.disbelieved.get()
+        self.belief.as_ref().is_none_or(|belief| !belief.is_refused())
+    }
+
+    /// Whether a stream of it may be looked at: by the generation of now, its certificate is believed.
+    fn takes_streams(&self) -> bool {
+        if self.belief.is_some() {
+            self.engine.generation();
+        }
+        self.is_believed()
+    }
+
+    /// Ready when its certificate is not believed any more.
+    fn poll_disbelieved(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.belief.as_ref().map_or(Poll::Pending, |belief| belief.poll_refused(cx))
     }
 
     /// One that stands from now on.
-    pub(crate) fn stand(&self) -> Standing {
+    pub(crate) fn stand(&self, ended_by: EndedBy) -> Standing {
         let admitted = Admitted {
             listener: self.listener.borrow().listener.declared.name.clone(),
             destination: self.local_address,
@@ -111,12 +123,13 @@ impl Downstream {
             protocols: self.protocols.clone(),
             session: self.tls.clone(),
         };
-        Standing::new(&self.engine, admitted)
+        Standing::new(&self.engine, admitted, ended_by)
     }
 }
 
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
-/// is closed; so it is when it was idle for too long. One that exceeds a limit ends at once.
+/// is closed; so it is when it was idle for too long, or its client is not believed any more. One that exceeds a limit ends
+/// at once.
 pub(crate) async fn serve(
     stream: Stream,
     downstream: Rc<Downstream>,
@@ -136,8 +149,11 @@ pub(crate) async fn serve(
             Poll::Ready(_) | Poll::Pending => Poll::Pending,
         }
     });
-    let mut serving = pin!(serve_until(stream, downstream, shutdown));
+    let mut serving = pin!(serve_until(stream, downstream.clone(), shutdown));
     poll_fn(|cx| {
+        if downstream.poll_disbelieved(cx).is_ready() {
+            guard.part(time::now);
+        }
         if let Poll::Ready(ended) = serving.as_mut().poll(cx) {
             return Poll::Ready(ended);
         }
@@ -160,7 +176,8 @@ async fn serve_until(
     let guard = downstream.guard.clone();
     let first = first_bytes(&mut stream, &guard, downstream.first.take());
     let Some(first) = first.await.map_err(|_| ConnectionError::Io)? else {
-        return Ok(());
+        // Who has left does not care how it ends.
+        return stream.shutdown().await.map_err(|_| ConnectionError::Io);
     };
     let http2 = first.starts_with(PREFACE);
     if http2 {
@@ -170,18 +187,22 @@ async fn serve_until(
     let resetting = downstream.resetting.clone();
     let closes_idle = downstream.engine.drain_closes_idle;
     let unread = downstream.engine.unread.clone();
-    let handler = move |head, body| exchange(downstream.clone(), head, body);
     if http2 {
+        let handler = move |head, body| {
+            let is_taken = downstream.takes_streams();
+            is_taken.then(|| exchange(downstream.clone(), head, body))
+        };
         // In a box, so that it costs HTTP/1 connections nothing.
         let handler = Rc::new(handler);
         Box::pin(h2_server::serve(stream, &guard, &unread, handler, shutdown, resetting)).await
     } else {
+        let handler = move |head, body| exchange(downstream.clone(), head, body);
         h1::server::serve(stream, guard.limits(), handler, (shutdown, closes_idle)).await
     }
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word. `first` was read
-/// before.
+/// Reads until it is clear whether the client speaks HTTP/2; `None` when it leaves without a word, or is to. `first` was
+/// read before.
 async fn first_bytes(stream: &mut Stream, guard: &Guard, mut first: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     if first.capacity() == 0 {
         first.reserve_exact(PREFACE.len());
@@ -192,7 +213,12 @@ async fn first_bytes(stream: &mut Stream, guard: &Guard, mut first: Vec<u8>) -> 
         }
         let mut rest = [0; PREFACE.len()];
         let wanted = rest.get_mut(first.len()..).unwrap_or_default();
-        let read = stream.read(wanted).await?;
+        let mut reading = pin!(stream.read(wanted));
+        let read = poll_fn(|cx| match reading.as_mut().poll(cx) {
+            Poll::Pending if first.is_empty() && guard.is_sent_away() => Poll::Ready(Ok(0)),
+            read => read,
+        });
+        let read = read.await?;
         if read == 0 {
             return Ok(Some(first).filter(|first| !first.is_empty()));
         }

@@ -21,7 +21,7 @@ use super::connection::Downstream;
 use super::error::Answer;
 use super::{headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
-use crate::engine::standing::{FILTER_CHAIN_CLOSED, Standing};
+use crate::engine::standing::{EndedBy, FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Engine, ListenerView, RouteHandle};
 use crate::peers::Peer;
 use crate::snapshot::LogSink;
@@ -349,7 +349,7 @@ impl Record {
 
     /// The client's connection, from now on for as long as its ends like.
     pub(crate) fn stand(&self) -> Standing {
-        self.downstream.stand()
+        self.downstream.stand(EndedBy::Anything)
     }
 
     fn count(&self, now: Instant) {

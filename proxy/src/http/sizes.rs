@@ -52,7 +52,7 @@ fn an_http1_connection() {
 fn an_http2_connection() {
     let (unread, guard) = (&Unread::unbounded(), &Guard::new(&Rc::default(), &Rc::default(), time::now()));
     let serve = |io: Stream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
-        let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
+        let handler = move |head: RequestHead, body: RecvBody| Some(exchange(downstream.clone(), head, body));
         h2_server::serve(io, guard, unread, Rc::new(handler), shutdown, Rc::default())
     };
     check(size(serve), 2_944);

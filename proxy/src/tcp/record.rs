@@ -15,7 +15,7 @@ use config::{Closed, TrafficDirection};
 use super::greeting::Said;
 use super::{Refused, Service};
 use crate::engine::labels::Subject;
-use crate::engine::standing::{Admitted, FILTER_CHAIN_CLOSED, Standing};
+use crate::engine::standing::{Admitted, EndedBy, FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Arrival, Engine};
 use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
@@ -88,7 +88,7 @@ impl Record {
             protocols: std::mem::take(&mut arrival.protocols),
             session: arrival.session.clone(),
         };
-        let standing = Standing::new(&engine, admitted);
+        let standing = Standing::new(&engine, admitted, EndedBy::Anything);
         Record { engine, service, facts: FactsOf::new(arrival), live: None, standing }
     }
 

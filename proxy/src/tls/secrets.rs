@@ -64,6 +64,14 @@ pub(super) struct Roots {
     pub(super) lists: Arc<[CertRevocationList<'static>]>,
 }
 
+impl Roots {
+    /// Whether whoever was believed by those is believed by these: there may be roots besides.
+    pub(super) fn cover(&self, others: &Roots) -> bool {
+        self.revoked == others.revoked
+            && others.roots.roots.iter().all(|root| self.roots.roots.contains(root))
+    }
+}
+
 /// Lists of revoked certificates.
 #[derive(Debug)]
 pub(super) struct Lists {

@@ -119,11 +119,14 @@ impl Server {
     /// Whether a client that `before` has let in with this chain of certificates would be let in, too, as far as it is about
     /// whom they believe: a certificate that has meanwhile ended to hold is no reason to part.
     pub(super) fn lets_in(&self, before: &Server, chain: &[CertificateDer<'_>]) -> bool {
-        let roots = |server: &Server| {
-            (server.roots.as_ref().map(Arc::as_ptr), server.revoked.as_ref().map(Arc::as_ptr))
+        let covers = match (&self.roots, &before.roots) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before) || now.cover(before),
+            (now, before) => now.is_none() && before.is_none(),
         };
+        let revoked = |server: &Server| server.revoked.as_ref().map(Arc::as_ptr);
         if self.declared.client_certificates == before.declared.client_certificates
-            && roots(self) == roots(before)
+            && covers
+            && revoked(self) == revoked(before)
         {
             return true;
         }

@@ -152,6 +152,16 @@ impl Guard {
         self.sent_away.set(true);
     }
 
+    /// The same for a client that is not believed any more. Over HTTP/2 it is told so at once, and does not stay longer for not
+    /// agreeing.
+    pub(crate) fn part(&self, now: impl FnOnce() -> Instant) {
+        self.sent_away.set(true);
+        if self.closing.get().is_none() && self.is_http2() {
+            self.closing.set(Some(Closing::Idle));
+            self.since.set(Some(now()));
+        }
+    }
+
     /// Whether it is.
     pub(crate) fn is_sent_away(&self) -> bool {
         self.sent_away.get()

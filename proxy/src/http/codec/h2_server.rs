@@ -23,7 +23,8 @@ use crate::time;
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
-/// the client resets the stream or leaves before it is ready. When `guard` says that it exceeds a limit, the client is told to
+/// the client resets the stream or leaves before it is ready. Where there is none, the client is told that nobody has looked at
+/// the stream (RFC 9113 section 8.7), so that it can ask elsewhere. When `guard` says that it exceeds a limit, the client is told to
 /// calm down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams; when it is to make room and has
 /// no stream, the client is told which was its last, and it ends.
 /// `resetting` is true while a future or body is dropped because of a reset.
@@ -37,7 +38,7 @@ pub(crate) async fn serve<T, H, F, B>(
 ) -> Result<(), ConnectionError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    H: Fn(RequestHead, RecvBody) -> F + 'static,
+    H: Fn(RequestHead, RecvBody) -> Option<F> + 'static,
     F: Future<Output = (ResponseHead, B)> + 'static,
     B: Body,
 {
@@ -121,13 +122,17 @@ async fn exchange<H, F, B>(
     handler: &H,
     resetting: &Cell<bool>,
 ) where
-    H: Fn(RequestHead, RecvBody) -> F,
+    H: Fn(RequestHead, RecvBody) -> Option<F>,
     F: Future<Output = (ResponseHead, B)>,
     B: Body,
 {
     // Dropped last, when everything else of the exchange is gone.
     let reset = Resetting(resetting);
-    let mut answer = pin!(handler(head, body));
+    let Some(answer) = handler(head, body) else {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    };
+    let mut answer = pin!(answer);
     let answer = poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));

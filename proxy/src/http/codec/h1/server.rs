@@ -39,6 +39,7 @@ const LINGER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` is ready and the request in flight has
 /// been answered: with `closes_idle` at once when there is none, and otherwise after the next one, unless that is the first.
+/// A client that is sent away is parted with at once when it has no request, whether it ever had one.
 /// `shutdown` may be polled again after it was ready. `handler` is called for one request after the other;
 /// its future is dropped when the client leaves before it is ready.
 pub(crate) async fn serve<H, F, B>(
@@ -74,6 +75,9 @@ where
             server.linger().await;
             return Ok(());
         }
+    }
+    if server.is_sent_away() {
+        server.linger().await;
     }
     Ok(())
 }
@@ -133,7 +137,9 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                 return Poll::Ready(Ok(Some(received)));
             }
             // A connection that is new when the drain begins gets its first request answered.
-            if state.buffer.is_empty() && self.served && self.closes_idle && self.is_draining(cx) {
+            let is_at_rest = state.buffer.is_empty();
+            let is_sent_away = is_at_rest && state.stream().guard().is_sent_away();
+            if is_sent_away || is_at_rest && self.served && self.closes_idle && self.is_draining(cx) {
                 // What has come already is answered: closing before it is read would reset the connection under it.
                 match state.poll_fill(cx) {
                     Poll::Ready(Ok(1..)) => continue,
@@ -152,6 +158,10 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Failure::Io)),
             }
         }
+    }
+
+    fn is_sent_away(&self) -> bool {
+        self.conn.state().stream().guard().is_sent_away()
     }
 
     fn is_draining(&mut self, cx: &mut Context<'_>) -> bool {

@@ -1,0 +1,194 @@
+//! A client that is connected and not believed any more, as when the root of the mesh is replaced: it is parted with though
+//! it asks for nothing, and in such a way that what it asks is served elsewhere.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
+
+use std::sync::Arc;
+
+use config::PrivateKey;
+use support::frames::{END_STREAM, Frame, frame, headers, hello, kind};
+use support::tls::{Ca, Files, Pem};
+use support::{PATIENCE, Request, TestBackend, TestProxy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use weft::app::{Identity, IdentitySource, PushedIdentity, Pusher};
+
+use crate::mutual::{CLIENT, SERVER, client, files, server, server_with};
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// The error code of RFC 9113 section 7 that says that nobody has looked at a stream.
+const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+
+/// A server, and who tells it who it is and whom to believe.
+struct Server {
+    proxy: TestProxy,
+    pusher: Pusher,
+    old: Ca,
+    new: Ca,
+}
+
+impl Server {
+    /// Believes an old root.
+    async fn start(app: &TestBackend, log: &Files) -> Server {
+        let (old, new) = (Ca::new("mesh"), Ca::new("mesh, renewed"));
+        let (pusher, pushed) = PushedIdentity::new("a test");
+        pusher.push(identity(&old.workload(SERVER), &old.pem));
+        let log = log.path().join("log");
+        let proxy = server_with(IdentitySource::Pushed(pushed), app, false, &log).await.ready().await;
+        Server { proxy, pusher, old, new }
+    }
+
+    async fn becomes(&self, identity: Identity) {
+        let before = self.proxy.generation().await;
+        self.pusher.push(identity);
+        self.proxy.generation_after(before).await;
+    }
+
+    async fn believes_both(&self) {
+        let both = format!("{}{}", self.old.pem, self.new.pem);
+        self.becomes(identity(&self.old.workload(SERVER), &both)).await;
+    }
+
+    async fn believes_the_new_one(&self) {
+        self.becomes(identity(&self.new.workload(SERVER), &self.new.pem)).await;
+    }
+
+    /// A connection of a client of the old root.
+    async fn connect(&self, alpn: &str) -> TlsStream<TcpStream> {
+        let (chain, key) = self.old.workload(CLIENT).parsed();
+        let builder = ClientConfig::builder().dangerous();
+        let builder = builder.with_custom_certificate_verifier(support::tls::anybody(&self.old));
+        let mut config = builder.with_client_auth_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let stream = TcpStream::connect(self.proxy.listener(0)).await.unwrap();
+        let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+}
+
+fn identity(pem: &Pem, roots: &str) -> Identity {
+    Identity {
+        chain: pem.chain.as_bytes().into(),
+        key: PrivateKey::new(pem.key.as_bytes()),
+        roots: roots.as_bytes().into(),
+        revoked: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_believed_any_more_is_parted_with() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let app = TestBackend::echo("app").await;
+    let server = server(&ca, &app, false).await;
+    let client = client(files(&ca, &ca.workload(CLIENT)), server.proxy.listener(0), SERVER).await;
+    assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 200);
+    let mut bytes = TcpStream::connect(client.proxy.listener(2)).await.unwrap();
+    bytes.write_all(b"a").await.unwrap();
+    let mut back = [0; 1];
+    bytes.read_exact(&mut back).await.unwrap();
+    // Another root besides changes nothing for them.
+    server.renewed(|files| files.write("roots.pem", &format!("{}{}", ca.pem, other.pem))).await;
+    bytes.write_all(b"a").await.unwrap();
+    bytes.read_exact(&mut back).await.unwrap();
+    let served = app.served();
+    server.renewed(|files| files.write("roots.pem", &other.pem)).await;
+    // By an end or by a reset.
+    let ended = tokio::time::timeout(PATIENCE, bytes.read(&mut back)).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    // The connection that is there is asked no more.
+    assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 503);
+    assert_eq!(app.served(), served);
+}
+
+/// What comes until the connection ends in order; `None` when it ends otherwise.
+async fn rest(stream: &mut TlsStream<TcpStream>) -> Option<Vec<u8>> {
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    ended.expect("the connection is still there").ok().map(|_| rest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_client_of_http1_is_parted_with() {
+    let app = TestBackend::echo("app").await;
+    let log = Files::new(&Ca::new("nobody"));
+    let server = Server::start(&app, &log).await;
+    let mut asked = server.connect("istio-http/1.1").await;
+    let mut never_asked = server.connect("istio-http/1.1").await;
+    let ask = async |stream: &mut TlsStream<TcpStream>| {
+        stream.write_all(ASK).await.unwrap();
+        let mut heard = vec![0; 64 * 1024];
+        let count = stream.read(&mut heard).await.unwrap();
+        assert!(heard[..count].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard[..count]));
+    };
+    ask(&mut asked).await;
+    // Other roots besides change nothing.
+    server.believes_both().await;
+    ask(&mut asked).await;
+    server.believes_the_new_one().await;
+    for stream in [&mut asked, &mut never_asked] {
+        assert_eq!(rest(stream).await.as_deref(), Some(&b""[..]));
+    }
+    let closed = server.proxy.metric("weft_listener_connections_not_admitted_total", &[]).await;
+    assert_eq!(closed, Some(2.0));
+    assert_eq!(app.served(), 2);
+}
+
+/// The next frame of that kind.
+async fn next(stream: &mut TlsStream<TcpStream>, unread: &mut Vec<u8>, kind: u8) -> Frame {
+    loop {
+        while let Some(frame) = Frame::take(unread) {
+            if frame.kind == kind {
+                return frame;
+            }
+        }
+        let read = tokio::time::timeout(PATIENCE, stream.read_buf(unread)).await.expect("something comes");
+        assert_ne!(read.unwrap(), 0, "the connection has ended");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http2_is_told_to_ask_elsewhere() {
+    let app = TestBackend::echo("app").await;
+    let log = Files::new(&Ca::new("nobody"));
+    let server = Server::start(&app, &log).await;
+    let mut stream = server.connect("istio-h2").await;
+    let request = |number| {
+        let fields: [(&[u8], &[u8]); 4] =
+            [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
+        headers(number, END_STREAM, &fields)
+    };
+    stream.write_all(&[hello(), request(1)].concat()).await.unwrap();
+    let unread = &mut Vec::new();
+    assert_eq!(next(&mut stream, unread, kind::HEADERS).await.stream, 1);
+    server.believes_the_new_one().await;
+    // It is told before anything is refused, and by an end that is none yet: what is on its way is not lost.
+    let told = next(&mut stream, unread, kind::GOAWAY).await;
+    assert_eq!(told.payload[..8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    stream.write_all(&request(3)).await.unwrap();
+    let refused = next(&mut stream, unread, kind::RST_STREAM).await;
+    assert_eq!((refused.stream, &*refused.payload), (3, &REFUSED_STREAM[..]));
+    // It does not answer the PING that came with it: it is not waited for.
+    rest(&mut stream).await;
+    assert_eq!(app.served(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_answers_the_last_ping_is_parted_with_at_once() {
+    let app = TestBackend::echo("app").await;
+    let log = Files::new(&Ca::new("nobody"));
+    let server = Server::start(&app, &log).await;
+    let mut stream = server.connect("istio-h2").await;
+    stream.write_all(&hello()).await.unwrap();
+    let unread = &mut Vec::new();
+    next(&mut stream, unread, kind::SETTINGS).await;
+    server.believes_the_new_one().await;
+    let ping = next(&mut stream, unread, kind::PING).await;
+    stream.write_all(&frame(kind::PING, support::frames::ACK, 0, &ping.payload)).await.unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(1), rest(&mut stream)).await;
+    ended.expect("it is not waited for its end");
+}
