@@ -1,5 +1,5 @@
 //! A client that is connected and not believed any more, as when the root of the mesh is replaced: it is parted with though
-//! it asks for nothing, and in such a way that what it asks is served elsewhere.
+//! it asks for nothing, and in such a way that what it asks is served elsewhere. A client of ours does not wait for that.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
 
@@ -191,4 +191,36 @@ async fn a_client_that_answers_the_last_ping_is_parted_with_at_once() {
     stream.write_all(&frame(kind::PING, support::frames::ACK, 0, &ping.payload)).await.unwrap();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(1), rest(&mut stream)).await;
     ended.expect("it is not waited for its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_made_anew_when_another_authority_vouches_for_us() {
+    let (old, new) = (Ca::new("mesh"), Ca::new("mesh, renewed"));
+    let app = TestBackend::echo("app").await;
+    let server = server(&old, &app, false).await;
+    let client = client(files(&old, &old.workload(CLIENT)), server.proxy.listener(0), SERVER).await;
+    let hashes = async || {
+        let mut hashes = Vec::new();
+        for index in [0, 1] {
+            let answer = Request::get("/").send(client.proxy.listener(index)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let told = answer.json()["headers"]["x-forwarded-client-cert"][0].as_str().unwrap().to_owned();
+            hashes.extend(told.split(';').find(|part| part.starts_with("Hash=")).map(str::to_owned));
+        }
+        hashes
+    };
+    let both = format!("{}{}", old.pem, new.pem);
+    for side in [&server, &client] {
+        side.renewed(|files| files.write("roots.pem", &both)).await;
+    }
+    let before = hashes().await;
+    // What is connected stays connected when the same authority renews a certificate.
+    client.renewed(|files| files.show(&old.workload(CLIENT))).await;
+    assert_eq!(hashes().await, before);
+    client.renewed(|files| files.show(&new.workload(CLIENT))).await;
+    let after = hashes().await;
+    assert!(after.iter().zip(&before).all(|(after, before)| after != before), "{after:?} {before:?}");
+    // By then nobody shows the old one any more.
+    server.renewed(|files| files.write("roots.pem", &new.pem)).await;
+    assert_eq!(hashes().await, after);
 }

@@ -50,6 +50,7 @@ fn authority(name: &str) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.use_authority_key_identifier_extension = true;
     (params, KeyPair::generate().unwrap())
 }
 
@@ -82,6 +83,7 @@ impl Ca {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Shop, Inc");
         params.distinguished_name.push(DnType::CommonName, host);
+        params.use_authority_key_identifier_extension = true;
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let chain = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
@@ -109,6 +111,7 @@ impl Ca {
     pub fn sign(&self, csr: &str, change: impl FnOnce(&mut CertificateParams)) -> String {
         let der = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).unwrap();
         let mut request = CertificateSigningRequestParams::from_der(&der).unwrap();
+        request.params.use_authority_key_identifier_extension = true;
         change(&mut request.params);
         pem("CERTIFICATE", request.signed_by(&self.issuer).unwrap().der())
     }

@@ -30,6 +30,8 @@ pub(crate) struct Client {
     revoked: Option<Arc<Lists>>,
     /// The identity that is shown, read when it is first asked for.
     own: OnceLock<Option<Arc<str>>>,
+    /// Who has signed the certificate that is shown, read when it is first asked for.
+    issuer: OnceLock<Option<peer::Issuer>>,
     /// By what is spoken, made when it first is.
     configs: [OnceLock<Arc<ClientConfig>>; 3],
 }
@@ -102,6 +104,7 @@ impl Client {
             roots,
             revoked,
             own: OnceLock::new(),
+            issuer: OnceLock::new(),
             configs: Default::default(),
         };
         Ok(match known {
@@ -111,13 +114,31 @@ impl Client {
     }
 
     /// Whether a connection that was made by one may be used for the other: the same servers are believed, by the same
-    /// roots, and the same is asked of them. The certificate that is shown may have been renewed.
+    /// roots, the same is asked of them, and they believe us for the same reason. The certificate that is shown may have been
+    /// renewed, but by the same authority: servers part with whom they do not believe any more, and when the root of a mesh is
+    /// replaced that may be who has connected before.
     pub(crate) fn has_same_trust(&self, other: &Client) -> bool {
         let pointer = |roots: &Option<Arc<Roots>>| roots.as_ref().map(Arc::as_ptr);
         let lists = |lists: &Option<Arc<Lists>>| lists.as_ref().map(Arc::as_ptr);
         self.declared == other.declared
             && pointer(&self.roots) == pointer(&other.roots)
             && lists(&self.revoked) == lists(&other.revoked)
+            && self.shows_one_of_the_same(other)
+    }
+
+    /// Whether both show certificates of one authority, which leads to the roots by the same chain, or none.
+    fn shows_one_of_the_same(&self, other: &Client) -> bool {
+        let (Some(shown), Some(others)) = (&self.certificate, &other.certificate) else {
+            return self.certificate.is_none() && other.certificate.is_none();
+        };
+        Arc::ptr_eq(shown, others)
+            || shown.cert.get(1..) == others.cert.get(1..)
+                && self.issuer().is_some_and(|issuer| other.issuer() == Some(issuer))
+    }
+
+    fn issuer(&self) -> Option<&peer::Issuer> {
+        let read = || peer::issuer(self.certificate.as_ref()?.end_entity_cert().ok()?);
+        self.issuer.get_or_init(read).as_ref()
     }
 
     fn shows_same(&self, other: &Client) -> bool {

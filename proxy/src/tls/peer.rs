@@ -8,7 +8,7 @@ use http::HeaderValue;
 use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio_rustls::rustls::crypto::hash::Output;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 use x509_parser::x509::X509Name;
 
 use super::server::Server;
@@ -39,6 +39,25 @@ pub(super) fn life(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// Who has signed a certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Issuer {
+    /// Its name, as it is encoded.
+    name: Vec<u8>,
+    /// Which of its keys it was.
+    key: Vec<u8>,
+}
+
+/// Who has signed a certificate, as it says (RFC 5280 section 4.2.1.1); `None` when it does not say by which key.
+pub(super) fn issuer(certificate: &CertificateDer<'_>) -> Option<Issuer> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let key = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref(),
+        _ => None,
+    })?;
+    Some(Issuer { name: parsed.issuer().as_raw().to_vec(), key: key.0.to_vec() })
 }
 
 fn alternative(certificate: &X509Certificate<'_>) -> Option<Names> {

@@ -177,7 +177,8 @@ impl Pool {
         self.open_for_waiting();
     }
 
-    /// New connections show what `client` shows; those there are go on as they are. Both trust the same.
+    /// New connections show what `client` shows; those there are go on as they are. Both trust the same, and
+    /// are trusted for the same.
     pub(crate) fn renew(&self, client: &Arc<tls::Client>) {
         if let Some(secured) = &mut *self.secured.borrow_mut() {
             secured.client = client.clone();
