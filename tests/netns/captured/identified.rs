@@ -64,6 +64,11 @@ impl Workload {
         self.files.show(&ca.workload_numbered(&self.identity, serial));
     }
 
+    /// Believes others than before.
+    pub(super) fn believe(&self, roots: &str) {
+        self.files.write("roots.pem", roots);
+    }
+
     /// Waits until the sidecar's listeners show the certificate with this serial number.
     pub(super) async fn shows(&self, serial: u32) {
         let wanted = format!("{serial:x}");
@@ -78,6 +83,17 @@ impl Workload {
             (!certificates.is_empty() && certificates.iter().all(shows)).then_some(())
         })
         .await;
+    }
+
+    /// Which of its configurations the sidecar serves.
+    pub(super) async fn generation(&self) -> f64 {
+        self.metric("weft_config_generation", &[]).await
+    }
+
+    /// Waits until it serves one after `before`.
+    pub(super) async fn generation_after(&self, before: f64) {
+        let what = format!("{} has a new generation", self.name());
+        eventually(&what, || async { (self.generation().await > before).then_some(()) }).await;
     }
 }
 

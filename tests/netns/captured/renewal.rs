@@ -1,4 +1,5 @@
-//! Identities that are renewed again and again while the sample mesh is used. No application sees a request fail.
+//! Identities that are renewed while the sample mesh is used: certificates again and again, and the root of the mesh. No
+//! application sees a request fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,12 +12,14 @@ use support::grpc::Client;
 use support::netns::at;
 use support::tls::Ca;
 use support::{Request, eventually, shared};
+use tokio::io::AsyncReadExt;
 
 use super::identified::{Shop, greeted_by_ledger, speak};
 use super::network::Network;
 
-/// How often certificates are renewed.
+/// How often certificates are renewed, and then the root.
 const RENEWALS: u32 = 50;
+const ROOT_RENEWALS: u32 = 20;
 
 /// How long everybody who asks waits before asking again.
 const PACE: Duration = Duration::from_millis(10);
@@ -138,14 +141,38 @@ impl Mesh<'_> {
         }
         self.load.is_served().await;
     }
+
+    /// Tells everybody whom to believe.
+    async fn believe(&mut self, what: &str, roots: &str) {
+        *self.load.phase.lock() = format!("{what} after certificate {}", self.serial);
+        let mut generations = Vec::new();
+        for workload in self.shop.workloads() {
+            generations.push(workload.generation().await);
+            workload.believe(roots);
+        }
+        for (workload, generation) in self.shop.workloads().into_iter().zip(generations) {
+            workload.generation_after(generation).await;
+        }
+        self.load.is_served().await;
+    }
+
+    /// The hash of web's certificate, as catalog is told it.
+    async fn hash(&self) -> String {
+        let answer = self.shop.web.send("10.96.0.11:8000", Request::get("/items")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let saw = answer.json();
+        let told = saw["headers"]["x-forwarded-client-cert"][0].as_str().expect("it is told");
+        let hash = told.split(';').find_map(|part| part.strip_prefix("Hash="));
+        hash.expect("a hash").to_owned()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_renewed_and_no_request_fails() {
-    const TEST: &str = "netns::captured::renewal::certificates_are_renewed_and_no_request_fails";
+async fn certificates_and_roots_are_renewed_and_no_request_fails() {
+    const TEST: &str = "netns::captured::renewal::certificates_and_roots_are_renewed_and_no_request_fails";
     let Some(shop) = shared::shop(TEST) else { return };
     let Some(network) = Network::new(TEST, &[&shop]) else { return };
-    let ca = Ca::new("mesh");
+    let mut ca = Ca::new("root 0");
     let shop = Box::pin(Shop::start(&network, &ca)).await;
     let (web, cart) = (&shop.web, &shop.carts[0]);
     let load = Arc::new(Load::default());
@@ -162,11 +189,28 @@ async fn certificates_are_renewed_and_no_request_fails() {
     for _ in 0..RENEWALS {
         mesh.renew(&ca).await;
     }
-    cart.run(speak(long)).await.expect("it lasts");
+    let mut long = cart.run(speak(long)).await.expect("it lasts");
+    println!("after {RENEWALS} renewals: {:?} answers", load.answered());
+
+    for number in 1..=ROOT_RENEWALS {
+        let hash = mesh.hash().await;
+        let next = Ca::new(&format!("root {number}"));
+        mesh.believe("both roots", &format!("{}{}", ca.pem, next.pem)).await;
+        mesh.renew(&next).await;
+        mesh.believe("the old root is gone", &next.pem).await;
+        // Who proved himself by the old one does so anew.
+        assert_ne!(mesh.hash().await, hash);
+        ca = next;
+    }
+    // By an end or by a reset.
+    let ended = cart.run(async move { long.read(&mut [0]).await });
+    let ended = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it is parted with");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+
     load.over.store(true, Ordering::Relaxed);
     for ended in under_way {
         ended.await.expect("it asked to the end");
     }
     assert!(load.failed.lock().is_empty(), "{:#?}", load.failed.lock());
-    println!("after {RENEWALS} renewals: {:?} answers", load.answered());
+    println!("after {ROOT_RENEWALS} root renewals: {:?} answers", load.answered());
 }
