@@ -13,6 +13,7 @@ mod churn;
 mod destinations;
 mod dns;
 mod dns_proxy;
+mod east_west;
 mod ends;
 mod gateway_clients;
 mod gateway_tls;

@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Towards, Transport, sni};
-use super::{Mode, Scope, closed, connection_pool, fields, told};
+use super::{Mode, Scope, auto_passthrough, closed, connection_pool, fields, told};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
@@ -71,6 +71,8 @@ pub(super) struct Clusters {
     pub(super) clusters: Vec<Cluster>,
     pub(super) endpoints: Vec<ClusterLoadAssignment>,
     names: HashSet<Arc<str>>,
+    /// Whether there is another of each for clients that ask for it by its server name.
+    by_server_name: bool,
 }
 
 impl Clusters {
@@ -82,7 +84,7 @@ impl Clusters {
         endpoints: &Endpoints<'_>,
         findings: &mut Findings,
     ) -> Clusters {
-        let mut made = Clusters::default();
+        let mut made = Clusters { by_server_name: auto_passthrough::is_asked(scope), ..Clusters::default() };
         for service in registry.services() {
             if matches!(service.resolution, Resolution::Alias(_)) {
                 continue;
@@ -93,7 +95,10 @@ impl Clusters {
             let identities = identities(scope, service, ports.iter().flat_map(|(_, members)| members));
             for (port, members) in &ports {
                 let identities = &identities;
-                made.add(&Place { scope, service, port, members, identities, endpoints, rule }, findings);
+                let mutual_alone = false;
+                let place =
+                    Place { scope, service, port, members, identities, endpoints, rule, mutual_alone };
+                made.add(&place, findings);
             }
         }
         made.push(black_hole(scope));
@@ -158,6 +163,20 @@ impl Clusters {
     }
 
     fn push_with_endpoints(&mut self, place: &Place<'_>, cluster: Cluster, subset: Option<&RuleSubset<'_>>) {
+        if self.by_server_name && auto_passthrough::is_reachable(place.service, place.port) {
+            let place = Place { mutual_alone: true, ..*place };
+            let discovery = match &cluster.discovery {
+                DiscoveryType::StrictDns(_) | DiscoveryType::LogicalDns(_) => place.discovery(subset),
+                other => other.clone(),
+            };
+            let passed = Cluster { discovery, ..cluster.clone() };
+            let passed = auto_passthrough::cluster(place.scope, passed, place.sni(subset), place.service);
+            self.push_counted(&place, passed, subset);
+        }
+        self.push_counted(place, cluster, subset);
+    }
+
+    fn push_counted(&mut self, place: &Place<'_>, cluster: Cluster, subset: Option<&RuleSubset<'_>>) {
         let endpoints = match &cluster.discovery {
             DiscoveryType::Eds => {
                 let assignment = place.assignment(cluster.name.clone(), subset);
@@ -204,6 +223,8 @@ struct Place<'p> {
     identities: &'p [Arc<str>],
     endpoints: &'p Endpoints<'p>,
     rule: Option<&'p Merged<'p>>,
+    /// Whether only endpoints count that are spoken to with mutual TLS of the mesh.
+    mutual_alone: bool,
 }
 
 impl<'p> Place<'p> {
@@ -308,14 +329,13 @@ impl<'p> Place<'p> {
         subset: Option<&RuleSubset<'p>>,
         discovery: &DiscoveryType,
     ) -> Transport {
-        let subset_name = subset.map_or("", |subset| &subset.subset.name);
         if let Some(closed) = closed::transport(self.scope, self.service) {
             return closed;
         }
         let protocol = protocol(self.port.protocol, policy.connection_pool, self.scope.mode);
         let towards = Towards {
             mutual: &self.scope.mutual,
-            sni: sni(subset_name, &self.service.host, u32::from(self.port.number)),
+            sni: self.sni(subset),
             is_http2: protocol == HttpProtocol::Http2,
             identities: self.identities,
             names: match self.service.source {
@@ -344,6 +364,12 @@ impl<'p> Place<'p> {
         Transport::automatic(&towards, discovery, &self.scope.texts)
     }
 
+    /// The server name by which proxies ask for it.
+    fn sni(&self, subset: Option<&RuleSubset<'p>>) -> Arc<str> {
+        let subset = subset.map_or("", |subset| &subset.subset.name);
+        sni(subset, &self.service.host, u32::from(self.port.number))
+    }
+
     fn origin(&self, subset: Option<&RuleSubset<'p>>) -> Option<Origin> {
         match subset {
             Some(subset) => Some(subset.origin().clone()),
@@ -367,6 +393,7 @@ impl<'p> Place<'p> {
             tls_mode: tls_mode(traffic_policy, self.port.number),
             locality: locality::setting(self.scope, &policy),
             fails_over: policy.outlier_detection.is_some(),
+            mutual_alone: self.mutual_alone,
         }
     }
 }

@@ -87,6 +87,8 @@ pub(super) struct Assignment<'s> {
     pub(super) locality: Option<Cow<'s, LocalityLbSetting>>,
     /// Whether endpoints that fail are left out, so that other priorities take over.
     pub(super) fails_over: bool,
+    /// Whether those are left out that are not spoken to with mutual TLS of the mesh.
+    pub(super) mutual_alone: bool,
 }
 
 impl<'a> Endpoints<'a> {
@@ -168,7 +170,8 @@ impl<'a> Endpoints<'a> {
         assignment: Assignment<'_>,
         scope: &Scope<'_>,
     ) -> ClusterLoadAssignment {
-        let localities = groups(members, &assignment, scope).into_iter().map(|group| LocalityEndpoints {
+        let groups = self.groups(members, &assignment, scope);
+        let localities = groups.into_iter().map(|group| LocalityEndpoints {
             locality: group.locality,
             priority: group.priority,
             weight: group.weight,
@@ -190,7 +193,7 @@ impl<'a> Endpoints<'a> {
             weight: member.weight(),
             metadata: self.metadata(member, assignment.tls_mode, scope),
         };
-        let localities = groups(members, assignment, scope).into_iter().map(|group| DnsLocality {
+        let localities = self.groups(members, assignment, scope).into_iter().map(|group| DnsLocality {
             locality: group.locality,
             priority: group.priority,
             weight: group.weight,
@@ -204,7 +207,7 @@ impl<'a> Endpoints<'a> {
         Endpoint { address: member.address, weight: member.weight(), metadata }
     }
 
-    /// Its metadata. A rule wins over what the workload accepts: its label, and policies that turn mutual TLS off.
+    /// Its metadata.
     fn metadata(
         &self,
         member: &Member<'_>,
@@ -213,32 +216,42 @@ impl<'a> Endpoints<'a> {
     ) -> Arc<EndpointMetadata> {
         let metadata = match member.pod {
             None => &self.unknown,
-            Some(pod) => pod.metadata(match tls_mode {
-                Some(mode) => mode == ClientTlsMode::IstioMutual,
-                None => {
-                    let is_off = |(namespace, _)| {
-                        let modes = Modes::of_workload(scope, namespace, &pod.labels());
-                        modes.of(member.address.port()).mode == peer_authentication::Mode::Disable
-                    };
-                    pod.accepts_mutual_tls() && !(self.disables && pod.account.is_some_and(is_off))
-                }
-            }),
+            Some(pod) => pod.metadata(self.is_mutual(member, tls_mode, scope)),
         };
         metadata.clone()
     }
-}
 
-/// The ready endpoints of a subset, by locality and priority.
-fn groups<'m, 'e: 'm>(
-    members: &'m [Member<'e>],
-    assignment: &Assignment<'_>,
-    scope: &Scope<'_>,
-) -> Vec<Group<'e>> {
-    let groups =
-        by_locality(members.iter().filter(|member| member.is_ready && member.carries(assignment.subset)));
-    match &assignment.locality {
-        Some(setting) => locality::apply(groups, scope, setting, assignment.fails_over),
-        None => groups,
+    /// Whether it is spoken to with mutual TLS of the mesh. A rule wins over what the workload accepts: its label, and
+    /// policies that turn mutual TLS off.
+    fn is_mutual(&self, member: &Member<'_>, tls_mode: Option<ClientTlsMode>, scope: &Scope<'_>) -> bool {
+        if let Some(mode) = tls_mode {
+            return mode == ClientTlsMode::IstioMutual;
+        }
+        let Some(pod) = member.pod else { return false };
+        let is_off = |(namespace, _)| {
+            let modes = Modes::of_workload(scope, namespace, &pod.labels());
+            modes.of(member.address.port()).mode == peer_authentication::Mode::Disable
+        };
+        pod.accepts_mutual_tls() && !(self.disables && pod.account.is_some_and(is_off))
+    }
+
+    /// The ready endpoints of a subset, by locality and priority.
+    fn groups<'m, 'e: 'm>(
+        &self,
+        members: &'m [Member<'e>],
+        assignment: &Assignment<'_>,
+        scope: &Scope<'_>,
+    ) -> Vec<Group<'e>> {
+        let is_mutual = |member: &Member<'_>| self.is_mutual(member, assignment.tls_mode, scope);
+        let groups = by_locality(members.iter().filter(|member| {
+            member.is_ready
+                && member.carries(assignment.subset)
+                && (!assignment.mutual_alone || is_mutual(member))
+        }));
+        match &assignment.locality {
+            Some(setting) => locality::apply(groups, scope, setting, assignment.fails_over),
+            None => groups,
+        }
     }
 }
 

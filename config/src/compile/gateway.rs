@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Scope;
 use super::findings::Findings;
 use super::listeners::Tables;
 use super::outbound::{inspectors, listener_name, wildcard};
@@ -33,8 +34,8 @@ pub(super) struct Gateways<'g> {
 }
 
 /// One server of a Gateway, and where it is written.
-struct Served<'s> {
-    object: &'s Object<Gateway>,
+pub(super) struct Served<'s> {
+    pub(super) object: &'s Object<Gateway>,
     index: usize,
     server: &'s Server,
     port: u16,
@@ -52,11 +53,21 @@ enum Kind {
     Tcp,
 }
 
+/// The Gateway objects that select this workload, the oldest first.
+pub(super) fn selected<'a>(scope: &Scope<'a>) -> Vec<&'a Object<Gateway>> {
+    let own = WorkloadLabels::of_proxy(scope);
+    let objects = scope.objects.gateways.values().map(|object| &**object);
+    let mut objects: Vec<&Object<Gateway>> =
+        objects.filter(|object| own.carries(&object.spec.selector)).collect();
+    objects.sort_by_key(|object| super::age(&object.metadata));
+    objects
+}
+
 impl Gateways<'_> {
     /// All listeners, by address.
     pub(super) fn make(&self, tables: &mut Tables, findings: &mut Findings) -> Vec<Listener> {
         let mut by_address: BTreeMap<SocketAddr, Vec<Served<'_>>> = BTreeMap::new();
-        for object in self.selected() {
+        for object in selected(self.tcp.scope) {
             let gateway: Rc<str> = format!("{}/{}", object.namespace(), object.name()).into();
             let bound = Rc::new(VirtualServices::of_gateway(self.tcp.scope, self.tcp.registry, &gateway));
             for (index, server) in object.spec.servers.iter().enumerate() {
@@ -70,21 +81,6 @@ impl Gateways<'_> {
         }
         let listeners = by_address.into_iter();
         listeners.filter_map(|(address, served)| self.listener(address, served, tables, findings)).collect()
-    }
-
-    /// The Gateway objects that select this workload, the oldest first.
-    fn selected(&self) -> Vec<&Object<Gateway>> {
-        let scope = self.tcp.scope;
-        let own = WorkloadLabels::of_proxy(scope);
-        let mut objects: Vec<&Object<Gateway>> = scope
-            .objects
-            .gateways
-            .values()
-            .map(|object| &**object)
-            .filter(|object| own.carries(&object.spec.selector))
-            .collect();
-        objects.sort_by_key(|object| super::age(&object.metadata));
-        objects
     }
 
     /// Where a server listens: the ports of the workload behind that port of its services, or else the port itself.
@@ -122,8 +118,15 @@ impl Gateways<'_> {
         let filter_chains = match first {
             Kind::Http => vec![self.http_chain(address, &served, tables, findings)],
             Kind::Tls => {
-                let chains = |served| self.tls_chains(address, served, tables, findings);
-                served.iter().flat_map(chains).collect()
+                let mut chains = Chains::default();
+                for made in
+                    served.iter().flat_map(|served| self.tls_chains(address, served, tables, findings))
+                {
+                    if !chains.has(&made.chain_match) {
+                        chains.extend([made]);
+                    }
+                }
+                chains.made
             }
             Kind::Tcp => {
                 served.iter().find_map(|served| self.tcp_chain(served, findings)).into_iter().collect()
@@ -273,9 +276,6 @@ impl Gateways<'_> {
             let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
             FilterChain { name: "".into(), chain_match: chain_match.clone(), tls: None, filter }
         };
-        if told.mode == ServerTlsMode::AutoPassthrough {
-            return Some(closed("AUTO_PASSTHROUGH is not honoured yet"));
-        }
         let is_http = served.server.port.protocol.eq_ignore_ascii_case("HTTPS");
         let behind = if is_http { Behind::Http } else { Behind::Bytes };
         let made = match told.mode {
@@ -305,8 +305,8 @@ impl Gateways<'_> {
         Some(FilterChain { name: "".into(), chain_match, tls: Some(tls), filter })
     }
 
-    /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, and otherwise the
-    /// one behind which it is terminated.
+    /// The chains of a server that speaks TLS: one of each match of a rule where it is passed through, one of each service,
+    /// port and subset where they are asked for by name, and otherwise the one behind which it is terminated.
     fn tls_chains(
         &self,
         address: SocketAddr,
@@ -315,6 +315,9 @@ impl Gateways<'_> {
         findings: &mut Findings,
     ) -> Vec<FilterChain> {
         let told = served.server.tls.as_ref().filter(|tls| tls.mode != ServerTlsMode::Passthrough);
+        if told.is_some_and(|told| told.mode == ServerTlsMode::AutoPassthrough) {
+            return self.tcp.passed_by_name(served, findings);
+        }
         if let Some(told) = told {
             return self.terminated_chain(address, served, told, tables, findings).into_iter().collect();
         }
@@ -379,12 +382,12 @@ impl Served<'_> {
         }
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("spec.servers[{}]", self.index)
     }
 
     /// Its hosts, each with the namespace whose virtual services may speak for it; `*` for any.
-    fn scoped_hosts(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn scoped_hosts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.server.hosts.iter().map(|host| match host.split_once('/') {
             Some((".", host)) => (&**self.object.namespace(), host),
             Some((namespace, host)) => (namespace, host),

@@ -10,7 +10,7 @@
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes, with what `managers` says of all;
 //! 8. `outbound` and `tcp`: listeners for the traffic that a workload sends;
-//! 9. `gateway` and `server_tls`: those for the traffic that comes into the mesh;
+//! 9. `gateway`, `server_tls` and `auto_passthrough`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
 //! `proxy` says for whom, `proxy_config` with which settings; `texts` keeps once what many resources say; `compiler`
@@ -22,6 +22,7 @@
 
 mod access_log;
 mod actions;
+mod auto_passthrough;
 mod closed;
 mod clusters;
 mod compiler;

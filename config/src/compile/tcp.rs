@@ -18,6 +18,7 @@ use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
 use crate::istio::{L4MatchAttributes, RouteDestination, TlsMatchAttributes, VirtualService};
 use crate::objects::Object;
+use crate::origin::Origin;
 use crate::resource::{
     CidrRange, FilterChain, FilterChainMatch, NetworkFilter, TcpDestinations, TcpProxy, TcpWeightedCluster,
 };
@@ -242,8 +243,18 @@ impl Tcp<'_> {
     fn unrouted(&self, place: Place<'_>, chain_match: FilterChainMatch) -> FilterChain {
         let number = u32::from(place.port.number);
         let cluster = self.clusters.name(cluster_name("", &place.service.host, number));
-        let policy = self.policy(place.service, "", number);
-        chain(bounded(self.common.tcp_proxy(cluster, None), &policy), chain_match)
+        self.to_service((place.service, "", number), (cluster, None), chain_match)
+    }
+
+    /// A chain to a cluster of a service, a subset of it and a port, and the object that asks for it.
+    pub(super) fn to_service(
+        &self,
+        (service, subset, port): (&Service<'_>, &str, u32),
+        (cluster, asking): (Arc<str>, Option<Origin>),
+        chain_match: FilterChainMatch,
+    ) -> FilterChain {
+        let policy = self.policy(service, subset, port);
+        chain(bounded(self.common.tcp_proxy(cluster, asking), &policy), chain_match)
     }
 }
 

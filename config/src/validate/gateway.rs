@@ -48,20 +48,15 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         }
         return;
     };
-    let path_of_tls = format!("{path}.tls");
-    let path = format!("{path_of_tls}.mode");
+    let path = format!("{path}.tls");
     match tls.mode {
         // On a port of plain HTTP only the redirect counts.
         _ if matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") => {}
-        ServerTlsMode::Passthrough => {}
-        ServerTlsMode::AutoPassthrough => {
-            let what = "weft does not honour AUTO_PASSTHROUGH yet: connections for these hosts are closed";
-            check.warning(code::FIELD_NOT_HONOURED, &path, what, "write PASSTHROUGH and virtual services");
-        }
+        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {}
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
-            check_terminated(check, &path_of_tls, tls);
+            check_terminated(check, &path, tls);
         }
-        ServerTlsMode::IstioMutual => check_clients(check, &path_of_tls, tls),
+        ServerTlsMode::IstioMutual => check_clients(check, &path, tls),
     }
 }
 

@@ -425,3 +425,22 @@ fn a_workload_that_takes_mutual_tls_only() {
         ("not", "it wants TLS, and the client speaks none", "PeerAuthentication strict policy.yaml:5"),
     );
 }
+
+#[test]
+fn a_gateway_between_networks_passes_on_what_proxies_ask_for() {
+    let server = "{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.shop.svc.cluster.local'], tls: {mode: AUTO_PASSTHROUGH}}";
+    let (pod, _) = GATEWAY.split_once("  - {port").unwrap();
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\
+                spec: {host: catalog, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n";
+    let gateway = format!("{pod}  - {server}\n");
+    let config = Config::of(&[("gateway.yaml", &gateway), ("rule.yaml", rule)]);
+    let ask = ["--sni", "outbound_.8000_._.catalog.shop.svc.cluster.local", "https://10.244.1.90:15443/"];
+    let check = |alpn: &str, expected: &[&str]| {
+        let told = config.at_gateway(&[&["--alpn", alpn], &ask[..]].concat());
+        expected.iter().for_each(|expected| assert!(told.contains(expected), "no `{expected}` in\n{told}"));
+    };
+    let passed =
+        "=> passed on as it is to 10.244.1.21:8080 of outbound_.8000_._.catalog.shop.svc.cluster.local";
+    check("istio-h2,istio,h2", &["by Gateway shop/edge (gateway.yaml:12)\n", passed]);
+    check("h2", &["it wants istio, istio-peer-exchange, ", "and there is h2\n", "=> closed NR"]);
+}

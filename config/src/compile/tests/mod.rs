@@ -1,5 +1,6 @@
 //! Tests of compile as a whole: [`shop`] against what a real istiod says, the others by small meshes of their own.
 
+mod auto_passthrough;
 mod clusters;
 mod compiler;
 mod endpoints;

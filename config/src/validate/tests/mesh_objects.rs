@@ -166,10 +166,7 @@ fn gateways() {
     let tls = "port: {number: 443, name: tls, protocol: TLS}, hosts: [a.b]";
     check(&format!("{tls}, tls: {{mode: PASSTHROUGH}}"), &[]);
     check(&format!("{tls}, tls: {{mode: SIMPLE, {files}}}"), &[]);
-    check(
-        &format!("{tls}, tls: {{mode: AUTO_PASSTHROUGH}}"),
-        &["warning field-not-honoured spec.servers[0].tls.mode"],
-    );
+    check(&format!("{tls}, tls: {{mode: AUTO_PASSTHROUGH}}"), &[]);
     let bad = "port: {number: 80, name: x, protocol: UDP}, hosts: [a.b]";
     check(bad, &["error bad-value spec.servers[0].port.protocol"]);
 }
