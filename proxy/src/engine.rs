@@ -332,12 +332,12 @@ impl Engine {
         self.limits.entries().iter().find(|entry| entry.name == name).map(|entry| entry.value)
     }
 
-    /// Notes a connection that ended badly, before or beside any request. `cause` holds nothing that a client chose.
+    /// Notes a connection that ended badly, before or beside any request. Nothing of this is chosen by the client.
     pub(crate) fn connection_failed(
         &self,
         listener: &Arc<str>,
         client: SocketAddr,
-        flags: &str,
+        (flags, details): (&str, &str),
         cause: String,
     ) {
         let flight = Flight {
@@ -345,6 +345,7 @@ impl Engine {
             listener: listener.clone(),
             generation: self.current.borrow().number(),
             flags: flags.into(),
+            details: details.into(),
             ..Flight::of_connection(client, cause)
         };
         self.recorder.record(flight, self.minute());

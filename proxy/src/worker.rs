@@ -26,7 +26,7 @@ use crate::http::codec::guard::Guard;
 use crate::http::connection::{Downstream, serve};
 use crate::listener::{Accepted, Drains, Handed, Handover, Meant, Served, Socket, accept, arrive};
 use crate::snapshot::Reader;
-use crate::tcp;
+use crate::tcp::{self, Unserved};
 use crate::telemetry::Cell as Series;
 use crate::telemetry::flight_recorder::Ask;
 use crate::telemetry::metrics::Family;
@@ -286,12 +286,16 @@ impl Worker {
         mut arrival: Arrival,
         guard: Rc<Guard>,
     ) {
-        match self.handshake(stream, &view.listener.declared, &mut arrival, &guard).await {
-            Some((stream, session)) => {
+        let Some(server) = arrival.tls.take() else { return };
+        match self.handshake(&server, stream, &view.listener.declared, &mut arrival, &guard).await {
+            Ok((stream, session)) => {
                 guard.secured(time::now());
                 self.serve_http((stream, Some(session)), view, arrival, guard).await;
             }
-            None => tcp::log_unserved(&self.engine, &view.listener, arrival, None),
+            Err(reason) => {
+                let why = Unserved::Handshake(reason, server.declared());
+                tcp::log_unserved(&self.engine, &view.listener, arrival, why);
+            }
         }
     }
 
@@ -304,53 +308,64 @@ impl Worker {
         connected: Option<tcp::Connected>,
         (guarded, guard): (Guarding, Rc<Guard>),
     ) {
+        let Some(server) = arrival.tls.take() else { return };
         let listener = service.declared.clone();
-        match self.handshake(stream, &listener.declared, &mut arrival, &guard).await {
-            Some((stream, session)) => {
+        match self.handshake(&server, stream, &listener.declared, &mut arrival, &guard).await {
+            Ok((stream, session)) => {
                 // It has limits of its own.
                 drop(guarded);
+                let breach = session.breach();
                 arrival.session = Some(Rc::new(session));
                 tcp::serve(self.engine.clone(), service, arrival, stream, connected).await;
+                if let Some(reason) = breach.why() {
+                    self.count(Family::TlsBroken, &[&listener.declared.address.to_string(), reason]);
+                }
             }
-            None => tcp::log_unserved(&self.engine, &listener, arrival, None),
+            Err(reason) => {
+                let why = Unserved::Handshake(reason, server.declared());
+                tcp::log_unserved(&self.engine, &listener, arrival, why);
+            }
         }
     }
 
-    /// Makes the handshake that an arrival asks for; `None`, which is counted, when it fails.
+    fn count(&self, family: Family, labels: &[&str]) {
+        let telemetry = &self.engine.telemetry;
+        telemetry.shard.increment(telemetry.registry.series(family, labels));
+    }
+
+    /// Makes the handshake with a client; why it failed, which is counted.
     async fn handshake(
         &self,
+        server: &Arc<tls::Server>,
         stream: tokio::net::TcpStream,
         listener: &config::Listener,
         arrival: &mut Arrival,
         guard: &Guard,
-    ) -> Option<(tls::Stream, tls::Session)> {
-        let server = arrival.tls.take()?;
+    ) -> Result<(tls::Stream, tls::Session), &'static str> {
         let first = std::mem::take(&mut arrival.first);
         let limit = self.engine.limits.tls_handshake_time_max_ms;
         let time_max = (limit != 0).then(|| Duration::from_millis(limit));
         let listener = listener.address.to_string();
-        let count = |family, labels: &[&str]| {
-            self.engine.telemetry.shard.increment(self.engine.telemetry.registry.series(family, labels));
-        };
         guard.shakes_hands(time::now());
-        let mut accepting = pin!(tls::accept(&server, first, stream, time_max));
+        let mut accepting = pin!(tls::accept(server, first, stream, time_max));
         let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
             Poll::Pending => guard.poll_closing(cx).map(|_| Err(MADE_ROOM)),
             accepted => accepted,
         });
         match accepted.await {
             Ok((stream, session)) => {
-                count(Family::TlsHandshakes, &[&listener, session.ends.version, session.ends.cipher]);
-                Some((stream, session))
+                let labels = [&*listener, session.ends.version, session.ends.cipher];
+                self.count(Family::TlsHandshakes, &labels);
+                Ok((stream, session))
             }
             Err(reason) => {
                 if reason == "timeout" {
                     self.engine.limit_reached("tls_handshake_time_max_ms");
                 }
-                count(Family::TlsHandshakeFailures, &[&listener, reason]);
+                self.count(Family::TlsHandshakeFailures, &[&listener, reason]);
                 let Arrival { remote_address, server_name, .. } = arrival;
                 tracing::debug!(%remote_address, ?server_name, reason, "a handshake of TLS failed");
-                None
+                Err(reason)
             }
         }
     }
@@ -368,25 +383,35 @@ impl Worker {
         shard.increment(metrics.connections_active);
         let remote_address = arrival.remote_address;
         let draining = self.drains.of(view.listener.declared.traffic_direction).begun();
-        let listener = view.listener.declared.name.clone();
+        let breach = session.as_ref().map(tls::Session::breach);
+        let listener = view.listener.clone();
         let downstream = Downstream::new(&self.engine, view, arrival, (guard.clone(), session));
         let served = serve(stream, downstream, draining).await;
         self.engine.count_refused(&guard);
-        match served {
-            Err(ConnectionError::Protocol(what)) => {
+        let listener = &listener.declared;
+        let failed = |details: &str, cause| {
+            self.engine.connection_failed(&listener.name, remote_address, ("DPE", details), cause);
+        };
+        match (breach.and_then(|breach| breach.why()), served) {
+            (Some(reason), _) => {
+                self.count(Family::TlsBroken, &[&listener.address.to_string(), reason]);
+                failed(reason, format!("TLS with the client broke: {reason}"));
+                tracing::debug!(%remote_address, reason, "TLS with a client broke");
+            }
+            (None, Err(ConnectionError::Protocol(what))) => {
                 shard.increment(metrics.protocol_errors);
                 let cause = format!("the client did not speak HTTP: {what}");
-                self.engine.connection_failed(&listener, remote_address, "DPE", cause);
+                failed("", cause);
                 tracing::debug!(%remote_address, what, "a client did not speak HTTP");
             }
-            Err(ConnectionError::Limit(limit)) => {
+            (None, Err(ConnectionError::Limit(limit))) => {
                 self.engine.limit_reached(limit);
                 let value = self.engine.limit(limit).map(|value| format!(" {value}")).unwrap_or_default();
                 let cause = format!("the connection is ended by {limit}{value} of this process");
-                self.engine.connection_failed(&listener, remote_address, "DPE", cause);
+                failed(limit, cause);
                 tracing::debug!(%remote_address, limit, "a client exceeded a limit");
             }
-            Ok(()) | Err(ConnectionError::Io) => {}
+            (None, Ok(()) | Err(ConnectionError::Io)) => {}
         }
         shard.decrement(metrics.connections_active);
     }

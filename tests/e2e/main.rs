@@ -9,6 +9,7 @@ mod basics;
 mod blocked;
 mod bodies;
 mod breakers;
+mod broken_tls;
 mod churn;
 mod destinations;
 mod dns;

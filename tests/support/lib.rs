@@ -16,6 +16,7 @@ pub mod declared;
 pub mod dns;
 pub mod envoy;
 pub mod frames;
+pub mod gateway;
 pub mod grpc;
 pub mod h2c;
 pub mod log;

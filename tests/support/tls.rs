@@ -79,14 +79,22 @@ impl Ca {
 
     /// A certificate for a name of DNS, with whatever `change` makes of it.
     pub fn issue(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        self.issue_for(&KeyPair::generate().unwrap(), host, change)
+    }
+
+    /// The same, with a key of RSA.
+    pub fn issue_rsa(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        self.issue_for(&KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap(), host, change)
+    }
+
+    fn issue_for(&self, key: &KeyPair, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Shop, Inc");
         params.distinguished_name.push(DnType::CommonName, host);
         params.use_authority_key_identifier_extension = true;
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let chain = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
+        let chain = pem("CERTIFICATE", params.signed_by(key, &self.issuer).unwrap().der());
         Pem { chain, key: pem("PRIVATE KEY", &key.serialize_der()) }
     }
 

@@ -14,7 +14,7 @@ use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::http::codec::guard::Guard;
 use crate::net;
 use crate::snapshot::{Facts, Filter, Listener, NoTrace};
-use crate::tcp::{self, Connected};
+use crate::tcp::{self, Connected, Unserved};
 use crate::telemetry::metrics::Family;
 use crate::upstream::Destination;
 
@@ -73,12 +73,16 @@ async fn arrive_inspected(
     mut arrival: Arrival,
     guard: &Guard,
 ) -> Option<Served> {
-    let mut found = Inspected { verdict: Verdict::Other, dial: Dial::Never };
+    let mut found = Inspected { verdict: Verdict::Other, dial: Dial::Never, exceeds: None };
     let mut looked = Inspect::NONE;
     loop {
         let generation = engine.generation();
         let accepted = accepted(engine, &generation, listener, arrival.local_address)?;
         let chosen = select(&generation, accepted, &arrival);
+        if let Some(limit) = found.exceeds {
+            tcp::log_unserved(engine, chosen, arrival, Unserved::Limit(limit));
+            return None;
+        }
         let wanted = inspectors(chosen, &arrival);
         if wanted == looked {
             let served = choose(engine, &generation, chosen, found.verdict, arrival)?;
@@ -208,14 +212,14 @@ fn choose(
         }
         Some((_, Filter::Closed(closed))) => {
             engine.closed(&listener.declared.name, &closed.reason, arrival.local_address);
-            tcp::log_unserved(engine, listener, arrival, Some(closed));
+            tcp::log_unserved(engine, listener, arrival, Unserved::Closed(closed));
             None
         }
         None => {
             let address = listener.declared.address.to_string();
             let series = engine.telemetry.registry.series(Family::NoFilterChain, &[&address]);
             engine.telemetry.shard.increment(series);
-            tcp::log_unserved(engine, listener, arrival, None);
+            tcp::log_unserved(engine, listener, arrival, Unserved::NoChain);
             None
         }
     }

@@ -47,6 +47,8 @@ pub(super) struct Inspected {
     pub(super) verdict: Verdict,
     /// The connection to the server, if it was dialled.
     pub(super) dial: Dial,
+    /// The limit for which the connection is to be closed.
+    pub(super) exceeds: Option<&'static str>,
 }
 
 /// A connection to the server, while the client is silent.
@@ -66,12 +68,12 @@ enum First {
     /// The client has ended without a word.
     Silent,
     Server,
-    Timeout,
+    /// By the limit of this name.
+    Timeout(&'static str),
     Gone,
 }
 
-/// Looks at the first bytes, which stay with the arrival: those that came before, too. `None` when the connection is to be
-/// closed.
+/// Looks at the first bytes, which stay with the arrival: those that came before, too. `None` when the client is gone.
 pub(super) async fn inspect(
     engine: &Rc<Engine>,
     inspection: Inspection,
@@ -102,36 +104,33 @@ pub(super) async fn inspect(
             return Poll::Ready(First::Server);
         }
         if timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(First::Timeout);
+            return Poll::Ready(First::Timeout("listener_filters_timeout"));
         }
         match guard.poll_closing(cx) {
             Poll::Ready(Closing::Limit(limit)) => {
                 engine.limit_reached(limit);
-                Poll::Ready(First::Timeout)
+                Poll::Ready(First::Timeout(limit))
             }
             Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended) => Poll::Ready(First::Gone),
             Poll::Pending => Poll::Pending,
         }
     });
-    let verdict = match first.await {
+    let (verdict, exceeds) = match first.await {
         First::Client(Verdict::ClientHelloTooLarge) => {
             engine.limit_reached("first_bytes_max");
-            return None;
+            (Verdict::ClientHelloTooLarge, Some("first_bytes_max"))
         }
-        First::Client(verdict) => verdict,
-        First::Server | First::Silent => Verdict::Other,
-        First::Timeout => {
+        First::Client(verdict) => (verdict, None),
+        First::Server | First::Silent => (Verdict::Other, None),
+        First::Timeout(limit) => {
             let address = inspection.listener.to_string();
             let series = engine.telemetry.registry.series(Family::DetectionTimeout, &[&address]);
             engine.telemetry.shard.increment(series);
-            if !inspection.continues {
-                return None;
-            }
-            Verdict::Other
+            (Verdict::Other, (!inspection.continues).then_some(limit))
         }
         First::Gone => return None,
     };
-    Some(Inspected { verdict, dial })
+    Some(Inspected { verdict, dial, exceeds })
 }
 
 fn sleep(duration: Duration) -> Pin<Box<Sleep>> {

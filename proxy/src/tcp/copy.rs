@@ -173,7 +173,7 @@ impl Read {
     }
 }
 
-/// A direction failed: at its reading or its writing end, and whether by a reset.
+/// A direction failed: at its reading or its writing end, and whether by a reset or a breach of TLS.
 struct Failed {
     reading: bool,
     reset: bool,
@@ -181,7 +181,9 @@ struct Failed {
 
 impl Failed {
     fn at(reading: bool) -> impl Fn(io::Error) -> Failed {
-        move |error| Failed { reading, reset: error.kind() == io::ErrorKind::ConnectionReset }
+        // What broke TLS has ended nothing either: who made it is not known.
+        let is_reset = |kind| matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::InvalidData);
+        move |error| Failed { reading, reset: is_reset(error.kind()) }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::tls::Stream;
 use crate::upstream::pool::Dialed;
 use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, View};
 use record::Record;
-pub(crate) use record::log_unserved;
+pub(crate) use record::{Unserved, log_unserved};
 
 /// A connection to an upstream that is ready for a client's bytes.
 pub(crate) struct Connected {

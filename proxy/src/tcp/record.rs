@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use config::format::{FormatHeader, Operator};
 use config::origin::Origin;
-use config::{Closed, TrafficDirection};
+use config::{Closed, DownstreamTls, TrafficDirection};
 
 use super::greeting::Said;
 use super::{Refused, Service};
@@ -60,18 +60,53 @@ struct FactsOf {
     sent: u64,
 }
 
+/// Why no filter chain serves a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unserved<'a> {
+    /// None takes it.
+    NoChain,
+    /// The one that is for it is closed.
+    Closed(&'a Closed),
+    /// What the client says first exceeds the limit of this name.
+    Limit(&'static str),
+    /// The handshake failed for this reason, where TLS is terminated with this.
+    Handshake(&'static str, &'a DownstreamTls),
+}
+
+impl Unserved<'_> {
+    /// What access logs say of it; explanations say the same.
+    fn details(self) -> &'static str {
+        match self {
+            Unserved::NoChain | Unserved::Closed(_) => "filter_chain_not_found",
+            Unserved::Limit(reason) | Unserved::Handshake(reason, _) => reason,
+        }
+    }
+
+    /// What it is grouped by, with the object that asks for what the connection does not do.
+    fn cause(self) -> String {
+        let (why, origin) = match self {
+            Unserved::NoChain => ("no filter chain takes the connection".into(), None),
+            Unserved::Closed(closed) => (Cow::from(&*closed.reason), closed.origin.as_ref()),
+            Unserved::Limit(limit) => (format!("what the client says first exceeds {limit}").into(), None),
+            Unserved::Handshake(reason, tls) => {
+                (format!("the handshake of TLS failed: {reason}").into(), tls.origin.as_deref())
+            }
+        };
+        match origin {
+            None => format!("TCP NR: {why}"),
+            Some(origin) => format!("TCP NR: {why}, by {origin}"),
+        }
+    }
+}
+
 /// Logs a connection that no filter chain serves, where the listener wants that.
-pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival, closed: Option<&Closed>) {
+pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival, why: Unserved<'_>) {
     let mut facts = FactsOf::new(arrival);
     facts.flags.insert(Flag::NoRouteFound);
-    facts.code_details = Some("filter_chain_not_found");
+    facts.code_details = Some(why.details());
     facts.log(engine, &listener.access_log);
-    let cause = match closed {
-        None => "TCP NR: no filter chain takes the connection".to_owned(),
-        Some(Closed { reason, origin: None }) => format!("TCP NR: {reason}"),
-        Some(Closed { reason, origin: Some(origin) }) => format!("TCP NR: {reason}, by {origin}"),
-    };
-    engine.connection_failed(&listener.declared.name, facts.arrival.remote_address, "NR", cause);
+    let (client, ending) = (facts.arrival.remote_address, ("NR", why.details()));
+    engine.connection_failed(&listener.declared.name, client, ending, why.cause());
 }
 
 impl Record {
@@ -222,6 +257,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(reason) = self.facts.arrival.session.as_ref().and_then(|session| session.broke()) {
+            self.facts.flags.insert(Flag::DownstreamProtocolError);
+            self.facts.termination_details = Some(reason);
+        }
         let outcome = match self.live {
             Some(_) => self.outcome(),
             None => self.count(),

@@ -35,6 +35,8 @@ pub(crate) enum Family {
     TlsHandshakes,
     /// Those that failed.
     TlsHandshakeFailures,
+    /// Clients' connections whose TLS broke after its handshake.
+    TlsBroken,
     /// When certificates end to hold.
     CertificateExpiry,
     /// When a new identity is asked for.
@@ -190,7 +192,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 64] = [
+    pub(crate) const ALL: [Family; 65] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -203,6 +205,7 @@ impl Family {
         Family::DetectionTimeout,
         Family::TlsHandshakes,
         Family::TlsHandshakeFailures,
+        Family::TlsBroken,
         Family::CertificateExpiry,
         Family::IdentityRenewal,
         Family::IdentityFailures,

@@ -14,7 +14,7 @@ use super::ends::Ends;
 use super::peer;
 use super::reason::reason;
 use super::server::Server;
-use super::stream::{Replayed, Stream};
+use super::stream::{Breach, Replayed, Stream};
 
 /// What a client is said to have done.
 const PEER: (&str, &str) = ("client_left", "client_refused");
@@ -30,12 +30,23 @@ pub(crate) struct Session {
     server: Arc<Server>,
     /// The certificates that it showed.
     chain: Vec<CertificateDer<'static>>,
+    breach: Breach,
 }
 
 impl Session {
     /// Whether the client would be let in by `now`, too.
     pub(crate) fn is_let_in_by(&self, now: &Arc<Server>) -> bool {
         Arc::ptr_eq(&self.server, now) || now.lets_in(&self.server, &self.chain)
+    }
+
+    /// Why TLS broke, once it has.
+    pub(crate) fn broke(&self) -> Option<&'static str> {
+        self.breach.why()
+    }
+
+    /// Where it will be said why TLS broke.
+    pub(crate) fn breach(&self) -> Breach {
+        self.breach.clone()
     }
 
     /// What an access log says of it.
@@ -70,6 +81,7 @@ pub(crate) async fn accept(
 }
 
 async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Session), &'static str> {
+    let breach = stream.breach();
     let begun =
         LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error, PEER))?;
     let config = server.config(begun.client_hello().alpn().into_iter().flatten()).clone();
@@ -83,6 +95,7 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
         client_certificate: shown.and_then(|shown| peer::forwarded(shown, server)),
         server: server.clone(),
         chain: connection.peer_certificates().unwrap_or_default().to_vec(),
+        breach,
     };
     Ok((Stream::Tls(Box::new(stream)), session))
 }

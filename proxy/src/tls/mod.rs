@@ -3,7 +3,7 @@
 //! `secrets` parses what was declared and keeps the last good of it; `server` makes of secrets and settings what a filter
 //! chain terminates TLS with, once a generation, and `client` what an upstream is spoken to with; `accept` is the handshake
 //! with clients; `ends` is whom TLS has proved both sides to be; `verify` decides whether a server is believed; `peer` reads who
-//! somebody is, and `reason` why a handshake failed; `whole` checks an identity that somebody hands on; `stream` is a connection
+//! somebody is, and `reason` why a handshake failed or TLS broke after it; `whole` checks an identity that somebody hands on; `stream` is a connection
 //! with or without TLS; `assumed` is an identity for explanations; `shown` is what operators see of certificates. The bytes of TLS are rustls'
 //! business. Nothing that is secret is logged or shown.
 

@@ -1,4 +1,4 @@
-//! Why a handshake failed: one of few words, for metrics, logs and answers.
+//! Why a handshake failed, or TLS broke after it: one of few words, for metrics, logs and answers.
 
 use std::io;
 
@@ -45,6 +45,15 @@ pub(super) fn word(error: &Error) -> &'static str {
         ) => "version_not_spoken",
         Error::PeerIncompatible(_) => "nothing_in_common",
         Error::InvalidMessage(_) | Error::PeerSentOversizedRecord => "malformed",
+        Error::DecryptError => "corrupt_record",
         _ => "protocol_error",
+    }
+}
+
+/// Why TLS broke after its handshake; `None` when it is not TLS that did.
+pub(super) fn broken(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::AlertReceived(_) => Some("alert_received"),
+        error => Some(word(error)),
     }
 }

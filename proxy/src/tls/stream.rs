@@ -1,14 +1,18 @@
 //! A connection, of a client or to an upstream, with or without TLS.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use super::reason::broken;
 
 /// The protocol by which the proxies of a mesh agree to tell each other who they are before the bytes of a connection.
 const PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
@@ -101,17 +105,34 @@ impl First {
     }
 }
 
+/// Why TLS broke after its handshake, once it has. The stream finds out, and who asks afterwards has it no more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Breach(Rc<Cell<Option<&'static str>>>);
+
+impl Breach {
+    /// Why it broke; `None` when it did not.
+    pub(crate) fn why(&self) -> Option<&'static str> {
+        self.0.get()
+    }
+}
+
 /// A connection of which bytes were read before.
 #[derive(Debug)]
 pub(crate) struct Replayed {
     first: First,
     stream: TcpStream,
+    breach: Breach,
 }
 
 impl Replayed {
     /// `first` was read from `stream`.
     pub(super) fn new(first: Vec<u8>, stream: TcpStream) -> Replayed {
-        Replayed { first: First::new(first), stream }
+        Replayed { first: First::new(first), stream, breach: Breach::default() }
+    }
+
+    /// Where it will be said why TLS broke.
+    pub(super) fn breach(&self) -> Breach {
+        self.breach.clone()
     }
 }
 
@@ -163,11 +184,24 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            // Who leaves without a word of TLS has left, as with Envoy.
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer).map(|read| match read {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-                read => read,
-            }),
+            Stream::Tls(stream) => {
+                let read = Pin::new(&mut **stream).poll_read(cx, buffer);
+                // TLS may have an answer of its own to what was read, as that nothing is negotiated anew, and nobody else may
+                // write for long. That it cannot be written is found by who reads on.
+                if stream.get_ref().1.wants_write() {
+                    let _ = Pin::new(&mut **stream).poll_flush(cx);
+                }
+                match ready!(read) {
+                    // Who leaves without a word of TLS has left, as with Envoy.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                    Err(error) => {
+                        let breach = &stream.get_ref().0.breach;
+                        breach.0.set(breach.why().or(broken(&error)));
+                        Poll::Ready(Err(error))
+                    }
+                    Ok(()) => Poll::Ready(Ok(())),
+                }
+            }
         }
     }
 }

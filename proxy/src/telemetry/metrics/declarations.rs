@@ -80,6 +80,12 @@ impl Family {
                 Kind::Counter,
                 &[LISTENER, "reason"],
             ),
+            Family::TlsBroken => of(
+                "weft_listener_tls_broken_total",
+                "Client connections that ended because their TLS broke after its handshake, by why.",
+                Kind::Counter,
+                &[LISTENER, "reason"],
+            ),
             Family::CertificateExpiry => of(
                 "weft_certificate_expiry_timestamp_seconds",
                 "When the certificate of a secret ends to hold, in seconds since 1970.",
