@@ -1,5 +1,5 @@
-//! Clients and servers that are not ours: curl, dig, wrk, h2load, nginx, Envoy, Python's http.server, gRPC's own interop
-//! suite.
+//! Clients and servers that are not ours: curl, dig, wrk, h2load, nginx, openssl, Envoy, Python's http.server, gRPC's
+//! own interop suite.
 //!
 //! A test whose tool is missing is skipped, with `@no-TOOL` after its name.
 
@@ -10,4 +10,5 @@ mod dig;
 mod grpc;
 mod mutual;
 mod servers;
+mod tls;
 mod tools;

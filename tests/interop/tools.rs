@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use support::skip::skip;
@@ -39,6 +39,17 @@ pub(super) async fn run<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
     input: &[u8],
 ) -> Said {
+    let (status, said) = attempt(tool, arguments, input).await;
+    assert!(status.success(), "{}: {status}\n{}\n{}", tool.display(), said.text(), said.err);
+    said
+}
+
+/// Runs a tool to its end, whichever it is.
+pub(super) async fn attempt<S: AsRef<OsStr>>(
+    tool: &PathBuf,
+    arguments: impl IntoIterator<Item = S>,
+    input: &[u8],
+) -> (ExitStatus, Said) {
     let mut command = Command::new(tool);
     command.args(arguments).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -51,13 +62,7 @@ pub(super) async fn run<S: AsRef<OsStr>>(
     let output = output.expect("the tool ends in time").expect("what the tool said");
     feeding.abort();
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}\n{err}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Said { out: output.stdout, err }
+    (output.status, Said { out: output.stdout, err })
 }
 
 impl Said {

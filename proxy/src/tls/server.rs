@@ -13,11 +13,11 @@ use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifie
 use tokio_rustls::rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
-use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::sign::{CertifiedKey, Signer, SigningKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig,
-    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+    SignatureAlgorithm, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
 use super::peer;
@@ -243,14 +243,31 @@ pub(super) fn openssl_name(suite: CipherSuite) -> &'static str {
     }
 }
 
-/// Several certificates, of which a client gets the first whose signatures it understands.
+/// Several certificates, of which a client gets the first whose signatures it understands. Who understands none is to hear that
+/// nothing is in common (RFC 8446 section 4.1.1: `handshake_failure`). Without a certificate rustls would say that access is
+/// denied, and with a key for which nothing in common is left, in TLS 1.2, nothing at all.
 #[derive(Debug)]
 struct Certificates(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let understood = |it: &&Arc<CertifiedKey>| it.key.choose_scheme(hello.signature_schemes()).is_some();
-        self.0.iter().find(understood).cloned()
+        let none = || Some(Arc::new(CertifiedKey::new(self.0.first()?.cert.clone(), Arc::new(NoKey))));
+        self.0.iter().find(understood).cloned().or_else(none)
+    }
+}
+
+/// A key that no cipher suite is for and that signs nothing: the handshake ends before anything is shown.
+#[derive(Debug)]
+struct NoKey;
+
+impl SigningKey for NoKey {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        None
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::Anonymous
     }
 }
 
