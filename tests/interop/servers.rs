@@ -16,14 +16,14 @@ use crate::clients::body;
 use crate::tools::find;
 
 /// A server that is a process of its own. It ends with the value.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     _child: Child,
 }
 
 impl Server {
     /// Starts a command whose server listens on `address`, and waits until it does.
-    async fn start(mut command: Command, address: SocketAddr) -> Server {
+    pub(super) async fn start(mut command: Command, address: SocketAddr) -> Server {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
         let child = command.kill_on_drop(true).spawn().expect("the server starts");
         eventually("the server listens", || async { TcpStream::connect(address).await.ok() }).await;
@@ -68,7 +68,7 @@ impl Server {
 }
 
 /// An address on which nothing listens: its IP address is nobody else's.
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     TcpListener::bind((own_address(), 0)).and_then(|listener| listener.local_addr()).expect("a port")
 }
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod renegotiation;
+mod servers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
