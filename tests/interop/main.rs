@@ -1,4 +1,4 @@
-//! Clients and servers that are not ours: curl, dig, wrk, h2load, nginx, openssl, Envoy, Python's http.server, gRPC's
+//! Clients and servers that are not ours: curl, dig, wrk, h2load, nginx, openssl, sslyze, Envoy, Python's http.server, gRPC's
 //! own interop suite.
 //!
 //! A test whose tool is missing is skipped, with `@no-TOOL` after its name.

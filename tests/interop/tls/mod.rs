@@ -1,7 +1,8 @@
-//! TLS with openssl and curl at the other end.
+//! TLS with openssl, curl and sslyze at the other end.
 
 mod clients;
 mod renegotiation;
+mod scanned;
 mod servers;
 
 use std::net::SocketAddr;
