@@ -450,9 +450,13 @@ pub(super) fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>, mo
     match port {
         Protocol::Http2 => HttpProtocol::Http2,
         Protocol::Detected if mode != Mode::Gateway => HttpProtocol::Downstream,
-        Protocol::Detected | Protocol::Http1 | Protocol::Tls | Protocol::Tcp | Protocol::Udp => {
-            HttpProtocol::Http1
-        }
+        Protocol::Detected
+        | Protocol::Http1
+        | Protocol::Tls
+        | Protocol::Tcp
+        | Protocol::Mongo
+        | Protocol::MySql
+        | Protocol::Udp => HttpProtocol::Http1,
     }
 }
 

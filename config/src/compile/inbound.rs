@@ -266,7 +266,7 @@ impl Inbound<'_> {
 fn ways(mode: Mode, protocol: Protocol) -> Vec<Way> {
     use TransportProtocol::{RawBuffer, Tls};
     let way = |transport, protocols, is_http, terminates| Way { transport, protocols, is_http, terminates };
-    let is_http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
+    let is_http = protocol.is_http();
     match (mode, protocol) {
         (Mode::Strict, Protocol::Detected) => {
             vec![way(Tls, &MUTUAL_HTTP, true, true), way(Tls, &[], false, true)]

@@ -9,7 +9,7 @@
 //! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes, with what `managers` says of all;
-//! 8. `outbound` and `tcp`: listeners for the traffic that a workload sends;
+//! 8. `outbound`, `collected` and `tcp`: listeners for the traffic that a workload sends;
 //! 9. `gateway`, `server_tls` and `auto_passthrough`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
@@ -25,6 +25,7 @@ mod actions;
 mod auto_passthrough;
 mod closed;
 mod clusters;
+mod collected;
 mod compiler;
 mod connection_pool;
 mod delegates;

@@ -1,20 +1,19 @@
 //! Outbound listeners of a sidecar: the one that everything is redirected to, and those of services, which get their
 //! connections from it.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::clusters::BLACK_HOLE;
+use super::collected::{Arrival, Collected, Coming, Made};
 use super::egress::Egress;
 use super::endpoints::Endpoints;
 use super::findings::Findings;
 use super::listeners::{Listeners, Tables};
-use super::protocol::Protocol;
 use super::registry::{Port, Resolution, Service, Source};
 use super::tcp::{Place, Tcp};
+use super::visibility::{Sight, sight};
 use super::{ListenTarget, Scope, sidecar};
-use crate::finding::{Severity, code};
 use crate::resource::{
     CidrRange, FilterChain, FilterChainMatch, Inspector, Listener, ListenerFilters, NetworkFilter,
     RouteSource, TrafficDirection, TransportProtocol,
@@ -31,21 +30,6 @@ pub(super) struct Outbound<'o> {
     pub(super) tcp: &'o Tcp<'o>,
 }
 
-/// A listener of services as it is made.
-struct Made {
-    /// The service that was there first.
-    owner: Arc<str>,
-    /// Whether all services of its port share it by their host.
-    is_http: bool,
-    chains: Vec<FilterChain>,
-    /// Further addresses of it: those of a service that has one of each IP version.
-    additional: Vec<IpAddr>,
-    /// Whether clients connect to it by themselves.
-    has_socket: bool,
-    /// Whether nothing may be added: it is one that the Sidecar object asks for, and all that come after are not.
-    is_complete: bool,
-}
-
 /// A port of a service, and by which listener it is reached.
 #[derive(Clone, Copy)]
 struct Reached<'r> {
@@ -54,17 +38,26 @@ struct Reached<'r> {
     port: &'r Port<'r>,
 }
 
+/// Where connections to a port of a service come to.
+struct Spot {
+    ip: IpAddr,
+    /// Further addresses of the same listener.
+    additional: Vec<IpAddr>,
+    /// Ranges that tell its connections, where the listener is for all addresses.
+    ranges: Vec<CidrRange>,
+}
+
 impl Outbound<'_> {
     /// All outbound listeners, that of all traffic last, if traffic is redirected.
     pub(super) fn make(&self, tables: &mut Tables, findings: &mut Findings) -> Vec<Listener> {
-        let mut made: BTreeMap<SocketAddr, Made> = BTreeMap::new();
+        let mut collected = Collected::default();
         let mut services: Vec<&Service<'_>> = self.tcp.registry.services().iter().collect();
-        // Who was there first keeps an address that several want.
-        services.sort_by_key(|service| super::age(service.metadata()));
         services.retain(|service| !matches!(service.resolution, Resolution::Alias(_)));
+        // Who comes first keeps what several want.
+        services.sort_by_cached_key(|service| self.precedence(service));
         for egress in self.listeners.imports.listeners().iter().filter(|egress| egress.is_made) {
             if egress.port.is_none() {
-                made.values_mut().for_each(|made| made.is_complete = true);
+                collected.complete();
             }
             let reached = services.iter().filter(|it| egress.service(it.namespace(), &it.host));
             for service in reached {
@@ -74,81 +67,97 @@ impl Outbound<'_> {
                         Some(told) => Port { protocol: told.protocol, ..*port },
                         None => *port,
                     };
-                    self.add_port(Reached { egress, service, port: &port }, &mut made, tables, findings);
+                    let reached = Reached { egress, service, port: &port };
+                    self.add_port(reached, &mut collected, tables, findings);
                 }
             }
         }
         let mut listeners: Vec<Listener> =
-            made.into_iter().map(|(address, made)| self.listener(address, made)).collect();
+            collected.into_listeners().map(|(address, made)| self.listener(address, made)).collect();
         if super::is_redirected(self.scope) {
             listeners.push(self.virtual_outbound());
         }
         listeners
     }
 
+    /// istiod's order: what is for the proxy's namespace alone, what names it, what is for all; of each the oldest first,
+    /// and of those as old by name.
+    fn precedence<'s>(&self, service: &Service<'s>) -> (Option<Sight>, bool, &'s str, Arc<str>, &'s str) {
+        let scope = self.scope;
+        let (own, viewer) = (service.namespace(), &scope.proxy.namespace);
+        let default = &scope.mesh.default_service_export_to;
+        let seen = match service.source {
+            Source::Kubernetes(object) => sight(&object.spec.export_to(), default, own, viewer),
+            Source::Entry(object) => sight(&object.spec.export_to, default, own, viewer),
+        };
+        let (is_ageless, made, _, namespace) = super::age(service.metadata());
+        (seen, is_ageless, made, service.name().clone(), namespace)
+    }
+
     fn add_port(
         &self,
         reached: Reached<'_>,
-        made: &mut BTreeMap<SocketAddr, Made>,
+        collected: &mut Collected,
         tables: &mut Tables,
         findings: &mut Findings,
     ) {
         let Reached { egress, service, port } = reached;
-        let new = |is_http, chains| Made {
-            owner: service.host.clone(),
-            is_http,
-            chains,
-            additional: egress.bind_also.into_iter().collect(),
-            has_socket: egress.has_socket,
-            is_complete: false,
-        };
-        if matches!(port.protocol, Protocol::Http1 | Protocol::Http2) {
-            let ip = egress.bind.unwrap_or_else(|| wildcard(self.scope));
+        for Spot { ip, additional, ranges } in self.spots(reached) {
             let address = SocketAddr::new(ip, port.number);
-            let target = ListenTarget::Outbound { port: port.number };
-            if !made.get(&address).is_some_and(|known| known.is_http) {
-                let mut chain = self.http_chain(address, &target, &[], tables, findings);
-                // Only where connections for everybody come is there something that is not HTTP.
-                if !ip.is_unspecified() {
-                    chain.chain_match = FilterChainMatch::default();
+            if collected.is_complete(address) {
+                continue;
+            }
+            let arrival = collected.arrival(address, port.protocol);
+            let chains = match arrival {
+                Arrival::Joins | Arrival::Refused => Vec::new(),
+                Arrival::First | Arrival::Merges(_) | Arrival::Replaces => {
+                    self.chains(reached, address, &ranges, tables, findings)
                 }
-                self.add(address, new(true, vec![chain]), made, findings);
-            }
-            return;
-        }
-        let addresses = match egress.bind {
-            Some(ip) => vec![std::iter::once(ip).chain(egress.bind_also).collect()],
-            None => self.addresses(service, port),
-        };
-        for addresses in addresses {
-            let (address, additional) = match addresses.split_first() {
-                Some((first, rest)) => (Some(*first), rest.to_vec()),
-                None => (None, Vec::new()),
             };
-            let ip = address.unwrap_or_else(|| wildcard(self.scope));
-            let socket = SocketAddr::new(ip, port.number);
-            let ranges = if address.is_none() { service.ranges.as_slice() } else { &[] };
-            let place = Place { service, port, ranges, is_wildcard: ip.is_unspecified(), egress };
-            let mut chains = Vec::new();
-            if port.protocol == Protocol::Detected {
-                let target = ListenTarget::Service { host: service.host.clone(), port: port.number };
-                chains.push(self.http_chain(socket, &target, ranges, tables, findings));
-            }
-            chains.extend(self.tcp.chains(place, findings));
-            self.add(socket, Made { additional, ..new(false, chains) }, made, findings);
+            let coming = Coming {
+                owner: service.host.clone(),
+                protocol: port.protocol,
+                chains,
+                shares_routes: shares_routes(address, port),
+                additional,
+                has_socket: egress.has_socket,
+            };
+            collected.add(address, arrival, coming, findings);
         }
     }
 
-    /// The addresses by which connections to a port are told, by listener; no address is every address.
-    fn addresses(&self, service: &Service<'_>, port: &Port<'_>) -> Vec<Vec<IpAddr>> {
-        if !service.addresses.is_empty() {
-            return match service.source {
-                Source::Kubernetes(_) => vec![service.addresses.clone()],
-                Source::Entry(_) => service.addresses.iter().map(|ip| vec![*ip]).collect(),
-            };
+    /// Where connections to a port come to: HTTP at any address, all else at those of the service, or of its endpoints where
+    /// the client chooses one.
+    fn spots(&self, reached: Reached<'_>) -> Vec<Spot> {
+        let Reached { egress, service, port } = reached;
+        let at = |ip, additional| Spot { ip, additional, ranges: Vec::new() };
+        if let Some(ip) = egress.bind {
+            return vec![at(ip, egress.bind_also.into_iter().collect())];
         }
-        if service.resolution != Resolution::Passthrough || !service.ranges.is_empty() {
-            return vec![Vec::new()];
+        let everywhere = at(wildcard(self.scope), Vec::new());
+        if port.protocol.is_http() {
+            return vec![everywhere];
+        }
+        let mut spots = match (service.source, service.addresses.split_first()) {
+            (_, None) => Vec::new(),
+            (Source::Kubernetes(_), Some((first, others))) => vec![at(*first, others.to_vec())],
+            (Source::Entry(_), Some(_)) => service.addresses.iter().map(|ip| at(*ip, Vec::new())).collect(),
+        };
+        if !service.ranges.is_empty() {
+            spots.push(Spot { ranges: service.ranges.clone(), ..everywhere });
+        } else if spots.is_empty() {
+            match self.members(service, port) {
+                Some(ips) => spots.extend(ips.into_iter().map(|ip| at(ip, Vec::new()))),
+                None => spots.push(everywhere),
+            }
+        }
+        spots
+    }
+
+    /// The addresses of the endpoints of a port, where the client chooses one; `None` where nobody knows them.
+    fn members(&self, service: &Service<'_>, port: &Port<'_>) -> Option<Vec<IpAddr>> {
+        if service.resolution != Resolution::Passthrough {
+            return None;
         }
         let members = self.endpoints.members(service, port, self.scope);
         let is_selected = match service.source {
@@ -156,45 +165,42 @@ impl Outbound<'_> {
             Source::Entry(object) => object.spec.workload_selector.is_some(),
         };
         if members.is_empty() && !is_selected {
-            return vec![Vec::new()];
+            return None;
         }
         // What the workload sends to its own address does not come this way.
         let ips = members.iter().filter(|member| member.name.is_none()).map(|member| member.address.ip());
-        ips.filter(|ip| !self.scope.proxy.ips.contains(ip)).map(|ip| vec![ip]).collect()
+        Some(ips.filter(|ip| !self.scope.proxy.ips.contains(ip)).collect())
     }
 
-    /// Adds chains to the listener of `address`. Those that match what others there match are left out; HTTP by host
-    /// and other services do not share one.
-    fn add(
+    /// What a port adds to the listener of `address`. `ranges` tell only what is not HTTP.
+    fn chains(
         &self,
+        reached: Reached<'_>,
         address: SocketAddr,
-        new: Made,
-        made: &mut BTreeMap<SocketAddr, Made>,
+        ranges: &[CidrRange],
+        tables: &mut Tables,
         findings: &mut Findings,
-    ) {
-        let Some(known) = made.get_mut(&address) else {
-            made.insert(address, new);
-            return;
-        };
-        if known.is_complete {
-            return;
+    ) -> Vec<FilterChain> {
+        let Reached { egress, service, port } = reached;
+        let is_wildcard = address.ip().is_unspecified();
+        let mut chains = Vec::new();
+        if port.protocol.may_be_http() {
+            let target = match shares_routes(address, port) {
+                true => ListenTarget::Outbound { port: port.number },
+                false => ListenTarget::Service { host: service.host.clone(), port: port.number },
+            };
+            let mut chain = self.http_chain(address, &target, tables, findings);
+            // Only where connections for everybody come, or nobody says so, is there something that is not HTTP.
+            if port.protocol.is_http() && !is_wildcard {
+                chain.chain_match = FilterChainMatch::default();
+            }
+            chains.push(chain);
         }
-        let total = new.chains.len();
-        let shares = known.is_http == new.is_http;
-        let free: Vec<FilterChain> = new
-            .chains
-            .into_iter()
-            .filter(|chain| shares && !known.chains.iter().any(|held| held.chain_match == chain.chain_match))
-            .collect();
-        if free.len() < total {
-            let what = format!(
-                "{address} is wanted by {} and {}, and nothing tells their connections apart: those of the first hold",
-                known.owner, new.owner
-            );
-            let remedy = "Give one of them an address of its own, another port, or another protocol.";
-            findings.add_general(Severity::Warning, code::CONFLICTING_LISTENER, what, remedy);
+        if !port.protocol.is_http() {
+            let place = Place { service, port, ranges, is_wildcard, egress };
+            chains.extend(self.tcp.chains(place, findings));
         }
-        known.chains.extend(free);
+        chains
     }
 
     /// What is found to be HTTP.
@@ -202,7 +208,6 @@ impl Outbound<'_> {
         &self,
         address: SocketAddr,
         target: &ListenTarget,
-        ranges: &[CidrRange],
         tables: &mut Tables,
         findings: &mut Findings,
     ) -> FilterChain {
@@ -212,7 +217,6 @@ impl Outbound<'_> {
         FilterChain {
             name: "".into(),
             chain_match: FilterChainMatch {
-                prefix_ranges: ranges.to_vec(),
                 transport_protocol: Some(TransportProtocol::RawBuffer),
                 application_protocols: PLAIN_HTTP.map(Arc::from).to_vec(),
                 ..FilterChainMatch::default()
@@ -229,10 +233,9 @@ impl Outbound<'_> {
         let default_filter_chain = match catches_all {
             Some(_) if filter_chains.len() == 1 => None,
             Some(at) => Some(filter_chains.remove(at)),
-            None if address.ip().is_unspecified() => {
-                Some(self.catch_all("PassthroughFilterChain", FilterChainMatch::default()))
-            }
-            None => None,
+            // A service all of whose rules are left out has none.
+            None if filter_chains.is_empty() => None,
+            None => Some(self.catch_all("PassthroughFilterChain", FilterChainMatch::default())),
         };
         Listener {
             name: listener_name(address).into(),
@@ -308,6 +311,12 @@ impl Outbound<'_> {
             origin: None,
         }
     }
+}
+
+/// Whether HTTP to a port is routed by the routes that all services of the port share: that of a port which is not known to
+/// be HTTP is not, where the listener is its own.
+fn shares_routes(address: SocketAddr, port: &Port<'_>) -> bool {
+    port.protocol.is_http() || address.ip().is_unspecified()
 }
 
 /// Who has to look at first bytes so that a chain can be chosen.

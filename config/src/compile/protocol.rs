@@ -13,6 +13,10 @@ pub(super) enum Protocol {
     Tls,
     /// TCP as far as the proxy is concerned: also databases.
     Tcp,
+    /// TCP of MongoDB, which shares a port with no other protocol.
+    Mongo,
+    /// TCP of MySQL, which shares a port with no other protocol.
+    MySql,
     /// UDP; the proxy has nothing to do with it.
     Udp,
     /// Not told; found out from the first bytes of each connection.
@@ -48,7 +52,9 @@ impl Protocol {
             "http" | "http_proxy" => Protocol::Http1,
             "http2" | "grpc" | "grpc-web" => Protocol::Http2,
             "tls" | "https" => Protocol::Tls,
-            "tcp" | "mongo" | "redis" | "mysql" | "hbone" => Protocol::Tcp,
+            "tcp" | "redis" | "hbone" => Protocol::Tcp,
+            "mongo" => Protocol::Mongo,
+            "mysql" => Protocol::MySql,
             "udp" => Protocol::Udp,
             _ => Protocol::Detected,
         }
@@ -63,15 +69,22 @@ impl Protocol {
             "http" | "http_proxy" => Protocol::Http1,
             "http2" | "grpc" => Protocol::Http2,
             "tls" | "https" => Protocol::Tls,
-            "tcp" | "mongo" | "redis" | "mysql" | "hbone" => Protocol::Tcp,
+            "tcp" | "redis" | "hbone" => Protocol::Tcp,
+            "mongo" => Protocol::Mongo,
+            "mysql" => Protocol::MySql,
             "udp" => Protocol::Udp,
             _ => Protocol::Detected,
         }
     }
 
+    /// Whether it is known to be HTTP.
+    pub(super) fn is_http(self) -> bool {
+        matches!(self, Protocol::Http1 | Protocol::Http2)
+    }
+
     /// Whether HTTP routing applies: it is HTTP, or may turn out to be.
     pub(super) fn may_be_http(self) -> bool {
-        matches!(self, Protocol::Http1 | Protocol::Http2 | Protocol::Detected)
+        self.is_http() || self == Protocol::Detected
     }
 }
 
@@ -98,6 +111,8 @@ mod tests {
         check("grpc-otlp", None, "TCP", 4317, Protocol::Http2);
         check("https", None, "TCP", 443, Protocol::Tls);
         check("tcp-ledger", None, "TCP", 3307, Protocol::Tcp);
+        check("mongo-rs0", None, "TCP", 27017, Protocol::Mongo);
+        check("db", Some("mysql"), "TCP", 3307, Protocol::MySql);
         check("metrics", None, "TCP", 9100, Protocol::Detected);
         check("httpx", None, "TCP", 80, Protocol::Detected);
         check("", None, "TCP", 3306, Protocol::Tcp);

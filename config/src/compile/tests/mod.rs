@@ -15,6 +15,7 @@ mod outlier;
 mod products;
 mod routes;
 mod scale;
+mod sharing;
 mod shop;
 mod sidecar;
 mod virtual_services;

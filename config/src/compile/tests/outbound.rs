@@ -195,25 +195,6 @@ fn entries() {
 }
 
 #[test]
-fn who_wants_the_same_address() {
-    let none = |name: &str, protocol: &str| {
-        entry(name, &format!("hosts: [{name}.x], ports: [{{number: 80, name: p, protocol: {protocol}}}]"))
-    };
-    let output = Mesh::sidecar(&(none("a", "TCP") + &none("b", "TCP"))).compile();
-    assert_eq!(output.codes(), ["conflicting-listener"]);
-    assert_eq!(
-        chains(&output, "0.0.0.0_80").iter().map(told).collect::<Vec<_>>(),
-        ["[] [] outbound|80||a.x"]
-    );
-    assert_eq!(
-        Mesh::sidecar(&(none("a", "TCP") + &none("b", "HTTP"))).compile().codes(),
-        ["conflicting-listener"]
-    );
-    assert!(Mesh::sidecar(&(none("a", "HTTP") + &none("b", "HTTP"))).compile().codes().is_empty());
-    assert!(Mesh::sidecar(&(none("a", "TLS") + &none("b", "TLS"))).compile().codes().is_empty());
-}
-
-#[test]
 fn traffic_that_no_service_has() {
     let cluster = |policy| {
         let mesh = Mesh::sidecar("").configure(|mesh| mesh.outbound_traffic_policy = Some(policy));
