@@ -13,6 +13,7 @@ use super::managers::Common;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
 use super::traffic_policy::Policy;
+use super::virtual_hosts;
 use super::virtual_services::{MESH, MeshVirtualService, VirtualServices};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
@@ -57,13 +58,18 @@ impl Tcp<'_> {
     }
 
     fn tls_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {
-        let Place { service, port, ranges, is_wildcard, egress } = place;
+        let Place { service, port, is_wildcard, egress, .. } = place;
         let mut chains = Chains::default();
+        let mut ranges = place.ranges.to_vec();
         for virtual_service in self.speaking_for(service, egress) {
             for (index, rule) in virtual_service.object.spec.tls.iter().enumerate() {
                 for matched in rule.matches.iter().filter(|matched| self.applies_tls(matched, port.number)) {
+                    // As with istiod, what one match says holds for those after it, too.
+                    if !matched.destination_subnets.is_empty() {
+                        ranges = subnets(&matched.destination_subnets);
+                    }
                     let chain_match = FilterChainMatch {
-                        prefix_ranges: subnets(&matched.destination_subnets),
+                        prefix_ranges: ranges.clone(),
                         server_names: server_names(matched.sni_hosts.iter().map(String::as_str)),
                         ..FilterChainMatch::default()
                     };
@@ -76,16 +82,28 @@ impl Tcp<'_> {
             }
         }
         if chains.made.is_empty() {
-            let hosts = std::iter::once(&service.host).chain(&service.aliases).map(|host| &**host);
-            let server_names = if is_wildcard { server_names(hosts) } else { Vec::new() };
+            // Where an address tells the service, its name does not have to.
+            let is_told_by_name = !ranges.is_empty() || (is_wildcard && service.addresses.is_empty());
             let chain_match = FilterChainMatch {
-                prefix_ranges: ranges.to_vec(),
-                server_names,
+                prefix_ranges: ranges,
+                server_names: if is_told_by_name { self.names_of(service) } else { Vec::new() },
                 ..FilterChainMatch::default()
             };
             chains.extend([self.unrouted(place, chain_match)]);
         }
         chains.made
+    }
+
+    /// The server names by which clients ask for a service: its host, and what its aliases are called.
+    fn names_of(&self, service: &Service<'_>) -> Vec<Arc<str>> {
+        let proxy = self.scope.proxy;
+        let shorter = |alias| virtual_hosts::shorter(alias, &proxy.namespace, &proxy.dns_domain);
+        let of_aliases = service.aliases.iter().flat_map(|alias| {
+            let shorter = shorter(alias);
+            std::iter::once(alias.clone()).chain(shorter)
+        });
+        let names: Vec<Arc<str>> = std::iter::once(service.host.clone()).chain(of_aliases).collect();
+        server_names(names.iter().map(|name| &**name))
     }
 
     fn tcp_chains(&self, place: Place<'_>, findings: &mut Findings) -> Vec<FilterChain> {

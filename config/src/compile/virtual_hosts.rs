@@ -281,7 +281,7 @@ fn domains(service: &Service<'_>, routes: &Routes<'_>) -> Domains {
 }
 
 /// The forms of a cluster-local `host` that a client in `namespace` may leave the end off.
-fn shorter(host: &str, namespace: &str, dns_domain: &str) -> Vec<Arc<str>> {
+pub(super) fn shorter(host: &str, namespace: &str, dns_domain: &str) -> Vec<Arc<str>> {
     let Some(local) = host.strip_suffix(dns_domain).and_then(|rest| rest.strip_suffix(".svc.")) else {
         return Vec::new();
     };

@@ -227,3 +227,27 @@ fn ports_of_a_sidecar_are_complete() {
     let objects = [sidecar.to_owned(), entry("a", "TCP", RANGE), entry("b", "HTTP", "")];
     check(&objects, "0.0.0.0_80", &["http 80"], PASS, &[]);
 }
+
+/// Rules of TLS hold within the range of the service, unless they say ranges.
+#[test]
+fn rules_of_tls_keep_the_range() {
+    let rules = "\nkind: VirtualService\nmetadata: {name: v, namespace: shop}\nspec: {hosts: [a.x], tls: [{match: \
+                 [{sniHosts: [a.x]}, {sniHosts: [b.x], destinationSubnets: [10.1.0.0/16]}, {sniHosts: [c.x]}], \
+                 route: [{destination: {host: a.x}}]}]}\n---\n";
+    check(
+        &[entry("a", "TLS", RANGE), rules.to_owned()],
+        "0.0.0.0_80",
+        &["[10.1.0.0/16] [b.x] a.x", "[10.1.0.0/16] [c.x] a.x", "[10.200.0.0/16] [a.x] a.x"],
+        PASS,
+        &[],
+    );
+    // With an address of its own, what no rule speaks of goes where nobody knows it.
+    let own = service("a", "tls", "clusterIP: 10.0.0.1, ");
+    check(
+        &[own, rules.replace("[a.x], tls", "[a], tls").replace("host: a.x", "host: a")],
+        "10.0.0.1_80",
+        &["[10.1.0.0/16] [b.x] a.shop", "[10.1.0.0/16] [c.x] a.shop", "[] [a.x] a.shop"],
+        PASS,
+        &[],
+    );
+}
