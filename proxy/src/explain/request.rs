@@ -191,12 +191,14 @@ fn act(
             let answer = local_reply::redirect(declared, route, &head, grpc);
             let location = answer.headers.get(http::header::LOCATION).map(text).unwrap_or_default();
             rule.steps.push(Step::new("redirect", format!("{} to {location}", answer.status.as_u16())));
+            rule.steps.extend(own_headers(&route.mutations));
             steps.push(rule);
             answered(&answer, Outcome { location: Some(location), ..own(outcome, None) })
         }
         Action::DirectResponse(declared) => {
             let (answer, _) = local_reply::direct(declared, &head, grpc);
             rule.steps.push(Step::new("direct_response", format!("{}", answer.status.as_u16())));
+            rule.steps.extend(own_headers(&route.mutations));
             steps.push(rule);
             answered(&answer, own(outcome, declared.limit))
         }
@@ -275,6 +277,13 @@ fn forwarded(
         (Ok(_), Err(rewrite::BadRewrite)) => refused(&Refusal::BadRewrite, grpc, outcome),
         (Ok(endpoint), Ok(())) => Outcome { does: Does::Forwards, endpoint: Some(endpoint), ..outcome },
     }
+}
+
+/// What a rule changes in an answer of its own; the request goes nowhere.
+fn own_headers(mutations: &Mutations) -> Option<Step> {
+    let mut headers = header_steps("rule", mutations);
+    headers.retain(|header| header.step == "response");
+    (!headers.is_empty()).then(|| Step::new("headers", "are changed").with(headers))
 }
 
 fn header_steps(whose: &str, mutations: &Mutations) -> Vec<Step> {

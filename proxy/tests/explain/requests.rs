@@ -100,3 +100,19 @@ fn a_gateway_believes_no_stranger() {
     assert!(told.contains("=> answered by the proxy with 301"), "{told}");
     assert!(told.contains("to http://shop.example:8080/moved"), "{told}");
 }
+
+#[test]
+fn headers_of_answers_of_our_own() {
+    let rules = "  - {match: [{uri: {prefix: /own}}], directResponse: {status: 418}, headers: {response: {set: {x-own: y}}, \
+                 request: {set: {x-sent: z}}}}\n  \
+                 - {match: [{uri: {prefix: /old}}], redirect: {uri: /new}, headers: {response: {add: {x-moved: y}, remove: [x-gone]}}}\n  \
+                 - {match: [{uri: {prefix: /bare}}], redirect: {uri: /new}}\n";
+    let config = Config::of(&[("route.yaml", &route(rules))]);
+    let told = config.run(&["http://catalog:8000/own"]);
+    assert!(told.contains("  headers: are changed\n    response: x-own: y is set by the rule\n"), "{told}");
+    assert!(!told.contains("x-sent"), "{told}");
+    let told = config.run(&["http://catalog:8000/old"]);
+    assert!(told.contains("    response: x-moved: y is added by the rule\n"), "{told}");
+    assert!(told.contains("    response: x-gone is removed by the rule\n"), "{told}");
+    assert!(!config.run(&["http://catalog:8000/bare"]).contains("headers:"));
+}
