@@ -194,6 +194,7 @@ cluster: `outbound|8000||catalog.shop.svc.cluster.local`
   load balancing: LEAST_REQUEST (Istio default)
   connect timeout: 4s (mesh default)
   protocol: HTTP/1.1 (Istio default)
+  idle timeout: 3600s (Istio default)
   limits: none (Istio default)
 endpoints: 1, of which 1 are healthy
   priority: 0, 100 % of requests

@@ -282,6 +282,7 @@ fn pass_on(
         route: proxy.declared.origin.as_ref(),
         pick: asked.pick,
         version: None,
+        idle_timeout: proxy.declared.idle_timeout,
     };
     match upstream::follow(world, asked, &to, steps) {
         Ok(endpoint) => Outcome {

@@ -269,6 +269,7 @@ fn forwarded(
         route: origin,
         pick: asked.pick,
         version: Some(head.version),
+        idle_timeout: None,
     };
     let picked = upstream::follow(world, asked, &to, steps);
     // The endpoint is chosen before the head is rewritten.

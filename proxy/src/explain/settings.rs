@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use config::origin::Origin;
-use config::{Cluster, LoadBalancingPolicy, Setting, ToldBy};
+use config::{Cluster, LoadBalancingPolicy, OutlierDetection, Setting, ToldBy};
 
 use super::Step;
 use crate::http::timeout::Timeouts;
 use crate::snapshot::{Forward, Route};
+
+/// Envoy's default of a TCP proxy's `idle_timeout`.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Timeout and retries of a rule.
 pub(super) fn of_rule(
@@ -59,10 +62,56 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
         step("connect_timeout", time(cluster.connect_timeout), Setting::ConnectTimeout),
         step("protocol", protocol.to_owned(), Setting::Protocol),
     ];
-    if cluster.outlier_detection.is_some() {
-        steps.push(step("outlier_detection", "on".to_owned(), Setting::OutlierDetection));
+    if let Some(outlier) = &cluster.outlier_detection {
+        let parts = of_outlier_detection(outlier, cluster.healthy_panic_percent);
+        steps.push(step("outlier_detection", "on".to_owned(), Setting::OutlierDetection).with(parts));
     }
     steps
+}
+
+/// When an endpoint is left out; what is not told is Envoy's default.
+fn of_outlier_detection(outlier: &OutlierDetection, min_health_percent: u32) -> Vec<Step> {
+    let errors = |count: u32| if count == 0 { "off".to_owned() } else { count.to_string() };
+    let percent = |percent: u32| format!("{percent} %");
+    let told = |name: &str, told: Option<String>, default: &str| match told {
+        Some(what) => Step::new("detection", format!("{name} {what}")),
+        None => Step::new("detection", format!("{name} {default}")).default_of("Istio default"),
+    };
+    let mut steps = vec![
+        told("consecutive5xxErrors", outlier.consecutive_5xx.map(errors), "5"),
+        told("consecutiveGatewayErrors", outlier.consecutive_gateway_failure.map(errors), "off"),
+        told("interval", outlier.interval.map(time), "10s"),
+        told("baseEjectionTime", outlier.base_ejection_time.map(time), "30s"),
+        told("maxEjectionPercent", outlier.max_ejection_percent.map(percent), "10 %"),
+        told("minHealthPercent", Some(percent(min_health_percent)), ""),
+    ];
+    if outlier.split_external_local_origin_errors {
+        let local = outlier.consecutive_local_origin_failure.map(errors);
+        steps.insert(2, told("consecutiveLocalOriginFailures", local, "5"));
+    }
+    steps
+}
+
+/// How long what is idle is kept; zero means for ever.
+fn idle(timeout: Option<Duration>) -> String {
+    timeout.filter(|timeout| !timeout.is_zero()).map_or_else(|| "none".to_owned(), time)
+}
+
+/// How long a connection of which the bytes are passed on may be idle.
+pub(super) fn idle_of_bytes(cluster: &Cluster, timeout: Option<Duration>) -> Step {
+    let metadata = &cluster.metadata;
+    let step = Step::new("idle_timeout", idle(timeout));
+    match metadata.origin_of(Setting::IdleTimeout) {
+        origin @ Some(_) if timeout != Some(TCP_IDLE_TIMEOUT) => step.by(origin),
+        _ => step.default_of("Istio default"),
+    }
+}
+
+/// How long a connection without requests is kept.
+pub(super) fn idle_of_requests(cluster: &Cluster) -> Step {
+    let (setting, metadata) = (Setting::IdleTimeout, &cluster.metadata);
+    let step = Step::new("idle_timeout", idle(Some(cluster.idle_timeout)));
+    step.told(metadata.told.by(setting), metadata.origin_of(setting))
 }
 
 /// Limits of a cluster with their counts, where a proxy counts.

@@ -33,6 +33,8 @@ pub(super) struct To<'t> {
     pub(super) pick: u64,
     /// The version of the request that goes there; `None` where bytes are passed on.
     pub(super) version: Option<Version>,
+    /// How long a connection of which the bytes are passed on may be idle; `None` for ever.
+    pub(super) idle_timeout: Option<Duration>,
 }
 
 /// Chooses an endpoint of a cluster.
@@ -47,7 +49,7 @@ pub(super) fn follow(
         return Err(Refusal::NoCluster);
     };
     let declared = &cluster.declared;
-    steps.push(cluster_step(world, cluster));
+    steps.push(cluster_step(world, cluster, to));
     if let DiscoveryType::OriginalDst = declared.discovery {
         if !has_original_destination(world, asked) {
             steps.push(Step::new("endpoint", "none: nothing says where the client wanted to go"));
@@ -115,7 +117,7 @@ fn has_original_destination(world: &World<'_>, asked: &Understood) -> bool {
     }
 }
 
-fn cluster_step(world: &World<'_>, cluster: &Cluster) -> Step {
+fn cluster_step(world: &World<'_>, cluster: &Cluster, to: &To<'_>) -> Step {
     let declared = &cluster.declared;
     let mut what = format!("`{}`", declared.name);
     if !declared.metadata.subset.is_empty() {
@@ -128,6 +130,10 @@ fn cluster_step(world: &World<'_>, cluster: &Cluster) -> Step {
         [shared.connections.get(), shared.pending_requests.get(), shared.requests.get(), shared.retries.get()]
     });
     step.steps = settings::of_cluster(declared);
+    step.steps.push(match to.version {
+        None => settings::idle_of_bytes(declared, to.idle_timeout),
+        Some(_) => settings::idle_of_requests(declared),
+    });
     step.steps.extend(settings::breakers(declared, counts));
     step
 }

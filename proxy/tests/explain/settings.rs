@@ -77,3 +77,33 @@ fn clusters_of_no_service_have_settings_of_the_mesh() {
     told("connectTimeout: 4s\n", "4s", "mesh default");
     told("accessLogFile: ''\n", "10s", "Istio default");
 }
+
+/// Each block is on a line of its own.
+#[test]
+fn how_long_a_connection_is_kept_and_who_is_left_out() {
+    let rule = |policy: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: catalog, namespace: shop}}\nspec:\n  host: \
+             catalog\n  trafficPolicy:\n{policy}"
+        )
+    };
+    let told = rule(
+        "    connectionPool:\n      http: {idleTimeout: 77s}\n    outlierDetection: {maxEjectionPercent: 42, minHealthPercent: 7}\n",
+    );
+    let config = Config::of(&[("rule.yaml", &told)]);
+    config.check(&[URL], "forwards", ("idle_timeout", "77s", "DestinationRule catalog rule.yaml:8"));
+    let said = config.run(&[URL]);
+    for expected in [
+        "    detection: maxEjectionPercent 42 %\n",
+        "    detection: minHealthPercent 7 %\n",
+        "    detection: consecutive5xxErrors 5 (Istio default)\n",
+        "    detection: baseEjectionTime 30s (Istio default)\n",
+    ] {
+        assert!(said.contains(expected), "no `{expected}` in\n{said}");
+    }
+    let said = Config::of(&[]).run(&[URL]);
+    assert!(
+        said.contains("  idle timeout: 3600s (Istio default)\n") && !said.contains("detection:"),
+        "{said}"
+    );
+}
