@@ -299,6 +299,26 @@ async fn headers_are_too_large() {
     check(&proxy, many().http2(), 431, "431 DPE: headers_max 100 of this process").await;
 }
 
+/// Of several listeners the kernel has chosen the ports; each is known by its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_are_known_by_the_ports_they_got() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = mesh("http/8000", backend.address, "", "timeout: 5s");
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).listen_outbound(8000).ready().await;
+    for (index, host, outcome) in [
+        (0, "nobody.example", "=> forwarded to "),
+        (1, "catalog", "=> forwarded to "),
+        (1, "nobody.example", "=> answered by the proxy with "),
+    ] {
+        let listener = proxy.listener(index);
+        let forwarded = Request::get("/").host(host).send(listener).await.status == 200;
+        assert_eq!(forwarded, outcome.starts_with("=> forwarded"), "{host} by {listener}");
+        let page = format!("/explain?url=http://{listener}/&header=host:{host}");
+        let told = Request::new(http::Method::POST, &page).send(proxy.admin()).await.text();
+        assert!(told.contains(&format!("` at {listener}\n")) && told.contains(outcome), "{told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_rule_and_no_cluster_are_named_where_they_were_met() {
     let backend = TestBackend::echo("catalog").await;

@@ -194,6 +194,7 @@ impl Console {
     fn with_world(&self, page: impl FnOnce(Option<&World<'_>>) -> Page) -> Page {
         let Some(published) = self.status.last_published() else { return page(None) };
         let findings = self.status.all_findings();
+        let bound = process::listeners_of(&self.status);
         // Places in the objects are right for the snapshot of their own generation only.
         page(Some(&World {
             snapshot: &published.snapshot,
@@ -202,6 +203,7 @@ impl Console {
             proxy: &published.proxy,
             findings: &findings,
             is_live: true,
+            bound: &bound,
             limits: &self.limits,
         }))
     }

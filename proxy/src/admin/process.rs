@@ -69,7 +69,7 @@ pub(super) fn memory() -> Value {
 
 /// Names and addresses of the listeners that were bound.
 /// Those that the command line asks for, with the ports that the kernel chose, and then those of the configuration.
-fn listeners_of(status: &Status) -> Vec<(String, SocketAddr)> {
+pub(super) fn listeners_of(status: &Status) -> Vec<(String, SocketAddr)> {
     let Some(published) = status.last_published() else { return Vec::new() };
     let bound = status.addresses();
     // They are first among the names, in this order.

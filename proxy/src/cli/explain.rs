@@ -210,7 +210,16 @@ impl Arguments {
         let loaded = control::load(&self.config, mesh_config, &workload, &request, (given, &limits))?;
         let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
         let limits = &limits;
-        let world = World { snapshot, objects, names, proxy, findings, is_live: false, limits };
+        let world = World {
+            snapshot,
+            objects,
+            names,
+            proxy,
+            findings,
+            is_live: false,
+            bound: &[],
+            limits,
+        };
         let explanation = explain::explain(&world, &self.question()?)?;
         match self.output {
             Output::Text => Ok(explain::text(&explanation)),

@@ -105,7 +105,10 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
                 Way::Inbound => listeners.get("virtualInbound"),
                 Way::Gateway => None,
             };
-            let by_destination = || world.snapshot.listener_for(asked.destination).cloned();
+            let by_destination = || {
+                let bound = world.bound_at(asked.destination);
+                bound.or_else(|| world.snapshot.listener_for(asked.destination)).cloned()
+            };
             let found = match redirected {
                 Some(accepted) if accepted.declared.use_original_dst => {
                     by_destination().or_else(|| Some(accepted.clone()))
@@ -120,7 +123,7 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
     let declared = &found.declared;
     let what = match declared.bind_to_port {
         false => format!("`{}`, which stands for {}", declared.name, declared.address),
-        true => format!("`{}` at {}", declared.name, declared.address),
+        true => format!("`{}` at {}", declared.name, world.bound(declared)),
     };
     let of_address = || {
         let (ip, port) = (asked.destination.ip().to_string(), asked.destination.port());

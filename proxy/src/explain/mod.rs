@@ -32,7 +32,7 @@ use config::objects::Objects;
 use config::origin::{ObjectRef, Origin};
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Listener, Snapshot};
 pub(crate) use asked::Asked;
 pub(crate) use question::{Question, Way, address};
 pub(crate) use recorded::{recorded, time_of_day};
@@ -52,6 +52,8 @@ pub(crate) struct World<'w> {
     pub(crate) findings: &'w [Finding],
     /// Whether a proxy serves by it, so that counts say something.
     pub(crate) is_live: bool,
+    /// Names of listeners, and where they were bound: the kernel chooses a port where 0 is asked for.
+    pub(crate) bound: &'w [(String, SocketAddr)],
     /// Limits of the process.
     pub(crate) limits: &'w config::Limits,
 }
@@ -328,6 +330,25 @@ impl World<'_> {
                 self.objects.service_entries.values().find(has).map(|object| object.origin())
             },
         )
+    }
+
+    /// Where a listener was bound.
+    fn bound(&self, listener: &config::Listener) -> SocketAddr {
+        let mut bound = self.bound.iter().filter(|(name, _)| **name == *listener.name);
+        bound.next().map_or(listener.address, |(_, address)| *address)
+    }
+
+    /// The listener of the command line for which the kernel chose this very port.
+    fn bound_at(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
+        let is_it = |bound: &SocketAddr| {
+            let ip = bound.ip();
+            bound.port() == address.port() && (ip == address.ip() || ip.is_unspecified())
+        };
+        let mut bound = self.bound.iter().filter(|(_, bound)| is_it(bound));
+        bound.find_map(|(name, _)| {
+            let listener = self.snapshot.listeners.get(name.as_str())?;
+            (listener.declared.address.port() == 0).then_some(listener)
+        })
     }
 
     /// The service of a cluster, if it has one.
