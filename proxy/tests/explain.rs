@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+#[path = "explain/guards.rs"]
+mod guards;
 #[path = "explain/left_out.rs"]
 mod left_out;
 #[path = "explain/requests.rs"]

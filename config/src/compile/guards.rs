@@ -9,12 +9,27 @@ use crate::objects::Object;
 use crate::origin::Origin;
 use crate::resource::{Closed, Listener, NetworkFilter};
 
+/// A policy that guards a workload, and is not enforced yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The policy.
+    pub origin: Origin,
+    /// Whether it is refused itself, and no good version of it is known.
+    pub refused: bool,
+}
+
+impl Guard {
+    /// What is the matter with it.
+    pub fn why(&self) -> &'static str {
+        if self.refused { "is refused, and no good version of it is known" } else { "is not enforced yet" }
+    }
+}
+
 /// The first policy that guards the workload; `None` when none does, or when the user takes the risk.
 pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) -> Option<Closed> {
     let guards = guards(scope);
-    for (origin, refused) in &guards {
-        let is =
-            if *refused { "is refused, and no good version of it is known" } else { "is not enforced yet" };
+    for guard in &guards {
+        let is = guard.why();
         let consequence = if allowed {
             "inbound traffic is served as if it were not there"
         } else {
@@ -22,9 +37,9 @@ pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) ->
         };
         let what = format!("it guards this workload and {is}: {consequence}");
         let remedy = "keep Istio's own proxy beside this workload for now";
-        findings.add_about(origin, Severity::Warning, code::SECURITY_NOT_ENFORCED, what, remedy);
+        findings.add_about(&guard.origin, Severity::Warning, code::SECURITY_NOT_ENFORCED, what, remedy);
     }
-    let (origin, _) = guards.into_iter().next().filter(|_| !allowed)?;
+    let Guard { origin, .. } = guards.into_iter().next().filter(|_| !allowed)?;
     let reason = format!("{} guards the workload and is not enforced yet", origin.object);
     Some(Closed { reason: reason.into(), origin: Some(origin) })
 }
@@ -39,8 +54,8 @@ pub(super) fn close(mut listener: Listener, guard: Option<&Closed>) -> Listener 
     listener
 }
 
-/// All policies that guard the workload, and whether they are refused themselves.
-fn guards(scope: &Scope<'_>) -> Vec<(Origin, bool)> {
+/// All policies that guard the workload.
+pub(super) fn guards(scope: &Scope<'_>) -> Vec<Guard> {
     let mut guards = Vec::new();
     for policy in scope.objects.authorization_policies.values() {
         let spec = &policy.spec;
@@ -49,14 +64,14 @@ fn guards(scope: &Scope<'_>) -> Vec<(Origin, bool)> {
             || spec.action != AuthorizationAction::Allow && spec.rules.is_empty();
         let targets = (spec.target_ref.as_ref(), spec.target_refs.as_slice());
         if !guards_nothing && selects(scope, policy, spec.selector.as_ref(), targets) {
-            guards.push((policy.origin(), false));
+            guards.push(Guard { origin: policy.origin(), refused: false });
         }
     }
     for policy in scope.objects.request_authentications.values() {
         let spec = &policy.spec;
         let targets = (spec.target_ref.as_ref(), spec.target_refs.as_slice());
         if !spec.jwt_rules.is_empty() && selects(scope, policy, spec.selector.as_ref(), targets) {
-            guards.push((policy.origin(), false));
+            guards.push(Guard { origin: policy.origin(), refused: false });
         }
     }
     for refused in &scope.objects.refused_guards {
@@ -65,7 +80,7 @@ fn guards(scope: &Scope<'_>) -> Vec<(Origin, bool)> {
             ["PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"].contains(&&*object.kind);
         let near = object.namespace == scope.proxy.namespace || *object.namespace == *scope.root_namespace;
         if is_policy && near {
-            guards.push((refused.origin.clone(), true));
+            guards.push(Guard { origin: refused.origin.clone(), refused: true });
         }
     }
     guards

@@ -81,6 +81,7 @@ use std::time::Duration;
 
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::Compiler;
+pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
 pub use proxy::Proxy;
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
@@ -363,6 +364,11 @@ impl MutualTls {
     fn of(told: &peer_authentication::Told) -> MutualTls {
         MutualTls { mode: told.mode.name(), origin: told.origin.clone() }
     }
+}
+
+/// The policies that guard `proxy`, a sidecar or a gateway as `mode` says, and are not enforced yet.
+pub fn guards_of(objects: &Objects, proxy: &Proxy, mode: Mode) -> Vec<Guard> {
+    guards::guards(&Scope::new(objects, proxy, mode, None))
 }
 
 /// Whether `port` of `proxy`, a sidecar, takes plain text and mutual TLS.

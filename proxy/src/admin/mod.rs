@@ -204,6 +204,7 @@ impl Console {
             findings: &findings,
             is_live: true,
             bound: &bound,
+            allows_unenforced: self.status.allow_unenforced_security,
             limits: &self.limits,
         }))
     }

@@ -210,6 +210,7 @@ impl Arguments {
         let loaded = control::load(&self.config, mesh_config, &workload, &request, (given, &limits))?;
         let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
         let limits = &limits;
+        let allows_unenforced = self.allow_unenforced_security;
         let world = World {
             snapshot,
             objects,
@@ -218,6 +219,7 @@ impl Arguments {
             findings,
             is_live: false,
             bound: &[],
+            allows_unenforced,
             limits,
         };
         let explanation = explain::explain(&world, &self.question()?)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use config::compile::{Mode, MutualTls, guards_of};
 use config::origin::Origin;
 use config::{FilterChainMatch, TransportProtocol};
 
@@ -42,6 +43,7 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
         let what = format!("{} at port {}", mode.mode, asked.destination.port());
         steps.push(Step::new("mutual_tls", what).by_or(mode.origin.as_ref(), "Istio default"));
     }
+    not_enforced(world, asked.way, (&listener, chosen), mode.as_ref(), steps);
     let guard = mode.and_then(|mode| mode.origin);
     steps.push(chains(&listener, chosen, &trace, &facts, guard.as_ref()));
     match chosen.and_then(|chain| listener.filter(chain)) {
@@ -68,6 +70,32 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
             unserved(closed.reason.to_string())
         }
         None => unserved("filter_chain_not_found".to_owned()),
+    }
+}
+
+/// Tells what guards the workload and is passed over, because the user takes the risk.
+fn not_enforced(
+    world: &World<'_>,
+    way: Way,
+    (listener, chosen): (&Listener, Option<usize>),
+    mode: Option<&MutualTls>,
+    steps: &mut Vec<Step>,
+) {
+    if !world.allows_unenforced || way == Way::Outbound {
+        return;
+    }
+    let served = "it is served as if that were not there (--allow-unenforced-security)";
+    let plain = chosen.filter(|chain| listener.tls(*chain).is_none());
+    let serves =
+        matches!(plain.and_then(|chain| listener.filter(chain)), Some(Filter::Http(_) | Filter::Tcp(_)));
+    if let Some(mode) = mode.filter(|mode| serves && mode.mode == "STRICT") {
+        let what = format!("mode STRICT, which wants mutual TLS, and the workload has no identity: {served}");
+        steps.push(Step::new("not_enforced", what).by(mode.origin.as_ref()));
+    }
+    let mode = if way == Way::Gateway { Mode::Gateway } else { Mode::Sidecar };
+    for guard in guards_of(world.objects, world.proxy, mode) {
+        let what = format!("{} guards the workload and {}: {served}", guard.origin.object, guard.why());
+        steps.push(Step::new("not_enforced", what).by(Some(&guard.origin)));
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct World<'w> {
     pub(crate) is_live: bool,
     /// Names of listeners, and where they were bound: the kernel chooses a port where 0 is asked for.
     pub(crate) bound: &'w [(String, SocketAddr)],
+    /// Whether what guards the workload and is not enforced yet is passed over (`--allow-unenforced-security`).
+    pub(crate) allows_unenforced: bool,
     /// Limits of the process.
     pub(crate) limits: &'w config::Limits,
 }
