@@ -17,7 +17,7 @@ use crate::timeouts::black_hole;
 const CATALOG: &str = "outbound|8000||catalog.shop.svc.cluster.local";
 
 /// The service `catalog` at `address`, with this `trafficPolicy` and this rule beside the destination.
-fn mesh(port: &str, address: SocketAddr, policy: &str, rule: &str) -> Mesh {
+pub(crate) fn mesh(port: &str, address: SocketAddr, policy: &str, rule: &str) -> Mesh {
     let (name, _) = port.split_once('/').expect("NAME/NUMBER");
     let rule = format!("  - name: all\n    route: [{{destination: {{host: catalog}}}}]\n    {rule}");
     Mesh::new()

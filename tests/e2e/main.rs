@@ -43,6 +43,7 @@ mod page;
 mod paths;
 mod peers;
 mod pushed_identity;
+mod recorder;
 mod replay;
 mod request_headers;
 mod resets;

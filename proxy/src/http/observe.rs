@@ -42,7 +42,7 @@ pub(super) fn attempt(
 }
 
 /// The HTTP status that a gRPC status counts as (gRPC, `google.rpc.Code`, as Envoy has it).
-fn http_status(grpc_status: u8) -> u16 {
+pub(super) fn http_status(grpc_status: u8) -> u16 {
     match grpc_status {
         0 => 200,
         1 => 499,

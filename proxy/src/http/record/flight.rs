@@ -13,7 +13,7 @@ use http::HeaderValue;
 
 use super::Record;
 use crate::http::codec::RequestHead;
-use crate::http::headers;
+use crate::http::{headers, observe};
 use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight_recorder::{Flight, bounded};
@@ -107,7 +107,13 @@ impl Record {
 
     /// Whether it is to be kept: it was not answered, or not well.
     pub(super) fn has_failed(&self) -> bool {
-        !self.flags.is_empty() || self.refused || self.status.is_some_and(|status| status.as_u16() >= 500)
+        let is_error = || self.status.is_some_and(|status| status.as_u16() >= 500);
+        !self.flags.is_empty() || self.refused || is_error() || self.grpc_error().is_some()
+    }
+
+    /// The `grpc-status` of the answer, where it counts as one of 5xx.
+    fn grpc_error(&self) -> Option<u8> {
+        self.grpc_status.filter(|status| observe::http_status(*status) >= 500)
     }
 
     /// Tells the flight recorder.
@@ -159,9 +165,10 @@ impl Record {
 
     /// Status, flags and why.
     fn cause(&self) -> String {
-        let mut text = match self.status {
-            Some(status) => status.as_u16().to_string(),
-            None => "no answer".to_owned(),
+        let mut text = match (self.status, self.grpc_error()) {
+            (Some(_), Some(status)) if self.flags.is_empty() => format!("grpc-status {status}"),
+            (Some(status), _) => status.as_u16().to_string(),
+            (None, _) => "no answer".to_owned(),
         };
         if !self.flags.is_empty() {
             let _ = write!(text, " {}", self.flags.text());

@@ -1,0 +1,55 @@
+//! The flight recorder: how what has failed is told, found again, and counted.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response};
+use http_body_util::Full;
+use serde_json::Value;
+use support::{Request, TestBackend, TestProxy, eventually};
+
+use crate::incidents::mesh;
+
+/// What `/recorder` lists, newest first, once there are so many.
+async fn recorded(proxy: &TestProxy, count: usize) -> Vec<Value> {
+    eventually("it is recorded", || async {
+        let page = proxy.page("/recorder?format=json").await;
+        let page: Value = serde_json::from_str(&page).expect("JSON");
+        let requests = page["requests"].as_array().expect("a list").clone();
+        (requests.len() >= count).then_some(requests)
+    })
+    .await
+}
+
+/// A call that fails is answered 200 all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_call_of_grpc_is_a_failure() {
+    let backend = TestBackend::new(|request: http::Request<_>| {
+        let mut response = Response::new(Full::<Bytes>::default());
+        let status = request.uri().path().trim_start_matches('/').to_owned();
+        let status = HeaderValue::from_str(&status).expect("a status");
+        response.headers_mut().insert("grpc-status", status);
+        std::future::ready(response)
+    })
+    .await;
+    let proxy = serve(backend.address).await;
+    for status in ["0", "5", "13", "14"] {
+        let request = Request::new(http::Method::POST, &format!("/{status}")).http2();
+        let answer = request.header("content-type", "application/grpc").send(proxy.listener(0)).await;
+        assert_eq!(answer.status, 200);
+    }
+    // What is no gRPC may say what it likes.
+    Request::get("/13").http2().send(proxy.listener(0)).await;
+    recorded(&proxy, 2).await;
+    let errors = proxy.page("/errors").await;
+    assert!(errors.starts_with("2 failures in the last hour, by 2 causes\n"), "{errors}");
+    for status in [13, 14] {
+        let cause = format!("      1 x grpc-status {status}: the upstream's own answer, from cluster ");
+        assert!(errors.contains(&cause), "no `{cause}` in\n{errors}");
+    }
+}
+
+async fn serve(backend: SocketAddr) -> TestProxy {
+    let mesh = mesh("grpc/8000", backend, "", "retries: {attempts: 0}");
+    TestProxy::of(mesh).listen("catalog", 8000).ready().await
+}
