@@ -163,6 +163,8 @@ limits! {
     page_connections_max = 64, 2;
     /// Time that the first request of a connection to such a port may take.
     page_head_time_max_ms = 5_000, 100;
+    /// Large pages of such a port that are made at once, each while it is sent; one more is answered 503.
+    page_streams_max = 4, 1;
     /// Wait after its first failure, twice as long after each further one, and the shortest between two certificates. Whoever
     /// serves identities at a socket is asked again by the same.
     ca_retry_min_ms = 500, 10;

@@ -27,6 +27,7 @@ mod hot_swap;
 mod http2_upstreams;
 mod identity_socket;
 mod incidents;
+mod large_pages;
 mod last_good;
 mod limits;
 mod local_answers;

@@ -7,45 +7,52 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::Page;
+use super::query::{Chosen, Query};
 use crate::snapshot::{Cluster, Endpoint, ProcessShared, Snapshot};
 use crate::telemetry::format;
 use crate::time;
 use crate::upstream::outlier;
 
-/// All clusters, by name.
-fn sorted(snapshot: &Snapshot) -> Vec<&Arc<Cluster>> {
-    let mut clusters: Vec<&Arc<Cluster>> = snapshot.clusters.values().collect();
-    clusters.sort_by_key(|cluster| cluster.name().clone());
-    clusters
+/// The page, of the clusters that the query wants, by name.
+pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Page {
+    let mut clusters: Vec<Arc<Cluster>> = snapshot.clusters.values().cloned().collect();
+    clusters.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+    let chosen = query.choose(clusters.into_iter(), |cluster, filter| filter.is_match(cluster.name()));
+    let (Chosen { rows, matching }, clock) = (chosen, Clock::read());
+    if query.wants_json() {
+        let after = format!("], \"weft\": {{\"matching\": {matching}}}}}");
+        let statuses = rows.into_iter().map(move |cluster| json(&cluster, &clock));
+        return Page::json_list("{\"cluster_statuses\": [", statuses, after);
+    }
+    Page::lines(rows.into_iter().map(move |cluster| text(&cluster, &clock)))
 }
 
 /// One line a figure: `cluster::endpoint::figure::value`.
-pub(super) fn text(snapshot: &Snapshot) -> String {
-    let (mut out, clock) = (String::new(), Clock::read());
-    for cluster in sorted(snapshot) {
-        let name = cluster.name();
-        let breakers = cluster.declared.circuit_breakers;
-        let limits = [
-            ("max_connections", breakers.max_connections),
-            ("max_pending_requests", breakers.max_pending_requests),
-            ("max_requests", breakers.max_requests),
-            ("max_retries", breakers.max_retries),
-        ];
-        for (limit, value) in limits {
-            // Writing to a string cannot fail.
-            let _ = writeln!(out, "{name}::default_priority::{limit}::{value}");
+fn text(cluster: &Cluster, clock: &Clock) -> String {
+    let mut out = String::new();
+    let name = cluster.name();
+    let breakers = cluster.declared.circuit_breakers;
+    let limits = [
+        ("max_connections", breakers.max_connections),
+        ("max_pending_requests", breakers.max_pending_requests),
+        ("max_requests", breakers.max_requests),
+        ("max_retries", breakers.max_retries),
+    ];
+    for (limit, value) in limits {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{name}::default_priority::{limit}::{value}");
+    }
+    for (figure, value) in counts(cluster) {
+        let _ = writeln!(out, "{name}::default_priority::{figure}::{value}");
+    }
+    let _ = writeln!(out, "{name}::added_via_api::true");
+    for endpoint in &cluster.endpoints {
+        for (figure, value) in figures(cluster, endpoint) {
+            let _ = writeln!(out, "{name}::{}::{figure}::{value}", endpoint.address);
         }
-        for (figure, value) in counts(cluster) {
-            let _ = writeln!(out, "{name}::default_priority::{figure}::{value}");
-        }
-        let _ = writeln!(out, "{name}::added_via_api::true");
-        for endpoint in &cluster.endpoints {
-            for (figure, value) in figures(cluster, endpoint) {
-                let _ = writeln!(out, "{name}::{}::{figure}::{value}", endpoint.address);
-            }
-            if let Some(ejections) = Ejections::of(cluster, endpoint, &clock) {
-                let _ = writeln!(out, "{name}::{}::{ejections}", endpoint.address);
-            }
+        if let Some(ejections) = Ejections::of(cluster, endpoint, clock) {
+            let _ = writeln!(out, "{name}::{}::{ejections}", endpoint.address);
         }
     }
     out
@@ -139,14 +146,8 @@ impl fmt::Display for Ejections {
     }
 }
 
-/// The same as `envoy.admin.v3.Clusters`; what Envoy does not say is under `weft`.
-pub(super) fn json(snapshot: &Snapshot) -> Value {
-    let clock = Clock::read();
-    let statuses = sorted(snapshot).into_iter().map(|cluster| cluster_json(cluster, &clock));
-    json!({ "cluster_statuses": statuses.collect::<Vec<Value>>() })
-}
-
-fn cluster_json(cluster: &Cluster, clock: &Clock) -> Value {
+/// Envoy's `envoy.admin.v3.ClusterStatus`; what Envoy does not say is under `weft`.
+fn json(cluster: &Cluster, clock: &Clock) -> Value {
     let hosts: Vec<Value> =
         cluster.endpoints.iter().map(|endpoint| host_json(cluster, endpoint, clock)).collect();
     let breakers = cluster.declared.circuit_breakers;

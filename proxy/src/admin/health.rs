@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::serve::{Answers, Page, at_once};
+use super::Page;
+use super::serve::{Answers, at_once};
 use crate::control::Status;
 use crate::http::codec::RequestHead;
 

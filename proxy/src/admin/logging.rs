@@ -3,8 +3,8 @@
 use http::{Method, StatusCode};
 use tracing::level_filters::LevelFilter;
 
+use super::Page;
 use super::query::Query;
-use super::serve::Page;
 use crate::http::codec::RequestHead;
 use crate::telemetry::logging::{LOGGERS, Logging, level_of};
 

@@ -1,31 +1,36 @@
 //! The admin console: what an operator may ask a running proxy. Paths and forms are Envoy's where Envoy has them.
 
+mod answer;
 mod clusters;
 mod config_dump;
 mod gauges;
 pub(crate) mod health;
+mod listeners;
 mod logging;
 mod page;
 mod process;
 mod query;
 mod recorder;
+mod routes;
 mod serve;
 pub(crate) mod stats;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use config::envoy_json;
 use http::{Method, StatusCode};
 
-use self::config_dump::{Refusal, Selection};
+use self::config_dump::Refusal;
 use crate::control::Status;
 use crate::explain::{Asked, World, explain};
 use crate::http::codec::RequestHead;
 use crate::snapshot::Reader;
 use crate::telemetry::logging::Logging;
+pub(crate) use answer::{Content, FullBody, Page};
 pub(crate) use process::Process;
-use query::Query;
-pub(crate) use serve::{Answer, Answers, FullBody, Page, Serving};
+use query::{Chosen, Query};
+pub(crate) use serve::{Answer, Answers, Serving};
 pub(crate) use stats::Stats;
 
 /// What the console shows.
@@ -85,13 +90,17 @@ const fn change(path: &'static str, parameters: &'static [&'static str], what: &
     Entry { path, access: Access::Change, parameters: Some(parameters), what }
 }
 
-const PAGES: [Entry; 20] = [
+const PAGES: [Entry; 21] = [
     show(
         "/certs",
         &[],
         "certificates by which listeners terminate TLS, and roots of their clients'; Secrets in `path`",
     ),
-    show("/clusters", &["format"], "clusters and their endpoints with live figures; ?format=json"),
+    show(
+        "/clusters",
+        &["filter", "format", "limit"],
+        "clusters and their endpoints with live figures; ?filter=RE of names, ?limit=N, ?format=json",
+    ),
     Entry {
         path: "/config_dump",
         access: Access::Show,
@@ -111,11 +120,19 @@ const PAGES: [Entry; 20] = [
                mtls, certificate, destination, listener, draw, pick; ?format=json",
     },
     show("/errors", &["format"], "what failed in the last hour, by cause; ?format=json"),
-    show("/findings", &["format"], "what is wrong or not honoured in the configuration; ?format=json"),
+    show(
+        "/findings",
+        &["filter", "format", "limit"],
+        "what is wrong or not honoured in the configuration; ?filter=RE, ?limit=N, ?format=json",
+    ),
     change("/healthcheck/fail", &[], "POST: readiness fails, connections are closed after their next answer"),
     change("/healthcheck/ok", &[], "POST: takes that back"),
     show("/help", &[], "this list"),
-    show("/listeners", &["format"], "listeners and where they listen; ?format=json"),
+    show(
+        "/listeners",
+        &["filter", "format", "limit"],
+        "listeners and where they listen; ?filter=RE of names, ?limit=N, ?format=json",
+    ),
     Entry {
         path: "/logging",
         access: Access::Own,
@@ -128,6 +145,11 @@ const PAGES: [Entry; 20] = [
         "/recorder",
         &["format", "id", "last"],
         "requests that failed or were sampled, newest first; ?last=N, ?id=REQUEST_ID step by step; ?format=json",
+    ),
+    show(
+        "/routes",
+        &["filter", "format", "limit"],
+        "rules of HTTP in the order they are tried, those of listeners too; ?filter=RE of names, ?limit=N, ?format=json",
     ),
     show("/server_info", &[], "version, state, uptime, arguments and node"),
     show(
@@ -194,7 +216,7 @@ impl Console {
     fn with_world(&self, page: impl FnOnce(Option<&World<'_>>) -> Page) -> Page {
         let Some(published) = self.status.last_published() else { return page(None) };
         let findings = self.status.all_findings();
-        let bound = process::listeners_of(&self.status);
+        let bound = listeners::addresses(&self.status);
         // Places in the objects are right for the snapshot of their own generation only.
         page(Some(&World {
             snapshot: &published.snapshot,
@@ -210,18 +232,18 @@ impl Console {
     }
 
     fn page(&self, path: &str, query: &Query, head: &RequestHead) -> Page {
-        let json = query.wants_json();
         match path {
             "/ready" => self.ready(),
             "/stats/prometheus" => self.stats.page(query.filter().as_ref(), query.has("usedonly")),
-            "/clusters" if json => Page::json(&clusters::json(&self.reader.load())),
-            "/clusters" => Page::text(StatusCode::OK, clusters::text(&self.reader.load())),
+            "/clusters" => clusters::page(&self.reader.load(), query),
             "/config_dump" => self.config_dump(query::text(head)),
             "/explain" => self.explain(head),
-            "/findings" if json => self.findings_json(),
-            "/findings" => self.findings(),
-            "/listeners" if json => Page::json(&process::listeners_json(&self.status)),
-            "/listeners" => Page::text(StatusCode::OK, process::listeners(&self.status)),
+            "/findings" => self.findings(query),
+            "/listeners" => listeners::page(&self.status, query),
+            "/routes" => match self.status.last_published() {
+                Some(published) => routes::page(&published.resources, query),
+                None => nothing_served(),
+            },
             "/server_info" => Page::json(&process::server_info(&self.status, &self.process)),
             "/memory" => Page::json(&process::memory()),
             "/certs" => {
@@ -301,33 +323,36 @@ impl Console {
 
     fn config_dump(&self, query: &str) -> Page {
         let Some(published) = self.status.last_published() else { return nothing_served() };
-        let dump = Selection::of(query).and_then(|selection| {
-            config_dump::page(&published.resources, &published.proxy, self.status.generation(), &selection)
-        });
-        match dump {
-            Ok(dump) => Page::json(&dump),
+        let version = self.status.generation().to_string();
+        match config_dump::selection(query) {
+            Ok(selection) => Page::json_pieces(envoy_json::config_dump(
+                &published.resources,
+                &published.proxy,
+                &version,
+                &selection,
+            )),
             Err(Refusal::Malformed(what)) => Page::text(StatusCode::BAD_REQUEST, format!("{what}\n")),
             Err(Refusal::NotFound(what)) => Page::text(StatusCode::NOT_FOUND, format!("{what}\n")),
         }
     }
 
-    fn findings(&self) -> Page {
+    fn findings(&self, query: &Query) -> Page {
         let findings = self.status.all_findings();
-        if findings.is_empty() {
-            return Page::text(
-                StatusCode::OK,
-                "nothing to say: everything is honoured as it is written\n".to_owned(),
-            );
+        let chosen = query.choose(0..findings.len(), |at, filter| match findings.get(*at) {
+            Some(finding) => filter.is_match(&finding.to_string()),
+            None => false,
+        });
+        let Chosen { rows, matching } = chosen;
+        let (shown, found) = (rows.into_iter(), findings.clone());
+        if query.wants_json() {
+            let json = shown.filter_map(move |at| serde_json::to_value(found.get(at)?).ok());
+            return Page::json_list("[", json, "]".to_owned());
         }
-        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        Page::text(StatusCode::OK, format!("{}\n", lines.join("\n")))
-    }
-
-    fn findings_json(&self) -> Page {
-        match serde_json::to_value(&*self.status.all_findings()) {
-            Ok(findings) => Page::json(&findings),
-            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        if matching == 0 {
+            let what = "nothing to say: everything is honoured as it is written\n";
+            return Page::text(StatusCode::OK, what.to_owned());
         }
+        Page::lines(shown.filter_map(move |at| Some(format!("{}\n", found.get(at)?))))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 
-use super::Page;
+use super::answer::{Content, Page};
 use super::query::Query;
 
 /// The document. `explain` in its query is for its script.
@@ -25,5 +25,10 @@ pub(super) fn script() -> Page {
 }
 
 fn of(content_type: &'static str, text: &'static str) -> Page {
-    Page { status: StatusCode::OK, content_type, body: text.as_bytes().to_vec(), allow: None }
+    Page {
+        status: StatusCode::OK,
+        content_type,
+        content: Content::Whole(text.as_bytes().to_vec()),
+        allow: None,
+    }
 }

@@ -1,6 +1,5 @@
-//! Pages about the process: `/server_info`, `/memory`, `/listeners`, `/certs`.
+//! Pages about the process: `/server_info`, `/memory`, `/certs`.
 
-use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use config::envoy_json;
@@ -65,36 +64,6 @@ pub(super) fn memory() -> Value {
             "null": "the allocator is not asked for it yet",
         },
     })
-}
-
-/// Names and addresses of the listeners that were bound.
-/// Those that the command line asks for, with the ports that the kernel chose, and then those of the configuration.
-pub(super) fn listeners_of(status: &Status) -> Vec<(String, SocketAddr)> {
-    let Some(published) = status.last_published() else { return Vec::new() };
-    let bound = status.addresses();
-    // They are first among the names, in this order.
-    let asked = published.listeners.iter().map(ToString::to_string).zip(bound.iter().copied());
-    let others = published.listeners.iter().skip(bound.len()).filter_map(|name| {
-        let listener = published.resources.listeners.get(name)?;
-        Some((name.to_string(), listener.address))
-    });
-    asked.chain(others).collect()
-}
-
-/// `/listeners` as text: `name::address`.
-pub(super) fn listeners(status: &Status) -> String {
-    listeners_of(status).into_iter().map(|(name, address)| format!("{name}::{address}\n")).collect()
-}
-
-/// `/listeners?format=json`, Envoy's `envoy.admin.v3.Listeners`.
-pub(super) fn listeners_json(status: &Status) -> Value {
-    let statuses = listeners_of(status).into_iter().map(|(name, address)| {
-        json!({ "name": name, "local_address": { "socket_address": {
-            "address": address.ip().to_string(),
-            "port_value": address.port(),
-        } } })
-    });
-    json!({ "listener_statuses": statuses.collect::<Vec<Value>>() })
 }
 
 /// `/certs`, Envoy's `envoy.admin.v3.Certificates`: an entry for each filter chain that terminates TLS, by listener. `path`

@@ -23,7 +23,7 @@ impl Query {
     }
 
     /// What of it a page with these parameters does not understand. Of `format` it understands `json` and `text`, of
-    /// `filter` a regular expression, of `last` a whole number, of `id` anything; the others are said or not, and have no
+    /// `filter` a regular expression, of `last` and `limit` a whole number, of `id` anything; the others are said or not, and have no
     /// value.
     pub(super) fn not_understood(&self, parameters: &[&str]) -> Option<String> {
         self.0.iter().enumerate().find_map(|(index, (name, value))| {
@@ -42,8 +42,8 @@ impl Query {
                 "filter" => {
                     Regex::new(value).err().map(|_| format!("filter: `{value}` is not a regular expression"))
                 }
-                "last" => {
-                    value.parse::<usize>().err().map(|_| format!("last: `{value}` is not a whole number"))
+                "last" | "limit" => {
+                    value.parse::<usize>().err().map(|_| format!("{name}: `{value}` is not a whole number"))
                 }
                 "id" => None,
                 _ if value.is_empty() => None,
@@ -72,10 +72,35 @@ impl Query {
         self.value("last").and_then(|value| value.parse().ok())
     }
 
+    /// What `filter` lets through of `rows`, and the first `limit` of it.
+    pub(super) fn choose<T>(
+        &self,
+        rows: impl Iterator<Item = T>,
+        matches: impl Fn(&T, &Regex) -> bool,
+    ) -> Chosen<T> {
+        let limit = self.value("limit").and_then(|value| value.parse().ok()).unwrap_or(usize::MAX);
+        let (filter, mut chosen) = (self.filter(), Chosen { rows: Vec::new(), matching: 0 });
+        for row in rows.filter(|row| filter.as_ref().is_none_or(|filter| matches(row, filter))) {
+            chosen.matching += 1;
+            if chosen.rows.len() < limit {
+                chosen.rows.push(row);
+            }
+        }
+        chosen
+    }
+
     /// Whether the page is wanted as JSON.
     pub(super) fn wants_json(&self) -> bool {
         self.value("format") == Some("json")
     }
+}
+
+/// The rows of a page that are wanted.
+pub(super) struct Chosen<T> {
+    /// Those that are shown.
+    pub(super) rows: Vec<T>,
+    /// How many there are, with those that are too many to be shown.
+    pub(super) matching: usize,
 }
 
 /// As it was written.
@@ -90,7 +115,8 @@ mod tests {
     #[test]
     fn what_is_understood() {
         let check = |text: &str, expected: Option<&str>| {
-            let refused = Query::parse(text).not_understood(&["format", "graceful", "filter", "id", "last"]);
+            let refused =
+                Query::parse(text).not_understood(&["format", "graceful", "filter", "id", "last", "limit"]);
             assert_eq!(refused.as_deref(), expected, "{text}");
         };
         for text in [
@@ -103,12 +129,14 @@ mod tests {
             "f%6frmat=json",
             "filter=^a%5B0-9%5D",
             "id=&last=0",
+            "limit=20",
             "id=a%20b&last=18446744073709551615",
         ] {
             check(text, None);
         }
-        check("formt=json", Some("`formt` is not one of format, graceful, filter, id, last"));
+        check("formt=json", Some("`formt` is not one of format, graceful, filter, id, last, limit"));
         check("last=all", Some("last: `all` is not a whole number"));
+        check("limit=-1", Some("limit: `-1` is not a whole number"));
         check("last", Some("last: `` is not a whole number"));
         check("id=a&id=b", Some("`id` comes twice"));
         check("filter=(", Some("filter: `(` is not a regular expression"));

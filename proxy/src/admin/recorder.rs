@@ -40,8 +40,11 @@ pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Op
                 ),
             ),
         },
-        (_, None) if json => Page::json(&all.flights_json(last)),
-        (_, None) => Page::text(StatusCode::OK, all.flights_text(last)),
+        (_, None) if json => {
+            let flights = all.flights.into_iter().take(last).map(|flight| flight_json(&flight));
+            Page::json_list("{\"requests\": [", flights, "]}".to_owned())
+        }
+        (_, None) => all.flights_text(last),
     }
 }
 
@@ -113,20 +116,15 @@ impl All {
         json!({ "causes": self.causes.iter().map(cause).collect::<Vec<_>>() })
     }
 
-    fn flights_text(&self, last: usize) -> String {
+    fn flights_text(self, last: usize) -> Page {
         if self.flights.is_empty() {
-            return "nothing is recorded: no request has failed or was sampled\n".to_owned();
+            let what = "nothing is recorded: no request has failed or was sampled\n";
+            return Page::text(StatusCode::OK, what.to_owned());
         }
-        let line = |flight: &Arc<Flight>| {
+        Page::lines(self.flights.into_iter().take(last).map(|flight| {
             let cause = flight.cause.as_deref().unwrap_or("sampled");
-            format!("{} {}\n    {cause}\n", explain::time_of_day(flight), line(flight))
-        };
-        self.flights.iter().take(last).map(line).collect()
-    }
-
-    fn flights_json(&self, last: usize) -> Value {
-        let flights = self.flights.iter().take(last).map(|flight| flight_json(flight));
-        json!({ "requests": flights.collect::<Vec<_>>() })
+            format!("{} {}\n    {cause}\n", explain::time_of_day(&flight), line(&flight))
+        }))
     }
 }
 

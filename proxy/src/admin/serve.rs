@@ -1,6 +1,5 @@
 //! How pages are served: a socket, a thread of its own, and bounds on those who ask.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,22 +8,19 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use config::Limits;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
 
+use super::answer::{Page, Streams};
 use crate::http::codec::guard::Guarded;
-use crate::http::codec::{Body, Frame, RequestHead, ResponseHead, StreamError, h1};
+use crate::http::codec::{RequestHead, h1};
+use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
-use crate::telemetry::{Registry, printable};
 
 /// Bounds that keep those who ask from locking each other out: a probe of readiness must find a place.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +32,8 @@ pub(super) struct Bounds {
     /// How long a connection is kept; the request in flight is answered. An answer that is still being made may take as long as
     /// it takes: the hook before a stop lasts as long as its application needs.
     connection_age_max: Duration,
+    /// Pages at once that are made while they are sent.
+    streams_max: usize,
 }
 
 impl Bounds {
@@ -44,6 +42,7 @@ impl Bounds {
             connections_max: usize::try_from(limits.page_connections_max).unwrap_or(usize::MAX),
             first_request_time_max: Duration::from_millis(limits.page_head_time_max_ms),
             connection_age_max: CONNECTION_AGE_MAX,
+            streams_max: usize::try_from(limits.page_streams_max).unwrap_or(usize::MAX),
         }
     }
 }
@@ -53,56 +52,6 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How long accepting pauses after a failure that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) status: StatusCode,
-    pub(crate) content_type: &'static str,
-    pub(crate) body: Vec<u8>,
-    /// The methods that are allowed, of a page that refuses another.
-    pub(crate) allow: Option<&'static str>,
-}
-
-impl Page {
-    /// Text for people, without what their terminals would obey.
-    pub(crate) fn text(status: StatusCode, body: String) -> Page {
-        let made = match printable(&body) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(made) => Some(made),
-        };
-        let body = made.unwrap_or(body).into_bytes();
-        Page { status, content_type: "text/plain; charset=UTF-8", body, allow: None }
-    }
-
-    pub(super) fn json(value: &serde_json::Value) -> Page {
-        match serde_json::to_vec_pretty(value) {
-            Ok(body) => Page { status: StatusCode::OK, content_type: "application/json", body, allow: None },
-            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
-    }
-
-    /// What is refused because of its method.
-    pub(crate) fn only(allow: &'static str, why: &str) -> Page {
-        let mut page = Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{why}\n"));
-        page.allow = Some(allow);
-        page
-    }
-
-    fn answer(self, method: &Method) -> (ResponseHead, FullBody) {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
-        // What is shown here is text that others wrote.
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        let body = if *method == Method::HEAD { Vec::new() } else { self.body };
-        (ResponseHead { status: self.status, headers }, FullBody(Some(body.into())))
-    }
-}
 
 /// An answer, when it is there.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Page>>>;
@@ -175,6 +124,7 @@ async fn serve(
         Err(error) => return error,
     };
     let places = Rc::new(Places::default());
+    let streams = Rc::new(Streams::new(bounds.streams_max, reached.clone()));
     loop {
         let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
@@ -192,9 +142,9 @@ async fn serve(
             }
         }
         let place = places.take();
-        let (answers, reached) = (answers.clone(), reached.clone());
+        let (answers, reached, streams) = (answers.clone(), reached.clone(), streams.clone());
         tokio::task::spawn_local(async move {
-            if let Some(limit) = answer(stream, peer, &answers, &place, bounds).await {
+            if let Some(limit) = answer((stream, peer), &answers, &place, &streams, bounds).await {
                 reached(limit);
             }
         });
@@ -203,10 +153,10 @@ async fn serve(
 
 /// Answers what one connection asks for. The limit that ended it, if one did.
 async fn answer(
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer): (TcpStream, SocketAddr),
     answers: &Answers,
     place: &Place,
+    streams: &Streams,
     bounds: Bounds,
 ) -> Option<&'static str> {
     let (asked, kept) = (Cell::new(false), &place.kept);
@@ -217,7 +167,7 @@ async fn answer(
         async move {
             let answer = answer.await;
             kept.busy.set(false);
-            answer.answer(&method)
+            answer.answer(&method, (streams, &kept.sending))
         }
     };
     let unasked = async {
@@ -254,6 +204,8 @@ struct Places(RefCell<VecDeque<Rc<Kept>>>);
 struct Kept {
     /// An answer is being made.
     busy: Cell<bool>,
+    /// One is being made while it is sent.
+    sending: Rc<Cell<bool>>,
     /// It is to leave.
     leave: Notify,
 }
@@ -278,7 +230,7 @@ impl Places {
     /// Has the oldest that asks nothing leave; `false` when there is none.
     fn free_one(&self) -> bool {
         let mut places = self.0.borrow_mut();
-        let idle = places.iter().position(|kept| !kept.busy.get());
+        let idle = places.iter().position(|kept| !kept.busy.get() && !kept.sending.get());
         let freed = idle.and_then(|idle| places.remove(idle));
         if let Some(kept) = &freed {
             kept.leave.notify_one();
@@ -293,25 +245,9 @@ impl Drop for Place {
     }
 }
 
-/// A body that is known in full.
-pub(crate) struct FullBody(pub(crate) Option<Bytes>);
-
-impl Body for FullBody {
-    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
-        Poll::Ready(self.0.take().map(|body| Ok(Frame::Data(body))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn exact_length(&self) -> Option<u64> {
-        Some(self.0.as_ref().map_or(0, |body| body.len() as u64))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -342,7 +278,12 @@ mod tests {
     /// Those who connect and say nothing give their place to those who ask, at once.
     #[tokio::test]
     async fn idle_connections_lock_nobody_out() {
-        let bounds = Bounds { connections_max: 2, first_request_time_max: LONG, connection_age_max: LONG };
+        let bounds = Bounds {
+            connections_max: 2,
+            first_request_time_max: LONG,
+            connection_age_max: LONG,
+            streams_max: 1,
+        };
         let local = LocalSet::new();
         let (address, met) = serving(&local, bounds, asked());
         let asks = async {
@@ -373,6 +314,7 @@ mod tests {
             connections_max: 2,
             first_request_time_max: Duration::from_millis(20),
             connection_age_max: LONG,
+            streams_max: 1,
         };
         let local = LocalSet::new();
         let (address, met) = serving(&local, bounds, asked());
@@ -395,6 +337,7 @@ mod tests {
             connections_max: 2,
             first_request_time_max: LONG,
             connection_age_max: Duration::from_millis(10),
+            streams_max: 1,
         };
         let local = LocalSet::new();
         let answers: Answers = Rc::new(move |_, _| {

@@ -6,8 +6,9 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use regex::Regex;
 
+use super::answer::{Content, Page};
 use super::gauges::Gauges;
-use super::serve::{Answers, Page, at_once};
+use super::serve::{Answers, at_once};
 use crate::control::Status;
 use crate::snapshot::Reader;
 use crate::telemetry::Registry;
@@ -56,7 +57,7 @@ impl Stats {
             Ok(text) => Page {
                 status: StatusCode::OK,
                 content_type: "text/plain; version=0.0.4",
-                body: text.into_bytes(),
+                content: Content::Whole(text.into_bytes()),
                 allow: None,
             },
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

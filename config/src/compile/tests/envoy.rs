@@ -1,10 +1,13 @@
 //! Envoy's JSON of a mesh that uses everything compile makes.
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::mesh::{Mesh, Output};
 use crate::mesh::{Normalization, OutboundTrafficPolicy};
-use crate::resource::envoy_json::{StaticOptions, config_dump, static_bootstrap};
+use crate::resource::envoy_json::{
+    DumpPart, DumpSelection, StaticOptions, config_dump, route_configuration, static_bootstrap,
+};
 
 const EVERYTHING: &str = "
 kind: Service
@@ -129,10 +132,17 @@ fn a_bootstrap_needs_no_control_plane() {
     assert!(text.contains("transport_socket_matches") && text.contains("FileAccessLog"));
 }
 
+/// A dump of version 7, of all its pieces.
+fn dump(resources: &crate::resource::Resources, wanted: &DumpSelection) -> Value {
+    let proxy = crate::compile::Proxy::default();
+    let text: String = config_dump(resources, &proxy, "7", wanted).collect();
+    serde_json::from_str(&text).unwrap()
+}
+
 #[test]
 fn a_config_dump_has_envoys_shape() {
     let output = everything();
-    let dump = config_dump(&output.resources, "7");
+    let dump = dump(&output.resources, &DumpSelection::default());
     let parts = [
         ("envoy.admin.v3.ClustersConfigDump", "dynamic_active_clusters", "/cluster/name"),
         ("envoy.admin.v3.ListenersConfigDump", "dynamic_listeners", "/active_state/listener/name"),
@@ -147,7 +157,7 @@ fn a_config_dump_has_envoys_shape() {
         resources.endpoints.len(),
     ];
     for ((at, (kind, list, name)), count) in parts.into_iter().enumerate().zip(counts) {
-        let part = &dump["configs"][at];
+        let part = &dump["configs"][at + 1];
         assert_eq!(part["@type"], format!("type.googleapis.com/{kind}"));
         let list = part[list].as_array().unwrap();
         assert_eq!(list.len(), count, "{kind}");
@@ -156,11 +166,37 @@ fn a_config_dump_has_envoys_shape() {
     }
 }
 
+/// What stands in memory at once is one entry, and of routes one virtual host.
+#[test]
+fn a_config_dump_is_made_in_pieces() {
+    let resources = everything().resources;
+    let routes = resources.routes.values().next().unwrap();
+    let wanted = |part| DumpSelection {
+        part: Some(part),
+        name: Some(Regex::new(&format!("^{}$", routes.name)).unwrap()),
+    };
+    let found = dump(&resources, &wanted(DumpPart::Routes));
+    let mut whole = route_configuration(routes);
+    whole["@type"] = json!("type.googleapis.com/envoy.config.route.v3.RouteConfiguration");
+    assert_eq!(found, json!({ "configs": [{ "version_info": "7", "route_config": whole }] }));
+    let proxy = crate::compile::Proxy::default();
+    let longest =
+        config_dump(&resources, &proxy, "7", &wanted(DumpPart::Routes)).map(|piece| piece.len()).max();
+    let hosts = &found["configs"][0]["route_config"]["virtual_hosts"];
+    let host = hosts.as_array().unwrap().iter().map(|host| format!("{host:#}").len()).max();
+    assert_eq!(longest, host, "a piece is longer than the longest virtual host");
+    let none = dump(&resources, &DumpSelection { part: None, name: Some(Regex::new("^nothing$").unwrap()) });
+    let fields = DumpPart::ALL.into_iter().zip(none["configs"].as_array().unwrap());
+    for (part, config) in fields.skip(1) {
+        assert_eq!(config[part.field()], json!([]), "{part:?}");
+    }
+}
+
 #[test]
 fn origins_stand_in_the_metadata() {
     let output = everything();
-    let dump = config_dump(&output.resources, "7");
-    let clusters = dump["configs"][0]["dynamic_active_clusters"].as_array().unwrap();
+    let dump = dump(&output.resources, &DumpSelection::default());
+    let clusters = dump["configs"][1]["dynamic_active_clusters"].as_array().unwrap();
     let cluster = clusters.iter().map(|it| &it["cluster"]).find(|it| it["name"] == WEB).unwrap();
     let metadata = &cluster["metadata"]["filter_metadata"];
     assert_eq!(

@@ -157,8 +157,8 @@ fn filter_chain(chain: &FilterChain, routes: Routes<'_>, parts: Parts) -> Value 
         fields.insert("name".to_owned(), json!(&*chain.name));
     }
     let chain_match = chain_match(&chain.chain_match);
-    if !chain_match.is_empty() {
-        fields.insert("filter_chain_match".to_owned(), Value::Object(chain_match));
+    if chain_match.as_object().is_some_and(|fields| !fields.is_empty()) {
+        fields.insert("filter_chain_match".to_owned(), chain_match);
     }
     let mut origin = None;
     let filters = match &chain.filter {
@@ -205,7 +205,8 @@ fn closed_metadata(closed: &Closed) -> Value {
     metadata
 }
 
-fn chain_match(told: &FilterChainMatch) -> Map<String, Value> {
+/// A `FilterChainMatch` in Envoy's JSON.
+pub fn chain_match(told: &FilterChainMatch) -> Value {
     let mut fields = Map::new();
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     let texts = |texts: &[std::sync::Arc<str>]| texts.iter().map(|text| json!(&**text)).collect::<Value>();
@@ -227,5 +228,5 @@ fn chain_match(told: &FilterChainMatch) -> Map<String, Value> {
     if !told.application_protocols.is_empty() {
         set("application_protocols", texts(&told.application_protocols));
     }
-    fields
+    Value::Object(fields)
 }

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod connection_manager;
+mod dump;
 mod endpoint;
 mod listener;
 mod proto;
@@ -23,53 +24,10 @@ use crate::compile::Proxy;
 use crate::resource::{DiscoveryType, Resources};
 
 pub use cluster::cluster;
+pub use dump::{DumpPart, DumpSelection, Pieces, config_dump};
 pub use endpoint::load_assignment;
-pub use listener::listener;
-pub use route::route_configuration;
-
-/// Envoy's `/config_dump` for `resources`: clusters, listeners, routes and endpoints, all as dynamic ones of
-/// `version_info`.
-pub fn config_dump(resources: &Resources, version_info: &str) -> Value {
-    let clusters = resources.clusters.values().map(|resource| {
-        let resource = proto::typed("envoy.config.cluster.v3.Cluster", cluster(resource));
-        json!({ "version_info": version_info, "cluster": resource })
-    });
-    let listeners = resources.listeners.values().map(|resource| {
-        let name = &*resource.name;
-        let resource = proto::typed("envoy.config.listener.v3.Listener", listener(resource));
-        json!({ "name": name, "active_state": { "version_info": version_info, "listener": resource } })
-    });
-    let routes = resources.routes.values().map(|resource| {
-        let resource =
-            proto::typed("envoy.config.route.v3.RouteConfiguration", route_configuration(resource));
-        json!({ "version_info": version_info, "route_config": resource })
-    });
-    let endpoints = resources.endpoints.values().map(|resource| {
-        let resource =
-            proto::typed("envoy.config.endpoint.v3.ClusterLoadAssignment", load_assignment(resource));
-        json!({ "version_info": version_info, "endpoint_config": resource })
-    });
-    let clusters = json!({
-        "version_info": version_info,
-        "dynamic_active_clusters": clusters.collect::<Vec<_>>(),
-    });
-    let listeners = json!({
-        "version_info": version_info,
-        "dynamic_listeners": listeners.collect::<Vec<_>>(),
-    });
-    json!({ "configs": [
-        proto::typed("envoy.admin.v3.ClustersConfigDump", clusters),
-        proto::typed("envoy.admin.v3.ListenersConfigDump", listeners),
-        proto::typed(
-            "envoy.admin.v3.RoutesConfigDump",
-            json!({ "dynamic_route_configs": routes.collect::<Vec<_>>() }),
-        ),
-        proto::typed(
-            "envoy.admin.v3.EndpointsConfigDump",
-            json!({ "dynamic_endpoint_configs": endpoints.collect::<Vec<_>>() }),
-        ),
-    ] })
-}
+pub use listener::{chain_match, listener};
+pub use route::{route, route_configuration};
 
 /// The `BootstrapConfigDump` of a proxy: who it is, as istiod and `istioctl` know it.
 pub fn bootstrap_dump(proxy: &Proxy) -> Value {

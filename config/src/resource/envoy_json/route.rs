@@ -22,16 +22,25 @@ const RETRY_MAX_INTERVAL_FACTOR: u32 = 10;
 
 /// A route configuration in Envoy's JSON.
 pub fn route_configuration(routes: &RouteConfiguration) -> Value {
+    let mut value = without_hosts(routes);
+    if let Some(fields) = value.as_object_mut() {
+        let hosts = routes.virtual_hosts.iter().map(|host| virtual_host(host));
+        fields.insert("virtual_hosts".to_owned(), hosts.collect());
+    }
+    value
+}
+
+/// All of it but the virtual hosts.
+pub(super) fn without_hosts(routes: &RouteConfiguration) -> Value {
     json!({
         "name": &*routes.name,
-        "virtual_hosts": routes.virtual_hosts.iter().map(|host| virtual_host(host)).collect::<Value>(),
         "validate_clusters": false,
         "max_direct_response_body_size_bytes": DIRECT_RESPONSE_BODY_BYTES_MAX,
         "ignore_port_in_host_matching": routes.ignore_port_in_host_matching,
     })
 }
 
-fn virtual_host(host: &VirtualHost) -> Value {
+pub(super) fn virtual_host(host: &VirtualHost) -> Value {
     let mut fields = Map::new();
     fields.insert("name".to_owned(), json!(&*host.name));
     fields.insert("domains".to_owned(), host.domains.iter().map(|domain| json!(&**domain)).collect());
@@ -44,7 +53,8 @@ fn virtual_host(host: &VirtualHost) -> Value {
     Value::Object(fields)
 }
 
-fn route(route: &Route) -> Value {
+/// A rule in Envoy's JSON.
+pub fn route(route: &Route) -> Value {
     let mut fields = Map::new();
     if !route.name.is_empty() {
         fields.insert("name".to_owned(), json!(&*route.name));

@@ -4,8 +4,10 @@
 
 /** How often figures are asked for again, in milliseconds. */
 const REFRESH_MS = 5000;
-/** Rows of one table that are shown. */
-const ROWS_MAX = 500;
+/** Rows of one table that are asked for and shown; filters find the others. */
+const ROWS_MAX = 200;
+/** How long a filter is quiet before it is asked with, in milliseconds. */
+const TYPING_MS = 250;
 
 const byId = (id) => document.getElementById(id);
 
@@ -26,24 +28,40 @@ async function ask(page, method = "GET") {
   return answer.json();
 }
 
-/** Shows what `render` makes of a page in a section, or why there is nothing. */
-async function show(section, page, render) {
-  const place = byId(section).querySelector("div");
+/** What a section shows: the page it asks, and what becomes of the answer. */
+const sections = {};
+
+/** Asks for a section: no more rows than are shown, and of those that its filter lets through. */
+async function show(name) {
+  const { page, render, waits } = sections[name];
+  if (waits) return;
+  sections[name].waits = true;
+  const place = byId(name).querySelector("div");
+  const filter = byId(name).querySelector("input");
+  const asked = filter ? filter.value : "";
+  // What is looked for is text, in which `|` and `.` are often found.
+  const wanted = filter ? `&limit=${ROWS_MAX}` + (asked ? `&filter=${encodeURIComponent(asked.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"))}` : "") : "";
   try {
-    place.replaceChildren(render(await ask(page)));
+    place.replaceChildren(render(await ask(`${page}?format=json${wanted}`)));
   } catch (error) {
     place.replaceChildren(make("p", { class: "quiet" }, error.message));
   }
+  sections[name].waits = false;
+  if (filter && filter.value !== asked) await show(name);
 }
 
-function table(heads, rows, empty) {
+/** A table of these rows, of `matching` that there are. */
+function table(heads, rows, empty, matching) {
   if (rows.length === 0) return make("p", { class: "quiet" }, empty);
   const cell = (value) => {
     if (typeof value === "number") return make("td", { class: "number" }, String(value));
     return make("td", {}, value === null || value === undefined ? "" : value);
   };
-  const shown = rows.slice(0, ROWS_MAX).map((row) => make("tr", {}, ...row.map(cell)));
-  if (rows.length > ROWS_MAX) shown.push(make("tr", {}, make("td", {}, `and ${rows.length - ROWS_MAX} more`)));
+  const shown = rows.map((row) => make("tr", {}, ...row.map(cell)));
+  if (matching > rows.length) {
+    const more = `and ${matching - rows.length} more; the filter above finds them`;
+    shown.push(make("tr", { class: "more" }, make("td", { colspan: heads.length }, more)));
+  }
   const head = make("tr", {}, ...heads.map((text) => make("th", {}, text)));
   return make("table", {}, make("thead", {}, head), make("tbody", {}, ...shown));
 }
@@ -162,19 +180,19 @@ const clusters = (told) => table(
       make("summary", out > 0 ? { class: "bad" } : {}, `${hosts.length}${out > 0 ? `, ${out} ejected` : ""}`), ...hosts);
     return [it.name, hosts.length > 0 ? some : "0", counts.cx_active, counts.rq_pending_active, counts.rq_active, counts.rq_retry_active];
   }),
-  "there are no clusters",
+  "there are no such clusters", told.weft.matching,
 );
 
 function routes(told) {
-  const rows = told.configs.flatMap(({ route_config: table }) => table.virtual_hosts.flatMap((host) => host.routes.map((route) => {
+  const rows = told.rules.map(({ listener, routes: table, virtual_host: host, route }) => {
     const match = Object.entries(route.match).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`);
     const action = route.route || route.redirect || route.direct_response || {};
     const weighted = action.weighted_clusters && action.weighted_clusters.clusters.map((it) => `${it.weight} ${it.name}`).join(", ");
     const metadata = route.metadata && route.metadata.filter_metadata;
-    return [table.name, host.name, route.name || "", match.join(", "), weighted || action.cluster || JSON.stringify(action),
-      metadata && metadata.weft ? metadata.weft.place : ""];
-  })));
-  return table(["routes", "virtual host", "rule", "match", "to", "written"], rows, "there are no routes beside those of listeners");
+    return [listener ? `${listener}: ${table}` : table, host, route.name || "", match.join(", "),
+      weighted || action.cluster || JSON.stringify(action), metadata && metadata.weft ? metadata.weft.place : ""];
+  });
+  return table(["routes", "virtual host", "rule", "match", "to", "written"], rows, "there are no such rules", told.matching);
 }
 
 const listeners = (told) => table(
@@ -183,7 +201,7 @@ const listeners = (told) => table(
     const { address, port_value: port } = it.local_address.socket_address;
     return [it.name, `${address}:${port}`];
   }),
-  "nothing is listened on",
+  "there are no such listeners", told.weft.matching,
 );
 
 const findings = (told) => table(
@@ -192,7 +210,7 @@ const findings = (told) => table(
     make("span", it.severity === "error" ? { class: "bad" } : {}, it.severity), it.place ? `${it.place.file}:${it.place.line}` : "",
     it.object ? objectName(it.object) : "", `${it.path ? `${it.path}: ` : ""}${it.what}`, it.remedy,
   ]),
-  "nothing to say: everything is honoured as it is written",
+  "nothing to say of this",
 );
 
 async function state() {
@@ -204,26 +222,32 @@ async function state() {
   }
 }
 
+Object.assign(sections, {
+  errors: { page: "/errors", render: errors },
+  recorder: { page: "/recorder", render: recorder },
+  clusters: { page: "/clusters", render: clusters },
+  routes: { page: "/routes", render: routes },
+  listeners: { page: "/listeners", render: listeners },
+  findings: { page: "/findings", render: findings },
+});
+
 /** What changes while requests come. */
-async function refresh() {
-  await Promise.all([
-    state(),
-    show("errors", "/errors?format=json", errors),
-    show("recorder", "/recorder?format=json", recorder),
-    show("clusters", "/clusters?format=json", clusters),
-  ]);
-}
+const refresh = () => Promise.all([state(), show("errors"), show("recorder"), show("clusters")]);
 
 async function begin() {
   byId("question").addEventListener("submit", explainForm);
-  await Promise.all([
-    refresh(),
-    show("routes", "/config_dump?resource=dynamic_route_configs", routes),
-    show("listeners", "/listeners?format=json", listeners),
-    show("findings", "/findings?format=json", findings),
-  ]);
+  for (const name of Object.keys(sections)) {
+    const filter = byId(name).querySelector("input");
+    let typing;
+    if (filter) filter.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(show, TYPING_MS, name);
+    });
+  }
+  await Promise.all([refresh(), show("routes"), show("listeners"), show("findings")]);
   document.body.dataset.ready = "yes";
-  setInterval(refresh, REFRESH_MS);
+  // Nobody looks at a page that is hidden.
+  setInterval(() => document.hidden || refresh(), REFRESH_MS);
   // `/?explain=QUERY-OF-/explain` asks at once, so that an explanation can be linked to.
   const asked = new URLSearchParams(location.search).get("explain");
   if (asked) {

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::health_check;
 use super::probers::{Kind, Probe};
-use crate::admin::Page;
+use crate::admin::{Content, Page};
 use crate::agent::ask::{self, Answered, Asker, forward_headers};
 use crate::http::codec::{RequestHead, Version};
 
@@ -201,7 +201,12 @@ fn page(answered: &Answered) -> Page {
         Some(json) if json.starts_with(b"application/json") => "application/json",
         _ => "text/plain; charset=UTF-8",
     };
-    Page { status: answered.status, content_type, body: answered.body.to_vec(), allow: None }
+    Page {
+        status: answered.status,
+        content_type,
+        content: Content::Whole(answered.body.to_vec()),
+        allow: None,
+    }
 }
 
 #[cfg(test)]
