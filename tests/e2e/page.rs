@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use config::compile::Mode;
 use support::mesh::virtual_service;
 use support::skip::skip;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
@@ -30,6 +31,54 @@ async fn document(browser: &PathBuf, url: &str) -> String {
     let output =
         tokio::time::timeout(BROWSER_TIME, browsing).await.expect("in time").expect("the browser runs");
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// A sidecar's page tells what its listeners do with connections, and the rules of what comes in.
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_chains_and_inbound_rules_are_shown() {
+    let Some(browser) = chromium() else {
+        skip("e2e::page::filter_chains_and_inbound_rules_are_shown", "no chromium; take it from Debian");
+        return;
+    };
+    let backend = TestBackend::echo("web").await;
+    let port = || {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        socket.local_addr().expect("an address").port()
+    };
+    let (http, tcp, inside) = (port(), port(), port());
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web-1\n  namespace: shop\n  labels: {app: client}\n\
+        \x20 annotations: {sidecar.istio.io/interceptionMode: NONE}\nstatus: {podIP: 127.0.0.1, podIPs: [{ip: 127.0.0.1}]}\n";
+    let sidecar = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: web, namespace: shop}}\nspec:\n\
+         \x20 egress: [{{hosts: ['*/*']}}]\n\
+         \x20 ingress: [{{port: {{number: {inside}, protocol: HTTP, name: http}}, defaultEndpoint: '{}'}}]\n",
+        backend.address,
+    );
+    let mesh = Mesh::new()
+        .service("catalog", &format!("http/{http}"))
+        .service_at("orders", &format!("tcp-db/{tcp}"), "10.96.0.2")
+        .with("pod.yaml", pod)
+        .with("sidecar.yaml", &sidecar);
+    let proxy = TestProxy::of(mesh)
+        .set(|settings| {
+            settings.mode = Mode::Sidecar;
+            settings.workload.pod = Some(("web-1".to_owned(), "shop".to_owned()));
+        })
+        .ready()
+        .await;
+    let page = document(&browser, &format!("http://{}/", proxy.admin())).await;
+    let section = |name: &str| {
+        let begin = page.split_once(&format!("<section id=\"{name}\">")).expect("the section").1;
+        begin.split_once("</section>").expect("its end").0
+    };
+    let (listeners, routes) = (section("listeners"), section("routes"));
+    let contains =
+        |text: &str, expected: &str| assert!(text.contains(expected), "no `{expected}` in\n{text}");
+    contains(listeners, &format!("HTTP by the routes {http}"));
+    contains(listeners, &format!("bytes to outbound|{tcp}||orders.shop.svc.cluster.local"));
+    contains(listeners, &format!("HTTP by the routes inbound|{inside}||"));
+    contains(routes, &format!("inbound|{inside}||</td>"));
+    contains(routes, &format!("outbound|{http}||catalog.shop.svc.cluster.local</td>"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

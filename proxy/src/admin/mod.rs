@@ -131,7 +131,7 @@ const PAGES: [Entry; 21] = [
     show(
         "/listeners",
         &["filter", "format", "limit"],
-        "listeners and where they listen; ?filter=RE of names, ?limit=N, ?format=json",
+        "listeners and where they listen; ?filter=RE of names, ?limit=N, ?format=json also their filter chains",
     ),
     Entry {
         path: "/logging",

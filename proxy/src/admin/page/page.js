@@ -195,11 +195,29 @@ function routes(told) {
   return table(["routes", "virtual host", "rule", "match", "to", "written"], rows, "there are no such rules", told.matching);
 }
 
+/** Which connections a filter chain is for, and what becomes of them. */
+function chain(it) {
+  const told = it.match;
+  const match = [
+    told.destination_port && `port ${told.destination_port}`,
+    told.prefix_ranges && `to ${told.prefix_ranges.map((range) => `${range.address_prefix}/${range.prefix_len}`).join(", ")}`,
+    told.server_names && `server name ${told.server_names.join(", ")}`,
+    told.transport_protocol && (told.transport_protocol === "tls" ? "TLS" : "no TLS"),
+    told.application_protocols && `protocol ${told.application_protocols.join(", ")}`,
+  ].filter(Boolean).join(", ") || (it.default ? "all others" : "all");
+  const to = it.closed ? `closed: ${it.closed}`
+    : it.tcp_clusters ? `bytes to ${it.tcp_clusters.map((to) => `${to.weight ? `${to.weight} ` : ""}${to.name}`).join(", ")}`
+      : `HTTP by the routes ${it.http_routes}`;
+  return make("div", it.closed ? { class: "bad" } : {},
+    `${match}: ${it.terminates_tls ? "terminates TLS, " : ""}${to}${it.place ? ` (${it.place})` : ""}`);
+}
+
 const listeners = (told) => table(
-  ["listener", "address"],
+  ["listener", "address", "connections and what becomes of them"],
   told.listener_statuses.map((it) => {
     const { address, port_value: port } = it.local_address.socket_address;
-    return [it.name, `${address}:${port}`];
+    const chains = it.weft ? it.weft.filter_chains : [];
+    return [it.name, `${address}:${port}`, make("div", {}, ...chains.map(chain))];
   }),
   "there are no such listeners", told.weft.matching,
 );
