@@ -1,12 +1,15 @@
 //! The flight recorder: how what has failed is told, found again, and counted.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use serde_json::Value;
-use support::{Request, TestBackend, TestProxy, eventually};
+use support::client::raw;
+use support::declared::{any, cluster, listener, to_tcp, update};
+use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
 use crate::incidents::mesh;
 
@@ -19,6 +22,21 @@ async fn recorded(proxy: &TestProxy, count: usize) -> Vec<Value> {
         (requests.len() >= count).then_some(requests)
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_told_with_where_it_wanted_to_go() {
+    let nobody = TcpListener::bind(("127.9.9.9", 0)).expect("a port").local_addr().expect("an address");
+    let resources =
+        update(vec![listener("tcp", vec![to_tcp(any(), "ledger")])], [cluster("ledger", &[nobody])]);
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    let wanted = proxy.listener(0);
+    raw(wanted, b"hello", Duration::from_secs(5)).await;
+    let requests = recorded(&proxy, 1).await;
+    assert_eq!(requests[0]["authority"], wanted.to_string());
+    let (errors, to) = (proxy.page("/errors").await, format!(" to {wanted}, endpoint {nobody}, "));
+    assert!(errors.contains(&to), "{errors}");
 }
 
 /// A call that fails is answered 200 all the same.

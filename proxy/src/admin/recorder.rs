@@ -130,13 +130,16 @@ impl All {
 
 /// A request in one line.
 fn line(flight: &Flight) -> String {
+    let endpoint = |to: &str| flight.endpoint.map(|endpoint| format!("{to}{endpoint}")).unwrap_or_default();
     let what = match &*flight.method {
-        "" => format!("connection from {}", flight.client),
-        method => format!("{method} {}{}", flight.authority, flight.path),
+        "" => {
+            let (client, to) = (flight.client, &flight.authority);
+            format!("connection from {client} to {to}{}", endpoint(", endpoint "))
+        }
+        method => format!("{method} {}{}{}", flight.authority, flight.path, endpoint(" to ")),
     };
-    let to = flight.endpoint.map(|endpoint| format!(" to {endpoint}")).unwrap_or_default();
     let id = if flight.id.is_empty() { String::new() } else { format!(", id {}", flight.id) };
-    format!("{what}{to}, {:?}{id}", flight.took)
+    format!("{what}, {:?}{id}", flight.took)
 }
 
 fn flight_json(flight: &Flight) -> Value {

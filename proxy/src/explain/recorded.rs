@@ -51,7 +51,7 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight) -> Explanation {
         steps.push(Step::new("cause", &**cause));
     }
     let asked = match &*flight.method {
-        "" => format!("a connection from {}", flight.client),
+        "" => format!("a connection from {} to {}", flight.client, flight.authority),
         method => format!("{method} http://{}{}", flight.authority, flight.path),
     };
     let findings = findings(world, &steps);
