@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use config::compile::Mode;
 use config::{EndpointMetadata, NetworkFilter, PeerMetadata, TrafficDirection, Update, Workload};
 use data_encoding::BASE64;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind};
@@ -147,7 +148,11 @@ async fn proxy_of(
     let mut listener = listener("it", vec![chain(any(), NetworkFilter::Http(Arc::new(manager)))]);
     listener.traffic_direction = direction;
     resources.listeners.push(listener);
-    TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await
+    let settings = |settings: &mut weft::app::Settings| {
+        settings.static_resources = resources;
+        settings.mode = if gateway { Mode::Gateway } else { Mode::Explicit };
+    };
+    TestProxy::of(Mesh::new()).set(settings).ready().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,7 +282,7 @@ async fn a_gateway_believes_nobody_outside_and_tells_who_it_is() {
     let liar = Request::get("/").header(METADATA, &header(&cart())).header(ID, "liar");
     let answer = liar.send(gateway.listener(0)).await;
     let told = &answer.json()["headers"];
-    assert_eq!(told[ID][0], "sidecar~10.244.1.10~.shop~shop.svc.cluster.local");
+    assert_eq!(told[ID][0], "router~10.244.1.10~.shop~shop.svc.cluster.local");
     let said = BASE64.decode(told[METADATA][0].as_str().unwrap().as_bytes()).unwrap();
     assert_eq!(Struct::decode(said.as_slice()).unwrap().fields["NAMESPACE"], text("shop"));
     assert_eq!(told[METADATA].as_array().unwrap().len(), 1);

@@ -83,7 +83,7 @@ pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::Compiler;
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
-pub use proxy::Proxy;
+pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 
 use crate::finding::Finding;

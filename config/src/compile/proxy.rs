@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Mode;
 use super::texts::Texts;
 use super::workload::{first_label, label_locality, node_locality, workload, workload_of};
 use crate::mesh::GatewayTopology;
@@ -19,9 +20,40 @@ const CLUSTER_ID: &str = "Kubernetes";
 /// Trust domain of a mesh that names none.
 const TRUST_DOMAIN: &str = "cluster.local";
 
+/// What a proxy is in the mesh: the first part of the ID of its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NodeType {
+    /// It stands beside a workload.
+    #[default]
+    Sidecar,
+    /// It is a gateway.
+    Router,
+}
+
+impl NodeType {
+    /// Istio's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeType::Sidecar => "sidecar",
+            NodeType::Router => "router",
+        }
+    }
+}
+
+impl From<Mode> for NodeType {
+    fn from(mode: Mode) -> NodeType {
+        match mode {
+            Mode::Explicit | Mode::Sidecar => NodeType::Sidecar,
+            Mode::Gateway => NodeType::Router,
+        }
+    }
+}
+
 /// The workload this proxy stands beside: what istiod learns from a node's identity and metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
+    /// What it is in the mesh.
+    pub node_type: NodeType,
     /// Name of the pod or workload; may be empty.
     pub name: Arc<str>,
     /// Its namespace: what short host names are completed with, and what visibility is judged by.
@@ -50,6 +82,7 @@ impl Default for Proxy {
     /// Nobody in particular: no name, no labels, no addresses.
     fn default() -> Proxy {
         Proxy {
+            node_type: NodeType::default(),
             name: "".into(),
             namespace: "default".into(),
             labels: BTreeMap::new(),
@@ -117,7 +150,8 @@ impl Proxy {
     pub fn node_id(&self) -> String {
         let ip = self.ips.first().map(ToString::to_string).unwrap_or_default();
         let Proxy { name, namespace, dns_domain, .. } = self;
-        format!("sidecar~{ip}~{name}.{namespace}~{namespace}.svc.{dns_domain}")
+        let node_type = self.node_type.name();
+        format!("{node_type}~{ip}~{name}.{namespace}~{namespace}.svc.{dns_domain}")
     }
 
     /// The workload as metrics name it; what is not known is empty.
@@ -172,6 +206,23 @@ status: {podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
         );
         assert_eq!(proxy.principal(), "spiffe://cluster.local/ns/shop/sa/web");
         assert!(Proxy::of_pod(&objects, "shop", "other", &metadata).is_none());
+    }
+
+    #[test]
+    fn ids_of_nodes() {
+        let check = |mode: Mode, expected: &str| {
+            let proxy = Proxy {
+                node_type: mode.into(),
+                name: "web-1".into(),
+                namespace: "shop".into(),
+                ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+                ..Proxy::default()
+            };
+            assert_eq!(proxy.node_id(), expected);
+        };
+        check(Mode::Explicit, "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local");
+        check(Mode::Sidecar, "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local");
+        check(Mode::Gateway, "router~10.0.0.1~web-1.shop~shop.svc.cluster.local");
     }
 
     #[test]

@@ -386,7 +386,8 @@ impl Control {
     /// is what it was last; `None` when it never was, and the last finding says why.
     fn proxy(&mut self, objects: &Objects, findings: &mut Vec<Finding>) -> Option<Proxy> {
         match self.settings.workload.resolve(objects) {
-            Ok(resolved) => {
+            Ok(mut resolved) => {
+                resolved.proxy.node_type = self.settings.mode.into();
                 let line = resolved.line(self.settings.workload.environment.host_ip);
                 if self.identity != line {
                     tracing::info!("standing beside: {line}");
