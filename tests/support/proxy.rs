@@ -78,6 +78,13 @@ impl TestProxy {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    /// Where the agent's port is, where `agent` is set.
+    pub fn agent(&self) -> SocketAddr {
+        let port = self.bound.agent.expect("there is an agent's port").port();
+        // It listens on all addresses.
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
     /// Where names are answered, where `dns_port` is set.
     pub fn dns(&self) -> SocketAddr {
         self.bound.dns.expect("names are answered")

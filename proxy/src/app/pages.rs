@@ -1,7 +1,7 @@
 //! The threads that answer operators and probes.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -20,19 +20,20 @@ use crate::{net, time};
 pub struct Agent {
     port: u16,
     told: status::Told,
-    pod: IpAddr,
+    pod: Option<IpAddr>,
 }
 
 impl Agent {
     /// On this port of all addresses; 0 takes a free one. `probers` and `metrics` are the values of `ISTIO_KUBE_APP_PROBERS`
-    /// and `ISTIO_PROMETHEUS_ANNOTATIONS`. The application is asked at the pod's address, loopback when none is known.
+    /// and `ISTIO_PROMETHEUS_ANNOTATIONS`. The application is probed at the workload's address; at `pod` while nobody knows
+    /// another, and at loopback when there is none.
     ///
     /// # Errors
     ///
     /// When one of the values is not what Istio's injector writes: which one and why.
     pub fn new(port: u16, probers: &str, metrics: &str, pod: Option<IpAddr>) -> Result<Agent, String> {
         let told = status::Told::read(probers, metrics, port)?;
-        Ok(Agent { port, told, pod: pod.unwrap_or(Ipv4Addr::LOCALHOST.into()) })
+        Ok(Agent { port, told, pod })
     }
 }
 

@@ -7,6 +7,7 @@ mod hostile;
 mod mesh;
 mod network;
 mod ports;
+mod probes;
 mod restart;
 mod silent;
 mod sniffing;

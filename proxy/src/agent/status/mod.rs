@@ -60,8 +60,8 @@ pub(crate) enum Order {
 pub(crate) struct Agent {
     /// What the injector told.
     pub(crate) told: Told,
-    /// The pod's address.
-    pub(crate) pod: IpAddr,
+    /// The pod's address, as the command line or the environment tells it: what counts until the workload is known.
+    pub(crate) pod: Option<IpAddr>,
     /// The port itself.
     pub(crate) status_port: u16,
     /// What the control thread knows.
@@ -85,7 +85,7 @@ impl Agent {
     /// What answers for it.
     pub(crate) fn answers(self) -> Answers {
         let Agent { told, pod, status_port, status, stats, order } = self;
-        let prober = Prober { pod, status_port, asker: told.asker.clone() };
+        let prober = Prober { status: status.clone(), told: pod, status_port, asker: told.asker.clone() };
         let merged = Merged::new(stats, told.application, told.asker);
         let parts = Rc::new(Parts { prober, probers: told.probers, merged, status, order });
         Rc::new(move |head, peer| -> Answer {

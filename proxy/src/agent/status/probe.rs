@@ -2,6 +2,7 @@
 //! kubelet's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TE};
@@ -12,6 +13,7 @@ use super::health_check;
 use super::probers::{Kind, Probe};
 use crate::admin::{Content, Page};
 use crate::agent::ask::{self, Answered, Asker, forward_headers};
+use crate::control::Status;
 use crate::http::codec::{RequestHead, Version};
 
 /// Bytes of an answer's body that are passed on.
@@ -25,10 +27,11 @@ const FROM_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 const FROM_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
 /// Whom probes are carried out on.
-#[derive(Debug, Clone)]
 pub(crate) struct Prober {
-    /// The pod's address.
-    pub(crate) pod: IpAddr,
+    /// What is known of the workload.
+    pub(crate) status: Arc<Status>,
+    /// The pod's address, until more is known.
+    pub(crate) told: Option<IpAddr>,
     /// The port the kubelet asks, which the application must not see.
     pub(crate) status_port: u16,
     /// What asks.
@@ -39,12 +42,13 @@ impl Prober {
     /// Carries a probe out. `head` is the kubelet's request.
     pub(crate) async fn answer(&self, probe: &Probe, head: RequestHead) -> Page {
         let path = head.path.as_ref().map_or_else(String::new, |path| path.path().to_owned());
+        let to = SocketAddr::from((self.pod(), probe.port));
         // It is as large as HTTP/2 and TLS make it.
         let outcome = Box::pin(async {
             match &probe.kind {
-                Kind::Http { path, tls } => self.http(probe.port, path, *tls, head).await,
-                Kind::Tcp => self.tcp(probe.port).await,
-                Kind::Grpc { service } => self.grpc(probe.port, service, &head).await,
+                Kind::Http { path, tls } => self.http(to, path, *tls, head).await,
+                Kind::Tcp => self.tcp(to).await,
+                Kind::Grpc { service } => self.grpc(to, service, &head).await,
             }
         });
         let outcome = match probe.timeout {
@@ -57,39 +61,43 @@ impl Prober {
         })
     }
 
-    fn from(&self) -> IpAddr {
-        if self.pod.is_ipv4() { FROM_V4 } else { FROM_V6 }
+    /// The pod's address: that of the workload the proxy stands beside, which may come from the Pod object.
+    fn pod(&self) -> IpAddr {
+        let published = self.status.last_published();
+        let known = published.and_then(|published| published.proxy.ips.first().copied());
+        known.or(self.told).unwrap_or(Ipv4Addr::LOCALHOST.into())
     }
 
-    async fn tcp(&self, port: u16) -> Result<Page, String> {
-        let connected = ask::connect(Some(self.from()), (self.pod, port).into()).await;
+
+    async fn tcp(&self, to: SocketAddr) -> Result<Page, String> {
+        let connected = ask::connect(Some(from(to)), to).await;
         connected.map_err(|error| error.to_string())?;
         Ok(Page::text(StatusCode::OK, String::new()))
     }
 
-    async fn grpc(&self, port: u16, service: &str, head: &RequestHead) -> Result<Page, String> {
-        let to = SocketAddr::from((self.pod, port));
+    async fn grpc(&self, to: SocketAddr, service: &str, head: &RequestHead) -> Result<Page, String> {
         let stream =
-            ask::connect(Some(self.from()), to).await.map_err(|error| format!("cannot connect: {error}"))?;
+            ask::connect(Some(from(to)), to).await.map_err(|error| format!("cannot connect: {error}"))?;
         let user_agent = head.headers.get(http::header::USER_AGENT);
         health_check::check(stream, to, service, user_agent).await?;
         Ok(Page::text(StatusCode::OK, String::new()))
     }
 
-    async fn http(&self, port: u16, path: &str, tls: bool, head: RequestHead) -> Result<Page, String> {
-        let mut target = Target { port, tls, authority: self.authority(&head, port), path: parse(path)? };
+    async fn http(&self, to: SocketAddr, path: &str, tls: bool, head: RequestHead) -> Result<Page, String> {
+        let (pod, port) = (to.ip(), to.port());
+        let mut target = Target { port, tls, authority: self.authority(&head, to), path: parse(path)? };
         let mut headers = head.headers;
         forward_headers(&mut headers);
         headers.remove(http::header::HOST);
         for _ in 0..REQUESTS_MAX {
-            let to = SocketAddr::from((self.pod, target.port));
+            let to = SocketAddr::from((pod, target.port));
             let head = target.head(&headers);
-            let asked = self.asker.ask(Some(self.from()), to, target.tls, &head, BODY_BYTES_MAX);
+            let asked = self.asker.ask(Some(from(to)), to, target.tls, &head, BODY_BYTES_MAX);
             let answered = asked.await.map_err(|failure| failure.to_string())?;
             if !answered.status.is_redirection() {
                 return Ok(page(&answered));
             }
-            match target.redirected(&answered, self.pod) {
+            match target.redirected(&answered, pod) {
                 Some(next) => target = next,
                 // Who is sent elsewhere, or not told where, has been answered.
                 None => return Ok(Page::text(StatusCode::OK, String::new())),
@@ -99,15 +107,21 @@ impl Prober {
     }
 
     /// The Host that the kubelet asked for, with the application's port instead of the agent's.
-    fn authority(&self, head: &RequestHead, port: u16) -> HeaderValue {
+    fn authority(&self, head: &RequestHead, to: SocketAddr) -> HeaderValue {
+        let port = to.port();
         let host = head.authority.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let replaced = match host.rsplit_once(':') {
             Some((name, told)) if told.parse() == Ok(self.status_port) => format!("{name}:{port}"),
-            _ if host.is_empty() => SocketAddr::from((self.pod, port)).to_string(),
+            _ if host.is_empty() => to.to_string(),
             _ => host.to_owned(),
         };
         HeaderValue::from_str(&replaced).unwrap_or_else(|_| HeaderValue::from_static("localhost"))
     }
+}
+
+/// From where an address of the pod is dialled.
+fn from(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() { FROM_V4 } else { FROM_V6 }
 }
 
 /// `outcome`, if it comes within `timeout`.
