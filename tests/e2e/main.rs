@@ -43,6 +43,7 @@ mod outlier;
 mod page;
 mod paths;
 mod peers;
+mod process;
 mod pushed_identity;
 mod recorder;
 mod replay;

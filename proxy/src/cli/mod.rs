@@ -17,10 +17,11 @@ mod run;
 mod wait;
 mod xds;
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Logging;
@@ -70,13 +71,31 @@ Examples:
   weft explain --config config/ --as web-1.shop http://catalog:8000/items     why does it go there?
   weft run --config config/ --as web-1.shop --listen 127.0.0.1:8080=catalog.shop:8000";
 
+impl Arguments {
+    /// Reads them. What is wrong ends the process. A variable of the environment that is empty counts as not set: a pod spec
+    /// often has variables that its template gave no value.
+    fn read(given: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Arguments {
+        let mut command = without_empty_variables(Arguments::command());
+        let matches = command.get_matches_from_mut(given);
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|argument| {
+        if argument.get_env().is_some_and(is_empty) { argument.env(None::<&str>) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
 /// Runs the command that the arguments name. By the name `pilot-agent`, or with that for a command, the arguments are those
 /// of the Istio agent.
 pub fn main() -> ExitCode {
-    let given: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let given: Vec<OsString> = std::env::args_os().collect();
     let arguments = match pilot_agent::arguments_of(&given) {
         Some(given) => pilot_agent::parse(given),
-        None => Arguments::parse_from(given),
+        None => Arguments::read(given),
     };
     let log = arguments.log.as_deref().unwrap_or(match arguments.command {
         // The demo shows itself what there is to say about the configuration.

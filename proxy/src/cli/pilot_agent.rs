@@ -134,7 +134,7 @@ pub(super) fn parse(given: &[OsString]) -> Arguments {
                 eprintln!("{NAME}: {what} has no effect");
             }
             let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-            Arguments::parse_from(proxy.of_weft(level, variable))
+            Arguments::read(proxy.of_weft(level, variable))
         }
     }
 }
