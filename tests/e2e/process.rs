@@ -1,6 +1,8 @@
-//! The binary as the process of a container: what its environment leaves empty.
+//! The binary as the process of a container: what its environment leaves empty, and signals that are
+//! meant for others.
 
-use support::{Mesh, Request, TestBackend, Weft, binary};
+use rustix::process::Signal;
+use support::{Mesh, Request, TestBackend, Weft, binary, eventually};
 
 /// A proxy in front of a service, started by `command`.
 async fn start(command: &[&str]) -> (TestBackend, Mesh, Weft) {
@@ -29,5 +31,17 @@ async fn an_empty_variable_is_as_if_it_were_not_set() {
     assert_eq!(Request::get("/").send(weft.listener(0)).await.status, 200);
     // As by default: nothing is logged less.
     assert!(weft.log().contains("INFO"), "{}", weft.log());
+    assert!(weft.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_without_a_meaning_end_nothing() {
+    let (_backend, _mesh, mut weft) = start(&[]).await;
+    for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        weft.send(signal);
+        let told = || async { weft.log().contains(&format!("{name} is passed over")).then_some(()) };
+        eventually("it is told", told).await;
+        assert_eq!(Request::get("/").send(weft.listener(0)).await.status, 200, "{name}");
+    }
     assert!(weft.terminate().await.success());
 }

@@ -140,8 +140,13 @@ impl Weft {
 
     /// Asks it to end.
     pub fn tell_to_end(&self) {
+        self.send(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.process()).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(pid, Signal::TERM).expect("it can be told");
+        kill_process(pid, signal).expect("it can be told");
     }
 
     /// Waits until it has ended.

@@ -14,6 +14,7 @@ mod pod_info;
 mod redirect;
 mod request;
 mod run;
+mod signals;
 mod wait;
 mod xds;
 

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::environment;
 use super::limits::LimitArguments;
+use super::signals;
 use crate::app::{self, Bound, Logging, Resolving, Running, Settings, Termination, Workload};
 use crate::net;
 
@@ -343,6 +344,7 @@ pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
     let targets: Vec<ListenTarget> =
         settings.listeners.iter().map(|listener| listener.target.clone()).collect();
     let outcome = runtime.block_on(async {
+        signals::pass_over()?;
         let mut running = app::start(settings)?;
         tracing::info!(admin = %running.admin(), "started");
         let mut terminate = signal(SignalKind::terminate())?;
