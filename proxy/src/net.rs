@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use rustix::process::Resource;
@@ -41,6 +42,27 @@ pub(crate) fn raise_open_files() {
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the number of open files cannot be raised");
     }
+}
+
+/// The addresses of the machine's interfaces that others may know it by: not those of loopback, and not those of one link.
+/// None when the system does not tell.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let up = interfaces.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    let ips = up.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    });
+    ips.filter(|ip| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => {
+            // `::6` is there for connections to the application (see the redirect rules), and is nobody's address.
+            let is_own = ip.segments().iter().take(7).all(|segment| *segment == 0);
+            !is_own && !ip.is_unicast_link_local()
+        }
+    })
+    .collect()
 }
 
 /// A listening socket, ready for an event loop. A restarted process may take the address at once. A transparent one takes

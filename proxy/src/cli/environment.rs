@@ -22,6 +22,9 @@ const METADATA_JSON: &str = "ISTIO_METAJSON_";
 /// The one of them that holds labels.
 const LABELS_JSON: &str = "ISTIO_METAJSON_LABELS";
 
+/// Whether the pod is to be served in both IP versions.
+const DUAL_STACK: &str = "ISTIO_DUAL_STACK";
+
 /// Label that a Deployment adds.
 const TEMPLATE_LABEL: &str = "pod-template-hash";
 
@@ -52,8 +55,48 @@ pub(super) fn metadata(variables: &Variables) -> BTreeMap<String, String> {
 
 /// Whether the pod's questions for names are caught, and so to be answered (`ISTIO_META_DNS_CAPTURE`).
 pub(super) fn captures_dns(variables: &Variables) -> bool {
-    let told = variables.get("ISTIO_META_DNS_CAPTURE");
+    is_true(variables, "ISTIO_META_DNS_CAPTURE")
+}
+
+/// Whether a variable is true, as Go reads it.
+fn is_true(variables: &Variables, name: &str) -> bool {
+    let told = variables.get(name);
     told.is_some_and(|told| ["1", "t", "T", "TRUE", "true", "True"].contains(&told.as_str()))
+}
+
+/// The address that the variable `name` holds as `text`.
+fn address(text: &str, name: &str) -> Result<Option<IpAddr>, String> {
+    let bad = |_| format!("{name}: `{text}` is not an IP address");
+    (!text.is_empty()).then(|| text.parse().map_err(bad)).transpose()
+}
+
+/// The pod's addresses and what gave them: the one that the pod is known by, and those beside it. Where both families are
+/// asked for and one is told, those of the other that the machine has, as the Istio agent finds them.
+fn addresses(
+    variables: &Variables,
+    machine: impl FnOnce() -> Vec<IpAddr>,
+) -> Result<(Vec<IpAddr>, String), String> {
+    let (mut ips, mut by): (Vec<IpAddr>, Vec<&str>) = (Vec::new(), Vec::new());
+    for name in ["INSTANCE_IP", "INSTANCE_IPS", "ISTIO_META_INSTANCE_IPS"] {
+        let before = ips.len();
+        for text in variables.get(name).map_or("", String::as_str).split(',') {
+            let ip = address(text.trim(), name)?;
+            ips.extend(ip.filter(|ip| !ips.contains(ip)));
+        }
+        if ips.len() > before {
+            by.push(name);
+        }
+    }
+    let one_family = |v4: bool| !ips.is_empty() && ips.iter().all(|ip| ip.is_ipv4() == v4);
+    if is_true(variables, DUAL_STACK) && (one_family(true) || one_family(false)) {
+        let is_v4 = one_family(true);
+        let others: Vec<IpAddr> = machine().into_iter().filter(|ip| ip.is_ipv4() != is_v4).collect();
+        if !others.is_empty() {
+            ips.extend(others);
+            by.push(DUAL_STACK);
+        }
+    }
+    Ok((ips, by.join(", ")))
 }
 
 /// The entries of a JSON object; what is no text is JSON.
@@ -70,12 +113,16 @@ fn json_object(name: &str, text: &str) -> BTreeMap<String, String> {
     }
 }
 
-/// What `variables` and the files in `pod_info` give.
+/// What `variables` and the files in `pod_info` give. `machine` says the addresses of the machine, if it is asked.
 ///
 /// # Errors
 ///
 /// When one of them cannot be made out: which one and why.
-pub(super) fn environment(variables: &Variables, pod_info: &Path) -> Result<Environment, String> {
+pub(super) fn environment(
+    variables: &Variables,
+    pod_info: &Path,
+    machine: impl FnOnce() -> Vec<IpAddr>,
+) -> Result<Environment, String> {
     let cpu = Cpu::read(|name| variables.get(name).cloned())?;
     let mut proxy_configs = Vec::new();
     if let Some(text) = variables.get(PROXY_CONFIG) {
@@ -87,18 +134,15 @@ pub(super) fn environment(variables: &Variables, pod_info: &Path) -> Result<Envi
         proxy_configs.push(given(&format!("{PROXY_CONFIG_ANNOTATION} in {}", annotations.display()), &text)?);
     }
     let text = |name: &str| variables.get(name).cloned().unwrap_or_default();
-    let address = |name: &str| {
-        let text = text(name);
-        let bad = |_| format!("{name}: `{text}` is not an IP address");
-        (!text.is_empty()).then(|| text.parse().map_err(bad)).transpose()
-    };
     let (labels, labels_by) = labels(variables, pod_info)?;
+    let (ips, ips_by) = addresses(variables, machine)?;
     Ok(Environment {
         pod_name: text("POD_NAME"),
         namespace: text("POD_NAMESPACE"),
         service_account: text("SERVICE_ACCOUNT"),
-        ip: address("INSTANCE_IP")?,
-        host_ip: address("HOST_IP")?,
+        ips,
+        ips_by,
+        host_ip: address(&text("HOST_IP"), "HOST_IP")?,
         trust_domain: text("TRUST_DOMAIN"),
         labels,
         labels_by,
@@ -185,6 +229,38 @@ mod tests {
         assert!(!captures_dns(&Variables::new()));
     }
 
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn addresses_of_the_pod() {
+        const V4: &str = "10.0.0.1";
+        const V6: &str = "fd00::1";
+        let check = |variables: &[(&str, &str)], expected: &[&str], by: &str| {
+            // A node's or the pod's own, in no order.
+            let machine = || ips(&["fd00::9", "10.0.0.9"]);
+            let found = addresses(&pairs(variables), machine).unwrap();
+            assert_eq!(found, (ips(expected), by.to_owned()), "{variables:?}");
+        };
+        let (ip, list, metadata) = ("INSTANCE_IP", "INSTANCE_IPS", "ISTIO_META_INSTANCE_IPS");
+        check(&[], &[], "");
+        check(&[(ip, ""), (list, "")], &[], "");
+        check(&[(ip, V4)], &[V4], "INSTANCE_IP");
+        check(&[(ip, V4), (metadata, "10.0.0.1,fd00::1")], &[V4, V6], "INSTANCE_IP, ISTIO_META_INSTANCE_IPS");
+        check(&[(ip, V6), (list, "10.0.0.1, fd00::1,")], &[V6, V4], "INSTANCE_IP, INSTANCE_IPS");
+        check(&[(list, "fd00::1,10.0.0.1"), (metadata, "10.0.0.1")], &[V6, V4], "INSTANCE_IPS");
+        // The machine is asked for the family that nobody tells.
+        let dual = ("ISTIO_DUAL_STACK", "true");
+        check(&[(ip, V4), dual], &[V4, "fd00::9"], "INSTANCE_IP, ISTIO_DUAL_STACK");
+        check(&[(ip, V6), dual], &[V6, "10.0.0.9"], "INSTANCE_IP, ISTIO_DUAL_STACK");
+        check(&[(ip, V4), (list, V6), dual], &[V4, V6], "INSTANCE_IP, INSTANCE_IPS");
+        check(&[(ip, V4), ("ISTIO_DUAL_STACK", "false")], &[V4], "INSTANCE_IP");
+        check(&[dual], &[], "");
+        let refused = addresses(&pairs(&[(metadata, "10.0.0.1,here")]), Vec::new).unwrap_err();
+        assert_eq!(refused, "ISTIO_META_INSTANCE_IPS: `here` is not an IP address");
+    }
+
     #[test]
     fn what_the_injector_sets() {
         let directory = tempfile::tempdir().unwrap();
@@ -199,19 +275,20 @@ mod tests {
             ("CANONICAL_REVISION", "v7"),
             ("ISTIO_METAJSON_LABELS", r#"{"app": "web", "version": "v1"}"#),
         ]);
-        let given = environment(&variables, directory.path()).unwrap();
+        let given = environment(&variables, directory.path(), Vec::new).unwrap();
         assert_eq!((given.pod_name.as_str(), given.namespace.as_str()), ("web-1", "shop"));
-        assert_eq!((given.ip, given.host_ip), ("10.0.0.1".parse().ok(), "fd00::1".parse().ok()));
+        assert_eq!((given.ips, given.ips_by.as_str()), (ips(&["10.0.0.1"]), "INSTANCE_IP"));
+        assert_eq!(given.host_ip, "fd00::1".parse().ok());
         assert_eq!((given.service_account.as_str(), given.trust_domain.as_str()), ("web", "corp"));
         assert_eq!(given.labels, pairs(&[("app", "web"), ("version", "v1")]));
         assert_eq!(given.labels_by, "ISTIO_METAJSON_LABELS");
         let file = directory.path().join("labels");
         std::fs::write(&file, "version=\"v2\"\npod-template-hash=\"7d9c\"\n").unwrap();
-        let given = environment(&variables, directory.path()).unwrap();
+        let given = environment(&variables, directory.path(), Vec::new).unwrap();
         assert_eq!(given.labels, pairs(&[("app", "web"), ("version", "v2")]));
         assert_eq!(given.labels_by, format!("ISTIO_METAJSON_LABELS, {}", file.display()));
         variables.insert("INSTANCE_IP".to_owned(), "here".to_owned());
-        let refused = environment(&variables, directory.path()).unwrap_err();
+        let refused = environment(&variables, directory.path(), Vec::new).unwrap_err();
         assert_eq!(refused, "INSTANCE_IP: `here` is not an IP address");
     }
 }

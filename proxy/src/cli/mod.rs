@@ -77,7 +77,7 @@ impl Arguments {
     /// often has variables that its template gave no value.
     fn read(given: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Arguments {
         let mut command = without_empty_variables(Arguments::command());
-        let matches = command.get_matches_from_mut(given);
+        let matches = command.try_get_matches_from_mut(given).unwrap_or_else(|error| error.exit());
         Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
     }
 }

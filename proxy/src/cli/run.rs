@@ -56,7 +56,9 @@ pub(super) struct Arguments {
     #[arg(long)]
     service_account: Option<String>,
 
-    /// The workload's address; `INSTANCE_IP` when not given.
+    /// The workload's address; `INSTANCE_IP` when not given, and beside it those of `INSTANCE_IPS` or
+    /// `ISTIO_META_INSTANCE_IPS`, separated by commas. With `ISTIO_DUAL_STACK=true` and an address of one family only, the
+    /// machine's of the other one.
     #[arg(long)]
     ip: Option<IpAddr>,
 
@@ -252,8 +254,8 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 impl Arguments {
     fn settings(&self, logging: &Arc<Logging>) -> Result<Settings, String> {
         let variables = environment::variables();
-        let environment = environment::environment(&variables, &self.pod_info)?;
-        let pod = self.ip.or(environment.ip);
+        let environment = environment::environment(&variables, &self.pod_info, net::addresses)?;
+        let pod = self.ip.or(environment.ips.first().copied());
         let agent = self.status_port.map(|port| environment::agent(&variables, port, pod)).transpose()?;
         let (mut config_directories, mut config_files) = (Vec::new(), Vec::new());
         for path in &self.config {

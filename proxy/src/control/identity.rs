@@ -47,8 +47,10 @@ pub struct Environment {
     pub namespace: String,
     /// `SERVICE_ACCOUNT`.
     pub service_account: String,
-    /// `INSTANCE_IP`.
-    pub ip: Option<IpAddr>,
+    /// The pod's addresses, that of `INSTANCE_IP` first.
+    pub ips: Vec<IpAddr>,
+    /// The variables that gave them.
+    pub ips_by: String,
     /// `HOST_IP`: the node's address.
     pub host_ip: Option<IpAddr>,
     /// `TRUST_DOMAIN`.
@@ -124,7 +126,7 @@ impl Workload {
         let (account, account_by) = account.unwrap_or(("default", "default"));
         let ips = first([
             self.ip.map(|ip| (vec![ip], "--ip")),
-            given.ip.map(|ip| (vec![ip], "INSTANCE_IP")),
+            (!given.ips.is_empty()).then(|| (given.ips.clone(), given.ips_by.as_str())),
             pod.map(|pod| (pod.ips.clone(), "Pod object")),
         ]);
         let (ips, ips_by) = ips.unwrap_or((Vec::new(), "nobody"));

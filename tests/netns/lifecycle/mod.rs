@@ -1,5 +1,6 @@
 //! Sidecars come and go, and their configuration changes, while others talk to their pods.
 
+mod families;
 mod gateway;
 mod gone;
 mod guard;

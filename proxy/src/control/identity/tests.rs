@@ -36,7 +36,8 @@ fn given() -> Environment {
         pod_name: "web-1".to_owned(),
         namespace: "shop".to_owned(),
         service_account: "given".to_owned(),
-        ip: "10.0.0.2".parse().ok(),
+        ips: vec!["10.0.0.2".parse().unwrap()],
+        ips_by: "INSTANCE_IP".to_owned(),
         labels: pairs(&[("app", "given")]),
         labels_by: "labels file".to_owned(),
         ..Environment::default()
