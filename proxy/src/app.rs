@@ -370,12 +370,15 @@ impl App {
             limits.unread_bytes_total_max = memory.map_or(0, |memory| memory / 2);
         }
         let (mut threads, mut changes, mut recorders) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counts = Vec::new();
         for (index, handed_over) in received.drain(..).enumerate() {
             let Some(logs) = self.logs.buffers() else { continue };
             let (tell, told) = mpsc::unbounded_channel();
             changes.push(tell);
             let (ask, asks) = mpsc::unbounded_channel();
             recorders.push(ask);
+            let (count, counted) = mpsc::unbounded_channel();
+            counts.push(count);
             threads.push(worker::start(worker::Settings {
                 index,
                 changes: told,
@@ -394,6 +397,7 @@ impl App {
                 process: process.clone(),
                 orders: orders_of_workers.clone(),
                 asks,
+                counts: counted,
             })?);
         }
         let mut sockets = Sockets::new(changes);
@@ -404,8 +408,8 @@ impl App {
             sockets.add(Socket { listener, declared: address, address, socket });
         }
         let (opened, failed) = sockets.reconcile(&reader.load());
-        let workers =
-            Workers { threads, orders, loads, sockets, drain_time: self.settings.drain_time, stop: None };
+        let drain_time = self.settings.drain_time;
+        let workers = Workers { threads, orders, loads, counts, sockets, drain_time, stop: None };
         for Failed { error, is_redirected } in failed {
             // A sidecar without one of its two listeners would cut the pod off. One that clients connect to by themselves says
             // nothing about the others; it is tried again.
@@ -442,7 +446,12 @@ impl App {
                     Some(Command::End) | None => return,
                 },
             }
-            let (now, left) = (time::now(), workers.loads.total());
+            let left = match rule {
+                // Clients that are not told to leave keep connections that they do not use.
+                Rule::IdleAfter(_) => workers.in_use().await,
+                Rule::After(_) | Rule::IdleWithin(_) => workers.loads.total(),
+            };
+            let now = time::now();
             let Some(wait) = rule.wait(now.saturating_duration_since(begun), left) else {
                 tracing::info!(connections = left, "drained");
                 return;

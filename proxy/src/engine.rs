@@ -299,6 +299,11 @@ impl Engine {
         (self.guards.borrow_mut().insert(guard.clone()), guard)
     }
 
+    /// Client connections that nothing is in flight on.
+    pub(crate) fn at_rest(&self) -> usize {
+        self.guards.borrow().iter().filter(|(_, guard)| guard.is_at_rest()).count()
+    }
+
     /// That connection has ended.
     pub(crate) fn unguard(&self, key: usize) {
         self.guards.borrow_mut().try_remove(key);

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::Limits;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::engine::room::Room;
@@ -73,7 +73,13 @@ pub(crate) struct Settings {
     pub(crate) orders: watch::Receiver<Orders>,
     /// Who wants to see what it has recorded.
     pub(crate) asks: mpsc::UnboundedReceiver<Ask>,
+    /// Who wants to know how many of its connections are in use.
+    pub(crate) counts: mpsc::UnboundedReceiver<Count>,
 }
+
+/// The wish to know how many connections of a worker are in use: those whose bytes are passed on, and those with a request, or
+/// with what may become one. A connection at rest is none.
+pub(crate) type Count = oneshot::Sender<usize>;
 
 /// A socket comes or goes.
 #[derive(Debug)]
@@ -142,6 +148,7 @@ impl Worker {
             process,
             mut orders,
             mut asks,
+            mut counts,
         } = settings;
         let seed = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()) ^ index as u64;
         let connections = telemetry.registry.series(Family::WorkerConnections, &[&index.to_string()]);
@@ -182,6 +189,11 @@ impl Worker {
                 true = reader.changed() => drop(worker.engine.generation()),
                 // Whoever asked may have left.
                 Some(ask) = asks.recv() => drop(ask.send(worker.engine.recorded())),
+                Some(count) = counts.recv() => {
+                    let connections = handover.own_connections();
+                    // Whoever asked may have left.
+                    let _ = count.send(connections.saturating_sub(worker.engine.at_rest()));
+                }
                 _ = sweep.tick() => worker.engine.sweep(time::now()),
                 changed = orders.changed() => {
                     let now = *orders.borrow_and_update();

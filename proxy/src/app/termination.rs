@@ -22,8 +22,8 @@ const ISTIO_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Termination {
     /// How long it goes on; `None` leaves it to `terminationDrainDuration` of the configuration, which is 5 s by default.
     pub drain_duration: Option<Duration>,
-    /// Whether it ends when no connection is left instead, however long that takes (Istio's
-    /// `EXIT_ON_ZERO_ACTIVE_CONNECTIONS`).
+    /// Whether it ends when nothing is in flight instead, however long that takes: no request, and no connection whose bytes are
+    /// passed on (Istio's `EXIT_ON_ZERO_ACTIVE_CONNECTIONS`).
     pub exit_on_zero_active_connections: bool,
     /// How long it goes on at least then (Istio's `MINIMUM_DRAIN_DURATION`).
     pub minimum_drain_duration: Duration,
@@ -44,7 +44,7 @@ impl Default for Termination {
 pub(super) enum Rule {
     /// After this time.
     After(Duration),
-    /// After this time or later, when no connection is left.
+    /// After this time or later, when no connection is in use.
     IdleAfter(Duration),
     /// When no connection is left, but after this time at the latest.
     IdleWithin(Duration),

@@ -3,7 +3,7 @@
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::sockets::Sockets;
 use crate::admin::DrainListeners;
@@ -11,7 +11,10 @@ use crate::control::Status;
 use crate::listener::{Loads, Meant};
 use crate::snapshot::Reader;
 use crate::time;
-use crate::worker::Orders;
+use crate::worker::{Count, Orders};
+
+/// How long workers may take to say how many connections are in use: they answer between two turns of their event loops.
+const COUNT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The workers, once there are any.
 pub(super) struct Workers {
@@ -19,6 +22,8 @@ pub(super) struct Workers {
     pub(super) orders: watch::Sender<Orders>,
     /// How many connections each has.
     pub(super) loads: Loads,
+    /// Where each is asked how many of them are in use.
+    pub(super) counts: Vec<mpsc::UnboundedSender<Count>>,
     /// The sockets they accept on.
     pub(super) sockets: Sockets,
     /// How long a graceful drain of listeners lasts.
@@ -63,6 +68,21 @@ impl Workers {
         tokio::time::sleep_until(when.into()).await;
         self.stop = None;
         self.stop(meant);
+    }
+
+    /// Connections that are in use, or all there are when a worker does not say how many.
+    pub(super) async fn in_use(&self) -> usize {
+        let asked = async {
+            let mut total = 0;
+            for worker in &self.counts {
+                let (tell, told) = oneshot::channel();
+                // One that has ended has none.
+                drop(worker.send(tell));
+                total += told.await.unwrap_or(0);
+            }
+            total
+        };
+        tokio::time::timeout(COUNT_TIME_MAX, asked).await.unwrap_or_else(|_| self.loads.total())
     }
 
     /// Opens and closes sockets as the latest generation asks.

@@ -104,8 +104,8 @@ pub(super) struct Arguments {
     #[arg(long, env = "TERMINATION_DRAIN_DURATION_SECONDS", value_name = "SECONDS")]
     termination_drain_duration_s: Option<u32>,
 
-    /// A sidecar or a gateway that is told to end does so when no connection is left, however long that takes, instead of
-    /// after a fixed time.
+    /// A sidecar or a gateway that is told to end does so when no request is in flight and no TCP connection is left, however
+    /// long that takes, instead of after a fixed time.
     #[arg(long, env = "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", action = clap::ArgAction::Set, value_parser = parse_bool, value_name = "BOOL")]
     exit_on_zero_active_connections: bool,

@@ -72,6 +72,11 @@ impl Handover {
         self.loads.total()
     }
 
+    /// Connections of this worker.
+    pub(crate) fn own_connections(&self) -> usize {
+        self.loads.0.get(self.own).map_or(0, |load| load.load(Ordering::Relaxed))
+    }
+
     /// From worker number `own` to those behind `queues`.
     pub(crate) fn new(loads: Loads, own: usize, queues: Arc<[mpsc::Sender<Handed>]>) -> Handover {
         Handover { loads, own, queues }

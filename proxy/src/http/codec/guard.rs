@@ -278,6 +278,11 @@ impl Guard {
         (now.saturating_duration_since(since) >= min).then_some((awaited, since))
     }
 
+    /// Whether the client has no request, and is in the middle of none and of no handshake.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.active.get() == 0 && !self.stuck.get() && self.awaited.get() == Awaited::Request
+    }
+
     /// Closes it for others, unless a request comes first.
     pub(crate) fn make_room(&self, now: Instant) {
         self.closing.set(Some(Closing::Room));
