@@ -256,6 +256,9 @@ impl App {
             health: status.health.clone(),
             drain_closes_idle: self.settings.mode == Mode::Explicit,
         };
+        if self.settings.mode == Mode::Sidecar {
+            process.shared.dials.keep();
+        }
         let mut control =
             Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);
         tokio::task::spawn_local(outlier::sweep(reader.clone()));

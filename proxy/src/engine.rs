@@ -54,6 +54,8 @@ pub(crate) struct Engine {
     pools: Rc<Pools>,
     /// What an operator says of the proxy's health.
     pub(crate) health: Arc<Health>,
+    /// What the process counts as a whole.
+    process: Arc<ProcessShared>,
     /// Whether a drain closes HTTP/1 connections that have no request.
     pub(crate) drain_closes_idle: bool,
     guards: RefCell<Slab<Rc<Guard>>>,
@@ -179,6 +181,7 @@ impl Engine {
         let reached =
             move || shard.increment(registry.series(Family::LimitReached, &["unread_bytes_total_max"]));
         let unread = Unread::new(&shared.unread_bytes, limits.unread_bytes_total_max, reached);
+        let process = shared.clone();
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         let peers = peers::Known::new(&limits, &telemetry.registry, &telemetry.shard);
@@ -198,6 +201,7 @@ impl Engine {
             own_headers,
             pools: Rc::default(),
             health,
+            process,
             drain_closes_idle,
             guards: RefCell::default(),
             no_room_at: Cell::default(),
@@ -256,6 +260,20 @@ impl Engine {
         } else {
             self.limit_reached("closed_log_interval_ms");
         }
+    }
+
+    /// Why a connection is refused that was redirected here on its way out, if it is one that this process makes itself.
+    pub(crate) fn loops(&self, arrival: &Arrival) -> Option<Arc<str>> {
+        let destination = arrival.destination?.address;
+        let is_own = self.process.dials.has(arrival.remote_address, destination);
+        is_own.then(|| {
+            let uid = rustix::process::geteuid();
+            format!(
+                "it is the proxy's own, which the redirect rules do not leave alone: they do not exclude uid {uid}; run \
+                 the proxy as uid 1337, or apply the rules with -u {uid}"
+            )
+            .into()
+        })
     }
 
     /// The cluster of that name, made ready for this worker.

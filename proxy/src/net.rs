@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use rustix::process::Resource;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 /// Connections that may wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -127,24 +127,38 @@ pub(crate) enum Source {
 }
 
 /// Connects. With a `source`, the kernel chooses its port when it knows the destination, so that ports run out for each
-/// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`).
-pub(crate) async fn connect(address: SocketAddr, source: Option<Source>) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+/// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`). `made_by` gets the socket as soon as it has an
+/// address, before the connection is there.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    source: Option<Source>,
+    made_by: impl FnOnce(&Socket),
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if let Some(source) = source {
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         let ip = match source {
             Source::Own(ip) => ip,
             Source::Client(ip, mark) => {
-                let socket = SockRef::from(&socket);
                 socket.set_mark(mark)?;
                 set_transparent(&socket, address.is_ipv6())?;
                 ip
             }
         };
-        socket.bind(SocketAddr::new(ip, 0))?;
+        socket.bind(&SocketAddr::new(ip, 0).into())?;
     }
-    socket.connect(address).await
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    made_by(&socket);
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.writable().await?;
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
 }
 
 /// Lets a socket have addresses that are not this host's.
@@ -160,7 +174,7 @@ mod tests {
     async fn little_waits_in_the_kernel_for_who_does_not_read() {
         let listener = listen(([127, 0, 0, 1], 0).into(), false).expect("a listener");
         let connected =
-            connect(listener.local_addr().expect("an address"), None).await.expect("a connection");
+            connect(listener.local_addr().expect("an address"), None, |_| {}).await.expect("a connection");
         listener.set_nonblocking(false).expect("it blocks");
         let (accepted, _) = listener.accept().expect("a connection");
         for socket in [SockRef::from(&connected), SockRef::from(&accepted)] {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::TransportProtocol;
+use config::{TrafficDirection, TransportProtocol};
 use tokio::net::TcpStream;
 
 use super::detect::{Inspect, Verdict};
@@ -54,6 +54,12 @@ pub(crate) async fn arrive(
         session: None,
         first: Vec::new(),
     };
+    let is_outbound = accepted.declared.traffic_direction == TrafficDirection::Outbound;
+    if let Some(reason) = engine.loops(&arrival).filter(|_| is_outbound) {
+        engine.closed(&accepted.declared.name, &reason, arrival.local_address);
+        tcp::log_unserved(engine, accepted, arrival, Unserved::Loop(&reason));
+        return None;
+    }
     let chosen = select(&generation, accepted, &arrival);
     if inspectors(chosen, &arrival).is_none() {
         return choose(engine, &generation, chosen, Verdict::Other, arrival);

@@ -4,6 +4,7 @@
 //! Every count is one relaxed atomic: it says how many there are, and orders no other memory. The ledger of ejections
 //! is written by one thread at a time, which is as rare as ejections are.
 
+mod dials;
 mod health;
 
 use std::ops::Deref;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
+pub(crate) use dials::Dial;
+use dials::Dials;
 pub(crate) use health::{Ejection, Health, Ledger, Reason};
 
 /// How many there are of something.
@@ -72,6 +75,8 @@ pub(crate) struct ProcessShared {
     replay_bytes_max: u64,
     /// Bytes of HTTP/2 bodies that wait here because nobody reads them.
     pub(crate) unread_bytes: Arc<AtomicU64>,
+    /// The connections that it makes.
+    pub(crate) dials: Dials,
     began: Instant,
 }
 
@@ -84,6 +89,7 @@ impl ProcessShared {
             replay_bytes: AtomicU64::new(0),
             replay_bytes_max: limits.replay_bytes_total_max,
             unread_bytes: Arc::default(),
+            dials: Dials::default(),
             began: now,
         })
     }

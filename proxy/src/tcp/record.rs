@@ -69,6 +69,8 @@ pub(crate) enum Unserved<'a> {
     Closed(&'a Closed),
     /// What the client says first exceeds the limit of this name.
     Limit(&'static str),
+    /// The proxy has made it itself, for this reason that it came back.
+    Loop(&'a str),
     /// The handshake failed for this reason, where TLS is terminated with this.
     Handshake(&'static str, &'a DownstreamTls),
 }
@@ -78,6 +80,7 @@ impl Unserved<'_> {
     fn details(self) -> &'static str {
         match self {
             Unserved::NoChain | Unserved::Closed(_) => "filter_chain_not_found",
+            Unserved::Loop(_) => "redirected_to_its_own_proxy",
             Unserved::Limit(reason) | Unserved::Handshake(reason, _) => reason,
         }
     }
@@ -87,6 +90,7 @@ impl Unserved<'_> {
         let (why, origin) = match self {
             Unserved::NoChain => ("no filter chain takes the connection".into(), None),
             Unserved::Closed(closed) => (Cow::from(&*closed.reason), closed.origin.as_ref()),
+            Unserved::Loop(reason) => (reason.into(), None),
             Unserved::Limit(limit) => (format!("what the client says first exceeds {limit}").into(), None),
             Unserved::Handshake(reason, tls) => {
                 (format!("the handshake of TLS failed: {reason}").into(), tls.origin.as_deref())

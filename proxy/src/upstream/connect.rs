@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 
 use super::limits::Limit;
@@ -49,8 +49,13 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Connects as a pool of these settings does. Small writes are sent at once; keep-alive probes are sent if asked for.
-pub(crate) async fn connect(address: SocketAddr, settings: &Settings) -> Result<TcpStream, ConnectError> {
-    let connecting = net::connect(address, settings.source(address));
+/// `made_by` gets the socket once it has an address.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    settings: &Settings,
+    made_by: impl FnOnce(&Socket),
+) -> Result<TcpStream, ConnectError> {
+    let connecting = net::connect(address, settings.source(address), made_by);
     let stream = match tokio::time::timeout(settings.connect_timeout, connecting).await {
         Ok(connected) => connected?,
         Err(_) => return Err(ConnectError::Timeout),

@@ -6,18 +6,23 @@
 //! there is already: connections beyond it are closed as their requests end, but for one of each pool.
 
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use config::Setting;
+use socket2::Socket;
 
 use super::connect::ConnectError;
 use super::pool::Pools;
 use crate::http::codec::Unread;
 use crate::net;
-use crate::snapshot::{Cluster, ClusterShared};
+use crate::snapshot::{Cluster, ClusterShared, Dial};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
+
+/// From where applications are dialled over IPv6; over IPv4 it is an address of loopback.
+const APPLICATION_SOURCE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
 /// A limit that was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +147,11 @@ pub(crate) struct Limits {
 }
 
 /// A connection that is open or being opened.
-pub(crate) struct OpenConnection(Rc<Limits>);
+pub(crate) struct OpenConnection {
+    limits: Rc<Limits>,
+    /// Known to the process, where it may be brought back to us.
+    dial: Cell<Option<Box<Dial>>>,
+}
 
 /// A request that waits for a connection.
 pub(crate) struct PendingRequest(Rc<Limits>);
@@ -250,7 +259,7 @@ impl Limits {
     fn count_connection(self: &Rc<Self>) -> OpenConnection {
         self.shard.increment(self.connections);
         self.shard.increment(self.connections_active);
-        OpenConnection(self.clone())
+        OpenConnection { limits: self.clone(), dial: Cell::default() }
     }
 
     /// Counts a request that was sent again because the upstream promised not to have looked at it.
@@ -316,10 +325,24 @@ impl Limits {
     }
 }
 
+impl OpenConnection {
+    /// It is being made by `socket`, to `peer`. Nobody brings back what comes from loopback, as connections to the application
+    /// do.
+    pub(super) fn is_made_by(&self, socket: &Socket, peer: SocketAddr) {
+        let process = &self.limits.shared.process;
+        if !process.dials.are_kept() {
+            return;
+        }
+        let own = socket.local_addr().ok().and_then(|own| own.as_socket());
+        let own = own.filter(|own| !own.ip().is_loopback() && own.ip() != APPLICATION_SOURCE_V6);
+        self.dial.set(own.map(|own| Box::new(Dial::new(process, own, peer))));
+    }
+}
+
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.shared.connections.subtract();
-        self.0.shard.decrement(self.0.connections_active);
+        self.limits.shared.connections.subtract();
+        self.limits.shard.decrement(self.limits.connections_active);
     }
 }
 

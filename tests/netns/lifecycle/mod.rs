@@ -5,6 +5,7 @@ mod gateway;
 mod gone;
 mod guard;
 mod hostile;
+mod looped;
 mod mesh;
 mod network;
 mod ports;

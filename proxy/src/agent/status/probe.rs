@@ -68,7 +68,6 @@ impl Prober {
         known.or(self.told).unwrap_or(Ipv4Addr::LOCALHOST.into())
     }
 
-
     async fn tcp(&self, to: SocketAddr) -> Result<Page, String> {
         let connected = ask::connect(Some(from(to)), to).await;
         connected.map_err(|error| error.to_string())?;

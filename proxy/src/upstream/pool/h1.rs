@@ -150,7 +150,7 @@ impl Pool {
     }
 
     async fn dial_h1(self: &Rc<Self>, open: Counted) -> Result<H1, ConnectError> {
-        let (stream, ends) = self.connect(Spoken::Http1).await?;
+        let (stream, ends) = self.connect(Spoken::Http1, &open.connection).await?;
         let local_address = stream.socket().local_addr().ok();
         let now = time::now();
         Ok(H1 {

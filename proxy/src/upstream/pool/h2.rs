@@ -234,7 +234,7 @@ impl Pool {
     }
 
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
-        let (stream, ends) = self.connect(Spoken::Http2).await?;
+        let (stream, ends) = self.connect(Spoken::Http2, &open.connection).await?;
         let local_address = stream.socket().local_addr().ok();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =

@@ -51,7 +51,8 @@ pub(super) struct Turn<C>(Rc<Place<C>>);
 /// A connection of the pool that is open or being opened.
 pub(super) struct Counted {
     open: Rc<Cell<usize>>,
-    _connection: OpenConnection,
+    /// What counts it for the cluster.
+    pub(super) connection: OpenConnection,
 }
 
 impl<C> Default for Line<C> {
@@ -114,7 +115,7 @@ impl<C> Line<C> {
     pub(super) fn connecting(&mut self, connection: OpenConnection) -> Counted {
         self.connecting += 1;
         self.open.set(self.open.get() + 1);
-        Counted { open: self.open.clone(), _connection: connection }
+        Counted { open: self.open.clone(), connection }
     }
 }
 

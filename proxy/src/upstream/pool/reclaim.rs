@@ -4,10 +4,11 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
+use socket2::Socket;
 use tokio::net::TcpStream;
 
 use super::super::connect::{ConnectError, connect};
-use super::super::limits::Limit;
+use super::super::limits::{Limit, OpenConnection};
 use super::Pool;
 use crate::net;
 use crate::tls::{Ends, Spoken, Stream};
@@ -43,14 +44,18 @@ impl Pool {
     }
 
     /// Connects, and makes the handshake of TLS where that carries the bytes; both together in the time that connecting may
-    /// take. Who is at both ends then, where TLS tells it.
-    pub(super) async fn connect(&self, spoken: Spoken) -> Result<(Stream, Option<Rc<Ends>>), ConnectError> {
+    /// take. Who is at both ends then, where TLS tells it. `open` is what it is counted by.
+    pub(super) async fn connect(
+        &self,
+        spoken: Spoken,
+        open: &OpenConnection,
+    ) -> Result<(Stream, Option<Rc<Ends>>), ConnectError> {
         let secured = self.secured.borrow().clone();
-        let Some(secured) = secured else { return Ok((self.reach().await?.into(), None)) };
+        let Some(secured) = secured else { return Ok((self.reach(open).await?.into(), None)) };
         let timeout = self.settings.get().connect_timeout;
         // In a box, so that plain connections cost no more for it.
         let connecting = Box::pin(async {
-            let stream = self.reach().await?;
+            let stream = self.reach(open).await?;
             secured.client.connect(spoken, secured.host.as_ref(), stream).await.map_err(ConnectError::Tls)
         });
         let (stream, ends) =
@@ -60,14 +65,15 @@ impl Pool {
     }
 
     /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
-    async fn reach(&self) -> Result<TcpStream, ConnectError> {
+    async fn reach(&self, open: &OpenConnection) -> Result<TcpStream, ConnectError> {
         let settings = self.settings.get();
-        match connect(self.address, &settings).await {
+        let made_by = |socket: &Socket| open.is_made_by(socket, self.address);
+        match connect(self.address, &settings, made_by).await {
             Err(ConnectError::Overflow(Limit::OpenFiles)) if self.limits.pools().close_idle() => {
                 // An HTTP/2 connection is closed by its own task.
                 tokio::task::yield_now().await;
                 self.limits.reached(net::OPEN_FILES_MAX);
-                connect(self.address, &settings).await
+                connect(self.address, &settings, made_by).await
             }
             connected => connected,
         }

@@ -25,7 +25,7 @@ impl Pool {
     pub(crate) async fn dial(&self) -> Result<Dialed, ConnectError> {
         let open = self.limits.open_counted_connection()?;
         let pending = self.limits.wait()?;
-        let connected = self.connect(Spoken::Bytes).await;
+        let connected = self.connect(Spoken::Bytes, &open).await;
         drop(pending);
         match connected {
             Ok((stream, ends)) => {
