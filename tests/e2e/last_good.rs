@@ -239,3 +239,47 @@ async fn every_form_of_text_that_kubernetes_and_istio_write() {
     let told = proxy.page("/findings").await;
     assert_eq!(told.lines().count(), 1, "{told}");
 }
+
+/// An object of Istio's that says nothing.
+fn versioned(version: &str, kind: &str, namespace: &str) -> String {
+    format!(
+        "---\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: {namespace}, namespace: {namespace}}}\nspec: {{}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_start_an_unknown_version_is_refused_alone() {
+    let unknown = [
+        versioned("networking.istio.io/v9", "VirtualService", "shop"),
+        versioned("security.istio.io/v9", "AuthorizationPolicy", "elsewhere"),
+        versioned("networking.istio.io/v1", "EnvoyFilter", "shop"),
+    ];
+    let proxy =
+        start(mesh(&["a"]).with("a.yaml", &answers("a", "1")).with("b.yaml", &unknown.concat())).await;
+    assert_eq!(asked(&proxy, "a").await, "1");
+    let expected = [
+        "b.yaml:2 error shop apiVersion",
+        "b.yaml:7 error elsewhere apiVersion",
+        "b.yaml:12 error shop apiVersion",
+    ];
+    assert_eq!(findings(&proxy, "unknown-version").await, expected);
+}
+
+/// What cannot be told to be no policy closes everything, and says how it is opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_start_a_document_without_an_identity_serves_nothing() {
+    let place = "b.yaml:2: the document has no `apiVersion`";
+    let mesh =
+        mesh(&["a"]).with("a.yaml", &answers("a", "1")).with("b.yaml", "---\nkind: AuthorizationPolicy\n");
+    let mut proxy = TestProxy::of(mesh).listen_outbound(8000).start();
+    eventually("it says why it is not ready", || async {
+        let page = Request::get("/ready").try_send(proxy.admin()).await.ok()?.text();
+        let told =
+            page.contains(place) && page.contains("nothing is served") && page.contains("add `apiVersion`");
+        told.then_some(())
+    })
+    .await;
+    proxy.mesh.write("b.yaml", "");
+    proxy.becomes_ready().await;
+    assert_eq!(asked(&proxy, "a").await, "1");
+}

@@ -53,8 +53,10 @@ pub(crate) enum Recognized {
     NotHonoured,
     /// Skips it: it is not for a proxy.
     Skipped,
-    /// Refuses it: it looks like one of these and is none, so that it is not known which object it is.
+    /// Refuses it: it looks like one of these and is none.
     Refused {
+        /// Which kind it is for all that, where only its version is none; otherwise it is not known which object it is.
+        is: Option<Versioned>,
         /// One of [`code`].
         code: &'static str,
         /// What is wrong.
@@ -62,6 +64,15 @@ pub(crate) enum Recognized {
         /// What to do about it.
         remedy: String,
     },
+}
+
+/// A kind that is known, in a version that is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Versioned {
+    /// One that weft reads.
+    Read(Kind),
+    /// One that weft does not honour yet.
+    NotHonoured,
 }
 
 /// One kind of Istio's.
@@ -140,14 +151,15 @@ pub(crate) fn recognize(api_version: &str, kind: &str) -> Recognized {
         && (group.is_empty() || group.contains("istio"))
     {
         let what = format!("`{api_version}` has no kind `{kind}`");
-        return Recognized::Refused { code: code::UNKNOWN_KIND, what, remedy: known.remedy() };
+        return Recognized::Refused { is: None, code: code::UNKNOWN_KIND, what, remedy: known.remedy() };
     }
     let near = KUBERNETES.iter().filter(|known| known.0 == api_version && group.is_empty());
     let near: Vec<_> = near.map(|known| known.1).collect();
     match suggest::nearest(kind, &near) {
         Some(near) => {
             let what = format!("Kubernetes has no kind `{kind}` in `{api_version}`");
-            Recognized::Refused { code: code::UNKNOWN_KIND, what, remedy: format!("did you mean `{near}`?") }
+            let remedy = format!("did you mean `{near}`?");
+            Recognized::Refused { is: None, code: code::UNKNOWN_KIND, what, remedy }
         }
         None => Recognized::Skipped,
     }
@@ -159,11 +171,16 @@ fn recognize_istio(group: &str, version: &str, kind: &str) -> Recognized {
         let elsewhere = ISTIO.iter().find(|known| known.kind == kind);
         let remedy = elsewhere.map_or_else(|| suggest::remedy(kind, &kinds), IstioKind::remedy);
         let what = format!("Istio has no kind `{kind}` in `{group}`");
-        return Recognized::Refused { code: code::UNKNOWN_KIND, what, remedy };
+        return Recognized::Refused { is: None, code: code::UNKNOWN_KIND, what, remedy };
     };
     if !known.versions.contains(&version) {
         let what = format!("Istio does not serve {kind} as `{version}`");
-        return Recognized::Refused { code: code::UNKNOWN_VERSION, what, remedy: known.remedy() };
+        let is = match known.is {
+            Recognized::Read(kind) => Some(Versioned::Read(kind)),
+            Recognized::NotHonoured => Some(Versioned::NotHonoured),
+            Recognized::Skipped | Recognized::Refused { .. } => None,
+        };
+        return Recognized::Refused { is, code: code::UNKNOWN_VERSION, what, remedy: known.remedy() };
     }
     known.is.clone()
 }

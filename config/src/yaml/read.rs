@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::build::build;
 use super::guard::Guard;
 use super::identity::{self, Names, TypeMeta};
-use super::kinds::{Kind, Recognized, recognize};
+use super::kinds::{Kind, Recognized, Versioned, recognize};
 use super::limits::Limits;
 use super::lines::FieldLines;
 use super::mesh_map::{self, MeshMap};
@@ -124,15 +124,17 @@ impl FileReader {
     fn broken(&mut self, head: &Node<'_>, problem: Problem, text: &str) {
         let Ok(meta) = identity::type_meta(head, None) else { return self.unidentified(problem) };
         match recognize(meta.api_version, meta.kind) {
-            Recognized::Read(kind) => match identity::object_ref(head, kind, meta.kind, &mut self.names) {
-                Ok(object) => {
-                    let guard = Guard::of_broken(kind, head, text);
-                    let mut problems = Problems::new(self.limits.document_problems_max);
-                    problems.push(problem);
-                    self.push(head, Arc::new(object), None, guard, problems);
+            Recognized::Read(kind) | Recognized::Refused { is: Some(Versioned::Read(kind)), .. } => {
+                match identity::object_ref(head, kind, meta.kind, &mut self.names) {
+                    Ok(object) => {
+                        let guard = Guard::of_broken(kind, head, text);
+                        let mut problems = Problems::new(self.limits.document_problems_max);
+                        problems.push(problem);
+                        self.push(head, Arc::new(object), None, guard, problems);
+                    }
+                    Err(_) => self.unidentified(problem),
                 }
-                Err(_) => self.unidentified(problem),
-            },
+            }
             Recognized::Skipped if !is_list(&meta, head) => {
                 match mesh_map::broken(&meta, head, &problem, &mut self.names) {
                     Some(map) => self.read.mesh_maps.push(map),
@@ -222,12 +224,33 @@ impl FileReader {
                 Some(map) => self.read.mesh_maps.push(map),
                 None => self.skip(meta, root.line),
             },
-            Recognized::Refused { code: why, what, remedy } => {
-                let field = if why == code::UNKNOWN_VERSION { "apiVersion" } else { "kind" };
+            Recognized::Refused { is, code, what, remedy } => {
+                let field = if is.is_some() { "apiVersion" } else { "kind" };
                 let line = root.entry(field).map_or(root.line, |entry| entry.line);
-                self.unidentified(Problem { line, path: String::new(), code: why, what, remedy });
+                let path = if is.is_some() { field.to_owned() } else { String::new() };
+                self.refused(meta, root, is, Problem { line, path, code, what, remedy });
             }
         }
+    }
+
+    /// A document of no kind that there is. One that is of a known kind but for its version is refused alone: it is known
+    /// which object it is, and so what it was to guard.
+    fn refused(&mut self, meta: &TypeMeta<'_>, root: &Node<'_>, is: Option<Versioned>, problem: Problem) {
+        let kind = match is {
+            Some(Versioned::Read(kind)) => kind,
+            Some(Versioned::NotHonoured) => Kind::VirtualService,
+            None => return self.unidentified(problem),
+        };
+        let object = match identity::object_ref(root, kind, meta.kind, &mut self.names) {
+            Ok(object) => object,
+            Err(problem) => return self.unidentified(*problem),
+        };
+        if is == Some(Versioned::NotHonoured) {
+            return self.read.findings.push(problem.into_error(&self.file, Some(object)));
+        }
+        let mut problems = Problems::new(self.limits.document_problems_max);
+        problems.push(problem);
+        self.push(root, Arc::new(object), None, Guard::of(kind, root), problems);
     }
 
     fn typed(

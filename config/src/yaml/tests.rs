@@ -90,6 +90,25 @@ fn identities_that_cannot_be_read() {
     assert!(finding(&twice).1.contains("`---`"));
 }
 
+/// It is known which object it is, and so it is not taken for any other.
+#[test]
+fn a_known_kind_in_an_unknown_version_is_refused_alone() {
+    let of = |version: &str, kind: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec: {{}}\n")
+    };
+    let networking = of("networking.istio.io/v9", "VirtualService");
+    check(&networking, &["1 VirtualService shop/a refused", "1 unknown-version apiVersion"]);
+    let broken = networking.replace("spec: {}", "spec: [");
+    check(&broken, &["1 VirtualService shop/a refused", "4 malformed-yaml spec[0]"]);
+    let security = of("security.istio.io/v9", "AuthorizationPolicy");
+    check(&security, &["1 AuthorizationPolicy shop/a refused", "1 unknown-version apiVersion"]);
+    let guard = |text: &str| read(text).objects.remove(0).guard;
+    assert_eq!((guard(&networking), guard(&security)), (None, Some(Guard { host: None })));
+    check(&of("networking.istio.io/v1", "EnvoyFilter"), &["1 unknown-version apiVersion"]);
+    let nameless = security.replace("name: a, ", "");
+    check(&nameless, &["3 no-identity metadata", "unidentified 1"]);
+}
+
 #[test]
 fn names_are_those_kubernetes_allows() {
     let named = |name: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n");

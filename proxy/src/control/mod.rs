@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request};
-use config::finding::Finding;
+use config::finding::{Finding, Severity};
 use config::objects::Objects;
+use config::origin::ObjectRef;
 use config::store::Store;
 use config::{Changed, Limits, NameTable, Resources, validate, yaml};
 
@@ -424,17 +425,19 @@ impl Control {
         if let Some((path, why)) = self.about_files.unreadable.first() {
             return Some(format!("{} cannot be read: {why}", path.display()));
         }
+        let findings = self.store.findings();
+        let nameless = |finding: &&Finding| finding.severity == Severity::Error && finding.object.is_none();
+        if let Some(Finding { place: Some(place), what, remedy, .. }) = findings.iter().find(nameless) {
+            return Some(format!(
+                "{place}: {what}. It may be an object that guards access, so nothing is served before it is known; {remedy}"
+            ));
+        }
+        let is_mesh = |object: &ObjectRef| *object == config::mesh::object_ref();
         let refusals = self.store.refusals();
-        let refusal = refusals.iter().find(|refusal| match &refusal.object {
-            None => true,
-            Some(object) => refusal.serving.is_none() && *object == config::mesh::object_ref(),
-        })?;
-        Some(match &refusal.object {
-            None => {
-                format!("the document at {} does not tell which object it is; see /findings", refusal.place)
-            }
-            Some(object) => format!("the {} at {} is refused; see /findings", object.kind, refusal.place),
-        })
+        let refusal = refusals
+            .iter()
+            .find(|refusal| refusal.serving.is_none() && refusal.object.as_ref().is_some_and(is_mesh))?;
+        Some(format!("the MeshConfig at {} is refused; see /findings", refusal.place))
     }
 }
 
