@@ -35,7 +35,7 @@ COMMIT
 ";
 
 /// A namespace with addresses of both families. `None` as for [`bare_namespace`].
-fn namespace(test: &str) -> Option<Namespace> {
+pub(crate) fn namespace(test: &str) -> Option<Namespace> {
     let namespace = bare_namespace(test)?;
     namespace.add_address("10.244.7.1".parse().expect("an address"));
     namespace.add_address("fd00:10:244:7::1".parse().expect("an address"));
@@ -126,13 +126,13 @@ pub(crate) fn snapshot() -> String {
 
 /// Asserts that two snapshots are the same, and shows the first lines that are not.
 #[track_caller]
-fn assert_same(is: &str, should: &str, what: &str) {
+pub(crate) fn assert_same(is: &str, should: &str, what: &str) {
     let different = is.lines().zip(should.lines()).find(|(is, should)| is != should);
     assert!(is == should, "{what}: {different:?}\n{is}\n--- should be\n{should}");
 }
 
 /// Arguments that bring about rules of all kinds.
-fn everything<'a>(verb: &'a str, back_end: &'a str, mode: &'a str) -> Vec<&'a str> {
+pub(crate) fn everything<'a>(verb: &'a str, back_end: &'a str, mode: &'a str) -> Vec<&'a str> {
     let text =
         "-c eth9 -k vm+ -o 6379 -x 10.9.0.0/16,fd09::/16 --redirect-dns --capture-all-dns --drop-invalid";
     let mut arguments = vec![verb, back_end, "-m", mode, "--dual-stack"];

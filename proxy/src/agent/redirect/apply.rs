@@ -5,8 +5,8 @@
 
 use super::iptables::{self, State};
 use super::kernel::{
-    change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, tidy, variants,
-    warn_of_doubtful,
+    change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, nftables_difference,
+    tidy, variants, warn_of_doubtful,
 };
 use super::lock::Lock;
 use super::network::{self, Step};
@@ -171,14 +171,29 @@ fn by_iptables(
 
 fn by_nft(settings: &Settings, rules: &[Rule], changes: &mut Changes) -> Result<(), String> {
     let before = nftables_before().map_err(|failure| failure.to_string())?;
+    let is_due = is_nftables_due(settings, &before, rules)?;
     let mut targets = Vec::new();
     for family in [Family::V4, Family::V6] {
         targets.extend(leftovers(settings, family, None)?);
     }
     targets.iter().try_for_each(|target| changes.change(target))?;
+    if !is_due {
+        return Ok(());
+    }
     nft(&nftables::replacement(rules)).map_err(|failure| failure.to_string())?;
     changes.note(Change::Nftables(before), format!("nft: {} rules", rules.len()));
     Ok(())
+}
+
+/// The same for the tables of nftables.
+fn is_nftables_due(settings: &Settings, before: &str, rules: &[Rule]) -> Result<bool, String> {
+    if before.is_empty() || settings.reconcile || settings.force_apply {
+        return Ok(true);
+    }
+    match nftables_difference(rules).map_err(|failure| failure.to_string())? {
+        None => Ok(false),
+        Some(difference) => Err(refusal("nftables", &difference)),
+    }
 }
 
 /// Whether tables are to be changed. What is there and differs is replaced only if that is asked for.

@@ -76,15 +76,39 @@ pub(super) fn variants(family: Family) -> [Iptables; 2] {
 
 /// Our tables of nftables, as input for nft that makes them again.
 pub(super) fn nftables_before() -> Result<String, Failure> {
+    Ok(listings(nftables::table_name, &["list", "table"])?.concat())
+}
+
+/// How nft tells the tables of these names, by a command; one that is not there is told by nothing.
+fn listings(name: impl Fn(Table) -> String, command: &[&str]) -> Result<Vec<String>, Failure> {
     let tables = tools::run("nft", &["list", "tables"], None)?;
-    let mut text = String::new();
-    for table in Table::ALL.map(nftables::table_name) {
-        if tables.lines().any(|line| line.trim() == format!("table {table}")) {
-            let arguments: Vec<&str> = ["list", "table"].into_iter().chain(table.split(' ')).collect();
-            text.push_str(&tools::run("nft", &arguments, None)?);
+    let listing = |table: String| {
+        if !tables.lines().any(|line| line.trim() == format!("table {table}")) {
+            return Ok(String::new());
         }
-    }
-    Ok(text)
+        let arguments: Vec<&str> = command.iter().copied().chain(table.split(' ')).collect();
+        tools::run("nft", &arguments, None)
+    };
+    Table::ALL.map(name).into_iter().map(listing).collect()
+}
+
+/// How our tables of nftables differ from what these rules make; `None` when they do not.
+pub(super) fn nftables_difference(rules: &[Rule]) -> Result<Option<String>, Failure> {
+    // Without what has been counted.
+    const COMMAND: [&str; 3] = ["--stateless", "list", "table"];
+    let are = listings(nftables::table_name, &COMMAND)?;
+    nft(&nftables::likeness(rules))?;
+    let wanted = listings(nftables::likeness_name, &COMMAND);
+    nft(&nftables::likeness_removal())?;
+    let differ = Table::ALL.into_iter().zip(are.iter().zip(&wanted?)).find_map(|(table, (is, wanted))| {
+        let (is, wanted) = (nftables::lines(is), nftables::lines(wanted));
+        let common = is.iter().zip(&wanted).take_while(|(is, wanted)| is == wanted).count();
+        let [is, wanted] =
+            [is.get(common), wanted.get(common)].map(|line| line.copied().unwrap_or("nothing"));
+        (is != wanted)
+            .then(|| format!("table {} has `{is}` in the place of `{wanted}`", nftables::table_name(table)))
+    });
+    Ok(differ)
 }
 
 /// Runs transactions of nft.

@@ -29,10 +29,27 @@ pub(crate) fn table_name(table: Table) -> String {
     format!("inet istio-proxy-{}", table.name())
 }
 
+/// The full name of a table that is like one of ours, and has no effect.
+pub(crate) fn likeness_name(table: Table) -> String {
+    format!("{}-likeness", table_name(table))
+}
+
+/// What such a table is: the kernel passes nothing by its chains.
+const DORMANT: &str = "flags dormant";
+
 /// Input of nft that takes our tables away, those that are there and those that are not.
 pub(crate) fn removal() -> String {
+    removal_of(table_name)
+}
+
+/// The same for those that are like them.
+pub(crate) fn likeness_removal() -> String {
+    removal_of(likeness_name)
+}
+
+fn removal_of(name: impl Fn(Table) -> String) -> String {
     let mut text = String::new();
-    for table in Table::ALL.map(table_name) {
+    for table in Table::ALL.map(name) {
         // Adding first makes deleting one that is not there no error.
         let _ = write!(text, "add table {table}\ndelete table {table}\n");
     }
@@ -42,13 +59,31 @@ pub(crate) fn removal() -> String {
 /// Input of nft that puts our tables as they should be in the place of those that are there.
 pub(crate) fn replacement(rules: &[Rule]) -> String {
     let mut text = removal();
+    push_tables(&mut text, rules, table_name, None);
+    text
+}
+
+/// Input of nft that makes tables like those that should be there, without effect: nft tells rules in other words than it is
+/// told them, and so it is asked how it would tell these.
+pub(crate) fn likeness(rules: &[Rule]) -> String {
+    let mut text = likeness_removal();
+    push_tables(&mut text, rules, likeness_name, Some(DORMANT));
+    text
+}
+
+/// The lines by which listings of a table and of its likeness differ or not: all but its name and that it is dormant.
+pub(crate) fn lines(listing: &str) -> Vec<&str> {
+    let lines = listing.lines().map(str::trim).filter(|line| !line.is_empty() && *line != DORMANT);
+    lines.filter(|line| !line.starts_with("table ") && !line.starts_with('#')).collect()
+}
+
+fn push_tables(text: &mut String, rules: &[Rule], name: impl Fn(Table) -> String, flags: Option<&str>) {
     for table in Table::ALL {
         let of_table: Vec<&Rule> = rules.iter().filter(|rule| rule.table == table).collect();
         if !of_table.is_empty() {
-            push_table(&mut text, table, &of_table);
+            push_table(text, (table, &name(table)), flags, &of_table);
         }
     }
-    text
 }
 
 /// Input of nft that deletes those of the chains `hooked` that are empty: hooked in, and without rules. With them goes
@@ -80,9 +115,12 @@ pub(crate) fn deletion(family: &str, table: &str, listing: &str, hooked: &[&str]
     (!text.is_empty()).then_some(text)
 }
 
-fn push_table(text: &mut String, table: Table, rules: &[&Rule]) {
+fn push_table(text: &mut String, (table, table_name): (Table, &str), flags: Option<&str>, rules: &[&Rule]) {
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "table {} {{", table_name(table));
+    let _ = writeln!(text, "table {table_name} {{");
+    if let Some(flags) = flags {
+        let _ = writeln!(text, "\t{flags};");
+    }
     let is_needed =
         |chain: &Chain| rules.iter().any(|rule| rule.chain == *chain || rule.action == Action::Jump(*chain));
     for chain in CHAINS.into_iter().filter(is_needed) {
