@@ -85,7 +85,7 @@ impl Page {
     pub(super) fn json_list(
         before: &'static str,
         entries: impl Iterator<Item = Value> + 'static,
-        after: String,
+        after: &str,
     ) -> Page {
         let comma = |number| if number == 0 { "\n" } else { ",\n" };
         let entries = entries.enumerate().map(move |(number, entry)| format!("{}{entry:#}", comma(number)));

@@ -23,7 +23,7 @@ pub(super) fn page(snapshot: &Snapshot, query: &Query) -> Page {
     if query.wants_json() {
         let after = format!("], \"weft\": {{\"matching\": {matching}}}}}");
         let statuses = rows.into_iter().map(move |cluster| json(&cluster, &clock));
-        return Page::json_list("{\"cluster_statuses\": [", statuses, after);
+        return Page::json_list("{\"cluster_statuses\": [", statuses, &after);
     }
     Page::lines(rows.into_iter().map(move |cluster| text(&cluster, &clock)))
 }

@@ -23,7 +23,11 @@ pub(super) fn page(status: &Status, query: &Query) -> Page {
     let Chosen { rows, matching } = chosen;
     if query.wants_json() {
         let after = format!("], \"weft\": {{\"matching\": {matching}}}}}");
-        return Page::json_list("{\"listener_statuses\": [", rows.into_iter().map(|it| listener(&it)), after);
+        return Page::json_list(
+            "{\"listener_statuses\": [",
+            rows.into_iter().map(|it| listener(&it)),
+            &after,
+        );
     }
     Page::lines(rows.into_iter().map(|Bound { name, address, .. }| format!("{name}::{address}\n")))
 }

@@ -343,10 +343,10 @@ impl Console {
             None => false,
         });
         let Chosen { rows, matching } = chosen;
-        let (shown, found) = (rows.into_iter(), findings.clone());
+        let (shown, found) = (rows.into_iter(), findings);
         if query.wants_json() {
             let json = shown.filter_map(move |at| serde_json::to_value(found.get(at)?).ok());
-            return Page::json_list("[", json, "]".to_owned());
+            return Page::json_list("[", json, "]");
         }
         if matching == 0 {
             let what = "nothing to say: everything is honoured as it is written\n";

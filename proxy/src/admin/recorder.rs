@@ -42,7 +42,7 @@ pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Op
         },
         (_, None) if json => {
             let flights = all.flights.into_iter().take(last).map(|flight| flight_json(&flight));
-            Page::json_list("{\"requests\": [", flights, "]}".to_owned())
+            Page::json_list("{\"requests\": [", flights, "]}")
         }
         (_, None) => all.flights_text(last),
     }

@@ -38,7 +38,7 @@ pub(super) fn page(resources: &Resources, query: &Query) -> Page {
     let rules = rows.into_iter();
     if query.wants_json() {
         let rules = rules.filter_map(|(hosted, at)| Some(rule(&hosted, hosted.host.routes.get(at)?)));
-        return Page::json_list("{\"rules\": [", rules, format!("], \"matching\": {matching}}}"));
+        return Page::json_list("{\"rules\": [", rules, &format!("], \"matching\": {matching}}}"));
     }
     Page::lines(rules.filter_map(|(hosted, at)| Some(line(&hosted, hosted.host.routes.get(at)?))))
 }
