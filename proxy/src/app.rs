@@ -1,5 +1,6 @@
 //! Wiring: what a proxy is made of, and how it starts and ends.
 
+mod memory;
 mod pages;
 mod sockets;
 mod termination;
@@ -26,7 +27,7 @@ pub use crate::control::{
 };
 use crate::engine::{ProcessWide, Telemetry};
 use crate::listener::{Handover, Loads, Socket};
-use crate::overload::{self, Overload};
+use crate::overload;
 use crate::peers::Own;
 use crate::program::{self, Seldom};
 use crate::snapshot::{ProcessShared, Publisher, Reader};
@@ -263,7 +264,7 @@ impl App {
             Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
         tokio::task::spawn_local(let_go_of_program(reader.clone(), control.seldom()));
-        tokio::task::spawn_local(watch_memory(
+        tokio::task::spawn_local(memory::watch(
             process.overload.clone(),
             registry.clone(),
             self.settings.limits.memory_bytes_max,
@@ -461,23 +462,6 @@ impl App {
             };
             looks = now + wait;
         }
-    }
-}
-
-/// Looks at the memory of the process from time to time, and says whether work is refused.
-async fn watch_memory(overload: Arc<Overload>, registry: Arc<Registry>, told: u64) {
-    let limit = overload::memory_limit(told);
-    let (shard, series) = (registry.shard(), registry.series(Family::Overloaded, &[]));
-    let mut shedding = false;
-    loop {
-        let used = overload::memory_used();
-        let now = overload.look(used, limit);
-        if now != shedding {
-            tracing::warn!(used, limit, refusing = now, "memory_bytes_max");
-        }
-        shedding = now;
-        shard.set_gauge(series, u64::from(now));
-        tokio::time::sleep_until((time::now() + overload::LOOK_INTERVAL).into()).await;
     }
 }
 

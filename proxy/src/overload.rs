@@ -4,7 +4,8 @@
 //! One thread watches the process's memory and sets a flag; every worker reads it, once a request, without waiting for
 //! anybody.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +18,10 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Where the kernel says how much memory the container may have: cgroup version 2, then version 1.
 const CONTAINER_LIMITS: [&str; 2] =
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// Where the kernel says how much memory the process has: seven numbers of pages, and room for the longest there are.
+const MEMORY_FILE: &str = "/proc/self/statm";
+const MEMORY_FILE_BYTES: usize = 256;
 
 /// Bytes of a page of memory on every machine weft runs on.
 const PAGE_BYTES: u64 = 4096;
@@ -37,12 +42,12 @@ impl Overload {
     }
 
     /// Compares what the process uses with its limit; says what holds from now on. Refusing ends when a tenth of the limit
-    /// is free again, so that it does not flap.
-    pub(crate) fn look(&self, used: Option<u64>, limit: Option<u64>) -> bool {
-        let shedding = match (used, limit) {
-            (Some(used), Some(limit)) if self.is_shedding() => used > limit - limit / 10,
-            (Some(used), Some(limit)) => used > limit,
-            _ => false,
+    /// is free again, so that it does not flap. Where nobody knows what it uses, what held holds.
+    pub(crate) fn look(&self, used: Option<u64>, limit: u64) -> bool {
+        let shedding = match used {
+            Some(used) if self.is_shedding() => used > limit - limit / 10,
+            Some(used) => used > limit,
+            None => self.is_shedding(),
         };
         self.shedding.store(shedding, Ordering::Relaxed);
         shedding
@@ -62,10 +67,22 @@ fn container_limit<'a>(files: impl Iterator<Item = &'a Path>) -> Option<u64> {
     limits.find(|limit| *limit < UNLIMITED_BYTES)
 }
 
-/// Memory the process holds now, in bytes.
-pub(crate) fn memory_used() -> Option<u64> {
-    let pages = fs::read_to_string("/proc/self/statm").ok()?;
-    pages.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(PAGE_BYTES)
+/// What the kernel says of the process's memory. The file stays open: who uses up all files must not blind whoever watches
+/// memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Option<File>);
+
+impl Memory {
+    /// Bytes that the process holds now.
+    pub(crate) fn used(&mut self) -> Option<u64> {
+        if self.0.is_none() {
+            self.0 = File::open(MEMORY_FILE).ok();
+        }
+        let mut text = [0; MEMORY_FILE_BYTES];
+        let length = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        let pages = std::str::from_utf8(text.get(..length)?).ok()?;
+        pages.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(PAGE_BYTES)
+    }
 }
 
 #[cfg(test)]
@@ -75,12 +92,20 @@ mod tests {
     #[test]
     fn refusing_begins_at_the_limit_and_ends_below_it() {
         let overload = Overload::default();
-        for (used, shedding) in [(50, false), (100, false), (101, true), (95, true), (90, false), (95, false)]
-        {
-            assert_eq!(overload.look(Some(used), Some(100)), shedding, "{used}");
-            assert_eq!(overload.is_shedding(), shedding, "{used}");
+        let looks = [
+            (Some(50), false),
+            (None, false),
+            (Some(100), false),
+            (Some(101), true),
+            (None, true),
+            (Some(95), true),
+            (Some(90), false),
+            (Some(95), false),
+        ];
+        for (used, shedding) in looks {
+            assert_eq!(overload.look(used, 100), shedding, "{used:?}");
+            assert_eq!(overload.is_shedding(), shedding, "{used:?}");
         }
-        assert!(!overload.look(Some(u64::MAX), None));
     }
 
     #[test]
@@ -101,6 +126,10 @@ mod tests {
 
     #[test]
     fn the_process_uses_memory() {
-        assert!(memory_used().unwrap() > 1_000_000);
+        let mut memory = Memory::default();
+        let used = memory.used().unwrap();
+        assert!(used > 1_000_000);
+        let more = vec![1_u8; 64 << 20];
+        assert!(memory.used().unwrap() > used, "it is read anew, with {} bytes more", more.len());
     }
 }

@@ -227,3 +227,36 @@ async fn idle_clients_of_another_worker_make_room() {
     let closed = weft.metric("weft_idle_connections_closed_total", &labels).await;
     assert!(closed.is_some_and(|closed| closed >= 1.0), "{closed:?}");
 }
+
+/// Who takes all files must not have refused work accepted because nobody can look at the memory any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_watched_without_files() {
+    let backend = backend().await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let limits =
+        ["--limit", "memory_bytes_max=1", "--limit", "page_head_time_max_ms=60000", "--workers", "1"];
+    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let refuses = |log: &str| log.contains("refusing=true");
+    eventually("it refuses work", || async { refuses(&weft.log()).then_some(()) }).await;
+
+    // Clients are refused, so that only who looks at pages can have files.
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        held.push(Wire::connect(weft.admin()).await);
+    }
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", weft.process())).map_or(0, Iterator::count);
+    eventually("it has no files", || async { (files() >= 64).then_some(()) }).await;
+    let mut waits = Wire::connect(weft.listener(0)).await;
+    waits.request(GET).await;
+    let nothing = tokio::time::timeout(WHILE, waits.head()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+
+    let first = held.first_mut().expect("a connection");
+    first.request("GET /stats/prometheus HTTP/1.1\nHost: a\n\n").await;
+    let page = first.answer(false).await.text();
+    assert!(page.lines().any(|line| line == "weft_overloaded 1"), "{page}");
+    assert!(!weft.log().contains("refusing=false"), "{}", weft.log());
+}

@@ -58,7 +58,7 @@ pub(super) fn memory() -> Value {
         "pageheap_free": null,
         "total_thread_cache": null,
         // As all of Envoy's: a 64-bit number, which in protobuf's JSON is text.
-        "total_physical_bytes": overload::memory_used().map(|bytes| bytes.to_string()),
+        "total_physical_bytes": overload::Memory::default().used().map(|bytes| bytes.to_string()),
         "weft": {
             "total_physical_bytes": "resident pages of the process, from /proc/self/statm",
             "null": "the allocator is not asked for it yet",
