@@ -346,6 +346,23 @@ impl App {
         limits
     }
 
+    /// The limits, with those that workers have of the machine.
+    fn worker_limits(&self) -> Limits {
+        let mut limits = self.settings.limits.clone();
+        if limits.downstream_connections_max == 0 {
+            limits.downstream_connections_max = net::open_files_max() / 2;
+        }
+        let memory = overload::memory_limit(limits.memory_bytes_max);
+        let part = |parts| memory.map_or(0, |memory| (memory / parts).max(1));
+        if limits.unread_bytes_total_max == 0 {
+            limits.unread_bytes_total_max = part(2);
+        }
+        if limits.head_bytes_total_max == 0 {
+            limits.head_bytes_total_max = part(8);
+        }
+        limits
+    }
+
     /// Starts the workers and says what they listen on.
     fn start_workers(
         &mut self,
@@ -365,14 +382,7 @@ impl App {
         let own = published.as_ref().map(|published| Own::of(&published.proxy)).unwrap_or_default();
         let own = Arc::new(own);
         let names = published.map(|published| published.listeners.clone()).unwrap_or_default();
-        let mut limits = self.settings.limits.clone();
-        if limits.downstream_connections_max == 0 {
-            limits.downstream_connections_max = net::open_files_max() / 2;
-        }
-        if limits.unread_bytes_total_max == 0 {
-            let memory = overload::memory_limit(limits.memory_bytes_max);
-            limits.unread_bytes_total_max = memory.map_or(0, |memory| memory / 2);
-        }
+        let limits = self.worker_limits();
         let (mut threads, mut changes, mut recorders) = (Vec::new(), Vec::new(), Vec::new());
         let mut counts = Vec::new();
         for (index, handed_over) in received.drain(..).enumerate() {

@@ -17,8 +17,8 @@ use config::{Limits, TrafficDirection, TransportProtocol};
 use slab::Slab;
 
 use crate::health::Health;
-use crate::http::codec::Unread;
 use crate::http::codec::guard::Guard;
+use crate::http::codec::{Begun, Unread};
 use crate::overload::Overload;
 use crate::peers;
 use crate::pipes::Pipes;
@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     pub(crate) replay: Rc<Replay>,
     /// What HTTP/2 bodies hold that nobody reads.
     pub(crate) unread: Rc<Unread>,
+    /// What HTTP/1 heads hold that are not whole.
+    begun: Rc<Begun>,
     /// Who is at the other ends of its connections.
     pub(crate) peers: peers::Known,
     /// What this proxy says of itself in headers.
@@ -61,6 +63,8 @@ pub(crate) struct Engine {
     guards: RefCell<Slab<Rc<Guard>>>,
     /// When room for others was looked for and there was none.
     no_room_at: Cell<Option<Instant>>,
+    /// The same where it was to be made by heads that are begun.
+    no_heads_at: Cell<Option<Instant>>,
     standing: RefCell<Slab<Rc<standing::Watched>>>,
     /// What was said of connections that are closed.
     told: Told,
@@ -182,6 +186,7 @@ impl Engine {
             move || shard.increment(registry.series(Family::LimitReached, &["unread_bytes_total_max"]));
         let unread = Unread::new(&shared.unread_bytes, limits.unread_bytes_total_max, reached);
         let process = shared.clone();
+        let begun = Begun::new(&shared.head_bytes, limits.head_bytes_total_max);
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         let peers = peers::Known::new(&limits, &telemetry.registry, &telemetry.shard);
@@ -197,6 +202,7 @@ impl Engine {
             overload,
             replay,
             unread,
+            begun,
             peers,
             own_headers,
             pools: Rc::default(),
@@ -205,6 +211,7 @@ impl Engine {
             drain_closes_idle,
             guards: RefCell::default(),
             no_room_at: Cell::default(),
+            no_heads_at: Cell::default(),
             standing: RefCell::default(),
             told,
             seconds: Rc::default(),
@@ -313,7 +320,7 @@ impl Engine {
 
     /// Watches one more client connection, until [`Engine::unguard`].
     pub(crate) fn guard(&self) -> (usize, Rc<Guard>) {
-        let guard = Guard::new(&self.limits, &self.seconds, time::now());
+        let guard = Guard::new(&self.limits, &self.begun, &self.seconds, time::now());
         (self.guards.borrow_mut().insert(guard.clone()), guard)
     }
 

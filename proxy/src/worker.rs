@@ -21,8 +21,8 @@ use tokio::task::LocalSet;
 
 use crate::engine::room::Room;
 use crate::engine::{Arrival, Engine, ListenerView, ProcessWide, Telemetry};
-use crate::http::codec::ConnectionError;
 use crate::http::codec::guard::Guard;
+use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX};
 use crate::http::connection::{Downstream, serve};
 use crate::listener::{Accepted, Drains, Handed, Handover, Meant, Served, Socket, accept, arrive};
 use crate::snapshot::Reader;
@@ -418,6 +418,9 @@ impl Worker {
             }
             (None, Err(ConnectionError::Limit(limit))) => {
                 self.engine.limit_reached(limit);
+                if limit == HEAD_BYTES_TOTAL_MAX {
+                    self.engine.make_room_for_heads();
+                }
                 let value = self.engine.limit(limit).map(|value| format!(" {value}")).unwrap_or_default();
                 let cause = format!("the connection is ended by {limit}{value} of this process");
                 failed(limit, cause);

@@ -177,6 +177,39 @@ async fn a_process_without_memory_refuses_work_and_says_so() {
     assert_eq!(stage.backend.served(), 0);
 }
 
+/// Many that each keep to their own limit. Who comes with an ordinary head is not concerned, and who stays in one makes room
+/// for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_not_whole_take_no_more_memory_than_they_may() {
+    let stage = Stage::with(&[("head_bytes_total_max", 200_000), ("head_time_max_ms", 0)]).await;
+    let long = "a".repeat(59_000);
+    let begun = format!("GET / HTTP/1.1\r\nHost: catalog\r\nX-Long: {long}");
+    let mut held = JoinSet::new();
+    for _ in 0..4 {
+        let mut stream = stage.connect().await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        held.spawn(rest(stream));
+    }
+    let refused = held.join_next().await.unwrap().unwrap();
+    let refused = String::from_utf8(refused).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("connection: close"), "{refused}");
+    stage.reached("head_bytes_total_max").await;
+    assert!(held.try_join_next().is_none(), "the others have their room");
+    assert_eq!(Request::get("/").send(stage.proxy.listener(0)).await.status, 200);
+
+    eventually("those that stay in their heads make room", || async {
+        let request = Request::get("/").header("x-long", &long);
+        let answer = request.try_send(stage.proxy.listener(0)).await.ok()?;
+        assert!([200, 503].contains(&answer.status.as_u16()), "{answer:?}");
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(held.join_next().await.unwrap().unwrap(), b"");
+    let labels = [("limit", "head_bytes_total_max"), ("awaited", "head")];
+    let closed = stage.proxy.metric("weft_idle_connections_closed_total", &labels).await;
+    assert!(closed.is_some_and(|closed| closed >= 1.0), "{closed:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_frames_are_told_to_calm_down() {
     let stage = Stage::with(&[]).await;

@@ -1,8 +1,10 @@
 //! Room for those who wait to be accepted: connections of clients that are waited for are closed for them.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use crate::http::codec::HEAD_BYTES_TOTAL_MAX;
 use crate::http::codec::guard::Awaited;
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -29,29 +31,47 @@ impl Engine {
     /// with a head or a handshake, of each those first that have been waited for longest. `limit` is what
     /// was met. Where there are none, whoever would flood us does not have all connections looked at each time.
     pub(crate) fn make_room(&self, limit: &str) -> Room {
+        self.unless_lately(&self.no_room_at, || self.close(limit, CLOSED_MAX, |_| true))
+    }
+
+    /// The same for heads, of which there are too many bytes: by those that do not go on with theirs.
+    pub(crate) fn make_room_for_heads(&self) -> Room {
+        let close = || self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, |awaited| awaited == Awaited::Head);
+        self.unless_lately(&self.no_heads_at, close)
+    }
+
+    /// Makes room, unless there was none lately, which is noted in `none_at`.
+    fn unless_lately(&self, none_at: &Cell<Option<Instant>>, close: impl FnOnce() -> usize) -> Room {
         let now = time::now();
         let lately = |looked| now.saturating_duration_since(looked) < LOOK_INTERVAL;
-        if self.no_room_at.get().is_some_and(lately) {
+        if none_at.get().is_some_and(lately) {
             return Room::NoneLately;
         }
+        let closed = close();
+        none_at.set((closed == 0).then_some(now));
+        if closed == 0 { Room::None } else { Room::Made }
+    }
+
+    /// Closes so many at most of those that `may` make room by what they are waited for. How many those were.
+    fn close(&self, limit: &str, most: usize, may: impl Fn(Awaited) -> bool) -> usize {
+        let now = time::now();
         let guards = self.guards.borrow();
         let waiting = guards.iter().filter_map(|(_, guard)| Some((guard.may_make_room(now)?, guard)));
-        let waiting = first(waiting.collect());
+        let waiting = first(waiting.filter(|((awaited, _), _)| may(*awaited)).collect(), most);
         for ((awaited, _), guard) in &waiting {
             guard.make_room(now);
             let labels = [limit, awaited.name()];
             let series = self.telemetry.registry.series(Family::IdleConnectionsClosed, &labels);
             self.telemetry.shard.increment(series);
         }
-        self.no_room_at.set(waiting.is_empty().then_some(now));
-        if waiting.is_empty() { Room::None } else { Room::Made }
+        waiting.len()
     }
 }
 
-/// Those that are closed first.
-fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>) -> Vec<((Awaited, Instant), T)> {
+/// So many of those that are closed first.
+fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>, most: usize) -> Vec<((Awaited, Instant), T)> {
     waiting.sort_unstable_by_key(|((awaited, since), _)| (*awaited != Awaited::Request, *since));
-    waiting.truncate(CLOSED_MAX);
+    waiting.truncate(most);
     waiting
 }
 
@@ -70,7 +90,8 @@ mod tests {
             waiting(Awaited::Handshake, 2),
             waiting(Awaited::Request, 0),
         ];
-        let order = |all: Vec<_>| first(all).into_iter().map(|(_, number)| number).collect::<Vec<u64>>();
+        let order =
+            |all: Vec<_>| first(all, CLOSED_MAX).into_iter().map(|(_, number)| number).collect::<Vec<u64>>();
         assert_eq!(order(all.clone()), [0, 4, 1, 2, 3]);
         all.extend((5..100).map(|seconds| waiting(Awaited::Request, seconds)));
         assert_eq!(order(all), [0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]);

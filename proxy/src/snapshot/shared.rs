@@ -77,6 +77,8 @@ pub(crate) struct ProcessShared {
     pub(crate) unread_bytes: Arc<AtomicU64>,
     /// The connections that it makes.
     pub(crate) dials: Dials,
+    /// Bytes of HTTP/1 that no request was made of yet.
+    pub(crate) head_bytes: Arc<AtomicU64>,
     began: Instant,
 }
 
@@ -90,6 +92,7 @@ impl ProcessShared {
             replay_bytes_max: limits.replay_bytes_total_max,
             unread_bytes: Arc::default(),
             dials: Dials::default(),
+            head_bytes: Arc::default(),
             began: now,
         })
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::begun::{Begun, Holding};
 use super::h2_frames::Watch;
 use crate::time;
 use crate::tls::First;
@@ -86,11 +87,18 @@ pub(crate) struct Guard {
     looked: Cell<u64>,
     /// For HTTP/2.
     frames: RefCell<Option<Watch>>,
+    /// For HTTP/1.
+    holding: Holding,
 }
 
 impl Guard {
     /// Of a connection that was accepted `now`. `second` is the sweep's.
-    pub(crate) fn new(limits: &Rc<Limits>, second: &Rc<Cell<u64>>, now: Instant) -> Rc<Guard> {
+    pub(crate) fn new(
+        limits: &Rc<Limits>,
+        begun: &Rc<Begun>,
+        second: &Rc<Cell<u64>>,
+        now: Instant,
+    ) -> Rc<Guard> {
         Rc::new(Guard {
             limits: limits.clone(),
             since: Cell::new(Some(now)),
@@ -104,6 +112,7 @@ impl Guard {
             unread: RefCell::default(),
             looked: Cell::new(0),
             frames: RefCell::default(),
+            holding: Holding::new(begun),
         })
     }
 
@@ -145,6 +154,16 @@ impl Guard {
         if !known && self.closing.get().is_none() {
             self.since.set(Some(now));
         }
+    }
+
+    /// So many bytes of a head of HTTP/1 are here; false when the process holds too many.
+    pub(super) fn holds_head(&self, bytes: usize) -> bool {
+        self.holding.holds_head(bytes)
+    }
+
+    /// So many bytes of requests of HTTP/1 are here that were sent ahead; false when no more of them are to be read.
+    pub(super) fn holds_ahead(&self, bytes: usize) -> bool {
+        self.holding.holds_ahead(bytes)
     }
 
     /// The client is to go elsewhere, once it has its answers.
@@ -357,7 +376,11 @@ pub(crate) struct Guarded<T> {
 impl<T> Guarded<T> {
     /// A stream that nobody watches.
     pub(crate) fn alone(stream: T) -> Guarded<T> {
-        Guarded::new(Vec::new(), stream, Guard::new(&Rc::default(), &Rc::default(), time::now()))
+        Guarded::new(
+            Vec::new(),
+            stream,
+            Guard::new(&Rc::default(), &Rc::default(), &Rc::default(), time::now()),
+        )
     }
 
     /// Who watches it.

@@ -4,6 +4,7 @@
 //! the codecs below are the only files that know how HTTP is written, so that each can be replaced behind them.
 //! A codec decides nothing: it turns bytes into heads and frames, and failures into [`StreamError`]s.
 
+mod begun;
 mod body;
 mod error;
 mod fair;
@@ -17,6 +18,7 @@ mod h2_watched;
 pub(crate) mod reserved;
 mod unread;
 
+pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX};
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use error::{ConnectionError, StreamError};
 pub(crate) use unread::Unread;

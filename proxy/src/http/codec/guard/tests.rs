@@ -11,7 +11,11 @@ impl Client {
         let limits =
             Limits { head_time_max_ms: 5_000, downstream_idle_time_max_ms: 20_000, ..Limits::default() };
         let (second, now) = (Rc::new(Cell::new(100)), time::now());
-        Client { guard: Guard::new(&Rc::new(limits), &second, now), second, now: Cell::new(now) }
+        Client {
+            guard: Guard::new(&Rc::new(limits), &Rc::default(), &second, now),
+            second,
+            now: Cell::new(now),
+        }
     }
 
     /// Lets time pass, without a sweep.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use httparse::{Error, Header, ParserConfig, Status};
 
 use super::Framing;
-use crate::http::codec::{RequestHead, ResponseHead, Version};
+use crate::http::codec::{HEAD_BYTES_TOTAL_MAX, RequestHead, ResponseHead, Version};
 
 /// Headers there is room for without allocating.
 const HEADERS_ON_STACK: usize = 100;
@@ -48,6 +48,13 @@ impl BadHead {
     const fn too_large(what: &'static str, limit: &'static str) -> BadHead {
         BadHead { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, what, limit: Some(limit) }
     }
+
+    /// The process has no room for the rest of it.
+    pub(super) const NO_ROOM: BadHead = BadHead {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        what: "no room for the head",
+        limit: Some(HEAD_BYTES_TOTAL_MAX),
+    };
 
     const TOO_LARGE: BadHead = BadHead::too_large("head too large", "head_bytes_max");
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use config::Limits;
 use http::Method;
 use http::header::CONNECTION;
@@ -134,6 +135,8 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             let state = &mut *state;
             if let Some(received) = state.heads.request(&mut state.buffer, self.limits)? {
                 self.served = true;
+                // What is left was sent ahead.
+                state.stream().guard().holds_ahead(state.buffer.len());
                 return Poll::Ready(Ok(Some(received)));
             }
             // A connection that is new when the drain begins gets its first request answered.
@@ -147,7 +150,11 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                 }
             }
             if !state.buffer.is_empty() {
-                state.stream().guard().is_in_head(time::now());
+                let guard = state.stream().guard();
+                if !guard.holds_head(state.buffer.len()) {
+                    return Poll::Ready(Err(BadHead::NO_ROOM.into()));
+                }
+                guard.is_in_head(time::now());
             }
             match ready!(state.poll_fill(cx)) {
                 Ok(1..) => {}
@@ -212,7 +219,10 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             return Poll::Ready(());
         }
         // A client may send its next requests ahead, but they are not read without end.
-        while state.decoder.is_ended() && (state.buffer.len() as u64) < self.limits.head_bytes_max {
+        while state.decoder.is_ended()
+            && (state.buffer.len() as u64) < self.limits.head_bytes_max
+            && state.stream().guard().holds_ahead(state.buffer.len())
+        {
             match ready!(state.poll_fill(cx)) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return Poll::Ready(()),
@@ -265,7 +275,13 @@ impl<S: Future<Output = ()>> Server<'_, S> {
 
     /// Answers what is no request.
     async fn refuse(&mut self, bad: BadHead) -> ConnectionError {
-        encode::refusal(bad.status, self.conn.state().begin_head());
+        {
+            let mut state = self.conn.state();
+            encode::refusal(bad.status, state.begin_head());
+            // Others may have the room at once.
+            state.buffer = BytesMut::new();
+            state.stream().guard().holds_head(0);
+        }
         // If it cannot be written, nobody reads it.
         let _ = poll_fn(|cx| self.conn.state().poll_flush(cx)).await;
         self.linger().await;
