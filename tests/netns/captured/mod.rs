@@ -13,6 +13,7 @@ mod network;
 mod outside;
 mod renewal;
 mod search;
+mod shared_port;
 mod sockets;
 mod tls;
 mod transparent;
