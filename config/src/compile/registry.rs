@@ -38,6 +38,9 @@ pub(super) struct Service<'a> {
     pub(super) aliases: Vec<Arc<str>>,
 }
 
+/// Hosts of `ExternalName` services, by the host they stand for.
+pub(super) type Aliases = HashMap<Arc<str>, Vec<Arc<str>>>;
+
 /// The object that a service is written in.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
@@ -76,9 +79,7 @@ pub(super) struct Port<'a> {
 impl<'a> Registry<'a> {
     /// The services of `scope` that its proxy sees and that `imports` lets in.
     pub(super) fn new(scope: &Scope<'a>, imports: &Imports<'a>) -> Registry<'a> {
-        let mut services = kubernetes_services(scope, |service| is_seen(service, scope));
-        let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
-        services.extend(service_entries::services(scope, &hosts));
+        let mut services = services(scope, |service| is_seen(service, scope));
         if imports.trim() {
             services.retain_mut(|service| {
                 let (namespace, host) = (service.namespace(), service.host.clone());
@@ -98,10 +99,7 @@ impl<'a> Registry<'a> {
         if !imports.trim() && !scope.objects.services.values().any(|service| is_hidden(service)) {
             return None;
         }
-        let mut services = kubernetes_services(scope, |service| is_own(service));
-        let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
-        services.extend(service_entries::services(scope, &hosts));
-        Some(Registry::of(services))
+        Some(Registry::of(services(scope, |service| is_own(service))))
     }
 
     fn of(mut services: Vec<Service<'a>>) -> Registry<'a> {
@@ -150,22 +148,22 @@ fn is_seen(service: &Object<kubernetes::Service>, scope: &Scope<'_>) -> bool {
     sight(&service.spec.export_to(), default, service.namespace(), &scope.proxy.namespace).is_some()
 }
 
-/// Those of Kubernetes' services that are wanted.
-fn kubernetes_services<'a>(
+/// Those of Kubernetes' services that are wanted, and those of Istio's that the proxy sees, each with its aliases.
+fn services<'a>(
     scope: &Scope<'a>,
     is_wanted: impl Fn(&Object<kubernetes::Service>) -> bool,
 ) -> Vec<Service<'a>> {
     let mut aliases = aliases(scope);
     let wanted = scope.objects.services.values().filter(|service| is_wanted(service));
-    wanted.map(|service| Service::new(service, scope, &mut aliases)).collect()
+    let mut services: Vec<Service<'a>> =
+        wanted.map(|service| Service::new(service, scope, &mut aliases)).collect();
+    let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
+    services.extend(service_entries::services(scope, &hosts, &mut aliases));
+    services
 }
 
 impl<'a> Service<'a> {
-    fn new(
-        object: &'a Object<kubernetes::Service>,
-        scope: &Scope<'a>,
-        aliases: &mut HashMap<Arc<str>, Vec<Arc<str>>>,
-    ) -> Service<'a> {
+    fn new(object: &'a Object<kubernetes::Service>, scope: &Scope<'a>, aliases: &mut Aliases) -> Service<'a> {
         let spec = &object.spec.spec;
         let host = service_host(object.name(), object.namespace(), &scope.proxy.dns_domain);
         let ports = spec.ports.iter().map(|port| Port {
@@ -287,14 +285,14 @@ pub(super) fn reachable(told: Vec<IpAddr>, proxy_ips: &[IpAddr]) -> Vec<IpAddr> 
 
 /// The `ExternalName` services by the host they finally stand for. One that stands for itself, perhaps by way of
 /// others, stands for nothing.
-fn aliases(scope: &Scope<'_>) -> HashMap<Arc<str>, Vec<Arc<str>>> {
+fn aliases(scope: &Scope<'_>) -> Aliases {
     let pairs = scope.objects.services.values().filter_map(|service| {
         let Resolution::Alias(target) = resolution(&service.spec.spec) else { return None };
         Some((service_host(service.name(), service.namespace(), &scope.proxy.dns_domain), target))
     });
     let pairs: Vec<(Arc<str>, Arc<str>)> = pairs.collect();
     let next: HashMap<&Arc<str>, &Arc<str>> = pairs.iter().map(|(alias, target)| (alias, target)).collect();
-    let mut aliases: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+    let mut aliases = Aliases::new();
     for (alias, target) in &pairs {
         let mut target = target;
         let mut seen = HashSet::from([alias]);

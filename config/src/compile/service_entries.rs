@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use super::Scope;
 use super::protocol::Protocol;
-use super::registry::{Port, Resolution, Service, Source, reachable};
+use super::registry::{Aliases, Port, Resolution, Service, Source, reachable};
 use super::visibility::sight;
 use crate::istio::{ServiceEntry, ServiceResolution};
 use crate::objects::Object;
 use crate::resource::CidrRange;
 
 /// The services that the proxy of `scope` sees. Of several for one host the oldest holds; Kubernetes' services, whose
-/// `hosts` are given, come before them.
-pub(super) fn services<'a>(scope: &Scope<'a>, hosts: &HashSet<Arc<str>>) -> Vec<Service<'a>> {
+/// `hosts` are given, come before them. Each takes what stands for it from `aliases`.
+pub(super) fn services<'a>(
+    scope: &Scope<'a>,
+    hosts: &HashSet<Arc<str>>,
+    aliases: &mut Aliases,
+) -> Vec<Service<'a>> {
     let default = &scope.mesh.default_service_export_to;
     let mut objects: Vec<&'a Object<ServiceEntry>> = scope
         .objects
@@ -32,14 +36,20 @@ pub(super) fn services<'a>(scope: &Scope<'a>, hosts: &HashSet<Arc<str>>) -> Vec<
         for host in &object.spec.hosts {
             let host: Arc<str> = host.to_lowercase().into();
             if known.insert(host.clone()) {
-                services.push(service(object, host, scope));
+                let aliases = aliases.remove(&host).unwrap_or_default();
+                services.push(service(object, host, aliases, scope));
             }
         }
     }
     services
 }
 
-fn service<'a>(object: &'a Object<ServiceEntry>, host: Arc<str>, scope: &Scope<'a>) -> Service<'a> {
+fn service<'a>(
+    object: &'a Object<ServiceEntry>,
+    host: Arc<str>,
+    aliases: Vec<Arc<str>>,
+    scope: &Scope<'a>,
+) -> Service<'a> {
     let spec = &object.spec;
     let port_number = |number: u32| u16::try_from(number).ok().filter(|number| *number > 0);
     let ports = spec.ports.iter().filter_map(|port| {
@@ -64,7 +74,7 @@ fn service<'a>(object: &'a Object<ServiceEntry>, host: Arc<str>, scope: &Scope<'
         ports: ports.filter(|port| port.protocol != Protocol::Udp).collect(),
         addresses: reachable(addresses, &scope.proxy.ips),
         ranges: ranges.filter_map(|range| CidrRange::parse(range)).collect(),
-        aliases: Vec::new(),
+        aliases,
     }
 }
 

@@ -251,3 +251,17 @@ fn rules_of_tls_keep_the_range() {
         &[],
     );
 }
+
+/// TLS is passed on by the names of aliases, too: those that a client in the namespace may use.
+#[test]
+fn aliases_of_an_entry_are_server_names() {
+    let alias = "\nkind: Service\nmetadata: {name: a, namespace: shop}\n\
+                 spec: {type: ExternalName, externalName: z.x, ports: [{name: tls, port: 80}]}\n---\n";
+    check(
+        &[entry("z", "TLS", ""), alias.to_owned()],
+        "0.0.0.0_80",
+        &["[] [z.x a.shop.svc.cluster.local a a.shop.svc a.shop] z.x"],
+        PASS,
+        &[],
+    );
+}

@@ -177,6 +177,12 @@ fn names_by_which_services_are_known() {
         "old.shop",
     ]);
     check(&(spec("type: ClusterIP") + alias), host, &with_alias);
+    // Whoever is meant: a ServiceEntry, too.
+    let away = alias.replace("web.ops.svc.cluster.local", "away.example");
+    let entry = "kind: ServiceEntry\nmetadata: {name: away, namespace: ops}\n\
+        spec: {hosts: [away.example], resolution: STATIC, ports: [{name: http, number: 80, protocol: HTTP}]}\n---\n";
+    let names = [&["away.example", "away.example."][..], &with_alias[forms.len()..]].concat();
+    check(&(away + entry), "away.example", &names);
 }
 
 #[test]
