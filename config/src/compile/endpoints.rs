@@ -48,6 +48,8 @@ pub(super) struct Member<'e> {
     pub(super) name: Option<&'e str>,
     pub(super) is_ready: bool,
     pub(super) pod: Option<&'e Instance<'e>>,
+    /// The node that its endpoint slice says; empty where nobody says it.
+    pub(super) node: &'e str,
 }
 
 impl<'e> Member<'e> {
@@ -59,6 +61,11 @@ impl<'e> Member<'e> {
     /// Whether its pod carries `labels`.
     fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.is_empty() || self.pod.is_some_and(|pod| pod.labels().carries(labels))
+    }
+
+    /// Whether it is on that node: where its pod runs, or else where its endpoint slice says.
+    fn is_on(&self, node: &str) -> bool {
+        self.pod.map_or(self.node, Instance::node) == node
     }
 
     fn weight(&self) -> u32 {
@@ -81,6 +88,8 @@ pub(super) struct Assignment<'s> {
     pub(super) cluster_name: Arc<str>,
     /// Labels of its subset; empty for all endpoints.
     pub(super) subset: &'s BTreeMap<String, String>,
+    /// The only node whose endpoints are used; `None` for all. Istio: `NodeLocal`.
+    pub(super) node: Option<&'s str>,
     /// TLS mode that a DestinationRule says.
     pub(super) tls_mode: Option<ClientTlsMode>,
     /// How localities share.
@@ -155,7 +164,8 @@ impl<'a> Endpoints<'a> {
                 if is_reachable(ip, &scope.proxy.ips) && addresses.insert(ip) {
                     let is_ready = publishes_not_ready || endpoint.conditions.ready != Some(false);
                     let address = SocketAddr::new(ip, number);
-                    members.push(Member { address, name: None, is_ready, pod });
+                    let node = endpoint.node_name.as_deref().unwrap_or_default();
+                    members.push(Member { address, name: None, is_ready, pod, node });
                 }
             }
         }
@@ -246,6 +256,7 @@ impl<'a> Endpoints<'a> {
         let groups = by_locality(members.iter().filter(|member| {
             member.is_ready
                 && member.carries(assignment.subset)
+                && assignment.node.is_none_or(|node| member.is_on(node))
                 && (!assignment.mutual_alone || is_mutual(member))
         }));
         match &assignment.locality {
@@ -316,6 +327,18 @@ fn find_repeated(slices: &[&Object<EndpointSlice>], findings: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+/// Finds a service that keeps to the node of its client, where nobody knows which one that is.
+pub(super) fn find_no_node(service: &Service<'_>, scope: &Scope<'_>, findings: &mut Findings) {
+    let Source::Kubernetes(object) = service.source else { return };
+    if service.is_node_local() && scope.proxy.node().is_empty() {
+        let what = "it has no endpoint here: nobody says on which node this proxy runs";
+        let remedy =
+            "Say it in the pod that weft stands beside (`spec.nodeName`), or by ISTIO_META_NODE_NAME.";
+        let (path, severity) = ("spec.internalTrafficPolicy", Severity::Warning);
+        findings.add(object, path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);
     }
 }
 

@@ -102,7 +102,7 @@ impl<'a> Entries<'a> {
             };
             members.extend(pods.filter_map(|(name, pod)| {
                 let address = SocketAddr::new(address(name)?, number);
-                Some(Member { address, name: None, is_ready: true, pod: Some(pod) })
+                Some(Member { address, name: None, is_ready: true, pod: Some(pod), node: "" })
             }));
         } else if by_dns && members.is_empty() && object.spec.endpoints.is_empty() {
             // The host is what DNS is asked for.
@@ -159,7 +159,7 @@ impl Written<'_> {
         match self.entry.address.parse::<IpAddr>() {
             Ok(ip) => {
                 let address = SocketAddr::new(ip, number);
-                Some(Member { address, name: None, is_ready: true, pod: Some(&self.instance) })
+                Some(Member { address, name: None, is_ready: true, pod: Some(&self.instance), node: "" })
             }
             Err(_) if by_dns && !self.entry.address.contains('/') => {
                 Some(named(&self.entry.address, number, Some(&self.instance)))
@@ -171,5 +171,5 @@ impl Written<'_> {
 
 fn named<'m>(host: &'m str, port: u16, instance: Option<&'m Instance<'m>>) -> Member<'m> {
     let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-    Member { address, name: Some(host), is_ready: true, pod: instance }
+    Member { address, name: Some(host), is_ready: true, pod: instance, node: "" }
 }

@@ -99,6 +99,11 @@ impl Default for Proxy {
 }
 
 impl Proxy {
+    /// The node that its pod runs on; empty where nobody says it.
+    pub(super) fn node(&self) -> &str {
+        self.metadata.get("NODE_NAME").map_or("", String::as_str)
+    }
+
     /// The proxy beside a pod; `None` when there is no such pod. `metadata` wins over what the pod tells.
     pub fn of_pod(
         objects: &Objects,
@@ -132,7 +137,7 @@ impl Proxy {
 
     /// Finds out where it runs: what its label says, or else its node. And in which cluster: what its metadata says.
     pub fn locate(&mut self, objects: &Objects) {
-        let node = self.metadata.get("NODE_NAME").map_or("", String::as_str);
+        let node = self.node();
         let node = objects.nodes.get(&("".into(), node.into())).map(|node| node_locality(node));
         self.locality = label_locality(&self.labels).or(node).unwrap_or_default();
         if let Some(cluster) = self.metadata.get("CLUSTER_ID").filter(|cluster| !cluster.is_empty()) {

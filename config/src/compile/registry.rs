@@ -214,6 +214,16 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// Whether only endpoints on the client's own node are used.
+    pub(super) fn is_node_local(&self) -> bool {
+        match self.source {
+            Source::Kubernetes(object) => {
+                object.spec.spec.internal_traffic_policy.as_deref() == Some("Local")
+            }
+            Source::Entry(_) => false,
+        }
+    }
+
     /// Whether nobody there has a sidecar.
     pub(super) fn is_external(&self) -> bool {
         match self.source {

@@ -41,7 +41,7 @@ impl<'a> WorkloadLabels<'a> {
             labels: &proxy.labels,
             locality: &proxy.locality,
             cluster_id: &proxy.cluster_id,
-            node: proxy.metadata.get("NODE_NAME").map_or("", String::as_str),
+            node: proxy.node(),
         }
     }
 
@@ -101,6 +101,11 @@ impl<'a> Instance<'a> {
         let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
         let account = Some((&**pod.namespace(), account));
         Instance { labels, node, cluster_id, account, locality, weight: 1, host_name, labelled, plain }
+    }
+
+    /// The node it runs on; empty where nobody says it.
+    pub(super) fn node(&self) -> &'a str {
+        self.node
     }
 
     /// An endpoint that is written; `name` is what its workload is called. One with a service account has a sidecar,

@@ -67,6 +67,8 @@ pub struct ServiceSpec {
     pub selector: Labels,
     /// Whether endpoints that are not ready are used too.
     pub publish_not_ready_addresses: bool,
+    /// `Cluster` or `Local`: the latter keeps to endpoints on the client's node.
+    pub internal_traffic_policy: Option<Box<str>>,
 }
 
 /// One port of a [`Service`].
@@ -117,6 +119,8 @@ pub struct SliceEndpoint {
     pub conditions: EndpointConditions,
     /// The pod behind it.
     pub target_ref: Option<TargetRef>,
+    /// The node it is on.
+    pub node_name: Option<Box<str>>,
 }
 
 /// How an endpoint is; `None` counts as ready, not serving apart from that, not terminating.

@@ -121,6 +121,35 @@ fn which_endpoints_are_used() {
     check("", "istio-locality: r7.z8.s9", "", &["0 r7/z8/s9*1: 1"]);
 }
 
+/// Those of other nodes are left out, and with them all whose node nobody knows.
+#[test]
+fn a_service_that_keeps_to_the_node_of_its_client() {
+    let local = |policy: &str| {
+        service("web").replace("clusterIP", &format!("internalTrafficPolicy: {policy}, clusterIP"))
+    };
+    let check = |policy: &str, node: Option<&str>, expected: &[&str]| {
+        let told = |proxy: &mut Proxy| {
+            proxy.metadata.extend(node.map(|node| ("NODE_NAME".to_owned(), node.to_owned())));
+        };
+        assert_eq!(groups(&PODS, &local(policy), told), expected, "{policy} {node:?}");
+    };
+    let all = ["0 r1/r1-a/*2: 2 4", "0 r1/r1-b/*1: 3", "0 r2/r2-a/*1: 1"];
+    check("Cluster", Some("n1"), &all);
+    check("Local", Some("n1"), &["0 r1/r1-a/*2: 2 4"]);
+    check("Local", Some("n3"), &["0 r2/r2-a/*1: 1"]);
+    check("Local", Some("n9"), &[]);
+    check("Local", None, &[]);
+    // Where there is no pod, its endpoint slice says the node.
+    let slice = "kind: EndpointSlice\nmetadata: {name: web-x, namespace: shop, labels: {kubernetes.io/service-name: web}}\n\
+        endpoints: [{addresses: [10.0.0.1], nodeName: n1}, {addresses: [10.0.0.2], nodeName: n2}, {addresses: [10.0.0.3]}]\n\
+        ports: [{name: http, port: 8080}]\n";
+    let near = |proxy: &mut Proxy| drop(proxy.metadata.insert("NODE_NAME".to_owned(), "n1".to_owned()));
+    let output = Mesh::new(&(local("Local") + slice)).seen_by(near).compile();
+    let [group] = &output.endpoints(WEB).localities[..] else { panic!() };
+    let addresses: Vec<String> = group.endpoints.iter().map(|it| it.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.1:8080"]);
+}
+
 #[test]
 fn an_endpoint_whose_pod_is_missing_is_left_out_and_found() {
     let text = service("web")
