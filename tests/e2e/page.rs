@@ -87,7 +87,13 @@ async fn a_request_is_drawn_as_a_path() {
         skip("e2e::page::a_request_is_drawn_as_a_path", "no chromium; take it from Debian");
         return;
     };
-    let backend = TestBackend::echo("catalog").await;
+    let backend = TestBackend::new(|request| async move {
+        let status = if request.uri().path() == "/broken" { 503 } else { 200 };
+        let mut answer = http::Response::new(http_body_util::Full::default());
+        *answer.status_mut() = http::StatusCode::from_u16(status).expect("a status");
+        answer
+    })
+    .await;
     let rules = "  - {name: beta, match: [{headers: {x-user: {exact: tester}}}], route: [{destination: {host: nowhere}}]}\n  \
                  - {name: gone, match: [{uri: {prefix: /gone}}], route: [{destination: {host: nowhere}}]}\n  \
                  - {name: all, route: [{destination: {host: catalog}}]}";
@@ -140,6 +146,16 @@ async fn a_request_is_drawn_as_a_path() {
     contains(&bad, &["<li class=\"end bad\"><b>answers</b>answers · 503 · NC · cluster_not_found"]);
     let wrong = document(&browser, &asking("url=catalog")).await;
     contains(&wrong, &["`catalog` does not begin with http://"]);
+    // What the upstream itself answered is a failure too.
+    let failing = Request::get("/broken").host("catalog").header("x-request-id", "day");
+    assert_eq!(failing.send(proxy.listener(0)).await.status, 503);
+    eventually("it is recorded", || async { proxy.page("/errors").await.contains("id day").then_some(()) })
+        .await;
+    let recorded = document(&browser, &format!("http://{admin}/?id=day")).await;
+    contains(
+        &recorded,
+        &["<li class=\"end bad\"><b>forwards</b>forwards · 503", "<p id=\"outcome\" class=\"bad\">"],
+    );
     let bytes = document(&browser, &asking("tcp=192.0.2.1:3306")).await;
     contains(&bytes, &["TCP to 192.0.2.1:3306</li>"]);
     for (page, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {

@@ -161,7 +161,7 @@ const PAGES: [Entry; 21] = [
         path: "/",
         access: Access::Show,
         parameters: None,
-        what: "a page for people: all of this, and a form that explains a request; /?explain=QUERY asks at once",
+        what: "a page for people: all of this, and a form that explains a request; /?explain=QUERY asks at once, /?id=REQUEST_ID draws a recorded one",
     },
     show("/page.css", &[], "its style"),
     show("/page.js", &[], "its script"),

@@ -6,10 +6,10 @@ use http::StatusCode;
 use super::answer::{Content, Page};
 use super::query::Query;
 
-/// The document. `explain` in its query is for its script.
+/// The document. `explain` and `id` in its query are for its script.
 pub(super) fn document(query: &Query) -> Page {
-    if let Some((name, _)) = query.0.iter().find(|(name, _)| name != "explain") {
-        return Page::text(StatusCode::BAD_REQUEST, format!("`{name}` is not one of explain\n"));
+    if let Some((name, _)) = query.0.iter().find(|(name, _)| !["explain", "id"].contains(&&**name)) {
+        return Page::text(StatusCode::BAD_REQUEST, format!("`{name}` is not one of explain, id\n"));
     }
     of("text/html; charset=UTF-8", include_str!("page/index.html"))
 }

@@ -71,6 +71,8 @@ fn outcome(flight: &Flight) -> Outcome {
     Outcome {
         does: match (by_upstream, flight.status) {
             (true, _) => Does::Forwards,
+            // A connection that passed bytes on and ended.
+            (false, 0) if flight.method.is_empty() && flight.cause.is_none() => Does::PassesOn,
             (false, 0) => Does::Closes,
             (false, _) => Does::Answers,
         },

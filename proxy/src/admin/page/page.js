@@ -85,7 +85,10 @@ function part(step) {
 /** Draws an explanation as a path. */
 function draw(told) {
   const outcome = told.outcome;
-  const good = outcome.does === "forwards" || outcome.does === "passes_on" || (outcome.status || 0) < 400 && outcome.status;
+  // An answer of the upstream's may be a failure too.
+  const failed = (outcome.status || 0) >= 400 || outcome.grpc_status || outcome.flags || outcome.does === "closes"
+    || told.steps.some((step) => step.step === "cause");
+  const good = !failed;
   const summary = [words(outcome.does), outcome.status, outcome.flags, outcome.details, outcome.location, outcome.endpoint,
     outcome.cluster].filter(Boolean).join(" · ");
   const steps = told.steps.map((step) => {
@@ -141,11 +144,13 @@ function explainQuery(query) {
   explain(`/explain?${query.toString().replaceAll("+", "%20")}`, "POST");
 }
 
+const explainRecorded = (id) => explain(`/recorder?format=json&id=${encodeURIComponent(id)}`);
+
 /** A link that draws a recorded request. */
 function recorded(flight) {
   if (!flight.id) return "";
   const open = () => {
-    explain(`/recorder?format=json&id=${encodeURIComponent(flight.id)}`);
+    explainRecorded(flight.id);
     byId("explain").scrollIntoView();
   };
   return make("button", { class: "link", type: "button", onclick: open }, flight.id);
@@ -266,8 +271,11 @@ async function begin() {
   document.body.dataset.ready = "yes";
   // Nobody looks at a page that is hidden.
   setInterval(() => document.hidden || refresh(), REFRESH_MS);
+  const parameters = new URLSearchParams(location.search);
+  // `/?id=REQUEST-ID` draws a recorded request.
+  if (parameters.get("id")) await explainRecorded(parameters.get("id"));
   // `/?explain=QUERY-OF-/explain` asks at once, so that an explanation can be linked to.
-  const asked = new URLSearchParams(location.search).get("explain");
+  const asked = parameters.get("explain");
   if (asked) {
     const query = new URLSearchParams(asked);
     const form = byId("question");
