@@ -353,7 +353,7 @@ impl App {
             limits.downstream_connections_max = net::open_files_max() / 2;
         }
         let memory = overload::memory_limit(limits.memory_bytes_max);
-        let part = |parts| memory.map_or(0, |memory| (memory / parts).max(1));
+        let part = |parts: u64| memory.map_or(0, |memory| (memory / parts).max(1));
         if limits.unread_bytes_total_max == 0 {
             limits.unread_bytes_total_max = part(2);
         }
