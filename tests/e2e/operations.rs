@@ -110,6 +110,41 @@ async fn changes_need_post() {
     }
 }
 
+/// A browser that runs beside the proxy does nothing for pages of others, and shows them nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_others_change_and_read_nothing() {
+    let proxy = TestProxy::of(Mesh::new()).ready().await;
+    let admin = proxy.admin();
+    let own = admin.to_string();
+    let ask = async |method: Method, path: &str, host: &str, origin: &str| {
+        let request = Request::new(method, path).host(host);
+        let request = if origin.is_empty() { request } else { request.header("origin", origin) };
+        request.send(admin).await
+    };
+    let localhost = format!("localhost:{}", admin.port());
+    for path in ["/healthcheck/fail", "/drain_listeners", "/logging?level=debug", "/explain?url=http://a"] {
+        for origin in ["http://evil.example", "null", "http://127.0.0.1:1", &format!("http://{localhost}")] {
+            let refused = ask(Method::POST, path, &own, origin).await;
+            assert_eq!(refused.status, 403, "{path} {origin}");
+            assert!(refused.text().contains("without `Origin`"), "{}", refused.text());
+        }
+        // The name of others may lead here.
+        let rebound = ask(Method::POST, path, "evil.example:15000", "http://evil.example:15000").await;
+        assert_eq!(rebound.status, 403, "{path}");
+    }
+    assert_eq!(ask(Method::GET, "/config_dump", "evil.example", "").await.status, 403);
+    assert_eq!(proxy.page("/ready").await, "LIVE\n");
+    for (host, origin) in [
+        (&*own, ""),
+        (&*own, &*format!("http://{own}")),
+        (&*localhost, &*format!("http://{localhost}")),
+        ("web.shop.svc.cluster.local:15000", ""),
+    ] {
+        assert_eq!(ask(Method::POST, "/healthcheck/ok", host, origin).await.status, 200, "{host} {origin}");
+        assert_eq!(ask(Method::GET, "/config_dump", host, origin).await.status, 200, "{host} {origin}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_fails_and_recovers() {
     let (_backend, proxies) = start().await;

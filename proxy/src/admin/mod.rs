@@ -1,6 +1,7 @@
 //! The admin console: what an operator may ask a running proxy. Paths and forms are Envoy's where Envoy has them.
 
 mod answer;
+mod browsers;
 mod clusters;
 mod config_dump;
 mod gauges;
@@ -178,6 +179,9 @@ impl Console {
     }
 
     async fn answer(&self, head: &RequestHead) -> Page {
+        if let Some(refused) = browsers::refused(head) {
+            return refused;
+        }
         let Some(path) = head.path.as_ref().map(|path| path.path()) else {
             let what = "the request has no path that can be read; see /help\n".to_owned();
             return Page::text(StatusCode::BAD_REQUEST, what);
