@@ -263,6 +263,43 @@ async fn single_files_are_followed_too() {
     assert_eq!(asked(&proxy, "a").await, "2");
 }
 
+/// Links in a directory: that what they lead to changes is heard, not found by looking now and then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_links_of_a_directory_lead_to_is_watched() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = |name: &str| elsewhere.path().join(name);
+    for (release, body) in [("1", "1"), ("2", "5")] {
+        fs::create_dir(path(release)).unwrap();
+        fs::write(path(release).join("a.yaml"), answers("a", body)).unwrap();
+    }
+    symlink("1", path("current")).unwrap();
+    let mesh = mesh(&["a"]);
+    symlink(path("current").join("a.yaml"), mesh.file("link.yaml")).unwrap();
+    let proxy = start(mesh).await;
+    assert_eq!(asked(&proxy, "a").await, "1");
+    let begun = std::time::Instant::now();
+    // In place, again, by another file, and by another directory.
+    for body in ["2", "3"] {
+        fs::write(path("1/a.yaml"), answers("a", body)).unwrap();
+        becomes(&proxy, "a", body).await;
+    }
+    fs::write(path("draft"), answers("a", "4")).unwrap();
+    fs::rename(path("draft"), path("1/a.yaml")).unwrap();
+    becomes(&proxy, "a", "4").await;
+    symlink("2", path("next")).unwrap();
+    fs::rename(path("next"), path("current")).unwrap();
+    becomes(&proxy, "a", "5").await;
+    // One that comes later, too.
+    fs::write(path("b.yaml"), answers("a", "6")).unwrap();
+    fs::remove_file(proxy.mesh.file("link.yaml")).unwrap();
+    symlink(path("b.yaml"), proxy.mesh.file("later.yaml")).unwrap();
+    becomes(&proxy, "a", "6").await;
+    fs::write(path("b.yaml"), answers("a", "7")).unwrap();
+    becomes(&proxy, "a", "7").await;
+    // Looking alone takes five seconds for each.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
 /// Nothing is decided otherwise, and the console says where things are now.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_moves_is_told_where_it_is() {

@@ -2,7 +2,7 @@
 
 mod list;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
@@ -76,6 +76,8 @@ pub(crate) struct Files {
     known: BTreeMap<PathBuf, Known>,
     /// [`Watcher::uncertain`] when it was last looked at.
     uncertain: u64,
+    /// Files that are links, and the files they lead to, of which is heard.
+    links: HashMap<PathBuf, PathBuf>,
 }
 
 #[derive(Debug)]
@@ -128,7 +130,7 @@ impl Found {
 impl Files {
     /// Those of `places`; nothing is read yet.
     pub(crate) fn new(places: Vec<Place>) -> Files {
-        Files { places, known: BTreeMap::new(), uncertain: 0 }
+        Files { places, known: BTreeMap::new(), uncertain: 0, links: HashMap::new() }
     }
 
     /// The directories in which changes show now.
@@ -147,6 +149,11 @@ impl Files {
             // Any file may have been touched: none is taken for what it was by its looks alone.
             self.known.values_mut().for_each(|known| known.read = None);
         }
+        let links = self.places.iter().flat_map(list::links_of);
+        self.links = links
+            .filter_map(|link| Some((list::real(&link)?, link)))
+            .map(|(real, link)| (link, real))
+            .collect();
         let mut found = Found::default();
         for _ in 0..SWAPS_MAX {
             found.unreadable.clear();
@@ -238,8 +245,9 @@ impl Files {
         now: Instant,
         found: &mut Found,
     ) {
-        let touched = watcher.take_touched(file);
-        let writing = watcher.is_writing(file);
+        let target = self.links.get(file);
+        let touched = watcher.take_touched(file) | target.is_some_and(|target| watcher.take_touched(target));
+        let writing = watcher.is_writing(file) || target.is_some_and(|target| watcher.is_writing(target));
         let stamp = match stamp(file) {
             Ok(stamp) => stamp,
             Err(error) => return found.unreadable(file, &error),
@@ -268,6 +276,7 @@ impl Files {
             return found.look_again(then);
         }
         watcher.forget(file);
+        target.inspect(|target| watcher.forget(target));
         match read(file, stamp) {
             Ok(Some(text)) => known.take(file, stamp, text, found),
             Ok(None) => found.look_again(now + CHANGED_PAUSE),
