@@ -30,18 +30,25 @@ fn delegated<'a>(
     object: &Object<VirtualService>,
     scope: &Scope<'a>,
 ) -> Vec<Rule<'a>> {
+    let Some(found) = found(delegate, object, scope) else { return Vec::new() };
+    let rules = found.spec.http.iter().enumerate();
+    rules.filter_map(|(index, leaf)| Some(Rule::new(Cow::Owned(merge(root, leaf)?), found, index))).collect()
+}
+
+/// What `object` delegates to, if it is a delegate that it sees.
+fn found<'a>(
+    delegate: &Delegate,
+    object: &Object<VirtualService>,
+    scope: &Scope<'a>,
+) -> Option<&'a Object<VirtualService>> {
     let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.unwrap_or(object.namespace());
     let key = (namespace.into(), delegate.name.as_deref().unwrap_or_default().into());
-    let Some(found) = scope.objects.virtual_services.get(&key) else { return Vec::new() };
+    let found = scope.objects.virtual_services.get(&key)?;
     let default = &scope.mesh.default_virtual_service_export_to;
     let is_seen = sight(&found.spec.export_to, default, namespace, object.namespace()).is_some();
     // Only one that has no hosts of its own can be delegated to.
-    if !found.spec.hosts.is_empty() || !is_seen {
-        return Vec::new();
-    }
-    let rules = found.spec.http.iter().enumerate();
-    rules.filter_map(|(index, leaf)| Some(Rule::new(Cow::Owned(merge(root, leaf)?), found, index))).collect()
+    (found.spec.hosts.is_empty() && is_seen).then_some(found)
 }
 
 /// `leaf` with what it leaves out taken from `root`; `None` when it matches what `root` does not.
@@ -73,6 +80,28 @@ fn joined(root: Option<&str>, leaf: Option<&str>) -> Option<String> {
         (Some(root), Some(leaf)) => Some(format!("{root}-{leaf}")),
         (root, leaf) => root.or(leaf).map(str::to_owned),
     }
+}
+
+/// Whether a rule of a delegate becomes one where `root` delegates to it.
+pub(crate) fn is_taken_in(root: &HttpRoute, leaf: &HttpRoute) -> bool {
+    merge_matches(&root.matches, &leaf.matches).is_some()
+}
+
+/// The rules of delegates of `object` that are not taken in: the index of the rule that delegates, and the object and the
+/// index of the rule.
+pub(super) fn left_out<'a>(
+    object: &'a Object<VirtualService>,
+    scope: &Scope<'a>,
+) -> Vec<(usize, &'a Object<VirtualService>, usize)> {
+    let roots = object.spec.http.iter().enumerate();
+    let delegating =
+        roots.filter_map(|(index, root)| Some((index, root, found(root.delegate.as_ref()?, object, scope)?)));
+    let left = delegating.flat_map(|(index, root, found)| {
+        let leaves = found.spec.http.iter().enumerate();
+        let left = leaves.filter(|(_, leaf)| !is_taken_in(root, leaf));
+        left.map(move |(leaf, _)| (index, found, leaf)).collect::<Vec<_>>()
+    });
+    left.collect()
 }
 
 /// Each match of `leaf` with each of `root` that it fits in. `None` when one of them fits in none.

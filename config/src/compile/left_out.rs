@@ -1,5 +1,6 @@
 //! Rules of virtual services that are not among the routes of a virtual host, and why: to explain what cannot be seen there.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
 use super::clusters::Clusters;
@@ -7,7 +8,7 @@ use super::matchers::{self, Translated, catches_all};
 use super::routes::{Condition, Routes};
 use super::virtual_services::{MeshVirtualService, Rule, VirtualServices};
 use super::workload::WorkloadLabels;
-use super::{Mode, Proxy, Scope, egress, registry};
+use super::{Mode, Proxy, Scope, delegates, egress, registry};
 use crate::istio::HttpMatchRequest;
 use crate::objects::Objects;
 use crate::origin::{ObjectRef, Origin};
@@ -100,7 +101,21 @@ fn of_service(routes: &Routes<'_>, service: &MeshVirtualService<'_>) -> Vec<Left
             }
         }
     }
+    left.extend(of_delegates(routes, service));
     left
+}
+
+/// Rules of delegates that do not fit where they are delegated to.
+fn of_delegates(routes: &Routes<'_>, service: &MeshVirtualService<'_>) -> Vec<LeftOut> {
+    let left = delegates::left_out(service.object, routes.scope).into_iter();
+    let told = left.filter_map(|(root, object, index)| {
+        let rule = Rule::new(Cow::Borrowed(object.spec.http.get(index)?), object, index);
+        let root = Rule::new(Cow::Borrowed(service.object.spec.http.get(root)?), service.object, root);
+        let why =
+            format!("what it matches is no part of what {}, which delegates to it, matches", named(&root));
+        Some(LeftOut { what: named(&rule), why, origin: rule.origin().clone() })
+    });
+    told.collect()
 }
 
 fn named(rule: &Rule<'_>) -> String {

@@ -81,6 +81,7 @@ use std::time::Duration;
 
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::Compiler;
+pub(crate) use delegates::is_taken_in;
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
 pub use proxy::{NodeType, Proxy};

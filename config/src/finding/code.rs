@@ -51,6 +51,8 @@ pub const DANGLING_SUBSET: &str = "dangling-subset";
 pub const DANGLING_PORT: &str = "dangling-port";
 /// Warning. A delegate that does not exist, or is not one.
 pub const DANGLING_DELEGATE: &str = "dangling-delegate";
+/// Warning. A rule of a delegate that is left out, because it matches what the rule that delegates does not.
+pub const CONFLICTING_DELEGATE: &str = "conflicting-delegate";
 /// Warning. An EndpointSlice of a service that does not exist.
 pub const DANGLING_SERVICE: &str = "dangling-service";
 /// Warning. A destination without a port for a service with several.

@@ -1,7 +1,9 @@
 //! HTTP rules that can never match, because rules before them take all that they would.
 //!
 //! One match covers another when everything it asks for is asked for by the other too: only what is certain is
-//! warned of.
+//! warned of. A match that no request can meet is told by itself.
+
+use std::collections::BTreeMap;
 
 use super::check::Check;
 use crate::finding::code;
@@ -21,15 +23,21 @@ pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
     for (index, route) in routes.iter().enumerate() {
         let everything = [HttpMatchRequest::default()];
         let matches = if route.matches.is_empty() { everything.as_slice() } else { &route.matches };
+        let never: Vec<_> = matches.iter().map(impossible).collect();
+        let path = format!("spec.http[{index}]");
+        tell_impossible(check, &path, &never);
         let covering: Vec<_> = matches
             .iter()
-            .map(|wanted| {
+            .zip(&never)
+            .map(|(wanted, never)| {
+                if never.is_some() {
+                    return None;
+                }
                 let found = taken.iter().take(room).position(|(_, earlier)| covers(earlier, wanted));
                 room = room.saturating_sub(found.map_or(taken.len(), |at| at + 1));
                 found.and_then(|at| taken.get(at)).map(|(by, _)| *by)
             })
             .collect();
-        let path = format!("spec.http[{index}]");
         if let [Some(by), ..] = covering.as_slice()
             && covering.iter().all(Option::is_some)
         {
@@ -45,9 +53,65 @@ pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
             }
         }
         if route.delegate.is_none() && taken.len() < MATCHES_COMPARED_MAX {
-            taken.extend(matches.iter().map(|wanted| (index, wanted.clone())));
+            let possible = matches.iter().zip(&never).filter(|(_, never)| never.is_none());
+            taken.extend(possible.map(|(wanted, _)| (index, wanted.clone())));
         }
     }
+}
+
+/// Warns of the matches of a rule that say why they can never hold.
+fn tell_impossible(check: &mut Check<'_>, path: &str, never: &[Option<Impossible>]) {
+    let all = never.iter().all(Option::is_some);
+    for (number, why) in never.iter().enumerate() {
+        let Some(Impossible { field, what, remedy }) = why else { continue };
+        let path = format!("{path}.match[{number}].{field}");
+        match all {
+            true => check.warning(
+                code::UNREACHABLE_RULE,
+                &path,
+                format!("the rule never matches: {what}"),
+                *remedy,
+            ),
+            false => {
+                check.warning(
+                    code::INEFFECTIVE_MATCH,
+                    &path,
+                    format!("the match never holds: {what}"),
+                    *remedy,
+                );
+            }
+        }
+    }
+}
+
+/// Why no request can meet a match.
+struct Impossible {
+    field: String,
+    what: String,
+    remedy: &'static str,
+}
+
+fn impossible(wanted: &HttpMatchRequest) -> Option<Impossible> {
+    if let Some(uri) = &wanted.uri {
+        // The target of OPTIONS may be `*`; all other paths are absolute.
+        let begins = |text: &str| text.starts_with('/') || "*".starts_with(text);
+        for (field, text) in [("exact", &uri.exact), ("prefix", &uri.prefix)] {
+            let Some(text) = text.as_deref().filter(|text| !begins(text)) else { continue };
+            return Some(Impossible {
+                field: format!("uri.{field}"),
+                what: format!("paths begin with `/`, and `{text}` does not"),
+                remedy: "write `/` before it",
+            });
+        }
+    }
+    let both = wanted.headers.iter().find(|(name, value)| {
+        wanted.without_headers.get(*name).is_some_and(|without| covers_string(without, value))
+    });
+    both.map(|(name, _)| Impossible {
+        field: format!("withoutHeaders[{name}]"),
+        what: format!("`headers` asks of `{name}` what `withoutHeaders` forbids"),
+        remedy: "remove one of the two",
+    })
 }
 
 fn name(routes: &[HttpRoute], index: usize) -> String {
@@ -59,22 +123,51 @@ fn name(routes: &[HttpRoute], index: usize) -> String {
 
 /// Whether every request that `later` wants is one that `earlier` wants too.
 fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
-    let same = |a: &Option<StringMatch>, b: &Option<StringMatch>| a.is_none() || a == b;
+    let same = |a: &Option<StringMatch>, b: &Option<StringMatch>| match (a, b) {
+        (None, _) => true,
+        (Some(a), Some(b)) => covers_string(a, b),
+        (Some(_), None) => false,
+    };
+    let all = |wanted: &BTreeMap<String, StringMatch>, of: &BTreeMap<String, StringMatch>| {
+        wanted.iter().all(|(name, wanted)| of.get(name).is_some_and(|of| covers_string(wanted, of)))
+    };
     let port = earlier.port.unwrap_or(0);
     same(&earlier.scheme, &later.scheme)
         && same(&earlier.method, &later.method)
         && same(&earlier.authority, &later.authority)
-        && earlier.headers.iter().all(|(name, wanted)| later.headers.get(name) == Some(wanted))
+        && all(&earlier.headers, &later.headers)
+        // What forbids less wants more.
         && earlier
             .without_headers
             .iter()
-            .all(|(name, wanted)| later.without_headers.get(name) == Some(wanted))
-        && earlier.query_params.iter().all(|(name, wanted)| later.query_params.get(name) == Some(wanted))
+            .all(|(name, less)| later.without_headers.get(name).is_some_and(|more| covers_string(more, less)))
+        && all(&earlier.query_params, &later.query_params)
         && earlier.source_labels.iter().all(|(key, value)| later.source_labels.get(key) == Some(value))
         && (earlier.source_namespace.is_none() || earlier.source_namespace == later.source_namespace)
         && (earlier.gateways.is_empty() || earlier.gateways == later.gateways)
         && (port == 0 || Some(port) == later.port)
         && covers_uri(earlier, later)
+}
+
+/// Whether every value that `other` is met by meets `wanted` too. Regular expressions are only compared as they are written.
+fn covers_string(wanted: &StringMatch, other: &StringMatch) -> bool {
+    fn text(field: &Option<String>) -> Option<&str> {
+        field.as_deref().filter(|text| !text.is_empty())
+    }
+    if wanted == other {
+        return true;
+    }
+    if text(&wanted.regex).or(text(&other.regex)).is_some() {
+        return false;
+    }
+    match (text(&wanted.exact), text(&wanted.prefix)) {
+        // It only asks that there is one.
+        (None, None) => true,
+        (Some(exact), _) => text(&other.exact) == Some(exact),
+        (None, Some(prefix)) => {
+            text(&other.exact).or(text(&other.prefix)).is_some_and(|other| other.starts_with(prefix))
+        }
+    }
 }
 
 fn covers_uri(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {

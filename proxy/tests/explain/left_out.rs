@@ -37,6 +37,24 @@ fn rules_that_no_request_comes_to() {
     );
 }
 
+/// A rule of a delegate that matches what the rule that delegates does not would vanish without a word.
+#[test]
+fn rules_of_delegates_that_do_not_fit() {
+    let root = route("  - {name: root, match: [{uri: {prefix: /a}}], delegate: {name: leaf}}\n");
+    let leaf = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: leaf, namespace: shop}\nspec:\n  http:\n  \
+                - {name: fits, match: [{uri: {prefix: /a/b}}], directResponse: {status: 299}}\n  \
+                - {name: lost, match: [{uri: {prefix: /b}}], directResponse: {status: 298}}\n";
+    let config = Config::of(&[("route.yaml", &root), ("leaf.yaml", leaf)]);
+    let what = "spec.http[1] `lost`: what it matches is no part of what spec.http[0] `root`, which delegates to it, matches";
+    config.check(
+        &["http://catalog:8000/b"],
+        "answers 404 NR route_not_found",
+        ("left_out", what, "VirtualService leaf leaf.yaml:7"),
+    );
+    let told = config.run(&["http://catalog:8000/a/b"]);
+    assert!(told.contains("299") && told.contains("left out: spec.http[1] `lost`"), "{told}");
+}
+
 #[test]
 fn rules_that_no_request_of_a_gateway_comes_to() {
     let rules = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge, namespace: shop}\nspec:\n  \

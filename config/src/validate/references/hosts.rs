@@ -1,7 +1,7 @@
 //! Hosts of services, and which rules hold for them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
@@ -25,6 +25,12 @@ pub(super) struct Hosts<'o> {
     root_namespace: &'o str,
     /// Hosts that ServiceEntry objects declare.
     declared: HostSet,
+    /// Ports of each of them, as it is written in lower case.
+    entry_ports: HashMap<String, BTreeSet<u32>>,
+    /// Whether some of them are wildcards.
+    has_wildcards: bool,
+    /// Ports of listeners that Sidecar objects ask for.
+    sidecar_ports: BTreeSet<u32>,
 }
 
 impl<'o> Hosts<'o> {
@@ -47,10 +53,30 @@ impl<'o> Hosts<'o> {
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let mut declared = HostSet::default();
-        for host in objects.service_entries.values().flat_map(|entry| &entry.spec.hosts) {
-            declared.insert(&host.to_lowercase());
+        let (mut entry_ports, mut has_wildcards) = (HashMap::<_, BTreeSet<_>>::new(), false);
+        for entry in objects.service_entries.values() {
+            for host in &entry.spec.hosts {
+                declared.insert(&host.to_lowercase());
+                has_wildcards |= host.starts_with('*');
+                let ports = entry.spec.ports.iter().map(|port| port.number);
+                entry_ports.entry(host.to_lowercase()).or_default().extend(ports);
+            }
         }
-        Hosts { services, slices, rules, root_namespace, declared }
+        let listeners = objects.sidecars.values().flat_map(|sidecar| &sidecar.spec.egress);
+        let sidecar_ports = listeners.filter_map(|listener| Some(listener.port.as_ref()?.number)).collect();
+        Hosts { services, slices, rules, root_namespace, declared, entry_ports, has_wildcards, sidecar_ports }
+    }
+
+    /// Ports at which sidecars may be asked for that full host; `None` where they cannot be known.
+    pub(super) fn ports(&self, host: &str) -> Option<BTreeSet<u32>> {
+        let host = host.to_lowercase();
+        let (service, entry) = (self.service(&host), self.entry_ports.get(&host));
+        if host.starts_with('*') || self.has_wildcards || (service.is_none() && entry.is_none()) {
+            return None;
+        }
+        let of_service = service.into_iter().flat_map(|service| &service.spec.spec.ports);
+        let ports = of_service.map(|port| u32::from(port.port)).chain(entry.into_iter().flatten().copied());
+        Some(ports.chain(self.sidecar_ports.iter().copied()).collect())
     }
 
     /// The service of that full host.

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::hosts::{Hosts, exported_to, full_name, is_exported, with_domain};
+use crate::compile::is_taken_in;
 use crate::finding::{Finding, code};
-use crate::istio::{Delegate, Destination, VirtualService};
+use crate::istio::{Delegate, Destination, HttpMatchRequest, HttpRoute, VirtualService};
 use crate::kubernetes::Service;
 use crate::objects::{Object, Objects};
 use crate::origin::ObjectRef;
 use crate::validate::Check;
-use crate::validate::virtual_service::is_for_mesh;
+use crate::validate::virtual_service::{MESH_GATEWAY, is_for_mesh};
 use crate::yaml::Limits;
 
 /// Checks what the rules of one VirtualService refer to.
@@ -45,8 +46,9 @@ pub(super) fn check(
                 }
             }
         }
+        check_matched_ports(&mut check, hosts, object, &path, route);
         if let Some(delegate) = &route.delegate {
-            check_delegate(&mut check, objects, &format!("{path}.delegate"), delegate);
+            check_delegate(&mut check, objects, &format!("{path}.delegate"), route, delegate);
         }
     }
     check.into_findings()
@@ -176,11 +178,47 @@ fn asked_ports(hosts: &Hosts<'_>, object: &Object<VirtualService>) -> BTreeSet<u
     services.flat_map(|service| ports_of(&service.spec)).collect()
 }
 
+/// Warns of matches for ports that no service of these hosts has. Those for gateways are left alone: their ports are others.
+fn check_matched_ports(
+    check: &mut Check<'_>,
+    hosts: &Hosts<'_>,
+    object: &Object<VirtualService>,
+    path: &str,
+    route: &HttpRoute,
+) {
+    let is_mesh = |gateways: &[String]| gateways.iter().all(|gateway| gateway == MESH_GATEWAY);
+    let ports = |request: &HttpMatchRequest| request.port.filter(|port| *port != 0);
+    if !is_mesh(&object.spec.gateways)
+        || object.spec.hosts.is_empty()
+        || !route.matches.iter().any(|it| ports(it).is_some())
+    {
+        return;
+    }
+    let mut known = BTreeSet::new();
+    for host in &object.spec.hosts {
+        let Some(ports) = hosts.ports(&full_name(host, object.namespace())) else { return };
+        known.extend(ports);
+    }
+    for (number, request) in route.matches.iter().enumerate() {
+        let Some(port) = ports(request).filter(|port| !known.contains(port)) else { continue };
+        check.warning_with(code::DANGLING_PORT, &format!("{path}.match[{number}].port"), || {
+            let what = format!("the match never holds: no service of these hosts has a port {port}");
+            (what, format!("write one of their ports: {}", listed(&known)))
+        });
+    }
+}
+
 fn ports_of(service: &Service) -> impl Iterator<Item = u32> {
     service.spec.ports.iter().map(|port| u32::from(port.port))
 }
 
-fn check_delegate(check: &mut Check<'_>, objects: &Objects, path: &str, delegate: &Delegate) {
+fn check_delegate(
+    check: &mut Check<'_>,
+    objects: &Objects,
+    path: &str,
+    route: &HttpRoute,
+    delegate: &Delegate,
+) {
     let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.unwrap_or(check.namespace());
     let name = delegate.name.as_deref().unwrap_or_default();
@@ -191,10 +229,30 @@ fn check_delegate(check: &mut Check<'_>, objects: &Objects, path: &str, delegate
         Some(found) if !is_exported(&found.spec.export_to, default, namespace, check.namespace()) => {
             "is not exported to this namespace"
         }
-        Some(_) => return,
+        Some(found) => return check_delegated(check, path, route, found),
     };
     let what = format!("the VirtualService {namespace}/{name} {problem}; the rule has no effect");
     check.warning(code::DANGLING_DELEGATE, path, what, "correct `name` and `namespace`, or that object");
+}
+
+/// Warns of rules of a delegate that are not taken in.
+fn check_delegated(check: &mut Check<'_>, path: &str, route: &HttpRoute, delegate: &Object<VirtualService>) {
+    for (number, rule) in delegate.spec.http.iter().enumerate() {
+        if is_taken_in(route, rule) {
+            continue;
+        }
+        check.warning_with(code::CONFLICTING_DELEGATE, path, || {
+            let name = rule.name.as_deref().filter(|name| !name.is_empty());
+            let name = name.map(|name| format!(" `{name}`")).unwrap_or_default();
+            let what = format!(
+                "rule http[{number}]{name} of the VirtualService {}/{} is left out: what it matches is no part of what this \
+                 rule matches",
+                delegate.namespace(),
+                delegate.name()
+            );
+            (what, "let it match a part of it, without `regex` where both match the same".to_owned())
+        });
+    }
 }
 
 /// Warns of hosts that several VirtualServices speak for. For sidecars Istio merges nothing: the oldest holds.

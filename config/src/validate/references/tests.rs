@@ -102,6 +102,56 @@ fn ports() {
     check(&[object("VirtualService", "r", "shop", own)], &[]);
 }
 
+/// Ports that a match asks for and that nobody can ask for.
+#[test]
+fn matched_ports() {
+    let rule = |hosts: &str, more: &str, matches: &str| {
+        let http = format!("http: [{{match: [{matches}], route: [{{destination: {{host: web}}}}]}}]");
+        object("VirtualService", "r", "shop", &format!("hosts: [{hosts}], {more}{http}"))
+    };
+    let told = ["dangling-port VirtualService shop/r spec.http[0].match[1].port"];
+    let matches = "{port: 80}, {port: 9999}";
+    check(&[rule("web", "", matches)], &told);
+    check(&[rule("web", "gateways: [mesh], ", matches)], &told);
+    check(&[rule("web", "", "{port: 80}, {uri: {prefix: /a}}, {port: 0}")], &[]);
+    // A port of another of its hosts; one of a gateway; hosts that may have any.
+    check(&[rule("web, catalog", "", "{port: 80}, {port: 9100}")], &[]);
+    check(&[rule("web", "gateways: [mesh, g], ", matches)], &[]);
+    check(&[rule("web, later", "", matches)], &[]);
+    check(&[rule("web, '*.shop'", "", matches)], &[]);
+    let entry = |hosts: &str| {
+        object(
+            "ServiceEntry",
+            "e",
+            "shop",
+            &format!(
+                "hosts: [{hosts}], resolution: STATIC, ports: [{{number: 9999, name: p, protocol: HTTP}}]"
+            ),
+        )
+    };
+    check(&[rule("web, outside.example", "", matches), entry("outside.example")], &[]);
+    check(&[rule("web, outside.example", "", "{port: 80}, {port: 1}"), entry("outside.example")], &told);
+    check(&[rule("web", "", matches), entry("'*.example'")], &[]);
+    let listener = "egress: [{port: {number: 9999, protocol: HTTP, name: p}, hosts: ['*/*']}]";
+    check(&[rule("web", "", matches), object("Sidecar", "s", "shop", listener)], &[]);
+}
+
+/// Rules of a delegate that match what the rule that delegates does not.
+#[test]
+fn delegated_rules() {
+    let root = "hosts: [web], http: [{match: [{uri: {prefix: /a}}], delegate: {name: d}}]";
+    let root = object("VirtualService", "r", "shop", root);
+    let leaf = |matches: &str| {
+        let to = "route: [{destination: {host: web}}]";
+        object("VirtualService", "d", "shop", &format!("http: [{{{to}}}, {{match: [{matches}], {to}}}]"))
+    };
+    check(&[root.clone(), leaf("{uri: {prefix: /a/b}}")], &[]);
+    check(&[root.clone(), leaf("{method: {exact: GET}}")], &[]);
+    let told = ["conflicting-delegate VirtualService shop/r spec.http[0].delegate"];
+    check(&[root.clone(), leaf("{uri: {prefix: /b}}")], &told);
+    check(&[root, leaf("{uri: {prefix: /a/b}}, {uri: {prefix: /b}}")], &told);
+}
+
 #[test]
 fn subsets() {
     let port = "port: {number: 8000}";
