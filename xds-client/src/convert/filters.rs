@@ -49,7 +49,10 @@ const HTTP: Message = Message {
             "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
             Standing::NotRun("gRPC-Web is not translated yet"),
         ),
-        field(ALPN, Standing::NotRun("protocols are not offered by ALPN, as TLS is not spoken yet")),
+        field(
+            ALPN,
+            Standing::NotRun("weft offers Istio's protocols wherever TLS is Istio's own, whatever this says"),
+        ),
         field(PEER_METADATA, Standing::Honoured),
         field("any other", Standing::Refused),
     ],
@@ -235,8 +238,8 @@ fn alpn(config: &Any, at: &At<'_>) -> Result<(), Refused> {
         let at = at.index("alpn_override", index);
         open!(told, at, AlpnOverride as "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig.AlpnOverride" {
             not_run:
-                upstream_protocol = "protocols are not offered by ALPN, as TLS is not spoken yet",
-                alpn_override = "protocols are not offered by ALPN, as TLS is not spoken yet";
+                upstream_protocol = "weft offers Istio's protocols wherever TLS is Istio's own, whatever this says",
+                alpn_override = "weft offers Istio's protocols wherever TLS is Istio's own, whatever this says";
         });
     }
     Ok(())

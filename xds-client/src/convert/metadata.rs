@@ -32,7 +32,9 @@ const MESSAGE: Message = Message {
         field("envoy.transport_socket_match.tlsMode", Standing::Honoured),
         Field {
             name: "istio.alpn_override",
-            standing: Standing::NotRun("protocols are not offered by ALPN, as TLS is not spoken yet"),
+            standing: Standing::NotRun(
+                "weft offers Istio's protocols wherever TLS is Istio's own, whatever this says",
+            ),
         },
         field("istio.disable_mx", Standing::Honoured),
         Field { name: "other", standing: Standing::Harmless("nothing in weft reads it") },
@@ -93,7 +95,7 @@ fn istio(fields: HashMap<String, Value>, at: &At<'_>, said: &mut Said) -> Result
             "workload" => said.workload = Some(workload(&text(value, &at_value)?)),
             "alpn_override" => at.not_run(
                 (MESSAGE.name, "istio.alpn_override"),
-                "protocols are not offered by ALPN, as TLS is not spoken yet",
+                "weft offers Istio's protocols wherever TLS is Istio's own, whatever this says",
             ),
             "disable_mx" => said.untold = truth(&value, &at_value)?,
             _ => at.harmless(OTHER),
