@@ -265,6 +265,7 @@ async fn single_files_are_followed_too() {
 
 /// Links in a directory: that what they lead to changes is heard, not found by looking now and then.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the time that changes take is what is measured")]
 async fn what_links_of_a_directory_lead_to_is_watched() {
     let elsewhere = tempfile::tempdir().unwrap();
     let path = |name: &str| elsewhere.path().join(name);
