@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use config::{Limits, TrafficDirection, TransportProtocol};
 use slab::Slab;
@@ -162,6 +162,26 @@ pub(crate) struct ListenerView {
 
 /// The handles of a virtual host's rules, by their index; made when the first request comes for it.
 type HostHandles = OnceCell<Box<[OnceCell<Rc<RouteHandle>>]>>;
+
+/// A connection that ended badly.
+pub(crate) struct FailedConnection<'f> {
+    /// Name of the listener it came by.
+    pub(crate) listener: &'f Arc<str>,
+    /// The client.
+    pub(crate) client: SocketAddr,
+    /// Where the client wanted to go.
+    pub(crate) destination: SocketAddr,
+    /// When it began.
+    pub(crate) since: Instant,
+    /// With which status it was answered before it ended, if it was.
+    pub(crate) status: Option<StatusCode>,
+    /// Response flags.
+    pub(crate) flags: &'f str,
+    /// Response code details; may be empty.
+    pub(crate) details: &'f str,
+    /// Why.
+    pub(crate) cause: String,
+}
 
 /// A rule, with the upstreams it forwards to. A request holds it for as long as it lasts; it holds no generation.
 pub(crate) struct RouteHandle {
@@ -362,18 +382,18 @@ impl Engine {
         self.limits.entries().iter().find(|entry| entry.name == name).map(|entry| entry.value)
     }
 
-    /// Notes a connection that ended badly, before or beside any request. Nothing of this is chosen by the client.
-    pub(crate) fn connection_failed(
-        &self,
-        listener: &Arc<str>,
-        client: SocketAddr,
-        (flags, details): (&str, &str),
-        cause: String,
-    ) {
+    /// Notes a connection that ended badly, before or beside any request. Its cause holds nothing that a client chose.
+    #[cold]
+    pub(crate) fn connection_failed(&self, failed: FailedConnection<'_>) {
+        let FailedConnection { listener, client, destination, since, status, flags, details, cause } = failed;
+        let took = time::now().saturating_duration_since(since);
         let flight = Flight {
-            began: time::wall(),
+            began: time::wall().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH),
+            took,
+            authority: destination.to_string().into(),
             listener: listener.clone(),
             generation: self.current.borrow().number(),
+            status: status.map_or(0, |status| status.as_u16()),
             flags: flags.into(),
             details: details.into(),
             ..Flight::of_connection(client, cause)

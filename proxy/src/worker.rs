@@ -2,6 +2,7 @@
 //! shares with other workers only the published snapshot, the counts of clusters and endpoints, and the queues by which
 //! a new connection finds the worker that has the fewest.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -16,11 +17,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::Limits;
+use http::StatusCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::engine::room::Room;
-use crate::engine::{Arrival, Engine, ListenerView, ProcessWide, Telemetry};
+use crate::engine::{Arrival, Engine, FailedConnection, ListenerView, ProcessWide, Telemetry};
 use crate::http::codec::guard::Guard;
 use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX};
 use crate::http::connection::{Downstream, serve};
@@ -28,6 +30,7 @@ use crate::listener::{Accepted, Drains, Handed, Handover, Meant, Served, Socket,
 use crate::snapshot::Reader;
 use crate::tcp::{self, Unserved};
 use crate::telemetry::Cell as Series;
+use crate::telemetry::flags::Flag;
 use crate::telemetry::flight_recorder::Ask;
 use crate::telemetry::metrics::Family;
 use crate::{time, tls, turn};
@@ -397,38 +400,68 @@ impl Worker {
         let draining = self.drains.of(view.listener.declared.traffic_direction).begun();
         let breach = session.as_ref().map(tls::Session::breach);
         let listener = view.listener.clone();
+        let (destination, since) = (arrival.local_address, time::now());
         let downstream = Downstream::new(&self.engine, view, arrival, (guard.clone(), session));
         let served = serve(stream, downstream, draining).await;
         self.engine.count_refused(&guard);
-        let listener = &listener.declared;
-        let failed = |details: &str, cause| {
-            self.engine.connection_failed(&listener.name, remote_address, ("DPE", details), cause);
+        let broken = breach.and_then(|breach| breach.why());
+        if let Some((status, details, cause)) =
+            self.ended_badly(broken, served, &listener.declared, metrics.protocol_errors)
+        {
+            tracing::debug!(%remote_address, cause, "a client's connection ended badly");
+            self.engine.connection_failed(FailedConnection {
+                listener: &listener.declared.name,
+                client: remote_address,
+                destination,
+                since,
+                status,
+                flags: Flag::DownstreamProtocolError.name(),
+                details,
+                cause,
+            });
+        }
+        shard.decrement(metrics.connections_active);
+    }
+
+    /// Counts why a client's connection ended. With which status, if any, the details and the cause; `None` when nothing was wrong
+    /// with it. `broken` is why its TLS is, if it is.
+    fn ended_badly(
+        &self,
+        broken: Option<&'static str>,
+        served: Result<(), ConnectionError>,
+        listener: &config::Listener,
+        protocol_errors: Series,
+    ) -> Option<(Option<StatusCode>, &'static str, String)> {
+        if let Some(reason) = broken {
+            self.count(Family::TlsBroken, &[&listener.address.to_string(), reason]);
+            return Some((None, reason, format!("TLS with the client broke: {reason}")));
+        }
+        let (status, limit, what) = match served {
+            Err(ConnectionError::Protocol(what)) => (None, None, Cow::from(what)),
+            Err(ConnectionError::Limit(limit)) => (None, Some(limit), Cow::from("")),
+            Err(ConnectionError::Answered(bad)) => (Some(bad.status), bad.limit, Cow::from(bad.what)),
+            Ok(()) | Err(ConnectionError::Io) => return None,
         };
-        match (breach.and_then(|breach| breach.why()), served) {
-            (Some(reason), _) => {
-                self.count(Family::TlsBroken, &[&listener.address.to_string(), reason]);
-                failed(reason, format!("TLS with the client broke: {reason}"));
-                tracing::debug!(%remote_address, reason, "TLS with a client broke");
-            }
-            (None, Err(ConnectionError::Protocol(what))) => {
-                shard.increment(metrics.protocol_errors);
-                let cause = format!("the client did not speak HTTP: {what}");
-                failed("", cause);
-                tracing::debug!(%remote_address, what, "a client did not speak HTTP");
-            }
-            (None, Err(ConnectionError::Limit(limit))) => {
+        let cause = match limit {
+            Some(limit) => {
                 self.engine.limit_reached(limit);
                 if limit == HEAD_BYTES_TOTAL_MAX {
                     self.engine.make_room_for_heads();
                 }
                 let value = self.engine.limit(limit).map(|value| format!(" {value}")).unwrap_or_default();
-                let cause = format!("the connection is ended by {limit}{value} of this process");
-                failed(limit, cause);
-                tracing::debug!(%remote_address, limit, "a client exceeded a limit");
+                format!("{limit}{value} of this process")
             }
-            (None, Ok(()) | Err(ConnectionError::Io)) => {}
-        }
-        shard.decrement(metrics.connections_active);
+            None => {
+                self.engine.telemetry.shard.increment(protocol_errors);
+                format!("the client did not speak HTTP: {what}")
+            }
+        };
+        let cause = match (status, limit) {
+            (Some(status), _) => format!("{} DPE: {cause}", status.as_u16()),
+            (None, Some(_)) => format!("the connection is ended by {cause}"),
+            (None, None) => cause,
+        };
+        Some((status, limit.unwrap_or(""), cause))
     }
 
     fn metrics(&self, stat_prefix: &Arc<str>) -> ManagerMetrics {

@@ -291,7 +291,7 @@ async fn headers_are_too_large() {
     let many = || (0..101).fold(Request::get("/"), |request, _| request.header("x-many", "a"));
     for (request, limit) in [(large, "head_bytes_max 61440"), (many(), "headers_max 100")] {
         assert_eq!(request.send(proxy.listener(0)).await.status, 431, "{limit}");
-        let cause = format!(" x the connection is ended by {limit} of this process\n");
+        let cause = format!(" x 431 DPE: {limit} of this process\n");
         eventually("it is told", || async { proxy.page("/errors").await.contains(&cause).then_some(()) })
             .await;
     }

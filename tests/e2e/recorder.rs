@@ -39,6 +39,26 @@ async fn a_connection_is_told_with_where_it_wanted_to_go() {
     assert!(errors.contains(&to), "{errors}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_recorded_with_its_answer() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = mesh("http/8000", backend.address, "", "timeout: 5s");
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let large = format!("GET / HTTP/1.1\r\nx-large: {}\r\n\r\n", "a".repeat(70_000));
+    for (index, bytes, status, cause) in [
+        (0, large.as_bytes(), 431, "431 DPE: head_bytes_max 61440 of this process"),
+        (1, b"\x01\x02hello\r\n\r\n", 400, "400 DPE: the client did not speak HTTP: invalid request line"),
+    ] {
+        let answer = raw(proxy.listener(0), bytes, Duration::from_secs(5)).await;
+        assert!(answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{status}");
+        let requests = recorded(&proxy, index + 1).await;
+        let newest = &requests[0];
+        assert_eq!((&newest["status"], &newest["cause"]), (&status.into(), &cause.into()), "{newest:#}");
+        assert_eq!(newest["authority"], proxy.listener(0).to_string());
+        assert!(newest["took_us"].as_u64().is_some_and(|took| took > 0), "{newest:#}");
+    }
+}
+
 /// A call that fails is answered 200 all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_call_of_grpc_is_a_failure() {

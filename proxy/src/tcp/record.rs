@@ -16,7 +16,7 @@ use super::greeting::Said;
 use super::{Refused, Service};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{Admitted, EndedBy, FILTER_CHAIN_CLOSED, Standing};
-use crate::engine::{Arrival, Engine};
+use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
 use crate::telemetry::flags::{Flag, Flags};
@@ -109,8 +109,16 @@ pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arriva
     facts.flags.insert(Flag::NoRouteFound);
     facts.code_details = Some(why.details());
     facts.log(engine, &listener.access_log);
-    let (client, ending) = (facts.arrival.remote_address, ("NR", why.details()));
-    engine.connection_failed(&listener.declared.name, client, ending, why.cause());
+    engine.connection_failed(FailedConnection {
+        listener: &listener.declared.name,
+        client: facts.arrival.remote_address,
+        destination: facts.arrival.local_address,
+        since: facts.started,
+        status: None,
+        flags: Flag::NoRouteFound.name(),
+        details: why.details(),
+        cause: why.cause(),
+    });
 }
 
 impl Record {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
 /// Why a message could not be sent or received to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StreamError {
@@ -60,8 +62,21 @@ pub(crate) enum ConnectionError {
     Protocol(String),
     /// It exceeded the limit of this name.
     Limit(&'static str),
+    /// It sent what is no request, and was answered so before the connection was closed.
+    Answered(Box<NoRequest>),
     /// Reading or writing failed.
     Io,
+}
+
+/// What came in place of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoRequest {
+    /// The status it was answered with.
+    pub(crate) status: StatusCode,
+    /// What is wrong with it.
+    pub(crate) what: &'static str,
+    /// The limit it exceeds, if that is why.
+    pub(crate) limit: Option<&'static str>,
 }
 
 impl From<&h2::Error> for ConnectionError {

@@ -18,7 +18,8 @@ use super::head::{BadHead, Received};
 use super::{Framing, encode};
 use crate::http::codec::guard::Guarded;
 use crate::http::codec::{
-    Body, ConnectionError, RecvBody, RequestHead, ResponseHead, StreamError, Version, asks_for_websocket,
+    Body, ConnectionError, NoRequest, RecvBody, RequestHead, ResponseHead, StreamError, Version,
+    asks_for_websocket,
 };
 use crate::time;
 
@@ -285,10 +286,8 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         // If it cannot be written, nobody reads it.
         let _ = poll_fn(|cx| self.conn.state().poll_flush(cx)).await;
         self.linger().await;
-        match bad.limit {
-            Some(limit) => ConnectionError::Limit(limit),
-            None => ConnectionError::Protocol(bad.what.to_owned()),
-        }
+        let BadHead { status, what, limit } = bad;
+        ConnectionError::Answered(Box::new(NoRequest { status, what, limit }))
     }
 
     /// Ends the connection so that the client can read what was sent: a socket that is closed with unread bytes is reset,
