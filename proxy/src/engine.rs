@@ -24,7 +24,8 @@ use crate::peers;
 use crate::pipes::Pipes;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
-use crate::telemetry::flight_recorder::{Flight, Recorded, Recorder};
+use crate::telemetry::flight::{Cause, Flight};
+use crate::telemetry::flight_recorder::{Recorded, Recorder};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -387,16 +388,20 @@ impl Engine {
     pub(crate) fn connection_failed(&self, failed: FailedConnection<'_>) {
         let FailedConnection { listener, client, destination, since, status, flags, details, cause } = failed;
         let took = time::now().saturating_duration_since(since);
+        let current = self.current.borrow();
+        let known = current.snapshot.listeners.get(listener);
         let flight = Flight {
             began: time::wall().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH),
             took,
             authority: destination.to_string().into(),
-            listener: listener.clone(),
-            generation: self.current.borrow().number(),
+            destination: Some(destination),
+            listener: (listener.clone(), None),
+            listener_origin: known.and_then(|listener| listener.declared.origin.clone()),
+            generation: current.number(),
             status: status.map_or(0, |status| status.as_u16()),
             flags: flags.into(),
             details: details.into(),
-            ..Flight::of_connection(client, cause)
+            ..Flight::of_connection(client, Cause::new(cause, None))
         };
         self.recorder.record(flight, self.minute());
     }

@@ -80,7 +80,7 @@ async fn waiting() -> (TestBackend, watch::Sender<bool>) {
 }
 
 /// A backend that answers with this status.
-async fn with_status(status: StatusCode) -> TestBackend {
+pub(crate) async fn with_status(status: StatusCode) -> TestBackend {
     TestBackend::new(move |_| {
         let mut response = Response::new(Full::<Bytes>::default());
         *response.status_mut() = status;
@@ -212,7 +212,7 @@ async fn the_upstream_is_too_slow_for_the_rule() {
     let cause = "504 UT: timeout 100ms of VirtualService shop/catalog (DIRECTORY/route.yaml:7)";
     check(&proxy, Request::get("/"), 504, cause).await;
     let told = proxy.page("/recorder?id=night").await;
-    assert!(told.contains("rule: `all` of virtual host"), "{told}");
+    assert!(told.contains("rule: 1 `all` of virtual host"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

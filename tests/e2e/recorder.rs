@@ -4,14 +4,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 use support::client::raw;
 use support::declared::{any, cluster, listener, to_tcp, update};
+use support::mesh::virtual_service;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
-use crate::incidents::mesh;
+use crate::incidents::{mesh, with_status};
 
 /// What `/recorder` lists, newest first, once there are so many.
 async fn recorded(proxy: &TestProxy, count: usize) -> Vec<Value> {
@@ -34,9 +35,43 @@ async fn a_connection_is_told_with_where_it_wanted_to_go() {
     let wanted = proxy.listener(0);
     raw(wanted, b"hello", Duration::from_secs(5)).await;
     let requests = recorded(&proxy, 1).await;
-    assert_eq!(requests[0]["authority"], wanted.to_string());
-    let (errors, to) = (proxy.page("/errors").await, format!(" to {wanted}, endpoint {nobody}, "));
-    assert!(errors.contains(&to), "{errors}");
+    assert_eq!(requests[0]["destination"], wanted.to_string());
+    let number = requests[0]["record"].as_str().expect("a number").to_owned();
+    let errors = proxy.page("/errors").await;
+    let (to, id) = (format!(" to {wanted}, endpoint {nobody}, "), format!(", id {number}\n"));
+    assert!(errors.contains(&to) && errors.contains(&id), "{errors}");
+    let told = proxy.page(&format!("/recorder?id={number}")).await;
+    for expected in [
+        format!(" to {wanted}\nas "),
+        format!("id: none; recorded as {number}\n"),
+        "cause: TCP UF: ".to_owned(),
+    ] {
+        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_of_several_requests_and_a_long_one() {
+    let backend = with_status(StatusCode::INTERNAL_SERVER_ERROR).await;
+    let mesh = mesh("http/8000", backend.address, "", "retries: {attempts: 0}");
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    for path in ["/one", "/two", "/three"] {
+        Request::get(path).header("x-request-id", "same").send(proxy.listener(0)).await;
+    }
+    let requests = recorded(&proxy, 3).await;
+    let told = proxy.page("/recorder?id=same").await;
+    assert!(told.contains("/three\nas ") && told.contains("the newest of 3 with this ID\n"), "{told}");
+    for (index, path) in [(1, "/two"), (2, "/one")] {
+        let number = requests[index]["record"].as_str().expect("a number");
+        assert!(told.contains(&format!("  other: {number} ")), "{told}");
+        let other = proxy.page(&format!("/recorder?id={number}")).await;
+        assert!(other.contains(&format!("{path}\nas ")) && !other.contains("newest"), "{other}");
+    }
+    let long = "z".repeat(2_000);
+    Request::get("/long").header("x-request-id", &long).send(proxy.listener(0)).await;
+    recorded(&proxy, 4).await;
+    let told = proxy.page(&format!("/recorder?id={long}")).await;
+    assert!(told.contains("/long\nas "), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,9 +89,80 @@ async fn what_is_no_request_is_recorded_with_its_answer() {
         let requests = recorded(&proxy, index + 1).await;
         let newest = &requests[0];
         assert_eq!((&newest["status"], &newest["cause"]), (&status.into(), &cause.into()), "{newest:#}");
-        assert_eq!(newest["authority"], proxy.listener(0).to_string());
+        assert_eq!(newest["destination"], proxy.listener(0).to_string());
         assert!(newest["took_us"].as_u64().is_some_and(|took| took > 0), "{newest:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_moves_in_its_file_is_the_same() {
+    let backend = TestBackend::echo("catalog").await;
+    let rules = virtual_service(
+        "catalog",
+        "  - {name: one, match: [{uri: {prefix: /one}}], route: [{destination: {host: nowhere}}]}\n  \
+         - {name: two, route: [{destination: {host: nowhere}}]}",
+    );
+    let mesh = mesh("http/8000", backend.address, "", "").with("route.yaml", &rules);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let ask = |path: &'static str| Request::get(path).send(proxy.listener(0));
+    for path in ["/one", "/two"] {
+        assert_eq!(ask(path).await.status, 503);
+    }
+    proxy.publish("route.yaml", &format!("# moved\n# down\n{rules}")).await;
+    assert_eq!(ask("/one").await.status, 503);
+    recorded(&proxy, 3).await;
+    let errors = proxy.page("/errors").await;
+    // Two rules of one object are two causes.
+    assert!(errors.starts_with("3 failures in the last hour, by 2 causes\n"), "{errors}");
+    let first = errors.lines().find(|line| line.contains(" x ")).expect("a cause");
+    assert!(first.starts_with("      2 x 503 NC: ") && first.contains("route.yaml:9) leads"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_request_is_told_as_it_was_decided() {
+    let backend = with_status(StatusCode::SERVICE_UNAVAILABLE).await;
+    let rules = virtual_service(
+        "catalog",
+        "  - {name: put, match: [{method: {exact: PUT}}], route: [{destination: {host: catalog}}]}\n  \
+         - {name: testers, match: [{headers: {x-user: {exact: tester}}}], route: [{destination: {host: catalog}}]}\n  \
+         - name: old\n    match: [{uri: {prefix: /old}}]\n    rewrite: {uri: /new, authority: other.example}\n    timeout: 5s\n    \
+         retries: {attempts: 1, retryOn: 5xx}\n    headers: {request: {set: {x-a: y}}}\n    \
+         route: [{destination: {host: catalog}}]",
+    );
+    let mesh = mesh("http/8000", backend.address, "", "").with("route.yaml", &rules);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let request = Request::get("/old/a").host("catalog").header("x-request-id", "night");
+    assert_eq!(request.send(proxy.listener(0)).await.status, 503);
+    let newest = recorded(&proxy, 1).await.remove(0);
+    assert_eq!((&newest["authority"], &newest["path"]), (&"catalog".into(), &"/old/a".into()));
+    assert_eq!(
+        (&newest["sent_authority"], &newest["sent_path"]),
+        (&"other.example".into(), &"/new/a".into())
+    );
+    let told = proxy.page("/recorder?id=night").await;
+    let endpoint = backend.address;
+    for expected in [
+        "GET http://catalog/old/a\nas ".to_owned(),
+        "rewrite: the upstream sees other.example /new/a\n".to_owned(),
+        format!("attempt: 1, to {endpoint}: 503, after "),
+        format!("endpoint: {endpoint}, the last of 2 attempts\n"),
+        "=> forwarded with 503".to_owned(),
+    ] {
+        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    }
+    // What another generation would do with it is another question.
+    let other = virtual_service("catalog", "  - {name: now, route: [{destination: {host: catalog}}]}");
+    let now = proxy.publish("route.yaml", &other).await;
+    let told = proxy.page("/recorder?id=night").await;
+    for expected in [
+        format!("decided, which is served no more: only what was recorded is told (generation {now} is served now"),
+        "rule: 3 `old` of virtual host `catalog.shop.svc.cluster.local:8000`\n    by VirtualService shop/catalog (".to_owned(),
+        "rewrite: the upstream sees other.example /new/a\n".to_owned(),
+        format!("attempt: 1, to {endpoint}: 503, after "),
+    ] {
+        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    }
+    assert!(!told.contains("`now`") && !told.contains("timeout: "), "{told}");
 }
 
 /// A call that fails is answered 200 all the same.

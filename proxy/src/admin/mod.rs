@@ -145,7 +145,8 @@ const PAGES: [Entry; 21] = [
     show(
         "/recorder",
         &["format", "id", "last"],
-        "requests that failed or were sampled, newest first; ?last=N, ?id=REQUEST_ID step by step; ?format=json",
+        "requests that failed or were sampled, newest first; ?last=N, ?id=ID step by step, an x-request-id or as it is \
+         listed; ?format=json",
     ),
     show(
         "/routes",

@@ -114,7 +114,8 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with_all = ["config", "pod", "mesh_config", "allow_unenforced_security", "assume_identity", "identity_from"])]
     live: bool,
 
-    /// A request that the proxy of this host has recorded, by its `x-request-id`: how it was decided, and what came of it.
+    /// A request that the proxy of this host has recorded: how it was decided, and what came of it. By its `x-request-id`, or
+    /// by the recorder's own number, such as @0-17, which connections have too.
     #[arg(long, value_name = "ID", conflicts_with_all = ["request", "headers", "http2", "tcp", "config", "pod", "live"])]
     request_id: Option<String>,
 

@@ -213,12 +213,12 @@ impl Status {
     /// What each worker has recorded; nothing of one that has ended.
     pub(crate) async fn recorded(&self) -> Vec<Recorded> {
         let mut told = Vec::new();
-        for recorder in self.recorders.load_full().iter() {
+        for (worker, recorder) in self.recorders.load_full().iter().enumerate() {
             let (ask, answer) = oneshot::channel();
             if recorder.send(ask).is_ok()
                 && let Ok(recorded) = answer.await
             {
-                told.push(recorded);
+                told.push(Recorded { worker, ..recorded });
             }
         }
         told

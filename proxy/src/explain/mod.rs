@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::snapshot::{Listener, Snapshot};
 pub(crate) use asked::Asked;
 pub(crate) use question::{Question, Way, address};
-pub(crate) use recorded::{recorded, time_of_day};
+pub(crate) use recorded::{RecordedAs, recorded, time_of_day};
 pub(crate) use text::text;
 
 /// What is asked about: what would decide, and what is known beside it.

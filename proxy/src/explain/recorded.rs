@@ -1,60 +1,52 @@
 //! A request that the flight recorder kept, told as an explanation is.
+//!
+//! What was recorded is told as it was then.
 
 use std::sync::Arc;
 
-use crate::telemetry::flight_recorder::Flight;
+use crate::telemetry::flight::Flight;
 use crate::telemetry::format;
 
 use super::{Does, Explanation, Outcome, Step, World, findings};
 
-/// The explanation of what was recorded: the decision as it was made then. `world` is that of now; it only names objects.
-pub(crate) fn recorded(world: &World<'_>, flight: &Flight) -> Explanation {
-    let identity = |identity: &Option<Arc<str>>| {
-        identity.as_ref().map(|identity| format!(", {identity}")).unwrap_or_default()
-    };
-    let client =
-        format!("{}{}, at {}", flight.client, identity(&flight.client_identity), time_of_day(flight));
-    let mut steps = vec![Step::new("client", client)];
-    if !flight.listener.is_empty() {
-        let listener = world.snapshot.listeners.get(&flight.listener);
-        let origin = listener.and_then(|listener| listener.declared.origin.as_ref());
-        steps.push(Step::new("listener", format!("`{}`", flight.listener)).by(origin));
+/// How a request is known to the recorder.
+pub(crate) struct RecordedAs {
+    /// Its number.
+    pub(crate) number: String,
+    /// How many others have the same ID.
+    pub(crate) others: usize,
+    /// Some of those, each in a line.
+    pub(crate) told: Vec<String>,
+}
+
+/// The explanation of what was recorded: the decision as it was made then. `world` is that of now.
+pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -> Explanation {
+    let mut steps = vec![id(flight, known), client(flight)];
+    if !flight.listener.0.is_empty() {
+        let listener = Step::new("listener", format!("`{}`", flight.listener.0));
+        steps.push(listener.by(flight.listener_origin.as_ref()));
     }
-    if let Some((host, rule)) = &flight.route {
-        let what = match &**rule {
-            "" => format!("one without a name of virtual host `{host}`"),
-            rule => format!("`{rule}` of virtual host `{host}`"),
-        };
-        let step = Step::new("rule", what).by(flight.route_origin.as_ref());
-        steps.push(if flight.route_origin.is_none() { step.default_of("Istio default") } else { step });
-    } else if let Some(origin) = &flight.route_origin {
-        steps.push(Step::new("rule", "").by(Some(origin)));
+    let is_served = flight.generation == world.snapshot.generation;
+    if !is_served {
+        let what = format!(
+            "{} decided, which is served no more: only what was recorded is told (generation {} is served now, and \
+             `weft explain --live` tells what that would do)",
+            flight.generation, world.snapshot.generation
+        );
+        steps.push(Step::new("generation", what));
     }
-    if let Some(name) = &flight.cluster {
-        let now = world.snapshot.clusters.get(name);
-        let origin = flight.cluster_origin.clone();
-        let origin = origin.or_else(|| now.and_then(|cluster| world.service_of(&cluster.declared)));
-        steps.push(Step::new("cluster", format!("`{name}`")).by(origin.as_ref()));
-    }
-    if let Some(endpoint) = flight.endpoint {
-        let attempts = match flight.attempts {
-            0 | 1 => String::new(),
-            many => format!(", the last of {many} attempts"),
-        };
-        steps.push(Step::new(
-            "endpoint",
-            format!("{endpoint}{}{attempts}", identity(&flight.endpoint_identity)),
-        ));
-    }
+    steps.extend(remembered(flight));
+    steps.extend(attempts(flight));
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
     if let Some(cause) = &flight.cause {
-        steps.push(Step::new("cause", &**cause));
+        steps.push(Step::new("cause", &*cause.text));
     }
     let asked = match &*flight.method {
         "" => format!("a connection from {} to {}", flight.client, flight.authority),
         method => format!("{method} http://{}{}", flight.authority, flight.path),
     };
-    let findings = findings(world, &steps);
+    // What is found now says nothing of a configuration that is gone.
+    let findings = if is_served { findings(world, &steps) } else { Vec::new() };
     Explanation {
         asked,
         workload: super::workload(world),
@@ -65,9 +57,91 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight) -> Explanation {
     }
 }
 
+/// What it is asked for by, and what else is.
+fn id(flight: &Flight, known: &RecordedAs) -> Step {
+    let RecordedAs { number, others, told } = known;
+    let what = match (&*flight.id, others) {
+        ("", _) => format!("none; recorded as {number}"),
+        (id, 0) => format!("`{id}`, recorded as {number}"),
+        (id, others) => {
+            format!("`{id}`, recorded as {number}: the newest of {} with this ID", others + 1)
+        }
+    };
+    let mut step = Step::new("id", what);
+    step.steps = told.iter().map(|other| Step::new("other", other.as_str())).collect();
+    let more = others.saturating_sub(told.len());
+    if more > 0 {
+        step.steps.push(Step::new("and", format!("{more} more")));
+    }
+    step
+}
+
+fn client(flight: &Flight) -> Step {
+    let mut what =
+        format!("{}{}, at {}", flight.client, identity(&flight.client_identity), time_of_day(flight));
+    if let Some(destination) = flight.destination {
+        what.push_str(&format!(", to {destination}"));
+    }
+    Step::new("client", what)
+}
+
+fn identity(identity: &Option<Arc<str>>) -> String {
+    identity.as_ref().map(|identity| format!(", {identity}")).unwrap_or_default()
+}
+
+/// What was recorded of the decision.
+fn remembered(flight: &Flight) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some((host, rule, index)) = &flight.route {
+        let rule = if rule.is_empty() { String::new() } else { format!(" `{rule}`") };
+        let what = format!("{}{rule} of virtual host `{host}`", index + 1);
+        let step = Step::new("rule", what).by(flight.route_origin.as_ref());
+        steps.push(if flight.route_origin.is_none() { step.default_of("Istio default") } else { step });
+    } else if let Some(origin) = &flight.route_origin {
+        steps.push(Step::new("rule", "").by(Some(origin)));
+    }
+    steps.extend(rewritten(flight));
+    if let Some(name) = &flight.cluster {
+        steps.push(Step::new("cluster", format!("`{name}`")).by(flight.cluster_origin.as_ref()));
+    }
+    steps
+}
+
+/// What the upstream saw, where that is not what the client said.
+fn rewritten(flight: &Flight) -> Option<Step> {
+    let (authority, path) = flight.sent.as_ref()?;
+    let step = Step::new("rewrite", format!("the upstream sees {authority} {path}"));
+    Some(step.by(flight.route_origin.as_ref()))
+}
+
+/// Each attempt, with what came of it.
+fn attempts(flight: &Flight) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (index, attempt) in flight.tries.iter().enumerate() {
+        let what =
+            format!("{}, to {}: {}, after {:?}", index + 1, attempt.endpoint, attempt.outcome, attempt.at);
+        steps.push(Step::new("attempt", what));
+    }
+    if let Some(endpoint) = flight.endpoint {
+        let attempts = match flight.attempts {
+            0 | 1 => String::new(),
+            many => format!(", the last of {many} attempts"),
+        };
+        let what = format!("{endpoint}{}{attempts}", identity(&flight.endpoint_identity));
+        steps.push(Step::new("endpoint", what));
+    }
+    steps
+}
+
 fn outcome(flight: &Flight) -> Outcome {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty() && text != "-");
     let by_upstream = &*flight.details == "via_upstream";
+    let is_request = !flight.method.is_empty();
+    let seen = flight.sent.as_ref();
+    let (authority, path) = match seen {
+        Some((authority, path)) => (authority, path),
+        None => (&flight.authority, &flight.path),
+    };
     Outcome {
         does: match (by_upstream, flight.status) {
             (true, _) => Does::Forwards,
@@ -78,12 +152,13 @@ fn outcome(flight: &Flight) -> Outcome {
         },
         details: text(&flight.details),
         status: Some(flight.status).filter(|status| *status != 0),
+        grpc_status: flight.grpc_status,
         flags: text(&flight.flags),
-        route: flight.route.as_ref().and_then(|(_, rule)| text(rule)),
+        route: flight.route.as_ref().and_then(|(_, rule, _)| text(rule)),
         cluster: flight.cluster.clone(),
         endpoint: flight.endpoint,
-        authority: text(&flight.authority),
-        path: text(&flight.path),
+        authority: text(authority).filter(|_| is_request),
+        path: text(path).filter(|_| is_request),
         ..Outcome::default()
     }
 }

@@ -274,7 +274,10 @@ impl Forwarding<'_> {
             drop(retry.take());
             match self.verdict(&outcome, retries) {
                 Verdict::Retry => match upstream.retry() {
-                    Ok(counted) => retry = Some(counted),
+                    Ok(counted) => {
+                        record.tried(&endpoint, &outcome);
+                        retry = Some(counted);
+                    }
                     Err(limit) => {
                         record.flag(Flag::UpstreamOverflow);
                         record.limit_met(limit);

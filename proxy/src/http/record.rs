@@ -26,6 +26,7 @@ use crate::engine::{Engine, ListenerView, RouteHandle};
 use crate::peers::Peer;
 use crate::snapshot::LogSink;
 use crate::telemetry::flags::{Flag, Flags};
+use crate::telemetry::flight::Try;
 use crate::telemetry::format;
 use crate::time;
 use crate::upstream::request_body::RequestBody;
@@ -76,6 +77,8 @@ pub(crate) struct Record {
     peer: Option<Rc<Peer>>,
     /// Attempts made.
     pub(crate) attempts: u32,
+    /// Those before the last.
+    tries: Vec<Try>,
     /// The request's body, once it is forwarded.
     pub(crate) request_body: Option<RequestBody>,
     /// Whether the request had no body to be read when it began.
@@ -98,6 +101,8 @@ struct Captured {
     method: Method,
     path: Option<PathAndQuery>,
     original_path: Option<HeaderValue>,
+    /// Authority as it came, once it was forwarded.
+    asked_authority: Option<HeaderValue>,
     request: Vec<(HeaderName, HeaderValue)>,
     response: Vec<(HeaderName, HeaderValue)>,
     trailers: Vec<(HeaderName, HeaderValue)>,
@@ -136,6 +141,7 @@ impl Record {
             asked_who: peer_metadata::Asked::default(),
             peer: None,
             attempts: 0,
+            tries: Vec::new(),
             request_body: None,
             bodiless,
             close: false,
@@ -163,6 +169,7 @@ impl Record {
             method: head.method.clone(),
             path: head.path.clone(),
             original_path: None,
+            asked_authority: None,
             request: pick(&head.headers, &manager.logged.request),
             response: Vec::new(),
             trailers: Vec::new(),
@@ -175,7 +182,7 @@ impl Record {
             captured.request = pick(&head.headers, &self.listener.manager.logged.request);
             captured.path = head.path.clone();
             captured.original_path = head.headers.get(headers::ORIGINAL_PATH).cloned();
-            self.authority = head.authority.clone();
+            captured.asked_authority = std::mem::replace(&mut self.authority, head.authority.clone());
         }
     }
 

@@ -149,6 +149,11 @@ impl Route {
         self.declared().map_or("", |declared| &declared.name)
     }
 
+    /// Its index in the virtual host.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// The virtual host it belongs to.
     pub(crate) fn virtual_host(&self) -> &config::VirtualHost {
         &self.host

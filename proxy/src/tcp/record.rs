@@ -20,7 +20,7 @@ use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
 use crate::telemetry::flags::{Flag, Flags};
-use crate::telemetry::flight_recorder::Flight;
+use crate::telemetry::flight::{Cause, Flight};
 use crate::telemetry::format::{self, Message, Values, address, text};
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -279,7 +279,8 @@ impl Drop for Record {
         };
         self.engine.telemetry.shard.increment(outcome.closed);
         if !self.facts.flags.is_empty() {
-            self.facts.fly(&self.engine, self.service.proxy.declared.origin.as_ref());
+            let origin = self.service.proxy.declared.origin.as_ref();
+            self.facts.fly(&self.engine, &self.service.declared.declared, origin);
         }
         self.facts.log(&self.engine, &self.service.proxy.access_log);
     }
@@ -307,7 +308,7 @@ impl FactsOf {
 
     /// Tells the flight recorder of a connection that failed.
     #[cold]
-    fn fly(&self, engine: &Engine, origin: Option<&Origin>) {
+    fn fly(&self, engine: &Engine, listener: &config::Listener, origin: Option<&Origin>) {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
         let why =
             self.reason.as_deref().or(self.termination_details).unwrap_or("no endpoint").replace('_', " ");
@@ -330,7 +331,10 @@ impl FactsOf {
             endpoint_identity: self.upstream_ends.as_ref().and_then(|ends| ends.peer.clone()),
             client_identity: self.arrival.session.as_ref().and_then(|session| session.ends.peer.clone()),
             authority: self.arrival.local_address.to_string().into(),
-            ..Flight::of_connection(self.arrival.remote_address, cause)
+            destination: Some(self.arrival.local_address),
+            listener: (listener.name.clone(), None),
+            listener_origin: listener.origin.clone(),
+            ..Flight::of_connection(self.arrival.remote_address, Cause::new(cause, None))
         };
         engine.recorder.record(flight, engine.minute());
     }

@@ -7,117 +7,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use config::Limits;
-use config::origin::Origin;
 use tokio::sync::oneshot;
+
+use super::flight::{Cause, Flight};
 
 /// Minutes of the last hour.
 const MINUTES: usize = 60;
 
-/// Bytes of one text of a flight that are kept; what a client sends may be longer.
-const TEXT_BYTES_MAX: usize = 1_024;
-
 /// What is counted when there are more causes than `recorder_causes_max`.
 const OTHER_CAUSES: &str = "other causes: there are more than recorder_causes_max";
-
-/// A request or connection, with what was decided about it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Flight {
-    /// Its `x-request-id`; empty for what has none.
-    pub(crate) id: Box<str>,
-    /// When it began.
-    pub(crate) began: SystemTime,
-    /// How long it took, to its last byte.
-    pub(crate) took: Duration,
-    /// Method; empty for what is no request.
-    pub(crate) method: Box<str>,
-    /// Authority, as the upstream saw it or would have.
-    pub(crate) authority: Box<str>,
-    /// Path and query as they came.
-    pub(crate) path: Box<str>,
-    /// Name of the listener; empty when that is not known any more.
-    pub(crate) listener: Arc<str>,
-    /// The client.
-    pub(crate) client: SocketAddr,
-    /// The client's identity, as TLS has proved it.
-    pub(crate) client_identity: Option<Arc<str>>,
-    /// Number of the generation that decided.
-    pub(crate) generation: u64,
-    /// Status of the answer; 0 for none.
-    pub(crate) status: u16,
-    /// Response flags as the access log has them.
-    pub(crate) flags: Box<str>,
-    /// Response code details.
-    pub(crate) details: Box<str>,
-    /// Virtual host and name of the rule.
-    pub(crate) route: Option<(Arc<str>, Arc<str>)>,
-    /// The object that the rule is of.
-    pub(crate) route_origin: Option<Origin>,
-    /// The cluster.
-    pub(crate) cluster: Option<Arc<str>>,
-    /// The object that shaped it.
-    pub(crate) cluster_origin: Option<Origin>,
-    /// The endpoint of the last attempt.
-    pub(crate) endpoint: Option<SocketAddr>,
-    /// Its identity, as TLS has proved it.
-    pub(crate) endpoint_identity: Option<Arc<str>>,
-    /// Attempts made.
-    pub(crate) attempts: u32,
-    /// Why it failed; `None` where it did not, and was sampled.
-    pub(crate) cause: Option<Arc<str>>,
-}
-
-/// A text of a flight, without what is too long.
-pub(crate) fn bounded(text: &[u8]) -> Box<str> {
-    String::from_utf8_lossy(text.get(..TEXT_BYTES_MAX).unwrap_or(text)).into()
-}
-
-impl Flight {
-    /// A connection that failed, of which nothing else is known yet.
-    pub(crate) fn of_connection(client: SocketAddr, cause: String) -> Flight {
-        Flight {
-            id: Box::default(),
-            began: SystemTime::UNIX_EPOCH,
-            took: Duration::ZERO,
-            method: Box::default(),
-            authority: Box::default(),
-            path: Box::default(),
-            listener: Arc::default(),
-            client,
-            client_identity: None,
-            generation: 0,
-            status: 0,
-            flags: Box::default(),
-            details: Box::default(),
-            route: None,
-            route_origin: None,
-            cluster: None,
-            cluster_origin: None,
-            endpoint: None,
-            endpoint_identity: None,
-            attempts: 0,
-            cause: Some(cause.into()),
-        }
-    }
-
-    /// About how much memory it takes.
-    fn bytes(&self) -> usize {
-        let texts = [&self.id, &self.method, &self.authority, &self.path, &self.flags, &self.details];
-        // It may be written for this flight alone.
-        let cause = self.cause.as_ref().map_or(0, |cause| cause.len());
-        size_of::<Flight>() + cause + texts.into_iter().map(|text| text.len()).sum::<usize>()
-    }
-}
 
 /// How often a cause was met.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CauseCount {
-    /// The cause.
-    pub(crate) cause: Arc<str>,
+    /// The cause, in the words of when it was met last.
+    pub(crate) cause: Cause,
+    /// When that was.
+    pub(crate) last: SystemTime,
     /// How often in the last hour.
     pub(crate) count: u64,
 }
@@ -125,6 +35,8 @@ pub(crate) struct CauseCount {
 /// What one worker has recorded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Recorded {
+    /// Number of the worker.
+    pub(crate) worker: usize,
     /// Oldest first.
     pub(crate) flights: Vec<Arc<Flight>>,
     /// In no order.
@@ -151,7 +63,20 @@ pub(crate) struct Recorder {
 struct Kept {
     flights: VecDeque<Arc<Flight>>,
     bytes: usize,
-    causes: HashMap<Arc<str>, Minutes>,
+    /// By the key of the cause.
+    causes: HashMap<Arc<str>, Counted>,
+    /// Flights that were recorded ever.
+    recorded: u64,
+}
+
+/// A cause that was met.
+#[derive(Debug)]
+struct Counted {
+    minutes: Minutes,
+    /// In the words of when it was met last.
+    text: Arc<str>,
+    /// When that was.
+    last: SystemTime,
 }
 
 /// Counts of the last minutes.
@@ -193,17 +118,24 @@ impl Recorder {
     }
 
     /// Keeps a flight and counts its cause, in this minute of the process's life.
-    pub(crate) fn record(&self, flight: Flight, minute: u64) {
+    pub(crate) fn record(&self, mut flight: Flight, minute: u64) {
         let mut kept = self.kept.borrow_mut();
+        kept.recorded += 1;
+        flight.number = kept.recorded;
         if let Some(cause) = &flight.cause {
-            let is_new = !kept.causes.contains_key(cause);
+            let is_new = !kept.causes.contains_key(&cause.key);
             if is_new && kept.causes.len() >= self.causes_max {
                 // What was not met for an hour makes room.
-                kept.causes.retain(|_, counts| counts.sum(minute) > 0);
+                kept.causes.retain(|_, counted| counted.minutes.sum(minute) > 0);
             }
             let full = is_new && kept.causes.len() >= self.causes_max;
-            let key = if full { OTHER_CAUSES.into() } else { cause.clone() };
-            kept.causes.entry(key).or_insert_with(|| Minutes::new(minute)).add(minute);
+            let Cause { text, key } =
+                if full { Cause::of_process(OTHER_CAUSES.to_owned()) } else { cause.clone() };
+            let new = || Counted { minutes: Minutes::new(minute), text: text.clone(), last: flight.began };
+            let counted = kept.causes.entry(key).or_insert_with(new);
+            counted.minutes.add(minute);
+            counted.text = text;
+            counted.last = flight.began;
         }
         kept.bytes += flight.bytes();
         kept.flights.push_back(Arc::new(flight));
@@ -217,12 +149,13 @@ impl Recorder {
     pub(crate) fn recorded(&self, minute: u64) -> Recorded {
         let mut kept = self.kept.borrow_mut();
         let flights = kept.flights.iter().cloned().collect();
-        let counts = |(cause, minutes): (&Arc<str>, &mut Minutes)| CauseCount {
-            cause: cause.clone(),
-            count: minutes.sum(minute),
+        let counts = |(key, counted): (&Arc<str>, &mut Counted)| CauseCount {
+            cause: Cause { text: counted.text.clone(), key: key.clone() },
+            last: counted.last,
+            count: counted.minutes.sum(minute),
         };
         let causes = kept.causes.iter_mut().map(counts).filter(|cause| cause.count > 0).collect();
-        Recorded { flights, causes }
+        Recorded { worker: 0, flights, causes }
     }
 }
 
@@ -263,14 +196,17 @@ impl Minutes {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn flight(path: &str, cause: Option<&str>) -> Flight {
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let nothing = Cause::of_process(String::new());
         Flight {
             path: path.into(),
-            cause: cause.map(Into::into),
-            ..Flight::of_connection(client, String::new())
+            cause: cause.map(|cause| Cause::new(cause.to_owned(), None)),
+            ..Flight::of_connection(client, nothing)
         }
     }
 
@@ -282,7 +218,7 @@ mod tests {
 
     fn count(recorder: &Recorder, cause: &str, minute: u64) -> u64 {
         let causes = recorder.recorded(minute).causes;
-        causes.iter().find(|known| &*known.cause == cause).map_or(0, |known| known.count)
+        causes.iter().find(|known| &*known.cause.key == cause).map_or(0, |known| known.count)
     }
 
     #[test]
@@ -294,12 +230,14 @@ mod tests {
             let recorded = recorder.recorded(0);
             let paths: Vec<&str> = recorded.flights.iter().map(|flight| &*flight.path).collect();
             assert_eq!((paths.as_slice(), count(&recorder, "c", 0)), (kept, 3));
+            let numbers = recorded.flights.iter().map(|flight| format!("/{}", flight.number));
+            assert_eq!(numbers.collect::<Vec<_>>(), kept);
         };
         check(recorder(|limits| limits.recorder_requests_max = 2), &["/2", "/3"]);
         let two = 2 * flight("/1", Some("c")).bytes() as u64;
         check(recorder(|limits| limits.recorder_bytes_max = two), &["/2", "/3"]);
         // A cause may be long.
-        assert_eq!(flight("/1", Some(&"c".repeat(1_000))).bytes() - flight("/1", None).bytes(), 1_000);
+        assert_eq!(flight("/1", Some(&"c".repeat(1_000))).bytes() - flight("/1", None).bytes(), 2_000);
         check(recorder(|limits| limits.recorder_bytes_max = two - 1), &["/3"]);
         check(recorder(|limits| limits.recorder_requests_max = 0), &[]);
     }
@@ -338,9 +276,15 @@ mod tests {
         assert_eq!([0, 1, 3, 10, 11].map(sampled), [0, 10, 3, 1, 0]);
     }
 
+    /// An object that is written elsewhere is the same one; its place is that of now.
     #[test]
-    fn long_texts_are_cut() {
-        assert_eq!(bounded(&[b'a'; 5_000]).len(), TEXT_BYTES_MAX);
-        assert_eq!(&*bounded(b"a\xff"), "a\u{fffd}");
+    fn a_cause_is_told_as_it_was_met_last() {
+        let recorder = recorder(|_| {});
+        for line in [1, 9, 30] {
+            recorder.record(flight("/", Some(&format!("x of V shop/v (a.yaml:{line})"))), 0);
+        }
+        let causes = recorder.recorded(0).causes;
+        let told: Vec<(&str, u64)> = causes.iter().map(|it| (&*it.cause.text, it.count)).collect();
+        assert_eq!(told, [("x of V shop/v (a.yaml:30)", 3)]);
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod flags;
+pub(crate) mod flight;
 pub(crate) mod flight_recorder;
 pub(crate) mod format;
 pub(crate) mod logging;

@@ -148,12 +148,11 @@ const explainRecorded = (id) => explain(`/recorder?format=json&id=${encodeURICom
 
 /** A link that draws a recorded request. */
 function recorded(flight) {
-  if (!flight.id) return "";
   const open = () => {
-    explainRecorded(flight.id);
+    explainRecorded(flight.record);
     byId("explain").scrollIntoView();
   };
-  return make("button", { class: "link", type: "button", onclick: open }, flight.id);
+  return make("button", { class: "link", type: "button", onclick: open }, flight.id || flight.record);
 }
 
 const errors = (told) => table(

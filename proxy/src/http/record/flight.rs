@@ -9,16 +9,21 @@ use std::time::Duration;
 
 use config::origin::Origin;
 use config::{Setting, ToldBy};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use super::Record;
-use crate::http::codec::RequestHead;
-use crate::http::{headers, observe};
+use crate::http::attempt::{Answered, Failed};
+use crate::http::codec::{RequestHead, Version};
+use crate::http::{headers, observe, path, rewrite};
 use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
-use crate::telemetry::flight_recorder::{Flight, bounded};
+use crate::telemetry::flight::{Cause, Flight, Try, bounded};
 use crate::time;
+use crate::upstream::EndpointState;
 use crate::upstream::retry::Reset;
+
+/// Attempts of a request that are kept, besides the last.
+const TRIES_MAX: usize = 16;
 
 /// How to find a request again.
 #[derive(Debug)]
@@ -116,6 +121,28 @@ impl Record {
         self.grpc_status.filter(|status| observe::http_status(*status) >= 500)
     }
 
+    /// Notes an attempt after which there is another one.
+    #[cold]
+    pub(in crate::http) fn tried(&mut self, endpoint: &EndpointState, outcome: &Result<Answered, Failed>) {
+        if self.tries.len() >= TRIES_MAX {
+            return;
+        }
+        let outcome = match outcome {
+            Ok(answered) => match headers::grpc_status(&answered.head.headers).filter(|_| self.grpc) {
+                Some(status) => format!("grpc-status {status}"),
+                None => answered.head.status.as_u16().to_string(),
+            },
+            Err(Failed::Reset(reset, Some(why))) => format!("{}: {why}", reset.name()),
+            Err(Failed::Reset(reset, None)) => reset.name().to_owned(),
+            Err(Failed::RouteTimeout) => "response timeout".to_owned(),
+        };
+        self.tries.push(Try {
+            endpoint: endpoint.address,
+            outcome: bounded(outcome.as_bytes()),
+            at: time::now().saturating_duration_since(self.started),
+        });
+    }
+
     /// Tells the flight recorder.
     #[cold]
     pub(super) fn fly(&self, failed: bool) {
@@ -126,30 +153,69 @@ impl Record {
         };
         let route = self.route.as_ref().map(|handle| &handle.route);
         let cluster = self.upstream.as_ref().map(|view| &view.cluster.declared);
+        let rule = route.map(|route| match route.name() {
+            "" => format!("{}", route.index() + 1),
+            name => name.to_owned(),
+        });
         let flight = Flight {
             id: self.asked.id(),
             began: time::wall().checked_sub(took).unwrap_or(std::time::SystemTime::UNIX_EPOCH),
             took,
             method: bounded(self.asked.method.as_str().as_bytes()),
-            authority: value(&self.authority),
+            authority: value(self.asked_authority()),
             path: self.asked.path.as_ref().map(|path| bounded(path.as_str().as_bytes())).unwrap_or_default(),
-            listener: self.listener.listener.declared.name.clone(),
+            http2: self.version == Version::Http2,
+            grpc: self.grpc,
+            sent: self.sent(),
+            listener: (self.listener.listener.declared.name.clone(), Some(self.listener.chain)),
+            listener_origin: self.listener.listener.declared.origin.clone(),
             client: self.client,
+            destination: Some(self.downstream.local_address),
             client_identity: self.downstream.tls.as_ref().and_then(|session| session.ends.peer.clone()),
             generation: self.listener.generation,
             status: self.status.map_or(0, |status| status.as_u16()),
+            grpc_status: self.grpc_status,
             flags: self.flags.text().into(),
             details: bounded(self.details.as_bytes()),
-            route: route.map(|route| (route.virtual_host().name.clone(), route.name().into())),
+            route: route.map(|route| (route.virtual_host().name.clone(), route.name().into(), route.index())),
             route_origin: self.route_origin().cloned(),
+            timeout_is_clients: self.timeout_is_clients,
             cluster: cluster.map(|cluster| cluster.name.clone()),
             cluster_origin: cluster.and_then(|cluster| cluster.metadata.origin.as_deref().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
             endpoint_identity: self.reached.ends().and_then(|ends| ends.peer.clone()),
             attempts: self.attempts,
-            cause: failed.then(|| self.cause().into()),
+            tries: self.tries.as_slice().into(),
+            number: 0,
+            cause: failed.then(|| Cause::new(self.cause(), self.route_origin().zip(rule.as_deref()))),
         };
         engine.recorder.record(flight, engine.minute());
+    }
+
+    /// Authority as the client said it.
+    fn asked_authority(&self) -> &Option<HeaderValue> {
+        let captured = self.captured.as_ref().map(|captured| &captured.asked_authority);
+        captured.filter(|authority| authority.is_some()).unwrap_or(&self.authority)
+    }
+
+    /// What the upstream saw of authority and path, or would have, where the rule changes them.
+    fn sent(&self) -> Option<(Box<str>, Box<str>)> {
+        let route = &self.route.as_ref()?.route;
+        let Action::Forward(forward) = &route.action else { return None };
+        let cluster = self.upstream.as_ref()?.cluster.name();
+        let destination = forward.destinations.iter().find(|it| it.cluster == *cluster)?;
+        let authority = self.asked_authority().clone();
+        let (method, path) = (self.asked.method.clone(), self.asked.path.clone());
+        let normalization = self.listener.manager.declared.path_normalization;
+        let normalized = path.as_ref().and_then(|path| path::normalize(path, normalization).ok().flatten());
+        let (version, headers) = (self.version, HeaderMap::new());
+        let mut head =
+            RequestHead { method, version, authority, scheme: None, path: normalized.or(path), headers };
+        rewrite::target(&mut head, route, forward, destination).ok()?;
+        let is_same = head.authority == *self.asked_authority() && head.path == self.asked.path;
+        let authority = head.authority.as_ref().map(|authority| bounded(authority.as_bytes()));
+        let path = head.path.as_ref().map(|path| bounded(path.as_str().as_bytes()));
+        (!is_same).then(|| (authority.unwrap_or_default(), path.unwrap_or_default()))
     }
 
     fn route_origin(&self) -> Option<&Origin> {
