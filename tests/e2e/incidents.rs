@@ -212,7 +212,7 @@ async fn the_upstream_is_too_slow_for_the_rule() {
     let cause = "504 UT: timeout 100ms of VirtualService shop/catalog (DIRECTORY/route.yaml:7)";
     check(&proxy, Request::get("/"), 504, cause).await;
     let told = proxy.page("/recorder?id=night").await;
-    assert!(told.contains("rule: 1 `all` of virtual host"), "{told}");
+    assert!(told.contains("rule: 1 `all` applies: takes everything\n"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,7 +143,14 @@ async fn a_recorded_request_is_told_as_it_was_decided() {
     let endpoint = backend.address;
     for expected in [
         "GET http://catalog/old/a\nas ".to_owned(),
+        "  rule: 1 `put` does not apply: the method is `GET`, not `PUT`\n".to_owned(),
+        "  rule: 2 `testers` does not apply: what it asks of header `x-user` does not hold; headers are not recorded\n".to_owned(),
+        "\nrule: 3 `old` applies: path begins with `/old`\n    by VirtualService shop/catalog (".to_owned(),
+        "  timeout: 5s\n  retries: 1 on 5xx".to_owned(),
+        "  request: x-a: y is set by the rule\n".to_owned(),
         "rewrite: the upstream sees other.example /new/a\n".to_owned(),
+        "  load balancing: LEAST_REQUEST (Istio default)\n".to_owned(),
+        format!("candidate: {endpoint}, weight 1"),
         format!("attempt: 1, to {endpoint}: 503, after "),
         format!("endpoint: {endpoint}, the last of 2 attempts\n"),
         "=> forwarded with 503".to_owned(),

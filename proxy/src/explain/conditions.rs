@@ -38,6 +38,17 @@ pub(super) fn mismatch(why: Mismatch, wanted: &RouteMatch, head: &RequestHead) -
     }
 }
 
+/// Why a rule does not apply to a request of which no headers are known.
+pub(super) fn of_headers(wanted: &RouteMatch) -> String {
+    let named = |matcher: &HeaderMatcher| match &matcher.name {
+        MatchedHeader::Header(name) => Some(format!("header `{name}`")),
+        MatchedHeader::Scheme => Some("the scheme".to_owned()),
+        MatchedHeader::Method | MatchedHeader::Authority => None,
+    };
+    let named: Vec<String> = wanted.headers.iter().filter_map(named).collect();
+    format!("what it asks of {} does not hold; headers are not recorded", named.join(" or "))
+}
+
 fn header(matcher: &HeaderMatcher, head: &RequestHead) -> String {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let field = |value: &HeaderValue| text(value.as_bytes());

@@ -145,7 +145,10 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
                 None if asked.way == Way::Outbound => by_destination().or_else(|| only_explicit(world)),
                 None => by_destination(),
             };
-            found.ok_or_else(|| format!("no listener takes connections to {}", asked.destination))?
+            found.ok_or_else(|| {
+                let what = "another destination may be said, see /listeners";
+                format!("no listener takes connections to {}; {what}", asked.destination)
+            })?
         }
     };
     let declared = &found.declared;

@@ -7,6 +7,7 @@
 //!
 //! Reading order: [`question`], [`connection`], [`handshake`], [`request`], [`upstream`], [`mod@text`].
 
+mod again;
 mod asked;
 mod conditions;
 mod connection;

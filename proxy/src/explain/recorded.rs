@@ -1,13 +1,14 @@
 //! A request that the flight recorder kept, told as an explanation is.
 //!
-//! What was recorded is told as it was then.
+//! What was recorded is told as it was then. Where the generation that decided is served still, the decision is made once more
+//! with it, so that the rules that were tried and the settings in force are told too (see [`again`](super::again)).
 
 use std::sync::Arc;
 
 use crate::telemetry::flight::Flight;
 use crate::telemetry::format;
 
-use super::{Does, Explanation, Outcome, Step, World, findings};
+use super::{Does, Explanation, Outcome, Step, World, again, findings};
 
 /// How a request is known to the recorder.
 pub(crate) struct RecordedAs {
@@ -35,7 +36,11 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
         );
         steps.push(Step::new("generation", what));
     }
-    steps.extend(remembered(flight));
+    let again = if is_served { again::decide(world, flight) } else { None };
+    match again {
+        Some(decided) => steps.extend(decided),
+        None => steps.extend(remembered(flight)),
+    }
     steps.extend(attempts(flight));
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
     if let Some(cause) = &flight.cause {
@@ -108,7 +113,7 @@ fn remembered(flight: &Flight) -> Vec<Step> {
 }
 
 /// What the upstream saw, where that is not what the client said.
-fn rewritten(flight: &Flight) -> Option<Step> {
+pub(super) fn rewritten(flight: &Flight) -> Option<Step> {
     let (authority, path) = flight.sent.as_ref()?;
     let step = Step::new("rewrite", format!("the upstream sees {authority} {path}"));
     Some(step.by(flight.route_origin.as_ref()))

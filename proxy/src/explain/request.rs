@@ -15,8 +15,11 @@ use crate::http::error::Refusal;
 use crate::http::peer::Peer;
 use crate::http::timeout::Timeouts;
 use crate::http::{admission, headers, local_reply, rewrite};
-use crate::snapshot::{Action, Forward, Found, HeaderValueTemplate, Manager, Mutations, RouteTable};
+use crate::snapshot::{
+    Action, Destination, Forward, Found, HeaderValueTemplate, Manager, Mutations, Route, RouteTable,
+};
 use crate::telemetry::flags::Flag;
+use crate::telemetry::flight::Flight;
 
 /// Rules that do not apply which are told one by one; of a longer list the last ones.
 const RULES_TOLD_MAX: usize = 50;
@@ -74,7 +77,7 @@ fn decoded(world: &World<'_>, head: &RequestHead) -> Result<RequestHead, (Status
 }
 
 /// The virtual host, and its rules as they were tried.
-fn virtual_host(
+pub(super) fn virtual_host(
     world: &World<'_>,
     asked: &Understood,
     routes: &RouteTable,
@@ -121,7 +124,10 @@ fn virtual_host(
     }
     for (index, why) in trace.mismatches.iter().skip(skipped) {
         let Some(route) = host.routes.get(*index) else { continue };
-        let why = conditions::mismatch(*why, &route.matches, head);
+        let why = match why {
+            Some(why) => conditions::mismatch(*why, &route.matches, head),
+            None => conditions::of_headers(&route.matches),
+        };
         let what = format!("{} does not apply: {why}", rule_name(*index, &route.name));
         step.steps.push(Step::new("rule", what).by(route.origin.as_deref()));
     }
@@ -172,14 +178,8 @@ fn act(
 ) -> Outcome {
     let route = found.route;
     let grpc = headers::is_grpc(&head);
-    let declared = route.declared();
-    let origin = declared.and_then(|declared| declared.origin.as_deref());
-    let wanted = declared.map_or_else(String::new, |declared| conditions::wanted(&declared.matches));
-    let mut rule =
-        Step::new("rule", format!("{} applies: {wanted}", rule_name(found.index, route.name()))).by(origin);
-    if origin.is_none() {
-        rule = rule.default_of("Istio default");
-    }
+    let origin = route.declared().and_then(|declared| declared.origin.as_deref());
+    let mut rule = rule_step(route);
     let named = Some(route.name().to_owned()).filter(|name| !name.is_empty());
     let outcome = Outcome { route: named, ..Outcome::default() };
     let own = |outcome, limit| Outcome {
@@ -211,6 +211,48 @@ fn act(
     }
 }
 
+/// The rule that applies.
+fn rule_step(route: &Route) -> Step {
+    let declared = route.declared();
+    let origin = declared.and_then(|declared| declared.origin.as_deref());
+    let wanted = declared.map_or_else(String::new, |declared| conditions::wanted(&declared.matches));
+    let what = format!("{} applies: {wanted}", rule_name(route.index(), route.name()));
+    Step::new("rule", what).by_or(origin, "Istio default")
+}
+
+/// The rule that took a recorded request, with its settings and what it changes; the cluster that was drawn is known.
+pub(super) fn recorded_rule(route: &Route, flight: &Flight, head: &RequestHead) -> Vec<Step> {
+    let origin = route.declared().and_then(|declared| declared.origin.as_deref());
+    let mut rule = rule_step(route);
+    let Action::Forward(forward) = &route.action else {
+        rule.steps.extend(own_headers(&route.mutations));
+        return vec![rule];
+    };
+    rule.steps.extend(settings::of_rule(route, forward, &Timeouts::of(forward, head, flight.grpc), origin));
+    if flight.timeout_is_clients {
+        rule.steps.push(Step::new("timeout", "a shorter one held, by the client's grpc-timeout"));
+    }
+    let drawn = forward.destinations.iter().find(|it| flight.cluster.as_ref() == Some(&it.cluster));
+    let mut steps = vec![rule];
+    if let Some(drawn) = drawn.filter(|_| forward.destinations.len() > 1) {
+        let what = format!("{}, as it was drawn", drawn.cluster);
+        steps.push(Step::new("destination", what).by(origin).with(weights(forward)));
+    }
+    let of_drawn = drawn.into_iter().flat_map(|drawn| header_steps("destination", &drawn.mutations));
+    let headers: Vec<Step> = of_drawn.chain(header_steps("rule", &route.mutations)).collect();
+    if !headers.is_empty() {
+        steps.push(Step::new("headers", "are changed").by(origin).with(headers));
+    }
+    steps
+}
+
+fn weights(forward: &Forward) -> Vec<Step> {
+    let total: u64 = forward.destinations.iter().map(|it| u64::from(it.weight())).sum();
+    let weight =
+        |it: &Destination| Step::new("weight", format!("{} of {total} to {}", it.weight(), it.cluster));
+    forward.destinations.iter().map(weight).collect()
+}
+
 #[expect(clippy::too_many_arguments, reason = "what a rule has found so far")]
 fn forwarded(
     world: &World<'_>,
@@ -230,14 +272,8 @@ fn forwarded(
         return refused(&Refusal::NoCluster, grpc, outcome);
     };
     if forward.destinations.len() > 1 {
-        let total: u64 = forward.destinations.iter().map(|it| u64::from(it.weight())).sum();
-        let of: Vec<Step> = forward
-            .destinations
-            .iter()
-            .map(|it| Step::new("weight", format!("{} of {total} to {}", it.weight(), it.cluster)))
-            .collect();
         let what = format!("{}, drawn by the random number {}", destination.cluster, asked.draw);
-        steps.push(Step::new("destination", what).by(origin).with(of));
+        steps.push(Step::new("destination", what).by(origin).with(weights(forward)));
     }
     outcome.cluster = Some(destination.cluster.clone());
     let mutations = [("destination", &destination.mutations), ("rule", &route.mutations)];

@@ -7,8 +7,8 @@ use crate::snapshot::{Field, Mismatch, Trace};
 pub(super) struct Remembers {
     /// The virtual host, and the domain by which it was chosen.
     pub(super) virtual_host: Option<(usize, String)>,
-    /// Rules that do not apply, and why.
-    pub(super) mismatches: Vec<(usize, Mismatch)>,
+    /// Rules that do not apply, and why; `None` for what was recorded, where a header was in the way, which is not.
+    pub(super) mismatches: Vec<(usize, Option<Mismatch>)>,
     /// Chains that were left behind, and for which field.
     pub(super) chains: Vec<(usize, Field)>,
     /// The priority that was drawn last, and whether it is in panic.
@@ -25,7 +25,7 @@ impl Trace for Remembers {
     }
 
     fn rule_mismatch(&mut self, index: usize, why: Mismatch) {
-        self.mismatches.push((index, why));
+        self.mismatches.push((index, Some(why)));
     }
 
     fn chain_mismatch(&mut self, index: usize, why: Field) {

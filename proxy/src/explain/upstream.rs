@@ -81,6 +81,25 @@ pub(super) fn follow(
     carried(world, cluster, endpoint, to, steps)
 }
 
+/// A cluster that took a recorded request, and who could get it now.
+pub(super) fn recorded(world: &World<'_>, name: &str, route: Option<&Origin>) -> Vec<Step> {
+    let Some(cluster) = world.snapshot.clusters.get(name) else {
+        return vec![Step::new("cluster", missing(world, name)).by(route)];
+    };
+    let declared = &cluster.declared;
+    let mut step = named(world, cluster);
+    step.steps = settings::of_cluster(declared);
+    step.steps.push(settings::idle_of_requests(declared));
+    step.steps.extend(settings::breakers(declared, None));
+    if let DiscoveryType::OriginalDst = declared.discovery {
+        return vec![step];
+    }
+    let balance = Balance::new(cluster, cluster.shared.process.age(time::now()), None, 0);
+    let candidates = candidates(world, cluster, &balance, None);
+    let now = Step::new("endpoints_now", candidates.what).with(candidates.steps);
+    vec![step, now]
+}
+
 /// Whether it gets there: the bytes can be carried, and no limit is in the way.
 fn carried(
     world: &World<'_>,
@@ -119,12 +138,7 @@ fn has_original_destination(world: &World<'_>, asked: &Understood) -> bool {
 
 fn cluster_step(world: &World<'_>, cluster: &Cluster, to: &To<'_>) -> Step {
     let declared = &cluster.declared;
-    let mut what = format!("`{}`", declared.name);
-    if !declared.metadata.subset.is_empty() {
-        let _ = write!(what, ", subset {}", declared.metadata.subset);
-    }
-    let origin = declared.metadata.origin.as_deref().cloned().or_else(|| world.service_of(declared));
-    let mut step = Step::new("cluster", what).by(origin.as_ref());
+    let mut step = named(world, cluster);
     let shared = &cluster.shared;
     let counts = world.is_live.then(|| {
         [shared.connections.get(), shared.pending_requests.get(), shared.requests.get(), shared.retries.get()]
@@ -136,6 +150,16 @@ fn cluster_step(world: &World<'_>, cluster: &Cluster, to: &To<'_>) -> Step {
     });
     step.steps.extend(settings::breakers(declared, counts));
     step
+}
+
+fn named(world: &World<'_>, cluster: &Cluster) -> Step {
+    let declared = &cluster.declared;
+    let mut what = format!("`{}`", declared.name);
+    if !declared.metadata.subset.is_empty() {
+        let _ = write!(what, ", subset {}", declared.metadata.subset);
+    }
+    let origin = declared.metadata.origin.as_deref().cloned().or_else(|| world.service_of(declared));
+    Step::new("cluster", what).by(origin.as_ref())
 }
 
 /// Why there is no cluster of that name.

@@ -99,6 +99,24 @@ impl RouteTable {
         None
     }
 
+    /// Tells of the first `count` rules of a virtual host whether they apply, also behind one that does.
+    pub(crate) fn try_rules(
+        &self,
+        head: &RequestHead,
+        virtual_host: usize,
+        count: usize,
+        trace: &mut impl Trace,
+    ) {
+        let subject = Subject::new(head);
+        let routes = self.virtual_hosts.get(virtual_host).map(VirtualHost::routes).unwrap_or_default();
+        for (index, route) in routes.iter().take(count).enumerate() {
+            match route.matches(&subject) {
+                Ok(()) => trace.rule_match(index),
+                Err(why) => trace.rule_mismatch(index, why),
+            }
+        }
+    }
+
     /// Exact before the longest wildcard before `*`; case and, if so declared, the port do not matter.
     fn virtual_host(&self, head: &RequestHead, trace: &mut impl Trace) -> Option<usize> {
         let authority = head.authority.as_ref().map_or(&b""[..], |authority| authority.as_bytes());
