@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+use tokio::sync::watch;
 
 /// How often memory is looked at.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -29,10 +30,15 @@ const PAGE_BYTES: u64 = 4096;
 /// A limit above this is none: cgroup version 1 writes a huge number for "unlimited".
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
+/// How often while work is refused: whoever makes room should do so until there is enough, and not for longer.
+pub(crate) const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Whether work is refused.
 #[derive(Debug, Default)]
 pub(crate) struct Overload {
     shedding: CachePadded<AtomicBool>,
+    /// How many times workers were asked to give memory back.
+    asked: watch::Sender<u64>,
 }
 
 impl Overload {
@@ -41,14 +47,25 @@ impl Overload {
         self.shedding.load(Ordering::Relaxed)
     }
 
+    /// Asks all workers to give memory back.
+    pub(crate) fn ask_for_memory(&self) {
+        self.asked.send_modify(|times| *times = times.wrapping_add(1));
+    }
+
+    /// Changes when workers are asked to give memory back.
+    pub(crate) fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    /// Whether so much is more than it may use now.
+    pub(crate) fn is_too_much(&self, used: u64, limit: u64) -> bool {
+        used > if self.is_shedding() { limit - limit / 10 } else { limit }
+    }
+
     /// Compares what the process uses with its limit; says what holds from now on. Refusing ends when a tenth of the limit
     /// is free again, so that it does not flap. Where nobody knows what it uses, what held holds.
     pub(crate) fn look(&self, used: Option<u64>, limit: u64) -> bool {
-        let shedding = match used {
-            Some(used) if self.is_shedding() => used > limit - limit / 10,
-            Some(used) => used > limit,
-            None => self.is_shedding(),
-        };
+        let shedding = used.map_or(self.is_shedding(), |used| self.is_too_much(used, limit));
         self.shedding.store(shedding, Ordering::Relaxed);
         shedding
     }

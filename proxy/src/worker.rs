@@ -21,7 +21,7 @@ use http::StatusCode;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::engine::room::Room;
+use crate::engine::room::{MEMORY_BYTES_MAX, Room};
 use crate::engine::{Arrival, Engine, FailedConnection, ListenerView, ProcessWide, Telemetry};
 use crate::http::codec::guard::Guard;
 use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX};
@@ -163,6 +163,7 @@ impl Worker {
             connections,
         });
         let mut acceptors = HashMap::new();
+        let mut asked_for_memory = worker.engine.overload.asked();
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -190,6 +191,7 @@ impl Worker {
                     }
                 },
                 true = reader.changed() => drop(worker.engine.generation()),
+                Ok(()) = asked_for_memory.changed() => worker.engine.give_memory_back(),
                 // Whoever asked may have left.
                 Some(ask) = asks.recv() => drop(ask.send(worker.engine.recorded())),
                 Some(count) = counts.recv() => {
@@ -239,7 +241,8 @@ impl Worker {
             return false;
         }
         if self.engine.overload.is_shedding() {
-            self.engine.limit_reached("memory_bytes_max");
+            // Who watches the memory has others make room, for as long as it is needed.
+            self.engine.limit_reached(MEMORY_BYTES_MAX);
             return false;
         }
         true

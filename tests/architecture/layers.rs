@@ -43,8 +43,19 @@ const LAYERS: [(&str, &[&str]); 19] = [
 ///
 /// The codec is one of them though it stands inside `http`: heads, bodies and frames are the words in which routing,
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
-const LEAVES: [&str; 10] =
-    ["time", "net", "turn", "pipes", "telemetry", "tls", "overload", "health", "program", "http::codec"];
+const LEAVES: [&str; 11] = [
+    "allocator",
+    "time",
+    "net",
+    "turn",
+    "pipes",
+    "telemetry",
+    "tls",
+    "overload",
+    "health",
+    "program",
+    "http::codec",
+];
 
 /// Leaves that the others know too: the clock, how long a task may go on, and a client's stream, encrypted or not.
 const OF_LEAVES: [&str; 3] = ["time", "turn", "tls"];

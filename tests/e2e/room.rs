@@ -1,4 +1,5 @@
-//! Connections of clients that are waited for make room for others, whatever it is that they are waited for.
+//! Connections of clients that are waited for make room for others, whatever it is that they are waited for, and give memory
+//! back.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use config::{ClientCertificates, DownstreamTls, FilterChain, TlsVersion};
 use rcgen::SanType;
 use support::declared::{any, cluster, http, listener, sniffing, to_http, to_tcp, update};
 use support::tls::{Ca, certificate};
-use support::{Mesh, Request, TestBackend, TestProxy, Wire, eventually, frames};
+use support::{Mesh, Request, TestBackend, TestProxy, Weft, Wire, binary, eventually, frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -226,4 +227,65 @@ async fn clients_of_another_worker_make_room() {
         wire.send("x").await;
         assert_eq!(wire.answer(false).await.status, 200, "who is served is not closed");
     }
+}
+
+/// Bytes of memory that a process holds.
+fn memory(process: u32) -> u64 {
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("it runs");
+    let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.expect("a number") * 4096
+}
+
+/// Nobody who waits may keep all others out, whatever it is that memory is taken by.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_wait_give_memory_back() {
+    let app = TestBackend::echo("app").await;
+    let mesh = Mesh::new().service("app", "http/8000").endpoint("app", "http", "v1", app.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=app.shop:8000", "--workers"];
+    let binary = binary::weft();
+    let before = {
+        let weft = Weft::run(&binary, &[&arguments[..], &["2"]].concat()).await;
+        assert_eq!(Request::get("/").send(weft.listener(0)).await.status, 200);
+        memory(weft.process())
+    };
+    let limit = format!("memory_bytes_max={}", before + 4_000_000);
+    let limits = ["1", "--limit", &limit];
+    let bounds = ["--limit", "head_bytes_total_max=1000000000", "--limit", "head_time_max_ms=0"];
+    let weft = Weft::run(&binary, &[&arguments[..], &limits, &bounds].concat()).await;
+    let to = weft.listener(0);
+    assert_eq!(Request::get("/").send(to).await.status, 200);
+    assert_eq!(app.accepted(), 1);
+
+    let begun = format!("GET / HTTP/1.1\r\nHost: app\r\nX-Long: {}", "a".repeat(60_000));
+    let mut held = Vec::new();
+    for _ in 0..900 {
+        let mut wire = Wire::connect(to).await;
+        // It may be refused by now.
+        wire.send(&begun).await;
+        held.push(wire);
+    }
+    let closed = |awaited: &'static str| {
+        let weft = &weft;
+        async move {
+            let labels = [("limit", "memory_bytes_max"), ("awaited", awaited)];
+            weft.metric("weft_idle_connections_closed_total", &labels).await.unwrap_or(0.0)
+        }
+    };
+    eventually("those that stay in their heads are closed", || async {
+        (closed("head").await > 0.0).then_some(())
+    })
+    .await;
+    eventually("who comes is served", || async {
+        let answer = Request::get("/").try_send(to).await;
+        answer.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
+    assert!(closed("head").await < 900.0, "no more than needed");
+    assert!(weft.log().contains("refusing=true"), "{}", weft.log());
+    assert_eq!(app.accepted(), 2, "the idle connection to the upstream was closed, too");
+    let reached = weft.metric("weft_limit_reached_total", &[("limit", "memory_bytes_max")]).await;
+    assert!(reached.is_some_and(|reached| reached >= 1.0), "{reached:?}");
+    drop(held);
 }

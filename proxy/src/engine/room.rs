@@ -7,13 +7,19 @@ use super::Engine;
 use crate::http::codec::HEAD_BYTES_TOTAL_MAX;
 use crate::http::codec::guard::Awaited;
 use crate::telemetry::metrics::Family;
-use crate::time;
+use crate::{allocator, time};
 
 /// Client connections that are closed at once.
 const CLOSED_MAX: usize = 16;
 
 /// How long nobody looks again where there were none.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Where memory is short, of how many connections one may be closed at once.
+const MEMORY_SHARE: usize = 16;
+
+/// The limit of memory.
+pub(crate) const MEMORY_BYTES_MAX: &str = "memory_bytes_max";
 
 /// What came of it when room was looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,19 @@ impl Engine {
     pub(crate) fn make_room_for_heads(&self) -> Room {
         let close = || self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, |awaited| awaited == Awaited::Head);
         self.unless_lately(&self.no_heads_at, close)
+    }
+
+    /// Gives memory back because the process has too much: connections to upstreams without a request, and some of those of
+    /// clients, more of them where there are many. They are closed by their own tasks, and this thread's cache is emptied of
+    /// those that were closed the last time.
+    pub(crate) fn give_memory_back(&self) {
+        if self.pools.close_idle() {
+            self.limit_reached(MEMORY_BYTES_MAX);
+        }
+        let share = self.guards.borrow().len() / MEMORY_SHARE;
+        self.close(MEMORY_BYTES_MAX, CLOSED_MAX.max(share), |_| true);
+        // If it stays in the cache, it is reused.
+        let _ = allocator::flush_cache();
     }
 
     /// Makes room, unless there was none lately, which is noted in `none_at`.

@@ -1,5 +1,5 @@
-//! Connections without a request are the first to go when the process may open no more files: those of all pools of the
-//! worker, whatever their clusters.
+//! Connections without a request are the first to go when the process may open no more files, or has too much memory: those
+//! of all pools of the worker, whatever their clusters.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -28,7 +28,7 @@ impl Pools {
     }
 
     /// Closes all connections without a request; whether there were any.
-    fn close_idle(&self) -> bool {
+    pub(crate) fn close_idle(&self) -> bool {
         let pools: Vec<_> = self.0.borrow().iter().filter_map(Weak::upgrade).collect();
         pools.iter().fold(false, |closed, pool| pool.close_idle() | closed)
     }
