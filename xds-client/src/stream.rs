@@ -222,6 +222,9 @@ impl Declared {
             for (field, count) in &told.declared {
                 *notes.declared.entry(*field).or_default() += count;
             }
+            for (field, count) in &told.leaves {
+                *notes.leaves.entry(*field).or_default() += count;
+            }
         }
         notes
     }

@@ -273,7 +273,7 @@ impl Gateways<'_> {
         let asking = served.object.origin_at(&path);
         let closed = |reason: &str| {
             let origin = Some(asking.clone());
-            let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin });
+            let filter = NetworkFilter::Closed(Closed { reason: reason.into(), origin, behind: None });
             FilterChain { name: "".into(), chain_match: chain_match.clone(), tls: None, filter }
         };
         let is_http = served.server.port.protocol.eq_ignore_ascii_case("HTTPS");

@@ -7,7 +7,7 @@ use crate::finding::{Severity, code};
 use crate::istio::{AuthorizationAction, PolicyTargetReference, WorkloadSelector};
 use crate::objects::Object;
 use crate::origin::Origin;
-use crate::resource::{Closed, Listener, NetworkFilter};
+use crate::resource::{Closed, Listener};
 
 /// A policy that guards a workload, and is not enforced yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +41,14 @@ pub(super) fn find(scope: &Scope<'_>, allowed: bool, findings: &mut Findings) ->
     }
     let Guard { origin, .. } = guards.into_iter().next().filter(|_| !allowed)?;
     let reason = format!("{} guards the workload and is not enforced yet", origin.object);
-    Some(Closed { reason: reason.into(), origin: Some(origin) })
+    Some(Closed { reason: reason.into(), origin: Some(origin), behind: None })
 }
 
 /// `listener`, with all its chains closed where something guards the workload.
 pub(super) fn close(mut listener: Listener, guard: Option<&Closed>) -> Listener {
     if let Some(guard) = guard {
         for chain in listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain) {
-            chain.filter = NetworkFilter::Closed(guard.clone());
+            chain.filter = guard.clone().before(chain.filter.clone());
         }
     }
     listener

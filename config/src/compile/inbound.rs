@@ -244,13 +244,15 @@ impl Inbound<'_> {
             application_protocols: way.protocols.iter().copied().map(Arc::from).collect(),
             ..FilterChainMatch::default()
         };
-        let filter = if let Some(closed) = &self.guard {
-            NetworkFilter::Closed(closed.clone())
-        } else if way.is_http {
+        let filter = if way.is_http {
             let (prefix, routes) = (served.stat_prefix.clone(), served.routes.clone());
             NetworkFilter::Http(self.common.inbound_manager(prefix, routes))
         } else {
             NetworkFilter::TcpProxy(Arc::new(self.common.tcp_proxy(served.cluster.clone(), None)))
+        };
+        let filter = match &self.guard {
+            Some(closed) => closed.clone().before(filter),
+            None => filter,
         };
         let (http, other) = &served.names;
         FilterChain {

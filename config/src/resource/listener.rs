@@ -157,12 +157,25 @@ pub enum NetworkFilter {
 }
 
 /// Why connections are closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Closed {
     /// What is missing, as one line for the log.
     pub reason: Arc<str>,
     /// The object that asks for it; `None` when the mesh as a whole does.
     pub origin: Option<Origin>,
+    /// What would serve the connections if nothing were missing, as far as that is known.
+    pub behind: Option<Box<NetworkFilter>>,
+}
+
+impl Closed {
+    /// Closes what `filter` would serve. What is closed already stays as it is behind this.
+    pub fn before(self, filter: NetworkFilter) -> NetworkFilter {
+        let behind = match filter {
+            NetworkFilter::Closed(closed) => closed.behind,
+            NetworkFilter::Http(_) | NetworkFilter::TcpProxy(_) => Some(Box::new(filter)),
+        };
+        NetworkFilter::Closed(Closed { behind, ..self })
+    }
 }
 
 impl Listener {

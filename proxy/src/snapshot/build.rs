@@ -186,7 +186,7 @@ fn server(
         Err(why) => {
             let reason = format!("TLS is not terminated: {why}").into();
             let asking = declared.origin.as_deref().or(origin.as_ref());
-            *filter = Filter::Closed(config::Closed { reason, origin: asking.cloned() });
+            *filter = Filter::Closed(config::Closed { reason, origin: asking.cloned(), behind: None });
             None
         }
     }

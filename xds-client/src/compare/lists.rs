@@ -1,5 +1,7 @@
 //! Leaves that differ on purpose, and what compile does not make yet: named one by one, with the reason.
 
+use crate::convert::FieldName;
+
 /// A leaf, by the kind of its resource and the names of the fields that lead to it, without places in lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
@@ -26,10 +28,6 @@ pub const DROPPED: &[Listed] = &[
         path: "Listener.filter_chains.metadata.filter_metadata.istio.config",
         why: "istiod does not say which VirtualService or policy a chain is of",
     },
-    Listed {
-        path: "Listener.filter_chains.metadata.filter_metadata.weft.closed",
-        why: "why a chain is closed: from objects by its policy, from a filter chain by its filter",
-    },
 ];
 
 /// Only objects in files have one.
@@ -37,3 +35,21 @@ const PLACE: &str = "file and line, which only an object that was read from a fi
 
 /// What compile does not make yet. This list only gets shorter.
 pub const UNCOMPILED: &[Listed] = &[];
+
+/// What a field is for that is declared and not run yet, in a word.
+pub fn subject((message, field): FieldName) -> &'static str {
+    let is = |part: &str| message.contains(part) || field.contains(part);
+    let subjects: [(&[&str], &str); 9] = [
+        (&["fault"], "fault"),
+        (&["cors"], "cors"),
+        (&["rbac", "ext_authz"], "authorization"),
+        (&["jwt_authn"], "request authentication"),
+        (&["Mirror"], "mirror"),
+        (&["hash_policy", "Maglev", "RingHash"], "consistent hash"),
+        (&["Tracing", "request_id"], "tracing"),
+        (&["stats"], "metrics of Istio"),
+        (&["alpn"], "alpn"),
+    ];
+    let found = subjects.into_iter().find(|(parts, _)| parts.iter().any(|part| is(part)));
+    found.map_or(if message == "filter chains" { "closed chains" } else { "other" }, |(_, subject)| subject)
+}

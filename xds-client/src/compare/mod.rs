@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use config::envoy_json;
-use config::{Cluster, TransportSocket, Update};
+use config::{Closed, Cluster, FilterChain, Listener, NetworkFilter, TransportSocket, Update};
 use serde_json::{Map, Value, json};
 
 use crate::convert::Kind;
-pub use lists::{DROPPED, Listed, UNCOMPILED};
+pub use lists::{DROPPED, Listed, UNCOMPILED, subject};
 
 /// A leaf that differs.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ fn shown(update: &Update, bare: Update) -> BTreeMap<Name, Shown> {
         );
     }
     for (it, bare) in update.listeners.iter().zip(bare.listeners) {
-        let json = envoy_json::listener(it);
+        let json = listener(it);
         all.insert((Kind::Listener, it.name.to_string()), Shown { json, bare: format!("{bare:#?}") });
     }
     for (it, bare) in update.routes.iter().zip(bare.routes) {
@@ -107,6 +107,35 @@ fn shown(update: &Update, bare: Update) -> BTreeMap<Name, Shown> {
         all.insert((Kind::Routes, it.name.to_string()), Shown { json, bare: format!("{bare:#?}") });
     }
     all
+}
+
+/// A listener with what is behind closed chains, and which of them are closed.
+fn listener(declared: &Listener) -> Value {
+    let mut json = envoy_json::listener(&opened(declared));
+    let mut close = |pointer: String, chain: &FilterChain| {
+        let fields = json.pointer_mut(&pointer).and_then(Value::as_object_mut);
+        if let Some(fields) = fields.filter(|_| matches!(chain.filter, NetworkFilter::Closed(_))) {
+            fields.insert("closed".to_owned(), json!(true));
+        }
+    };
+    for (index, chain) in declared.filter_chains.iter().enumerate() {
+        close(format!("/filter_chains/{index}"), chain);
+    }
+    if let Some(chain) = &declared.default_filter_chain {
+        close("/default_filter_chain".to_owned(), chain);
+    }
+    json
+}
+
+/// The listener, if nothing closed its chains.
+fn opened(listener: &Listener) -> Listener {
+    let mut listener = listener.clone();
+    for chain in listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain) {
+        if let NetworkFilter::Closed(Closed { behind: Some(behind), .. }) = &chain.filter {
+            chain.filter = (**behind).clone();
+        }
+    }
+    listener
 }
 
 /// A cluster with the kinds of its TLS, which its JSON does not show as long as certificates are not told.

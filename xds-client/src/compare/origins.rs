@@ -41,7 +41,11 @@ fn chain(chain: &mut FilterChain) {
     if let Some(tls) = &mut chain.tls {
         Arc::make_mut(tls).origin = None;
     }
-    match &mut chain.filter {
+    filter(&mut chain.filter);
+}
+
+fn filter(filter: &mut NetworkFilter) {
+    match filter {
         NetworkFilter::Http(manager) => {
             let manager = Arc::make_mut(manager);
             if let RouteSource::Inline(inline) = &mut manager.routes {
@@ -52,6 +56,7 @@ fn chain(chain: &mut FilterChain) {
         NetworkFilter::Closed(closed) => {
             closed.origin = None;
             closed.reason = "".into();
+            closed.behind.iter_mut().for_each(|behind| self::filter(behind));
         }
     }
 }

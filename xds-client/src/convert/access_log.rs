@@ -98,7 +98,7 @@ pub(super) fn of_traffic(told: Vec<pb::AccessLog>, at: &At<'_>) -> Result<Vec<Ac
         None => Ok(true),
         Some(told) => {
             if let FilterSpecifier::ResponseFlagFilter(_) = told {
-                at.not_run((LOGGERS.name, FILTERED), NOT_WRITTEN);
+                at.not_run((LOGGERS.name, FILTERED), NOT_WRITTEN, 1);
             }
             Ok(false)
         }
@@ -149,7 +149,7 @@ fn logs(told: Vec<pb::AccessLog>, at: &At<'_>, is_written: IsWritten) -> Result<
         let kind = typed::type_name(&config, &at_config)?;
         let listed = LOGGERS.fields.iter().find(|field| field.name == kind && field.standing == NOT_RUN);
         if let Some(listed) = listed {
-            at.not_run((LOGGERS.name, listed.name), NOT_WRITTEN);
+            at.not_run((LOGGERS.name, listed.name), NOT_WRITTEN, 1);
             continue;
         }
         let log = file(typed::decode(&config, &at_config)?, &at_config)?;

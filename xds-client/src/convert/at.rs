@@ -47,6 +47,8 @@ pub struct Notes {
     pub harmless: BTreeMap<FieldName, usize>,
     /// How often each field was set that is declared and not run yet.
     pub declared: BTreeMap<FieldName, usize>,
+    /// How many leaves those fields had together: values that are neither messages nor lists. An empty message is one.
+    pub leaves: BTreeMap<FieldName, usize>,
     /// Messages with fields that are younger than the definitions weft knows. Envoy ignores such fields too.
     pub unknown: Vec<String>,
 }
@@ -103,11 +105,12 @@ impl<'a> At<'a> {
         *self.notes.borrow_mut().harmless.entry(field).or_default() += 1;
     }
 
-    /// Notes that a field of the message that stands here is set and not run yet.
-    pub(crate) fn not_run(&self, field: FieldName, what: &'static str) {
+    /// Notes that a field of the message that stands here is set and not run yet, with so many leaves.
+    pub(crate) fn not_run(&self, field: FieldName, what: &'static str, leaves: usize) {
         let path = self.field(field.1).path();
         let mut notes = self.notes.borrow_mut();
         *notes.declared.entry(field).or_default() += 1;
+        *notes.leaves.entry(field).or_default() += leaves.max(1);
         notes.not_run.push(NotRun { path, what });
     }
 

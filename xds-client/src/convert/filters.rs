@@ -11,6 +11,7 @@ use envoy_types::pb::google::protobuf::{Any, Struct};
 use super::Refused;
 use super::at::{At, FieldName};
 use super::istio::{AlpnFilterConfig, AlpnOverride, METADATA_EXCHANGE, PEER_METADATA, PluginConfig};
+use super::leaves::leaves as count;
 use super::peers;
 use super::table::{Field, Message, Standing, Told, field, open};
 use super::typed::{self, TypedStruct, decode, type_name, unknown};
@@ -85,13 +86,13 @@ pub(super) fn tables() -> Vec<Message> {
     ]
 }
 
-/// Notes that a filter of a listed type is not run.
-fn not_run(table: &Message, kind: &str, at: &At<'_>) -> Result<(), Refused> {
+/// Notes that a filter of a listed type, whose settings have so many leaves, is not run.
+fn not_run(table: &Message, kind: &str, leaves: usize, at: &At<'_>) -> Result<(), Refused> {
     let listed = table.fields.iter().find(|field| field.name == kind);
     match listed {
         Some(Field { name, standing: Standing::NotRun(what) }) => {
             let field: FieldName = (table.name, *name);
-            at.not_run(field, what);
+            at.not_run(field, what, leaves);
             Ok(())
         }
         _ => Err(at.refuse(format!("weft knows no {kind:?}"))),
@@ -106,9 +107,10 @@ fn guard(kind: &str, guards: &mut Vec<String>) {
 /// A filter of a connection before the one that serves it.
 pub(super) fn network(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Result<(), Refused> {
     let kind = type_name(config, at)?;
-    match kind {
+    let leaves = match kind {
         "envoy.extensions.filters.network.rbac.v3.RBAC" => {
             let told: network::rbac::v3::Rbac = typed::message(&config.value, at)?;
+            let leaves = count(&told);
             open!(told, at, network::rbac::v3::Rbac as "envoy.extensions.filters.network.rbac.v3.RBAC" {
                 honoured: rules, matcher;
                 harmless:
@@ -122,18 +124,22 @@ pub(super) fn network(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Re
             if rules.is_some() || matcher.is_some() {
                 guard(kind, guards);
             }
+            leaves
         }
         "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz" => {
-            typed::message::<network::ext_authz::v3::ExtAuthz>(&config.value, at)?;
             guard(kind, guards);
+            count(&typed::message::<network::ext_authz::v3::ExtAuthz>(&config.value, at)?)
         }
-        "stats.PluginConfig" => stats(config, at)?,
+        "stats.PluginConfig" => {
+            stats(config, at)?;
+            0
+        }
         kind if TypedStruct::NAMES.contains(&kind) => {
             return peers::tcp(typed_struct(config, METADATA_EXCHANGE, at)?, &at.field("value"));
         }
         _ => return Err(unknown(config, at)),
-    }
-    not_run(&NETWORK, kind, at)
+    };
+    not_run(&NETWORK, kind, leaves, at)
 }
 
 /// A filter before an upstream.
@@ -153,9 +159,10 @@ pub(super) fn request(
     at: &At<'_>,
 ) -> Result<(), Refused> {
     let kind = type_name(config, at)?;
-    match kind {
+    let leaves = match kind {
         "envoy.extensions.filters.http.rbac.v3.RBAC" => {
             let told: http::rbac::v3::Rbac = typed::message(&config.value, at)?;
+            let leaves = count(&told);
             open!(told, at, http::rbac::v3::Rbac as "envoy.extensions.filters.http.rbac.v3.RBAC" {
                 honoured: rules, matcher;
                 harmless:
@@ -168,43 +175,50 @@ pub(super) fn request(
             if rules.is_some() || matcher.is_some() {
                 guard(kind, guards);
             }
+            leaves
         }
         "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication" => {
-            typed::message::<http::jwt_authn::v3::JwtAuthentication>(&config.value, at)?;
             guard(kind, guards);
+            count(&typed::message::<http::jwt_authn::v3::JwtAuthentication>(&config.value, at)?)
         }
         "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz" => {
-            typed::message::<http::ext_authz::v3::ExtAuthz>(&config.value, at)?;
             guard(kind, guards);
+            count(&typed::message::<http::ext_authz::v3::ExtAuthz>(&config.value, at)?)
         }
-        FAULT => drop(typed::message::<http::fault::v3::HttpFault>(&config.value, at)?),
-        CORS => drop(typed::message::<http::cors::v3::Cors>(&config.value, at)?),
+        FAULT => count(&typed::message::<http::fault::v3::HttpFault>(&config.value, at)?),
+        CORS => count(&typed::message::<http::cors::v3::Cors>(&config.value, at)?),
         "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig" => {
-            typed::message::<http::grpc_stats::v3::FilterConfig>(&config.value, at)?;
+            count(&typed::message::<http::grpc_stats::v3::FilterConfig>(&config.value, at)?)
         }
         "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb" => {
-            typed::message::<http::grpc_web::v3::GrpcWeb>(&config.value, at)?;
+            count(&typed::message::<http::grpc_web::v3::GrpcWeb>(&config.value, at)?)
         }
-        "stats.PluginConfig" => stats(config, at)?,
-        ALPN => alpn(config, at)?,
+        "stats.PluginConfig" => {
+            stats(config, at)?;
+            0
+        }
+        ALPN => {
+            alpn(config, at)?;
+            0
+        }
         kind if TypedStruct::NAMES.contains(&kind) => {
             *peers = peers::headers(typed_struct(config, PEER_METADATA, at)?, &at.field("value"))?;
             return Ok(());
         }
         _ => return Err(unknown(config, at)),
-    }
-    not_run(&HTTP, kind, at)
+    };
+    not_run(&HTTP, kind, leaves, at)
 }
 
 /// Settings of a filter for one route.
 pub(super) fn per_route(config: &Any, at: &At<'_>) -> Result<(), Refused> {
     let kind = type_name(config, at)?;
-    match kind {
-        FAULT => drop(typed::message::<http::fault::v3::HttpFault>(&config.value, at)?),
-        CORS_POLICY => drop(typed::message::<http::cors::v3::CorsPolicy>(&config.value, at)?),
+    let leaves = match kind {
+        FAULT => count(&typed::message::<http::fault::v3::HttpFault>(&config.value, at)?),
+        CORS_POLICY => count(&typed::message::<http::cors::v3::CorsPolicy>(&config.value, at)?),
         _ => return Err(unknown(config, at)),
-    }
-    not_run(&PER_ROUTE, kind, at)
+    };
+    not_run(&PER_ROUTE, kind, leaves, at)
 }
 
 /// An object of the only type that stands there.

@@ -96,6 +96,7 @@ fn istio(fields: HashMap<String, Value>, at: &At<'_>, said: &mut Said) -> Result
             "alpn_override" => at.not_run(
                 (MESSAGE.name, "istio.alpn_override"),
                 "weft offers Istio's protocols wherever TLS is Istio's own, whatever this says",
+                1,
             ),
             "disable_mx" => said.untold = truth(&value, &at_value)?,
             _ => at.harmless(OTHER),

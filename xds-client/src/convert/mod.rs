@@ -23,6 +23,7 @@ mod endpoint;
 mod filters;
 mod http_connection_manager;
 mod istio;
+mod leaves;
 mod listener;
 mod metadata;
 mod peers;

@@ -141,7 +141,8 @@ macro_rules! open {
             $at.harmless(($name, stringify!($harmless)));
         })+)?
         $($(if $crate::convert::table::IsTold::is_told(&$not_run) {
-            $at.not_run(($name, stringify!($not_run)), $what);
+            let leaves = $crate::convert::leaves::leaves(&$not_run);
+            $at.not_run(($name, stringify!($not_run)), $what, leaves);
         })+)?
         $($(if $crate::convert::table::IsTold::is_told(&$refused) {
             return Err($at.field(stringify!($refused)).not_honoured());
@@ -173,7 +174,8 @@ macro_rules! variants {
                         Ok(self)
                     })+)?
                     $($(Oneof::$not_run { .. } => {
-                        at.not_run(($name, stringify!($not_run)), $what);
+                        let leaves = $crate::convert::leaves::leaves(&self);
+                        at.not_run(($name, stringify!($not_run)), $what, leaves);
                         Ok(self)
                     })+)?
                     $($(Oneof::$refused { .. } => Err(at.field(stringify!($refused)).not_honoured()),)+)?

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use config::compile::{Mode, Request};
-use xds_client::compare::{Comparison, DROPPED, Listed, UNCOMPILED, compare};
+use xds_client::compare::{Comparison, DROPPED, Listed, UNCOMPILED, compare, subject};
 use xds_client::convert::{FieldName, Kind, Notes, Standing, coverage};
 use xds_client::stream::{Declared, read};
 
@@ -159,7 +159,7 @@ fn told(declared: &Declared, comparison: &Comparison, all: bool) -> String {
     let _ = writeln!(text, "{} on both sides", counted(comparison.resources, "resource"));
     let _ = writeln!(text, "{} the same", leaves(comparison.equal));
     list(&mut text, "different on purpose", &comparison.dropped, DROPPED, all);
-    list(&mut text, "not compiled yet", &comparison.uncompiled, UNCOMPILED, all);
+    uncompiled(&mut text, comparison, &notes, all);
     fields(&mut text, &notes, all);
     let _ = writeln!(text, "{} refused", counted(refused.len(), "resource"));
     let _ = writeln!(text, "{}", counted(comparison.differences.len(), "difference"));
@@ -180,8 +180,28 @@ fn list(text: &mut String, what: &str, met: &BTreeMap<&'static str, usize>, list
     }
 }
 
-/// Fields of the stream that weft does nothing about.
-fn fields(text: &mut String, notes: &Notes, all: bool) {
+/// Leaves that compile does not make yet, by what they are for: those of the stream that are not taken apart, and those that
+/// are and are named in a list.
+fn uncompiled(text: &mut String, comparison: &Comparison, notes: &Notes, all: bool) {
+    let mut subjects: BTreeMap<&str, usize> = BTreeMap::new();
+    for (field, count) in &notes.leaves {
+        *subjects.entry(subject(*field)).or_default() += count;
+    }
+    for (path, count) in &comparison.uncompiled {
+        *subjects.entry(path).or_default() += count;
+    }
+    let told: Vec<String> = subjects.iter().map(|(subject, count)| format!("{subject} {count}")).collect();
+    let what = if told.is_empty() { String::new() } else { format!(": {}", told.join(", ")) };
+    let _ = writeln!(text, "{} not compiled yet{what}", leaves(subjects.values().sum()));
+    explain(text, notes.leaves.iter().filter(|_| all));
+    for (path, count) in comparison.uncompiled.iter().filter(|_| all) {
+        let why = UNCOMPILED.iter().find(|listed| listed.path == *path).map_or("", |listed| listed.why);
+        let _ = writeln!(text, "  {count:5} {path}: {why}");
+    }
+}
+
+/// One line a field, with its count and the reason why nothing comes of it.
+fn explain<'n>(text: &mut String, fields: impl Iterator<Item = (&'n FieldName, &'n usize)>) {
     let why: BTreeMap<FieldName, &str> = coverage()
         .into_iter()
         .flat_map(|message| message.fields.iter().map(move |field| ((message.name, field.name), field)))
@@ -190,15 +210,17 @@ fn fields(text: &mut String, notes: &Notes, all: bool) {
             Standing::Honoured | Standing::Refused => None,
         })
         .collect();
-    let counts = [("harmless", &notes.harmless), ("not run yet", &notes.declared)];
-    for (what, fields) in counts {
-        let _ = writeln!(text, "{} {what}", counted(fields.values().sum(), "field"));
-        for (name, count) in fields.iter().filter(|_| all) {
-            let (message, field) = name;
-            let why = why.get(name).copied().unwrap_or_default();
-            let _ = writeln!(text, "  {count:5} {message}.{field}: {why}");
-        }
+    for (name, count) in fields {
+        let (message, field) = name;
+        let why = why.get(name).copied().unwrap_or_default();
+        let _ = writeln!(text, "  {count:5} {message}.{field}: {why}");
     }
+}
+
+/// Fields of the stream that say nothing weft would do otherwise, and messages with some that it does not know.
+fn fields(text: &mut String, notes: &Notes, all: bool) {
+    let _ = writeln!(text, "{} harmless", counted(notes.harmless.values().sum(), "field"));
+    explain(text, notes.harmless.iter().filter(|_| all));
     let shown = if all { usize::MAX } else { 1 };
     for unknown in notes.unknown.iter().take(shown) {
         let _ = writeln!(text, "unknown fields in {unknown}");

@@ -63,14 +63,17 @@ pub(super) fn filter_chain(told: pb::FilterChain, at: &At<'_>) -> Result<FilterC
         Arc::make_mut(tcp).origin = said.origin.clone();
     }
     if !guards.is_empty() {
-        at.not_run((CHAINS.name, "closed"), CLOSED);
+        at.not_run((CHAINS.name, "closed"), CLOSED, 1);
     }
     let filter = match (guards.into_iter().next(), served) {
-        (Some(reason), _) => NetworkFilter::Closed(Closed { reason: reason.into(), origin: said.origin }),
+        (Some(reason), served) => {
+            let behind = served.map(Box::new);
+            NetworkFilter::Closed(Closed { reason: reason.into(), origin: said.origin, behind })
+        }
         (None, Some(served)) => served,
         (None, None) => {
             let reason = "no filter serves the connection".into();
-            NetworkFilter::Closed(Closed { reason, origin: said.origin })
+            NetworkFilter::Closed(Closed { reason, origin: said.origin, behind: None })
         }
     };
     Ok(FilterChain {
