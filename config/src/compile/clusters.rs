@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::destination_rules::{DestinationRules, Merged, RuleSubset};
-use super::endpoints::{self, Assignment, Endpoints, Member};
+use super::endpoints::{Assignment, Endpoints, Member};
 use super::findings::Findings;
 use super::locality;
 use super::outlier;
@@ -89,7 +89,6 @@ impl Clusters {
             if matches!(service.resolution, Resolution::Alias(_)) {
                 continue;
             }
-            endpoints::find_no_node(service, scope, findings);
             let rule = rules.of(service, scope);
             let ports = service.distinct_ports().map(|port| (port, endpoints.members(service, port, scope)));
             let ports: Vec<(&Port<'_>, Vec<Member<'_>>)> = ports.collect();

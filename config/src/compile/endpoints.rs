@@ -13,7 +13,7 @@ use super::entries::Entries;
 use super::findings::Findings;
 use super::locality::{self, Group};
 use super::peer_authentication::{self, Modes};
-use super::registry::{Port, Service, Source};
+use super::registry::{Port, Registry, Service, Source};
 use super::workload::{Instance, Instances};
 use crate::finding::{Severity, code};
 use crate::istio::{ClientTlsMode, LocalityLbSetting};
@@ -330,10 +330,13 @@ fn find_repeated(slices: &[&Object<EndpointSlice>], findings: &mut Findings) {
     }
 }
 
-/// Finds a service that keeps to the node of its client, where nobody knows which one that is.
-pub(super) fn find_no_node(service: &Service<'_>, scope: &Scope<'_>, findings: &mut Findings) {
-    let Source::Kubernetes(object) = service.source else { return };
-    if service.is_node_local() && scope.proxy.node().is_empty() {
+/// Finds services that keep to the node of their client, where nobody knows which one that is.
+pub(super) fn find_no_node(scope: &Scope<'_>, registry: &Registry<'_>, findings: &mut Findings) {
+    if !scope.proxy.node().is_empty() {
+        return;
+    }
+    for service in registry.services().iter().filter(|service| service.is_node_local()) {
+        let Source::Kubernetes(object) = service.source else { continue };
         let what = "it has no endpoint here: nobody says on which node this proxy runs";
         let remedy =
             "Say it in the pod that weft stands beside (`spec.nodeName`), or by ISTIO_META_NODE_NAME.";

@@ -335,6 +335,7 @@ fn made<'a>(
     let mut clusters = clusters::Clusters::new(scope, registry, rules, endpoints, &mut findings);
     found.iter().for_each(|finding| findings.add_finding(finding.clone()));
     closed::find(scope, &mut findings);
+    endpoints::find_no_node(scope, registry, &mut findings);
     if !request.identity {
         transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
     }

@@ -148,6 +148,9 @@ fn a_service_that_keeps_to_the_node_of_its_client() {
     let [group] = &output.endpoints(WEB).localities[..] else { panic!() };
     let addresses: Vec<String> = group.endpoints.iter().map(|it| it.address.to_string()).collect();
     assert_eq!(addresses, ["10.0.0.1:8080"]);
+    assert!(output.codes().is_empty());
+    let unknown = Mesh::new(&(local("Local") + slice)).compile();
+    assert_eq!(unknown.codes(), ["ineffective-value"]);
 }
 
 #[test]
