@@ -1,5 +1,6 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
+mod failed;
 pub(crate) mod labels;
 pub(crate) mod room;
 pub(crate) mod standing;
@@ -11,10 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 use config::{Limits, TrafficDirection, TransportProtocol};
 use slab::Slab;
+
+pub(crate) use failed::FailedConnection;
 
 use crate::health::Health;
 use crate::http::codec::guard::Guard;
@@ -24,7 +27,6 @@ use crate::peers;
 use crate::pipes::Pipes;
 use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
 use crate::telemetry::access_log::Buffers;
-use crate::telemetry::flight::{Cause, Flight};
 use crate::telemetry::flight_recorder::{Recorded, Recorder};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::told::Told;
@@ -163,26 +165,6 @@ pub(crate) struct ListenerView {
 
 /// The handles of a virtual host's rules, by their index; made when the first request comes for it.
 type HostHandles = OnceCell<Box<[OnceCell<Rc<RouteHandle>>]>>;
-
-/// A connection that ended badly.
-pub(crate) struct FailedConnection<'f> {
-    /// Name of the listener it came by.
-    pub(crate) listener: &'f Arc<str>,
-    /// The client.
-    pub(crate) client: SocketAddr,
-    /// Where the client wanted to go.
-    pub(crate) destination: SocketAddr,
-    /// When it began.
-    pub(crate) since: Instant,
-    /// With which status it was answered before it ended, if it was.
-    pub(crate) status: Option<StatusCode>,
-    /// Response flags.
-    pub(crate) flags: &'f str,
-    /// Response code details; may be empty.
-    pub(crate) details: &'f str,
-    /// Why.
-    pub(crate) cause: String,
-}
 
 /// A rule, with the upstreams it forwards to. A request holds it for as long as it lasts; it holds no generation.
 pub(crate) struct RouteHandle {
@@ -381,29 +363,6 @@ impl Engine {
     /// The value of the limit of this name, if there is one.
     pub(crate) fn limit(&self, name: &str) -> Option<u64> {
         self.limits.entries().iter().find(|entry| entry.name == name).map(|entry| entry.value)
-    }
-
-    /// Notes a connection that ended badly, before or beside any request. Its cause holds nothing that a client chose.
-    #[cold]
-    pub(crate) fn connection_failed(&self, failed: FailedConnection<'_>) {
-        let FailedConnection { listener, client, destination, since, status, flags, details, cause } = failed;
-        let took = time::now().saturating_duration_since(since);
-        let current = self.current.borrow();
-        let known = current.snapshot.listeners.get(listener);
-        let flight = Flight {
-            began: time::wall().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH),
-            took,
-            authority: destination.to_string().into(),
-            destination: Some(destination),
-            listener: (listener.clone(), None),
-            listener_origin: known.and_then(|listener| listener.declared.origin.clone()),
-            generation: current.number(),
-            status: status.map_or(0, |status| status.as_u16()),
-            flags: flags.into(),
-            details: details.into(),
-            ..Flight::of_connection(client, Cause::new(cause, None))
-        };
-        self.recorder.record(flight, self.minute());
     }
 
     /// Closes connections that were idle or slow for too long, and hands over log lines.

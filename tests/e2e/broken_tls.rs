@@ -351,7 +351,7 @@ async fn what_clients_do_to_tls_is_ended_and_told() {
         ask(&mut stage.secured(&BOTH).await).await;
     }
     let log = stage.weft.log();
-    for said in ["a handshake of TLS failed", "reason=\"malformed\"", "TLS with a client broke"] {
+    for said in ["a handshake of TLS failed", "reason=\"malformed\"", "TLS with the client broke: "] {
         assert!(log.contains(said), "{said}: {log}");
     }
     let errors = tokio::process::Command::new(binary::weft())

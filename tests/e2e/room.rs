@@ -222,7 +222,9 @@ async fn clients_of_another_worker_make_room() {
         idle.push(wire);
     }
     stage.serves().await;
-    assert_eq!(stage.closed("request").await, 2.0);
+    // The second of them may have asked a moment ago.
+    let closed = stage.closed("request").await;
+    assert!((1.0..=2.0).contains(&closed), "{closed}");
     for mut wire in busy {
         wire.send("x").await;
         assert_eq!(wire.answer(false).await.status, 200, "who is served is not closed");
@@ -250,13 +252,14 @@ async fn clients_that_wait_give_memory_back() {
         assert_eq!(Request::get("/").send(weft.listener(0)).await.status, 200);
         memory(weft.process())
     };
+    let accepted = app.accepted();
     let limit = format!("memory_bytes_max={}", before + 4_000_000);
     let limits = ["1", "--limit", &limit];
     let bounds = ["--limit", "head_bytes_total_max=1000000000", "--limit", "head_time_max_ms=0"];
     let weft = Weft::run(&binary, &[&arguments[..], &limits, &bounds].concat()).await;
     let to = weft.listener(0);
     assert_eq!(Request::get("/").send(to).await.status, 200);
-    assert_eq!(app.accepted(), 1);
+    assert_eq!(app.accepted(), accepted + 1);
 
     let begun = format!("GET / HTTP/1.1\r\nHost: app\r\nX-Long: {}", "a".repeat(60_000));
     let mut held = Vec::new();
@@ -284,7 +287,7 @@ async fn clients_that_wait_give_memory_back() {
     .await;
     assert!(closed("head").await < 900.0, "no more than needed");
     assert!(weft.log().contains("refusing=true"), "{}", weft.log());
-    assert_eq!(app.accepted(), 2, "the idle connection to the upstream was closed, too");
+    assert_eq!(app.accepted(), accepted + 2, "the idle connection to the upstream was closed, too");
     let reached = weft.metric("weft_limit_reached_total", &[("limit", "memory_bytes_max")]).await;
     assert!(reached.is_some_and(|reached| reached >= 1.0), "{reached:?}");
     drop(held);
