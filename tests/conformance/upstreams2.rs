@@ -298,6 +298,58 @@ async fn bodies_of_answers() {
     check(bodies()).await;
 }
 
+/// RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5: the head is the whole answer, and what comes behind it reaches nobody. A client
+/// of HTTP/2 is told that something was wrong, as by Envoy; to one of HTTP/1 the answer is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_behind_heads_that_are_whole_answers() {
+    const INTERNAL_ERROR: u32 = 2;
+    let (upstream, proxy) = stage().await;
+    let (quiet, to) = (Duration::from_millis(1500), proxy.listener(0));
+    let cases: [(&str, &'static [Field], u16); 4] = [
+        ("GET", &[(b":status", b"204")], 204),
+        ("GET", &[(b":status", b"304")], 304),
+        ("GET", &[(b":status", b"304"), (b"content-length", b"2")], 304),
+        ("HEAD", &[OK], 200),
+    ];
+    for (method, fields, status) in cases {
+        let case = format!("{method} {status}");
+        let script = Script { answer: Arc::new(head(fields)), closes: false };
+        upstream.play(&script);
+        let one = ask_http1((method, false), to, quiet).await;
+        assert_eq!(one, Seen::Whole(status, String::new()), "{case}");
+        others_are_served(to).await.expect(&case);
+        upstream.play(&script);
+        let request = [
+            (&b":method"[..], method.as_bytes()),
+            (b":scheme", b"http"),
+            (b":authority", b"catalog"),
+            (b":path", b"/"),
+        ];
+        let mut client = frames::Client::connect(to).await;
+        client.send(&[frames::hello(), headers(1, END_STREAM, &request)].concat()).await;
+        assert!(client.read_to_end(1, quiet).await, "{case}");
+        let stream = &client.streams[&1];
+        let seen = (stream.status, &stream.body[..], stream.reset);
+        assert_eq!(seen, (Some(status), &b""[..], Some(INTERNAL_ERROR)), "{case}");
+        others_are_served(to).await.expect(&case);
+    }
+}
+
+/// What ends such a stream in order is no body.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_whole_answers_end_by_an_empty_frame_too() {
+    check(vec![
+        whole("204 and an empty frame", "8.1", (204, ""), |stream| {
+            [headers(stream, 0, &[(b":status", b"204")]), data(stream, END_STREAM, b"")].concat()
+        }),
+        // With a length in its head h2 takes it for cut.
+        whole("304 and an empty frame", "8.1", (304, ""), |stream| {
+            [headers(stream, 0, &[(b":status", b"304")]), data(stream, END_STREAM, b"")].concat()
+        }),
+    ])
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_out_of_place() {
     check(out_of_place()).await;

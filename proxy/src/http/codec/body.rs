@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::h2_body::H2Body;
 use super::h2_watched::Known;
@@ -109,13 +109,15 @@ impl RecvBody {
         RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread))
     }
 
-    /// What h2 receives from an upstream on this connection; `sender` is aborted when the body is dropped.
+    /// What h2 receives from an upstream on this connection behind a head with this status; `sender` is aborted when the body
+    /// is dropped.
     pub(super) fn from_h2_upstream(
         stream: h2::RecvStream,
+        status: StatusCode,
         sender: Option<AbortOnDrop>,
         connection: Rc<Known>,
     ) -> RecvBody {
-        RecvBody::of_stream(stream, |stream| H2Body::of_answer(stream, sender, connection))
+        RecvBody::of_stream(stream, |stream| H2Body::of_answer(stream, status, sender, connection))
     }
 
     /// Who sends it.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 
 use super::body::AbortOnDrop;
@@ -31,6 +32,8 @@ pub(super) struct H2Body {
     /// How much of it was taken though it could not be handed on.
     held: Held,
     end: End,
+    /// The head says that there is none, so that what comes breaks the protocol.
+    is_forbidden: bool,
     /// On the client side.
     connection: Option<Rc<Known>>,
     _sender: Option<AbortOnDrop>,
@@ -61,17 +64,21 @@ impl H2Body {
     /// Of a request.
     pub(super) fn of_request(stream: h2::RecvStream, unread: &Rc<Unread>) -> H2Body {
         let (taken, held) = (Taken::default(), unread.begin());
-        H2Body { stream, taken, held, end: End::Open, connection: None, _sender: None }
+        H2Body { stream, taken, held, end: End::Open, is_forbidden: false, connection: None, _sender: None }
     }
 
-    /// Of an answer; `sender` is aborted when the body is dropped.
+    /// Of an answer with this status; `sender` is aborted when the body is dropped.
     pub(super) fn of_answer(
         stream: h2::RecvStream,
+        status: StatusCode,
         sender: Option<AbortOnDrop>,
         connection: Rc<Known>,
     ) -> H2Body {
         let (taken, held) = (Taken::default(), connection.unread().begin());
-        H2Body { stream, taken, held, end: End::Open, connection: Some(connection), _sender: sender }
+        // RFC 9110 sections 15.3.5 and 15.4.5. h2 sees to answers to HEAD, and to no other.
+        let is_forbidden = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let connection = Some(connection);
+        H2Body { stream, taken, held, end: End::Open, is_forbidden, connection, _sender: sender }
     }
 
     /// Who sends it.
@@ -140,6 +147,10 @@ impl H2Body {
         while matches!(self.end, End::Open) {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(_)) if self.is_forbidden => {
+                    let what = "a body with a status that has none".to_owned();
+                    self.end = End::Failed(StreamError::Protocol(what));
+                }
                 Some(Ok(data)) => return Poll::Ready(Some(data)),
                 // RFC 9113 section 8.1: a server that has answered in full may reset without an error.
                 Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) && self.was_ended() => {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
 use super::fair::FairReader;
-use super::h2_server::{send_body, whole, window};
+use super::h2_server::{Before, send_body, whole, window};
 use super::h2_watched::{Known, Watched};
 use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Unread, h2_settings};
 
@@ -84,14 +84,15 @@ impl Client {
         let sender = (!ended).then(|| {
             AbortOnDrop(tokio::task::spawn_local(async move {
                 let mut body = body;
-                drop(send_body(stream, &mut body).await);
+                drop(send_body(stream, &mut body, Before::Nothing).await);
             }))
         });
         let (parts, stream) = response.await.map_err(|error| StreamError::from(&error))?.into_parts();
         let head = ResponseHead { status: parts.status, headers: parts.headers };
         // The stream is reset with what is dropped here.
         check(&head.headers, self.known.headers_max())?;
-        Ok((head, RecvBody::from_h2_upstream(stream, sender, self.known.clone())))
+        let body = RecvBody::from_h2_upstream(stream, head.status, sender, self.known.clone());
+        Ok((head, body))
     }
 }
 

@@ -151,7 +151,7 @@ async fn exchange<H, F, B>(
     let ended = body.is_end_stream();
     match respond.send_response(encode(head), ended) {
         Ok(stream) if !ended => {
-            let sent = send_body(stream, &mut body).await;
+            let sent = send_body(stream, &mut body, Before::Head).await;
             reset.set(matches!(sent, Err(StreamError::Reset(_) | StreamError::Refused)));
         }
         // Sent in full, or the stream is gone: in both cases there is nothing left to do for it.
@@ -201,14 +201,46 @@ fn encode(head: ResponseHead) -> Response<()> {
     response
 }
 
+/// What is to reach the peer though the body fails at once: h2 forgets, with a reset, what it has not written yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing: a request without its body is of no use.
+    Nothing,
+    /// The head of an answer, which may be all that the client needs.
+    Head,
+}
+
+/// Why there is no next piece of a body.
+enum Ended {
+    /// It failed.
+    Failed(StreamError),
+    /// The peer has ended the stream.
+    ByPeer(StreamError),
+}
+
 /// Sends a body as fast as flow control allows, holding one frame of it at a time. An error resets the stream; the
 /// returned error is the one that ended it.
 pub(super) async fn send_body<B: Body>(
     mut stream: SendStream<Bytes>,
     body: &mut B,
+    mut before: Before,
 ) -> Result<(), StreamError> {
     loop {
-        match poll_fn(|cx| poll_next(&mut stream, body, cx)).await? {
+        let next = match poll_fn(|cx| poll_next(&mut stream, body, cx)).await {
+            Ok(next) => next,
+            Err(Ended::ByPeer(error)) => return Err(error),
+            Err(Ended::Failed(error)) => {
+                // Of what we break off ourselves the client gets nothing.
+                if before == Before::Head && error != StreamError::BodyAborted {
+                    // The connection's task has its turn.
+                    tokio::task::yield_now().await;
+                }
+                stream.send_reset(reset_reason(&error));
+                return Err(error);
+            }
+        };
+        before = Before::Nothing;
+        match next {
             Some(Frame::Data(data)) => {
                 if !data.is_empty() {
                     wait_for_capacity(&mut stream, body).await?;
@@ -257,20 +289,18 @@ fn poll_next<B: Body>(
     stream: &mut SendStream<Bytes>,
     body: &mut B,
     cx: &mut Context<'_>,
-) -> Poll<Result<Option<Frame>, StreamError>> {
+) -> Poll<Result<Option<Frame>, Ended>> {
     match body.poll_frame(cx) {
         Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
-        Poll::Ready(Some(Err(error))) => {
-            stream.send_reset(reset_reason(&error));
-            Poll::Ready(Err(error))
-        }
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Failed(error))),
         Poll::Ready(None) => Poll::Ready(Ok(None)),
-        Poll::Pending => match stream.poll_reset(cx) {
-            Poll::Ready(Ok(Reason::REFUSED_STREAM)) => Poll::Ready(Err(StreamError::Refused)),
-            Poll::Ready(Ok(reason)) => Poll::Ready(Err(StreamError::Reset(reason.into()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(StreamError::from(&error))),
-            Poll::Pending => Poll::Pending,
-        },
+        Poll::Pending => stream.poll_reset(cx).map(|reset| {
+            Err(Ended::ByPeer(match reset {
+                Ok(Reason::REFUSED_STREAM) => StreamError::Refused,
+                Ok(reason) => StreamError::Reset(reason.into()),
+                Err(error) => StreamError::from(&error),
+            }))
+        }),
     }
 }
 
