@@ -268,6 +268,40 @@ async fn silence_ends_a_connection() {
     assert_eq!(heard, b"");
 }
 
+/// Whatever passes on it, and while the upstream is still being connected to. Envoy's flag says so, and its termination details
+/// do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_when_it_has_been_open_for_as_long_as_it_may() {
+    let (address, _server) = serve(|stream| async move {
+        let (mut reader, mut writer) = stream.into_split();
+        // It ends as the proxy likes.
+        drop(tokio::io::copy(&mut reader, &mut writer).await);
+    })
+    .await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("log");
+    let format = "%RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS% %UPSTREAM_CLUSTER%";
+    let filter = tcp(TcpDestinations::Cluster("c".into()), |proxy| {
+        proxy.max_connection_duration = Some(Duration::from_millis(300));
+        proxy.access_log = log(&file, format);
+    });
+    let resources = update(vec![listener("tcp", vec![chain(any(), filter)])], [cluster("c", &[address])]);
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    let mut client = connect(&proxy).await;
+    let talks = async {
+        let mut heard = [0; 1];
+        while client.write_all(b"x").await.is_ok() && client.read(&mut heard).await.is_ok_and(|read| read > 0)
+        {
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, talks).await.expect("it is closed in time");
+    let line = eventually("the log has its line", || async {
+        std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
+    });
+    assert_eq!(line.await, "DT - c\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_passed_on_is_closed_with_its_reason() {
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");

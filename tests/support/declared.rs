@@ -140,6 +140,7 @@ pub fn tcp(destinations: TcpDestinations, change: impl FnOnce(&mut TcpProxy)) ->
         stat_prefix: "tcp".into(),
         destinations,
         idle_timeout: Some(Duration::from_secs(3600)),
+        max_connection_duration: None,
         hash_source_ip: false,
         access_log: Vec::new(),
         origin: None,

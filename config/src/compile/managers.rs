@@ -109,6 +109,7 @@ impl Common {
             stat_prefix: cluster.clone(),
             destinations: TcpDestinations::Cluster(cluster),
             idle_timeout: Some(TCP_IDLE_TIMEOUT),
+            max_connection_duration: None,
             hash_source_ip: false,
             access_log: self.access_log.clone(),
             origin,

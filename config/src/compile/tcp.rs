@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Scope;
 use super::clusters::{Clusters, cluster_name};
+use super::connection_pool;
 use super::destination_rules::DestinationRules;
 use super::egress::Egress;
 use super::findings::Findings;
@@ -307,12 +308,13 @@ fn chain(proxy: TcpProxy, chain_match: FilterChainMatch) -> FilterChain {
     FilterChain { name: "".into(), chain_match, tls: None, filter: NetworkFilter::TcpProxy(Arc::new(proxy)) }
 }
 
-/// `proxy` with what a DestinationRule says of connections. An idle timeout of zero is no bound, as in Envoy.
+/// `proxy` with what a DestinationRule says of connections. Times of zero are no bounds, as in Envoy.
 fn bounded(mut proxy: TcpProxy, policy: &Policy<'_>) -> TcpProxy {
     let told = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()?.idle_timeout);
     if let Some(timeout) = told {
         proxy.idle_timeout = Some(timeout.0).filter(|timeout| !timeout.is_zero());
     }
+    proxy.max_connection_duration = connection_pool::max_connection_duration(policy.connection_pool);
     let hash = policy.load_balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
     proxy.hash_source_ip = hash.and_then(|hash| hash.use_source_ip) == Some(true);
     proxy

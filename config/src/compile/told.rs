@@ -37,6 +37,7 @@ pub(super) fn of_cluster(scope: &Scope<'_>, policy: &Policy<'_>) -> Told {
             (Setting::Protocol, protocol),
             (Setting::OutlierDetection, policy.outlier_detection.is_some()),
             (Setting::Tls, policy.tls.is_some()),
+            (Setting::MaxConnectionDuration, time(tcp.and_then(|tcp| tcp.max_connection_duration))),
         ])
         .by_object([
             (Setting::MaxConnections, count(tcp.and_then(|tcp| tcp.max_connections))),

@@ -15,6 +15,9 @@ pub struct TcpProxy {
     pub destinations: TcpDestinations,
     /// Time without bytes in either direction after which a connection is closed; `None` for no bound. Envoy: 1 h.
     pub idle_timeout: Option<Duration>,
+    /// Time after which a connection is closed, whatever passes on it; `None` for no bound, Envoy's default
+    /// (`max_downstream_connection_duration`). Over 0.
+    pub max_connection_duration: Option<Duration>,
     /// Whether a client address always gets the same endpoint, as far as the balancer of the cluster can
     /// (`hash_policy` with `source_ip`).
     pub hash_source_ip: bool,

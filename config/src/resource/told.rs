@@ -31,6 +31,8 @@ pub enum Setting {
     MaxRetries,
     /// [`Cluster::transport_socket`](crate::Cluster).
     Tls,
+    /// [`TcpProxy::max_connection_duration`](crate::TcpProxy), and that of the cluster.
+    MaxConnectionDuration,
 }
 
 /// Who told a setting.

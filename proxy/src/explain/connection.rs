@@ -1,15 +1,16 @@
 //! From where a client connects to, to what serves it: listener, first bytes, filter chain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::compile::{Mode, MutualTls, guards_of};
 use config::origin::Origin;
-use config::{FilterChainMatch, TransportProtocol};
+use config::{FilterChainMatch, Setting, TransportProtocol};
 
 use super::handshake::{self, Behind};
 use super::question::{Hello, Speaks, Understood};
 use super::trace::Remembers;
-use super::{Does, Outcome, Step, Way, World, request, upstream};
+use super::{Does, Outcome, Step, Way, World, request, settings, upstream};
 use crate::http::codec::{RequestHead, Version};
 use crate::listener::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Spoken, Verdict, spoken};
 use crate::snapshot::{Facts, Field, Filter, Listener, TcpProxy};
@@ -311,6 +312,9 @@ fn pass_on(
         let (what, origin) = seen_as_tcp(world, &cluster);
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }
+    if let Some(duration) = proxy.declared.max_connection_duration {
+        steps.push(duration_step(world, proxy, duration));
+    }
     let to = upstream::To {
         cluster: &cluster,
         route: proxy.declared.origin.as_ref(),
@@ -332,6 +336,23 @@ fn pass_on(
             let details = Some(answer.details.into_owned());
             Outcome { cluster: Some(cluster), flags, details, ..Outcome::default() }
         }
+    }
+}
+
+/// For how long a connection may be open. Where several clusters share it, the first tells.
+fn duration_step(world: &World<'_>, proxy: &TcpProxy, duration: Duration) -> Step {
+    let first = match &proxy.declared.destinations {
+        config::TcpDestinations::Cluster(cluster) => Some(cluster),
+        config::TcpDestinations::Weighted(weighted) => weighted.first().map(|it| &it.cluster),
+    };
+    let cluster = first.and_then(|first| world.snapshot.clusters.get(first));
+    let step = Step::new("max_connection_duration", settings::time(duration));
+    match cluster.map(|cluster| &cluster.declared.metadata) {
+        Some(metadata) => {
+            let setting = Setting::MaxConnectionDuration;
+            step.told(metadata.told.by(setting), metadata.origin_of(setting))
+        }
+        None => step,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 use config::format::{FormatHeader, Operator};
 use config::origin::Origin;
 use config::{Closed, DownstreamTls, TrafficDirection};
+use tokio::time::Sleep;
 
 use super::greeting::Said;
 use super::{Refused, Service};
@@ -37,7 +38,13 @@ pub(super) struct Record {
     /// are only added up, as Istio does.
     live: Option<TcpOutcome>,
     standing: Standing,
+    /// Its end, where it may not be open for longer.
+    lifetime: Option<Pin<Box<Sleep>>>,
 }
+
+/// Why a connection was closed that was open for as long as it may be. Envoy tells it as the local close reason, not among
+/// the termination details.
+const DURATION_REACHED: &str = "max_connection_duration_reached";
 
 /// What access logs say.
 struct FactsOf {
@@ -136,7 +143,9 @@ impl Record {
             session: arrival.session.clone(),
         };
         let standing = Standing::new(&engine, admitted, EndedBy::Anything);
-        Record { engine, service, facts: FactsOf::new(arrival), live: None, standing }
+        let duration = service.proxy.declared.max_connection_duration;
+        let lifetime = duration.map(|duration| Box::pin(tokio::time::sleep(duration)));
+        Record { engine, service, facts: FactsOf::new(arrival), live: None, standing, lifetime }
     }
 
     /// Does something while the connection may be served; `None`, which is noted, when it may not be any more.
@@ -151,8 +160,15 @@ impl Record {
         .await
     }
 
-    /// Ready, and noted, when the connection may not be served any more.
+    /// Ready, and noted, when the connection may not be served any more, or not for longer.
     pub(super) fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(lifetime) = &mut self.lifetime
+            && lifetime.as_mut().poll(cx).is_ready()
+        {
+            self.lifetime = None;
+            self.facts.flags.insert(Flag::DurationTimeout);
+            return Poll::Ready(());
+        }
         let refused = self.standing.poll_refused(cx);
         if refused.is_ready() {
             self.facts.termination_details = Some(FILTER_CHAIN_CLOSED);
@@ -310,8 +326,9 @@ impl FactsOf {
     #[cold]
     fn fly(&self, engine: &Engine, listener: &config::Listener, origin: Option<&Origin>) {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
-        let why =
-            self.reason.as_deref().or(self.termination_details).unwrap_or("no endpoint").replace('_', " ");
+        let of_age = self.flags.contains(Flag::DurationTimeout).then_some(DURATION_REACHED);
+        let why = self.reason.as_deref().or(self.termination_details).or(of_age);
+        let why = why.unwrap_or("no endpoint").replace('_', " ");
         let at = declared.map(|declared| match (declared.metadata.origin.as_deref(), origin) {
             (Some(origin), _) => format!(", cluster {} of {origin}", declared.name),
             (None, Some(rule)) => format!(", cluster {}, to which {rule} leads", declared.name),

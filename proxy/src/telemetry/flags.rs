@@ -32,6 +32,8 @@ pub(crate) enum Flag {
     UpstreamProtocolError,
     /// `NC`: the cluster does not exist.
     NoClusterFound,
+    /// `DT`: the connection was open for as long as it may be.
+    DurationTimeout,
     /// `OM`: the process has too much to do (Envoy's overload manager).
     OverloadManager,
 }
@@ -39,7 +41,7 @@ pub(crate) enum Flag {
 impl Flag {
     /// In the order they are written. Envoy writes them in the order they came up: that retries are exhausted is
     /// noticed before the last failure is noted, and that the client has left comes last.
-    const ALL: [Flag; 14] = [
+    const ALL: [Flag; 15] = [
         Flag::UpstreamRetryLimitExceeded,
         Flag::NoHealthyUpstream,
         Flag::UpstreamRequestTimeout,
@@ -51,6 +53,7 @@ impl Flag {
         Flag::DownstreamProtocolError,
         Flag::UpstreamProtocolError,
         Flag::NoClusterFound,
+        Flag::DurationTimeout,
         Flag::OverloadManager,
         Flag::DownstreamConnectionTermination,
         Flag::DownstreamRemoteReset,
@@ -72,6 +75,7 @@ impl Flag {
             Flag::DownstreamProtocolError => "DPE",
             Flag::UpstreamProtocolError => "UPE",
             Flag::NoClusterFound => "NC",
+            Flag::DurationTimeout => "DT",
             Flag::OverloadManager => "OM",
         }
     }

@@ -107,3 +107,12 @@ fn how_long_a_connection_is_kept_and_who_is_left_out() {
         "{said}"
     );
 }
+
+#[test]
+fn how_long_a_connection_may_be_open_is_told() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews, namespace: shop}\nspec:\n  \
+                host: reviews\n  trafficPolicy:\n    connectionPool: {tcp: {maxConnectionDuration: 90s}}\n";
+    let config = Config::of(&[("rule.yaml", rule)]);
+    let told = ("max_connection_duration", "90s", "DestinationRule reviews rule.yaml:7");
+    config.check(&["--tcp", "10.96.0.12:8000"], "passes_on", told);
+}

@@ -182,6 +182,20 @@ fn filters_that_are_not_known_refuse_the_listener() {
 }
 
 #[test]
+fn how_long_a_connection_may_be_open() {
+    let converted = |nanos: Option<i32>| {
+        let max_downstream_connection_duration = nanos.map(|nanos| Duration { seconds: 0, nanos });
+        let proxy = TcpProxy { max_downstream_connection_duration, ..tcp("c") };
+        let listener = convert_listener(&with_filters(vec![any(&proxy)])).unwrap();
+        let NetworkFilter::TcpProxy(proxy) = &listener.filter_chains[0].filter else { panic!() };
+        proxy.max_connection_duration
+    };
+    assert_eq!(converted(None), None);
+    assert_eq!(converted(Some(0)), None);
+    assert_eq!(converted(Some(5_000_000)), Some(std::time::Duration::from_millis(5)));
+}
+
+#[test]
 fn what_guards_and_is_not_run_closes_its_chain() {
     let reason =
         |told: listener::Listener| match convert_listener(&told).unwrap().filter_chains[0].filter.clone() {

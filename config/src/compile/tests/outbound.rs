@@ -148,12 +148,13 @@ fn destination_rules_bound_tcp() {
     let rule = "
 kind: DestinationRule
 metadata: {name: db, namespace: shop}
-spec: {host: db, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s}}, loadBalancer: {consistentHash: {useSourceIp: true}}}}
+spec: {host: db, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s, maxConnectionDuration: 90s}}, loadBalancer: {consistentHash: {useSourceIp: true}}}}
 ";
     let objects = service("db", "10.0.0.1", "{name: tcp, port: 3306}") + rule;
     let output = Mesh::sidecar(&objects).compile();
     let proxy = tcp(&chains(&output, "10.0.0.1_3306")[0]);
     assert_eq!((proxy.idle_timeout, proxy.hash_source_ip), (Some(std::time::Duration::from_secs(5)), true));
+    assert_eq!(proxy.max_connection_duration, Some(std::time::Duration::from_secs(90)));
 }
 
 #[test]

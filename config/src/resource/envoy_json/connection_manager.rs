@@ -132,6 +132,9 @@ pub(super) fn tcp_proxy(proxy: &TcpProxy, access_log: bool) -> Value {
         Some(timeout) => set("idle_timeout", proto::duration(timeout)),
         None => set("idle_timeout", json!("0s")),
     };
+    if let Some(duration) = proxy.max_connection_duration {
+        set("max_downstream_connection_duration", proto::duration(duration));
+    }
     if proxy.hash_source_ip {
         set("hash_policy", json!([{ "source_ip": {} }]));
     }

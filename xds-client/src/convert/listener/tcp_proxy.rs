@@ -42,10 +42,10 @@ variants!(PolicySpecifier as "envoy.type.v3.HashPolicy.policy_specifier" {
 
 pub(super) fn tcp_proxy(told: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, Refused> {
     open!(told, at, pb::TcpProxy as "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy" {
-        honoured: stat_prefix, idle_timeout, access_log, hash_policy, cluster_specifier;
+        honoured: stat_prefix, idle_timeout, max_downstream_connection_duration, access_log, hash_policy,
+            cluster_specifier;
         refused: on_demand, metadata_match, downstream_idle_timeout, upstream_idle_timeout, max_connect_attempts,
-            backoff_options, tunneling_config, max_downstream_connection_duration,
-            max_downstream_connection_duration_jitter_percentage, access_log_flush_interval,
+            backoff_options, tunneling_config, max_downstream_connection_duration_jitter_percentage, access_log_flush_interval,
             flush_access_log_on_connected, access_log_options, proxy_protocol_tlvs, proxy_protocol_tlv_merge_policy,
             upstream_connect_mode, max_early_data_bytes, check_drain_close;
     });
@@ -63,10 +63,13 @@ pub(super) fn tcp_proxy(told: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, Ref
         }
     }
     let idle_timeout = duration(idle_timeout, &at.field("idle_timeout"))?.unwrap_or(IDLE_TIMEOUT);
+    let age = at.field("max_downstream_connection_duration");
+    let max_connection_duration = duration(max_downstream_connection_duration, &age)?;
     Ok(TcpProxy {
         stat_prefix: stat_prefix.into(),
         destinations,
         idle_timeout: Some(idle_timeout).filter(|timeout| !timeout.is_zero()),
+        max_connection_duration: max_connection_duration.filter(|duration| !duration.is_zero()),
         hash_source_ip,
         access_log: access_log::of_traffic(access_log, at)?,
         origin: None,
