@@ -2,9 +2,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use support::mesh::virtual_service;
+use support::mesh::{destination_rule, virtual_service};
 use support::scripted::Peer;
-use support::{Log, Mesh, ScriptedBackend, Sides, TestProxy, Wire, ask, eventually};
+use support::{Log, Mesh, Request, ScriptedBackend, Sides, TestBackend, TestProxy, Wire, ask, eventually};
 
 /// What an upstream sends to each request before it hangs up, by the path of the request.
 const ANSWERS: &[(&str, &str)] = &[
@@ -219,5 +219,23 @@ async fn heads_that_are_too_large() {
             let seen = ask(side.listener(0), &text).await.status;
             assert_eq!(seen, status, "{}: {request} {answer}", side.name());
         }
+    }
+}
+
+/// What the kernel does not take costs the probes, or their pace, and no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn keep_alive_that_the_kernel_does_not_take_fails_no_request() {
+    for keepalive in ["time: 500ms", "time: 10h", "interval: 32768s", "probes: 128"] {
+        let backend = TestBackend::echo("v1").await;
+        let rule = destination_rule(
+            "catalog",
+            &format!("  trafficPolicy: {{connectionPool: {{tcp: {{tcpKeepalive: {{{keepalive}}}}}}}}}"),
+        );
+        let mesh = Mesh::new()
+            .service("catalog", "http/8000")
+            .endpoint("catalog", "http", "v1", backend.address)
+            .with("rule.yaml", &rule);
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        assert_eq!(Request::get("/").send(proxy.listener(0)).await.status, 200, "{keepalive}");
     }
 }

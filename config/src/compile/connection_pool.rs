@@ -59,7 +59,7 @@ pub(super) fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> Circuit
     }
 }
 
-/// The mesh's keep-alive, field by field overridden by the rule's.
+/// The mesh's keep-alive, field by field overridden by the rule's, as far as the kernel takes it.
 pub(super) fn tcp_keepalive(
     scope: &Scope<'_>,
     pool: Option<&ConnectionPoolSettings>,
@@ -71,12 +71,13 @@ pub(super) fn tcp_keepalive(
     };
     let mesh = scope.mesh.tcp_keepalive.as_ref().map(told);
     let rule = pool.and_then(|pool| pool.tcp.as_ref()?.tcp_keepalive.as_ref()).map(told);
-    match (mesh, rule) {
+    let keepalive = match (mesh, rule) {
         (Some(mesh), Some(rule)) => Some(TcpKeepalive {
             probes: rule.probes.or(mesh.probes),
             time: rule.time.or(mesh.time),
             interval: rule.interval.or(mesh.interval),
         }),
         (mesh, rule) => rule.or(mesh),
-    }
+    };
+    keepalive.map(TcpKeepalive::bounded)
 }

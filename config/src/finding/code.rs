@@ -31,6 +31,8 @@ pub const DUPLICATE_OBJECT: &str = "duplicate-object";
 
 /// Warning. A kind of Istio's that weft does not honour yet.
 pub const KIND_NOT_HONOURED: &str = "kind-not-honoured";
+/// Warning. A value that the kernel does not take; the next to it that it takes holds.
+pub const VALUE_BOUNDED: &str = "value-bounded";
 /// Warning. A field of Istio's that weft does not honour yet; the rest of its object holds.
 pub const FIELD_NOT_HONOURED: &str = "field-not-honoured";
 /// Warning. Something that guards trust and is not enforced yet, so that weft refuses the traffic it guards.

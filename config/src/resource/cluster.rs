@@ -190,6 +190,27 @@ pub struct TcpKeepalive {
     pub interval: Option<Duration>,
 }
 
+impl TcpKeepalive {
+    /// The most seconds that Linux takes for a time.
+    pub const SECONDS_MAX: u64 = 32_767;
+    /// The most probes that Linux takes.
+    pub const PROBES_MAX: u32 = 127;
+
+    /// The next to it that Linux takes: whole seconds, as istiod and Envoy count them, and no more of anything than there may
+    /// be. What is 0 then is left to the kernel.
+    #[must_use]
+    pub fn bounded(self) -> TcpKeepalive {
+        let seconds =
+            |time: Duration| Some(time.as_secs().min(Self::SECONDS_MAX)).filter(|seconds| *seconds > 0);
+        let time = |told: Option<Duration>| told.and_then(seconds).map(Duration::from_secs);
+        TcpKeepalive {
+            probes: self.probes.filter(|probes| *probes > 0).map(|probes| probes.min(Self::PROBES_MAX)),
+            time: time(self.time),
+            interval: time(self.interval),
+        }
+    }
+}
+
 /// A transport for endpoints of one TLS mode. Envoy: `Cluster.TransportSocketMatch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportSocketMatch {

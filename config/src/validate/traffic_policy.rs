@@ -1,14 +1,16 @@
 //! The policies of a DestinationRule.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::check::Check;
 use super::{load_balancer, names, values};
 use crate::finding::code;
 use crate::istio::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, HttpSettings,
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, GoDuration, H2UpgradePolicy, HttpSettings,
     OutlierDetection, PortTrafficPolicy, TcpKeepalive, TrafficPolicy, TunnelSettings,
 };
+use crate::resource::TcpKeepalive as Keepalive;
 
 /// Checks the policy at `path`.
 pub(crate) fn check(check: &mut Check<'_>, path: &str, policy: &TrafficPolicy) {
@@ -118,8 +120,30 @@ fn check_pool(check: &mut Check<'_>, path: &str, pool: &ConnectionPoolSettings) 
 /// Checks keep-alive probes, here and in MeshConfig.
 pub(crate) fn check_keepalive(check: &mut Check<'_>, path: &str, keepalive: Option<&TcpKeepalive>) {
     let Some(keepalive) = keepalive else { return };
-    values::duration(check, &format!("{path}.time"), keepalive.time);
-    values::duration(check, &format!("{path}.interval"), keepalive.interval);
+    for (field, told) in [("time", keepalive.time), ("interval", keepalive.interval)] {
+        let path = format!("{path}.{field}");
+        values::duration(check, &path, told);
+        if let Some(GoDuration(told)) = told {
+            check_seconds(check, &path, told);
+        }
+    }
+    let most = Keepalive::PROBES_MAX;
+    if let Some(probes) = keepalive.probes.filter(|probes| *probes > most) {
+        let what = format!("the kernel takes up to {most} probes, not {probes}: {most} are sent");
+        check.warning(code::VALUE_BOUNDED, &format!("{path}.probes"), what, format!("write 1 to {most}"));
+    }
+}
+
+/// What becomes of a time that the kernel is told in seconds.
+fn check_seconds(check: &mut Check<'_>, path: &str, told: Duration) {
+    let (most, whole) = (Keepalive::SECONDS_MAX, told.as_secs());
+    let what = match whole {
+        _ if whole > most => format!("the kernel takes up to {most}s, not {told:?}: {most}s hold"),
+        _ if told.subsec_nanos() == 0 || told.as_millis() == 0 => return,
+        0 => format!("istiod counts whole seconds, and {told:?} is none: the kernel's default holds"),
+        _ => format!("istiod counts whole seconds: {whole}s hold, not {told:?}"),
+    };
+    check.warning(code::VALUE_BOUNDED, path, what, format!("write whole seconds from 1s to {most}s"));
 }
 
 fn check_http_settings(check: &mut Check<'_>, path: &str, http: &HttpSettings) {

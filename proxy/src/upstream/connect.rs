@@ -61,8 +61,11 @@ pub(crate) async fn connect(
         Err(_) => return Err(ConnectError::Timeout),
     };
     stream.set_nodelay(true)?;
-    if let Some(keepalive) = settings.keepalive {
-        set_keepalive(&stream, keepalive)?;
+    if let Some(keepalive) = settings.keepalive
+        && let Err(error) = set_keepalive(&stream, keepalive)
+    {
+        // The connection serves without probes, too.
+        tracing::debug!(%address, %error, "the kernel refuses the keep-alive");
     }
     Ok(stream)
 }

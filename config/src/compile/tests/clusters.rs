@@ -125,6 +125,25 @@ fn outlier_detection() {
 }
 
 #[test]
+fn keep_alive_is_what_the_kernel_takes() {
+    let check =
+        |written: &str, mesh: &str, (probes, time, interval): (Option<u32>, Option<u64>, Option<u64>)| {
+            let policy = format!("connectionPool: {{tcp: {{tcpKeepalive: {{{written}}}}}}}");
+            let text =
+                service("web") + &rule("r", "shop", "", &format!("host: web, trafficPolicy: {{{policy}}}"));
+            let mesh = crate::testing::from_yaml(&format!("{{{mesh}}}")).unwrap();
+            let output = Mesh::new(&text).configure(|config| config.tcp_keepalive = Some(mesh)).compile();
+            let seconds = |told: Option<u64>| told.map(Duration::from_secs);
+            let wanted = TcpKeepalive { probes, time: seconds(time), interval: seconds(interval) };
+            assert_eq!(output.cluster(WEB).tcp_keepalive.as_deref(), Some(&wanted), "{written}");
+        };
+    check("time: 10h, interval: 32768s, probes: 128", "", (Some(127), Some(32_767), Some(32_767)));
+    check("time: 2500ms", "probes: 1000", (Some(127), Some(2), None));
+    // istiod tells the cluster 0, and not what the mesh says.
+    check("time: 500ms", "time: 9s, interval: 999ms", (None, None, None));
+}
+
+#[test]
 fn mesh_defaults_hold_where_rules_are_silent() {
     let text = service("web")
         + &rule(

@@ -102,6 +102,22 @@ fn outlier_detection() {
 }
 
 #[test]
+fn keep_alive_that_the_kernel_does_not_take() {
+    let check = |keepalive: &str, fields: &[&str]| {
+        let at = "spec.trafficPolicy.connectionPool.tcp.tcpKeepalive";
+        let wanted: Vec<_> =
+            fields.iter().map(|field| format!("warning value-bounded {at}.{field}")).collect();
+        let wanted: Vec<_> = wanted.iter().map(String::as_str).collect();
+        check_policy(&format!("{{connectionPool: {{tcp: {{tcpKeepalive: {{{keepalive}}}}}}}}}"), &wanted);
+    };
+    check("time: 32767s, interval: 1s, probes: 127", &[]);
+    check("probes: 0", &[]);
+    check("time: 500ms", &["time"]);
+    check("interval: 1500ms", &["interval"]);
+    check("time: 10h, interval: 32768s, probes: 128", &["time", "interval", "probes"]);
+}
+
+#[test]
 fn ports_and_tunnels() {
     let p = "spec.trafficPolicy";
     let port = format!("{p}.portLevelSettings[0]");

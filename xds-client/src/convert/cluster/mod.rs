@@ -231,11 +231,12 @@ fn keepalive(
         honoured: keepalive_probes, keepalive_time, keepalive_interval;
     });
     let seconds = |told| number(told).map(|seconds| Duration::from_secs(seconds.into()));
-    Ok(Some(TcpKeepalive {
+    let keepalive = TcpKeepalive {
         probes: number(keepalive_probes),
         time: seconds(keepalive_time),
         interval: seconds(keepalive_interval),
-    }))
+    };
+    Ok(Some(keepalive.bounded()))
 }
 
 fn bind_addresses(told: Option<core::BindConfig>, at: &At<'_>) -> Result<Vec<IpAddr>, Refused> {
