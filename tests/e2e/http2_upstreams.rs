@@ -1,11 +1,13 @@
 //! HTTP/2 towards upstreams: how many connections, which of them, and what is sent again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use support::mesh::{destination_rule, virtual_service};
 use support::raw_h2::{RawH2, Reply};
 use support::{Answer, Mesh, Request, TestProxy, eventually};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// HTTP/2's REFUSED_STREAM and CANCEL.
@@ -93,6 +95,35 @@ async fn a_full_connection_is_not_waited_for_and_limits_hold() {
         proxy.figure_is("catalog", "rq_pending_active", 0).await;
         proxy.figure_is("catalog", "rq_active", 0).await;
     }
+}
+
+/// What h2 takes for allowed before the upstream has spoken is no reason to queue behind another's request.
+#[tokio::test(flavor = "multi_thread")]
+async fn before_an_upstream_says_how_many_streams_it_allows_it_gets_one() {
+    let speaks = Arc::new(Semaphore::new(0));
+    let reply = |number| if number == 0 { Reply::Silence } else { Reply::Ok };
+    let server = RawH2::late(Some(1), speaks.clone(), reply).await;
+    let proxy = proxy(&server, NO_LIMITS).await;
+    let waits = tokio::spawn(Request::get("/waits").send(proxy.listener(0)));
+    seen(&server, 1).await;
+    let other = tokio::spawn(Request::get("/other").send(proxy.listener(0)));
+    proxy.figure_is("catalog", "rq_pending_active", 1).await;
+    assert_eq!(server.requests(), [1]);
+    speaks.add_permits(1);
+    assert_eq!(other.await.expect("an answer").status, StatusCode::OK);
+    assert_eq!(server.requests(), [1, 1]);
+    waits.abort();
+    proxy.figure_is("catalog", "rq_active", 0).await;
+}
+
+/// The next request is not kept waiting for an upstream that does not begin.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_never_says_how_many_streams_it_allows_gets_another_connection() {
+    let server = RawH2::late(None, Arc::new(Semaphore::new(0)), |_| Reply::Silence).await;
+    let proxy = proxy(&server, "tcp: {connectTimeout: 100ms}").await;
+    let _answers: JoinSet<Answer> = (0..2).map(|_| Request::get("/").send(proxy.listener(0))).collect();
+    seen(&server, 2).await;
+    assert_eq!(server.requests(), [1, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::backend::own_address;
@@ -64,6 +65,15 @@ impl RawH2 {
         streams_max: Option<u32>,
         reply: impl Fn(usize) -> Reply + Send + Sync + 'static,
     ) -> RawH2 {
+        RawH2::late(streams_max, Arc::new(Semaphore::new(1)), reply).await
+    }
+
+    /// The same, of a server that says nothing, also no SETTINGS, while `speaks` has no permit; it reads meanwhile.
+    pub async fn late(
+        streams_max: Option<u32>,
+        speaks: Arc<Semaphore>,
+        reply: impl Fn(usize) -> Reply + Send + Sync + 'static,
+    ) -> RawH2 {
         let listener = TcpListener::bind((own_address(), 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -76,10 +86,22 @@ impl RawH2 {
                     seen.requests.push(0);
                     seen.requests.len() - 1
                 };
-                let (state, reply) = (state.clone(), reply.clone());
+                let (state, reply, speaks) = (state.clone(), reply.clone(), speaks.clone());
                 connections.spawn(async move {
+                    let (from, mut to) = stream.into_split();
+                    let (says, mut said) = mpsc::unbounded_channel::<Vec<u8>>();
+                    let writing = async {
+                        drop(speaks.acquire().await);
+                        while let Some(bytes) = said.recv().await {
+                            to.write_all(&bytes).await?;
+                        }
+                        std::io::Result::Ok(())
+                    };
                     // How a connection ends is the test's concern.
-                    drop(serve(stream, streams_max, connection, &state, &*reply).await);
+                    tokio::select! {
+                        _ = serve(from, &says, streams_max, connection, &state, &*reply) => {}
+                        Err(_) = writing => {}
+                    }
                 });
             }
         });
@@ -120,28 +142,23 @@ async fn read(stream: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Frame> {
     Ok(Frame { kind: head[3], flags: head[4], stream: id, payload })
 }
 
-async fn write(
-    to: &mut OwnedWriteHalf,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: &[u8],
-) -> std::io::Result<()> {
+fn write(to: &mpsc::UnboundedSender<Vec<u8>>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
-    to.write_all(&frame).await
+    // Nobody hears it when the connection is gone.
+    let _ = to.send(frame);
 }
 
 async fn serve(
-    stream: TcpStream,
+    from: OwnedReadHalf,
+    to: &mpsc::UnboundedSender<Vec<u8>>,
     streams_max: Option<u32>,
     connection: usize,
     seen: &Mutex<Seen>,
     reply: &(dyn Fn(usize) -> Reply + Send + Sync),
 ) -> std::io::Result<()> {
-    let (from, mut to) = stream.into_split();
     let mut from = BufReader::new(from);
     let mut settings = Vec::new();
     if let Some(max) = streams_max {
@@ -149,15 +166,15 @@ async fn serve(
         settings.extend([0, 3]);
         settings.extend(max.to_be_bytes());
     }
-    write(&mut to, SETTINGS, 0, 0, &settings).await?;
+    write(to, SETTINGS, 0, 0, &settings);
     let mut preface = [0; 24];
     from.read_exact(&mut preface).await?;
     let mut bodies: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
     loop {
         let frame = read(&mut from).await?;
         match frame.kind {
-            SETTINGS if frame.flags & ACK == 0 => write(&mut to, SETTINGS, ACK, 0, &[]).await?,
-            PING if frame.flags & ACK == 0 => write(&mut to, PING, ACK, 0, &frame.payload).await?,
+            SETTINGS if frame.flags & ACK == 0 => write(to, SETTINGS, ACK, 0, &[]),
+            PING if frame.flags & ACK == 0 => write(to, PING, ACK, 0, &frame.payload),
             HEADERS => drop(bodies.insert(frame.stream, Vec::new())),
             DATA => bodies.entry(frame.stream).or_default().extend(&frame.payload),
             _ => continue,
@@ -172,12 +189,12 @@ async fn serve(
             seen.bodies.len() - 1
         };
         match reply(number) {
-            Reply::Ok => write(&mut to, HEADERS, END_STREAM | END_HEADERS, frame.stream, &STATUS_200).await?,
+            Reply::Ok => write(to, HEADERS, END_STREAM | END_HEADERS, frame.stream, &STATUS_200),
             Reply::Silence => {}
-            Reply::Reset(code) => write(&mut to, RST_STREAM, 0, frame.stream, &code.to_be_bytes()).await?,
+            Reply::Reset(code) => write(to, RST_STREAM, 0, frame.stream, &code.to_be_bytes()),
             Reply::GoAway(last) => {
                 let payload = [last.to_be_bytes(), 0u32.to_be_bytes()].concat();
-                write(&mut to, GOAWAY, 0, 0, &payload).await?;
+                write(to, GOAWAY, 0, 0, &payload);
             }
         }
     }

@@ -211,6 +211,10 @@ impl Pool {
                 && !is_idle(connection.idle_since())
                 && !is_old(connection.opened_at())
         });
+        // Nobody waits longer for an upstream to begin than for a connection to it.
+        if let Some(then) = now.checked_sub(settings.connect_timeout) {
+            self.h2_open.borrow().iter().for_each(|connection| connection.retire_if_silent_since(then));
+        }
         // Requests that an old one has go on; it is closed when the last has ended. One that has none and may get none is of
         // no use.
         self.h2_open.borrow_mut().retain(|connection| {
@@ -221,6 +225,7 @@ impl Pool {
         });
         // Another worker may have opened the one that is too many.
         self.give_up_surplus();
+        self.open_h2();
     }
 }
 

@@ -17,6 +17,9 @@ use super::h2_server::{Before, send_body, whole, window};
 use super::h2_watched::{Known, Watched};
 use super::{Body, RecvBody, RequestHead, ResponseHead, StreamError, Unread, h2_settings};
 
+/// What h2 says of how many streams the upstream allows, as long as the upstream has not. No upstream can say so many.
+const STREAMS_UNKNOWN: usize = usize::MAX - 1;
+
 /// One connection that takes many requests at once. Clones are handles of the same connection.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -43,6 +46,7 @@ where
         .max_header_list_size(whole(limits.upstream_head_bytes_max))
         .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
         .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
+        .initial_max_send_streams(STREAMS_UNKNOWN)
         // A stream is reset whenever a client leaves, which says nothing about the upstream: what it had sent by then is passed
         // over, and only what comes later counts.
         .max_concurrent_reset_streams(h2_settings::RESETS_REMEMBERED)
@@ -61,9 +65,9 @@ where
 }
 
 impl Client {
-    /// Streams the upstream allows at once, as it last said.
-    pub(crate) fn streams_max(&self) -> usize {
-        self.sender.current_max_send_streams()
+    /// Streams the upstream allows at once, as it last said; `None` as long as its first SETTINGS have not come.
+    pub(crate) fn streams_max(&self) -> Option<usize> {
+        Some(self.sender.current_max_send_streams()).filter(|max| *max != STREAMS_UNKNOWN)
     }
 
     /// Waits until a stream can be opened; fails when the connection is ending.

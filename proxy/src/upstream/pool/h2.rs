@@ -1,7 +1,9 @@
 //! HTTP/2 connections of a pool: each takes many requests; the one with the fewest gets the next.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,10 @@ use crate::tls::{Ends, Spoken};
 /// Requests that a connection which is being opened is expected to take: what RFC 9113 section 6.5.2 recommends that
 /// peers allow at least.
 const STREAMS_EXPECTED: usize = 100;
+
+/// Requests that an open connection takes before the upstream has said how many it allows. One more might wait inside h2 for as
+/// long as those before it last, while another connection would take it.
+const STREAMS_UNTOLD: usize = 1;
 
 /// When each connection has this many requests, one more is opened,
 const STREAMS_BEFORE_ANOTHER: u32 = 16;
@@ -82,12 +88,25 @@ impl H2 {
     /// Whether another stream may be opened without waiting for one to end.
     fn has_capacity(&self, settings: &Settings) -> bool {
         let active = self.state.active.get();
-        active < settings.max_streams && (active as usize) < self.client.streams_max()
+        let allowed = self.client.streams_max().unwrap_or(STREAMS_UNTOLD);
+        active < settings.max_streams && (active as usize) < allowed
+    }
+
+    /// Whether the upstream has not said yet how many streams it allows on it.
+    fn is_untold(&self) -> bool {
+        !self.is_retired() && self.client.streams_max().is_none()
+    }
+
+    /// It takes no new requests if the upstream has said nothing since before `then`.
+    pub(super) fn retire_if_silent_since(&self, then: Instant) {
+        if self.opened_at <= then && self.is_untold() {
+            self.state.retired.set(true);
+        }
     }
 
     /// Whether the upstream allows no streams on it at all.
     pub(super) fn is_refusing(&self) -> bool {
-        !self.is_retired() && self.client.streams_max() == 0
+        !self.is_retired() && self.client.streams_max() == Some(0)
     }
 
     /// Whether it has so many requests that another connection is worth opening.
@@ -182,7 +201,11 @@ impl Pool {
     /// Opens a connection if more requests wait than those being opened can take, and the limits allow.
     pub(super) fn open_h2(self: &Rc<Self>) {
         let mut line = self.h2_line.borrow_mut();
-        if line.len() <= line.connecting * STREAMS_EXPECTED {
+        if line.len() == 0 {
+            return;
+        }
+        let untold = self.h2_open.borrow().iter().filter(|connection| connection.is_untold()).count();
+        if line.len() <= (line.connecting + untold) * STREAMS_EXPECTED {
             return;
         }
         let refusing = self.h2_refusing();
@@ -242,17 +265,39 @@ impl Pool {
         // It is idle from the beginning: perhaps it never gets a request.
         let state = State { idle_since: Cell::new(Some(time::now())), ..State::default() };
         let state = Rc::new(state);
-        let (pool, ended) = (self.clone(), state.clone());
+        let (pool, served) = (self.clone(), state.clone());
         tokio::task::spawn_local(async move {
-            if let Some(limit) = connection.await {
+            if let Some(limit) = pool.drive_h2(connection, &served).await {
                 pool.limits.reached(limit);
                 tracing::debug!(address = %pool.address, limit, "an upstream exceeded a limit");
             }
-            ended.retired.set(true);
+            served.retired.set(true);
             drop(open);
             pool.serve_h2();
         });
         client.ready().await.map_err(failed)?;
         Ok(H2 { client, local_address, ends, opened_at: time::now(), state })
+    }
+
+    /// Moves a connection to its end. Those who wait for the upstream to say how many streams it allows are served when it has.
+    async fn drive_h2<T>(self: &Rc<Self>, connection: impl Future<Output = T>, state: &Rc<State>) -> T {
+        let mut connection = pin!(connection);
+        let mut is_told = false;
+        poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            if !is_told && self.is_told_h2(state) {
+                is_told = true;
+                self.serve_h2();
+            }
+            ended
+        })
+        .await
+    }
+
+    /// Whether the upstream has said how many streams it allows on the connection of this state.
+    fn is_told_h2(&self, state: &Rc<State>) -> bool {
+        let open = self.h2_open.borrow();
+        let connection = open.iter().find(|connection| Rc::ptr_eq(&connection.state, state));
+        connection.is_some_and(|connection| connection.client.streams_max().is_some())
     }
 }
