@@ -126,6 +126,30 @@ async fn an_upstream_that_never_says_how_many_streams_it_allows_gets_another_con
     assert_eq!(server.requests(), [1, 1]);
 }
 
+/// An upstream that refuses streams is not asked again where another can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_unseen_is_sent_to_another_endpoint() {
+    for refusal in [Reply::Reset(REFUSED_STREAM), Reply::GoAway(0)] {
+        let refuses = RawH2::new(None, move |_| refusal).await;
+        let serves = RawH2::new(None, |_| Reply::Ok).await;
+        let mesh = Mesh::new()
+            .service("catalog", "http2/8000")
+            .endpoint("catalog", "http2", "v1", refuses.address)
+            .endpoint("catalog", "http2", "v2", serves.address);
+        let routes = "  - route: [{destination: {host: catalog}}]\n    retries: {attempts: 0}\n";
+        let mesh = mesh.with("routes.yaml", &virtual_service("catalog", routes));
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        for _ in 0..20 {
+            let request = Request::new(http::Method::POST, "/").body("again".to_owned());
+            assert_eq!(request.send(proxy.listener(0)).await.status, StatusCode::OK, "{refusal:?}");
+        }
+        let refused = refuses.requests().iter().sum::<u32>();
+        assert!(refused > 0 && replays(&proxy).await == f64::from(refused), "{refusal:?}: {refused}");
+        assert_eq!(serves.requests().iter().sum::<u32>(), 20, "{refusal:?}");
+        proxy.figure_is("catalog", "rq_active", 0).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_refused_unseen_is_sent_again_once() {
     for refusal in [Reply::Reset(REFUSED_STREAM), Reply::GoAway(0)] {

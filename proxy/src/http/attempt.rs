@@ -15,7 +15,7 @@ use crate::tls::Ends;
 use crate::upstream::ConnectError;
 use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
-use crate::upstream::retry::Reset;
+use crate::upstream::retry::{Reset, repeats_refused};
 
 /// The head of an answer, its body to come, and the connection it comes on.
 pub(super) struct Answered {
@@ -30,10 +30,6 @@ pub(super) struct Target<'t> {
     pub(super) pool: &'t Rc<Pool>,
     /// Whether HTTP/2 is spoken there.
     pub(super) http2: bool,
-    /// Whether a request that an HTTP/2 upstream refuses to look at is sent again without the policy's doing. Where the
-    /// policy repeats refused streams, it alone does: both together would ask an upstream that has too much to do twice as
-    /// often.
-    pub(super) replays: bool,
     /// Where the connection is noted.
     pub(super) reached: &'t Reached,
 }
@@ -105,6 +101,12 @@ pub(crate) fn is_http2(protocol: config::HttpProtocol, version: Version) -> bool
     }
 }
 
+/// Whether a request that an HTTP/2 upstream refuses to look at is sent again without the policy's doing. Where the policy
+/// repeats refused streams, it alone does: both together would ask an upstream that has too much to do twice as often.
+pub(super) fn replays(policy: Option<&config::RetryPolicy>, http2: bool) -> bool {
+    http2 && !policy.is_some_and(repeats_refused)
+}
+
 impl Answered {
     /// The answer is of no use: its connection is, if there is nothing more to be read on it.
     pub(super) fn discard(self) {
@@ -169,7 +171,6 @@ async fn send_h1(
     }
 }
 
-/// A request that the upstream promises not to have looked at is sent once more, if all of it is still there.
 async fn send_h2(
     to: &Target<'_>,
     head: &RequestHead,
@@ -177,7 +178,6 @@ async fn send_h2(
 ) -> Result<Answered, (Reset, Option<String>)> {
     let pool = to.pool;
     let mut body = request.attempt();
-    let mut replayed = false;
     loop {
         let guard = reading_ahead(pool.h2(), &mut body).await;
         let mut guard = guard.map_err(|error| stream_failed(&error))?.map_err(connect_failed)?;
@@ -192,15 +192,10 @@ async fn send_h2(
             return Err(stream_failed(&error));
         }
         to.reached.note(connection.local_address, connection.ends.as_ref());
-        match connection.client.send(head.clone(), body).await {
-            Ok((head, body)) => return Ok(Answered { head, body, lease: Lease::H2(guard) }),
-            Err(StreamError::Refused) if to.replays && !replayed && request.is_replayable() => {
-                replayed = true;
-                pool.replayed();
-                body = request.attempt();
-            }
-            Err(error) => return Err(upstream_failed(pool, &error)),
-        }
+        return match connection.client.send(head.clone(), body).await {
+            Ok((head, body)) => Ok(Answered { head, body, lease: Lease::H2(guard) }),
+            Err(error) => Err(upstream_failed(pool, &error)),
+        };
     }
 }
 

@@ -252,24 +252,12 @@ impl Forwarding<'_> {
             record.attempts += 1;
             self.prepare(record, &mut head, destination)?;
             let last = self.policy.is_none_or(|policy| retries >= policy.num_retries);
-            let http2 = attempt::is_http2(protocol, head.version);
-            let replays = http2 && !self.policy.is_some_and(retry::repeats_refused);
-            if last && !replays {
+            if last && !attempt::replays(self.policy, attempt::is_http2(protocol, head.version)) {
                 self.body.stop_keeping();
             }
-            let active = endpoint.begin();
-            record.reached.forget();
-            if http2 && head.headers.contains_key(UPGRADE) {
-                return Err(Refusal::UpgradeRefused);
-            }
-            let pool = endpoint.pool_for(&head);
-            let to = Target { pool: &pool, http2, replays, reached: &record.reached };
-            let outcome = attempt::run(to, &head, &self.body, &mut deadline, self.timeouts.per_try).await;
-            if outcome.is_err()
-                && let Some(failure) = self.body.failure()
-            {
-                return Err(Refusal::RequestFailed(failure));
-            }
+            let to = (endpoint, protocol);
+            let (endpoint, active, outcome) =
+                self.attempt(record, upstream, to, &head, &mut deadline).await?;
             observe::attempt(&endpoint, &outcome, record.grpc, self.timeouts);
             drop(retry.take());
             match self.verdict(&outcome, retries) {
@@ -297,6 +285,59 @@ impl Forwarding<'_> {
             tried.push((endpoint.address, endpoint.priority));
             self.pause(record.attempts, &mut deadline).await?;
         }
+    }
+
+    /// Sends the request to an endpoint. If that promises not to have looked at it and all of it is still there, it is sent
+    /// once more, to another endpoint where there is one; that is no retry.
+    async fn attempt(
+        &self,
+        record: &mut Record,
+        upstream: &Upstream,
+        mut to: (Rc<EndpointState>, config::HttpProtocol),
+        head: &RequestHead,
+        deadline: &mut Option<Deadline>,
+    ) -> Result<(Rc<EndpointState>, ActiveRequest, Result<Answered, Failed>), Refusal> {
+        let mut refused = false;
+        loop {
+            let (endpoint, protocol) = to;
+            let active = endpoint.begin();
+            record.reached.forget();
+            let http2 = attempt::is_http2(protocol, head.version);
+            if http2 && head.headers.contains_key(UPGRADE) {
+                return Err(Refusal::UpgradeRefused);
+            }
+            let pool = endpoint.pool_for(head);
+            let target = Target { pool: &pool, http2, reached: &record.reached };
+            let outcome = attempt::run(target, head, &self.body, deadline, self.timeouts.per_try).await;
+            if outcome.is_err()
+                && let Some(failure) = self.body.failure()
+            {
+                return Err(Refusal::RequestFailed(failure));
+            }
+            let is_refused = matches!(outcome, Err(Failed::Reset(Reset::RemoteRefused, _)));
+            if !is_refused || refused || !attempt::replays(self.policy, http2) || !self.body.is_replayable() {
+                return Ok((endpoint, active, outcome));
+            }
+            refused = true;
+            pool.replayed();
+            drop(active);
+            to = self.elsewhere(record, upstream, &endpoint).unwrap_or((endpoint, protocol));
+        }
+    }
+
+    /// Another endpoint than one that has refused the request, if one can be had now, and what is spoken to it.
+    #[cold]
+    fn elsewhere(
+        &self,
+        record: &mut Record,
+        upstream: &Upstream,
+        refused: &EndpointState,
+    ) -> Option<(Rc<EndpointState>, config::HttpProtocol)> {
+        let view = upstream.view();
+        let other = upstream.pick_other(&view, self.downstream.engine.random(), refused)?;
+        let protocol = view.cluster.declared.protocol;
+        (record.upstream, record.endpoint) = (Some(view), Some(other.clone()));
+        Some((other, protocol))
     }
 
     /// The changes of headers that were asked for: the destination's come before the rule's.

@@ -25,7 +25,7 @@ pub(crate) use connect::ConnectError;
 use crate::http::codec::Unread;
 use crate::net::Source;
 use crate::peers::Said;
-use crate::snapshot::{Cluster, EndpointShared, Trace, Transport};
+use crate::snapshot::{Cluster, EndpointShared, NoTrace, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 use balancer::{Balance, Conditions};
@@ -224,6 +224,19 @@ impl Upstream {
             self.detector.panicked();
         }
         view.endpoint(endpoint, &self.limits, &self.detector)
+    }
+
+    /// Chooses another endpoint than one that has refused a request, if one can be had.
+    pub(crate) fn pick_other(
+        &self,
+        view: &View,
+        random: u64,
+        refused: &EndpointState,
+    ) -> Option<Rc<EndpointState>> {
+        let tried = [(refused.address, refused.priority)];
+        let other = self.pick(view, random, &tried, Some(&retry::elsewhere()), &mut NoTrace)?;
+        let is_usable = matches!(other.transport, Transport::Plain | Transport::Tls(_));
+        (is_usable && other.address != refused.address).then_some(other)
     }
 
     /// The endpoint of an original destination cluster for a client that wanted to go to `destination`.
