@@ -31,6 +31,9 @@ const TEMPLATE_LABEL: &str = "pod-template-hash";
 /// Label with the revision of Istio, which the injector sets.
 const REVISION_LABEL: &str = "istio.io/rev";
 
+/// How much of a name is told that is none.
+const NAME_SHOWN_CHARS: usize = 300;
+
 /// Environment variables whose names and values are text.
 pub(super) type Variables = BTreeMap<String, String>;
 
@@ -134,16 +137,17 @@ pub(super) fn environment(
         proxy_configs.push(given(&format!("{PROXY_CONFIG_ANNOTATION} in {}", annotations.display()), &text)?);
     }
     let text = |name: &str| variables.get(name).cloned().unwrap_or_default();
+    let name = |name: &str, part: &Named| name_told(name, text(name), part);
     let (labels, labels_by) = labels(variables, pod_info)?;
     let (ips, ips_by) = addresses(variables, machine)?;
     Ok(Environment {
-        pod_name: text("POD_NAME"),
-        namespace: text("POD_NAMESPACE"),
-        service_account: text("SERVICE_ACCOUNT"),
+        pod_name: name("POD_NAME", &Named::OBJECT)?,
+        namespace: name("POD_NAMESPACE", &Named::NAMESPACE)?,
+        service_account: name("SERVICE_ACCOUNT", &Named::OBJECT)?,
         ips,
         ips_by,
         host_ip: address(&text("HOST_IP"), "HOST_IP")?,
-        trust_domain: text("TRUST_DOMAIN"),
+        trust_domain: name("TRUST_DOMAIN", &Named::TRUST_DOMAIN)?,
         labels,
         labels_by,
         canonical_service: text("CANONICAL_SERVICE"),
@@ -152,6 +156,34 @@ pub(super) fn environment(
         cpu,
         identity: identity::source(variables, &|path| path.exists())?,
     })
+}
+
+/// What a name may be.
+struct Named {
+    what: &'static str,
+    bytes_max: usize,
+    /// Beside letters and digits.
+    marks: &'static [u8],
+}
+
+impl Named {
+    /// Of a Pod or service account: a DNS name, as Kubernetes has it.
+    const OBJECT: Named = Named { what: "the name of an object of Kubernetes", bytes_max: 253, marks: b"-." };
+    /// A DNS label.
+    const NAMESPACE: Named = Named { what: "the name of a namespace", bytes_max: 63, marks: b"-" };
+    /// The SPIFFE ID specification, section 2.1.
+    const TRUST_DOMAIN: Named = Named { what: "a trust domain", bytes_max: 255, marks: b"-._" };
+}
+
+/// A name that becomes part of the workload's identity and of lines of logs: what it is not is refused here, and not told to
+/// the mesh. Empty is not told.
+fn name_told(variable: &str, text: String, part: &Named) -> Result<String, String> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || part.marks.contains(&byte);
+    if text.len() > part.bytes_max || !text.bytes().all(is_good) {
+        let shown: String = text.chars().take(NAME_SHOWN_CHARS).flat_map(char::escape_debug).collect();
+        return Err(format!("{variable}: `{shown}` is not {}", part.what));
+    }
+    Ok(text)
 }
 
 /// The agent's port, with what the injector told of the application.
@@ -215,6 +247,32 @@ mod tests {
         check(&[("ISTIO_META_A", "x"), ("ISTIO_METAJSON_ANY", r#"{"A": "y"}"#)], &[("A", "y")]);
         check(&[("ISTIO_METAJSON_ANY", "[1]"), ("ISTIO_META_A", "x")], &[("A", "x")]);
         check(&[("ISTIO_METAJSON_LABELS", r#"{"app": "web"}"#)], &[]);
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused_by_their_variable() {
+        let directory = tempfile::tempdir().unwrap();
+        for (variable, value, shown) in [
+            ("POD_NAME", "a\"b\n", r#"a\"b\n"#),
+            ("POD_NAMESPACE", "../x", "../x"),
+            ("POD_NAMESPACE", "a.b", "a.b"),
+            ("SERVICE_ACCOUNT", "a/b", "a/b"),
+            ("TRUST_DOMAIN", "a b/c", "a b/c"),
+        ] {
+            let refused = environment(&pairs(&[(variable, value)]), directory.path(), Vec::new).unwrap_err();
+            assert!(refused.starts_with(&format!("{variable}: `{shown}` is not ")), "{refused}");
+        }
+        let long = "a".repeat(254);
+        let refused = environment(&pairs(&[("POD_NAME", &long)]), directory.path(), Vec::new).unwrap_err();
+        assert!(refused.starts_with("POD_NAME: `aaa"), "{refused}");
+        for (variable, value) in [
+            ("POD_NAME", "web-1.a"),
+            ("POD_NAME", ""),
+            ("TRUST_DOMAIN", "td_1.example"),
+            ("SERVICE_ACCOUNT", "a.b-c"),
+        ] {
+            environment(&pairs(&[(variable, value)]), directory.path(), Vec::new).expect(value);
+        }
     }
 
     #[test]
