@@ -132,7 +132,8 @@ async fn statuses() {
         let mut client = H2::connect(side.listener(0)).await;
         for (target, code, message, _) in table {
             let mut stream = client.begin(call(target), false).await;
-            stream.sender.send_data(Bytes::from_static(b"\0\0\0\0\0"), true).expect("a message");
+            // What needs no upstream may have been answered and ended already.
+            let _ = stream.sender.send_data(Bytes::from_static(b"\0\0\0\0\0"), true);
             let answer = stream.answer().await;
             let case = format!("{}: {target}", side.name());
             assert_eq!(answer.status, 200, "{case}");

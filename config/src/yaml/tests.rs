@@ -165,7 +165,7 @@ fn other_kinds() {
     );
     check(
         "apiVersion: networking.istio.io/v7\nkind: Gateway\nmetadata: {name: a}\n",
-        &["1 unknown-version", "unidentified 1"],
+        &["1 Gateway default/a refused", "1 unknown-version apiVersion"],
     );
     check(
         "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n",
