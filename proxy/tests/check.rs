@@ -96,7 +96,7 @@ fn bad_inputs() -> Vec<(String, Vec<&'static str>)> {
         ),
         plain(
             "apiVersion: networking.istio.io/v2\nkind: VirtualService\nmetadata: {name: x}\n",
-            "1 error unknown-version",
+            "1 error unknown-version apiVersion",
         ),
         plain(
             "apiVersion: security.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n",

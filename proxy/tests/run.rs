@@ -340,7 +340,7 @@ fn log_levels_change_while_it_runs() {
         let stream = process::send(listener, "what?\r\n\r\n");
         process::answer(&stream);
     };
-    let told = || weft.log().matches("a client did not speak HTTP").count();
+    let told = || weft.log().matches("a client's connection ended badly").count();
     babble();
     let (status, text) = post("/logging?worker=debug");
     assert!(

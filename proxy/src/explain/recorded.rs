@@ -1,7 +1,7 @@
 //! A request that the flight recorder kept, told as an explanation is.
 //!
 //! What was recorded is told as it was then. Where the generation that decided is served still, the decision is made once more
-//! with it, so that the rules that were tried and the settings in force are told too (see [`again`](super::again)).
+//! with it, so that the rules that were tried and the settings in force are told too (see [`super::again`]).
 
 use std::sync::Arc;
 

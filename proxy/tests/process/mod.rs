@@ -182,10 +182,30 @@ pub(crate) fn answer(stream: &TcpStream) -> (String, String) {
         assert!(reader.read_line(&mut head).unwrap() > 0, "the connection ended after {head:?}");
     }
     let head = head.to_ascii_lowercase();
+    if head.contains("\r\ntransfer-encoding: chunked\r\n") {
+        return (head, chunks(reader));
+    }
     let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).unwrap();
     (head, String::from_utf8(body).unwrap())
+}
+
+/// The body that comes in chunks (RFC 9112 section 7.1).
+fn chunks(mut reader: impl BufRead) -> String {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+        let at = body.len();
+        body.resize(at + size + 2, 0);
+        reader.read_exact(&mut body[at..]).unwrap();
+        body.truncate(at + size);
+        if size == 0 {
+            return String::from_utf8(body).unwrap();
+        }
+    }
 }
 
 /// GET of a path: the status and the body.
