@@ -5,29 +5,19 @@ use std::sync::Arc;
 
 use config::{OWN_CERTIFICATE, OWN_ROOTS, Secret};
 use tokio_rustls::rustls::pki_types::{CertificateDer, TrustAnchor};
-use tokio_rustls::rustls::sign::{CertifiedKey, Signer, SigningKey};
-use tokio_rustls::rustls::{RootCertStore, SignatureAlgorithm, SignatureScheme};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{RootCertStore, SignatureAlgorithm};
 
+use super::no_key::NoKey;
 use super::secrets::{Parsed, Roots, Secrets};
-
-/// A key that signs nothing.
-#[derive(Debug)]
-struct NoKey;
-
-impl SigningKey for NoKey {
-    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        None
-    }
-
-    fn algorithm(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::ECDSA
-    }
-}
 
 impl Secrets {
     /// With an identity of the workload, of which nothing is known but that it has one.
     pub(crate) fn with_assumed_identity(mut self) -> Secrets {
-        let certificate = CertifiedKey::new(vec![CertificateDer::from(Vec::new())], Arc::new(NoKey));
+        let certificate = CertifiedKey::new(
+            vec![CertificateDer::from(Vec::new())],
+            Arc::new(NoKey(SignatureAlgorithm::ECDSA)),
+        );
         let nobody = TrustAnchor {
             subject: Vec::new().into(),
             subject_public_key_info: Vec::new().into(),

@@ -11,6 +11,7 @@ mod accept;
 mod assumed;
 mod client;
 mod ends;
+mod no_key;
 mod peer;
 mod reason;
 mod secrets;

@@ -13,13 +13,14 @@ use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifie
 use tokio_rustls::rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
-use tokio_rustls::rustls::sign::{CertifiedKey, Signer, SigningKey};
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig,
     SignatureAlgorithm, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
+use super::no_key::NoKey;
 use super::peer;
 use super::reason::word;
 use super::secrets::{Lists, Roots, Secrets};
@@ -255,22 +256,10 @@ struct Certificates(Vec<Arc<CertifiedKey>>);
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let understood = |it: &&Arc<CertifiedKey>| it.key.choose_scheme(hello.signature_schemes()).is_some();
-        let none = || Some(Arc::new(CertifiedKey::new(self.0.first()?.cert.clone(), Arc::new(NoKey))));
+        // No cipher suite is for such a key: the handshake ends before anything is shown.
+        let no_key = || Arc::new(NoKey(SignatureAlgorithm::Anonymous));
+        let none = || Some(Arc::new(CertifiedKey::new(self.0.first()?.cert.clone(), no_key())));
         self.0.iter().find(understood).cloned().or_else(none)
-    }
-}
-
-/// A key that no cipher suite is for and that signs nothing: the handshake ends before anything is shown.
-#[derive(Debug)]
-struct NoKey;
-
-impl SigningKey for NoKey {
-    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        None
-    }
-
-    fn algorithm(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::Anonymous
     }
 }
 
