@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use config::{ClientCertificates, DownstreamTls, FilterChain, TlsVersion};
-use support::declared::{any, cluster, listener, to_tcp, update};
+use config::{ClientCertificates, DownstreamTls, FilterChain};
+use support::declared::{any, cluster, listener, terminates, to_tcp, update};
 use support::gateway::Edge;
 use support::tls::{Ca, certificate};
 use support::{Log, Mesh, ScriptedBackend, TestBackend, TestProxy, Weft, binary, eventually};
@@ -405,17 +405,8 @@ async fn bytes_behind_tls_that_breaks_end_by_a_reset() {
         }
     })
     .await;
-    let tls = DownstreamTls {
-        certificates: vec!["own".into()],
-        client_certificates: ClientCertificates::NotAsked,
-        version_min: TlsVersion::V1_2,
-        version_max: TlsVersion::V1_3,
-        cipher_suites: Vec::new(),
-        alpn: Vec::new(),
-        handshake_timeout: None,
-        forwards_certificate: false,
-        origin: None,
-    };
+    let tls =
+        DownstreamTls { forwards_certificate: false, ..terminates("own", ClientCertificates::NotAsked, &[]) };
     let chain = FilterChain { tls: Some(Arc::new(tls)), ..to_tcp(any(), "bytes") };
     let mut resources = update(vec![listener("edge", vec![chain])], [cluster("bytes", &[upstream.address])]);
     resources.secrets = vec![certificate("own", &ca.issue(HOST, |_| {}))];

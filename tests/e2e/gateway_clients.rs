@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use config::{
-    ClientCertificates, DownstreamTls, FilterChain, Fingerprint, ForwardClientCert, NetworkFilter,
-    OWN_CERTIFICATE, OWN_ROOTS, TcpDestinations, TlsVersion, Trust,
+    ClientCertificates, FilterChain, Fingerprint, ForwardClientCert, NetworkFilter, OWN_CERTIFICATE,
+    OWN_ROOTS, TcpDestinations, Trust,
 };
-use support::declared::{chain, cluster, manager, sni, sniffing, tcp, update};
+use support::declared::{chain, cluster, manager, sni, sniffing, tcp, terminates, update};
 use support::tls::{Ca, Files, Pem};
 use support::{Mesh, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,17 +37,8 @@ fn chains(files: &Files) -> Vec<FilterChain> {
     let pinned = Trust { fingerprints: vec![NOBODY], ..trust.clone() };
     let own = Trust { roots: OWN_ROOTS.into(), revoked: None, ..trust.clone() };
     let tls = |certificate: &Arc<str>, trust| {
-        Some(Arc::new(DownstreamTls {
-            certificates: vec![certificate.clone()],
-            client_certificates: ClientCertificates::Required(trust),
-            version_min: TlsVersion::V1_2,
-            version_max: TlsVersion::V1_3,
-            cipher_suites: Vec::new(),
-            alpn: vec!["h2".into(), "http/1.1".into()],
-            handshake_timeout: None,
-            forwards_certificate: true,
-            origin: None,
-        }))
+        let clients = ClientCertificates::Required(trust);
+        Some(Arc::new(terminates(certificate, clients, &["h2", "http/1.1"])))
     };
     let mut http = manager("app");
     http.use_remote_address = true;

@@ -10,7 +10,7 @@ use config::{
     TlsVersion, Trust,
 };
 use rcgen::{CertificateParams, SanType};
-use support::declared::{any, chain, cluster, listener, manager, sni, sniffing, update};
+use support::declared::{any, chain, cluster, listener, manager, sni, sniffing, terminates, update};
 use support::tls::{Ca, Pem, certificate, roots};
 use support::{Mesh, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,17 +26,7 @@ static ONLY_13: [&SupportedProtocolVersion; 1] = [&TLS13];
 static BOTH: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 fn tls(certificate: &str, client_certificates: ClientCertificates) -> DownstreamTls {
-    DownstreamTls {
-        certificates: vec![certificate.into()],
-        client_certificates,
-        version_min: TlsVersion::V1_2,
-        version_max: TlsVersion::V1_3,
-        cipher_suites: Vec::new(),
-        alpn: vec!["h2".into(), "http/1.1".into()],
-        handshake_timeout: None,
-        forwards_certificate: true,
-        origin: None,
-    }
+    terminates(certificate, client_certificates, &["h2", "http/1.1"])
 }
 
 fn trust(names: &[&str]) -> Trust {

@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use config::{
     ByRequest, ClientCertificates, Cluster, ClusterLoadAssignment, DownstreamTls, FilterChain,
     FilterChainMatch, ForwardClientCert, HttpProtocol, OWN_CERTIFICATE, OWN_ROOTS, PeerMetadata,
-    ServerCertificate, StringMatch, TlsVersion, TrafficDirection, TransportProtocol, TransportSocket, Trust,
-    UpstreamTls, UpstreamTlsMode,
+    ServerCertificate, StringMatch, TrafficDirection, TransportProtocol, TransportSocket, Trust, UpstreamTls,
+    UpstreamTlsMode,
 };
 use rcgen::SanType;
-use support::declared::{self, any, cluster, http, listener, log, manager, sniffing, tcp, to_tcp, update};
+use support::declared::{
+    self, any, cluster, http, listener, log, manager, sniffing, tcp, terminates, to_tcp, update,
+};
 use support::proxy::Start;
 use support::tls::{Ca, Files, Pem};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
@@ -32,21 +34,16 @@ pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 
 /// How an inbound listener of a sidecar terminates mutual TLS, as compile has it.
 fn terminated(alpn: &[&str]) -> Option<Arc<DownstreamTls>> {
+    let clients = ClientCertificates::Required(Trust {
+        roots: OWN_ROOTS.into(),
+        revoked: None,
+        subject_alt_names: vec![StringMatch::Prefix("spiffe://cluster.local/".into())],
+        fingerprints: Vec::new(),
+    });
     Some(Arc::new(DownstreamTls {
-        certificates: vec![OWN_CERTIFICATE.into()],
-        client_certificates: ClientCertificates::Required(Trust {
-            roots: OWN_ROOTS.into(),
-            revoked: None,
-            subject_alt_names: vec![StringMatch::Prefix("spiffe://cluster.local/".into())],
-            fingerprints: Vec::new(),
-        }),
-        version_min: TlsVersion::V1_2,
-        version_max: TlsVersion::V1_3,
         cipher_suites: vec!["ECDHE-ECDSA-AES128-GCM-SHA256".into(), "AES128-GCM-SHA256".into()],
-        alpn: alpn.iter().copied().map(Arc::from).collect(),
-        handshake_timeout: None,
         forwards_certificate: false,
-        origin: None,
+        ..terminates(OWN_CERTIFICATE, clients, alpn)
     }))
 }
 

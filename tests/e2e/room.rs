@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use config::{ClientCertificates, DownstreamTls, FilterChain, TlsVersion};
+use config::{ClientCertificates, DownstreamTls, FilterChain};
 use rcgen::SanType;
-use support::declared::{any, cluster, http, listener, sniffing, to_http, to_tcp, update};
+use support::declared::{any, cluster, http, listener, sniffing, terminates, to_http, to_tcp, update};
 use support::tls::{Ca, certificate};
 use support::{Mesh, Request, TestBackend, TestProxy, Weft, Wire, binary, eventually, frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,17 +102,7 @@ fn name() -> ServerName<'static> {
 }
 
 fn tls() -> DownstreamTls {
-    DownstreamTls {
-        certificates: vec!["app".into()],
-        client_certificates: ClientCertificates::NotAsked,
-        version_min: TlsVersion::V1_2,
-        version_max: TlsVersion::V1_3,
-        cipher_suites: Vec::new(),
-        alpn: vec!["http/1.1".into()],
-        handshake_timeout: None,
-        forwards_certificate: true,
-        origin: None,
-    }
+    terminates("app", ClientCertificates::NotAsked, &["http/1.1"])
 }
 
 /// Reads until the other side closes.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use config::format::{Format, LogFormat};
 use config::{
-    AccessLog, CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, Destinations, DiscoveryType,
-    Endpoint, EscapedSlashes, FilterChain, FilterChainMatch, Forward, ForwardClientCert,
-    HttpConnectionManager, HttpProtocol, Inspector, Listener, ListenerFilters, LoadBalancingPolicy, Locality,
-    LocalityEndpoints, NetworkFilter, PathMatch, PathNormalization, PeerMetadata, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteSource, TcpDestinations, TcpProxy, Told, TrafficDirection,
-    TransportProtocol, TransportSocket, Update, VirtualHost,
+    AccessLog, CircuitBreakers, ClientCertificates, Cluster, ClusterLoadAssignment, ClusterMetadata,
+    Destinations, DiscoveryType, DownstreamTls, Endpoint, EscapedSlashes, FilterChain, FilterChainMatch,
+    Forward, ForwardClientCert, HttpConnectionManager, HttpProtocol, Inspector, Listener, ListenerFilters,
+    LoadBalancingPolicy, Locality, LocalityEndpoints, NetworkFilter, PathMatch, PathNormalization,
+    PeerMetadata, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, TcpDestinations, TcpProxy,
+    TlsVersion, Told, TrafficDirection, TransportProtocol, TransportSocket, Update, VirtualHost,
 };
 
 /// A cluster of these endpoints, and the endpoints.
@@ -58,6 +58,26 @@ fn bare_cluster(name: &str, discovery: DiscoveryType) -> Cluster {
         transport_socket_matches: Vec::new(),
         transport_socket: TransportSocket::RawBuffer,
         metadata: ClusterMetadata::default(),
+    }
+}
+
+/// TLS 1.2 or 1.3 that is terminated with this certificate, in any of the suites, where these protocols are offered; who the
+/// client is, is told to those behind it.
+pub fn terminates(
+    certificate: &str,
+    client_certificates: ClientCertificates,
+    alpn: &[&str],
+) -> DownstreamTls {
+    DownstreamTls {
+        certificates: vec![certificate.into()],
+        client_certificates,
+        version_min: TlsVersion::V1_2,
+        version_max: TlsVersion::V1_3,
+        cipher_suites: Vec::new(),
+        alpn: alpn.iter().copied().map(Arc::from).collect(),
+        handshake_timeout: None,
+        forwards_certificate: true,
+        origin: None,
     }
 }
 

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::{
-    ClientCertificates, DownstreamTls, FilterChain, FilterChainMatch, NetworkFilter, OWN_CERTIFICATE,
-    OWN_ROOTS, Secret, SecretContent, TlsVersion, TrafficDirection, TransportProtocol, Trust,
+    ClientCertificates, FilterChain, FilterChainMatch, NetworkFilter, OWN_CERTIFICATE, OWN_ROOTS, Secret,
+    SecretContent, TrafficDirection, TransportProtocol, Trust,
 };
-use support::declared::{any, chain, cluster, http, manager, sni, sniffing, to_http, to_tcp, update};
+use support::declared::{
+    any, chain, cluster, http, manager, sni, sniffing, terminates, to_http, to_tcp, update,
+};
 use support::tls::{Ca, Files, TlsServer, certificate};
 use support::{Mesh, TestBackend, TestProxy};
 use tokio::net::{TcpListener, TcpStream};
@@ -180,17 +182,7 @@ fn servers() -> Vec<FilterChain> {
         fingerprints: Vec::new(),
     };
     let server = |mode: Mode, certificate: &str, client_certificates| {
-        let tls = DownstreamTls {
-            certificates: vec![certificate.into()],
-            client_certificates,
-            version_min: TlsVersion::V1_2,
-            version_max: TlsVersion::V1_3,
-            cipher_suites: Vec::new(),
-            alpn: vec!["h2".into(), "http/1.1".into()],
-            handshake_timeout: None,
-            forwards_certificate: true,
-            origin: None,
-        };
+        let tls = terminates(certificate, client_certificates, &["h2", "http/1.1"]);
         let http = NetworkFilter::Http(Arc::new(manager("app")));
         FilterChain { tls: Some(Arc::new(tls)), ..chain(sni(mode.server_name()), http) }
     };

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use config::{
     ByRequest, ClientCertificates, DownstreamTls, FilterChain, FilterChainMatch, ForwardClientCert,
     HttpProtocol, NetworkFilter, OWN_CERTIFICATE, OWN_ROOTS, ServerCertificate, StringMatch, TcpDestinations,
-    TlsVersion, TrafficDirection, TransportProtocol, TransportSocket, Trust, Update, UpstreamTls,
-    UpstreamTlsMode,
+    TrafficDirection, TransportProtocol, TransportSocket, Trust, Update, UpstreamTls, UpstreamTlsMode,
 };
-use support::declared::{any, cluster, listener, manager, sniffing, tcp, to_http, to_tcp, update};
+use support::declared::{
+    any, cluster, listener, manager, sniffing, tcp, terminates, to_http, to_tcp, update,
+};
 use support::tls::Files;
 use support::{Mesh, TestProxy};
 
@@ -28,15 +29,9 @@ fn chain(offered: &[&str], filter: NetworkFilter, alpn: &[&str]) -> FilterChain 
     };
     let prefix = StringMatch::Prefix("spiffe://cluster.local/".into());
     let tls = DownstreamTls {
-        certificates: vec![OWN_CERTIFICATE.into()],
-        client_certificates: ClientCertificates::Required(trust(prefix)),
-        version_min: TlsVersion::V1_2,
-        version_max: TlsVersion::V1_3,
         cipher_suites: vec!["ECDHE-ECDSA-AES256-GCM-SHA384".into(), "ECDHE-ECDSA-AES128-GCM-SHA256".into()],
-        alpn: alpn.iter().copied().map(Arc::from).collect(),
-        handshake_timeout: None,
         forwards_certificate: false,
-        origin: None,
+        ..terminates(OWN_CERTIFICATE, ClientCertificates::Required(trust(prefix)), alpn)
     };
     FilterChain { name: "".into(), chain_match, tls: Some(Arc::new(tls)), filter }
 }
