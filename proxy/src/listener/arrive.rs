@@ -55,7 +55,7 @@ pub(crate) async fn arrive(
         first: Vec::new(),
     };
     let is_outbound = accepted.declared.traffic_direction == TrafficDirection::Outbound;
-    if let Some(reason) = engine.loops(&arrival).filter(|_| is_outbound) {
+    if is_outbound && let Some(reason) = engine.loops(&arrival) {
         engine.closed(&accepted.declared.name, &reason, arrival.local_address);
         tcp::log_unserved(engine, accepted, arrival, Unserved::Loop(&reason));
         return None;
