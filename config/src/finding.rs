@@ -86,11 +86,11 @@ impl Finding {
     /// The limit that it says was met, by its name; `None` of one that is about no limit.
     pub fn limit(&self) -> Option<&'static str> {
         const BEFORE: &str = "the limit ";
-        let names: Vec<_> = Limits::DEFAULT.entries().into_iter().map(|entry| entry.name).collect();
         self.what.match_indices(BEFORE).find_map(|(at, _)| {
             let rest = self.what.get(at + BEFORE.len()..)?;
             let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
-            names.iter().chain(&yaml::Limits::OF_TEXT).copied().find(|known| *known == name)
+            let names = Limits::DEFAULT.entries().into_iter().map(|entry| entry.name);
+            names.chain(yaml::Limits::OF_TEXT).find(|known| *known == name)
         })
     }
 

@@ -336,13 +336,9 @@ impl App {
     /// The limits, with those that the configuration has of the memory there is.
     fn configuration_limits(&self) -> Limits {
         let mut limits = self.settings.limits.clone();
-        let Some(memory) = overload::memory_limit(limits.memory_bytes_max) else { return limits };
-        if limits.objects_bytes_total_max == 0 {
-            limits.objects_bytes_total_max = (memory / 4).max(1);
-        }
-        if limits.mesh_products_max == 0 {
-            limits.mesh_products_max = (memory / 1024).max(1);
-        }
+        let memory = overload::memory_limit(limits.memory_bytes_max);
+        set_part(&mut limits.objects_bytes_total_max, memory, 4);
+        set_part(&mut limits.mesh_products_max, memory, 1024);
         limits
     }
 
@@ -353,13 +349,8 @@ impl App {
             limits.downstream_connections_max = net::open_files_max() / 2;
         }
         let memory = overload::memory_limit(limits.memory_bytes_max);
-        let part = |parts: u64| memory.map_or(0, |memory| (memory / parts).max(1));
-        if limits.unread_bytes_total_max == 0 {
-            limits.unread_bytes_total_max = part(2);
-        }
-        if limits.head_bytes_total_max == 0 {
-            limits.head_bytes_total_max = part(8);
-        }
+        set_part(&mut limits.unread_bytes_total_max, memory, 2);
+        set_part(&mut limits.head_bytes_total_max, memory, 8);
         limits
     }
 
@@ -472,6 +463,13 @@ impl App {
             };
             looks = now + wait;
         }
+    }
+}
+
+/// Sets a limit that nobody has set to this part of the memory there is, if that is known.
+fn set_part(limit: &mut u64, memory: Option<u64>, parts: u64) {
+    if *limit == 0 {
+        *limit = memory.map_or(0, |memory| (memory / parts).max(1));
     }
 }
 

@@ -11,7 +11,7 @@ use super::gateway::{self, Served};
 use super::host::{HostIndex, is_wildcard};
 use super::protocol::Protocol;
 use super::registry::{Port, Resolution, Service};
-use super::tcp::{Chains, Tcp, server_names};
+use super::tcp::{Tcp, server_names};
 use super::transport::{Transport, sni};
 use super::{Mode, Scope, closed};
 use crate::istio::ServerTlsMode;
@@ -52,26 +52,26 @@ impl Tcp<'_> {
             served.scoped_hosts().map(|(_, host)| host.to_lowercase().into()).collect();
         let hosts = HostIndex::new(&hosts);
         let offered = MESH_ALPN.map(Arc::from);
-        let mut chains = Chains::default();
+        let mut chains = Vec::new();
         for service in self.registry.services().iter().filter(|service| hosts.covers(&service.host)) {
             for port in service.distinct_ports().filter(|port| is_reachable(service, port)) {
                 let products = &self.scope.routes;
                 if products.are_too_many() {
                     let what = "connections for the services that are left are closed";
                     products.find(served.object, &served.path(), what, findings);
-                    return chains.made;
+                    return chains;
                 }
                 let rule = self.rules.of(service, self.scope);
                 let subsets = rule.into_iter().flat_map(|rule| &rule.subsets);
                 let subsets = [""].into_iter().chain(subsets.map(|subset| &*subset.subset.name));
                 for subset in subsets {
                     let to = (service, subset, u32::from(port.number));
-                    chains.extend([self.passed_to(served, to, offered.to_vec())]);
+                    chains.push(self.passed_to(served, to, offered.to_vec()));
                     products.add(1);
                 }
             }
         }
-        chains.made
+        chains
     }
 
     fn passed_to(

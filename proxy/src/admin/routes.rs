@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use config::{
-    Destinations, NetworkFilter, Resources, Route, RouteAction, RouteSource, VirtualHost, envoy_json,
+    Destinations, FilterChain, Resources, Route, RouteAction, RouteSource, VirtualHost, envoy_json,
 };
 use serde_json::{Value, json};
 
@@ -46,8 +46,7 @@ pub(super) fn page(resources: &Resources, query: &Query) -> Page {
 fn hosts(resources: &Resources) -> Vec<Hosted> {
     let mut hosts = Vec::new();
     for listener in resources.listeners.values() {
-        for chain in listener.filter_chains.iter().chain(&listener.default_filter_chain) {
-            let NetworkFilter::Http(http) = &chain.filter else { continue };
+        for http in listener.chains().filter_map(FilterChain::http) {
             let RouteSource::Inline(routes) = &http.routes else { continue };
             let of = |host: &Arc<VirtualHost>| Hosted {
                 listener: Some(listener.name.clone()),

@@ -100,8 +100,7 @@ fn remembered(flight: &Flight) -> Vec<Step> {
     if let Some((host, rule, index)) = &flight.route {
         let rule = if rule.is_empty() { String::new() } else { format!(" `{rule}`") };
         let what = format!("{}{rule} of virtual host `{host}`", index + 1);
-        let step = Step::new("rule", what).by(flight.route_origin.as_ref());
-        steps.push(if flight.route_origin.is_none() { step.default_of("Istio default") } else { step });
+        steps.push(Step::new("rule", what).by_or(flight.route_origin.as_ref(), "Istio default"));
     } else if let Some(origin) = &flight.route_origin {
         steps.push(Step::new("rule", "").by(Some(origin)));
     }
