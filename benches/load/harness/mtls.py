@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .figures import Limits
-from .measure import Bench, Shape
+from .measure import FLOOD, STREAMS, Bench
 from .mutual import CLIENT, SERVER, SIDES, STREAMS_MAX, Spoken
 from .peers import HTTP2
 from .processes import Failure
@@ -13,15 +13,8 @@ HTTP2_LIMITS = Limits(gate_envoy=0.7, goal_envoy=0.6, goal_c=None, gate_resident
 # Handshakes that a run of so many connections may add: connections of the hop stay from run to run.
 HANDSHAKES_OVER = 8
 
-_HTTP1 = Shape(
-    name="http1",
-    title="HTTP/1.1 over 64 connections as fast as they go",
-    load=("flood",),
-    connections=64,
-    warm_up_seconds=1.0,
-    window_seconds=3.0,
-    wire=Spoken(),
-    limits=HTTP1_LIMITS,
+_HTTP1 = replace(
+    FLOOD, name="http1", title=f"HTTP/1.1 over {FLOOD.title}", wire=Spoken(), limits=HTTP1_LIMITS
 )
 _HTTP2 = replace(
     _HTTP1,
@@ -35,7 +28,7 @@ _STREAMS = replace(
     _HTTP2,
     name="http2-streams",
     title="HTTP/2 over 4 connections, 16 streams on each, as fast as they go",
-    load=("flood", "--streams", "16"),
+    load=STREAMS,
     connections=4,
 )
 
