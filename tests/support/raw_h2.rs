@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::backend::own_address;
+use crate::frames;
 
 /// Frame types (RFC 9113 section 6).
 const DATA: u8 = 0;
@@ -143,12 +144,8 @@ async fn read(stream: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Frame> {
 }
 
 fn write(to: &mpsc::UnboundedSender<Vec<u8>>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
     // Nobody hears it when the connection is gone.
-    let _ = to.send(frame);
+    let _ = to.send(frames::frame(kind, flags, stream, payload));
 }
 
 async fn serve(

@@ -100,18 +100,19 @@ impl Ca {
 
     /// A certificate of a workload: its only name is that URI.
     pub fn workload(&self, uri: &str) -> Pem {
-        self.issue("workload", |params| {
-            params.distinguished_name = rcgen::DistinguishedName::new();
-            params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-        })
+        self.workload_with(uri, |_| {})
     }
 
     /// The same, with that serial number.
     pub fn workload_numbered(&self, uri: &str, serial: u32) -> Pem {
+        self.workload_with(uri, |params| params.serial_number = Some(serial.to_be_bytes().to_vec().into()))
+    }
+
+    fn workload_with(&self, uri: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
         self.issue("workload", |params| {
             params.distinguished_name = rcgen::DistinguishedName::new();
             params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-            params.serial_number = Some(serial.to_be_bytes().to_vec().into());
+            change(params);
         })
     }
 

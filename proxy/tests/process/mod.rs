@@ -174,7 +174,7 @@ pub(crate) fn send(to: SocketAddr, head: &str) -> TcpStream {
     stream
 }
 
-/// Reads one answer that has a `Content-Length`: its head in lower case, and its body.
+/// Reads one answer that has a `Content-Length`, or comes in chunks: its head in lower case, and its body.
 pub(crate) fn answer(stream: &TcpStream) -> (String, String) {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
