@@ -63,6 +63,12 @@ impl<V> HostMap<V> {
         }
         suffixes(host).find_map(|suffix| self.wildcards.get(suffix))
     }
+
+    /// The values of all hosts and wildcards that match `host`, which may be a wildcard itself.
+    pub(super) fn matching(&self, host: &str) -> impl Iterator<Item = &V> {
+        let endings = (!self.wildcards.is_empty()).then(|| suffixes(host)).into_iter().flatten();
+        self.exact.get(host).into_iter().chain(endings.filter_map(|ending| self.wildcards.get(ending)))
+    }
 }
 
 /// Hosts and wildcards, asked which of them have names in common with another without a look at each: files decide how
@@ -155,6 +161,22 @@ mod tests {
         check("x.org", "*");
         check("", "*");
         assert_eq!(HostMap::<()>::default().most_specific("a"), None);
+    }
+
+    #[test]
+    fn all_that_match() {
+        let mut map = HostMap::default();
+        for host in ["*", "*.shop", "*.com", "*.shop.com", "a.shop.com"] {
+            map.entry(host, || host);
+        }
+        let check = |host, expected: &[&str]| {
+            assert_eq!(map.matching(host).copied().collect::<Vec<_>>(), expected, "{host}");
+        };
+        check("a.shop.com", &["a.shop.com", "*.shop.com", "*.com", "*"]);
+        check("*.shop.com", &["*.shop.com", "*.com", "*"]);
+        check("*.com", &["*.com", "*"]);
+        check("x.org", &["*"]);
+        assert_eq!(HostMap::<()>::default().matching("a").count(), 0);
     }
 
     /// Whether every name that `inner` stands for is one that `outer` stands for too, pair by pair.

@@ -110,7 +110,8 @@ impl Listeners<'_> {
                 self.find_unusable(&host, *port, findings);
                 let name = format!("{host}:{port}");
                 let hosts = self.virtual_hosts(*port, by_port, findings);
-                let routes = hosts.iter().find(|known| *known.name == name).map(|known| known.routes.clone());
+                let known = hosts.binary_search_by(|known| (*known.name).cmp(&name)).ok();
+                let routes = known.and_then(|at| hosts.get(at)).map(|known| known.routes.clone());
                 let host = VirtualHost {
                     name: name.as_str().into(),
                     domains: vec!["*".into()],

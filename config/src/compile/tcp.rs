@@ -9,7 +9,7 @@ use super::connection_pool;
 use super::destination_rules::DestinationRules;
 use super::egress::Egress;
 use super::findings::Findings;
-use super::host::{complete, is_wildcard};
+use super::host::complete;
 use super::managers::Common;
 use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service};
@@ -148,14 +148,8 @@ impl Tcp<'_> {
         service: &'s Service<'s>,
         egress: &'s Egress<'s>,
     ) -> impl Iterator<Item = &'s MeshVirtualService<'s>> {
-        let speaks = |host: &Arc<str>| match host.strip_prefix('*') {
-            Some(suffix) if is_wildcard(host) => service.host.ends_with(suffix),
-            _ => *host == service.host,
-        };
         self.virtual_services
-            .iter()
-            .map(|(_, virtual_service)| virtual_service)
-            .filter(move |virtual_service| virtual_service.hosts.iter().any(speaks))
+            .naming(&service.host)
             .filter(|virtual_service| egress.virtual_service(virtual_service.object, self.scope))
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Scope;
@@ -25,6 +25,8 @@ pub(super) struct VirtualServices<'a> {
     /// The services that the virtual service at a place in that order speaks for because none names them more
     /// exactly. Empty when no virtual service has a wildcard.
     spoken_for: HashMap<usize, Vec<Arc<str>>>,
+    /// Their places by each of their hosts.
+    places: OnceCell<HostMap<Vec<usize>>>,
 }
 
 /// A virtual service for sidecars.
@@ -127,7 +129,7 @@ impl<'a> VirtualServices<'a> {
             }
         });
         let in_order: Vec<MeshVirtualService<'a>> = in_order.collect();
-        VirtualServices { spoken_for: spoken_for(&in_order, registry), in_order }
+        VirtualServices { spoken_for: spoken_for(&in_order, registry), in_order, places: OnceCell::new() }
     }
 
     /// All of them, with their places in order.
@@ -135,11 +137,29 @@ impl<'a> VirtualServices<'a> {
         self.in_order.iter().enumerate()
     }
 
+    /// Those with a host that is `host`, or a wildcard for it, in their order.
+    pub(super) fn naming(&self, host: &str) -> impl Iterator<Item = &MeshVirtualService<'a>> {
+        let places = self.places.get_or_init(|| places(&self.in_order));
+        let found: BTreeSet<usize> = places.matching(host).flatten().copied().collect();
+        found.into_iter().filter_map(|place| self.in_order.get(place))
+    }
+
     /// The services that the virtual service at `place` speaks for by one of its wildcards: those that no other one
     /// names more exactly.
     pub(super) fn by_wildcard(&self, place: usize) -> &[Arc<str>] {
         self.spoken_for.get(&place).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Their places by each of their hosts, in their order.
+fn places(services: &[MeshVirtualService<'_>]) -> HostMap<Vec<usize>> {
+    let mut places = HostMap::default();
+    for (place, service) in services.iter().enumerate() {
+        for host in &service.hosts {
+            places.entry(host, Vec::new).push(place);
+        }
+    }
+    places
 }
 
 fn spoken_for(services: &[MeshVirtualService<'_>], registry: &Registry<'_>) -> HashMap<usize, Vec<Arc<str>>> {
