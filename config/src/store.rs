@@ -314,11 +314,14 @@ impl Store {
         let mut objects = Vec::from(std::mem::take(&mut held.objects));
         objects.retain(|object| {
             let Some(record) = self.records.get_mut(object) else { return false };
-            let before = bytes_of(&record.claims);
+            let (count, before) = (record.claims.len(), bytes_of(&record.claims));
             record.claims.retain(|claim| &*claim.file != file || !gone(claim));
             self.bytes -= before - bytes_of(&record.claims);
             let stays = record.claims.iter().any(|claim| &*claim.file == file);
-            self.elect(object);
+            // Of most objects of a file nothing is gone.
+            if record.claims.len() < count {
+                self.elect(object);
+            }
             stays
         });
         if let Some(held) = self.files.get_mut(file) {
@@ -329,39 +332,43 @@ impl Store {
     /// Decides what holds of `object`, and whether there is anything to say about it. To be called whenever its claims are
     /// others than before.
     fn elect(&mut self, object: &Arc<ObjectRef>) {
-        let before = self.records.get(object).map_or(0, |record| record.kept);
-        self.decide(object);
-        let kept = self.records.get_mut(object).map_or(0, |record| {
-            record.kept = record.bytes_kept();
-            record.kept
-        });
-        self.bytes = self.bytes + kept - before;
-        if self.records.get(object).is_some_and(Record::is_notable) {
+        let Some(record) = self.records.get_mut(object) else { return };
+        let before = record.kept;
+        record.decide(&mut self.objects);
+        record.kept = record.bytes_kept();
+        self.bytes = self.bytes + record.kept - before;
+        let (is_notable, is_gone) = (record.is_notable(), record.claims.is_empty());
+        if is_gone {
+            self.records.remove(object);
+        }
+        if is_notable && !is_gone {
             self.notable.insert(object.clone());
         } else {
             self.notable.remove(object);
         }
     }
+}
 
-    fn decide(&mut self, object: &ObjectRef) {
-        let Some(record) = self.records.get_mut(object) else { return };
-        record.sort();
-        let Some(first) = record.claims.first() else {
-            if let Some(Record { serving: Some(held), .. }) = self.records.remove(object) {
-                self.objects.remove(&held.value);
+impl Record {
+    /// Decides what holds, and brings it into `objects`, or takes it out where nobody claims it any more.
+    fn decide(&mut self, objects: &mut Objects) {
+        self.sort();
+        let Some(first) = self.claims.first() else {
+            if let Some(held) = self.serving.take() {
+                objects.remove(&held.value);
             }
             return;
         };
         // While the first is refused, what held last does; when nothing did, the next good one.
-        let elected = match (&first.value, &record.serving) {
+        let elected = match (&first.value, &self.serving) {
             (Some(_), _) => Some(first),
             (None, Some(_)) => None,
-            (None, None) => record.claims.iter().find(|claim| claim.value.is_some()),
+            (None, None) => self.claims.iter().find(|claim| claim.value.is_some()),
         };
         let Some(Claim { value: Some(value), revision, bytes, .. }) = elected else { return };
-        if record.serving.as_ref().is_none_or(|held| held.value != *value) {
-            self.objects.insert(value.clone());
-            record.serving = Some(Held { value: value.clone(), revision: *revision, bytes: *bytes });
+        if self.serving.as_ref().is_none_or(|held| held.value != *value) {
+            objects.insert(value.clone());
+            self.serving = Some(Held { value: value.clone(), revision: *revision, bytes: *bytes });
         }
     }
 }
