@@ -136,9 +136,9 @@ impl<'a> Check<'a> {
 
     /// An error when several of the fields of `path` are written that exclude each other.
     pub(crate) fn at_most_one(&mut self, path: &str, fields: &[(&str, bool)]) {
-        let written: Vec<_> =
-            fields.iter().filter(|(_, written)| *written).map(|(name, _)| format!("`{name}`")).collect();
-        if written.len() > 1 {
+        let written = || fields.iter().filter(|(_, written)| *written);
+        if written().count() > 1 {
+            let written: Vec<_> = written().map(|(name, _)| format!("`{name}`")).collect();
             let what = format!("{} exclude each other", written.join(" and "));
             self.error(code::CONFLICTING_FIELDS, path, what, "keep one of them");
         }

@@ -35,9 +35,16 @@ pub(crate) fn check(check: &mut Check<'_>, path: &str, wanted: &HttpMatchRequest
     for (name, wanted) in &wanted.query_params {
         values::string_match(check, &format!("{path}.queryParams[{name}]"), wanted, false);
     }
-    values::optional_port(check, &format!("{path}.port"), wanted.port);
-    names::labels(check, &format!("{path}.sourceLabels"), &wanted.source_labels);
-    names::gateways(check, &format!("{path}.gateways"), &wanted.gateways);
+    // Most matches have none of these, and a path is a string to be made.
+    if wanted.port.is_some() {
+        values::optional_port(check, &format!("{path}.port"), wanted.port);
+    }
+    if !wanted.source_labels.is_empty() {
+        names::labels(check, &format!("{path}.sourceLabels"), &wanted.source_labels);
+    }
+    if !wanted.gateways.is_empty() {
+        names::gateways(check, &format!("{path}.gateways"), &wanted.gateways);
+    }
     if let Some(namespace) = wanted.source_namespace.as_deref().filter(|namespace| !namespace.is_empty())
         && !names::is_dns_label(namespace)
     {

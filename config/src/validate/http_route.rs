@@ -37,7 +37,9 @@ pub(crate) fn check(check: &mut Check<'_>, path: &str, route: &HttpRoute, in_del
     if let Some(retries) = &route.retries {
         check_retries(check, &format!("{path}.retries"), retries);
     }
-    values::duration(check, &format!("{path}.timeout"), route.timeout);
+    if route.timeout.is_some() {
+        values::duration(check, &format!("{path}.timeout"), route.timeout);
+    }
     http_extras::check(check, path, route);
 }
 

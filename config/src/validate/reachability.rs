@@ -18,10 +18,10 @@ const COMPARISONS_MAX: usize = 2_000_000;
 /// Warns of matches and rules that have no effect.
 pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
     // What earlier rules take, and which rule it is. A rule that delegates takes only what its delegate does.
-    let mut taken: Vec<(usize, HttpMatchRequest)> = Vec::new();
+    let mut taken: Vec<(usize, &HttpMatchRequest)> = Vec::new();
     let mut room = COMPARISONS_MAX;
+    let everything = [HttpMatchRequest::default()];
     for (index, route) in routes.iter().enumerate() {
-        let everything = [HttpMatchRequest::default()];
         let matches = if route.matches.is_empty() { everything.as_slice() } else { &route.matches };
         let never: Vec<_> = matches.iter().map(impossible).collect();
         let path = format!("spec.http[{index}]");
@@ -54,7 +54,7 @@ pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
         }
         if route.delegate.is_none() && taken.len() < MATCHES_COMPARED_MAX {
             let possible = matches.iter().zip(&never).filter(|(_, never)| never.is_none());
-            taken.extend(possible.map(|(wanted, _)| (index, wanted.clone())));
+            taken.extend(possible.map(|(wanted, _)| (index, wanted)));
         }
     }
 }
