@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::limits::Limits;
 use crate::origin::{ObjectRef, Place};
-use crate::yaml;
 
 /// How bad a finding is, worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -89,8 +88,7 @@ impl Finding {
         self.what.match_indices(BEFORE).find_map(|(at, _)| {
             let rest = self.what.get(at + BEFORE.len()..)?;
             let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
-            let names = Limits::DEFAULT.entries().into_iter().map(|entry| entry.name);
-            names.chain(yaml::Limits::OF_TEXT).find(|known| *known == name)
+            Limits::DEFAULT.entries().into_iter().map(|entry| entry.name).find(|known| *known == name)
         })
     }
 

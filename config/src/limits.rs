@@ -30,7 +30,7 @@ impl std::error::Error for BadLimit {}
 
 /// Declares [`Limits`] and everything that goes through all of them, so that no limit is missing in one place.
 macro_rules! limits {
-    ($($(#[doc = $what:literal])+ $name:ident = $default:literal, $smallest:literal;)+) => {
+    ($($(#[doc = $what:literal])+ $name:ident = $default:literal, $smallest:literal $(.. $largest:literal)?;)+) => {
         /// Limits of the process.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Limits {
@@ -56,10 +56,14 @@ macro_rules! limits {
             ///
             /// # Errors
             ///
-            /// When there is no such limit, or the value is below what anything could work with.
+            /// When there is no such limit, or the value is below or above what anything could work with.
             pub fn set(&mut self, name: &str, value: u64) -> Result<(), BadLimit> {
-                let (field, smallest) = match name {
-                    $(stringify!($name) => (&mut self.$name, $smallest),)+
+                let (field, smallest, largest) = match name {
+                    $(stringify!($name) => {
+                        // The first of these: a largest one is said of few.
+                        let [largest, ..] = [$($largest,)? u64::MAX];
+                        (&mut self.$name, $smallest, largest)
+                    })+
                     _ => {
                         let names = [$(stringify!($name)),+].join(", ");
                         return Err(BadLimit(format!("there is no limit `{name}`; there are {names}")));
@@ -67,6 +71,9 @@ macro_rules! limits {
                 };
                 if value < smallest {
                     return Err(BadLimit(format!("{name} is at least {smallest}, not {value}")));
+                }
+                if value > largest {
+                    return Err(BadLimit(format!("{name} is at most {largest}, not {value}")));
                 }
                 *field = value;
                 Ok(())
@@ -145,6 +152,20 @@ limits! {
     /// service there is a route for each rule of its virtual service, and a cluster for each subset. What would be more is not
     /// made, and answers 503. 0 is one for each KiB of `memory_bytes_max`, or 1,000,000 where that is none.
     mesh_products_max = 0, 0;
+    /// Bytes of one file of the configuration, or of an identity. A file that is longer is not read.
+    file_bytes_max = 67_108_864, 1_024;
+    /// Documents of one file that hold anything; items of a List count too. A file with more is refused.
+    file_documents_max = 100_000, 1;
+    /// Problems that are told of one file; past it, of every object only the first, and of documents that are none only how many.
+    file_problems_max = 10_000, 1;
+    /// Bytes of one document. One that is longer is refused. A List of all objects of a cluster is one document, hence its size.
+    document_bytes_max = 33_554_432, 1_024 .. 4_294_967_295;
+    /// Scalars, lists and mappings of one document, those that aliases repeat included. One with more is refused.
+    document_nodes_max = 2_000_000, 1;
+    /// Lists and mappings inside each other. A document with more is refused; who reads it takes of the stack for each.
+    document_depth_max = 64, 1 .. 256;
+    /// Scalars, lists and mappings that the aliases of one document repeat. One with more is refused.
+    alias_nodes_max = 10_000, 0;
     /// Findings of one severity that one look at one object tells; those past it are counted.
     object_findings_max = 256, 1;
     /// Problems that are told of the text of one object; those past it are counted.
@@ -215,6 +236,8 @@ mod tests {
         assert!(unknown.contains("there is no limit `head_bytes`") && unknown.contains("memory_bytes_max"));
         let small = limits.set("head_bytes_max", 1).unwrap_err().to_string();
         assert_eq!(small, "head_bytes_max is at least 8192, not 1");
+        let large = limits.set("document_depth_max", 257).unwrap_err().to_string();
+        assert_eq!(large, "document_depth_max is at most 256, not 257");
     }
 
     #[test]

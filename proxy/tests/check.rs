@@ -399,6 +399,49 @@ fn standard_input_is_checked_too() {
     assert!(text.starts_with("<stdin>:10: error: DestinationRule shop/catalog: spec.hots: "), "{text}");
 }
 
+/// Bounds of texts are set as all limits are, for files and for standard input.
+#[test]
+fn bounds_of_texts_can_be_set() {
+    let service = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop, labels: &a {{app: x}}}}\n"
+        )
+    };
+    let nested = service("a") + "spec: {selector: *a, ports: [{name: http, port: 80}]}\n";
+    let directory = directory(&[
+        ("long.yaml", &format!("{nested}{}", "# a comment\n".repeat(100))),
+        ("many.yaml", &[service("b"), service("c"), service("d")].join("---\n")),
+        ("wrong.yaml", &"---\na: b\n".repeat(5)),
+    ]);
+    let path = directory.path().to_str().unwrap();
+    let told = |limit: &str| String::from_utf8(run(&[path, "--limit", limit]).stdout).unwrap();
+    let unset = told("headers_max=100");
+    for limit in [
+        "file_bytes_max=1024",
+        "file_documents_max=2",
+        "document_bytes_max=1024",
+        "document_nodes_max=10",
+        "document_depth_max=3",
+        "alias_nodes_max=1",
+    ] {
+        let expected = limit.replace('=', ", which is ");
+        assert!(told(limit).contains(&format!("past the limit {expected}")), "{limit}: {}", told(limit));
+        assert!(!unset.contains(&expected), "{unset}");
+    }
+    assert!(told("file_problems_max=2").contains("3 more documents do not tell which object they are"));
+    let mut child = weft(&["-", "--limit", "file_bytes_max=1024"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let _ = input.write_all(&fs::read(directory.path().join("long.yaml")).unwrap());
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("past the limit file_bytes_max, which is 1024"), "{told}");
+}
+
 #[test]
 fn what_only_shows_when_the_mesh_is_compiled() {
     let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: catalog, namespace: shop, labels: {kubernetes.io/service-name: catalog}}\naddressType: IPv4\n\

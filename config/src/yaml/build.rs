@@ -39,8 +39,8 @@ pub(crate) struct Broken<'a> {
 pub(crate) fn build<'a>(document: &DocumentText<'a>, limits: &Limits) -> Result<Built<'a>, Box<Broken<'a>>> {
     let mut builder = Builder::new(*document, *limits);
     let options = granit_parser::options! {
-        flow_nesting_limit: limits.document_depth_max + 1,
-        block_nesting_limit: limits.document_depth_max + 1,
+        flow_nesting_limit: limits.document_depth_max.saturating_add(1),
+        block_nesting_limit: limits.document_depth_max.saturating_add(1),
     };
     if document.text.len() > limits.document_bytes_max {
         let problem = builder.past_limit(document.line, "document_bytes_max", limits.document_bytes_max);

@@ -2,6 +2,10 @@
 
 use crate::limits as process;
 
+/// [`Limits::objects_bytes_total_max`] and [`Limits::mesh_products_max`] where nothing is said and memory is not bounded.
+const OBJECTS_BYTES_TOTAL_MAX: u64 = 1 << 30;
+const MESH_PRODUCTS_MAX: u64 = 1_000_000;
+
 /// Bounds that keep a text, also a hostile one, from costing more than it should.
 ///
 /// A file past a bound is refused as a whole; a document past one is refused alone.
@@ -38,50 +42,33 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The bounds weft reads with. A List of all objects of a cluster is one document, hence its size.
-    pub const DEFAULT: Limits = Limits {
-        file_bytes_max: 64 << 20,
-        file_documents_max: 100_000,
-        document_bytes_max: 32 << 20,
-        document_nodes_max: 2_000_000,
-        document_depth_max: 64,
-        alias_nodes_max: 10_000,
-        document_problems_max: saturating(process::Limits::DEFAULT.document_problems_max),
-        file_problems_max: 10_000,
-        object_bytes_max: saturating(process::Limits::DEFAULT.object_bytes_max),
-        objects_bytes_total_max: 1 << 30,
-        object_products_max: saturating(process::Limits::DEFAULT.object_products_max),
-        object_pattern_bytes_max: saturating(process::Limits::DEFAULT.object_pattern_bytes_max),
-        mesh_products_max: 1_000_000,
-        object_findings_max: saturating(process::Limits::DEFAULT.object_findings_max),
-    };
-
-    /// Names of those that are fixed: no process sets them.
-    pub(crate) const OF_TEXT: [&str; 7] = [
-        "file_bytes_max",
-        "file_documents_max",
-        "document_bytes_max",
-        "document_nodes_max",
-        "document_depth_max",
-        "alias_nodes_max",
-        "file_problems_max",
-    ];
+    /// The bounds of a process of which nothing is said.
+    pub const DEFAULT: Limits = Limits::of(&process::Limits::DEFAULT);
 
     /// The bounds of a process with these limits.
-    pub fn of(limits: &process::Limits) -> Limits {
-        let total = saturating(limits.objects_bytes_total_max);
-        let products = saturating(limits.mesh_products_max);
+    pub const fn of(limits: &process::Limits) -> Limits {
         Limits {
+            file_bytes_max: saturating(limits.file_bytes_max),
+            file_documents_max: saturating(limits.file_documents_max),
+            document_bytes_max: saturating(limits.document_bytes_max),
+            document_nodes_max: saturating(limits.document_nodes_max),
+            document_depth_max: saturating(limits.document_depth_max),
+            alias_nodes_max: saturating(limits.alias_nodes_max),
             document_problems_max: saturating(limits.document_problems_max),
+            file_problems_max: saturating(limits.file_problems_max),
             object_bytes_max: saturating(limits.object_bytes_max),
-            objects_bytes_total_max: if total == 0 { Limits::DEFAULT.objects_bytes_total_max } else { total },
+            objects_bytes_total_max: saturating(or(limits.objects_bytes_total_max, OBJECTS_BYTES_TOTAL_MAX)),
             object_products_max: saturating(limits.object_products_max),
             object_pattern_bytes_max: saturating(limits.object_pattern_bytes_max),
-            mesh_products_max: if products == 0 { Limits::DEFAULT.mesh_products_max } else { products },
+            mesh_products_max: saturating(or(limits.mesh_products_max, MESH_PRODUCTS_MAX)),
             object_findings_max: saturating(limits.object_findings_max),
-            ..Limits::DEFAULT
         }
     }
+}
+
+/// A limit, or where it is 0, what holds instead.
+const fn or(limit: u64, otherwise: u64) -> u64 {
+    if limit == 0 { otherwise } else { limit }
 }
 
 /// A limit of the process as a number of things in memory.

@@ -151,11 +151,11 @@ impl Source {
 
     async fn obtain(&self, name: &Arc<str>) -> Result<(Identity, Verified), Trouble> {
         let MeshAuthority { address, validity, cluster_id, signer, key, .. } = &self.authority;
-        let roots = content(&self.authority.roots).map_err(|why| ("roots", why.to_string()))?;
+        let roots = self.content(&self.authority.roots).map_err(|why| ("roots", why.to_string()))?;
         let believed_by = match &self.authority.believed_by {
             AuthorityRoots::File(path) if *path == self.authority.roots => Ok(roots.clone()),
-            AuthorityRoots::File(path) => content(path),
-            AuthorityRoots::System => content(&system_roots()),
+            AuthorityRoots::File(path) => self.content(path),
+            AuthorityRoots::System => self.content(&system_roots()),
         };
         let believed_by = believed_by.map_err(|why| ("roots", why.to_string()))?;
         let token = self.token()?;
@@ -195,8 +195,12 @@ impl Source {
         }
     }
 
+    fn content(&self, path: &Path) -> Result<Arc<[u8]>, Arc<str>> {
+        content(path, self.limits.file_bytes_max)
+    }
+
     fn token(&self) -> Result<String, Trouble> {
-        let bytes = content(&self.authority.token).map_err(|why| ("token", why.to_string()))?;
+        let bytes = self.content(&self.authority.token).map_err(|why| ("token", why.to_string()))?;
         let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
         if text.is_empty() {
             return Err(("token", format!("{} holds no token", self.authority.token.display())));
@@ -205,7 +209,7 @@ impl Source {
     }
 
     fn revoked(&self) -> Option<Arc<[u8]>> {
-        self.authority.revoked.as_ref().and_then(|path| content(path).ok())
+        self.authority.revoked.as_ref().and_then(|path| self.content(path).ok())
     }
 
     fn verify(&self, identity: &Identity, name: &str) -> Result<Verified, Flaw> {
@@ -216,7 +220,7 @@ impl Source {
     /// certificate is asked for at once, and what is held stays until it comes.
     fn look_at_roots(&mut self, pusher: &Pusher) {
         let Some((held, name)) = &self.held else { return };
-        let Ok(roots) = content(&self.authority.roots) else { return };
+        let Ok(roots) = self.content(&self.authority.roots) else { return };
         let revoked = self.revoked();
         if (held.roots == roots && held.revoked == revoked) || self.strange.as_ref() == Some(&roots) {
             return;

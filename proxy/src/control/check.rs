@@ -10,7 +10,7 @@ use config::objects::Objects;
 use config::store::Store;
 use config::{Limits, NameTable, Resources, validate, yaml};
 
-use super::files::{Change, Content, FILE_BYTES_MAX, Files, Place};
+use super::files::{Change, Content, Files, Place, too_long};
 use super::secret_files::{IdentityFiles, SecretFiles};
 use super::watch::Watcher;
 use super::{AboutFiles, Workload};
@@ -56,7 +56,8 @@ pub(super) fn read(
     let mut store = Store::with_limits(yaml::Limits::of(limits)).of_revision(revision);
     for path in paths {
         if path.as_os_str() == STANDARD_INPUT.0 {
-            let text = standard_input().map_err(|error| format!("standard input: {error}"))?;
+            let text =
+                standard_input(limits.file_bytes_max).map_err(|error| format!("standard input: {error}"))?;
             super::take(&mut store, Change::Text(STANDARD_INPUT.1.into(), Content::Objects, text));
             continue;
         }
@@ -68,7 +69,7 @@ pub(super) fn read(
         });
     }
     places.extend(mesh_config.map(|path| Place::MeshConfig(path.to_owned())));
-    let mut found = Files::new(places).look(&Watcher::deaf(), time::now());
+    let mut found = Files::new(places, limits.file_bytes_max).look(&Watcher::deaf(), time::now());
     let about_files = AboutFiles::of(&mut found);
     for change in found.changes {
         super::take(&mut store, change);
@@ -140,10 +141,11 @@ pub(crate) fn load(
     let mut resources = Resources::default();
     resources.apply(compiled.update);
     let is_assumed = identity == GivenIdentity::Assumed;
-    let mut files = SecretFiles::new(match identity {
+    let identity_files = match identity {
         GivenIdentity::Files(files) => Some(files),
         GivenIdentity::Nothing | GivenIdentity::Assumed => None,
-    });
+    };
+    let mut files = SecretFiles::new(identity_files, limits.file_bytes_max);
     files.want(&resources);
     files.look();
     let declared = resources.secrets.values().chain(files.secrets());
@@ -158,12 +160,11 @@ pub(crate) fn load(
     Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot })
 }
 
-fn standard_input() -> io::Result<String> {
+fn standard_input(bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        let what = format!("it is past the limit file_bytes_max, which is {FILE_BYTES_MAX}");
-        return Err(io::Error::other(what));
+    io::stdin().lock().take(bytes_max.saturating_add(1)).read_to_string(&mut text)?;
+    if text.len() as u64 > bytes_max {
+        return Err(too_long(bytes_max));
     }
     Ok(text)
 }

@@ -15,9 +15,6 @@ use rustix::fs::OFlags;
 use super::settle::{Settled, Sight, settle};
 use super::watch::{Wanted, Watcher};
 
-/// Largest file that is read.
-pub(crate) const FILE_BYTES_MAX: u64 = config::yaml::Limits::DEFAULT.file_bytes_max as u64;
-
 /// How often one look begins anew because a mounted ConfigMap was swapped under it.
 const SWAPS_MAX: usize = 5;
 
@@ -73,6 +70,8 @@ pub(crate) struct Found {
 /// The files of a configuration, as they were last read.
 pub(crate) struct Files {
     places: Vec<Place>,
+    /// Largest file that is read.
+    file_bytes_max: u64,
     known: BTreeMap<PathBuf, Known>,
     /// [`Watcher::uncertain`] when it was last looked at.
     uncertain: u64,
@@ -128,9 +127,9 @@ impl Found {
 }
 
 impl Files {
-    /// Those of `places`; nothing is read yet.
-    pub(crate) fn new(places: Vec<Place>) -> Files {
-        Files { places, known: BTreeMap::new(), uncertain: 0, links: HashMap::new() }
+    /// Those of `places` with at most `file_bytes_max` bytes; nothing is read yet.
+    pub(crate) fn new(places: Vec<Place>, file_bytes_max: u64) -> Files {
+        Files { places, file_bytes_max, known: BTreeMap::new(), uncertain: 0, links: HashMap::new() }
     }
 
     /// The directories in which changes show now.
@@ -248,7 +247,7 @@ impl Files {
         let target = self.links.get(file);
         let touched = watcher.take_touched(file) | target.is_some_and(|target| watcher.take_touched(target));
         let writing = watcher.is_writing(file) || target.is_some_and(|target| watcher.is_writing(target));
-        let stamp = match stamp(file) {
+        let stamp = match stamp(file, self.file_bytes_max) {
             Ok(stamp) => stamp,
             Err(error) => return found.unreadable(file, &error),
         };
@@ -277,7 +276,7 @@ impl Files {
         }
         watcher.forget(file);
         target.inspect(|target| watcher.forget(target));
-        match read(file, stamp) {
+        match read(file, stamp, self.file_bytes_max) {
             Ok(Some(text)) => known.take(file, stamp, text, found),
             Ok(None) => found.look_again(now + CHANGED_PAUSE),
             Err(error) => found.unreadable(file, &error),
@@ -299,35 +298,36 @@ impl Known {
     }
 }
 
-/// How a file looks now.
-fn stamp(file: &Path) -> io::Result<Stamp> {
+/// How a file looks now that has at most so many bytes.
+fn stamp(file: &Path, bytes_max: u64) -> io::Result<Stamp> {
     let metadata = fs::metadata(file)?;
     // Opening a pipe would wait for somebody to write to it.
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(too_long());
+    if metadata.len() > bytes_max {
+        return Err(too_long(bytes_max));
     }
     Ok(Stamp::of(&metadata))
 }
 
-fn too_long() -> io::Error {
-    io::Error::other(format!("it is past the limit file_bytes_max, which is {FILE_BYTES_MAX}"))
+/// It has more bytes than a file may have.
+pub(super) fn too_long(bytes_max: u64) -> io::Error {
+    io::Error::other(format!("it is past the limit file_bytes_max, which is {bytes_max}"))
 }
 
 /// What is in a file that looks like `seen`; `None` when it changed meanwhile.
-fn read(file: &Path, seen: Stamp) -> io::Result<Option<String>> {
+fn read(file: &Path, seen: Stamp, bytes_max: u64) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     // What looks like a file may wait for others all the same: /proc/kmsg, until the kernel has something to say.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(file)?;
-    opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
+    opened.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::other("it is not a plain file: what is in it has no end"),
         _ => error,
     })?;
     // Whoever writes to it now may have been in the middle of a character.
-    if stamp(file)? != seen {
+    if stamp(file, bytes_max)? != seen {
         return Ok(None);
     }
     String::from_utf8(bytes).map(Some).map_err(|error| {

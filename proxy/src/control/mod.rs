@@ -146,7 +146,7 @@ impl Control {
             tracing::info!("the identity of the workload comes from {source}");
         }
         Control {
-            files: Files::new(settings.places.clone()),
+            files: Files::new(settings.places.clone(), settings.limits.file_bytes_max),
             watcher: Watcher::new(),
             store: Store::with_limits(yaml::Limits::of(&settings.limits))
                 .of_revision(&settings.workload.revision),
@@ -158,7 +158,10 @@ impl Control {
             seldom,
             resources: Resources::default(),
             compiler: Compiler::default(),
-            secret_files: SecretFiles::new(source.and_then(IdentitySource::files).cloned()),
+            secret_files: SecretFiles::new(
+                source.and_then(IdentitySource::files).cloned(),
+                settings.limits.file_bytes_max,
+            ),
             pushed: Pushed::new(source, &settings.limits, registry),
             secrets: Secrets::default(),
             lives: Vec::new(),

@@ -15,7 +15,7 @@ use config::{
     Resources, SYSTEM_ROOTS, Secret, SecretContent, TransportSocket, Trust,
 };
 
-use super::files::{FILE_BYTES_MAX, Stamp};
+use super::files::{Stamp, too_long};
 use super::watch::{Wanted, parent};
 
 /// Where operating systems have the roots that they trust, the first that is there; those that Istio's agent knows.
@@ -48,9 +48,11 @@ pub struct IdentityFiles {
 }
 
 /// What the files hold that are named.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SecretFiles {
     identity: Option<IdentityFiles>,
+    /// Largest file that is read.
+    file_bytes_max: u64,
     /// Names of secrets that are named by somebody.
     wanted: BTreeSet<Arc<str>>,
     /// What was read, by path.
@@ -66,9 +68,15 @@ struct Known {
 }
 
 impl SecretFiles {
-    /// With the identity of the workload, if it has one.
-    pub(crate) fn new(identity: Option<IdentityFiles>) -> SecretFiles {
-        SecretFiles { identity, ..SecretFiles::default() }
+    /// With the identity of the workload, if it has one; files have at most `file_bytes_max` bytes.
+    pub(crate) fn new(identity: Option<IdentityFiles>, file_bytes_max: u64) -> SecretFiles {
+        SecretFiles {
+            identity,
+            file_bytes_max,
+            wanted: BTreeSet::new(),
+            read: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
     }
 
     /// Takes over what `resources` name, and whether that is something else than before.
@@ -107,7 +115,8 @@ impl SecretFiles {
             for path in &paths {
                 let stamp = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
                 let known = self.read.remove(path).filter(|known| known.stamp == stamp && stamp.is_some());
-                read.insert(path.clone(), known.unwrap_or_else(|| Known { stamp, content: content(path) }));
+                let unknown = || Known { stamp, content: content(path, self.file_bytes_max) };
+                read.insert(path.clone(), known.unwrap_or_else(unknown));
             }
             self.read = read;
             let is_still = |(path, known): (&PathBuf, &Known)| {
@@ -201,14 +210,15 @@ pub(super) fn system_roots() -> PathBuf {
     SYSTEM_ROOTS_FILES.into_iter().find(|path| Path::new(path).exists()).unwrap_or(first).into()
 }
 
-/// All of a file; otherwise why it cannot be read.
-pub(super) fn content(path: &Path) -> Result<Arc<[u8]>, Arc<str>> {
+/// All of a file that has at most so many bytes; otherwise why it cannot be read.
+pub(super) fn content(path: &Path, bytes_max: u64) -> Result<Arc<[u8]>, Arc<str>> {
     let refused = |why: String| Arc::<str>::from(format!("{} cannot be read: {why}", path.display()));
     let file = File::open(path).map_err(|error| refused(error.to_string()))?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| refused(error.to_string()))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(refused(format!("it is past the limit file_bytes_max, which is {FILE_BYTES_MAX}")));
+    let mut file = file.take(bytes_max.saturating_add(1));
+    file.read_to_end(&mut bytes).map_err(|error| refused(error.to_string()))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(refused(too_long(bytes_max).to_string()));
     }
     Ok(bytes.into())
 }

@@ -47,6 +47,24 @@ fn limits_hold() {
     assert!(read.findings[0].what.contains("and 2 more"), "{read:?}");
 }
 
+/// The stack bears what `document_depth_max` may be set to, also where nobody reads it but to drop it.
+#[test]
+fn the_deepest_document_that_may_be_allowed_is_read() {
+    let mut process = crate::limits::Limits::DEFAULT;
+    assert!(process.set("document_depth_max", 257).is_err());
+    process.set("document_depth_max", 256).unwrap();
+    let deep = |depth: usize| format!("{ROUTE}spec: {}{}\n", "[".repeat(depth), "]".repeat(depth));
+    let code = |depth: usize| {
+        let read = read_file(&Arc::from("f.yaml"), &deep(depth), &Limits::of(&process));
+        read.objects[0].findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(code(255), ["wrong-type"]);
+    assert_eq!(code(256), ["limit-exceeded"]);
+    let maps = format!("{ROUTE}spec: {}1{}\n", "{a: ".repeat(255), "}".repeat(255));
+    let read = read_file(&Arc::from("f.yaml"), &maps, &Limits::of(&process));
+    assert_eq!(read.objects[0].findings[0].code, "unknown-field");
+}
+
 /// Whatever is written shortly and takes much: items of lists, items inside items, entries of maps, text, and objects that
 /// say next to nothing.
 #[test]

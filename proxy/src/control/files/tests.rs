@@ -5,6 +5,9 @@ use super::super::settle::QUIET;
 use super::*;
 use crate::time;
 
+/// Of the files here.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 struct Fixture {
     directory: tempfile::TempDir,
     files: Files,
@@ -15,7 +18,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Fixture {
         let directory = tempfile::tempdir().unwrap();
-        let files = Files::new(vec![Place::Directory(directory.path().to_owned())]);
+        let files = Files::new(vec![Place::Directory(directory.path().to_owned())], FILE_BYTES_MAX);
         // Not watching: what is seen is told by looking alone.
         Fixture { directory, files, watcher: Watcher::deaf(), now: time::now() }
     }
@@ -204,7 +207,7 @@ fn a_mesh_config_that_is_named_wins_over_one_that_is_found() {
     let name = fixture.directory.path().file_name().unwrap();
     let same = fixture.directory.path().join("..").join(name).join("mesh.yaml");
     for (named, expected, overridden) in [(same, "found", 0), (fixture.path("named.yml.txt"), "named", 1)] {
-        let mut files = Files::new(vec![directory(), Place::MeshConfig(named)]);
+        let mut files = Files::new(vec![directory(), Place::MeshConfig(named)], FILE_BYTES_MAX);
         let found = files.look(&fixture.watcher, fixture.now);
         assert_eq!(found.overridden.len(), overridden);
         let texts: Vec<_> = found
