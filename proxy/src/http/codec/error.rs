@@ -63,20 +63,32 @@ pub(crate) enum ConnectionError {
     /// It exceeded the limit of this name.
     Limit(&'static str),
     /// It sent what is no request, and was answered so before the connection was closed.
-    Answered(Box<NoRequest>),
+    Answered(Box<BadMessage>),
     /// Reading or writing failed.
     Io,
 }
 
-/// What came in place of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NoRequest {
-    /// The status it was answered with.
+/// What came over HTTP/1 in place of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadMessage {
+    /// The status it is answered with, if it was to be a request.
     pub(crate) status: StatusCode,
     /// What is wrong with it.
     pub(crate) what: &'static str,
     /// The limit it exceeds, if that is why.
     pub(crate) limit: Option<&'static str>,
+}
+
+impl BadMessage {
+    /// It is none.
+    pub(super) const fn request(what: &'static str) -> BadMessage {
+        BadMessage { status: StatusCode::BAD_REQUEST, what, limit: None }
+    }
+
+    /// Its fields exceed a limit.
+    pub(super) const fn too_large(what: &'static str, limit: &'static str) -> BadMessage {
+        BadMessage { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, what, limit: Some(limit) }
+    }
 }
 
 impl From<&h2::Error> for ConnectionError {

@@ -20,7 +20,7 @@ mod unread;
 
 pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX};
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
-pub(crate) use error::{ConnectionError, NoRequest, StreamError};
+pub(crate) use error::{BadMessage, ConnectionError, StreamError};
 pub(crate) use unread::Unread;
 
 use http::header::{CONNECTION, UPGRADE};

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use httparse::{Error, Header, ParserConfig, Status};
 
 use super::Framing;
-use crate::http::codec::{HEAD_BYTES_TOTAL_MAX, RequestHead, ResponseHead, Version};
+use crate::http::codec::{BadMessage, HEAD_BYTES_TOTAL_MAX, RequestHead, ResponseHead, Version};
 
 /// Headers there is room for without allocating.
 const HEADERS_ON_STACK: usize = 100;
@@ -30,47 +30,27 @@ pub(super) struct Received<H> {
     pub(super) expects_continue: bool,
 }
 
-/// A head that is refused: with which status, if it was a request, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadHead {
-    pub(super) status: StatusCode,
-    pub(super) what: &'static str,
-    /// The limit it exceeds, if that is why.
-    pub(super) limit: Option<&'static str>,
-}
+/// The process has no room for the rest of it.
+pub(super) const NO_ROOM: BadMessage = BadMessage {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    what: "no room for the head",
+    limit: Some(HEAD_BYTES_TOTAL_MAX),
+};
 
-impl BadHead {
-    /// The client is wrong.
-    pub(super) const fn request(what: &'static str) -> BadHead {
-        BadHead { status: StatusCode::BAD_REQUEST, what, limit: None }
-    }
+const TOO_LARGE: BadMessage = BadMessage::too_large("head too large", "head_bytes_max");
 
-    const fn too_large(what: &'static str, limit: &'static str) -> BadHead {
-        BadHead { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, what, limit: Some(limit) }
-    }
+const TOO_MANY: BadMessage = BadMessage::too_large("too many headers", "headers_max");
 
-    /// The process has no room for the rest of it.
-    pub(super) const NO_ROOM: BadHead = BadHead {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        what: "no room for the head",
-        limit: Some(HEAD_BYTES_TOTAL_MAX),
-    };
-
-    const TOO_LARGE: BadHead = BadHead::too_large("head too large", "head_bytes_max");
-
-    const TOO_MANY: BadHead = BadHead::too_large("too many headers", "headers_max");
-}
-
-impl From<Error> for BadHead {
-    fn from(error: Error) -> BadHead {
+impl From<Error> for BadMessage {
+    fn from(error: Error) -> BadMessage {
         match error {
-            Error::TooManyHeaders => BadHead::TOO_MANY,
-            Error::HeaderName => BadHead::request("invalid header name"),
-            Error::HeaderValue => BadHead::request("invalid header value"),
-            Error::NewLine => BadHead::request("invalid line end"),
-            Error::Status => BadHead::request("invalid status"),
-            Error::Token => BadHead::request("invalid request line"),
-            Error::Version => BadHead::request("unsupported version"),
+            Error::TooManyHeaders => TOO_MANY,
+            Error::HeaderName => BadMessage::request("invalid header name"),
+            Error::HeaderValue => BadMessage::request("invalid header value"),
+            Error::NewLine => BadMessage::request("invalid line end"),
+            Error::Status => BadMessage::request("invalid status"),
+            Error::Token => BadMessage::request("invalid request line"),
+            Error::Version => BadMessage::request("unsupported version"),
         }
     }
 }
@@ -84,7 +64,7 @@ pub(super) struct HeadReader {
 
 impl HeadReader {
     /// Whether it may pay to parse what is in the buffer now.
-    fn is_worth_parsing(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, BadHead> {
+    fn is_worth_parsing(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, BadMessage> {
         let new = buffer.get(self.seen..).unwrap_or_default();
         if self.seen > 0 && !new.contains(&b'\n') {
             self.seen = buffer.len();
@@ -94,9 +74,9 @@ impl HeadReader {
     }
 
     /// Notes that the head is not whole.
-    fn partial(&mut self, buffer: &[u8], limits: &Limits) -> Result<(), BadHead> {
+    fn partial(&mut self, buffer: &[u8], limits: &Limits) -> Result<(), BadMessage> {
         self.seen = buffer.len();
-        if buffer.len() as u64 >= limits.head_bytes_max { Err(BadHead::TOO_LARGE) } else { Ok(()) }
+        if buffer.len() as u64 >= limits.head_bytes_max { Err(TOO_LARGE) } else { Ok(()) }
     }
 
     /// The head of a request at the start of the buffer, which it is taken from; `None` until it is whole.
@@ -104,7 +84,7 @@ impl HeadReader {
         &mut self,
         buffer: &mut BytesMut,
         limits: &Limits,
-    ) -> Result<Option<Received<RequestHead>>, BadHead> {
+    ) -> Result<Option<Received<RequestHead>>, BadMessage> {
         if !self.is_worth_parsing(buffer, limits)? {
             return Ok(None);
         }
@@ -117,17 +97,17 @@ impl HeadReader {
         )?;
         let Status::Complete(length) = parsed else { return self.partial(buffer, limits).map(|()| None) };
         if length as u64 > limits.head_bytes_max {
-            return Err(BadHead::TOO_LARGE);
+            return Err(TOO_LARGE);
         }
         let bytes = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
         let version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
         let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
-            .map_err(|_| BadHead::request("invalid method"))?;
+            .map_err(|_| BadMessage::request("invalid method"))?;
         let path = bytes.slice(place(buffer, request.path.unwrap_or_default().as_bytes()));
         let (headers, fields) = collect(buffer, &bytes, request.headers)?;
         if fields.hosts > 1 {
             // RFC 9112 section 3.2, whatever they say; Envoy joins them.
-            return Err(BadHead::request("several hosts"));
+            return Err(BadMessage::request("several hosts"));
         }
         let target = Target::parse(&method, path).unwrap_or_default();
         let head = RequestHead {
@@ -155,7 +135,7 @@ impl HeadReader {
         buffer: &mut BytesMut,
         limits: &Limits,
         method: &Method,
-    ) -> Result<Option<Received<ResponseHead>>, BadHead> {
+    ) -> Result<Option<Received<ResponseHead>>, BadMessage> {
         if !self.is_worth_parsing(buffer, limits)? {
             return Ok(None);
         }
@@ -168,12 +148,12 @@ impl HeadReader {
         )?;
         let Status::Complete(length) = parsed else { return self.partial(buffer, limits).map(|()| None) };
         if length as u64 > limits.head_bytes_max {
-            return Err(BadHead::TOO_LARGE);
+            return Err(TOO_LARGE);
         }
         let bytes = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
         let version = if response.version == Some(1) { Version::Http11 } else { Version::Http10 };
         let status = StatusCode::from_u16(response.code.unwrap_or_default())
-            .map_err(|_| BadHead::request("invalid status"))?;
+            .map_err(|_| BadMessage::request("invalid status"))?;
         let (headers, fields) = collect(buffer, &bytes, response.headers)?;
         let framing = fields.response_framing(status, version, method)?;
         buffer.advance(length);
@@ -223,17 +203,16 @@ fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
 
 /// The headers, as slices of `bytes`, which is a copy of the start of `buffer`; and what decides about the rest of the
 /// message.
-fn collect(buffer: &[u8], bytes: &Bytes, parsed: &[Header<'_>]) -> Result<(HeaderMap, Fields), BadHead> {
-    let mut headers =
-        HeaderMap::try_with_capacity(parsed.len() + HEADERS_TO_COME).map_err(|_| BadHead::TOO_MANY)?;
+fn collect(buffer: &[u8], bytes: &Bytes, parsed: &[Header<'_>]) -> Result<(HeaderMap, Fields), BadMessage> {
+    let mut headers = HeaderMap::try_with_capacity(parsed.len() + HEADERS_TO_COME).map_err(|_| TOO_MANY)?;
     let mut fields = Fields::default();
     for Header { name, value } in parsed {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| BadHead::request("invalid header name"))?;
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| BadMessage::request("invalid header name"))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(place(buffer, value)))
-            .map_err(|_| BadHead::request("invalid header value"))?;
+            .map_err(|_| BadMessage::request("invalid header value"))?;
         if fields.note(&name, &value)? {
-            headers.try_append(name, value).map_err(|_| BadHead::TOO_MANY)?;
+            headers.try_append(name, value).map_err(|_| TOO_MANY)?;
         }
     }
     Ok((headers, fields))
@@ -254,13 +233,14 @@ struct Fields {
 
 impl Fields {
     /// Takes note of a header; `false` when it says nothing new and is left out.
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, BadHead> {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, BadMessage> {
         if *name == CONTENT_LENGTH {
             // RFC 9112 section 6.3 lets equal values be taken as one; Envoy does not.
-            let length = parse_length(value.as_bytes()).ok_or(BadHead::request("invalid content-length"))?;
+            let length =
+                parse_length(value.as_bytes()).ok_or(BadMessage::request("invalid content-length"))?;
             return match self.length.replace(length) {
                 None => Ok(true),
-                Some(_) => Err(BadHead::request("several content-lengths")),
+                Some(_) => Err(BadMessage::request("several content-lengths")),
             };
         }
         if *name == TRANSFER_ENCODING {
@@ -287,11 +267,11 @@ impl Fields {
     }
 
     /// RFC 9112 section 6.3, where it says "request"; both framings at once are an attack or a mistake.
-    fn request_framing(&self, version: Version) -> Result<Framing, BadHead> {
+    fn request_framing(&self, version: Version) -> Result<Framing, BadMessage> {
         match (self.chunked, self.length) {
-            (true, Some(_)) => Err(BadHead::request("transfer-encoding with content-length")),
+            (true, Some(_)) => Err(BadMessage::request("transfer-encoding with content-length")),
             (true, None) if version == Version::Http10 => {
-                Err(BadHead::request("transfer-encoding in HTTP/1.0"))
+                Err(BadMessage::request("transfer-encoding in HTTP/1.0"))
             }
             (true, None) if self.is_coded => Ok(Framing::Empty),
             (true, None) => Ok(Framing::Chunked),
@@ -306,20 +286,20 @@ impl Fields {
         status: StatusCode,
         version: Version,
         method: &Method,
-    ) -> Result<Framing, BadHead> {
+    ) -> Result<Framing, BadMessage> {
         if self.chunked && self.length.is_some() {
-            return Err(BadHead::request("transfer-encoding with content-length"));
+            return Err(BadMessage::request("transfer-encoding with content-length"));
         }
         if self.chunked && version == Version::Http10 {
-            return Err(BadHead::request("transfer-encoding in HTTP/1.0"));
+            return Err(BadMessage::request("transfer-encoding in HTTP/1.0"));
         }
         // RFC 9110 section 8.6; Envoy takes a length of nothing.
         if status == StatusCode::NO_CONTENT && (self.chunked || self.length.is_some_and(|length| length > 0))
         {
-            return Err(BadHead::request("204 with a body"));
+            return Err(BadMessage::request("204 with a body"));
         }
         if self.is_coded {
-            return Err(BadHead::request("unsupported transfer-encoding"));
+            return Err(BadMessage::request("unsupported transfer-encoding"));
         }
         let bodiless = status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)

@@ -14,11 +14,11 @@ use http::header::CONNECTION;
 
 use super::conn::{Broken, Conn, SendFailure, Sending};
 use super::decode::Decoder;
-use super::head::{BadHead, Received};
+use super::head::{NO_ROOM, Received};
 use super::{Framing, encode};
 use crate::http::codec::guard::Guarded;
 use crate::http::codec::{
-    Body, ConnectionError, NoRequest, RecvBody, RequestHead, ResponseHead, StreamError, Version,
+    BadMessage, Body, ConnectionError, RecvBody, RequestHead, ResponseHead, StreamError, Version,
     asks_for_websocket,
 };
 use crate::time;
@@ -153,7 +153,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             if !state.buffer.is_empty() {
                 let guard = state.stream().guard();
                 if !guard.holds_head(state.buffer.len()) {
-                    return Poll::Ready(Err(BadHead::NO_ROOM.into()));
+                    return Poll::Ready(Err(NO_ROOM.into()));
                 }
                 guard.is_in_head(time::now());
             }
@@ -208,7 +208,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         });
         match answer.await {
             Ok(answer) => Ok(answer),
-            Err(what) => Err(self.refuse(BadHead::request(what)).await),
+            Err(what) => Err(self.refuse(BadMessage::request(what)).await),
         }
     }
 
@@ -275,7 +275,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
     }
 
     /// Answers what is no request.
-    async fn refuse(&mut self, bad: BadHead) -> ConnectionError {
+    async fn refuse(&mut self, bad: BadMessage) -> ConnectionError {
         {
             let mut state = self.conn.state();
             encode::refusal(bad.status, state.begin_head());
@@ -286,8 +286,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         // If it cannot be written, nobody reads it.
         let _ = poll_fn(|cx| self.conn.state().poll_flush(cx)).await;
         self.linger().await;
-        let BadHead { status, what, limit } = bad;
-        ConnectionError::Answered(Box::new(NoRequest { status, what, limit }))
+        ConnectionError::Answered(Box::new(bad))
     }
 
     /// Ends the connection so that the client can read what was sent: a socket that is closed with unread bytes is reset,
@@ -324,11 +323,11 @@ impl<S: Future<Output = ()>> Server<'_, S> {
 /// Why there is no request.
 enum Failure {
     Io,
-    Head(BadHead),
+    Head(BadMessage),
 }
 
-impl From<BadHead> for Failure {
-    fn from(bad: BadHead) -> Failure {
+impl From<BadMessage> for Failure {
+    fn from(bad: BadMessage) -> Failure {
         Failure::Head(bad)
     }
 }

@@ -10,8 +10,8 @@ use http::Method;
 use super::Framing;
 use super::decode::Decoder;
 use super::encode;
-use super::head::{BadHead, HeadReader, Received};
-use crate::http::codec::{Frame, RequestHead};
+use super::head::{HeadReader, Received};
+use crate::http::codec::{BadMessage, Frame, RequestHead};
 
 /// The requests in `bytes`, which come in pieces of `size`: one line for each head, body, trailer section or refusal.
 pub(crate) fn requests(bytes: &[u8], size: usize) -> Vec<String> {
@@ -28,7 +28,7 @@ pub(crate) fn responses(bytes: &[u8], size: usize, method: &Method) -> Vec<Strin
 fn read<H: Debug>(
     bytes: &[u8],
     size: usize,
-    mut head: impl FnMut(&mut HeadReader, &mut BytesMut) -> Result<Option<Received<H>>, BadHead>,
+    mut head: impl FnMut(&mut HeadReader, &mut BytesMut) -> Result<Option<Received<H>>, BadMessage>,
 ) -> Vec<String> {
     let (mut heads, mut decoder) = (HeadReader::default(), None::<Decoder>);
     let (mut buffer, mut data, mut lines) = (BytesMut::new(), Vec::new(), Vec::new());

@@ -3,7 +3,7 @@ use super::*;
 type Whole = (Received<RequestHead>, Vec<u8>);
 
 /// The head that comes in pieces of this size, and what is left behind it.
-fn read(bytes: &[u8], size: usize) -> Result<Option<Whole>, BadHead> {
+fn read(bytes: &[u8], size: usize) -> Result<Option<Whole>, BadMessage> {
     let (mut reader, mut buffer) = (HeadReader::default(), BytesMut::new());
     let mut pieces = bytes.chunks(size);
     while let Some(piece) = pieces.next() {
