@@ -27,7 +27,7 @@ use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, format};
 use crate::time;
 use crate::tls::Secrets;
-use crate::upstream::balancer::{self, Balance, Conditions};
+use crate::upstream::balancer::{self, Avoid, Balance, Conditions};
 
 /// Where the random numbers begin: the same for every run.
 const SEED: u64 = 1;
@@ -133,7 +133,7 @@ impl Proxy {
         let cluster = self.snapshot.clusters.get(cluster)?.clone();
         let mut balance = Balance::new(&cluster, Duration::ZERO, None, SEED);
         Some(move |random| {
-            let conditions = Conditions { now: Duration::ZERO, random, tried: &[], retry: None };
+            let conditions = Conditions { now: Duration::ZERO, random, tried: &[], avoid: Avoid::default() };
             balancer::choose(&cluster, &mut balance, &conditions, &mut NoTrace)
         })
     }

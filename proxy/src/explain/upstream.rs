@@ -17,7 +17,7 @@ use crate::http::codec::Version;
 use crate::http::error::Refusal;
 use crate::snapshot::{Cluster, Endpoint};
 use crate::time;
-use crate::upstream::balancer::{self, Balance, Conditions};
+use crate::upstream::balancer::{self, Avoid, Balance, Conditions};
 use crate::upstream::retry::Reset;
 use crate::upstream::{self, Load};
 
@@ -62,7 +62,7 @@ pub(super) fn follow(
     let now = if world.is_live { cluster.shared.process.age(time::now()) } else { Duration::ZERO };
     let mut balance = Balance::new(cluster, now, None, to.pick);
     let mut trace = Remembers::default();
-    let conditions = Conditions { now, random: to.pick, tried: &[], retry: None };
+    let conditions = Conditions { now, random: to.pick, tried: &[], avoid: Avoid::default() };
     let chosen = balancer::choose(cluster, &mut balance, &conditions, &mut trace);
     steps.push(candidates(world, cluster, &balance, chosen));
     let Some(endpoint) = chosen.and_then(|index| cluster.endpoints.get(index)) else {

@@ -23,6 +23,7 @@ use crate::engine::{ListenerView, RouteHandle};
 use crate::snapshot::{Action, Destination, Forward, Mutations, NoTrace, Transport};
 use crate::telemetry::flags::Flag;
 use crate::time;
+use crate::upstream::balancer::Avoid;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::retry::{self, Reset, Verdict};
 use crate::upstream::{ActiveRequest, EndpointState, Upstream};
@@ -376,8 +377,8 @@ impl Forwarding<'_> {
     ) -> Result<(Rc<EndpointState>, config::HttpProtocol), Refusal> {
         let view = upstream.view();
         record.upstream = Some(view.clone());
-        let retry = self.policy.filter(|_| !tried.is_empty());
-        record.endpoint = upstream.pick(&view, self.downstream.engine.random(), tried, retry, &mut NoTrace);
+        let avoid = self.policy.filter(|_| !tried.is_empty()).map(Avoid::by).unwrap_or_default();
+        record.endpoint = upstream.pick(&view, self.downstream.engine.random(), tried, avoid, &mut NoTrace);
         let declared = &view.cluster.declared;
         if record.endpoint.is_none()
             && let (config::DiscoveryType::OriginalDst, Some(destination)) =

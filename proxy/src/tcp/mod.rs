@@ -18,6 +18,7 @@ use crate::engine::{Arrival, Engine, Generation};
 use crate::snapshot::{Listener, NoTrace, TcpProxy, Transport};
 use crate::telemetry::flags::Flag;
 use crate::tls::Stream;
+use crate::upstream::balancer::Avoid;
 use crate::upstream::pool::Dialed;
 use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, View};
 use record::Record;
@@ -110,7 +111,9 @@ pub(crate) async fn connect(
         DiscoveryType::Eds
         | DiscoveryType::Static
         | DiscoveryType::StrictDns(_)
-        | DiscoveryType::LogicalDns(_) => upstream.pick(&view, engine.random(), &[], None, &mut NoTrace),
+        | DiscoveryType::LogicalDns(_) => {
+            upstream.pick(&view, engine.random(), &[], Avoid::default(), &mut NoTrace)
+        }
     };
     let Some(endpoint) = endpoint else {
         return Err(Refused { view: Some(view), ..Refused::of(Flag::NoHealthyUpstream) });

@@ -65,8 +65,25 @@ pub(crate) struct Conditions<'a> {
     pub(crate) random: u64,
     /// Hosts that were tried for this request, and their priorities, oldest first.
     pub(crate) tried: &'a [(SocketAddr, u32)],
-    /// How a retry avoids them; `None` for a first attempt, or when the policy does not ask for it.
-    pub(crate) retry: Option<&'a config::RetryPolicy>,
+    /// How they are avoided.
+    pub(crate) avoid: Avoid,
+}
+
+/// How a choice avoids what was tried before. By default it does not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Avoid {
+    /// How often another host is drawn while those come that were tried.
+    pub(crate) redraws: u32,
+    /// Whether priorities that were tried are left out.
+    pub(crate) priorities: bool,
+}
+
+impl Avoid {
+    /// As retries of this policy do.
+    pub(crate) fn by(policy: &config::RetryPolicy) -> Avoid {
+        let redraws = if policy.avoid_previous_hosts { policy.host_selection_retry_max_attempts } else { 0 };
+        Avoid { redraws, priorities: policy.avoid_previous_priorities }
+    }
 }
 
 /// One draw.
@@ -90,10 +107,7 @@ pub(crate) fn choose(
     conditions: &Conditions<'_>,
     trace: &mut impl Trace,
 ) -> Option<usize> {
-    let redraws = match conditions.retry {
-        Some(policy) if policy.avoid_previous_hosts => u64::from(policy.host_selection_retry_max_attempts),
-        _ => 0,
-    };
+    let redraws = u64::from(conditions.avoid.redraws);
     let load = load_of_retry(&balance.table, conditions);
     let is_tried = |endpoint: &Endpoint| conditions.tried.iter().any(|(tried, _)| *tried == endpoint.address);
     let mut last = None;
@@ -159,7 +173,7 @@ const PRIORITY: u64 = 0x5072_696f_7269_7479;
 /// The shares of the priorities for a retry that avoids priorities: those tried get nothing, unless that leaves
 /// nothing, which begins anew. `None` when the usual shares hold. Semantics: Envoy's `previous_priorities`.
 fn load_of_retry(table: &Table, conditions: &Conditions<'_>) -> Option<Box<[u32]>> {
-    if !conditions.retry.is_some_and(|policy| policy.avoid_previous_priorities) {
+    if !conditions.avoid.priorities {
         return None;
     }
     let mut load = None;

@@ -28,7 +28,7 @@ use crate::peers::Said;
 use crate::snapshot::{Cluster, EndpointShared, NoTrace, Trace, Transport};
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
-use balancer::{Balance, Conditions};
+use balancer::{Avoid, Balance, Conditions};
 use hosts::Hosts;
 use limits::Limits;
 pub(crate) use limits::{Limit, Load, Retry, next_meets};
@@ -36,6 +36,9 @@ pub(crate) use outcomes::{Key, Outcomes};
 use outlier::{Detector, Monitor};
 pub(crate) use pool::Pools;
 use pool::{Pool, Secured, Settings};
+
+/// How a request that one host has refused to look at finds another: as Istio sets it for retries.
+const OTHER_HOST: Avoid = Avoid { redraws: 5, priorities: false };
 
 /// A cluster as one worker sees it. It outlives generations while the cluster exists.
 pub(crate) struct Upstream {
@@ -213,11 +216,11 @@ impl Upstream {
         view: &View,
         random: u64,
         tried: &[(SocketAddr, u32)],
-        retry: Option<&config::RetryPolicy>,
+        avoid: Avoid,
         trace: &mut impl Trace,
     ) -> Option<Rc<EndpointState>> {
         let now = view.refresh(self.seed);
-        let conditions = Conditions { now, random, tried, retry };
+        let conditions = Conditions { now, random, tried, avoid };
         let mut balance = view.balance.borrow_mut();
         let endpoint = balancer::choose(&view.cluster, &mut balance, &conditions, trace)?;
         if balance.is_in_panic_for(endpoint) {
@@ -234,7 +237,7 @@ impl Upstream {
         refused: &EndpointState,
     ) -> Option<Rc<EndpointState>> {
         let tried = [(refused.address, refused.priority)];
-        let other = self.pick(view, random, &tried, Some(&retry::elsewhere()), &mut NoTrace)?;
+        let other = self.pick(view, random, &tried, OTHER_HOST, &mut NoTrace)?;
         let is_usable = matches!(other.transport, Transport::Plain | Transport::Tls(_));
         (is_usable && other.address != refused.address).then_some(other)
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use config::{RetryBackOff, RetryCondition, RetryConditions, RetryPolicy};
+use config::{RetryCondition, RetryPolicy};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::limits::Limit;
@@ -66,23 +66,6 @@ pub(crate) enum Verdict {
 /// Whether a policy repeats a request that the upstream has refused to look at.
 pub(crate) fn repeats_refused(policy: &RetryPolicy) -> bool {
     after_reset(policy, Reset::RemoteRefused, 0) == Verdict::Retry
-}
-
-/// How often another host is drawn for a request that one has refused, as Istio sets it for retries.
-const OTHER_HOST_DRAWS: u32 = 5;
-
-/// How a request that one host has refused to look at finds another.
-pub(super) fn elsewhere() -> RetryPolicy {
-    RetryPolicy {
-        retry_on: RetryConditions::default(),
-        retriable_status_codes: Vec::new(),
-        num_retries: 1,
-        per_try_timeout: Duration::ZERO,
-        back_off: RetryBackOff { base_interval: Duration::ZERO, max_interval: Duration::ZERO },
-        avoid_previous_hosts: true,
-        host_selection_retry_max_attempts: OTHER_HOST_DRAWS,
-        avoid_previous_priorities: false,
-    }
 }
 
 /// What comes after an attempt that got no answer. `retries` is the number made so far.

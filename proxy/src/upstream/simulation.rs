@@ -228,8 +228,8 @@ impl Simulation {
             self.version = version;
         }
         let random = mix(&mut self.random);
-        let retry = (request.retries > 0).then_some(&self.policy);
-        let conditions = Conditions { now: self.age, random, tried: &request.tried, retry };
+        let avoid = if request.retries > 0 { Avoid::by(&self.policy) } else { Avoid::default() };
+        let conditions = Conditions { now: self.age, random, tried: &request.tried, avoid };
         let choice = balancer::choose(&self.cluster, &mut self.balance, &conditions, &mut NoTrace);
         let is_in = |endpoint: &crate::snapshot::Endpoint| !endpoint.shared.health.is_ejected();
         let Some(endpoint) = choice else {

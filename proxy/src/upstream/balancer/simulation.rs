@@ -73,7 +73,7 @@ impl Simulation {
     fn request(&mut self) {
         self.refresh(false);
         let random = self.below(u64::MAX);
-        let conditions = Conditions { now: self.age, random, tried: &[], retry: None };
+        let conditions = Conditions { now: self.age, random, tried: &[], avoid: Avoid::default() };
         let choice = choose(&self.cluster, &mut self.balance, &conditions, &mut NoTrace);
         let healthy: Vec<bool> =
             self.cluster.endpoints.iter().map(|endpoint| self.cluster.is_healthy(endpoint)).collect();

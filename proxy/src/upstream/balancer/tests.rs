@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use config::{LoadBalancingPolicy, RetryBackOff, RetryConditions, RetryPolicy};
+use config::LoadBalancingPolicy;
 
 use super::*;
 use crate::snapshot::{NoTrace, testing};
@@ -25,18 +25,8 @@ fn balance(cluster: &Cluster) -> Balance {
     Balance::new(cluster, Duration::ZERO, None, 0)
 }
 
-fn policy(avoid_previous_priorities: bool) -> RetryPolicy {
-    RetryPolicy {
-        retry_on: RetryConditions::default(),
-        retriable_status_codes: Vec::new(),
-        num_retries: 2,
-        per_try_timeout: Duration::ZERO,
-        back_off: RetryBackOff { base_interval: Duration::ZERO, max_interval: Duration::ZERO },
-        avoid_previous_hosts: true,
-        host_selection_retry_max_attempts: 5,
-        avoid_previous_priorities,
-    }
-}
+/// As Istio sets it.
+const HOSTS: Avoid = Avoid { redraws: 5, priorities: false };
 
 /// Chooses `times` times and counts each endpoint.
 fn count(cluster: &Cluster, times: u64) -> Vec<u64> {
@@ -46,7 +36,7 @@ fn count(cluster: &Cluster, times: u64) -> Vec<u64> {
 fn count_at(cluster: &Cluster, balance: &mut Balance, times: u64, now: Duration) -> Vec<u64> {
     let mut counts = vec![0; cluster.endpoints.len()];
     for random in 0..times {
-        let conditions = Conditions { now, random: mix(random), tried: &[], retry: None };
+        let conditions = Conditions { now, random: mix(random), tried: &[], avoid: Avoid::default() };
         counts[choose(cluster, balance, &conditions, &mut NoTrace).unwrap()] += 1;
     }
     counts
@@ -106,17 +96,17 @@ fn localities_are_drawn_by_weight_where_asked() {
 }
 
 /// The choice for a retry.
-fn retry(cluster: &Cluster, tried: &[(usize, u32)], policy: &RetryPolicy, random: u64) -> Option<usize> {
+fn retry(cluster: &Cluster, tried: &[(usize, u32)], avoid: Avoid, random: u64) -> Option<usize> {
     let tried: Vec<_> =
         tried.iter().map(|(at, priority)| (cluster.endpoints[*at].address, *priority)).collect();
-    let conditions = Conditions { now: Duration::ZERO, random, tried: &tried, retry: Some(policy) };
+    let conditions = Conditions { now: Duration::ZERO, random, tried: &tried, avoid };
     choose(cluster, &mut balance(cluster), &conditions, &mut NoTrace)
 }
 
 #[test]
 fn a_retry_avoids_hosts_tried_before() {
     let cluster = cluster(LoadBalancingPolicy::Random, false, &[(0, 1, 3)]);
-    let chosen = |random| retry(&cluster, &[(0, 0), (1, 0)], &policy(false), mix(random));
+    let chosen = |random| retry(&cluster, &[(0, 0), (1, 0)], HOSTS, mix(random));
     // Six draws miss the third host in (2/3)^6 = 9 % of all cases, which must not matter.
     assert!((0..1_000).all(|random| chosen(random) == Some(2)));
 }
@@ -126,21 +116,25 @@ fn a_retry_avoids_a_dead_host_that_has_the_fewest_requests() {
     let cluster = cluster(LoadBalancingPolicy::LeastRequest, false, &[(0, 1, 2)]);
     let active = &cluster.endpoints[1].shared.active_requests;
     (0..3).for_each(|_| active.add());
-    let chosen = |random| retry(&cluster, &[(0, 0)], &policy(false), mix(random));
+    let chosen = |random| retry(&cluster, &[(0, 0)], HOSTS, mix(random));
     assert!((0..1_000).all(|random| chosen(random) == Some(1)));
 }
 
 #[test]
 fn a_retry_takes_the_only_host_again() {
     let cluster = cluster(LoadBalancingPolicy::LeastRequest, false, &[(0, 1, 1)]);
-    assert_eq!(retry(&cluster, &[(0, 0)], &policy(false), 1), Some(0));
+    assert_eq!(retry(&cluster, &[(0, 0)], HOSTS, 1), Some(0));
 }
 
 #[test]
 fn a_retry_may_avoid_priorities_tried_before() {
     let cluster = cluster(LoadBalancingPolicy::RoundRobin, false, &[(0, 1, 1), (1, 1, 1)]);
     let check = |tried: &[(usize, u32)], expected| {
-        assert_eq!(retry(&cluster, tried, &policy(true), 0), Some(expected), "{tried:?}");
+        assert_eq!(
+            retry(&cluster, tried, Avoid { priorities: true, ..HOSTS }, 0),
+            Some(expected),
+            "{tried:?}"
+        );
     };
     // Looked at again after every second attempt, as Istio sets it; when all were tried it begins anew.
     check(&[(0, 0)], 0);
@@ -155,7 +149,7 @@ fn a_retry_may_avoid_priorities_tried_before() {
 fn without_endpoints_there_is_no_choice() {
     for groups in [&[][..], &[(0, 1, 0)]] {
         let cluster = cluster(LoadBalancingPolicy::LeastRequest, true, groups);
-        let conditions = Conditions { now: Duration::ZERO, random: 0, tried: &[], retry: None };
+        let conditions = Conditions { now: Duration::ZERO, random: 0, tried: &[], avoid: Avoid::default() };
         assert_eq!(choose(&cluster, &mut balance(&cluster), &conditions, &mut NoTrace), None);
     }
 }
