@@ -91,6 +91,12 @@ limits! {
     upstream_head_bytes_max = 81_920, 8_192;
     /// Informational answers (1xx) that an HTTP/1 upstream may send before the one that counts.
     upstream_informational_heads_max = 32, 1;
+    /// Bytes of the trailers of a message (part of Envoy's `max_request_headers_kb`).
+    trailer_bytes_max = 16_384, 1_024 .. 4_294_967_295;
+    /// Trailers of a message (part of Envoy's `max_headers_count`).
+    trailers_max = 100, 1 .. 4_294_967_295;
+    /// Bytes of chunk extensions and of spaces beside chunk sizes that a message of HTTP/1 may have; they are passed over.
+    chunk_extension_bytes_max = 16_384, 0 .. 4_294_967_295;
     /// Time a client may take to send a head it has begun (Envoy's `request_headers_timeout`); 0 is no limit.
     head_time_max_ms = 60_000, 0;
     /// Time a client may take for the handshake of TLS, beside what its listener allows (Envoy's

@@ -8,6 +8,7 @@ mod admission;
 mod basics;
 mod blocked;
 mod bodies;
+mod body_limits;
 mod breakers;
 mod broken_tls;
 mod churn;

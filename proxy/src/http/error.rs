@@ -182,9 +182,30 @@ impl Refusal {
                 "overload{unread_bytes_total_max}",
                 "envoy overloaded",
             ),
+            Refusal::RequestFailed(StreamError::Limit(limit)) => {
+                Answer { details: past(limit), ..closing(status_past(limit), broken, "", "") }
+            }
             Refusal::RequestFailed(_) => closing(StatusCode::BAD_REQUEST, None, "", ""),
             Refusal::RouteTimeout => timeout("response_timeout"),
         }
+    }
+}
+
+/// What is said of a request whose body exceeds the limit of this name.
+pub(crate) fn past(limit: &str) -> Cow<'static, str> {
+    format!("codec_error{{{limit}}}").into()
+}
+
+/// The limit that such details name.
+pub(crate) fn exceeded(details: &str) -> Option<&str> {
+    details.strip_prefix("codec_error{")?.strip_suffix('}')
+}
+
+/// What such a request is answered with: trailers are fields.
+fn status_past(limit: &str) -> StatusCode {
+    match limit {
+        "trailer_bytes_max" | "trailers_max" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
     }
 }
 

@@ -230,11 +230,7 @@ async fn forward(
     };
     match forwarding.run(&mut record, head).await {
         Ok(success) => forwarding.respond(record, success),
-        Err(Refusal::RequestFailed(failure))
-            if !matches!(failure, StreamError::Protocol(_) | StreamError::Overloaded) =>
-        {
-            leave(record, &failure)
-        }
+        Err(Refusal::RequestFailed(failure)) if !failure.is_answered() => leave(record, &failure),
         Err(refusal) => refuse(record, listener, &method, &refusal, &forwarding.mutations()),
     }
 }

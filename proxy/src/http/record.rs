@@ -19,7 +19,7 @@ use super::attempt::Reached;
 use super::codec::{RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
 use super::error::Answer;
-use super::{headers, local_reply, peer, peer_metadata};
+use super::{error, headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{EndedBy, FILTER_CHAIN_CLOSED, Standing};
 use crate::engine::{Engine, ListenerView, RouteHandle};
@@ -252,6 +252,9 @@ impl Record {
         if let Some(flag) = answer.flag {
             self.flags.insert(flag);
         }
+        if let Some(limit) = error::exceeded(&answer.details) {
+            self.past(limit);
+        }
         self.details = answer.details.clone();
     }
 
@@ -331,16 +334,25 @@ impl Record {
     pub(crate) fn left_with(&mut self, failure: &StreamError) {
         match failure {
             StreamError::Protocol(_) => self.fail(Flag::DownstreamProtocolError, "http1.codec_error"),
+            StreamError::Limit(limit) => {
+                self.past(limit);
+                self.fail(Flag::DownstreamProtocolError, error::past(limit));
+            }
             StreamError::Overloaded => self.fail(Flag::OverloadManager, "overload{unread_bytes_total_max}"),
             other => self.left(matches!(other, StreamError::Reset(_) | StreamError::Refused)),
         }
     }
 
     /// Notes that the response ended before its time.
-    pub(crate) fn fail(&mut self, flag: Flag, details: &'static str) {
+    pub(crate) fn fail(&mut self, flag: Flag, details: impl Into<Cow<'static, str>>) {
         self.finished = true;
         self.flags.insert(flag);
-        self.details = Cow::Borrowed(details);
+        self.details = details.into();
+    }
+
+    /// Counts that one of both sides exceeded the limit of this name.
+    pub(crate) fn past(&self, limit: &str) {
+        self.downstream.engine.limit_reached(limit);
     }
 
     /// Notes that the connection may not be served any more.

@@ -1,5 +1,6 @@
 //! The body of a response on its way to the client. It carries the record of the exchange to its end.
 
+use std::borrow::Cow;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -134,6 +135,9 @@ impl ResponseBody {
                 let http1 = matches!(upstream.lease, Some(Lease::H1(..)));
                 let (flag, details) = failure(error, http1);
                 self.record.fail(flag, details);
+                if let StreamError::Limit(limit) = error {
+                    self.record.past(limit);
+                }
                 if let Some(active) = &upstream.active {
                     active.endpoint().monitor.failed();
                 }
@@ -146,8 +150,12 @@ impl ResponseBody {
 
 /// How Envoy calls the end of a response before its time. To its HTTP/1 codec, a connection that ends in the middle of
 /// a message breaks the protocol.
-fn failure(error: &StreamError, http1: bool) -> (Flag, &'static str) {
-    match error {
+fn failure(error: &StreamError, http1: bool) -> (Flag, Cow<'static, str>) {
+    let (flag, details) = match error {
+        StreamError::Limit(limit) => {
+            let details = format!("upstream_reset_after_response_started{{protocol_error|{limit}}}");
+            return (Flag::UpstreamProtocolError, details.into());
+        }
         StreamError::Reset(_) => {
             (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}")
         }
@@ -161,12 +169,12 @@ fn failure(error: &StreamError, http1: bool) -> (Flag, &'static str) {
         StreamError::Overloaded => (Flag::OverloadManager, "overload{unread_bytes_total_max}"),
         StreamError::Protocol(_)
         | StreamError::Unsendable
-        | StreamError::Limit(_)
         | StreamError::ConnectionClosed
         | StreamError::BodyAborted => {
             (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
         }
-    }
+    };
+    (flag, details.into())
 }
 
 impl Body for ResponseBody {

@@ -116,7 +116,8 @@ fn trailers() -> Vec<Case> {
         bad("a trailer ended by an LF", "3\r\nabc\r\n0\r\nx: y\n\r\n"),
         bad("a folded trailer", with("x-a: 1\r\n 2")),
         bad("a trailer that is a request", with("GET /smuggled HTTP/1.1")),
-        bad("a trailer too long", with(&format!("x-a: {}", "a".repeat(70_000)))),
-        bad("too many trailers", with(&"x-a: 1\r\n".repeat(150))),
+        refused("a trailer too long", "7.1", post(with(&format!("x-a: {}", "a".repeat(70_000)))), 431)
+            .may_be_cut(),
+        refused("too many trailers", "7.1", post(with(&"x-a: 1\r\n".repeat(150))), 431).may_be_cut(),
     ]
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use super::h2_body::H2Body;
 use super::h2_watched::Known;
 use super::reserved::{Side, sanitize_trailers};
-use super::{StreamError, Unread, h1};
+use super::{BodyBounds, StreamError, Unread, h1};
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ impl RecvBody {
     }
 
     /// What h2 receives from a client.
-    pub(super) fn from_h2(stream: h2::RecvStream, unread: &Rc<Unread>) -> RecvBody {
-        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread))
+    pub(super) fn from_h2(stream: h2::RecvStream, unread: &Rc<Unread>, bounds: BodyBounds) -> RecvBody {
+        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread, bounds))
     }
 
     /// What h2 receives from an upstream on this connection behind a head with this status; `sender` is aborted when the body

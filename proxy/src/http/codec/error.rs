@@ -42,6 +42,20 @@ impl fmt::Display for StreamError {
 
 impl std::error::Error for StreamError {}
 
+impl StreamError {
+    /// Whether a client whose request fails like this may still wait for its answer: it has sent what is no request, or too
+    /// much of one. Any other has left.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self, StreamError::Protocol(_) | StreamError::Limit(_) | StreamError::Overloaded)
+    }
+}
+
+impl From<BadMessage> for StreamError {
+    fn from(bad: BadMessage) -> StreamError {
+        bad.limit.map_or_else(|| StreamError::Protocol(bad.what.to_owned()), StreamError::Limit)
+    }
+}
+
 impl From<&h2::Error> for StreamError {
     fn from(error: &h2::Error) -> StreamError {
         match error.reason() {

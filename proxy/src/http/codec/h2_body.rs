@@ -16,7 +16,7 @@ use super::body::AbortOnDrop;
 use super::h2_watched::Known;
 use super::reserved::Side;
 use super::unread::Held;
-use super::{Frame, StreamError, Unread};
+use super::{BodyBounds, Frame, StreamError, Unread};
 
 /// A frame below this is small: copying it costs less than passing it on alone.
 const SMALL_FRAME_BYTES: usize = 1024;
@@ -31,6 +31,8 @@ pub(super) struct H2Body {
     taken: Taken,
     /// How much of it was taken though it could not be handed on.
     held: Held,
+    /// What its trailers may be.
+    bounds: BodyBounds,
     end: End,
     /// The head says that there is none, so that what comes breaks the protocol.
     is_forbidden: bool,
@@ -62,9 +64,17 @@ enum End {
 
 impl H2Body {
     /// Of a request.
-    pub(super) fn of_request(stream: h2::RecvStream, unread: &Rc<Unread>) -> H2Body {
-        let (taken, held) = (Taken::default(), unread.begin());
-        H2Body { stream, taken, held, end: End::Open, is_forbidden: false, connection: None, _sender: None }
+    pub(super) fn of_request(stream: h2::RecvStream, unread: &Rc<Unread>, bounds: BodyBounds) -> H2Body {
+        H2Body {
+            stream,
+            taken: Taken::default(),
+            held: unread.begin(),
+            bounds,
+            end: End::Open,
+            is_forbidden: false,
+            connection: None,
+            _sender: None,
+        }
     }
 
     /// Of an answer with this status; `sender` is aborted when the body is dropped.
@@ -74,11 +84,19 @@ impl H2Body {
         sender: Option<AbortOnDrop>,
         connection: Rc<Known>,
     ) -> H2Body {
-        let (taken, held) = (Taken::default(), connection.unread().begin());
+        let (held, bounds) = (connection.unread().begin(), connection.bounds());
         // RFC 9110 sections 15.3.5 and 15.4.5. h2 sees to answers to HEAD, and to no other.
         let is_forbidden = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let connection = Some(connection);
-        H2Body { stream, taken, held, end: End::Open, is_forbidden, connection, _sender: sender }
+        H2Body {
+            stream,
+            taken: Taken::default(),
+            held,
+            bounds,
+            end: End::Open,
+            is_forbidden,
+            connection: Some(connection),
+            _sender: sender,
+        }
     }
 
     /// Who sends it.
@@ -170,6 +188,10 @@ impl H2Body {
             End::DataEnded => {
                 let trailers = ready!(self.stream.poll_trailers(cx));
                 self.end = End::Complete;
+                let exceeded = trailers.as_ref().ok().and_then(Option::as_ref);
+                if let Some(limit) = exceeded.and_then(|trailers| self.bounds.exceeded_by(trailers)) {
+                    return Poll::Ready(Some(Err(StreamError::Limit(limit))));
+                }
                 Poll::Ready(match trailers {
                     // h2 looks for the names that RFC 9113 section 8.2.2 forbids, and this one is not among them.
                     Ok(Some(trailers)) if trailers.contains_key(CONTENT_LENGTH) => {

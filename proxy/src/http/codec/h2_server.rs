@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::fair::FairReader;
 use super::guard::Guard;
 use super::{
-    Body, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread, Version,
-    h2_settings, join,
+    Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
+    Version, h2_settings, join,
 };
 use crate::time;
 
@@ -43,6 +43,7 @@ where
     B: Body,
 {
     let limits = guard.limits();
+    let bounds = BodyBounds::of(limits);
     let mut connection = Builder::new()
         .initial_window_size(window(limits.http2_stream_window_bytes))
         .initial_connection_window_size(window(limits.http2_connection_window_bytes))
@@ -95,7 +96,7 @@ where
         match accepted {
             Some(Ok((request, respond))) => {
                 let (handler, resetting) = (handler.clone(), resetting.clone());
-                let request = decode(request, unread);
+                let request = decode(request, unread, bounds);
                 tokio::task::spawn_local(async move {
                     exchange(request, respond, &*handler, &resetting).await;
                 });
@@ -174,7 +175,11 @@ impl Drop for Resetting<'_> {
     }
 }
 
-fn decode(request: Request<h2::RecvStream>, unread: &Rc<Unread>) -> (RequestHead, RecvBody) {
+fn decode(
+    request: Request<h2::RecvStream>,
+    unread: &Rc<Unread>,
+    bounds: BodyBounds,
+) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
     // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
     join(&mut parts.headers, COOKIE, b"; ");
@@ -191,7 +196,7 @@ fn decode(request: Request<h2::RecvStream>, unread: &Rc<Unread>) -> (RequestHead
         path: uri.path_and_query,
         headers: parts.headers,
     };
-    (head, RecvBody::from_h2(stream, unread))
+    (head, RecvBody::from_h2(stream, unread, bounds))
 }
 
 fn encode(head: ResponseHead) -> Response<()> {

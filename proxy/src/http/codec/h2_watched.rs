@@ -13,7 +13,7 @@ use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::Watch;
-use super::{Unread, h2_settings};
+use super::{BodyBounds, Unread, h2_settings};
 use crate::time;
 
 /// Streams that are remembered as ended. A reset that follows an answer follows it at once.
@@ -28,6 +28,7 @@ pub(super) struct Known {
     exceeded: Cell<Option<&'static str>>,
     ended: RefCell<VecDeque<u32>>,
     headers_max: u64,
+    bounds: BodyBounds,
     unread: Rc<Unread>,
 }
 
@@ -40,6 +41,7 @@ impl Known {
             exceeded: Cell::new(None),
             ended: RefCell::default(),
             headers_max: limits.headers_max,
+            bounds: BodyBounds::of(limits),
             unread: unread.clone(),
         })
     }
@@ -47,6 +49,11 @@ impl Known {
     /// Headers that the upstream may send in one head.
     pub(super) fn headers_max(&self) -> u64 {
         self.headers_max
+    }
+
+    /// Bounds of bodies that the upstream sends.
+    pub(super) fn bounds(&self) -> BodyBounds {
+        self.bounds
     }
 
     /// Where what its streams hold is counted.

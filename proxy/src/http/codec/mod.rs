@@ -6,6 +6,7 @@
 
 mod begun;
 mod body;
+mod bounds;
 mod error;
 mod fair;
 pub(crate) mod guard;
@@ -20,6 +21,7 @@ mod unread;
 
 pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX};
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
+pub(crate) use bounds::BodyBounds;
 pub(crate) use error::{BadMessage, ConnectionError, StreamError};
 pub(crate) use unread::Unread;
 

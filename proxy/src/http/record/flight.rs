@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use super::Record;
 use crate::http::attempt::{Answered, Failed};
 use crate::http::codec::{RequestHead, Version};
-use crate::http::{headers, observe, path, rewrite};
+use crate::http::{error, headers, observe, path, rewrite};
 use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight::{Cause, Flight, Try, bounded};
@@ -307,6 +307,10 @@ impl Record {
             "overload{unread_bytes_total_max}" => {
                 let max = self.downstream.engine.limits.unread_bytes_total_max;
                 format!("unread_bytes_total_max {max} of this process")
+            }
+            details if let Some(limit) = error::exceeded(details) => {
+                let value = self.downstream.engine.limit(limit).map(|value| format!(" {value}"));
+                format!("{limit}{} of this process", value.unwrap_or_default())
             }
             "upstream_tls_not_enforced" => format!("TLS is asked for and not spoken yet, by {cluster}"),
             "" => "it ended without a word".to_owned(),

@@ -62,8 +62,8 @@ pub(crate) struct Incoming {
 impl Client {
     /// Takes over a connection. `limits` are those of heads.
     pub(crate) fn new(stream: Stream, limits: &Rc<Limits>) -> Client {
-        let shared =
-            Shared { conn: Conn::new(stream), limits: limits.clone(), phase: Cell::new(Phase::Idle) };
+        let conn = Conn::new(stream, limits);
+        let shared = Shared { conn, limits: limits.clone(), phase: Cell::new(Phase::Idle) };
         Client { shared: Rc::new(shared) }
     }
 
@@ -185,8 +185,7 @@ pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
             Err(bad) => {
                 return Poll::Ready(Err(match bad.limit {
                     Some("head_bytes_max") => StreamError::Limit("upstream_head_bytes_max"),
-                    Some(limit) => StreamError::Limit(limit),
-                    None => StreamError::Protocol(bad.what.to_owned()),
+                    _ => bad.into(),
                 }));
             }
         }

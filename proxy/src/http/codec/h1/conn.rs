@@ -11,12 +11,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use config::Limits;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::decode::Decoder;
 use super::head::HeadReader;
 use super::{Framing, encode};
-use crate::http::codec::{Body, Frame, StreamError};
+use crate::http::codec::{BadMessage, Body, BodyBounds, Frame, StreamError};
 use crate::tls::Stream;
 use crate::turn::Turn;
 
@@ -43,7 +44,7 @@ pub(crate) struct Conn<T>(RefCell<State<T>>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
     /// It is none.
-    Malformed(&'static str),
+    Malformed(BadMessage),
     /// The connection ended before it.
     Closed,
 }
@@ -64,6 +65,7 @@ pub(crate) struct State<T> {
     pub(super) heads: HeadReader,
     /// Of the body that comes in.
     pub(super) decoder: Decoder,
+    bounds: BodyBounds,
     /// Why what came in cannot be read on.
     pub(super) broken: Option<Broken>,
     /// Writing found that the other side has reset the connection. Reading finds an end then, which is none.
@@ -77,8 +79,8 @@ pub(crate) struct State<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
-    /// Of a socket that nothing was read from.
-    pub(super) fn new(stream: T) -> Conn<T> {
+    /// Of a socket that nothing was read from. `limits` are those of bodies that come in.
+    pub(super) fn new(stream: T, limits: &Limits) -> Conn<T> {
         Conn(RefCell::new(State {
             stream,
             buffer: BytesMut::new(),
@@ -90,6 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Conn<T> {
             wrote: false,
             heads: HeadReader::default(),
             decoder: Decoder::new(Framing::Empty),
+            bounds: BodyBounds::of(limits),
             broken: None,
             was_reset: false,
             owes_continue: false,
@@ -141,9 +144,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         let state = self;
         loop {
             match state.broken {
-                Some(Broken::Malformed(what)) => {
-                    return Poll::Ready(Some(Err(StreamError::Protocol(what.to_owned()))));
-                }
+                Some(Broken::Malformed(bad)) => return Poll::Ready(Some(Err(bad.into()))),
                 Some(Broken::Closed) => return Poll::Ready(Some(Err(StreamError::ConnectionClosed))),
                 None => {}
             }
@@ -151,8 +152,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if state.decoder.is_ended() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(what) => {
-                    state.broken = Some(Broken::Malformed(what));
+                Err(bad) => {
+                    state.broken = Some(Broken::Malformed(bad));
                     continue;
                 }
             }
@@ -166,8 +167,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
-    fn decode(&mut self) -> Result<Option<Frame>, &'static str> {
-        let frame = self.decoder.decode(&mut self.buffer);
+    fn decode(&mut self) -> Result<Option<Frame>, BadMessage> {
+        let frame = self.decoder.decode(&mut self.buffer, &self.bounds);
         if self.decoder.is_ended() {
             self.read_bytes = BODY_READ_BYTES;
         }

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 
 use super::Framing;
-use crate::http::codec::{Frame, reserved};
+use crate::http::codec::{BadMessage, BodyBounds, Frame, reserved};
 
 /// A piece up to this size is copied, so that the buffer it came in can be used again; a larger one is not.
 const COPIED_BYTES_MAX: usize = 4096;
@@ -17,17 +17,20 @@ const SMALL_CHUNK_BYTES_MAX: u64 = 1024;
 /// any case.
 const COPIED_CHUNK_DIGITS: usize = 3;
 
-/// Bytes of chunk extensions of one body (RFC 9112 section 7.1.1: ignored, and to be limited).
-const CHUNK_EXTENSION_BYTES_MAX: u32 = 16 * 1024;
-
 /// Digits of a chunk's size: more than 64 bits of them are an overflow.
 const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 
-/// Bytes of a trailer section.
-const TRAILER_BYTES_MAX: usize = 16 * 1024;
+/// Extensions are ignored, and to be limited (RFC 9112 section 7.1.1).
+const EXTENSIONS_TOO_LARGE: BadMessage = BadMessage {
+    limit: Some("chunk_extension_bytes_max"),
+    ..BadMessage::request("chunk extensions too large")
+};
 
-/// Fields of a trailer section.
-const TRAILERS_MAX: usize = 100;
+const TRAILERS_TOO_LARGE: BadMessage = BadMessage::too_large("trailers too large", "trailer_bytes_max");
+
+const TOO_MANY_TRAILERS: BadMessage = BadMessage::too_large("too many trailers", "trailers_max");
+
+const BAD_TRAILERS: BadMessage = BadMessage::request("invalid trailers");
 
 /// Takes a body apart.
 #[derive(Debug)]
@@ -104,7 +107,11 @@ impl Decoder {
     }
 
     /// The next piece; `None` when more bytes are needed, or when the body has ended.
-    pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, &'static str> {
+    pub(super) fn decode(
+        &mut self,
+        buffer: &mut BytesMut,
+        bounds: &BodyBounds,
+    ) -> Result<Option<Frame>, BadMessage> {
         loop {
             match self.state {
                 State::Ended => return Ok(None),
@@ -116,22 +123,22 @@ impl Decoder {
                     return Ok(Some(Frame::Data(data)));
                 }
                 State::Chunk(left) if is_small(left, buffer) => {
-                    return self.small_chunks(buffer).map(|data| Some(Frame::Data(data)));
+                    return self.small_chunks(buffer, bounds).map(|data| Some(Frame::Data(data)));
                 }
                 State::Chunk(left) => {
                     let (data, left) = take(buffer, left);
                     self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
                     return Ok(Some(Frame::Data(data)));
                 }
-                State::Trailers => return self.trailers(buffer),
-                state => self.state = self.step(state, buffer.get_u8())?,
+                State::Trailers => return self.trailers(buffer, bounds),
+                state => self.state = self.step(state, buffer.get_u8(), bounds)?,
             }
         }
     }
 
     /// Small chunks that are there whole, as one piece: what comes in chunks of a byte must not cost us a frame for each, nor the
     /// next server. (Envoy's codec collects them, too.)
-    fn small_chunks(&mut self, buffer: &mut BytesMut) -> Result<Bytes, &'static str> {
+    fn small_chunks(&mut self, buffer: &mut BytesMut, bounds: &BodyBounds) -> Result<Bytes, BadMessage> {
         let mut data = Vec::new();
         while data.len() < COPIED_BYTES_MAX {
             match self.state {
@@ -149,78 +156,84 @@ impl Decoder {
                     if buffer.is_empty() || data.len() >= COPIED_BYTES_MAX {
                         break;
                     }
-                    self.state = self.step(self.state, buffer.get_u8())?;
+                    self.state = self.step(self.state, buffer.get_u8(), bounds)?;
                 }
                 _ if buffer.is_empty() => break,
-                state => self.state = self.step(state, buffer.get_u8())?,
+                state => self.state = self.step(state, buffer.get_u8(), bounds)?,
             }
         }
         Ok(data.into())
     }
 
     /// One byte of the lines around chunks.
-    fn step(&mut self, state: State, byte: u8) -> Result<State, &'static str> {
+    fn step(&mut self, state: State, byte: u8, bounds: &BodyBounds) -> Result<State, BadMessage> {
+        let bad = |what| Err(BadMessage::request(what));
         Ok(match (state, byte) {
             (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
                 if digits == CHUNK_SIZE_DIGITS_MAX {
-                    return Err("chunk size too large");
+                    return bad("chunk size too large");
                 }
                 let digit = (byte as char).to_digit(16).unwrap_or_default();
                 State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
-            (State::Size { digits: 0, .. }, _) => return Err("invalid chunk size"),
+            (State::Size { digits: 0, .. }, _) => return bad("invalid chunk size"),
             (State::Size { size, .. } | State::Space { size }, b'\r') => State::SizeEnd { size },
             (State::Size { size, .. } | State::Space { size }, b';') => State::Extension { size },
             (State::Size { size, .. } | State::Space { size }, b' ' | b'\t') => {
-                self.pass_over()?;
+                self.pass_over(bounds)?;
                 State::Space { size }
             }
-            (State::Size { .. } | State::Space { .. }, _) => return Err("invalid chunk size"),
+            (State::Size { .. } | State::Space { .. }, _) => return bad("invalid chunk size"),
             (State::Extension { size }, b'\r') => State::SizeEnd { size },
-            (State::Extension { .. }, 0..=8 | 10..=31 | 0x7f) => return Err("invalid chunk extension"),
+            (State::Extension { .. }, 0..=8 | 10..=31 | 0x7f) => return bad("invalid chunk extension"),
             (State::Extension { size }, _) => {
-                self.pass_over()?;
+                self.pass_over(bounds)?;
                 State::Extension { size }
             }
             (State::SizeEnd { size: 0 }, b'\n') => State::Trailers,
             (State::SizeEnd { size }, b'\n') => State::Chunk(size),
             (State::ChunkEnd, b'\r') => State::ChunkLineFeed,
             (State::ChunkLineFeed, b'\n') => State::Size { size: 0, digits: 0 },
-            _ => return Err("invalid chunk line"),
+            _ => return bad("invalid chunk line"),
         })
     }
 
     /// One byte of what is ignored.
-    fn pass_over(&mut self) -> Result<(), &'static str> {
-        self.extension_bytes += 1;
-        if self.extension_bytes > CHUNK_EXTENSION_BYTES_MAX {
-            return Err("chunk extensions too large");
+    fn pass_over(&mut self, bounds: &BodyBounds) -> Result<(), BadMessage> {
+        if self.extension_bytes == bounds.extension_bytes {
+            return Err(EXTENSIONS_TOO_LARGE);
         }
+        self.extension_bytes += 1;
         Ok(())
     }
 
-    fn trailers(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, &'static str> {
-        let mut room = [httparse::EMPTY_HEADER; TRAILERS_MAX];
-        let parsed = match httparse::parse_headers(buffer, &mut room) {
+    fn trailers(&mut self, buffer: &mut BytesMut, bounds: &BodyBounds) -> Result<Option<Frame>, BadMessage> {
+        // Most often there are none.
+        if buffer.starts_with(b"\r\n") {
+            buffer.advance(2);
+            self.state = State::Ended;
+            return Ok(None);
+        }
+        let bytes_max = bounds.trailer_bytes as usize;
+        // No line is shorter than `a:` and its end.
+        let mut room = vec![httparse::EMPTY_HEADER; (bounds.trailers as usize).min(bytes_max / 4)];
+        let (length, trailers) = match httparse::parse_headers(buffer, &mut room) {
+            Ok(Status::Complete((length, _))) if length > bytes_max => return Err(TRAILERS_TOO_LARGE),
             // Who wants both bytes of a line's end would see another end of the body, and another request behind it.
             Ok(Status::Complete((length, _)))
                 if has_bare_line_feed(buffer.get(..length).unwrap_or_default()) =>
             {
-                return Err("invalid trailers");
+                return Err(BAD_TRAILERS);
             }
-            Ok(Status::Complete((length, parsed))) => Some((length, collect(parsed)?)),
-            Ok(Status::Partial) => None,
-            Err(_) => return Err("invalid trailers"),
+            Ok(Status::Complete((length, parsed))) => (length, collect(parsed)?),
+            Ok(Status::Partial) if buffer.len() > bytes_max => return Err(TRAILERS_TOO_LARGE),
+            Ok(Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_TRAILERS),
+            Err(_) => return Err(BAD_TRAILERS),
         };
-        match parsed {
-            None if buffer.len() > TRAILER_BYTES_MAX => Err("trailers too large"),
-            None => Ok(None),
-            Some((length, trailers)) => {
-                buffer.advance(length);
-                self.state = State::Ended;
-                Ok((!trailers.is_empty()).then_some(Frame::Trailers(trailers)))
-            }
-        }
+        buffer.advance(length);
+        self.state = State::Ended;
+        Ok((!trailers.is_empty()).then_some(Frame::Trailers(trailers)))
     }
 }
 
@@ -229,11 +242,11 @@ fn has_bare_line_feed(lines: &[u8]) -> bool {
     lines.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
 }
 
-fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
+fn collect(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, BadMessage> {
     let mut trailers = HeaderMap::new();
     for header in parsed {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "invalid trailers")?;
-        let value = HeaderValue::from_bytes(header.value).map_err(|_| "invalid trailers")?;
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| BAD_TRAILERS)?;
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| BAD_TRAILERS)?;
         if !reserved::is_of_heads(&name) {
             trailers.append(name, value);
         }
@@ -287,6 +300,8 @@ fn take(buffer: &mut BytesMut, left: u64) -> (Bytes, u64) {
 
 #[cfg(test)]
 mod tests {
+    use config::Limits;
+
     use super::*;
 
     /// What a body decodes to when it comes in pieces of any size: its bytes, its trailers, whether it ended, and what is
@@ -304,7 +319,9 @@ mod tests {
         let mut buffer = BytesMut::from(&[&b"1\r\nx\r\n".repeat(2_000)[..], b"0\r\n\r\n"].concat()[..]);
         let mut decoder = Decoder::new(Framing::Chunked);
         let mut pieces = Vec::new();
-        while let Some(Frame::Data(data)) = decoder.decode(&mut buffer).expect("a body") {
+        while let Some(Frame::Data(data)) =
+            decoder.decode(&mut buffer, &BodyBounds::of(&Limits::DEFAULT)).expect("a body")
+        {
             pieces.push(data.len());
         }
         assert_eq!(pieces, [2_000]);
@@ -312,12 +329,22 @@ mod tests {
     }
 
     fn decode(framing: Framing, bytes: &[u8], size: usize) -> Result<Decoded, &'static str> {
+        decode_within(&Limits::DEFAULT, framing, bytes, size).map_err(|bad| bad.what)
+    }
+
+    fn decode_within(
+        limits: &Limits,
+        framing: Framing,
+        bytes: &[u8],
+        size: usize,
+    ) -> Result<Decoded, BadMessage> {
+        let bounds = BodyBounds::of(limits);
         let mut decoder = Decoder::new(framing);
         let (mut data, mut trailers) = (Vec::new(), Vec::new());
         let mut buffer = BytesMut::new();
         for piece in bytes.chunks(size) {
             buffer.extend_from_slice(piece);
-            while let Some(frame) = decoder.decode(&mut buffer)? {
+            while let Some(frame) = decoder.decode(&mut buffer, &bounds)? {
                 match frame {
                     Frame::Data(bytes) => data.extend_from_slice(&bytes),
                     Frame::Trailers(map) => trailers.extend(map.iter().map(|(name, value)| {
@@ -408,16 +435,30 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_limited() {
-        let extension = format!("1;{}\r\na\r\n", "x".repeat(CHUNK_EXTENSION_BYTES_MAX as usize + 1));
-        assert_eq!(decode(Framing::Chunked, extension.as_bytes(), 9), Err("chunk extensions too large"));
-        let spaces = format!("1{}\r\na\r\n", " ".repeat(CHUNK_EXTENSION_BYTES_MAX as usize + 1));
-        assert_eq!(decode(Framing::Chunked, spaces.as_bytes(), 9), Err("chunk extensions too large"));
-        let many = "1;x\r\na\r\n".repeat(CHUNK_EXTENSION_BYTES_MAX as usize);
-        assert!(decode(Framing::Chunked, many.as_bytes(), 4096).is_ok());
-        let trailers = format!("0\r\nx: {}", "x".repeat(TRAILER_BYTES_MAX));
-        assert_eq!(decode(Framing::Chunked, trailers.as_bytes(), 4096), Err("trailers too large"));
-        let fields = format!("0\r\n{}\r\n", "x: y\r\n".repeat(TRAILERS_MAX + 1));
-        assert_eq!(decode(Framing::Chunked, fields.as_bytes(), 4096), Err("invalid trailers"));
+        let limits = Limits {
+            chunk_extension_bytes_max: 100,
+            trailer_bytes_max: 1_024,
+            trailers_max: 3,
+            ..Limits::DEFAULT
+        };
+        let check = |bytes: String, size: usize, limit: Option<&str>| {
+            let decoded = decode_within(&limits, Framing::Chunked, bytes.as_bytes(), size);
+            assert_eq!(decoded.err().map(|bad| bad.limit), limit.map(Some), "{bytes:.50}");
+        };
+        for (count, limit) in [(100, None), (101, Some("chunk_extension_bytes_max"))] {
+            check(format!("1;{}\r\na\r\n", "x".repeat(count)), 9, limit);
+            check(format!("1{}\r\na\r\n", " ".repeat(count)), 9, limit);
+            check("1;x\r\na\r\n".repeat(count), 4096, limit);
+        }
+        for (count, limit) in [(1_020, None), (1_021, Some("trailer_bytes_max"))] {
+            let trailers = format!("0\r\nx:{}\r\n\r\n", "x".repeat(count - 2));
+            check(trailers.clone(), 4096, limit);
+            check(trailers, 9, limit);
+        }
+        check(format!("0\r\nx: {}", "x".repeat(2_000)), 1_100, Some("trailer_bytes_max"));
+        for (count, limit) in [(3, None), (4, Some("trailers_max"))] {
+            check(format!("0\r\n{}\r\n", "x: y\r\n".repeat(count)), 9, limit);
+        }
     }
 
     #[test]

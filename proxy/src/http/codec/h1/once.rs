@@ -25,7 +25,7 @@ pub(crate) async fn ask<T>(stream: T, head: &RequestHead, limits: &Limits) -> Re
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let conn = Conn::new(stream);
+    let conn = Conn::new(stream, limits);
     write(head, conn.state().begin_head());
     poll_fn(|cx| conn.state().poll_flush(cx)).await.map_err(|_| StreamError::ConnectionClosed)?;
     let mut informational = 0;

@@ -56,7 +56,7 @@ where
     B: Body,
 {
     let mut server = Server {
-        conn: Rc::new(Conn::new(stream)),
+        conn: Rc::new(Conn::new(stream, limits)),
         limits,
         shutdown: pin!(shutdown),
         draining: false,
@@ -202,13 +202,14 @@ impl<S: Future<Output = ()>> Server<'_, S> {
                 // Whoever leaves in the middle of a request waits for no answer.
                 (_, Some(Broken::Closed)) => Poll::Ready(Ok(None)),
                 (Poll::Ready(answer), _) => Poll::Ready(Ok(Some(answer))),
-                (Poll::Pending, Some(Broken::Malformed(what))) => Poll::Ready(Err(what)),
+                (Poll::Pending, Some(Broken::Malformed(bad))) => Poll::Ready(Err(bad)),
                 (Poll::Pending, None) => self.poll_gone(cx).map(|()| Ok(None)),
             }
         });
         match answer.await {
             Ok(answer) => Ok(answer),
-            Err(what) => Err(self.refuse(BadMessage::request(what)).await),
+            // A limit is counted by who reads the body.
+            Err(bad) => Err(self.refuse(BadMessage { limit: None, ..bad }).await),
         }
     }
 

@@ -11,7 +11,7 @@ use super::Framing;
 use super::decode::Decoder;
 use super::encode;
 use super::head::{HeadReader, Received};
-use crate::http::codec::{BadMessage, Frame, RequestHead};
+use crate::http::codec::{BadMessage, BodyBounds, Frame, RequestHead};
 
 /// The requests in `bytes`, which come in pieces of `size`: one line for each head, body, trailer section or refusal.
 pub(crate) fn requests(bytes: &[u8], size: usize) -> Vec<String> {
@@ -31,6 +31,7 @@ fn read<H: Debug>(
     mut head: impl FnMut(&mut HeadReader, &mut BytesMut) -> Result<Option<Received<H>>, BadMessage>,
 ) -> Vec<String> {
     let (mut heads, mut decoder) = (HeadReader::default(), None::<Decoder>);
+    let bounds = BodyBounds::of(&Limits::DEFAULT);
     let (mut buffer, mut data, mut lines) = (BytesMut::new(), Vec::new(), Vec::new());
     for piece in bytes.chunks(size.max(1)) {
         buffer.extend_from_slice(piece);
@@ -49,7 +50,7 @@ fn read<H: Debug>(
                     }
                 }
             };
-            match body.decode(&mut buffer) {
+            match body.decode(&mut buffer, &bounds) {
                 Ok(Some(Frame::Data(bytes))) => data.extend_from_slice(&bytes),
                 Ok(Some(Frame::Trailers(trailers))) => lines.push(format!("{trailers:?}")),
                 Ok(None) if body.is_ended() => {
@@ -57,8 +58,8 @@ fn read<H: Debug>(
                     decoder = None;
                 }
                 Ok(None) => break,
-                Err(what) => {
-                    lines.push(what.to_owned());
+                Err(bad) => {
+                    lines.push(bad.what.to_owned());
                     return lines;
                 }
             }

@@ -42,7 +42,7 @@ async fn sent(framing: Framing, lengths: &[usize], trailers: bool, knows: bool, 
         read
     };
     let sending = async {
-        let conn = Conn::new(near);
+        let conn = Conn::new(near, &Limits::DEFAULT);
         let mut frames: VecDeque<Frame> =
             lengths.iter().enumerate().map(|(number, length)| Frame::Data(piece(number, *length))).collect();
         if trailers {
@@ -75,7 +75,7 @@ async fn pieces_arrive_in_their_order_however_little_is_taken_at_a_time() {
             let chunked = sent(Framing::Chunked, lengths, trailers, knows, room).await;
             let (mut decoder, mut buffer) = (Decoder::new(Framing::Chunked), BytesMut::from(&chunked[..]));
             let (mut data, mut sum) = (Vec::new(), false);
-            while let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+            while let Some(frame) = decoder.decode(&mut buffer, &BodyBounds::of(&Limits::DEFAULT)).unwrap() {
                 match frame {
                     Frame::Data(bytes) => data.extend_from_slice(&bytes),
                     Frame::Trailers(trailers) => sum = trailers.contains_key("x-sum"),
@@ -91,7 +91,7 @@ async fn pieces_arrive_in_their_order_however_little_is_taken_at_a_time() {
 async fn a_body_that_is_not_as_long_as_it_said_fails() {
     for (framing, lengths) in [(Framing::Length(3), [4]), (Framing::Length(3), [2]), (Framing::Empty, [1])] {
         let (near, _far) = tokio::io::duplex(1_000);
-        let conn = Conn::new(near);
+        let conn = Conn::new(near, &Limits::DEFAULT);
         let frames = lengths.iter().map(|length| Frame::Data(piece(0, *length))).collect();
         let mut body = Some(Pieces { frames, knows: false, asked: false });
         let mut sending = Sending::new(framing, false);
@@ -106,7 +106,7 @@ async fn a_body_that_is_not_as_long_as_it_said_fails() {
 #[tokio::test]
 async fn what_was_written_is_let_go() {
     let (near, mut far) = tokio::io::duplex(1_000);
-    let conn = Conn::new(near);
+    let conn = Conn::new(near, &Limits::DEFAULT);
     let frames = (0..1_000).map(|number| Frame::Data(piece(number, 4_000))).collect();
     let mut body = Some(Pieces { frames, knows: false, asked: false });
     let mut sending = Sending::new(Framing::Chunked, false);
