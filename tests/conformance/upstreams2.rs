@@ -305,10 +305,11 @@ async fn data_behind_heads_that_are_whole_answers() {
     const INTERNAL_ERROR: u32 = 2;
     let (upstream, proxy) = stage().await;
     let (quiet, to) = (Duration::from_millis(1500), proxy.listener(0));
-    let cases: [(&str, &'static [Field], u16); 4] = [
+    let cases: [(&str, &'static [Field], u16); 5] = [
         ("GET", &[(b":status", b"204")], 204),
         ("GET", &[(b":status", b"304")], 304),
         ("GET", &[(b":status", b"304"), (b"content-length", b"2")], 304),
+        ("GET", &[(b":status", b"304"), (b"content-length", b"5")], 304),
         ("HEAD", &[OK], 200),
     ];
     for (method, fields, status) in cases {
@@ -335,19 +336,33 @@ async fn data_behind_heads_that_are_whole_answers() {
     }
 }
 
-/// What ends such a stream in order is no body.
+/// What ends such a stream in order is no body, also where the head tells the length of one (RFC 9110 section 8.6).
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_are_whole_answers_end_by_an_empty_frame_too() {
-    check(vec![
-        whole("204 and an empty frame", "8.1", (204, ""), |stream| {
-            [headers(stream, 0, &[(b":status", b"204")]), data(stream, END_STREAM, b"")].concat()
-        }),
-        // With a length in its head h2 takes it for cut.
-        whole("304 and an empty frame", "8.1", (304, ""), |stream| {
-            [headers(stream, 0, &[(b":status", b"304")]), data(stream, END_STREAM, b"")].concat()
-        }),
-    ])
-    .await;
+    let (upstream, proxy) = stage().await;
+    let (quiet, to) = (Duration::from_millis(1500), proxy.listener(0));
+    const LENGTH: Field = (b"content-length", b"5");
+    let cases: [(&str, &'static [u8], u16); 3] =
+        [("GET", b"204", 204), ("GET", b"304", 304), ("HEAD", b"200", 200)];
+    for (method, code, status) in cases {
+        for lengths in [vec![], vec![LENGTH]] {
+            // As it is, and with padding.
+            for (flags, payload) in [(END_STREAM, &b""[..]), (END_STREAM | frames::PADDED, b"\x02\0\0")] {
+                let case = format!("{method} {status} {lengths:?} {flags}");
+                let fields = [vec![(&b":status"[..], code)], lengths.clone()].concat();
+                let answer =
+                    move |stream| [headers(stream, 0, &fields), data(stream, flags, payload)].concat();
+                let script = Script { answer: Arc::new(answer), closes: false };
+                upstream.play(&script);
+                let one = ask_http1((method, false), to, quiet).await;
+                upstream.play(&script);
+                let two = ask_http2((method, false), to, quiet).await;
+                let whole = Seen::Whole(status, String::new());
+                assert_eq!((&one, &two), (&whole, &whole), "{case}");
+                others_are_served(to).await.expect(&case);
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,6 +110,17 @@ impl H2Body {
         self.connection.as_ref().is_some_and(|connection| connection.has_ended(stream))
     }
 
+    /// Whether this error is that nothing came where there is none, though the head told a length: what a status has no body for
+    /// may say how long it would be (RFC 9110 section 8.6), and h2 waits for it.
+    fn is_of_no_body(&self, error: &h2::Error) -> bool {
+        let stream = self.stream.stream_id().as_u32();
+        let by_nothing = || self.connection.as_ref().is_some_and(|it| it.has_ended_by_nothing(stream));
+        self.is_forbidden
+            && error.is_library()
+            && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
+            && by_nothing()
+    }
+
     /// The next piece; see [`super::Body::poll_frame`].
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         if let Some(piece) = self.taken.pop() {
@@ -174,6 +185,7 @@ impl H2Body {
                 Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) && self.was_ended() => {
                     self.end = End::Complete;
                 }
+                Some(Err(error)) if self.is_of_no_body(&error) => self.end = End::Complete,
                 Some(Err(error)) => self.end = End::Failed(StreamError::from(&error)),
                 None => self.end = End::DataEnded,
             }

@@ -41,6 +41,9 @@ const PEERS_ERRORS: [[u8; 4]; 4] =
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
+/// On DATA: its payload begins with the length of what it ends with.
+const PADDED: u8 = 0x8;
+
 /// Which limit a peer has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flood {
@@ -86,6 +89,24 @@ impl Frame {
     fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+
+    /// How it ends its stream, if it does. `payload` is what of it has come with its header.
+    fn end(self, payload: &[u8]) -> Option<Ended> {
+        if !matches!(self.kind, DATA | HEADERS) || !self.has(END_STREAM) {
+            return None;
+        }
+        let padding = payload.first().filter(|_| self.has(PADDED)).map_or(0, |length| 1 + u32::from(*length));
+        Some(Ended { stream: self.stream, by_nothing: self.kind == DATA && self.length == padding })
+    }
+}
+
+/// A stream that a peer has ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Which.
+    pub(crate) stream: u32,
+    /// Whether by a DATA frame without data.
+    pub(crate) by_nothing: bool,
 }
 
 /// Finds the frame headers in the bytes of one direction, however these are cut.
@@ -263,17 +284,17 @@ impl Watch {
         &mut self,
         bytes: &[u8],
         mut seconds: impl FnMut() -> u32,
-        mut ended: impl FnMut(u32),
+        mut ended: impl FnMut(Ended),
     ) -> Result<(), Flood> {
         let Watch { received, budget, in_header_block, is_head, .. } = self;
         let mut verdict = Ok(());
-        received.scan(bytes, |frame, _| {
+        received.scan(bytes, |frame, payload| {
             *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
             if *is_head {
                 *in_header_block = !frame.has(END_HEADERS);
             }
-            if matches!(frame.kind, DATA | HEADERS) && frame.has(END_STREAM) {
-                ended(frame.stream);
+            if let Some(end) = frame.end(payload) {
+                ended(end);
             }
             if verdict.is_ok() {
                 verdict = budget.spend(frame).or_else(|_| {

@@ -12,7 +12,7 @@ use std::time::Instant;
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::h2_frames::Watch;
+use super::h2_frames::{Ended, Watch};
 use super::{BodyBounds, Unread, h2_settings};
 use crate::time;
 
@@ -26,7 +26,7 @@ pub(super) struct Known {
     /// When time was last counted for the upstream. No timer runs for that.
     counted_at: Cell<Instant>,
     exceeded: Cell<Option<&'static str>>,
-    ended: RefCell<VecDeque<u32>>,
+    ended: RefCell<VecDeque<Ended>>,
     headers_max: u64,
     bounds: BodyBounds,
     unread: Rc<Unread>,
@@ -68,16 +68,21 @@ impl Known {
 
     /// Whether the upstream has lately ended this stream in order.
     pub(super) fn has_ended(&self, stream: u32) -> bool {
-        self.ended.borrow().contains(&stream)
+        self.ended.borrow().iter().any(|ended| ended.stream == stream)
+    }
+
+    /// Whether it did so by a frame without data.
+    pub(super) fn has_ended_by_nothing(&self, stream: u32) -> bool {
+        self.ended.borrow().contains(&Ended { stream, by_nothing: true })
     }
 
     fn received(&self, bytes: &[u8]) -> io::Result<()> {
         let mut ended = self.ended.borrow_mut();
-        let end = |stream| {
+        let end = |end| {
             if ended.len() == ENDED_MAX {
                 ended.pop_front();
             }
-            ended.push_back(stream);
+            ended.push_back(end);
         };
         self.watch.borrow_mut().received_at(bytes, || self.seconds(), end).map_err(|flood| {
             self.exceeded.set(Some(flood.limit()));

@@ -121,9 +121,18 @@ fn heads_of_answers_are_earned_by_requests() {
 #[test]
 fn ends_of_streams_are_told() {
     let mut ended = Vec::new();
-    let bytes = [frame(HEADERS, END_HEADERS, 3), frame(DATA, END_STREAM, 2)].concat();
-    assert_eq!(watch().received_at(&bytes, || 0, |stream| ended.push(stream)), Ok(()));
-    assert_eq!(ended, [1]);
+    let padded = |padding| [&frame(DATA, END_STREAM | PADDED, 3)[..HEADER_BYTES], &[padding, 0, 0]].concat();
+    for (bytes, by_nothing) in [
+        (frame(DATA, END_STREAM, 2), false),
+        (frame(DATA, END_STREAM, 0), true),
+        (frame(HEADERS, END_STREAM, 0), false),
+        (padded(2), true),
+        (padded(1), false),
+    ] {
+        let bytes = [frame(HEADERS, END_HEADERS, 3), frame(DATA, 0, 0), bytes].concat();
+        assert_eq!(watch().received_at(&bytes, || 0, |end| ended.push(end)), Ok(()));
+        assert_eq!(std::mem::take(&mut ended), [Ended { stream: 1, by_nothing }]);
+    }
 }
 
 #[test]
