@@ -10,6 +10,7 @@ mod namespace;
 mod network;
 mod pods;
 mod redirect;
+mod redirect_ends;
 mod redirect_nft;
 mod redirect_traffic;
 mod shop;

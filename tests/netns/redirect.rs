@@ -65,7 +65,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
     run_with(program, arguments, "")
 }
 
-fn run_with(program: &str, arguments: &[&str], input: &str) -> Output {
+pub(crate) fn run_with(program: &str, arguments: &[&str], input: &str) -> Output {
     use std::io::Write as _;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -80,7 +80,7 @@ pub(crate) fn redirect(arguments: &[&str]) -> (i32, String) {
     redirect_with(None, arguments)
 }
 
-fn redirect_with(path: Option<&Path>, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn redirect_with(path: Option<&Path>, arguments: &[&str]) -> (i32, String) {
     static WEFT: OnceLock<PathBuf> = OnceLock::new();
     let mut command = Command::new(WEFT.get_or_init(binary::weft));
     command.arg("redirect").args(arguments).stdin(Stdio::null());
@@ -340,6 +340,11 @@ fn the_iptables_that_has_rules_is_used() {
 
 /// A directory of programs in which one fails when `pattern` is among its arguments.
 fn programs_but(program: &str, pattern: &str) -> (tempfile::TempDir, PathBuf) {
+    programs_with(program, pattern, "echo 'it is broken' >&2; exit 3")
+}
+
+/// A directory of programs in which one does something else first when `pattern` is among its arguments.
+pub(crate) fn programs_with(program: &str, pattern: &str, first: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().to_owned();
     for place in ["/usr/sbin", "/sbin", "/usr/bin", "/bin"] {
@@ -358,10 +363,8 @@ fn programs_but(program: &str, pattern: &str) -> (tempfile::TempDir, PathBuf) {
         }
     }
     let real = fs::read_link(path.join(program)).expect("the program is there");
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in {pattern}) echo 'it is broken' >&2; exit 3;; esac\nexec {} \"$@\"\n",
-        real.display()
-    );
+    let script =
+        format!("#!/bin/sh\ncase \"$*\" in {pattern}) {first};; esac\nexec {} \"$@\"\n", real.display());
     fs::remove_file(path.join(program)).expect("it can be replaced");
     fs::write(path.join(program), script).expect("a script");
     fs::set_permissions(path.join(program), fs::Permissions::from_mode(0o755)).expect("it can be run");

@@ -1,8 +1,9 @@
 //! Putting the rules in force.
 //!
 //! Each step is taken whole by the kernel. Before one is taken, it is noted how to take it back; when a later one fails,
-//! all before it are taken back in reverse.
+//! or a signal comes that would end the process, all before it are taken back in reverse.
 
+use super::interrupt::Interrupts;
 use super::iptables::{self, State};
 use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, nftables_difference,
@@ -22,14 +23,17 @@ use super::tools::{Failure, Iptables};
 ///
 /// A sentence that says what is wrong and what to do. Then nothing has changed, or the sentence says what has.
 pub(crate) fn apply(settings: &Settings) -> Result<Vec<String>, String> {
-    let _lock = Lock::take()?;
-    let mut changes = Changes::default();
-    let result = take(settings, &mut changes);
+    let mut interrupts = Interrupts::note()?;
+    let _lock = Lock::take(&mut interrupts)?;
+    let mut changes = Changes { interrupts, made: Vec::new(), said: Vec::new() };
+    // A signal that comes during the last step counts as well.
+    let result = take(settings, &mut changes).and_then(|()| changes.interrupts.check());
     result.map_err(|why| match changes.take_back() {
         Ok(0) => why,
         Ok(_) => format!("{why}; what had been changed before is as it was"),
         Err(also) => format!("{why}; and what had been changed before could not be taken back: {also}"),
     })?;
+    changes.interrupts.end_the_process();
     Ok(changes.said)
 }
 
@@ -41,6 +45,7 @@ fn take(settings: &Settings, changes: &mut Changes) -> Result<(), String> {
     }
     let steps = network::steps(settings);
     for step in &steps {
+        changes.interrupts.check()?;
         if step.add().map_err(|failure| failure.to_string())? {
             changes.note(Change::Added(*step), format!("ip {}", step.addition().join(" ")));
         }
@@ -49,6 +54,7 @@ fn take(settings: &Settings, changes: &mut Changes) -> Result<(), String> {
         // What the rules that were replaced may have needed, and these do not.
         let others = network::steps(&conceivable_settings(settings));
         for step in others.iter().filter(|step| !steps.contains(step)) {
+            changes.interrupts.check()?;
             if step.remove().map_err(|failure| failure.to_string())? {
                 changes.note(Change::Removed(*step), format!("ip {} undone", step.addition().join(" ")));
             }
@@ -58,8 +64,9 @@ fn take(settings: &Settings, changes: &mut Changes) -> Result<(), String> {
 }
 
 /// What has been changed.
-#[derive(Default)]
 struct Changes {
+    /// What would end the process is asked for before each change.
+    interrupts: Interrupts,
     made: Vec<Change>,
     said: Vec<String>,
 }
@@ -95,6 +102,7 @@ impl Changes {
 
     /// Changes tables of iptables.
     fn change(&mut self, target: &Target) -> Result<(), String> {
+        self.interrupts.check()?;
         let said = format!("{}: {}", target.tools, count(&target.wanted));
         // Noted before it is done: one table may be changed when the next one fails.
         self.note(Change::Iptables(target.clone()), said);
@@ -180,6 +188,7 @@ fn by_nft(settings: &Settings, rules: &[Rule], changes: &mut Changes) -> Result<
     if !is_due {
         return Ok(());
     }
+    changes.interrupts.check()?;
     nft(&nftables::replacement(rules)).map_err(|failure| failure.to_string())?;
     changes.note(Change::Nftables(before), format!("nft: {} rules", rules.len()));
     Ok(())
@@ -249,6 +258,7 @@ fn replace_nftables(settings: &Settings, changes: &mut Changes) -> Result<(), St
     if !settings.reconcile {
         return Err(refusal("nftables", "no tables are to be there"));
     }
+    changes.interrupts.check()?;
     nft(&nftables::removal()).map_err(|failure| failure.to_string())?;
     changes.note(Change::Nftables(before), "nft: no rules".to_owned());
     Ok(())

@@ -6,6 +6,8 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::thread;
 use std::time::Duration;
 
+use super::interrupt::Interrupts;
+
 /// An abstract socket belongs to a network namespace, as the rules do, needs no file system, and goes with its process.
 const NAME: &str = "weft-redirect";
 
@@ -26,10 +28,11 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// When somebody has it for too long.
-    pub(super) fn take() -> Result<Lock, String> {
+    /// When somebody has it for too long, or a signal comes meanwhile.
+    pub(super) fn take(interrupts: &mut Interrupts) -> Result<Lock, String> {
         let address = SocketAddr::from_abstract_name(NAME).map_err(|error| error.to_string())?;
         for _ in 0..ATTEMPTS_MAX {
+            interrupts.check()?;
             match UnixListener::bind_addr(&address) {
                 Ok(socket) => return Ok(Lock { _socket: socket }),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(ATTEMPT_INTERVAL),

@@ -9,12 +9,13 @@
 //! as data, pure), `iptables` and `nftables` (the same as text), `apply` and `remove`, `verify`
 //! (prove them with a connection). The kernel is reached by the tools of its maintainers only: iptables, nft and ip.
 //!
-//! Invariants: nothing is applied by halves, a failure takes back what was done before it; rules and chains that are not
+//! Invariants: nothing is applied by halves, a failure or a signal takes back what was done before it; rules and chains that are not
 //! ours stay as they are; what goes into a tool's input was parsed before, so no argument can smuggle in a rule.
 
 mod apply;
 mod arguments;
 mod host;
+mod interrupt;
 mod iptables;
 mod kernel;
 mod lock;

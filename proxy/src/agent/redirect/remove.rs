@@ -1,5 +1,6 @@
-//! Taking the rules away.
+//! Taking the rules away. What has begun is ended: a signal that would end the process counts before and after.
 
+use super::interrupt::Interrupts;
 use super::iptables::{self, State};
 use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look_for_leftovers, nft, nftables_before, tidy,
@@ -18,7 +19,8 @@ use super::tools::Iptables;
 ///
 /// What could not be taken away, and why. All the rest is.
 pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
-    let _lock = Lock::take()?;
+    let mut interrupts = Interrupts::note()?;
+    let _lock = Lock::take(&mut interrupts)?;
     let rules = conceivable(settings);
     let (mut said, mut failures) = (Vec::new(), Vec::new());
     let mut works = false;
@@ -65,5 +67,6 @@ pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
             "neither iptables nor nft is in $PATH; install one of the packages iptables and nftables".into(),
         );
     }
+    interrupts.end_the_process();
     if failures.is_empty() { Ok(said) } else { Err(failures.join("; ")) }
 }

@@ -1,6 +1,7 @@
 //! Running the tools of the kernel's maintainers: iptables, nft, ip.
 
 use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::{fmt, thread};
 
@@ -75,6 +76,8 @@ pub(super) fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Res
         .args(arguments)
         // What is printed is read; it must not depend on the user's language.
         .env("LC_ALL", "C")
+        // A key that ends what runs in the foreground is for this process, which sees to it that nothing is done by halves.
+        .process_group(0)
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
