@@ -11,6 +11,7 @@ mod network;
 mod pods;
 mod redirect;
 mod redirect_ends;
+mod redirect_foreign;
 mod redirect_nft;
 mod redirect_traffic;
 mod shop;

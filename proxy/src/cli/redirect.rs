@@ -23,9 +23,19 @@ enum Action {
     /// Put the rules in force, all or none.
     Apply(redirect::Arguments),
     /// Take the rules away, with the arguments they were applied with. Somebody else's rules stay.
-    Remove(redirect::Arguments),
+    Remove(Removal),
     /// Prove that the rules are in force, by a connection.
     Verify(redirect::Arguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct Removal {
+    #[command(flatten)]
+    arguments: redirect::Arguments,
+
+    /// Take chains that are called as ours away even if somebody else has put rules there, with those rules.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Arguments {
@@ -52,7 +62,7 @@ pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Action::Apply(arguments) => apply(arguments),
-        Action::Remove(arguments) => apply(&arguments.to_remove()),
+        Action::Remove(removal) => apply(&removal.arguments.to_remove(removal.force)),
         Action::Verify(arguments) => run(arguments, verify),
     }
 }

@@ -7,7 +7,7 @@ use super::interrupt::Interrupts;
 use super::iptables::{self, State};
 use super::kernel::{
     change_tables, conceivable, conceivable_settings, count, look, nft, nftables_before, nftables_difference,
-    tidy, variants, warn_of_doubtful,
+    refuse_foreign, tidy, variants, warn_of_doubtful,
 };
 use super::lock::Lock;
 use super::network::{self, Step};
@@ -168,6 +168,7 @@ fn by_iptables(
         }
         let wanted = if is_asked { iptables::wanted(rules, family) } else { State::new() };
         let conceivable = iptables::wanted(&all, family);
+        refuse_foreign(&tools, settings)?;
         let before = look(&tools, &conceivable).map_err(|failure| failure.to_string())?;
         if is_due(settings, &tools, &before, &wanted)? {
             targets.push(Target { tools, family, conceivable, before, wanted });
@@ -239,6 +240,7 @@ fn leftovers(settings: &Settings, family: Family, chosen: Option<&Iptables>) -> 
         if before.is_empty() {
             continue;
         }
+        refuse_foreign(&tools, settings)?;
         if !settings.reconcile {
             return Err(refusal(&tools.to_string(), "no rules are to be there"));
         }

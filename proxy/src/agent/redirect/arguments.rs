@@ -131,11 +131,15 @@ pub(crate) struct Arguments {
     /// Remove the rules instead of applying them; $CLEANUP_ONLY.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) cleanup_only: Option<String>,
+
+    /// Remove what somebody else has put in chains that are called as ours are, too.
+    #[arg(skip)]
+    pub(super) force_remove: bool,
 }
 
 impl Arguments {
-    /// The same arguments, to remove the rules.
-    pub(crate) fn to_remove(&self) -> Arguments {
-        Arguments { cleanup_only: Some("true".to_owned()), ..self.clone() }
+    /// The same arguments, to remove the rules; and if it is forced, somebody else's in chains that are called as ours.
+    pub(crate) fn to_remove(&self, force_remove: bool) -> Arguments {
+        Arguments { cleanup_only: Some("true".to_owned()), force_remove, ..self.clone() }
     }
 }

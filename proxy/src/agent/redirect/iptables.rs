@@ -3,6 +3,7 @@
 //! Each table is changed by one transaction of iptables-restore, which the kernel takes as a whole. It takes out what of
 //! ours was there and puts in what is wanted, and does not touch the rest.
 
+mod foreign;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +12,8 @@ use std::fmt::Write as _;
 
 use super::rule::{Action, Chain, Family, Match, Rule, Table};
 
-/// What the names of our chains begin with.
-const PREFIX: &str = "ISTIO_";
+pub(crate) use foreign::foreign;
+use foreign::{is_hook, leads_to_ours};
 
 /// The kernel's chains, of any table.
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
@@ -82,16 +83,11 @@ pub(crate) fn found(saved: &str) -> State {
         }
         let Some(table) = table else { continue };
         if let Some(chain) = text.strip_prefix(':').and_then(|rest| rest.split_whitespace().next()) {
-            if chain.starts_with(PREFIX) {
+            if is_ours(chain) {
                 state.entry(table).or_default().chains.push(chain.to_owned());
             }
-        } else if text.starts_with("-A ") {
-            let chain = chain_of(text);
-            let jumps = words(text, "-j").or_else(|| words(text, "-g"));
-            let hook = BUILT_IN.contains(&chain) && jumps.is_some_and(|to| to.starts_with(PREFIX));
-            if hook || chain.starts_with(PREFIX) {
-                state.entry(table).or_default().rules.push(text.to_owned());
-            }
+        } else if text.starts_with("-A ") && (is_hook(text) || is_ours(chain_of(text))) {
+            state.entry(table).or_default().rules.push(text.to_owned());
         }
     }
     state.retain(|_, part| !part.is_empty());
@@ -107,7 +103,7 @@ pub(crate) fn has_table(saved: &str, table: Table) -> bool {
 /// has to be asked whether they are there.
 pub(crate) fn plain_hooks(wanted: &State) -> impl Iterator<Item = (Table, &String)> {
     let hooks = wanted.iter().flat_map(|(table, part)| part.hooks().map(|rule| (*table, rule)));
-    hooks.filter(|(_, rule)| words(rule, "-j").is_none_or(|to| !to.starts_with(PREFIX)))
+    hooks.filter(|(_, rule)| !leads_to_ours(rule))
 }
 
 /// Those of [`plain_hooks`] that leave an interface alone, which the arguments name.
@@ -212,6 +208,12 @@ pub(crate) fn transaction(from: &State, to: &State) -> String {
     text
 }
 
+/// Whether a chain is called as one of ours.
+fn is_ours(chain: &str) -> bool {
+    let mut ours = Chain::ALL.into_iter().filter(|chain| !chain.is_built_in());
+    ours.any(|our| name(our) == chain)
+}
+
 /// The chain of a command that adds a rule.
 fn chain_of(rule: &str) -> &str {
     rule.split_whitespace().nth(1).unwrap_or_default()
@@ -226,11 +228,6 @@ fn body(rule: &str) -> Vec<&str> {
         words.next();
     }
     chain.into_iter().chain(words).collect()
-}
-
-/// The word behind another one.
-fn words<'a>(rule: &'a str, flag: &str) -> Option<&'a str> {
-    rule.split_whitespace().skip_while(|word| *word != flag).nth(1)
 }
 
 /// The command that adds a rule.

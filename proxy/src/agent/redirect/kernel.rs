@@ -39,6 +39,25 @@ pub(super) fn look_for_leftovers(tools: &Iptables, conceivable: &State) -> Resul
     Ok(state)
 }
 
+/// Refuses rules of somebody else in chains that are called as ours are.
+///
+/// # Errors
+///
+/// When there are any, with what to do about it; or when there is no telling.
+pub(super) fn refuse_foreign(tools: &Iptables, settings: &Settings) -> Result<(), String> {
+    let saved = tools.saved().map_err(|failure| failure.to_string())?;
+    let foreign = iptables::foreign(&saved, settings);
+    let Some(first) = foreign.first() else { return Ok(()) };
+    let more = match foreign.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count.saturating_sub(1)),
+    };
+    Err(format!(
+        "{tools} has rules in or to chains that are called as ours are, and that are not ours ({first}{more}); move them \
+         to a chain of another name, or take these chains away with all that is in them: `weft redirect remove --force`"
+    ))
+}
+
 /// Adds those of the hooks that are there.
 fn add_hooks<'h>(
     tools: &Iptables,

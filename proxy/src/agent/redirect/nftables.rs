@@ -10,20 +10,6 @@ use std::fmt::Write as _;
 
 use super::rule::{Action, Chain, Family, Match, Rule, Table};
 
-/// Our chains in the order in which they are written.
-const CHAINS: [Chain; 10] = [
-    Chain::Prerouting,
-    Chain::Output,
-    Chain::Inbound,
-    Chain::Redirect,
-    Chain::InboundRedirect,
-    Chain::Outbound,
-    Chain::OutboundDns,
-    Chain::Divert,
-    Chain::Tproxy,
-    Chain::Drop,
-];
-
 /// The full name of one of our tables.
 pub(crate) fn table_name(table: Table) -> String {
     format!("inet istio-proxy-{}", table.name())
@@ -123,7 +109,7 @@ fn push_table(text: &mut String, (table, table_name): (Table, &str), flags: Opti
     }
     let is_needed =
         |chain: &Chain| rules.iter().any(|rule| rule.chain == *chain || rule.action == Action::Jump(*chain));
-    for chain in CHAINS.into_iter().filter(is_needed) {
+    for chain in Chain::ALL.into_iter().filter(is_needed) {
         let _ = writeln!(text, "\tchain {} {{", name(chain));
         if let Some(hook) = hook(table, chain) {
             let _ = writeln!(text, "\t\t{hook}");

@@ -3,8 +3,8 @@
 use super::interrupt::Interrupts;
 use super::iptables::{self, State};
 use super::kernel::{
-    change_tables, conceivable, conceivable_settings, count, look_for_leftovers, nft, nftables_before, tidy,
-    variants, warn_of_doubtful,
+    change_tables, conceivable, conceivable_settings, count, look_for_leftovers, nft, nftables_before,
+    refuse_foreign, tidy, variants, warn_of_doubtful,
 };
 use super::lock::Lock;
 use super::network;
@@ -17,19 +17,20 @@ use super::tools::Iptables;
 ///
 /// # Errors
 ///
-/// What could not be taken away, and why. All the rest is.
+/// What could not be taken away, and why. All the rest is; but nothing is where somebody else has rules in chains that are
+/// called as ours are, unless it is forced.
 pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
     let mut interrupts = Interrupts::note()?;
     let _lock = Lock::take(&mut interrupts)?;
     let rules = conceivable(settings);
+    if !settings.force_remove {
+        refuse_foreign_anywhere(settings)?;
+    }
     let (mut said, mut failures) = (Vec::new(), Vec::new());
     let mut works = false;
     for family in [Family::V4, Family::V6] {
         let conceivable = iptables::wanted(&rules, family);
-        let [nft, legacy] = variants(family);
-        let usable: Vec<Iptables> = [nft, legacy].into_iter().filter(|tools| tools.saved().is_ok()).collect();
-        let usable = if usable.is_empty() { vec![Iptables::plain(family)] } else { usable };
-        for tools in usable {
+        for tools in usable(family) {
             match look_for_leftovers(&tools, &conceivable) {
                 Ok(state) if state.is_empty() => works = true,
                 Ok(state) => match change_tables(&tools, &state, &State::new()) {
@@ -69,4 +70,17 @@ pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
     }
     interrupts.end_the_process();
     if failures.is_empty() { Ok(said) } else { Err(failures.join("; ")) }
+}
+
+/// The variants of iptables that work here; the plain name where neither does.
+fn usable(family: Family) -> Vec<Iptables> {
+    let usable: Vec<Iptables> = variants(family).into_iter().filter(|tools| tools.saved().is_ok()).collect();
+    if usable.is_empty() { vec![Iptables::plain(family)] } else { usable }
+}
+
+/// Somebody else's rules are looked for in all places before anything is changed in one.
+fn refuse_foreign_anywhere(settings: &Settings) -> Result<(), String> {
+    let mut all = [Family::V4, Family::V6].into_iter().flat_map(usable);
+    // What cannot be asked cannot be changed either, and is told then.
+    all.try_for_each(|tools| if tools.saved().is_ok() { refuse_foreign(&tools, settings) } else { Ok(()) })
 }

@@ -106,6 +106,20 @@ pub(crate) enum Chain {
 }
 
 impl Chain {
+    /// All of them, in the order in which nft is told them.
+    pub(crate) const ALL: [Chain; 10] = [
+        Chain::Prerouting,
+        Chain::Output,
+        Chain::Inbound,
+        Chain::Redirect,
+        Chain::InboundRedirect,
+        Chain::Outbound,
+        Chain::OutboundDns,
+        Chain::Divert,
+        Chain::Tproxy,
+        Chain::Drop,
+    ];
+
     /// Whether the kernel has it by itself.
     pub(crate) fn is_built_in(self) -> bool {
         matches!(self, Chain::Prerouting | Chain::Output)

@@ -144,6 +144,8 @@ pub(crate) struct Settings {
     pub(crate) run_validation: bool,
     /// Remove instead of applying.
     pub(crate) cleanup_only: bool,
+    /// Remove somebody else's rules in chains that are called as ours are, too.
+    pub(super) force_remove: bool,
     /// Replace what is there and differs.
     pub(super) reconcile: bool,
     /// Replace what is there.
@@ -222,6 +224,7 @@ impl Settings {
             skip_rule_apply: flag(&a.skip_rule_apply, "--skip-rule-apply", &["SKIP_RULE_APPLY"])?,
             run_validation: flag(&a.run_validation, "--run-validation", &["RUN_VALIDATION"])?,
             cleanup_only,
+            force_remove: a.force_remove,
             reconcile: flag(&a.reconcile, "--reconcile", &["RECONCILE"])?,
             force_apply: flag(&a.force_apply, "--force-apply", &["FORCE_APPLY"])?,
             probe_port: value(

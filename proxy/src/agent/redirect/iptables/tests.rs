@@ -12,13 +12,13 @@ COMMIT
 :OUTPUT ACCEPT [1:60]
 :ISTIO_INBOUND - [0:0]
 :ISTIO_REDIRECT - [0:0]
-:THEIRS - [0:0]
+:ISTIO_THEIRS - [0:0]
 -A PREROUTING -p tcp -j ISTIO_INBOUND
 -A PREROUTING -i eth1 -j RETURN
--A OUTPUT -j THEIRS
+-A OUTPUT -j ISTIO_THEIRS
 -A ISTIO_INBOUND -p tcp -m tcp --dport 15008 -j RETURN
 -A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001
--A THEIRS -j ISTIO_REDIRECT
+-A ISTIO_THEIRS -j ISTIO_REDIRECT
 COMMIT
 ";
 
@@ -81,8 +81,9 @@ fn differences_are_told() {
 
 #[test]
 fn iptables_is_asked_about_rules_that_lead_nowhere_of_ours() {
-    let rules = ["-A OUTPUT -j ISTIO_A", "-I PREROUTING 1 -i vm0 -j RETURN", "-A ISTIO_A -j RETURN"];
-    let wanted = state(&["ISTIO_A"], &rules);
+    let rules =
+        ["-A OUTPUT -j ISTIO_OUTPUT", "-I PREROUTING 1 -i vm0 -j RETURN", "-A ISTIO_OUTPUT -j RETURN"];
+    let wanted = state(&["ISTIO_OUTPUT"], &rules);
     let asked: Vec<_> = plain_hooks(&wanted).map(|(_, rule)| check(rule).join(" ")).collect();
     assert_eq!(asked, ["-C PREROUTING -i vm0 -j RETURN"]);
 }
