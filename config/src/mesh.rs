@@ -69,6 +69,11 @@ pub struct MeshConfig {
     pub default_virtual_service_export_to: Vec<String>,
     /// Who sees destination rules that do not say it.
     pub default_destination_rule_export_to: Vec<String>,
+    /// Trust domain of the identities of the mesh; `cluster.local` when not given, and what a proxy's own container was given
+    /// wins.
+    pub trust_domain: Option<String>,
+    /// Other trust domains whose identities stand for the same workloads.
+    pub trust_domain_aliases: Vec<String>,
     /// Settings of proxies.
     pub default_config: ProxyConfig,
     /// Paths of the fields written that weft does not honour yet.

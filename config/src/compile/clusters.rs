@@ -1,6 +1,6 @@
 //! Clusters of the services that the proxy sees, one per port and subset, and their endpoints.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Towards, Transport, sni};
-use super::{Mode, Scope, auto_passthrough, closed, connection_pool, fields, told};
+use super::{Mode, Scope, auto_passthrough, closed, connection_pool, fields, identities, told};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
@@ -92,7 +92,8 @@ impl Clusters {
             let rule = rules.of(service, scope);
             let ports = service.distinct_ports().map(|port| (port, endpoints.members(service, port, scope)));
             let ports: Vec<(&Port<'_>, Vec<Member<'_>>)> = ports.collect();
-            let identities = identities(scope, service, ports.iter().flat_map(|(_, members)| members));
+            let identities =
+                identities::of_service(scope, service, ports.iter().flat_map(|(_, members)| members));
             for (port, members) in &ports {
                 let identities = &identities;
                 let mutual_alone = false;
@@ -192,26 +193,6 @@ impl Clusters {
         place.scope.endpoints.add(1 + endpoints);
         self.push(cluster);
     }
-}
-
-/// The identities of the workloads behind a service: those of their service accounts, and what its ServiceEntry says.
-fn identities<'m>(
-    scope: &Scope<'_>,
-    service: &Service<'_>,
-    members: impl Iterator<Item = &'m Member<'m>>,
-) -> Vec<Arc<str>> {
-    let accounts: BTreeSet<(&str, &str)> = members.filter_map(Member::account).collect();
-    let domain = &scope.proxy.trust_domain;
-    let identity = |(namespace, account)| -> Arc<str> {
-        format!("spiffe://{domain}/ns/{namespace}/sa/{account}").into()
-    };
-    let told = match service.source {
-        Source::Entry(object) => object.spec.subject_alt_names.as_slice(),
-        Source::Kubernetes(_) => &[],
-    };
-    let told = told.iter().map(|name| name.as_str().into());
-    let all: BTreeSet<Arc<str>> = accounts.into_iter().map(identity).chain(told).collect();
-    all.into_iter().collect()
 }
 
 /// One port of a service, and what decides over its clusters.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Scope;
 use super::clusters::{BLACK_HOLE, Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name};
 use super::managers::Common;
 use super::outbound::{
@@ -14,6 +13,7 @@ use super::outbound::{
 use super::peer_authentication::{Mode, Modes, Told};
 use super::protocol::Protocol;
 use super::targets::Serving;
+use super::{Scope, identities};
 use crate::resource::{
     ClientCertificates, Closed, DownstreamTls, FilterChain, FilterChainMatch, Inspector, Listener,
     ListenerFilters, NetworkFilter, RouteSource, StringMatch, TlsVersion, TrafficDirection,
@@ -62,17 +62,18 @@ pub(super) struct MutualTls {
 }
 
 impl MutualTls {
-    /// That of the proxy of `scope`: whoever has an identity of its trust domain is believed.
+    /// That of the proxy of `scope`: whoever has an identity of its trust domain, or of an alias of that, is believed.
     pub(super) fn new(scope: &Scope<'_>) -> MutualTls {
+        let domains = identities::domains(scope);
         let of = |alpn: &[&str]| {
-            let prefix = format!("spiffe://{}/", scope.proxy.trust_domain).into();
+            let prefix = |domain: &&str| StringMatch::Prefix(identities::prefix(domain).into());
             let (certificate, roots) = scope.mutual.names();
             Arc::new(DownstreamTls {
                 certificates: vec![certificate.clone()],
                 client_certificates: ClientCertificates::Required(Trust {
                     roots: roots.clone(),
                     revoked: None,
-                    subject_alt_names: vec![StringMatch::Prefix(prefix)],
+                    subject_alt_names: domains.iter().map(prefix).collect(),
                     fingerprints: Vec::new(),
                 }),
                 version_min: TlsVersion::V1_2,

@@ -39,6 +39,7 @@ mod gateway;
 mod guards;
 mod headers;
 mod host;
+mod identities;
 mod inbound;
 mod inbound_clusters;
 mod left_out;

@@ -61,8 +61,8 @@ pub(super) const MESH_CONFIG: &[(&str, Fate)] = &[
     ("serviceSettings", NotHonoured(&[])),
     ("tcpKeepalive", Honoured),
     ("tlsDefaults", NotHonoured(&[])),
-    ("trustDomain", NotHonoured(&["cluster.local"])),
-    ("trustDomainAliases", NotHonoured(&[])),
+    ("trustDomain", Honoured),
+    ("trustDomainAliases", Honoured),
     ("verifyCertificateAtClient", NotHonoured(&["true"])),
 ];
 

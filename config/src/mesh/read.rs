@@ -213,6 +213,8 @@ struct Fields {
     default_service_export_to: Vec<String>,
     default_virtual_service_export_to: Vec<String>,
     default_destination_rule_export_to: Vec<String>,
+    trust_domain: Option<String>,
+    trust_domain_aliases: Vec<String>,
     default_config: ProxyConfig,
     #[serde(rename = "defaultProviders")]
     _default_providers: DefaultProviders,
@@ -275,6 +277,8 @@ impl Fields {
             default_service_export_to: self.default_service_export_to,
             default_virtual_service_export_to: self.default_virtual_service_export_to,
             default_destination_rule_export_to: self.default_destination_rule_export_to,
+            trust_domain: self.trust_domain.filter(|domain| !domain.is_empty()),
+            trust_domain_aliases: self.trust_domain_aliases,
             default_config: self.default_config,
             not_honoured: Vec::new(),
         }

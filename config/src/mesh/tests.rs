@@ -32,7 +32,7 @@ fn honoured_fields() {
     let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
                 outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
                 connectTimeout: 3s\nprotocolDetectionTimeout: 100ms\nproxyListenPort: 25001\nproxyInboundListenPort: 25006\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
-                localityLbSetting: {enabled: false}\nrootNamespace: root\ndefaultServiceExportTo: [.]\n\
+                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
                 gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD}\n  interceptionMode: TPROXY\n\
@@ -61,6 +61,8 @@ fn honoured_fields() {
         default_service_export_to: vec![".".to_owned()],
         default_virtual_service_export_to: vec!["*".to_owned()],
         default_destination_rule_export_to: vec!["shop".to_owned()],
+        trust_domain: Some("corp".to_owned()),
+        trust_domain_aliases: vec!["old.corp".to_owned()],
         default_config: ProxyConfig {
             concurrency: Some(3),
             proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
@@ -116,12 +118,10 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
 fn what_weft_does_anyway_is_not_warned_of() {
     for text in [
         "enableAutoMtls: true",
-        "trustDomain: cluster.local",
         "proxyListenPort: 15001",
         "protocolDetectionTimeout: 0s",
         "h2UpgradePolicy: DO_NOT_UPGRADE",
         "meshMTLS: {}",
-        "trustDomainAliases: []",
         "caCertificates:",
         "ingressService: istio-ingressgateway",
         "defaultConfig: {discoveryAddress: 'istiod.istio-system.svc:15012', statusPort: 15020}",
@@ -169,6 +169,9 @@ fn errors_refuse_it() {
         "localityLbSetting: {distribute: [{from: a, to: {b: 1}}]}",
         &["1 error bad-value localityLbSetting.distribute[0].to"],
     );
+    check("trustDomain: a_b", &["1 error bad-value trustDomain"]);
+    check("trustDomainAliases: [a.b, a/b]", &["1 error bad-value trustDomainAliases[1]"]);
+    check("trustDomainAliases: ['']", &["1 error bad-value trustDomainAliases[0]"]);
     check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
     check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);
     check("a: [", &["1 error malformed-yaml a[0]"]);

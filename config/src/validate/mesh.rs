@@ -24,6 +24,23 @@ fn check_ports(check: &mut Check<'_>, config: &MeshConfig) {
     }
 }
 
+/// The trust domains. Semantics: istiod's, which takes names of DNS, perhaps with a point at their end.
+fn check_trust_domains(check: &mut Check<'_>, config: &MeshConfig) {
+    let own = config.trust_domain.iter().map(|domain| ("trustDomain".to_owned(), domain));
+    let aliases = config.trust_domain_aliases.iter().enumerate();
+    let aliases = aliases.map(|(index, domain)| (format!("trustDomainAliases[{index}]"), domain));
+    for (path, domain) in own.chain(aliases) {
+        let labels = domain.strip_suffix('.').unwrap_or(domain);
+        if !labels.split('.').all(names::is_dns_label) {
+            check.bad(
+                &path,
+                format!("`{domain}` is not a trust domain"),
+                "write a name such as `cluster.local`",
+            );
+        }
+    }
+}
+
 /// Checks MeshConfig.
 pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
     values::duration(check, "connectTimeout", config.connect_timeout);
@@ -52,6 +69,7 @@ pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
             "write the name of a namespace",
         );
     }
+    check_trust_domains(check, config);
     let lists = [
         ("defaultServiceExportTo", &config.default_service_export_to),
         ("defaultVirtualServiceExportTo", &config.default_virtual_service_export_to),

@@ -92,8 +92,10 @@ impl Workload {
             }
         };
         let proxy = &mut resolved.proxy;
-        if !self.environment.trust_domain.is_empty() {
-            proxy.trust_domain = self.environment.trust_domain.as_str().into();
+        let of_mesh = objects.mesh.trust_domain.as_deref();
+        let given = Some(self.environment.trust_domain.as_str()).filter(|domain| !domain.is_empty());
+        if let Some(domain) = given.or(of_mesh) {
+            proxy.trust_domain = domain.into();
         }
         let settings = self.settings(objects, proxy);
         proxy.gateway_topology = settings.gateway_topology.unwrap_or_default();

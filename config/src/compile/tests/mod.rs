@@ -6,6 +6,7 @@ mod compiler;
 mod endpoints;
 mod envoy;
 mod gateway;
+mod identities;
 mod inbound;
 mod listeners;
 pub(super) mod mesh;

@@ -106,6 +106,20 @@ fn a_pod_that_is_named_is_all_there_is() {
 }
 
 #[test]
+fn the_trust_domain_is_the_containers_or_the_meshs() {
+    let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'trustDomain: of-mesh'}\n";
+    let expected = "web-1.shop given [10.0.0.2] app=given";
+    for (objects, given_domain, domain) in
+        [("", "", "cluster.local"), (mesh, "", "of-mesh"), (mesh, "corp", "corp")]
+    {
+        let environment = Environment { trust_domain: given_domain.to_owned(), ..given() };
+        let workload = Workload { environment, ..Workload::default() };
+        let principal = format!("identity spiffe://{domain}/ns/shop/sa/given");
+        check(&workload, objects, expected, &[&principal]);
+    }
+}
+
+#[test]
 fn canonical_names_are_labels() {
     let mut environment = given();
     environment.canonical_service = "storefront".to_owned();
