@@ -74,6 +74,8 @@ pub struct MeshConfig {
     pub trust_domain: Option<String>,
     /// Other trust domains whose identities stand for the same workloads.
     pub trust_domain_aliases: Vec<String>,
+    /// Whether workloads are spoken to in mutual TLS where they accept it and no DestinationRule says how; true when not given.
+    pub enable_auto_mtls: Option<bool>,
     /// Settings of proxies.
     pub default_config: ProxyConfig,
     /// Paths of the fields written that weft does not honour yet.
@@ -220,6 +222,11 @@ impl MeshConfig {
     /// Where inbound traffic is redirected to.
     pub(crate) fn inbound_port(&self) -> u16 {
         self.proxy_inbound_listen_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(INBOUND_PORT)
+    }
+
+    /// Whether workloads are spoken to in mutual TLS where no DestinationRule says how.
+    pub(crate) fn is_mutual_by_itself(&self) -> bool {
+        self.enable_auto_mtls != Some(false)
     }
 
     /// Node metadata of all proxies.

@@ -327,8 +327,8 @@ impl<'p> Place<'p> {
         if let Some(tls) = policy.tls {
             return Transport::told(tls, &towards, self.origin(subset));
         }
-        // Nobody there would understand it.
-        if self.service.is_external() {
+        // Nobody there would understand it, or it is not to be spoken unless somebody asks for it.
+        if self.service.is_external() || !self.scope.mesh.is_mutual_by_itself() {
             return Transport::plain();
         }
         let traffic_policy = match subset {

@@ -33,7 +33,7 @@ pub(super) const MESH_CONFIG: &[(&str, Fate)] = &[
     ("disableEnvoyListenerLog", NotForProxy),
     ("discoverySelectors", NotHonoured(&[])),
     ("dnsRefreshRate", Honoured),
-    ("enableAutoMtls", NotHonoured(&["true"])),
+    ("enableAutoMtls", Honoured),
     ("enableEnvoyAccessLogService", NotHonoured(&["false"])),
     ("enablePrometheusMerge", NotForProxy),
     // Without a provider, which `defaultProviders` or a Telemetry names, Istio sends no traces either.

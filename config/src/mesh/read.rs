@@ -215,6 +215,7 @@ struct Fields {
     default_destination_rule_export_to: Vec<String>,
     trust_domain: Option<String>,
     trust_domain_aliases: Vec<String>,
+    enable_auto_mtls: Option<bool>,
     default_config: ProxyConfig,
     #[serde(rename = "defaultProviders")]
     _default_providers: DefaultProviders,
@@ -279,6 +280,7 @@ impl Fields {
             default_destination_rule_export_to: self.default_destination_rule_export_to,
             trust_domain: self.trust_domain.filter(|domain| !domain.is_empty()),
             trust_domain_aliases: self.trust_domain_aliases,
+            enable_auto_mtls: self.enable_auto_mtls,
             default_config: self.default_config,
             not_honoured: Vec::new(),
         }

@@ -32,7 +32,7 @@ fn honoured_fields() {
     let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
                 outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
                 connectTimeout: 3s\nprotocolDetectionTimeout: 100ms\nproxyListenPort: 25001\nproxyInboundListenPort: 25006\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
-                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\ndefaultServiceExportTo: [.]\n\
+                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\nenableAutoMtls: false\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
                 gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD}\n  interceptionMode: TPROXY\n\
@@ -63,6 +63,7 @@ fn honoured_fields() {
         default_destination_rule_export_to: vec!["shop".to_owned()],
         trust_domain: Some("corp".to_owned()),
         trust_domain_aliases: vec!["old.corp".to_owned()],
+        enable_auto_mtls: Some(false),
         default_config: ProxyConfig {
             concurrency: Some(3),
             proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
@@ -86,16 +87,17 @@ fn honoured_fields() {
 
 #[test]
 fn fields_not_honoured_are_warned_of_and_kept_by_name() {
-    let text = "accessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%NO_SUCH%\"}'\nenableAutoMtls: false\ndefaultConfig:\n  statusPort: 4\n  tracing: {sampling: 5}\n";
+    let text = "accessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%NO_SUCH%\"}'\nverifyCertificateAtClient: false\ndefaultConfig:\n  statusPort: 4\n  tracing: {sampling: 5}\n";
     let expected = [
-        "3 warning field-not-honoured enableAutoMtls",
+        "3 warning field-not-honoured verifyCertificateAtClient",
         "5 warning field-not-honoured defaultConfig.statusPort",
         "6 warning field-not-honoured defaultConfig.tracing",
         "2 warning field-not-honoured accessLogFormat",
     ];
     let config = check(text, &expected);
     assert_eq!(config.access_log_format, None);
-    let names = ["enableAutoMtls", "defaultConfig.statusPort", "defaultConfig.tracing", "accessLogFormat"];
+    let names =
+        ["verifyCertificateAtClient", "defaultConfig.statusPort", "defaultConfig.tracing", "accessLogFormat"];
     assert_eq!(config.not_honoured, names);
     let warned = |text: &str, path: &str| check(text, &[&format!("1 warning field-not-honoured {path}")]);
     assert_eq!(warned("accessLogFormat: '%NO_SUCH%'", "accessLogFormat").access_log_format, None);
@@ -117,7 +119,7 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
 #[test]
 fn what_weft_does_anyway_is_not_warned_of() {
     for text in [
-        "enableAutoMtls: true",
+        "verifyCertificateAtClient: true",
         "proxyListenPort: 15001",
         "protocolDetectionTimeout: 0s",
         "h2UpgradePolicy: DO_NOT_UPGRADE",

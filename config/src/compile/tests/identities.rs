@@ -1,4 +1,4 @@
-//! Who is believed as a workload of the mesh.
+//! Who is believed as a workload of the mesh, and where mutual TLS is spoken by itself.
 
 use super::clusters::{WEB, rule};
 use super::mesh::{Mesh, Output, service};
@@ -88,4 +88,26 @@ fn names_that_objects_tell_of_servers() {
     let exactly =
         format!("host: web, trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL, subjectAltNames: ['{identity}']}}}}");
     check(&rule("r", "shop", "", &exactly), WEB, &[identity]);
+}
+
+#[test]
+fn mutual_tls_is_spoken_by_itself_unless_the_mesh_says_otherwise() {
+    let check = |told: Option<bool>, policy: &str, expected: &str| {
+        let policy = rule("r", "shop", "", &format!("host: web, trafficPolicy: {{{policy}}}"));
+        let output = mesh(&policy).configure(|mesh| mesh.enable_auto_mtls = told).compile();
+        let cluster = output.cluster(WEB);
+        let tls = matches!(cluster.transport_socket, TransportSocket::Tls(_));
+        let spoken = match cluster.transport_socket_matches.len() {
+            0 if tls => "always",
+            0 => "never",
+            _ => "by endpoint",
+        };
+        assert_eq!(spoken, expected, "{told:?} {policy}");
+    };
+    check(None, "", "by endpoint");
+    check(Some(true), "", "by endpoint");
+    check(Some(false), "", "never");
+    check(Some(false), "tls: {mode: ISTIO_MUTUAL}", "always");
+    check(Some(false), "tls: {mode: SIMPLE}", "always");
+    check(Some(false), "loadBalancer: {simple: PASSTHROUGH}", "never");
 }

@@ -74,12 +74,12 @@ fn what_is_wrong_has_its_line_in_the_map() {
     // Warnings too, and behind another object.
     let text = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: a}}\n---\n{}",
-        map("istio-system", "istio", "connectTimeout: 3s\nenableAutoMtls: false")
+        map("istio-system", "istio", "connectTimeout: 3s\nverifyCertificateAtClient: false")
     );
     check(&read(&text), Some(3), &["k.yaml:11 warning field-not-honoured"]);
     // Without lines of its own, all of it is on one.
     let quoted = map("istio-system", "istio", "x")
-        .replace("|-\n    x", "\"connectTimeout: 3s\\nenableAutoMtls: false\"");
+        .replace("|-\n    x", "\"connectTimeout: 3s\\nverifyCertificateAtClient: false\"");
     check(&read(&quoted), Some(3), &["k.yaml:5 warning field-not-honoured"]);
     let networks =
         map("istio-system", "istio", "connectTimeout: 3s") + "  meshNetworks: 'networks: {n: {}}'\n";
