@@ -376,6 +376,7 @@ impl Engine {
             }
             self.count_refused(guard);
         }
+        self.end_aged(now);
         for upstream in self.upstreams.borrow().values() {
             upstream.sweep(now);
         }

@@ -5,6 +5,7 @@
 mod access_log;
 mod admin;
 mod admission;
+mod aged;
 mod basics;
 mod blocked;
 mod bodies;

@@ -63,7 +63,11 @@ pub(crate) fn chains(permissive: bool, log_file: &std::path::Path) -> Vec<Filter
     manager.forward_client_cert = ForwardClientCert::AppendForward;
     manager.peer_metadata = PeerMetadata::INBOUND;
     let web = config::NetworkFilter::Http(Arc::new(manager));
-    let bytes = || tcp(config::TcpDestinations::Cluster("raw".into()), |_| {});
+    let bytes = || {
+        tcp(config::TcpDestinations::Cluster("raw".into()), |tcp| {
+            tcp.access_log = log(log_file, "raw %CONNECTION_TERMINATION_DETAILS%");
+        })
+    };
     let chain = |chain_match, filter, tls| FilterChain { name: "".into(), chain_match, tls, filter };
     let of_http = offering(&["istio-http/1.0", "istio-http/1.1", "istio-h2"]);
     let mut chains = vec![chain(of_http, web.clone(), terminated(&["h2", "http/1.1"]))];

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::PrivateKey;
@@ -19,7 +20,7 @@ use weft::app::{Identity, IdentitySource, PushedIdentity, Pusher};
 
 use crate::mutual::{CLIENT, SERVER, client, files, server, server_with};
 
-const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(crate) const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// The error code of RFC 9113 section 7 that says that nobody has looked at a stream.
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
@@ -60,15 +61,20 @@ impl Server {
 
     /// A connection of a client of the old root.
     async fn connect(&self, alpn: &str) -> TlsStream<TcpStream> {
-        let (chain, key) = self.old.workload(CLIENT).parsed();
-        let builder = ClientConfig::builder().dangerous();
-        let builder = builder.with_custom_certificate_verifier(support::tls::anybody(&self.old));
-        let mut config = builder.with_client_auth_cert(chain, key).unwrap();
-        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        let stream = TcpStream::connect(self.proxy.listener(0)).await.unwrap();
-        let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+        connect(&self.old, self.proxy.listener(0), alpn).await
     }
+}
+
+/// A connection of a client with an identity from `ca`.
+pub(crate) async fn connect(ca: &Ca, to: SocketAddr, alpn: &str) -> TlsStream<TcpStream> {
+    let (chain, key) = ca.workload(CLIENT).parsed();
+    let builder = ClientConfig::builder().dangerous();
+    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(ca));
+    let mut config = builder.with_client_auth_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let stream = TcpStream::connect(to).await.unwrap();
+    let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
 fn identity(pem: &Pem, roots: &str) -> Identity {
@@ -106,7 +112,7 @@ async fn who_is_not_believed_any_more_is_parted_with() {
 }
 
 /// What comes until the connection ends in order; `None` when it ends otherwise.
-async fn rest(stream: &mut TlsStream<TcpStream>) -> Option<Vec<u8>> {
+pub(crate) async fn rest(stream: &mut TlsStream<TcpStream>) -> Option<Vec<u8>> {
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
     ended.expect("the connection is still there").ok().map(|_| rest)
@@ -138,8 +144,15 @@ async fn a_silent_client_of_http1_is_parted_with() {
     assert_eq!(app.served(), 2);
 }
 
+/// A request of HTTP/2.
+pub(crate) fn request(number: u32) -> Vec<u8> {
+    let fields: [(&[u8], &[u8]); 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
+    headers(number, END_STREAM, &fields)
+}
+
 /// The next frame of that kind.
-async fn next(stream: &mut TlsStream<TcpStream>, unread: &mut Vec<u8>, kind: u8) -> Frame {
+pub(crate) async fn next(stream: &mut TlsStream<TcpStream>, unread: &mut Vec<u8>, kind: u8) -> Frame {
     loop {
         while let Some(frame) = Frame::take(unread) {
             if frame.kind == kind {
@@ -157,11 +170,6 @@ async fn a_client_of_http2_is_told_to_ask_elsewhere() {
     let log = Files::new(&Ca::new("nobody"));
     let server = Server::start(&app, &log).await;
     let mut stream = server.connect("istio-h2").await;
-    let request = |number| {
-        let fields: [(&[u8], &[u8]); 4] =
-            [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
-        headers(number, END_STREAM, &fields)
-    };
     stream.write_all(&[hello(), request(1)].concat()).await.unwrap();
     let unread = &mut Vec::new();
     assert_eq!(next(&mut stream, unread, kind::HEADERS).await.stream, 1);

@@ -2,13 +2,15 @@
 //! whose bytes are passed on, and WebSockets. A connection for requests is another matter: what is in flight ends as it
 //! began, and then it depends. When its filter chain is gone, the next request is told so. When it is the client's
 //! certificate that is not believed any more, as when the root of a mesh is replaced, the client is parted with in such a
-//! way that it can ask elsewhere, as if nothing had been.
+//! way that it can ask elsewhere, as if nothing had been. One whose client was let in by its certificate may have an age limit:
+//! it is parted with in the same way, and what it still asks is served.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use config::{TrafficDirection, TransportProtocol};
 
@@ -17,7 +19,13 @@ use crate::snapshot::{Facts, Filter, NoTrace};
 use crate::tls;
 
 /// What access logs say of a connection that is ended so.
-pub(crate) const FILTER_CHAIN_CLOSED: &str = "filter_chain_closed";
+const FILTER_CHAIN_CLOSED: &str = "filter_chain_closed";
+
+/// What they say of one that is as old as it may be.
+const AGE_REACHED: &str = "authenticated_age_max_reached";
+
+/// The limit by which it is.
+const AGE_LIMIT: &str = "authenticated_age_max_ms";
 
 /// What is told of it.
 const NOT_BELIEVED: &str = "its certificate is not believed any more";
@@ -49,6 +57,25 @@ pub(crate) enum EndedBy {
     Disbelief,
 }
 
+/// Why a connection that stands is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It would not be admitted any more.
+    Refused,
+    /// It is as old as it may be.
+    Aged,
+}
+
+impl Ending {
+    /// What access logs say of a connection that is ended so.
+    pub(crate) fn details(self) -> &'static str {
+        match self {
+            Ending::Refused => FILTER_CHAIN_CLOSED,
+            Ending::Aged => AGE_REACHED,
+        }
+    }
+}
+
 /// Why a connection would not be admitted any more.
 enum Refused {
     /// No filter chain is for it, for this reason.
@@ -68,7 +95,7 @@ pub(crate) struct Standing {
 pub(super) struct Watched {
     admitted: Admitted,
     ended_by: EndedBy,
-    refused: Cell<bool>,
+    ending: Cell<Option<Ending>>,
     /// The connection's task, to be woken when it is to end.
     task: RefCell<Option<Waker>>,
 }
@@ -76,22 +103,22 @@ pub(super) struct Watched {
 impl Standing {
     /// Of a connection that an earlier generation may have admitted.
     pub(crate) fn new(engine: &Rc<Engine>, admitted: Admitted, ended_by: EndedBy) -> Standing {
-        let (refused, task) = (Cell::new(false), RefCell::default());
-        let watched = Rc::new(Watched { admitted, ended_by, refused, task });
+        let (ending, task) = (Cell::new(None), RefCell::default());
+        let watched = Rc::new(Watched { admitted, ended_by, ending, task });
         watched.examine(engine, &engine.generation());
         let key = engine.standing.borrow_mut().insert(watched.clone());
         Standing { engine: engine.clone(), key, watched }
     }
 
-    /// Whether it is to end.
+    /// Whether it would not be admitted any more.
     pub(crate) fn is_refused(&self) -> bool {
-        self.watched.refused.get()
+        self.watched.ending.get() == Some(Ending::Refused)
     }
 
     /// Ready when it is to end.
-    pub(crate) fn poll_refused(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_refused() {
-            return Poll::Ready(());
+    pub(crate) fn poll_ending(&self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if let Some(ending) = self.watched.ending.get() {
+            return Poll::Ready(ending);
         }
         let mut task = self.watched.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
@@ -121,7 +148,7 @@ impl Watched {
     }
 
     fn examine(&self, engine: &Engine, generation: &Generation) {
-        if self.refused.get() {
+        if self.ending.get() == Some(Ending::Refused) {
             return;
         }
         let reason = match generation.refuses(&self.admitted) {
@@ -130,9 +157,41 @@ impl Watched {
             Some(Refused::Chain(_)) | None => return,
         };
         engine.closed(&self.admitted.listener, &reason, self.admitted.destination);
-        self.refused.set(true);
+        self.ends(Ending::Refused);
+    }
+
+    /// Ends it when its client was let in by a certificate longer ago than this. Whether that is new of its connection, which may
+    /// stand for several things.
+    fn grows_old(&self, now: Instant, age_max: Duration) -> bool {
+        let Some(session) = self.admitted.session.as_ref().filter(|it| it.is_older(now, age_max)) else {
+            return false;
+        };
+        if self.ending.get().is_some() {
+            return false;
+        }
+        self.ends(Ending::Aged);
+        session.ages()
+    }
+
+    fn ends(&self, ending: Ending) {
+        self.ending.set(Some(ending));
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
+        }
+    }
+}
+
+impl Engine {
+    /// Ends the connections that have become as old as they may be, where there is a limit. It is looked once a second.
+    pub(super) fn end_aged(&self, now: Instant) {
+        if self.limits.authenticated_age_max_ms == 0 {
+            return;
+        }
+        let age_max = Duration::from_millis(self.limits.authenticated_age_max_ms);
+        for (_, watched) in self.standing.borrow().iter() {
+            if watched.grows_old(now, age_max) {
+                self.limit_reached(AGE_LIMIT);
+            }
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct Downstream {
     pub(crate) tls: Option<Rc<Session>>,
     /// What the client's proxy said of itself last.
     pub(crate) said: Said,
-    /// Whether its certificate is still believed; `None` where there is no TLS.
+    /// Whether its certificate is still believed, and for how long it may show no other; `None` where there is no TLS.
     belief: Option<Standing>,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
@@ -105,9 +105,9 @@ impl Downstream {
         self.is_believed()
     }
 
-    /// Ready when its certificate is not believed any more.
-    fn poll_disbelieved(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.belief.as_ref().map_or(Poll::Pending, |belief| belief.poll_refused(cx))
+    /// Ready when its certificate is not believed any more, or was shown too long ago.
+    fn poll_parting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.belief.as_ref().map_or(Poll::Pending, |belief| belief.poll_ending(cx).map(drop))
     }
 
     /// One that stands from now on.
@@ -128,7 +128,7 @@ impl Downstream {
 }
 
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
-/// is closed; so it is when it was idle for too long, or its client is not believed any more. One that exceeds a limit ends
+/// is closed; so it is when it was idle for too long, or its client is not believed any more or is to show again who it is. One that exceeds a limit ends
 /// at once.
 pub(crate) async fn serve(
     stream: Stream,
@@ -151,7 +151,7 @@ pub(crate) async fn serve(
     });
     let mut serving = pin!(serve_until(stream, downstream.clone(), shutdown));
     poll_fn(|cx| {
-        if downstream.poll_disbelieved(cx).is_ready() {
+        if downstream.poll_parting(cx).is_ready() {
             guard.part(time::now);
         }
         if let Poll::Ready(ended) = serving.as_mut().poll(cx) {

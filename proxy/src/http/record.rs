@@ -21,7 +21,7 @@ use super::connection::Downstream;
 use super::error::Answer;
 use super::{error, headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
-use crate::engine::standing::{EndedBy, FILTER_CHAIN_CLOSED, Standing};
+use crate::engine::standing::{EndedBy, Ending, Standing};
 use crate::engine::{Engine, ListenerView, RouteHandle};
 use crate::peers::Peer;
 use crate::snapshot::LogSink;
@@ -355,10 +355,10 @@ impl Record {
         self.downstream.engine.limit_reached(limit);
     }
 
-    /// Notes that the connection may not be served any more.
-    pub(crate) fn refused_late(&mut self) {
+    /// Notes that the connection may not be served any more, or not for longer.
+    pub(crate) fn ended_late(&mut self, ending: Ending) {
         self.finished = true;
-        self.details = Cow::Borrowed(FILTER_CHAIN_CLOSED);
+        self.details = Cow::Borrowed(ending.details());
     }
 
     /// Whether the upstream has agreed to speak another protocol.

@@ -96,12 +96,12 @@ impl ResponseBody {
         StreamError::Reset(CANCEL)
     }
 
-    /// Ready when the client's connection may not be served any more.
+    /// Ready when the client's connection may not be served any more, or not for longer.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         let Source::Upstream(upstream) = &self.source else { return Poll::Pending };
         let Some(standing) = &upstream.standing else { return Poll::Pending };
-        std::task::ready!(standing.poll_refused(cx));
-        self.record.refused_late();
+        let ending = std::task::ready!(standing.poll_ending(cx));
+        self.record.ended_late(ending);
         Poll::Ready(StreamError::BodyAborted)
     }
 

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use super::greeting::Said;
 use super::{Refused, Service};
 use crate::engine::labels::Subject;
-use crate::engine::standing::{Admitted, EndedBy, FILTER_CHAIN_CLOSED, Standing};
+use crate::engine::standing::{Admitted, EndedBy, Standing};
 use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
@@ -169,11 +169,7 @@ impl Record {
             self.facts.flags.insert(Flag::DurationTimeout);
             return Poll::Ready(());
         }
-        let refused = self.standing.poll_refused(cx);
-        if refused.is_ready() {
-            self.facts.termination_details = Some(FILTER_CHAIN_CLOSED);
-        }
-        refused
+        self.standing.poll_ending(cx).map(|ending| self.facts.termination_details = Some(ending.details()))
     }
 
     /// Notes the connection to the upstream. If the peer `greets`, it says first who it is.

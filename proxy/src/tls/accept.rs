@@ -1,7 +1,8 @@
 //! The handshake, as the server.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::format::Operator;
 use http::HeaderValue;
@@ -15,6 +16,7 @@ use super::peer;
 use super::reason::reason;
 use super::server::Server;
 use super::stream::{Breach, Replayed, Stream};
+use crate::time;
 
 /// What a client is said to have done.
 const PEER: (&str, &str) = ("client_left", "client_refused");
@@ -31,12 +33,25 @@ pub(crate) struct Session {
     /// The certificates that it showed.
     chain: Vec<CertificateDer<'static>>,
     breach: Breach,
+    /// When it has let it in.
+    since: Instant,
+    aged: Cell<bool>,
 }
 
 impl Session {
     /// Whether the client would be let in by `now`, too.
     pub(crate) fn is_let_in_by(&self, now: &Arc<Server>) -> bool {
         Arc::ptr_eq(&self.server, now) || now.lets_in(&self.server, &self.chain)
+    }
+
+    /// Whether it was longer ago than this that the client was let in by a certificate.
+    pub(crate) fn is_older(&self, now: Instant, age_max: Duration) -> bool {
+        !self.chain.is_empty() && now.saturating_duration_since(self.since) >= age_max
+    }
+
+    /// It is as old as it may be. Whether that is new.
+    pub(crate) fn ages(&self) -> bool {
+        !self.aged.replace(true)
     }
 
     /// Why TLS broke, once it has.
@@ -96,6 +111,8 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
         server: server.clone(),
         chain: connection.peer_certificates().unwrap_or_default().to_vec(),
         breach,
+        since: time::now(),
+        aged: Cell::default(),
     };
     Ok((Stream::Tls(Box::new(stream)), session))
 }
