@@ -144,6 +144,26 @@ async fn a_silent_client_of_http1_is_parted_with() {
     assert_eq!(app.served(), 2);
 }
 
+/// A request of HTTP/1 that is not whole when its client is parted with is looked at by nobody, so that it can be asked elsewhere
+/// without doing anything twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_meanwhile_gets_no_byte_of_an_answer() {
+    let app = TestBackend::echo("app").await;
+    let log = Files::new(&Ca::new("nobody"));
+    let server = Server::start(&app, &log).await;
+    let mut stream = server.connect("istio-http/1.1").await;
+    stream.write_all(ASK).await.unwrap();
+    let mut heard = vec![0; 64 * 1024];
+    let count = stream.read(&mut heard).await.unwrap();
+    assert!(heard[..count].starts_with(b"HTTP/1.1 200"));
+    let (begin, end) = ASK.split_at(7);
+    stream.write_all(begin).await.unwrap();
+    server.becomes(identity(&server.new.workload(SERVER), &server.new.pem)).await;
+    stream.write_all(end).await.unwrap();
+    assert_eq!(rest(&mut stream).await.as_deref(), Some(&b""[..]));
+    assert_eq!(app.served(), 1);
+}
+
 /// A request of HTTP/2.
 pub(crate) fn request(number: u32) -> Vec<u8> {
     let fields: [(&[u8], &[u8]); 4] =

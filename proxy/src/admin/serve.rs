@@ -164,11 +164,11 @@ async fn answer(
         let (method, answer) = (head.method.clone(), answers(head, peer));
         asked.set(true);
         kept.busy.set(true);
-        async move {
+        Some(async move {
             let answer = answer.await;
             kept.busy.set(false);
             answer.answer(&method, (streams, &kept.sending))
-        }
+        })
     };
     let unasked = async {
         tokio::time::sleep(bounds.first_request_time_max).await;

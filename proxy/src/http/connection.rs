@@ -92,17 +92,11 @@ impl Downstream {
         known.clone()
     }
 
-    /// Whether its certificate is believed by the generation that was asked for last.
-    pub(crate) fn is_believed(&self) -> bool {
-        self.belief.as_ref().is_none_or(|belief| !belief.is_refused())
-    }
-
-    /// Whether a stream of it may be looked at: by the generation of now, its certificate is believed.
-    fn takes_streams(&self) -> bool {
-        if self.belief.is_some() {
-            self.engine.generation();
-        }
-        self.is_believed()
+    /// Whether a request of it may be looked at: by the generation of now, its certificate is believed.
+    fn takes_requests(&self) -> bool {
+        let Some(belief) = &self.belief else { return true };
+        self.engine.generation();
+        !belief.is_refused()
     }
 
     /// Ready when its certificate is not believed any more, or was shown too long ago.
@@ -189,14 +183,17 @@ async fn serve_until(
     let unread = downstream.engine.unread.clone();
     if http2 {
         let handler = move |head, body| {
-            let is_taken = downstream.takes_streams();
+            let is_taken = downstream.takes_requests();
             is_taken.then(|| exchange(downstream.clone(), head, body))
         };
         // In a box, so that it costs HTTP/1 connections nothing.
         let handler = Rc::new(handler);
         Box::pin(h2_server::serve(stream, &guard, &unread, handler, shutdown, resetting)).await
     } else {
-        let handler = move |head, body| exchange(downstream.clone(), head, body);
+        let handler = move |head, body| {
+            let is_taken = downstream.takes_requests();
+            is_taken.then(|| exchange(downstream.clone(), head, body))
+        };
         h1::server::serve(stream, guard.limits(), handler, (shutdown, closes_idle)).await
     }
 }

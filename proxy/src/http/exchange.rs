@@ -46,7 +46,7 @@ pub(crate) fn exchange(
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
     let settings = &listener.manager.declared;
     let mut made = None;
-    let admitted = match generation.admits(&listener) && downstream.is_believed() {
+    let admitted = match generation.admits(&listener) {
         true => admit(&mut head, settings, &downstream, &mut made),
         false => Err(Refusal::NotAdmitted),
     };

@@ -41,7 +41,7 @@ fn a_connection() {
 #[test]
 fn an_http1_connection() {
     let serve = |io: Guarded<Stream>, downstream: Rc<Downstream>, shutdown: Ready<()>| {
-        let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
+        let handler = move |head: RequestHead, body: RecvBody| Some(exchange(downstream.clone(), head, body));
         h1::server::serve(io, LIMITS, handler, (shutdown, true))
     };
     check(size(serve), 1_600);

@@ -128,7 +128,7 @@ async fn accept(backend: Backend, socket: TcpListener) {
                 }
                 let backend = backend.clone();
                 connections.spawn_local(async move {
-                    let handler = |head, _| { let answer = echo(&backend, &head); async { answer } };
+                    let handler = |head, _| { let answer = echo(&backend, &head); Some(async { answer }) };
                     // How a connection ends is no concern of an echo.
                     let (stream, limits) = (Guarded::alone(stream.into()), config::Limits::default());
                     drop(h1::server::serve(stream, &limits, handler, (std::future::pending(), true)).await);

@@ -43,7 +43,8 @@ const LINGER_PAUSE: Duration = Duration::from_millis(5);
 /// been answered: with `closes_idle` at once when there is none, and otherwise after the next one, unless that is the first.
 /// A client that is sent away is parted with at once when it has no request, whether it ever had one.
 /// `shutdown` may be polled again after it was ready. `handler` is called for one request after the other;
-/// its future is dropped when the client leaves before it is ready.
+/// its future is dropped when the client leaves before it is ready. Where it takes none, the connection ends without a byte of an
+/// answer: nobody has looked at the request, and the client may ask elsewhere (RFC 9112 section 9.3.1).
 pub(crate) async fn serve<H, F, B>(
     stream: Stream,
     limits: &Limits,
@@ -51,7 +52,7 @@ pub(crate) async fn serve<H, F, B>(
     (shutdown, closes_idle): (impl Future<Output = ()>, bool),
 ) -> Result<(), ConnectionError>
 where
-    H: Fn(RequestHead, RecvBody) -> F,
+    H: Fn(RequestHead, RecvBody) -> Option<F>,
     F: Future<Output = (ResponseHead, B)>,
     B: Body,
 {
@@ -71,7 +72,11 @@ where
         let request = Request { method: head.method.clone(), version: head.version, keep_alive };
         let body = server.body(framing, expects_continue);
         // In a box, so that a connection at rest costs no room for a request.
-        let answer = server.wait(Box::pin(handler(head, body))).await?;
+        let Some(answering) = handler(head, body).map(Box::pin) else {
+            server.linger().await;
+            return Ok(());
+        };
+        let answer = server.wait(answering).await?;
         let Some((head, body)) = answer else { return Ok(()) };
         if !server.respond(&request, head, body).await? {
             server.linger().await;

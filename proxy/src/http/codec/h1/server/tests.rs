@@ -24,7 +24,7 @@ async fn answered(another: bool, closes_idle: bool) -> u32 {
     let handler = |_: RequestHead, _: RecvBody| {
         answered.set(answered.get() + 1);
         let head = ResponseHead { status: StatusCode::NO_CONTENT, headers: HeaderMap::new() };
-        async { (head, EmptyBody) }
+        Some(async { (head, EmptyBody) })
     };
     let shutdown = poll_fn(|_| if draining.get() { Poll::Ready(()) } else { Poll::Pending });
     let limits = Limits::default();
