@@ -1,7 +1,9 @@
 //! The objects of a mesh, as they hold at one moment: what [`store`](crate::store) gives and
 //! [`compile`](mod@crate::compile) takes.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use crate::istio::{
@@ -93,6 +95,48 @@ pub type Key = (Arc<str>, Arc<str>);
 
 /// All objects of a kind. Whoever takes a copy shares it with the others until one of them changes it.
 pub type Kept<T> = Arc<BTreeMap<Key, Arc<Object<T>>>>;
+
+/// The objects of a kind that are not the same at two times, each as it was and as it is.
+pub(crate) struct Differences<'o, T> {
+    before: Peekable<btree_map::Iter<'o, Key, Arc<Object<T>>>>,
+    now: Peekable<btree_map::Iter<'o, Key, Arc<Object<T>>>>,
+    /// Whether both times share all of them.
+    none: bool,
+}
+
+impl<'o, T> Differences<'o, T> {
+    /// Between the objects of `before` and of `now`.
+    pub(crate) fn between(before: &'o Kept<T>, now: &'o Kept<T>) -> Differences<'o, T> {
+        let none = Arc::ptr_eq(before, now);
+        Differences { before: before.iter().peekable(), now: now.iter().peekable(), none }
+    }
+}
+
+impl<'o, T> Iterator for Differences<'o, T> {
+    type Item = (Option<&'o Object<T>>, Option<&'o Object<T>>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.none {
+            return None;
+        }
+        loop {
+            let order = match (self.before.peek(), self.now.peek()) {
+                (None, None) => return None,
+                // Nearly always both are the very same object; its key need not be looked at.
+                (Some((_, before)), Some((_, now))) if Arc::ptr_eq(before, now) => Ordering::Equal,
+                (Some((before, _)), Some((now, _))) => before.cmp(now),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            let before = if order.is_le() { self.before.next() } else { None };
+            let now = if order.is_ge() { self.now.next() } else { None };
+            let (before, now) = (before.map(|(_, object)| object), now.map(|(_, object)| object));
+            if !before.zip(now).is_some_and(|(before, now)| Arc::ptr_eq(before, now)) {
+                return Some((before.map(|object| &**object), now.map(|object| &**object)));
+            }
+        }
+    }
+}
 
 /// All objects that hold, by namespace and name. A copy costs little.
 #[derive(Debug, Clone, Default)]
@@ -222,22 +266,21 @@ impl Objects {
         Origin { object: crate::mesh::object_ref(), place: self.mesh_place.clone() }
     }
 
-    /// Whether all but the virtual services are the very objects of `other`.
-    pub(crate) fn is_same_but_for_virtual_services(&self, other: &Objects) -> bool {
+    /// Whether all objects are those of `other`, but for services, endpoint slices, pods, virtual services and destination
+    /// rules: what changes while a mesh runs.
+    pub(crate) fn differ_only_in_traffic(&self, other: &Objects) -> bool {
         fn same<T>(one: &Kept<T>, other: &Kept<T>) -> bool {
-            let same_objects =
-                || one.values().zip(other.values()).all(|(one, other)| Arc::ptr_eq(one, other));
-            Arc::ptr_eq(one, other) || one.len() == other.len() && same_objects()
+            Differences::between(one, other).next().is_none()
         }
         let Objects {
             namespaces,
             nodes,
-            services,
-            endpoint_slices,
-            pods,
+            services: _,
+            endpoint_slices: _,
+            pods: _,
             secrets,
             virtual_services: _,
-            destination_rules,
+            destination_rules: _,
             proxy_configs,
             gateways,
             service_entries,
@@ -252,11 +295,7 @@ impl Objects {
         } = self;
         same(namespaces, &other.namespaces)
             && same(nodes, &other.nodes)
-            && same(services, &other.services)
-            && same(endpoint_slices, &other.endpoint_slices)
-            && same(pods, &other.pods)
             && same(secrets, &other.secrets)
-            && same(destination_rules, &other.destination_rules)
             && same(proxy_configs, &other.proxy_configs)
             && same(gateways, &other.gateways)
             && same(service_entries, &other.service_entries)

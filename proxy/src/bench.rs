@@ -69,8 +69,12 @@ pub fn build(texts: &[(&str, &str)], target: ListenTarget) -> Result<Compilation
     let listener = update.listeners.first().ok_or("there is no listener")?.name.clone();
     let mut resources = Resources::default();
     resources.apply(update);
-    let snapshot =
-        Builder::new(true, process().shared).build(&resources, &Secrets::default(), &Snapshot::default());
+    let snapshot = Builder::new(true, process().shared).build(
+        &resources,
+        &Secrets::default(),
+        &Snapshot::default(),
+        None,
+    );
     Ok(Compilation(snapshot, listener, Own::of(&proxy)))
 }
 

@@ -139,10 +139,10 @@ pub fn run(update: Update) -> [usize; 3] {
     let process = ProcessShared::new(&Limits::default(), time::now());
     let builder = Builder::new(false, process);
     let (secrets, _) = Secrets::resolve(resources.secrets.values(), &Secrets::default());
-    let first = builder.build(&resources, &secrets, &Snapshot::default());
+    let first = builder.build(&resources, &secrets, &Snapshot::default(), None);
     let tables = first.route_tables.values();
     let hosts = tables.flat_map(|table| table.virtual_hosts().iter().map(|host| host.routes().len()));
     let hosts = hosts.count();
-    let second = builder.build(&resources, &secrets, &first);
+    let second = builder.build(&resources, &secrets, &first, None);
     [second.clusters.len(), hosts, second.listeners.len()]
 }

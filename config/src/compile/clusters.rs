@@ -9,18 +9,19 @@ use super::destination_rules::{DestinationRules, Merged, RuleSubset};
 use super::endpoints::{Assignment, Endpoints, Member};
 use super::findings::Findings;
 use super::locality;
+use super::noted::Noted;
 use super::outlier;
 use super::products;
 use super::protocol::Protocol;
-use super::registry::{Port, Registry, Resolution, Service, Source};
+use super::registry::{Port, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Towards, Transport, sni};
 use super::{Mode, Scope, auto_passthrough, closed, connection_pool, fields, identities, told};
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{
-    CircuitBreakers, Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily,
-    HttpProtocol, LoadBalancingPolicy, ServiceRef, SlowStart,
+    Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily, HttpProtocol,
+    LoadBalancingPolicy, ServiceRef, SlowStart,
 };
 
 /// Name of the cluster without endpoints.
@@ -31,15 +32,9 @@ pub const PASSTHROUGH: &str = "PassthroughCluster";
 /// Name of the cluster of inbound ports that no service has.
 pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 
-const PASSTHROUGH_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Envoy's thresholds for a cluster that says none, as istiod leaves `BlackHoleCluster`.
-const ENVOY_CIRCUIT_BREAKERS: CircuitBreakers =
-    CircuitBreakers { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 };
 /// Istio's defaults of warm-up.
 const AGGRESSION: f64 = 1.0;
 const MIN_WEIGHT_PERCENT: f64 = 10.0;
-/// Envoy's panic threshold for a cluster that says none.
-const ENVOY_HEALTHY_PANIC_PERCENT: u32 = 50;
 
 /// Istio's default of MeshConfig.dnsRefreshRate.
 const DNS_REFRESH_RATE: Duration = Duration::from_secs(60);
@@ -76,42 +71,48 @@ pub(super) struct Clusters {
 }
 
 impl Clusters {
-    /// All clusters of `registry`, and the two that every proxy has.
-    pub(super) fn new(
-        scope: &Scope<'_>,
-        registry: &Registry<'_>,
-        rules: &DestinationRules<'_>,
-        endpoints: &Endpoints<'_>,
-        findings: &mut Findings,
-    ) -> Clusters {
-        let mut made = Clusters { by_server_name: auto_passthrough::is_asked(scope), ..Clusters::default() };
-        for service in registry.services() {
-            if matches!(service.resolution, Resolution::Alias(_)) {
-                continue;
-            }
-            let rule = rules.of(service, scope);
-            let ports = service.distinct_ports().map(|port| (port, endpoints.members(service, port, scope)));
-            let ports: Vec<(&Port<'_>, Vec<Member<'_>>)> = ports.collect();
-            let identities =
-                identities::of_service(scope, service, ports.iter().flat_map(|(_, members)| members));
-            for (port, members) in &ports {
-                let identities = &identities;
-                let mutual_alone = false;
-                let place =
-                    Place { scope, service, port, members, identities, endpoints, rule, mutual_alone };
-                made.add(&place, findings);
-            }
-        }
-        made.push(black_hole(scope));
-        if scope.mode != Mode::Gateway {
-            made.push(passthrough(scope));
-        }
-        made
+    /// None yet.
+    pub(super) fn new(scope: &Scope<'_>) -> Clusters {
+        Clusters { by_server_name: auto_passthrough::is_asked(scope), ..Clusters::default() }
     }
 
-    /// Clusters of which only the names matter.
+    /// Adds the clusters of `service`, and says in `noted` what is to be noted of them.
+    pub(super) fn add_service(
+        &mut self,
+        scope: &Scope<'_>,
+        service: &Service<'_>,
+        (rules, endpoints): (&DestinationRules<'_>, &Endpoints<'_>),
+        noted: &mut Noted,
+        findings: &mut Findings,
+    ) {
+        if matches!(service.resolution, Resolution::Alias(_)) {
+            return;
+        }
+        let (clusters, assignments) = (self.clusters.len(), self.endpoints.len());
+        let rule = rules.of(service, scope);
+        let ports = service.distinct_ports().map(|port| (port, endpoints.members(service, port, scope)));
+        let ports: Vec<(&Port<'_>, Vec<Member<'_>>)> = ports.collect();
+        let identities =
+            identities::of_service(scope, service, ports.iter().flat_map(|(_, members)| members));
+        for (port, members) in &ports {
+            let (identities, mutual_alone) = (&identities, false);
+            let place = Place { scope, service, port, members, identities, endpoints, rule, mutual_alone };
+            self.add(&place, findings);
+        }
+        let clusters = self.clusters.get(clusters..).unwrap_or_default();
+        noted.service(scope, service, clusters, self.endpoints.get(assignments..).unwrap_or_default());
+    }
+
+    /// None yet, of which these names are known; no Gateway asks for others by server name.
     pub(super) fn named(names: HashSet<Arc<str>>) -> Clusters {
         Clusters { names, ..Clusters::default() }
+    }
+
+    /// Takes names out: there are no such clusters any more.
+    pub(super) fn forget(&mut self, names: &[Arc<str>]) {
+        for name in names {
+            self.names.remove(name);
+        }
     }
 
     /// The names of all of them.
@@ -124,11 +125,11 @@ impl Clusters {
         self.names.get(name.as_str()).cloned().unwrap_or_else(|| name.into())
     }
 
-    /// All of them and their endpoints, by name.
-    pub(super) fn into_sorted(mut self) -> (Vec<Cluster>, Vec<ClusterLoadAssignment>) {
+    /// Those that were made and their endpoints, by name, and the names of all.
+    pub(super) fn into_sorted(mut self) -> (Vec<Cluster>, Vec<ClusterLoadAssignment>, HashSet<Arc<str>>) {
         self.clusters.sort_by(|one, other| one.name.cmp(&other.name));
         self.endpoints.sort_by(|one, other| one.cluster_name.cmp(&other.cluster_name));
-        (self.clusters, self.endpoints)
+        (self.clusters, self.endpoints, self.names)
     }
 
     /// Adds a cluster that is no service's.
@@ -144,7 +145,7 @@ impl Clusters {
             place.find_too_many(findings);
             return;
         }
-        let whole = place.cluster(None, place.discovery(None));
+        let whole = place.cluster(self.name(place.name(None)), None, place.discovery(None));
         let passthrough = whole.discovery == DiscoveryType::OriginalDst;
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
@@ -158,7 +159,7 @@ impl Clusters {
                 true => DiscoveryType::OriginalDst,
                 false => place.discovery(Some(subset)),
             };
-            let cluster = place.cluster(Some(subset), discovery);
+            let cluster = place.cluster(self.name(place.name(Some(subset))), Some(subset), discovery);
             self.push_with_endpoints(place, cluster, Some(subset));
         }
     }
@@ -178,19 +179,10 @@ impl Clusters {
     }
 
     fn push_counted(&mut self, place: &Place<'_>, cluster: Cluster, subset: Option<&RuleSubset<'_>>) {
-        let endpoints = match &cluster.discovery {
-            DiscoveryType::Eds => {
-                let assignment = place.assignment(cluster.name.clone(), subset);
-                let count = products::endpoints(&assignment);
-                self.endpoints.push(assignment);
-                count
-            }
-            DiscoveryType::StrictDns(dns) | DiscoveryType::LogicalDns(dns) => {
-                dns.localities.iter().map(|locality| locality.endpoints.len()).sum()
-            }
-            _ => 0,
-        };
-        place.scope.endpoints.add(1 + endpoints);
+        let is_apart = cluster.discovery == DiscoveryType::Eds;
+        let assignment = is_apart.then(|| place.assignment(cluster.name.clone(), subset));
+        place.scope.endpoints.add(1 + products::of_cluster(&cluster, assignment.as_ref()));
+        self.endpoints.extend(assignment);
         self.push(cluster);
     }
 }
@@ -259,18 +251,22 @@ impl<'p> Place<'p> {
         }
     }
 
-    fn cluster(&self, subset: Option<&RuleSubset<'p>>, discovery: DiscoveryType) -> Cluster {
+    fn name(&self, subset: Option<&RuleSubset<'p>>) -> String {
+        let subset = subset.map_or("", |subset| &subset.subset.name);
+        cluster_name(subset, &self.service.host, u32::from(self.port.number))
+    }
+
+    fn cluster(&self, name: Arc<str>, subset: Option<&RuleSubset<'p>>, discovery: DiscoveryType) -> Cluster {
         let policy = self.policy(subset);
         let setting = locality::setting(self.scope, &policy);
         let locality_weighted = locality::is_weighted(setting.as_deref(), &policy);
         let (discovery, load_balancing) = balancing(discovery, &policy, self.scope.mode);
         let pool = policy.connection_pool;
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
-        let number = u32::from(self.port.number);
         let transport = self.transport(&policy, subset, &discovery);
         let told = told::of_cluster(self.scope, &policy);
         Cluster {
-            name: cluster_name(subset_name, &self.service.host, number).into(),
+            name,
             discovery,
             load_balancing,
             slow_start: slow_start(load_balancing, &policy).map(Box::new),
@@ -439,43 +435,5 @@ pub(super) fn protocol(port: Protocol, pool: Option<&ConnectionPoolSettings>, mo
         | Protocol::Mongo
         | Protocol::MySql
         | Protocol::Udp => HttpProtocol::Http1,
-    }
-}
-
-fn black_hole(scope: &Scope<'_>) -> Cluster {
-    let transport = Transport::plain();
-    Cluster {
-        name: BLACK_HOLE.into(),
-        discovery: DiscoveryType::Static,
-        load_balancing: LoadBalancingPolicy::RoundRobin,
-        slow_start: None,
-        locality_weighted: false,
-        connect_timeout: connection_pool::connect_timeout(scope, None),
-        circuit_breakers: ENVOY_CIRCUIT_BREAKERS,
-        outlier_detection: None,
-        healthy_panic_percent: ENVOY_HEALTHY_PANIC_PERCENT,
-        protocol: HttpProtocol::Http1,
-        idle_timeout: connection_pool::IDLE_TIMEOUT,
-        max_requests_per_connection: None,
-        max_connection_duration: None,
-        max_concurrent_streams: None,
-        tcp_keepalive: None,
-        bind_addresses: Box::default(),
-        transport_socket_matches: transport.matches,
-        transport_socket: transport.socket,
-        metadata: ClusterMetadata { told: told::by_mesh(scope), ..ClusterMetadata::default() },
-    }
-}
-
-pub(super) fn passthrough(scope: &Scope<'_>) -> Cluster {
-    Cluster {
-        name: PASSTHROUGH.into(),
-        discovery: DiscoveryType::OriginalDst,
-        load_balancing: LoadBalancingPolicy::ClusterProvided,
-        circuit_breakers: CircuitBreakers::default(),
-        protocol: HttpProtocol::Downstream,
-        idle_timeout: PASSTHROUGH_IDLE_TIMEOUT,
-        tcp_keepalive: connection_pool::tcp_keepalive(scope, None).map(Box::new),
-        ..black_hole(scope)
     }
 }

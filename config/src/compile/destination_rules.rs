@@ -6,11 +6,12 @@
 
 use std::cell::OnceCell;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Scope;
 use super::findings::Findings;
-use super::host::{HostMap, complete};
+use super::host::{HostMap, complete, is_wildcard};
 use super::products::Products;
 use super::registry::Service;
 use super::workload::WorkloadLabels;
@@ -123,6 +124,11 @@ impl<'a> Merged<'a> {
 impl<'a> DestinationRules<'a> {
     /// The rules of `scope`.
     pub(super) fn new(scope: &Scope<'a>) -> DestinationRules<'a> {
+        DestinationRules::of_hosts(scope, None)
+    }
+
+    /// Those for `hosts` alone, if such are given.
+    pub(super) fn of_hosts(scope: &Scope<'a>, hosts: Option<&HashSet<Arc<str>>>) -> DestinationRules<'a> {
         let mut rules = DestinationRules {
             local: HashMap::new(),
             exported: HashMap::new(),
@@ -133,14 +139,22 @@ impl<'a> DestinationRules<'a> {
             scope.objects.destination_rules.values().map(|object| &**object).collect();
         objects.sort_by_key(|object| (object.spec.workload_selector.is_none(), super::age(&object.metadata)));
         for object in objects {
-            rules.add(object, scope);
+            rules.add(object, scope, hosts);
         }
         rules
     }
 
-    fn add(&mut self, object: &'a Object<DestinationRule>, scope: &Scope<'_>) {
+    fn add(
+        &mut self,
+        object: &'a Object<DestinationRule>,
+        scope: &Scope<'_>,
+        hosts: Option<&HashSet<Arc<str>>>,
+    ) {
         let namespace: &'a str = object.namespace();
         let host = complete(&object.spec.host, namespace, &scope.proxy.dns_domain);
+        if hosts.is_some_and(|hosts| !is_wildcard(&host) && !hosts.contains(&*host)) {
+            return;
+        }
         // A rule for some workloads is never for other namespaces.
         let export_to: BTreeSet<&'a str> = match object.spec.workload_selector {
             Some(_) => BTreeSet::from(["."]),

@@ -13,21 +13,38 @@ use super::entries::Entries;
 use super::findings::Findings;
 use super::locality::{self, Group};
 use super::peer_authentication::{self, Modes};
-use super::registry::{Port, Registry, Service, Source};
+use super::registry::{Port, Service, Source};
 use super::workload::{Instance, Instances};
-use crate::finding::{Severity, code};
+use crate::finding::{Finding, Severity, code};
 use crate::istio::{ClientTlsMode, LocalityLbSetting};
 use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
-use crate::objects::Object;
+use crate::objects::{Key, Object};
 use crate::resource::{
     ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,
     Workload,
 };
 
 /// Label of an endpoint slice that names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The endpoints of all services.
+/// Services whose endpoints are wanted.
+pub(super) enum Wanted<'w> {
+    /// All of them.
+    All,
+    /// Of those of Kubernetes these, by namespace and name.
+    These(HashSet<(&'w str, &'w str)>),
+}
+
+impl Wanted<'_> {
+    fn has(&self, key: (&str, &str)) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::These(wanted) => wanted.contains(&key),
+        }
+    }
+}
+
+/// The endpoints of services.
 pub(super) struct Endpoints<'a> {
     /// By namespace and name of the service; IPv4 before IPv6, then by name.
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
@@ -101,20 +118,23 @@ pub(super) struct Assignment<'s> {
 }
 
 impl<'a> Endpoints<'a> {
-    /// The endpoints of `scope`. A slice that names a pod which is not there is found: the endpoint is left out, as
-    /// nothing is known of it, not even whether it accepts TLS.
-    pub(super) fn new(scope: &Scope<'a>, findings: &mut Findings) -> Endpoints<'a> {
-        let instances = Instances::new(scope);
+    /// The endpoints of those services of `scope` that are `wanted`, and of all entries.
+    pub(super) fn new(scope: &Scope<'a>, wanted: &Wanted<'_>) -> Endpoints<'a> {
         let mut slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>> = HashMap::new();
         for slice in scope.objects.endpoint_slices.values() {
             let Some(service) = slice.metadata.labels.get(SERVICE_NAME) else { continue };
-            slices.entry((slice.namespace(), service)).or_default().push(slice);
-            find_missing_pods(slice, &instances, findings);
+            let key: (&'a str, &'a str) = (slice.namespace(), service);
+            if wanted.has(key) {
+                slices.entry(key).or_default().push(slice);
+            }
         }
         for slices in slices.values_mut() {
             slices.sort_by_key(|slice| slice.spec.address_type.as_deref() == Some("IPv6"));
-            find_repeated(slices, findings);
         }
+        let instances = match wanted {
+            Wanted::All => Instances::new(scope),
+            Wanted::These(_) => Instances::of_slices(scope, slices.values().flatten().copied()),
+        };
         let workload = Workload {
             name: Arc::default(),
             namespace: Arc::default(),
@@ -125,6 +145,18 @@ impl<'a> Endpoints<'a> {
         let unknown = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
         let disables = peer_authentication::any_disables(scope);
         Endpoints { slices, instances, entries: Entries::new(scope), disables, unknown }
+    }
+
+    /// What there is to say about slices, by their service. One that names a pod which is not there: the endpoint is left
+    /// out, as nothing is known of it, not even whether it accepts TLS.
+    pub(super) fn findings(&self) -> impl Iterator<Item = (Key, Vec<Finding>)> {
+        self.slices.iter().filter_map(|((namespace, service), slices)| {
+            let mut findings = Findings::default();
+            slices.iter().for_each(|slice| find_missing_pods(slice, &self.instances, &mut findings));
+            find_repeated(slices, &mut findings);
+            let findings = findings.into_vec();
+            (!findings.is_empty()).then(|| (((*namespace).into(), (*service).into()), findings))
+        })
     }
 
     /// All endpoints of `port` of `service`, also those that are not ready.
@@ -273,7 +305,10 @@ fn number(ports: &[SlicePort], name: &str) -> Option<u16> {
 }
 
 /// The pod that `endpoint` of `slice` says is behind it.
-fn target<'s>(slice: &'s Object<EndpointSlice>, endpoint: &'s SliceEndpoint) -> Option<(&'s str, &'s str)> {
+pub(super) fn target<'s>(
+    slice: &'s Object<EndpointSlice>,
+    endpoint: &'s SliceEndpoint,
+) -> Option<(&'s str, &'s str)> {
     let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
     Some((target.namespace.as_deref().unwrap_or(slice.namespace()), target.name.as_deref()?))
 }
@@ -330,19 +365,16 @@ fn find_repeated(slices: &[&Object<EndpointSlice>], findings: &mut Findings) {
     }
 }
 
-/// Finds services that keep to the node of their client, where nobody knows which one that is.
-pub(super) fn find_no_node(scope: &Scope<'_>, registry: &Registry<'_>, findings: &mut Findings) {
-    if !scope.proxy.node().is_empty() {
+/// Finds that `service` keeps to the node of its client, where nobody knows which one that is.
+pub(super) fn find_no_node(scope: &Scope<'_>, service: &Service<'_>, findings: &mut Findings) {
+    if !service.is_node_local() || !scope.proxy.node().is_empty() {
         return;
     }
-    for service in registry.services().iter().filter(|service| service.is_node_local()) {
-        let Source::Kubernetes(object) = service.source else { continue };
-        let what = "it has no endpoint here: nobody says on which node this proxy runs";
-        let remedy =
-            "Say it in the pod that weft stands beside (`spec.nodeName`), or by ISTIO_META_NODE_NAME.";
-        let (path, severity) = ("spec.internalTrafficPolicy", Severity::Warning);
-        findings.add(object, path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);
-    }
+    let Source::Kubernetes(object) = service.source else { return };
+    let what = "it has no endpoint here: nobody says on which node this proxy runs";
+    let remedy = "Say it in the pod that weft stands beside (`spec.nodeName`), or by ISTIO_META_NODE_NAME.";
+    let (path, severity) = ("spec.internalTrafficPolicy", Severity::Warning);
+    findings.add(object, path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);
 }
 
 fn find_missing_pods(slice: &Object<EndpointSlice>, instances: &Instances<'_>, findings: &mut Findings) {

@@ -56,11 +56,6 @@ impl Findings {
     }
 
     /// All of them, in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Finding> {
-        self.0.iter()
-    }
-
-    /// All of them, in their order.
     pub(super) fn into_vec(self) -> Vec<Finding> {
         self.0.into_iter().collect()
     }

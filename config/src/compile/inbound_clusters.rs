@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::clusters::{Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name, passthrough, protocol};
+use super::clusters::{Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name, protocol};
+use super::common_clusters::passthrough;
 use super::destination_rules::DestinationRules;
 use super::targets::Serving;
 use super::traffic_policy::Policy;

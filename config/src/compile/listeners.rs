@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::clusters::Clusters;
-use super::compiler::Last;
 use super::egress::Imports;
 use super::findings::Findings;
 use super::managers::{Common, OUTBOUND_SERVER_NAME};
 use super::registry::{Registry, Resolution};
 use super::routes::{Routes, catch_all};
-use super::virtual_hosts::{self, OfPort};
+use super::virtual_hosts::{self, OfPort, OfServices};
 use super::virtual_services::VirtualServices;
 use super::{ExplicitListener, ListenTarget, Scope};
 use crate::finding::{Severity, code};
@@ -28,8 +27,8 @@ pub(super) struct Listeners<'l> {
     pub(super) virtual_services: &'l VirtualServices<'l>,
     pub(super) imports: &'l Imports<'l>,
     pub(super) common: &'l Common,
-    /// What the compile before made, where it may be taken over.
-    pub(super) last: Option<&'l Last>,
+    /// Virtual hosts of services that the compile before made, by port.
+    pub(super) before: &'l HashMap<u16, OfServices>,
 }
 
 /// Route configurations as they are made.
@@ -140,7 +139,7 @@ impl Listeners<'_> {
                 port,
                 gateway: None,
             };
-            let before = self.last.and_then(|last| last.of_services(port));
+            let before = self.before.get(&port);
             virtual_hosts::of_port(&routes, egress, self.virtual_services, before, findings)
         });
         &made.hosts

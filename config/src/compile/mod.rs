@@ -5,7 +5,7 @@
 //! 1. `registry` (with `sidecar`, `service_entries`, `host` and `protocol`): the services that the proxy sees;
 //! 2. `destination_rules` and `traffic_policy` (with `told` and `fields`): which settings hold for a service, port and subset;
 //! 3. `workload`, `endpoints` (with `entries`) and `locality`: who serves it, and in which order of preference;
-//! 4. `clusters` and `transport` (and `closed`): those three become clusters and load assignments;
+//! 4. `clusters`, `common_clusters` and `transport` (and `closed`): those three become clusters and load assignments;
 //! 5. `virtual_services` and `delegates`: which rules the proxy sees, `visibility` says why;
 //! 6. `virtual_hosts`, `routes` (with `matchers`, `headers`, `retry` and `actions`): rules become routes;
 //! 7. `listeners`: what the command line asks for, served by those routes, with what `managers` says of all;
@@ -13,8 +13,9 @@
 //! 9. `gateway`, `server_tls` and `auto_passthrough`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
-//! `proxy` says for whom, `proxy_config` with which settings; `texts` keeps once what many resources say; `compiler`
-//! compiles one state of the mesh after the other.
+//! `steps` goes through them. `proxy` says for whom, `proxy_config` with which settings; `texts` keeps once what many
+//! resources say; `compiler` compiles one state of the mesh after the other, `changes` says what is to be made again, and
+//! `noted` what is known of the rest.
 //!
 //! What comes out is what istiod 1.32 sends a sidecar, names included, as far as weft honours it. Compile is a pure
 //! function and total: what cannot be compiled is left out and found. What is written but not honoured yet is said
@@ -23,9 +24,11 @@
 mod access_log;
 mod actions;
 mod auto_passthrough;
+mod changes;
 mod closed;
 mod clusters;
 mod collected;
+mod common_clusters;
 mod compiler;
 mod connection_pool;
 mod delegates;
@@ -48,6 +51,7 @@ mod locality;
 mod managers;
 mod matchers;
 mod name_table;
+mod noted;
 mod outbound;
 mod outlier;
 mod peer_authentication;
@@ -61,6 +65,7 @@ mod routes;
 mod server_tls;
 mod service_entries;
 mod sidecar;
+mod steps;
 mod targets;
 mod tcp;
 #[cfg(test)]
@@ -74,14 +79,12 @@ mod virtual_services;
 mod visibility;
 mod workload;
 
-use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
-pub use compiler::Compiler;
+pub use compiler::{Compiler, Since};
 pub(crate) use delegates::is_taken_in;
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
@@ -92,7 +95,7 @@ use crate::finding::Finding;
 use crate::mesh::{InterceptionMode, MeshConfig};
 use crate::objects::{Metadata, Objects};
 use crate::origin::Origin;
-use crate::resource::{NameTable, Secret, Update};
+use crate::resource::{NameTable, Update};
 
 /// Istio's root namespace when the mesh does not say another.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
@@ -159,8 +162,8 @@ pub struct Compiled {
     pub findings: Vec<Finding>,
     /// What the DNS proxy answers.
     pub names: NameTable,
-    /// Whether clusters, endpoints and names are what the compile before made: none are here then. See [`Compiler`].
-    pub is_as_before: bool,
+    /// What still holds of the compile before, and is not here; `None` for nothing. See [`Compiler`].
+    pub since: Option<Since>,
 }
 
 /// Node metadata that says how the pod's traffic comes to its proxy.
@@ -180,15 +183,34 @@ struct Scope<'a> {
     routes: products::Products,
     /// How many clusters of subsets, and endpoints of clusters, there are.
     endpoints: products::Products,
+    /// Whether the workload has an identity.
+    has_identity: bool,
 }
 
 impl<'a> Scope<'a> {
+    /// What every step of a compile needs.
+    fn of(objects: &'a Objects, proxy: &'a Proxy, request: &Request) -> Scope<'a> {
+        let has_identity = request.identity;
+        Scope { has_identity, ..Scope::new(objects, proxy, request.mode, request.products_max) }
+    }
+
     fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode, products_max: Option<usize>) -> Scope<'a> {
         let mesh = &*objects.mesh;
         let root_namespace = mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let (texts, mutual) = (texts::Texts::default(), transport::Mutual::default());
         let [routes, endpoints] = [products_max, products_max].map(products::Products::new);
-        Scope { objects, proxy, mesh, root_namespace, mode, texts, mutual, routes, endpoints }
+        Scope {
+            objects,
+            proxy,
+            mesh,
+            root_namespace,
+            mode,
+            texts,
+            mutual,
+            routes,
+            endpoints,
+            has_identity: false,
+        }
     }
 }
 
@@ -200,152 +222,7 @@ pub fn compile(objects: &Objects, proxy: &Proxy, listeners: &[ExplicitListener])
 
 /// Compiles `objects` for `proxy` as `request` says. It never fails either.
 pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compiled {
-    compile_after(objects, proxy, request, None).0
-}
-
-/// What the next compile may take over.
-struct Parts {
-    /// Names of the clusters.
-    names: HashSet<Arc<str>>,
-    /// The secrets that they name.
-    secrets: Vec<Secret>,
-    /// What there was to say about clusters and their endpoints.
-    findings: Vec<Finding>,
-    /// Virtual hosts of services, by port.
-    of_services: HashMap<u16, virtual_hosts::OfServices>,
-}
-
-/// Compiles all but what `last` has already. `None` when the next compile must take nothing over.
-fn compile_after(
-    objects: &Objects,
-    proxy: &Proxy,
-    request: &Request,
-    last: Option<&compiler::Last>,
-) -> (Compiled, Option<Parts>) {
-    let scope = Scope::new(objects, proxy, request.mode, request.products_max);
-    let mut findings = findings::Findings::default();
-
-    let imports = egress::Imports::new(&scope);
-    let registry = registry::Registry::new(&scope, &imports);
-    // What the workload serves does not depend on what it may reach.
-    let of_workload = registry::Registry::of_workload(&scope, &imports);
-    let rules = destination_rules::DestinationRules::new(&scope);
-    let endpoints = LazyCell::new(|| {
-        let mut findings = findings::Findings::default();
-        (endpoints::Endpoints::new(&scope, &mut findings), findings)
-    });
-    let targets = match request.mode {
-        Mode::Explicit => BTreeMap::new(),
-        Mode::Sidecar | Mode::Gateway => {
-            targets::targets(&scope, of_workload.as_ref().unwrap_or(&registry), &endpoints.0)
-        }
-    };
-    let served = targets::serving(&scope, &targets);
-    let (clusters, names, of_clusters) = match last {
-        Some(last) => (last.clusters(), NameTable::default(), last.findings().to_vec()),
-        None => made(&scope, request, (&registry, &rules), &endpoints, &served),
-    };
-    of_clusters.iter().for_each(|finding| findings.add_finding(finding.clone()));
-    let virtual_services = virtual_services::VirtualServices::new(&scope, &registry, &imports);
-    let common = managers::Common::new(&scope, &mut findings);
-    let maker = listeners::Listeners {
-        scope: &scope,
-        registry: &registry,
-        clusters: &clusters,
-        virtual_services: &virtual_services,
-        imports: &imports,
-        common: &common,
-        last,
-    };
-    let mut tables = listeners::Tables::default();
-    let mut listeners = maker.make(&request.listeners, &mut tables, &mut findings);
-    let tcp = tcp::Tcp {
-        scope: &scope,
-        registry: &registry,
-        clusters: &clusters,
-        rules: &rules,
-        virtual_services: &virtual_services,
-        common: &common,
-    };
-    match request.mode {
-        Mode::Explicit => {}
-        Mode::Sidecar => {
-            let outbound =
-                outbound::Outbound { scope: &scope, listeners: &maker, endpoints: &endpoints.0, tcp: &tcp };
-            listeners.extend(outbound.make(&mut tables, &mut findings));
-            sidecar::find_unbound(&scope, &mut findings);
-            let modes = peer_authentication::Modes::new(&scope);
-            if !request.identity {
-                modes.find_without_identity(&mut findings);
-            }
-            let inbound = inbound::Inbound {
-                scope: &scope,
-                clusters: &clusters,
-                common: &common,
-                modes: &modes,
-                guard: guards::find(&scope, request.allow_unenforced_security, &mut findings),
-                allow_plain_text: request.allow_unenforced_security && !request.identity,
-                tls: inbound::MutualTls::new(&scope),
-            };
-            listeners.extend(inbound.make(&served));
-        }
-        Mode::Gateway => {
-            let gateways = gateway::Gateways { tcp: &tcp, targets: &targets, identity: request.identity };
-            let guard = guards::find(&scope, request.allow_unenforced_security, &mut findings);
-            let made = gateways.make(&mut tables, &mut findings).into_iter();
-            listeners.extend(made.map(|listener| guards::close(listener, guard.as_ref())));
-        }
-    }
-    let routes = tables.configurations.into_values().collect();
-    // What virtual services lead to may come in by them.
-    let mut of_clusters_alone = BTreeMap::new();
-    match last {
-        Some(last) => {
-            let named = last.secrets().iter().map(|secret| (secret.name.clone(), secret.clone()));
-            of_clusters_alone.extend(named);
-        }
-        None => {
-            clusters.clusters.iter().for_each(|it| transport::collect(&scope, it, &mut of_clusters_alone));
-        }
-    }
-    let named: Vec<Secret> = of_clusters_alone.values().cloned().collect();
-    let of_services = tables.by_port.into_iter().map(|(port, made)| (port, made.of_services)).collect();
-    let parts = (!imports.trim()).then(|| Parts {
-        names: clusters.names().clone(),
-        secrets: named,
-        findings: of_clusters,
-        of_services,
-    });
-    let (clusters, endpoints) = clusters.into_sorted();
-    tables.secrets.append(&mut of_clusters_alone);
-    let secrets = tables.secrets.into_values().collect();
-    let update = Update { listeners, routes, clusters, endpoints, secrets };
-    (Compiled { update, findings: findings.into_vec(), names, is_as_before: last.is_some() }, parts)
-}
-
-/// All clusters with their endpoints, the names for DNS, and what there is to say about them, with what was found in the
-/// endpoints alone.
-fn made<'a>(
-    scope: &Scope<'a>,
-    request: &Request,
-    (registry, rules): (&registry::Registry<'a>, &destination_rules::DestinationRules<'a>),
-    (endpoints, found): &(endpoints::Endpoints<'a>, findings::Findings),
-    served: &[targets::Serving<'a>],
-) -> (clusters::Clusters, NameTable, Vec<Finding>) {
-    let mut findings = findings::Findings::default();
-    let mut clusters = clusters::Clusters::new(scope, registry, rules, endpoints, &mut findings);
-    found.iter().for_each(|finding| findings.add_finding(finding.clone()));
-    closed::find(scope, &mut findings);
-    endpoints::find_no_node(scope, registry, &mut findings);
-    if !request.identity {
-        transport::find_not_spoken(&clusters.clusters, &clusters.endpoints, &mut findings);
-    }
-    outlier::find_never_ejecting(&clusters.clusters, &clusters.endpoints, &mut findings);
-    if scope.mode == Mode::Sidecar {
-        inbound_clusters::add(&mut clusters, scope, rules, served);
-    }
-    let names = name_table::name_table(scope, registry, endpoints);
-    (clusters, names, findings.into_vec())
+    steps::compile_after(objects, proxy, request, None).0
 }
 
 /// The object that decides what happens to traffic of `proxy`, a sidecar, for hosts that no service has: a Sidecar, or else

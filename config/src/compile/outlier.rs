@@ -1,6 +1,7 @@
 //! Outlier detection of a DestinationRule, as istiod writes it into a cluster.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::findings::Findings;
 use crate::finding::{Severity, code};
@@ -37,28 +38,39 @@ fn positive(number: Option<i32>) -> Option<u32> {
     u32::try_from(number?).ok().filter(|number| *number > 0)
 }
 
-/// Finds rules that can eject nobody, because already one endpoint of those there are is a larger share than may be out:
-/// Envoy ejects one more only while the share stays within bounds. One finding a rule, about the largest such cluster.
-pub(super) fn find_never_ejecting(
-    clusters: &[Cluster],
-    assignments: &[ClusterLoadAssignment],
+/// A cluster from which nobody can be ejected.
+#[derive(Debug)]
+pub(super) struct NeverEjecting {
+    /// The rule that says so.
+    origin: Origin,
+    /// How many endpoints it has.
+    count: usize,
+    /// How large a share of them may be out.
+    percent: u32,
+}
+
+/// Whether nobody can be ejected from `cluster`, because already one of its endpoints is a larger share than may be out:
+/// Envoy ejects one more only while the share stays within bounds.
+pub(super) fn never_ejecting(
+    cluster: &Cluster,
+    assignment: Option<&ClusterLoadAssignment>,
+) -> Option<NeverEjecting> {
+    let (outlier, origin) = (cluster.outlier_detection.as_ref()?, cluster.metadata.origin.as_deref()?);
+    let count = assignment?.localities.iter().map(|group| group.endpoints.len()).sum::<usize>();
+    let percent = outlier.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT);
+    let share = u64::from(percent).saturating_mul(count as u64);
+    (count > 0 && share < 100).then(|| NeverEjecting { origin: origin.clone(), count, percent })
+}
+
+/// Finds rules that can eject nobody from one of their clusters. One finding a rule, about the largest of them.
+pub(super) fn find_never_ejecting<'n>(
+    never: impl Iterator<Item = (&'n Arc<str>, &'n NeverEjecting)>,
     findings: &mut Findings,
 ) {
-    let counts: HashMap<&str, usize> = assignments
-        .iter()
-        .map(|all| (&*all.cluster_name, all.localities.iter().map(|group| group.endpoints.len()).sum()))
-        .collect();
-    let mut found: BTreeMap<&Origin, (usize, u32, &str)> = BTreeMap::new();
-    for cluster in clusters {
-        let (Some(outlier), Some(origin)) = (&cluster.outlier_detection, cluster.metadata.origin.as_deref())
-        else {
-            continue;
-        };
-        let count = counts.get(&*cluster.name).copied().unwrap_or_default();
-        let percent = outlier.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT);
-        let share = u64::from(percent).saturating_mul(count as u64);
-        if count > 0 && share < 100 && found.get(origin).is_none_or(|(known, ..)| *known < count) {
-            found.insert(origin, (count, percent, &cluster.name));
+    let mut found: BTreeMap<&Origin, (usize, u32, &Arc<str>)> = BTreeMap::new();
+    for (cluster, NeverEjecting { origin, count, percent }) in never {
+        if found.get(origin).is_none_or(|(known, ..)| known < count) {
+            found.insert(origin, (*count, *percent, cluster));
         }
     }
     for (origin, (count, percent, cluster)) in found {

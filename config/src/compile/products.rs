@@ -10,7 +10,7 @@ use super::findings::Findings;
 use super::matchers::any_path;
 use crate::finding::{Severity, code};
 use crate::objects::Object;
-use crate::resource::{ClusterLoadAssignment, DirectResponse, Route, RouteAction};
+use crate::resource::{Cluster, ClusterLoadAssignment, DirectResponse, DiscoveryType, Route, RouteAction};
 
 /// The limit's name.
 const LIMIT: &str = "mesh_products_max";
@@ -51,9 +51,16 @@ impl Products {
     }
 }
 
-/// The endpoints of a cluster.
-pub(super) fn endpoints(assignment: &ClusterLoadAssignment) -> usize {
-    assignment.localities.iter().map(|locality| locality.endpoints.len()).sum()
+/// The endpoints of a cluster, which come with it or apart.
+pub(super) fn of_cluster(cluster: &Cluster, assignment: Option<&ClusterLoadAssignment>) -> usize {
+    match &cluster.discovery {
+        DiscoveryType::StrictDns(dns) | DiscoveryType::LogicalDns(dns) => {
+            dns.localities.iter().map(|locality| locality.endpoints.len()).sum()
+        }
+        DiscoveryType::Eds | DiscoveryType::OriginalDst | DiscoveryType::Static => {
+            assignment.map_or(0, |all| all.localities.iter().map(|locality| locality.endpoints.len()).sum())
+        }
+    }
 }
 
 /// Answers all requests, in place of routes that are too many. The rules are not passed over: what they would have refused or

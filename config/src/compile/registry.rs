@@ -1,6 +1,6 @@
 //! Services as istiod's registry sees them: host, ports with their protocols, addresses, aliases.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{Scope, has_both_families};
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
 use crate::kubernetes::TargetPort;
-use crate::objects::{Metadata, Object};
+use crate::objects::{Key, Metadata, Object};
 use crate::resource::CidrRange;
 
 /// The services that the proxy sees, by host.
@@ -89,6 +89,13 @@ impl<'a> Registry<'a> {
             });
         }
         Registry::of(services)
+    }
+
+    /// Those of Kubernetes' services of `keys` that are there and that the proxy sees, without their aliases.
+    pub(super) fn of_keys(scope: &Scope<'a>, keys: &BTreeSet<Key>) -> Registry<'a> {
+        let services = keys.iter().filter_map(|key| scope.objects.services.get(key));
+        let seen = services.filter(|service| is_seen(service, scope));
+        Registry::of(seen.map(|service| Service::new(service, scope, &mut HashMap::new())).collect())
     }
 
     /// The services of the proxy's namespace that its workload may be an endpoint of, whoever sees them and whatever the
@@ -253,7 +260,7 @@ fn target_number(
 }
 
 /// A service without `clusterIP` is not headless: the API server would have given it an address.
-fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
+pub(super) fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
     match &spec.external_name {
         Some(name) if spec.service_type.as_deref() == Some("ExternalName") && !name.is_empty() => {
             Resolution::Alias((&**name).into())

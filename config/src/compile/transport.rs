@@ -1,7 +1,8 @@
 //! What carries the bytes to endpoints: plain TCP, TLS that a DestinationRule asks for, or mutual TLS wherever the
 //! endpoint has a sidecar (auto-mTLS).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Scope;
@@ -237,30 +238,33 @@ fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
+/// The endpoints of a service that are to be spoken to with mutual TLS of the mesh.
+#[derive(Debug)]
+pub(super) struct NotSpoken {
+    host: Option<Arc<str>>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+/// Those of `cluster`, unless it is that of a subset: then the whole service tells of them.
+pub(super) fn not_spoken(cluster: &Cluster, assignment: Option<&ClusterLoadAssignment>) -> Option<NotSpoken> {
+    let assignment = assignment.filter(|_| cluster.metadata.subset.is_empty())?;
+    let endpoints = assignment.localities.iter().flat_map(|group| &group.endpoints);
+    let spoken = endpoints.filter(|endpoint| {
+        let socket = cluster.socket_for(&endpoint.metadata);
+        matches!(socket, TransportSocket::Tls(tls) if tls.mode == UpstreamTlsMode::IstioMutual)
+    });
+    let addresses: BTreeSet<IpAddr> = spoken.map(|endpoint| endpoint.address.ip()).collect();
+    let host = cluster.metadata.services.first().map(|service| service.host.clone());
+    (!addresses.is_empty()).then_some(NotSpoken { host, addresses })
+}
+
 /// Finds endpoints that are to be spoken to with mutual TLS of the mesh, by a workload that has no identity for it. All of
 /// them in one finding: in a mesh that is most.
-pub(super) fn find_not_spoken(
-    clusters: &[Cluster],
-    assignments: &[ClusterLoadAssignment],
-    findings: &mut Findings,
-) {
-    let of_services: HashMap<&str, &Cluster> = clusters
-        .iter()
-        .filter(|cluster| cluster.metadata.subset.is_empty())
-        .map(|cluster| (&*cluster.name, cluster))
-        .collect();
-    let mut addresses = BTreeSet::new();
-    let mut services = BTreeSet::new();
-    for assignment in assignments {
-        let Some(cluster) = of_services.get(&*assignment.cluster_name) else { continue };
-        for endpoint in assignment.localities.iter().flat_map(|group| &group.endpoints) {
-            if let TransportSocket::Tls(tls) = cluster.socket_for(&endpoint.metadata)
-                && tls.mode == UpstreamTlsMode::IstioMutual
-            {
-                addresses.insert(endpoint.address.ip());
-                services.extend(cluster.metadata.services.first().map(|service| &*service.host));
-            }
-        }
+pub(super) fn find_not_spoken<'n>(all: impl Iterator<Item = &'n NotSpoken>, findings: &mut Findings) {
+    let (mut addresses, mut services) = (BTreeSet::<&IpAddr>::new(), BTreeSet::<&str>::new());
+    for service in all {
+        addresses.extend(&service.addresses);
+        services.extend(service.host.as_deref());
     }
     if addresses.is_empty() {
         return;

@@ -76,7 +76,7 @@ pub(super) fn of_port(
             continue;
         }
         let again = before.and_then(|before| before.get(&service.host));
-        let (host, is_whole) = match again.filter(|host| known.claim_again(host)) {
+        let (host, is_whole) = match again.filter(|host| known.claim_again(host, &service.host)) {
             Some(host) => (host.clone(), true),
             None => {
                 let (domains, rules) = (domains(service, routes), [routes.of_service(service)]);
@@ -240,10 +240,11 @@ impl Known {
         Claim::Made { host, is_whole }
     }
 
-    /// Claims all that `host`, made from the same service, was known by; `false`, and nothing is claimed, when some of it
-    /// is taken now.
-    fn claim_again(&mut self, host: &VirtualHost) -> bool {
-        if self.names.contains_key(&host.name) {
+    /// Claims all that `host`, made from the same service, which is called `own`, was known by; `false`, and nothing is
+    /// claimed, when some of it is taken now, or another service may be really called so.
+    fn claim_again(&mut self, host: &VirtualHost, own: &Arc<str>) -> bool {
+        let is_others = |domain: &Arc<str>| domain != own && self.services.contains(domain);
+        if self.names.contains_key(&host.name) || host.domains.iter().any(is_others) {
             return false;
         }
         let free = host.domains.iter().take_while(|domain| self.domains.insert(Arc::clone(domain))).count();

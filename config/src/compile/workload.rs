@@ -1,12 +1,13 @@
 //! The workload behind an endpoint: what istiod derives from a pod and its node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Scope;
+use super::endpoints::target;
 use super::texts::Texts;
 use crate::istio::WorkloadEntry;
-use crate::kubernetes::{LabelsOnly, Pod};
+use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod};
 use crate::labels::{LabelSet, Labels};
 use crate::objects::{Metadata, Object};
 use crate::resource::{EndpointMetadata, Locality, Workload};
@@ -180,7 +181,7 @@ fn metadata_of(
     (Arc::new(labelled), plain)
 }
 
-/// All pods, by namespace and name.
+/// Pods, by namespace and name.
 pub(super) struct Instances<'a> {
     by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>>,
 }
@@ -188,11 +189,31 @@ pub(super) struct Instances<'a> {
 impl<'a> Instances<'a> {
     /// The pods of `scope`.
     pub(super) fn new(scope: &Scope<'a>) -> Instances<'a> {
+        Instances::of(scope, scope.objects.pods.values().map(|pod| &**pod))
+    }
+
+    /// Those that `slices` name, and those that entries may select.
+    pub(super) fn of_slices(
+        scope: &Scope<'a>,
+        slices: impl Iterator<Item = &'a Object<EndpointSlice>>,
+    ) -> Instances<'a> {
+        let named = |slice: &'a Object<EndpointSlice>| {
+            let targets = slice.spec.endpoints.iter().filter_map(|endpoint| target(slice, endpoint));
+            targets.filter_map(|(namespace, name)| scope.objects.pods.get(&(namespace.into(), name.into())))
+        };
+        let entries = scope.objects.service_entries.values();
+        let selecting = entries.filter(|entry| entry.spec.workload_selector.is_some());
+        let namespaces: HashSet<&Arc<str>> = selecting.map(|entry| entry.namespace()).collect();
+        let selected = scope.objects.pods.values().filter(|pod| namespaces.contains(pod.namespace()));
+        Instances::of(scope, slices.flat_map(named).chain(selected).map(|pod| &**pod))
+    }
+
+    fn of(scope: &Scope<'a>, pods: impl Iterator<Item = &'a Object<Pod>>) -> Instances<'a> {
         let objects = scope.objects;
         let nodes: HashMap<&str, Locality> =
             objects.nodes.values().map(|node| (&**node.name(), node_locality(node))).collect();
         let mut by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>> = HashMap::new();
-        for pod in objects.pods.values() {
+        for pod in pods {
             let instance = Instance::new(pod, pod_locality(pod, &nodes), scope);
             by_namespace.entry(pod.namespace()).or_default().insert(pod.name(), instance);
         }

@@ -73,6 +73,13 @@ pub enum DiscoveryType {
     LogicalDns(Arc<DnsDiscovery>),
 }
 
+impl DiscoveryType {
+    /// Whether DNS tells the endpoints.
+    pub fn is_by_dns(&self) -> bool {
+        matches!(self, DiscoveryType::StrictDns(_) | DiscoveryType::LogicalDns(_))
+    }
+}
+
 /// How names become addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsDiscovery {

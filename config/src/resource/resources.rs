@@ -94,6 +94,21 @@ impl Resources {
         }
     }
 
+    /// Takes over clusters and endpoints of `update` that are new or changed, and that those named `removed` are gone; all
+    /// others stay as they are. Listeners, routes and secrets as [`Resources::apply`] does, unless they are `same`.
+    pub fn apply_since(&mut self, mut update: Update, removed: &[Arc<str>], same: bool) -> Changed {
+        let (clusters, endpoints) = (take(&mut update.clusters), take(&mut update.endpoints));
+        // A cluster that is told without endpoints has none apart any more.
+        let told: HashSet<&Arc<str>> = endpoints.iter().map(|endpoints| &endpoints.cluster_name).collect();
+        let without = clusters.iter().map(|cluster| &cluster.name).filter(|name| !told.contains(name));
+        let gone: Vec<Arc<str>> = without.chain(removed).cloned().collect();
+        Changed {
+            clusters: change(&mut self.clusters, clusters, removed, |cluster| &cluster.name),
+            endpoints: change(&mut self.endpoints, endpoints, &gone, |endpoints| &endpoints.cluster_name),
+            ..if same { Changed::default() } else { self.apply_but_clusters(update) }
+        }
+    }
+
     /// Takes over what became known of these clusters' endpoints, and says which of them that changed.
     pub fn apply_endpoints(&mut self, assignments: Vec<ClusterLoadAssignment>) -> BTreeSet<Arc<str>> {
         let mut changed = BTreeSet::new();
@@ -121,6 +136,28 @@ fn keep_virtual_hosts(told: &mut RouteConfiguration, held: &RouteConfiguration) 
             *host = Arc::clone(known);
         }
     }
+}
+
+/// Makes `held` hold `told` and not what is `removed`, and returns the names that differ.
+fn change<T: PartialEq>(
+    held: &mut Named<T>,
+    told: Vec<T>,
+    removed: &[Arc<str>],
+    name: impl Fn(&T) -> &Arc<str>,
+) -> BTreeSet<Arc<str>> {
+    let mut changed = BTreeSet::new();
+    for key in removed.iter().filter(|key| held.contains_key(*key)).cloned().collect::<Vec<_>>() {
+        Arc::make_mut(held).remove(&key);
+        changed.insert(key);
+    }
+    for resource in told {
+        let key = name(&resource).clone();
+        if held.get(&key).is_none_or(|old| **old != resource) {
+            Arc::make_mut(held).insert(key.clone(), Arc::new(resource));
+            changed.insert(key);
+        }
+    }
+    changed
 }
 
 /// Makes `held` hold exactly `told`, keeping the `Arc` of what is equal, and returns the names that differ.

@@ -31,7 +31,7 @@ mod virtual_service;
 #[cfg(test)]
 mod tests;
 
-pub use references::references;
+pub use references::{References, references};
 pub use values::{DIRECT_RESPONSE_BYTES_MAX, REGEX_TEXT_BYTES_MAX};
 
 use crate::finding::Finding;

@@ -10,25 +10,139 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, HashSet};
+
 use crate::finding::Finding;
-use crate::objects::Objects;
+use crate::kubernetes::EndpointSlice;
+use crate::objects::{Differences, Kept, Key, Object, Objects};
 use crate::yaml::Limits;
-use hosts::Hosts;
+use hosts::{Hosts, full_name, service_of};
 
 /// What dangles or collides among `objects`, by file and line.
 pub fn references(objects: &Objects, limits: &Limits) -> Vec<Finding> {
-    let hosts = Hosts::of(objects);
-    let mut findings = Vec::new();
-    for object in objects.virtual_services.values() {
-        findings.extend(routes::check(objects, &hosts, object, limits));
+    References::default().of(objects, limits)
+}
+
+/// The same of one state of a mesh after the other: what a change cannot have changed is not looked at again.
+#[derive(Debug, Default)]
+pub struct References {
+    objects: Objects,
+    limits: Limits,
+    of_routes: Vec<Finding>,
+    /// Of DestinationRules; only of those about which there is something to say.
+    of_rules: BTreeMap<Key, Vec<Finding>>,
+    /// Of endpoint slices, likewise.
+    of_slices: BTreeMap<Key, Vec<Finding>>,
+}
+
+impl References {
+    /// What dangles or collides among `objects`, by file and line.
+    pub fn of(&mut self, objects: &Objects, limits: &Limits) -> Vec<Finding> {
+        if self.limits != *limits {
+            *self = References { limits: *limits, ..References::default() };
+        }
+        let before = std::mem::replace(&mut self.objects, objects.clone());
+        let hosts = LazyCell::new(|| Hosts::of(objects));
+        let same_hosts = same(&before.services, &objects.services)
+            && same(&before.service_entries, &objects.service_entries)
+            && same(&before.destination_rules, &objects.destination_rules)
+            && same(&before.sidecars, &objects.sidecars)
+            && *before.mesh == *objects.mesh;
+        if !same_hosts || !same(&before.virtual_services, &objects.virtual_services) {
+            let each = objects.virtual_services.values();
+            self.of_routes = each.flat_map(|object| routes::check(objects, &hosts, object, limits)).collect();
+            self.of_routes.extend(routes::check_collisions(objects, limits));
+        }
+        self.look_at_slices(&before, objects);
+        if same_hosts {
+            self.look_at_rules_for(&touched(&before, objects), objects);
+        } else {
+            let each = objects.destination_rules.iter();
+            let found = each.map(|(key, rule)| (key.clone(), rules::check(objects, &hosts, rule, limits)));
+            self.of_rules = found.filter(|(_, findings)| !findings.is_empty()).collect();
+        }
+        let (of_rules, of_slices) = (self.of_rules.values().flatten(), self.of_slices.values().flatten());
+        let mut findings: Vec<Finding> =
+            self.of_routes.iter().chain(of_rules).chain(of_slices).cloned().collect();
+        findings.sort();
+        findings
     }
-    findings.extend(routes::check_collisions(objects, limits));
-    for object in objects.destination_rules.values() {
-        findings.extend(rules::check(objects, &hosts, object, limits));
+
+    /// The slices that changed, and those of services that did.
+    fn look_at_slices(&mut self, before: &Objects, objects: &Objects) {
+        let mut again = HashSet::new();
+        for (before, now) in Differences::between(&before.endpoint_slices, &objects.endpoint_slices) {
+            let slice = now.or(before).map(|slice| (slice.namespace().clone(), slice.name().clone()));
+            again.extend(slice);
+        }
+        let services: HashSet<Key> = Differences::between(&before.services, &objects.services)
+            .filter_map(|(before, now)| now.or(before))
+            .map(|service| (service.namespace().clone(), service.name().clone()))
+            .collect();
+        if !services.is_empty() {
+            let is_of = |slice| service_key(slice).is_some_and(|service| services.contains(&service));
+            let slices = objects.endpoint_slices.iter().filter(|(_, slice)| is_of(slice));
+            again.extend(slices.map(|(key, _)| key.clone()));
+        }
+        for key in again {
+            let slice = objects.endpoint_slices.get(&key);
+            let findings = slice.map(|slice| rules::check_slice(objects, slice, &self.limits));
+            match findings.filter(|findings| !findings.is_empty()) {
+                Some(findings) => drop(self.of_slices.insert(key, findings)),
+                None => drop(self.of_slices.remove(&key)),
+            }
+        }
     }
-    for object in objects.endpoint_slices.values() {
-        findings.extend(rules::check_slice(objects, object, limits));
+
+    /// The rules for these services, whose endpoints changed.
+    fn look_at_rules_for(&mut self, services: &HashSet<Key>, objects: &Objects) {
+        if services.is_empty() {
+            return;
+        }
+        let hosts = Hosts::of_services(objects, services);
+        for (key, rule) in &*objects.destination_rules {
+            if hosts.service(&full_name(&rule.spec.host, rule.namespace())).is_none() {
+                continue;
+            }
+            let findings = rules::check(objects, &hosts, rule, &self.limits);
+            if findings.is_empty() {
+                self.of_rules.remove(key);
+            } else {
+                self.of_rules.insert(key.clone(), findings);
+            }
+        }
     }
-    findings.sort();
-    findings
+}
+
+/// Whether no object of a kind changed.
+fn same<T>(before: &Kept<T>, now: &Kept<T>) -> bool {
+    Differences::between(before, now).next().is_none()
+}
+
+/// Services whose endpoints, or the pods behind them, changed.
+fn touched(before: &Objects, now: &Objects) -> HashSet<Key> {
+    let mut services = HashSet::new();
+    for (before, now) in Differences::between(&before.endpoint_slices, &now.endpoint_slices) {
+        services.extend([before, now].into_iter().flatten().filter_map(service_key));
+    }
+    let pods: HashSet<(&str, &str)> = Differences::between(&before.pods, &now.pods)
+        .filter_map(|(before, now)| now.or(before))
+        .map(|pod| (&**pod.namespace(), &**pod.name()))
+        .collect();
+    if !pods.is_empty() {
+        for slice in now.endpoint_slices.values() {
+            let targets = slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref());
+            let mut names = targets.filter_map(|target| target.name.as_deref());
+            if names.any(|name| pods.contains(&(&**slice.namespace(), name))) {
+                services.extend(service_key(slice));
+            }
+        }
+    }
+    services
+}
+
+/// The service that a slice says it is of.
+fn service_key(slice: &Object<EndpointSlice>) -> Option<Key> {
+    Some((slice.namespace().clone(), service_of(slice)?.into()))
 }

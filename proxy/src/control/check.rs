@@ -156,7 +156,7 @@ pub(crate) fn load(
     let secrets = if is_assumed { secrets.with_assumed_identity() } else { secrets };
     let process = ProcessShared::new(limits, time::now());
     let builder = Builder::new(request.allow_unenforced_security, process);
-    let snapshot = builder.build(&resources, &secrets, &Snapshot::default());
+    let snapshot = builder.build(&resources, &secrets, &Snapshot::default(), None);
     Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot })
 }
 

@@ -22,12 +22,13 @@ mod workers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request};
+use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since};
 use config::finding::{Finding, Severity};
 use config::objects::Objects;
 use config::origin::ObjectRef;
 use config::store::Store;
-use config::{Changed, Limits, NameTable, Resources, validate, yaml};
+use config::validate::References;
+use config::{Changed, Limits, NameTable, Resources, yaml};
 
 pub use authority::{AuthorityRoots, MeshAuthority};
 pub(crate) use check::{GivenIdentity, Loaded, check, load};
@@ -97,6 +98,8 @@ pub(crate) struct Control {
     /// The objects that were compiled last.
     objects: Arc<Objects>,
     compiler: Compiler,
+    /// What dangles and collides among the objects.
+    references: References,
     /// Secrets in files.
     secret_files: SecretFiles,
     /// The identity of the workload, if somebody hands it on.
@@ -158,6 +161,7 @@ impl Control {
             seldom,
             resources: Resources::default(),
             compiler: Compiler::default(),
+            references: References::default(),
             secret_files: SecretFiles::new(
                 source.and_then(IdentitySource::files).cloned(),
                 settings.limits.file_bytes_max,
@@ -271,7 +275,7 @@ impl Control {
             return;
         }
         let objects = self.store.objects();
-        findings.extend(validate::references(&objects, self.store.limits()));
+        findings.extend(self.references.of(&objects, self.store.limits()));
         let Some(proxy) = self.proxy(&objects, &mut findings) else {
             let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
             self.status.not_published(&why, findings);
@@ -291,15 +295,23 @@ impl Control {
             products_max: Some(self.store.limits().mesh_products_max),
         };
         let compiled = self.compiler.compile(&objects, &proxy, &request);
-        let Compiled { mut update, findings: found, names: told, is_as_before } = compiled;
+        let Compiled { mut update, findings: found, names: told, since: last } = compiled;
         findings.extend(found);
-        let listeners = update.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let same_listeners = last.as_ref().is_some_and(|since| since.same_listeners);
+        let listeners = match self.status.last_published().filter(|_| same_listeners) {
+            Some(last) => last.listeners.clone(),
+            None => update.listeners.iter().map(|listener| listener.name.clone()).collect(),
+        };
+        let same_names = last.as_ref().is_some_and(|since| since.same_names) || *self.names == told;
+        if !same_names {
+            self.names = Arc::new(told);
+        }
         let fixed = self.settings.static_resources.clone();
         update.listeners.extend(fixed.listeners);
         update.routes.extend(fixed.routes);
         update.secrets.extend(fixed.secrets);
-        let (changed, same_names) = if is_as_before {
-            (self.resources.apply_but_clusters(update), true)
+        let changed = if let Some(since) = last {
+            self.apply_since(update, &since)
         } else {
             update.clusters.extend(fixed.clusters);
             update.endpoints.extend(fixed.endpoints);
@@ -311,11 +323,7 @@ impl Control {
                 return;
             }
             update.endpoints.extend(self.dns.assignments(&update.clusters));
-            let same_names = *self.names == told;
-            if !same_names {
-                self.names = Arc::new(told);
-            }
-            (self.resources.apply(update), same_names)
+            self.resources.apply(update)
         };
         let same_secrets = self.resolve_secrets(&mut findings);
         self.objects = Arc::new(objects);
@@ -330,6 +338,20 @@ impl Control {
             // Nothing is decided otherwise, but objects may stand elsewhere.
             self.status.told(self.published(proxy, listeners));
         }
+    }
+
+    /// Takes over what differs from the compile before.
+    fn apply_since(&mut self, update: config::Update, since: &Since) -> Changed {
+        let asked_dns = |name| self.resources.clusters.get(name).is_some_and(|it| it.discovery.is_by_dns());
+        let asks_dns = update.clusters.iter().any(|it| it.discovery.is_by_dns() || asked_dns(&it.name));
+        let mut changed = self.resources.apply_since(update, &since.removed, since.same_listeners);
+        if asks_dns || !since.removed.is_empty() {
+            let clusters = || self.resources.clusters.values().map(|cluster| &**cluster);
+            self.dns.want(clusters());
+            let told = self.dns.assignments(clusters());
+            changed.endpoints.extend(self.resources.apply_endpoints(told));
+        }
+        changed
     }
 
     /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
@@ -366,7 +388,8 @@ impl Control {
     /// Makes a generation of what is declared now.
     fn publish_resources(&mut self, changed: &Changed, proxy: Proxy, listeners: Vec<Arc<str>>) {
         let began = time::now();
-        let next = self.builder.build(&self.resources, &self.secrets, &self.publisher.current());
+        let next =
+            self.builder.build(&self.resources, &self.secrets, &self.publisher.current(), Some(changed));
         let Took { read, compile } = std::mem::take(&mut self.took);
         tracing::info!(
             generation = next.generation,

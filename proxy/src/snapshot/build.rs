@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use config::{Resources, RouteSource};
+use config::{Changed, Resources, RouteSource};
 
 use super::cluster::{Securing, Transports};
 use super::listener::{Manager, TcpProxy};
@@ -25,11 +25,18 @@ impl Builder {
         Builder { allow_unenforced_security, process }
     }
 
-    /// The snapshot of `resources` that follows `previous`; `secrets` are those of them that can be used.
-    pub(crate) fn build(&self, resources: &Resources, secrets: &Secrets, previous: &Snapshot) -> Snapshot {
+    /// The snapshot of `resources` that follows `previous`; `secrets` are those of them that can be used. `changed` is what
+    /// differs from the resources that `previous` was made of; `None` where nobody knows.
+    pub(crate) fn build(
+        &self,
+        resources: &Resources,
+        secrets: &Secrets,
+        previous: &Snapshot,
+        changed: Option<&Changed>,
+    ) -> Snapshot {
         let mut next =
             Snapshot { generation: previous.generation + 1, secrets: secrets.clone(), ..Snapshot::default() };
-        next.clusters = self.clusters(resources, secrets, previous);
+        next.clusters = self.clusters(resources, secrets, previous, changed);
         for (name, declared) in &*resources.routes {
             let known = previous.route_tables.get(name);
             next.route_tables.insert(name.clone(), route_table(declared, known));
@@ -55,16 +62,21 @@ impl Builder {
         resources: &Resources,
         secrets: &Secrets,
         previous: &Snapshot,
+        changed: Option<&Changed>,
     ) -> Arc<HashMap<Arc<str>, Arc<Cluster>>> {
-        let is_as_before = |declared: &Arc<config::Cluster>| {
-            let known = previous.clusters.get(&declared.name);
-            known.is_some_and(|known| unchanged(known, declared, assignment(resources, declared)))
-        };
-        if secrets.are(&previous.secrets)
-            && resources.clusters.len() == previous.clusters.len()
-            && resources.clusters.values().all(is_as_before)
-        {
-            return previous.clusters.clone();
+        if let Some(changed) = changed.filter(|_| secrets.are(&previous.secrets)) {
+            let mut clusters = previous.clusters.clone();
+            for name in changed.clusters.union(&changed.endpoints) {
+                let clusters = Arc::make_mut(&mut clusters);
+                match resources.clusters.get(name) {
+                    Some(declared) => {
+                        let cluster = self.cluster(resources, secrets, declared, previous);
+                        clusters.insert(name.clone(), cluster);
+                    }
+                    None => drop(clusters.remove(name)),
+                }
+            }
+            return clusters;
         }
         let cluster = |(name, declared): (&Arc<str>, &Arc<config::Cluster>)| {
             (name.clone(), self.cluster(resources, secrets, declared, previous))

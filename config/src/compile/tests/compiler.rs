@@ -1,10 +1,14 @@
 //! What one compile leaves to the next.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+mod random;
+
 use crate::compile::{Compiler, Mode, Proxy, Request, compile_as};
-use crate::resource::{Resources, VirtualHost};
+use crate::resource::{NameTable, Resources, VirtualHost};
 use crate::store::Store;
+use crate::validate::{References, references};
 
 const SERVICES: &str = "kind: Service\napiVersion: v1\nmetadata: {name: catalog, namespace: shop}\n\
      spec: {clusterIP: 10.1.0.1, ports: [{name: http, port: 80}]}\n---\n\
@@ -21,49 +25,101 @@ fn routed(prefix: &str) -> String {
     )
 }
 
-/// Applies these changes one after the other; whatever was taken over, all is as if it had been compiled anew.
-fn check(mode: Mode, changes: &[(&str, &str, bool)]) {
-    let proxy = Proxy { namespace: "shop".into(), ..Proxy::default() };
-    let request = Request { mode, ..Request::default() };
-    let (mut store, mut compiler, mut resources) = (Store::new(), Compiler::default(), Resources::default());
-    let mut names = None;
-    for (file, text, is_as_before) in changes {
-        store.read(file, text);
-        store.settle(file);
-        let objects = store.objects();
-        let compiled = compiler.compile(&objects, &proxy, &request);
-        assert_eq!(compiled.is_as_before, *is_as_before, "{mode:?} {file}: {text}");
-        let anew = compile_as(&objects, &proxy, &request);
-        assert_eq!(compiled.findings, anew.findings, "{mode:?} {file}: {text}");
-        if compiled.is_as_before {
-            resources.apply_but_clusters(compiled.update);
-        } else {
-            names = Some(compiled.names);
-            resources.apply(compiled.update);
+/// What a compile made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// Everything.
+    Anew,
+    /// Listeners and routes, and clusters of some services.
+    Listeners,
+    /// Endpoints and clusters of some services.
+    Endpoints,
+}
+
+use Made::{Anew, Endpoints, Listeners};
+
+/// A mesh that changes, compiled after each change.
+struct Changing {
+    proxy: Proxy,
+    request: Request,
+    store: Store,
+    compiler: Compiler,
+    resources: Resources,
+    names: NameTable,
+    references: References,
+    /// Codes of the last findings.
+    codes: BTreeSet<&'static str>,
+}
+
+impl Changing {
+    fn new(proxy: Proxy, request: Request) -> Changing {
+        let (store, compiler, resources) = (Store::new(), Compiler::default(), Resources::default());
+        let (names, references) = (NameTable::default(), References::default());
+        let codes = BTreeSet::new();
+        Changing { proxy, request, store, compiler, resources, names, references, codes }
+    }
+
+    /// Takes in what files hold now; whatever was taken over, all is as if it had been compiled anew.
+    fn read(&mut self, texts: &[(&str, &str)], about: &str) -> Made {
+        for (file, text) in texts {
+            self.store.read(file, text);
+            self.store.settle(file);
         }
-        assert_eq!(names.as_ref(), Some(&anew.names));
-        let mut fresh = Resources::default();
-        fresh.apply(anew.update);
-        assert_eq!(resources.listeners, fresh.listeners);
-        assert_eq!(resources.routes, fresh.routes);
-        assert_eq!(resources.clusters, fresh.clusters);
-        assert_eq!(resources.endpoints, fresh.endpoints);
+        let objects = self.store.objects();
+        let compiled = self.compiler.compile(&objects, &self.proxy, &self.request);
+        let anew = compile_as(&objects, &self.proxy, &self.request);
+        assert_eq!(compiled.findings, anew.findings, "{about}");
+        let limits = self.store.limits();
+        assert_eq!(self.references.of(&objects, limits), references(&objects, limits), "{about}");
+        self.codes = compiled.findings.iter().map(|finding| finding.code).collect();
+        let since = compiled.since.clone();
+        if since.as_ref().is_none_or(|since| !since.same_names) {
+            self.names = compiled.names;
+        }
+        let before = self.resources.clone();
+        let changed = match &since {
+            Some(since) => self.resources.apply_since(compiled.update, &since.removed, since.same_listeners),
+            None => self.resources.apply(compiled.update),
+        };
+        let mut fresh = before;
+        assert_eq!(changed, fresh.apply(anew.update), "{about}");
+        assert_eq!(self.names, anew.names, "{about}");
+        assert_eq!(self.resources.listeners, fresh.listeners, "{about}");
+        assert_eq!(self.resources.routes, fresh.routes, "{about}");
+        assert_eq!(self.resources.clusters, fresh.clusters, "{about}");
+        assert_eq!(self.resources.endpoints, fresh.endpoints, "{about}");
+        assert_eq!(self.resources.secrets, fresh.secrets, "{about}");
+        match since {
+            None => Anew,
+            Some(since) if since.same_listeners => Endpoints,
+            Some(_) => Listeners,
+        }
+    }
+}
+
+/// Applies these changes one after the other.
+fn check(mode: Mode, changes: &[(&str, &str, Made)]) {
+    let proxy = Proxy { namespace: "shop".into(), ..Proxy::default() };
+    let mut changing = Changing::new(proxy, Request { mode, ..Request::default() });
+    for (file, text, expected) in changes {
+        let about = format!("{mode:?} {file}: {text}");
+        assert_eq!(changing.read(&[(file, text)], &about), *expected, "{about}");
     }
 }
 
 #[test]
-fn only_a_change_of_virtual_services_takes_clusters_over() {
+fn what_changes_decides_what_is_taken_over() {
     let rule = "kind: DestinationRule\napiVersion: networking.istio.io/v1\n\
                 metadata: {name: catalog, namespace: shop}\nspec: {host: catalog, subsets: [{name: v1}]}\n";
     let (a, b) = (routed("/a"), routed("/b"));
     let changes = [
-        ("services.yaml", SERVICES, false),
-        ("routes.yaml", &a, true),
-        ("routes.yaml", &b, true),
-        ("rule.yaml", rule, false),
-        ("routes.yaml", "", true),
-        ("services.yaml", &SERVICES.replace("10.2.0.2", "10.2.0.3"), false),
-        ("routes.yaml", &a, true),
+        ("services.yaml", SERVICES, Anew),
+        ("routes.yaml", &a, Listeners),
+        ("routes.yaml", &b, Listeners),
+        ("rule.yaml", rule, Listeners),
+        ("routes.yaml", "", Listeners),
+        ("services.yaml", &SERVICES.replace("10.2.0.2", "10.2.0.3"), Endpoints),
+        ("routes.yaml", &a, Listeners),
     ];
     for mode in [Mode::Explicit, Mode::Sidecar, Mode::Gateway] {
         check(mode, &changes);
@@ -88,14 +144,14 @@ fn what_virtual_services_take_from_services_and_give_back() {
     // On port 80 a virtual service also speaks for hosts that no service has: here for a name that one is known by.
     let (name, address, other) = (foreign("web.shop"), foreign("10.1.0.2"), foreign("example.com"));
     let changes = [
-        ("services.yaml", &*services, false),
-        ("foreign.yaml", &name, true),
-        ("foreign.yaml", &address, true),
-        ("routes.yaml", &routed("/a"), true),
-        ("foreign.yaml", &other, true),
-        ("foreign.yaml", &foreign("web"), true),
-        ("routes.yaml", "", true),
-        ("foreign.yaml", "", true),
+        ("services.yaml", &*services, Anew),
+        ("foreign.yaml", &name, Listeners),
+        ("foreign.yaml", &address, Listeners),
+        ("routes.yaml", &routed("/a"), Listeners),
+        ("foreign.yaml", &other, Listeners),
+        ("foreign.yaml", &foreign("web"), Listeners),
+        ("routes.yaml", "", Listeners),
+        ("foreign.yaml", "", Listeners),
     ];
     check(Mode::Sidecar, &changes);
 }
@@ -126,10 +182,26 @@ fn nothing_is_taken_over_where_a_sidecar_object_trims() {
                    metadata: {name: default, namespace: shop}\nspec: {egress: [{hosts: [./*]}]}\n";
     let (a, b) = (routed("/a"), routed("/b"));
     let changes = [
-        ("services.yaml", SERVICES, false),
-        ("sidecar.yaml", sidecar, false),
-        ("routes.yaml", &a, false),
-        ("routes.yaml", &b, false),
+        ("services.yaml", SERVICES, Anew),
+        ("sidecar.yaml", sidecar, Anew),
+        ("routes.yaml", &a, Anew),
+        ("routes.yaml", &b, Anew),
+    ];
+    check(Mode::Sidecar, &changes);
+}
+
+/// A match for a port that no service has is met where a Sidecar object listens there.
+#[test]
+fn listeners_of_sidecar_objects_decide_over_matched_ports() {
+    let sidecar = "kind: Sidecar\napiVersion: networking.istio.io/v1\n\
+                   metadata: {name: default, namespace: shop}\n\
+                   spec: {egress: [{port: {number: 81, protocol: HTTP, name: http}, hosts: [./*]}]}\n";
+    let routes = routed("/a").replace("uri: {prefix: /a}", "port: 81");
+    let changes = [
+        ("services.yaml", SERVICES, Anew),
+        ("routes.yaml", &routes, Listeners),
+        ("sidecar.yaml", sidecar, Anew),
+        ("sidecar.yaml", "", Anew),
     ];
     check(Mode::Sidecar, &changes);
 }
@@ -141,7 +213,7 @@ fn nothing_is_taken_over_for_another_proxy_or_once_forgotten() {
     let (objects, request) = (store.objects(), Request::default());
     let mut compiler = Compiler::default();
     let is_as_before =
-        |compiler: &mut Compiler, proxy: &Proxy| compiler.compile(&objects, proxy, &request).is_as_before;
+        |compiler: &mut Compiler, proxy: &Proxy| compiler.compile(&objects, proxy, &request).since.is_some();
     let one = Proxy::default();
     let other = Proxy { namespace: "shop".into(), ..Proxy::default() };
     assert!(!is_as_before(&mut compiler, &one) && is_as_before(&mut compiler, &one));

@@ -185,7 +185,7 @@ impl Mesh {
     }
 }
 
-pub(super) fn proxy(name: &str, namespace: &str) -> Proxy {
+pub(crate) fn proxy(name: &str, namespace: &str) -> Proxy {
     Proxy {
         name: name.into(),
         namespace: namespace.into(),

@@ -1,7 +1,7 @@
 //! Hosts of services, and which rules hold for them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
@@ -16,6 +16,7 @@ const ROOT_NAMESPACE: &str = "istio-system";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// What is looked up by host.
+#[derive(Default)]
 pub(super) struct Hosts<'o> {
     services: HashMap<String, &'o Object<Service>>,
     /// Slices by namespace and name of their service.
@@ -77,6 +78,25 @@ impl<'o> Hosts<'o> {
         let of_service = service.into_iter().flat_map(|service| &service.spec.spec.ports);
         let ports = of_service.map(|port| u32::from(port.port)).chain(entry.into_iter().flatten().copied());
         Some(ports.chain(self.sidecar_ports.iter().copied()).collect())
+    }
+
+    /// Only those services, with their slices.
+    pub(super) fn of_services(objects: &'o Objects, keys: &HashSet<Key>) -> Hosts<'o> {
+        let wanted = keys.iter().filter_map(|key| objects.services.get(key));
+        let services = wanted
+            .map(|service| (full_name(service.name(), service.namespace()), service.as_ref()))
+            .collect();
+        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+        let known: HashSet<(&str, &str)> =
+            keys.iter().map(|(namespace, name)| (&**namespace, &**name)).collect();
+        for slice in objects.endpoint_slices.values() {
+            let key = service_of(slice).map(|service| (slice.namespace().as_ref(), service));
+            if let Some(key) = key.filter(|key| known.contains(key)) {
+                slices.entry(key).or_default().push(slice.as_ref());
+            }
+        }
+        let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
+        Hosts { services, slices, root_namespace, ..Hosts::default() }
     }
 
     /// The service of that full host.

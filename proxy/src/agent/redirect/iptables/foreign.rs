@@ -22,11 +22,8 @@ const DETAILS: [&str; 3] = ["--nfmask", "--ctmask", "--on-ip"];
 /// Rules in our chains, and in other ones rules that lead to ours, that no arguments bring about, by what iptables-save
 /// prints.
 pub(crate) fn foreign(saved: &str, settings: &Settings) -> Vec<String> {
-    let all: Vec<(Table, String)> = examples(settings)
-        .iter()
-        .flat_map(rules)
-        .map(|rule| (rule.table, line(&rule)))
-        .collect();
+    let all: Vec<(Table, String)> =
+        examples(settings).iter().flat_map(rules).map(|rule| (rule.table, line(&rule))).collect();
     let ours: BTreeSet<Shape<'_>> = all.iter().map(|(table, text)| shape(*table, text)).collect();
     let mut foreign = Vec::new();
     let mut table = None;
