@@ -1,8 +1,8 @@
 """A large mesh as YAML, the same in every run: written as `kubectl get -o yaml` tells it, without what no proxy reads.
 
-Services are spread over namespaces of a hundred; all that Kubernetes says of a namespace is in one file. Each
-DestinationRule and each VirtualService has a file of its own, so that one object can be changed by one rename. Every
-endpoint is a pod; the endpoints of a service take turns in being of version v1 and v2.
+Services are spread over namespaces of a hundred; all that Kubernetes says of a namespace is in one file, but for the Service
+and the EndpointSlice of the first service. These, each DestinationRule and each VirtualService have a file of their own, so
+that one object can be changed by one rename. Every endpoint is a pod; the endpoints of a service take turns in being of version v1 and v2.
 """
 
 import ipaddress
@@ -53,17 +53,33 @@ def write(mesh, directory, backend=None):
         numbers = range(first, min(first + NAMESPACE_SERVICES, mesh.services))
         text = _namespace(namespace(first)) + "".join(_service(mesh, number, backend) for number in numbers)
         (directory / f"{namespace(first)}.yaml").write_text(text)
+    (directory / "service-00000.yaml").write_text(_kubernetes_service(0, _port(0, backend)))
+    (directory / "endpoint-slice-00000.yaml").write_text(_endpoint_slice(mesh, 0, backend))
     for number in range(mesh.rules):
         (directory / f"destination-rule-{number:05}.yaml").write_text(_destination_rule(number))
     for number in range(mesh.routed):
         (directory / f"virtual-service-{number:05}.yaml").write_text(virtual_service(number))
 
 
-def change(directory, number, turn):
-    """Renames into place a virtual service whose answers say `turn`."""
-    target = directory / f"virtual-service-{number:05}.yaml"
+KINDS = ("EndpointSlice", "DestinationRule", "Service", "VirtualService")
+
+
+def change(mesh, directory, kind, turn, backend=None):
+    """Renames an object of the first service into place.
+
+    What a tester is answered tells of it: with every other turn, the EndpointSlice has no endpoint ready, the rule's subset v2
+    is the endpoint of v1, and the service has no port that endpoints have; the virtual service says the turn.
+    """
+    odd = turn % 2 == 1
+    name, text = {
+        "EndpointSlice": ("endpoint-slice", _endpoint_slice(mesh, 0, backend, ready=not odd)),
+        "DestinationRule": ("destination-rule", _destination_rule(0, VERSIONS[0 if odd else 1])),
+        "Service": ("service", _kubernetes_service(0, _port(0, backend), "http-other" if odd else "http")),
+        "VirtualService": ("virtual-service", virtual_service(0, turn)),
+    }[kind]
+    target = directory / f"{name}-00000.yaml"
     fresh = target.with_suffix(".new")
-    fresh.write_text(virtual_service(number, turn))
+    fresh.write_text(text)
     os.rename(fresh, target)
 
 
@@ -81,14 +97,30 @@ metadata:
 """
 
 
-def _service(mesh, number, backend):
-    called, within = name(number), namespace(number)
+def _port(number, backend):
+    return backend[1] if backend and number == 0 else 8080
+
+
+def _slots(mesh, number, backend):
+    """The endpoints of a service: pod, address and version of each."""
     addresses = [str(POD_IPS + number * mesh.endpoints_each + i) for i in range(mesh.endpoints_each)]
-    port = 8080
     if backend and number == 0:
-        addresses, port = backend
-    text = f"""\
----
+        addresses = backend[0]
+    return [(f"{name(number)}-{i}", address, VERSIONS[i % 2]) for i, address in enumerate(addresses)]
+
+
+def _service(mesh, number, backend):
+    own = "" if number == 0 else "---\n" + _kubernetes_service(number, 8080)
+    own += "" if number == 0 else "---\n" + _endpoint_slice(mesh, number, backend)
+    slots = _slots(mesh, number, backend)
+    return own + "".join(
+        _pod(pod, namespace(number), name(number), address, version) for pod, address, version in slots
+    )
+
+
+def _kubernetes_service(number, target, called_port="http"):
+    called, within = name(number), namespace(number)
+    return f"""\
 apiVersion: v1
 kind: Service
 metadata:
@@ -101,14 +133,19 @@ spec:
   clusterIPs:
   - {CLUSTER_IPS + number}
   ports:
-  - name: http
+  - name: {called_port}
     port: {PORT}
     protocol: TCP
-    targetPort: {port}
+    targetPort: {target}
   selector:
     app: {called}
   type: ClusterIP
----
+"""
+
+
+def _endpoint_slice(mesh, number, backend, ready=True):
+    called, within, port = name(number), namespace(number), _port(number, backend)
+    text = f"""\
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
@@ -123,17 +160,16 @@ ports:
   protocol: TCP
 endpoints:
 """
-    slots = [(f"{called}-{i}", address, VERSIONS[i % 2]) for i, address in enumerate(addresses)]
-    text += "".join(_endpoint(pod, within, address) for pod, address, _ in slots)
-    return text + "".join(_pod(pod, within, called, address, version) for pod, address, version in slots)
+    slots = _slots(mesh, number, backend)
+    return text + "".join(_endpoint(pod, within, address, ready) for pod, address, _ in slots)
 
 
-def _endpoint(pod, within, address):
+def _endpoint(pod, within, address, ready):
     return f"""\
 - addresses:
   - {address}
   conditions:
-    ready: true
+    ready: {str(ready).lower()}
     serving: true
     terminating: false
   nodeName: node-1
@@ -166,7 +202,7 @@ status:
 """
 
 
-def _destination_rule(number):
+def _destination_rule(number, second=VERSIONS[1]):
     return f"""\
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -181,7 +217,7 @@ spec:
       version: v1
   - name: v2
     labels:
-      version: v2
+      version: {second}
 """
 
 

@@ -26,6 +26,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # the name http.server asks for
         self.send_response(200)
         self.send_header("content-length", "0")
+        self.send_header("x-backend", self.server.server_address[0])
         self.end_headers()
 
     def log_message(self, *_):
@@ -79,6 +80,7 @@ class Start:
 class Change:
     """One object's file, renamed into place."""
 
+    kind: str  # of the object
     milliseconds: float  # until the first request that is routed by it was answered
     cpu_ms: float  # of the whole proxy, meanwhile
     before_ms: float  # a request before it
@@ -95,7 +97,8 @@ class Proxy:
         self.mesh = mesh
         self.config = home / "config"
         self.config.mkdir(parents=True)
-        meshes.write(mesh, self.config, (BACKENDS, backend.port))
+        self.backend = (BACKENDS, backend.port)
+        meshes.write(mesh, self.config, self.backend)
         ready = home / "ready"
         began = time.monotonic()
         command = [program, "run", "--config", self.config, "--namespace", meshes.namespace(0), "--workers", "1"]
@@ -114,14 +117,22 @@ class Proxy:
         """Resident memory now and at its peak."""
         return memory_kb([self.process.pid])
 
-    def ask(self, connection):
-        """One request for the first service; what its answer says of the turn."""
-        connection.request("GET", "/", headers={"host": meshes.host(0)})
+    def ask(self, connection, tester=False):
+        """One request for the first service: status, turn and backend of its answer."""
+        headers = {"host": meshes.host(0)} | ({"x-user": "tester"} if tester else {})
+        connection.request("GET", "/", headers=headers)
         answer = connection.getresponse()
         answer.read()
-        if answer.status != 200:
-            raise Failure(f"a request for {meshes.host(0)} is answered {answer.status}{log_tail(self.process)}")
-        return answer.getheader("x-turn")
+        return answer.status, answer.getheader("x-turn"), answer.getheader("x-backend")
+
+    def expect(self, kind, turn):
+        """Whether the answer to a request says that the change of that turn holds."""
+        odd = turn % 2 == 1
+        if kind == "VirtualService":
+            return lambda answer: answer[1] == str(turn)
+        if kind == "DestinationRule":
+            return lambda answer: answer[2] == BACKENDS[0 if odd else 1]
+        return lambda answer: answer[0] == (503 if odd else 200)
 
     def connect(self):
         """A connection to it."""
@@ -143,8 +154,10 @@ def start(processes, program, cpus, home, mesh, backend):
     proxy = Proxy(processes, program, cpus, home, mesh, backend)
     if mesh.routed:
         connection = proxy.connect()
-        proxy.ask(connection)
+        status, _, _ = proxy.ask(connection)
         connection.close()
+        if status != 200:
+            raise Failure(f"a request for {meshes.host(0)} is answered {status}{log_tail(proxy.process)}")
     settled, peak = settle(proxy)
     times = proxy.published()[0]
     found = Start(
@@ -171,25 +184,27 @@ def settle(proxy):
     return proxy.memory_kb()
 
 
-def changes(proxy, count):
-    """Changes one virtual service again and again; each time, how long until a request is routed by it."""
+def changes(proxy, kind, count):
+    """Changes one object again and again; each time, how long until a request is answered by it."""
     connection, found = proxy.connect(), []
-    proxy.ask(connection)
-    for turn in range(1, count + 1):
+    tester = kind != "VirtualService"
+    # An even number of turns, so that all is as it was in the end.
+    for turn in range(1, count + count % 2 + 1):
         time.sleep(0.3)
         asked = time.monotonic()
-        proxy.ask(connection)
+        proxy.ask(connection, tester)
         before_ms = (time.monotonic() - asked) * 1e3
         cpu_ms = proxy.cpu_ms()
         began = time.monotonic()
-        meshes.change(proxy.config, 0, turn)
-        while proxy.ask(connection) != str(turn):
+        meshes.change(proxy.mesh, proxy.config, kind, turn, proxy.backend)
+        is_changed = proxy.expect(kind, turn)
+        while not is_changed(proxy.ask(connection, tester)):
             if time.monotonic() - began > CHANGE_SECONDS_MAX:
-                raise Failure(f"no request is routed by a change within {CHANGE_SECONDS_MAX} s")
+                raise Failure(f"no request is answered by a change of a {kind} within {CHANGE_SECONDS_MAX} s")
             time.sleep(0.0005)
         took_ms = (time.monotonic() - began) * 1e3
         time.sleep(0.2)
-        found.append(Change(took_ms, proxy.cpu_ms() - cpu_ms, before_ms))
+        found.append(Change(kind, took_ms, proxy.cpu_ms() - cpu_ms, before_ms))
     connection.close()
     return found
 

@@ -34,14 +34,24 @@ class WrittenMesh(unittest.TestCase):
     def test_the_first_service_is_at_the_backend(self):
         _, files = self.write(mesh.Mesh(2), (("127.0.0.2", "127.0.0.3"), 4711))
         self.assertIn("podIP: 127.0.0.3\n", files["ns-000.yaml"])
-        self.assertEqual(files["ns-000.yaml"].count("port: 4711\n"), 1)
+        self.assertIn("  port: 4711\n", files["endpoint-slice-00000.yaml"])
+        self.assertIn("targetPort: 4711\n", files["service-00000.yaml"])
 
     def test_a_change_replaces_one_file(self):
-        directory, before = self.write(mesh.Mesh(2, routed=2))
-        mesh.change(directory, 1, 7)
-        after = {file.name: file.read_text() for file in directory.iterdir()}
-        self.assertEqual({name for name in after if after[name] != before.get(name)}, {"virtual-service-00001.yaml"})
-        self.assertIn('x-turn: "7"', after["virtual-service-00001.yaml"])
+        shape = mesh.Mesh(2, rules=1, routed=1)
+        for kind, name, says in [
+            ("EndpointSlice", "endpoint-slice-00000.yaml", "ready: false"),
+            ("DestinationRule", "destination-rule-00000.yaml", "name: v2\n    labels:\n      version: v1"),
+            ("Service", "service-00000.yaml", "name: http-other"),
+            ("VirtualService", "virtual-service-00000.yaml", 'x-turn: "7"'),
+        ]:
+            directory, before = self.write(shape)
+            mesh.change(shape, directory, kind, 7)
+            after = {file.name: file.read_text() for file in directory.iterdir()}
+            self.assertEqual({name for name in after if after[name] != before.get(name)}, {name})
+            self.assertIn(says, after[name])
+            mesh.change(shape, directory, kind, 0)
+            self.assertEqual((directory / name).read_text(), before[name])
 
 
 class Log(unittest.TestCase):
