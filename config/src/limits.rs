@@ -139,9 +139,9 @@ limits! {
     /// together. A stream that would pass it is reset, or its request answered 503. 0 is half of `memory_bytes_max`, or no
     /// limit where that is none.
     unread_bytes_total_max = 0, 0;
-    /// Bytes that HTTP/1 clients have sent of heads that are not whole, all connections together; 8 KiB of each do not count. A
-    /// head that would pass it is answered 503. Of requests sent ahead no more than half as many are read. 0 is an eighth of
-    /// `memory_bytes_max`, or no limit where that is none.
+    /// Bytes that clients have sent of heads, ClientHellos and handshakes that are not whole, all connections together; 8 KiB of
+    /// each do not count. A head of HTTP/1 that would pass it is answered 503, any other connection closed. Of requests sent ahead
+    /// no more than half as many are read. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
     head_bytes_total_max = 0, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.

@@ -307,7 +307,6 @@ impl Worker {
         let Some(server) = arrival.tls.take() else { return };
         match self.handshake(&server, stream, &view.listener.declared, &mut arrival, &guard).await {
             Ok((stream, session)) => {
-                guard.secured(time::now());
                 self.serve_http((stream, Some(session)), view, arrival, guard).await;
             }
             Err(reason) => {
@@ -365,20 +364,27 @@ impl Worker {
         let time_max = (limit != 0).then(|| Duration::from_millis(limit));
         let listener = listener.address.to_string();
         guard.shakes_hands(time::now());
-        let mut accepting = pin!(tls::accept(server, first, stream, time_max));
+        let holds = |bytes| guard.holds_head(bytes);
+        let mut accepting = pin!(tls::accept(server, first, stream, time_max, holds));
         let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
             Poll::Pending => guard.poll_closing(cx).map(|_| Err(MADE_ROOM)),
             accepted => accepted,
         });
         match accepted.await {
             Ok((stream, session)) => {
+                guard.secured(time::now());
                 let labels = [&*listener, session.ends.version, session.ends.cipher];
                 self.count(Family::TlsHandshakes, &labels);
                 Ok((stream, session))
             }
             Err(reason) => {
-                if reason == "timeout" {
-                    self.engine.limit_reached("tls_handshake_time_max_ms");
+                match reason {
+                    "timeout" => self.engine.limit_reached("tls_handshake_time_max_ms"),
+                    tls::NO_ROOM => {
+                        self.engine.limit_reached(HEAD_BYTES_TOTAL_MAX);
+                        self.engine.make_room_for_heads();
+                    }
+                    _ => {}
                 }
                 self.count(Family::TlsHandshakeFailures, &[&listener, reason]);
                 let Arrival { remote_address, server_name, .. } = arrival;

@@ -7,6 +7,7 @@ mod admin;
 mod admission;
 mod aged;
 mod basics;
+mod begun;
 mod blocked;
 mod bodies;
 mod body_limits;

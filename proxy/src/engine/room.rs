@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::http::codec::HEAD_BYTES_TOTAL_MAX;
-use crate::http::codec::guard::Awaited;
+use crate::http::codec::guard::{Awaited, Guard};
 use crate::telemetry::metrics::Family;
 use crate::{allocator, time};
 
@@ -40,9 +40,10 @@ impl Engine {
         self.unless_lately(&self.no_room_at, || self.close(limit, CLOSED_MAX, |_| true))
     }
 
-    /// The same for heads, of which there are too many bytes: by those that do not go on with theirs.
+    /// The same for heads, of which there are too many bytes: by those that do not go on with theirs, or with what comes before
+    /// them.
     pub(crate) fn make_room_for_heads(&self) -> Room {
-        let close = || self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, |awaited| awaited == Awaited::Head);
+        let close = || self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, Guard::is_counted);
         self.unless_lately(&self.no_heads_at, close)
     }
 
@@ -71,12 +72,13 @@ impl Engine {
         if closed == 0 { Room::None } else { Room::Made }
     }
 
-    /// Closes so many at most of those that `may` make room by what they are waited for. How many those were.
-    fn close(&self, limit: &str, most: usize, may: impl Fn(Awaited) -> bool) -> usize {
+    /// Closes so many at most of those that `may` make room. How many those were.
+    fn close(&self, limit: &str, most: usize, may: impl Fn(&Guard) -> bool) -> usize {
         let now = time::now();
         let guards = self.guards.borrow();
-        let waiting = guards.iter().filter_map(|(_, guard)| Some((guard.may_make_room(now)?, guard)));
-        let waiting = first(waiting.filter(|((awaited, _), _)| may(*awaited)).collect(), most);
+        let guards = guards.iter().filter(|(_, guard)| may(guard));
+        let waiting = guards.filter_map(|(_, guard)| Some((guard.may_make_room(now)?, guard)));
+        let waiting = first(waiting.collect(), most);
         for ((awaited, _), guard) in &waiting {
             guard.make_room(now);
             let labels = [limit, awaited.name()];

@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 
 use super::detect::{Detector, FIRST_BYTES_MAX, Inspect, Verdict};
 use crate::engine::{Arrival, Engine};
+use crate::http::codec::HEAD_BYTES_TOTAL_MAX;
 use crate::http::codec::guard::{Closing, Guard};
 use crate::tcp::{self, Connected, Refused};
 use crate::telemetry::metrics::Family;
@@ -70,6 +71,8 @@ enum First {
     Server,
     /// By the limit of this name.
     Timeout(&'static str),
+    /// The process holds too much of what others have begun.
+    Full,
     Gone,
 }
 
@@ -115,12 +118,20 @@ pub(super) async fn inspect(
             Poll::Pending => Poll::Pending,
         }
     });
-    let (verdict, exceeds) = match first.await {
+    let first = first.await;
+    // Who looks at it next counts it anew.
+    guard.holds_head(0);
+    let (verdict, exceeds) = match first {
         First::Client(Verdict::ClientHelloTooLarge) => {
             engine.limit_reached("first_bytes_max");
             (Verdict::ClientHelloTooLarge, Some("first_bytes_max"))
         }
         First::Client(verdict) => (verdict, None),
+        First::Full => {
+            engine.limit_reached(HEAD_BYTES_TOTAL_MAX);
+            engine.make_room_for_heads();
+            (Verdict::Other, Some(HEAD_BYTES_TOTAL_MAX))
+        }
         First::Server | First::Silent => (Verdict::Other, None),
         First::Timeout(limit) => {
             let address = inspection.listener.to_string();
@@ -161,6 +172,7 @@ fn poll_client(
         guard.received(bytes, time::now);
         first.extend_from_slice(bytes);
         match detector.detect(first) {
+            Verdict::NeedMore if !guard.holds_head(first.len()) => return Poll::Ready(First::Full),
             Verdict::NeedMore => guard.is_in_head(time::now()),
             verdict => return Poll::Ready(First::Client(verdict)),
         }

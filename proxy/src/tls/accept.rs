@@ -1,7 +1,11 @@
 //! The handshake, as the server.
 
 use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use config::format::Operator;
@@ -20,6 +24,9 @@ use crate::time;
 
 /// What a client is said to have done.
 const PEER: (&str, &str) = ("client_left", "client_refused");
+
+/// Why a handshake ends for which there is no room, because too many others are begun.
+pub(crate) const NO_ROOM: &str = "no_room";
 
 /// What came of a handshake.
 #[derive(Debug)]
@@ -76,7 +83,8 @@ impl Session {
     }
 }
 
-/// Makes the handshake with a client, of which `first` was read before. It takes no longer than `time_max`.
+/// Makes the handshake with a client, of which `first` was read before. It takes no longer than `time_max`. `holds` is told how
+/// many bytes have come for it, which may all be here still, and says whether there is room for them.
 ///
 /// # Errors
 ///
@@ -86,9 +94,15 @@ pub(crate) async fn accept(
     first: Vec<u8>,
     stream: TcpStream,
     time_max: Option<Duration>,
+    holds: impl Fn(usize) -> bool,
 ) -> Result<(Stream, Session), &'static str> {
     let bounds = [time_max, server.timeout].into_iter().flatten();
-    let handshake = handshake(server, Replayed::new(first, stream));
+    let read = Rc::<Cell<usize>>::default();
+    let mut handshake = pin!(handshake(server, Replayed::new(first, stream).counted(read.clone())));
+    let handshake = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Pending if !holds(read.get()) => Poll::Ready(Err(NO_ROOM)),
+        made => made,
+    });
     match bounds.min() {
         Some(bound) => tokio::time::timeout(bound, handshake).await.unwrap_or(Err("timeout")),
         None => handshake.await,
@@ -100,7 +114,8 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
     let begun =
         LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error, PEER))?;
     let config = server.config(begun.client_hello().alpn().into_iter().flatten()).clone();
-    let stream = begun.into_stream(config).await.map_err(|error| reason(&error, PEER))?;
+    let mut stream = begun.into_stream(config).await.map_err(|error| reason(&error, PEER))?;
+    stream.get_mut().0.count_no_more();
     let stream = TlsStream::from(stream);
     let (_, connection) = stream.get_ref();
     let shown = connection.peer_certificates().and_then(|chain| chain.first());

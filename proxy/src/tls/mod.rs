@@ -21,7 +21,7 @@ mod stream;
 mod verify;
 mod whole;
 
-pub(crate) use accept::{Session, accept};
+pub(crate) use accept::{NO_ROOM, Session, accept};
 pub(crate) use client::{Client, Host, Spoken, offered_in_the_mesh};
 pub(crate) use ends::Ends;
 pub(crate) use secrets::{Life, Secrets, Unusable, chain};

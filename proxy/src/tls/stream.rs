@@ -122,12 +122,24 @@ pub(crate) struct Replayed {
     first: First,
     stream: TcpStream,
     breach: Breach,
+    /// Counts what is read, until the handshake is made.
+    read: Option<Rc<Cell<usize>>>,
 }
 
 impl Replayed {
     /// `first` was read from `stream`.
     pub(super) fn new(first: Vec<u8>, stream: TcpStream) -> Replayed {
-        Replayed { first: First::new(first), stream, breach: Breach::default() }
+        Replayed { first: First::new(first), stream, breach: Breach::default(), read: None }
+    }
+
+    /// Counts in `read` what is read from now on.
+    pub(super) fn counted(self, read: Rc<Cell<usize>>) -> Replayed {
+        Replayed { read: Some(read), ..self }
+    }
+
+    /// Counts no longer.
+    pub(super) fn count_no_more(&mut self) {
+        self.read = None;
     }
 
     /// Where it will be said why TLS broke.
@@ -142,11 +154,14 @@ impl AsyncRead for Replayed {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.read(buffer) {
-            Poll::Ready(Ok(()))
-        } else {
-            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        if !self.first.read(buffer) {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         }
+        if let Some(read) = &self.read {
+            read.set(read.get().saturating_add(buffer.filled().len() - before));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

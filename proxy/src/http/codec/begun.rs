@@ -1,6 +1,6 @@
-//! Bytes that clients of HTTP/1 have sent and no request was made of yet: heads that are begun and not ended, and requests
-//! sent ahead. A limit for all of the process. The size of a head bounds what one connection holds, and nothing else bounds
-//! the connections.
+//! Bytes that clients have sent and no request was made of yet: heads, first messages and handshakes that are begun and not
+//! ended, and requests of HTTP/1 sent ahead. A limit for all of the process. The size of a head bounds what one connection
+//! holds, and nothing else bounds the connections.
 //!
 //! Mostly a head is whole when it comes. Such a one is not counted, and touches nothing that workers share.
 
@@ -42,6 +42,11 @@ impl Holding {
     /// Nothing yet.
     pub(super) fn new(begun: &Rc<Begun>) -> Holding {
         Holding { begun: begun.clone(), bytes: Cell::new(0) }
+    }
+
+    /// Whether it holds as much as is counted.
+    pub(super) fn is_counted(&self) -> bool {
+        self.bytes.get() > 0
     }
 
     /// The connection holds so many bytes of a head; false when the process holds too many, and it must let go of them.

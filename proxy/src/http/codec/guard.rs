@@ -14,10 +14,14 @@ use std::time::{Duration, Instant};
 use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::begun::{Begun, Holding};
-use super::h2_frames::Watch;
+use super::begun::{Begun, HEAD_BYTES_TOTAL_MAX, Holding};
+use super::h2_frames::{Flood, Watch};
 use crate::time;
 use crate::tls::First;
+
+/// What the fields of a head take at most, for each byte that a head may have: twice as many bytes are read, a field counts
+/// as 33 bytes at least and takes about four times that.
+const FIELDS_SHARE: usize = 8;
 
 /// What the sweep does about a connection whose limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,7 @@ pub(crate) struct Guard {
     looked: Cell<u64>,
     /// For HTTP/2.
     frames: RefCell<Option<Watch>>,
-    /// For HTTP/1.
+    /// What of a head, or of what comes before it, is here.
     holding: Holding,
 }
 
@@ -156,9 +160,14 @@ impl Guard {
         }
     }
 
-    /// So many bytes of a head of HTTP/1 are here; false when the process holds too many.
-    pub(super) fn holds_head(&self, bytes: usize) -> bool {
+    /// So many bytes of a head, a first message or a handshake are here; false when the process holds too many.
+    pub(crate) fn holds_head(&self, bytes: usize) -> bool {
         self.holding.holds_head(bytes)
+    }
+
+    /// Whether it holds so much of one that this is counted.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.holding.is_counted()
     }
 
     /// So many bytes of requests of HTTP/1 are here that were sent ahead; false when no more of them are to be read.
@@ -194,6 +203,7 @@ impl Guard {
 
     /// TLS was terminated.
     pub(crate) fn secured(&self, now: Instant) {
+        self.holding.holds_head(0);
         self.set_in_head(false);
         self.since.set(Some(now));
     }
@@ -203,8 +213,12 @@ impl Guard {
         let mut frames = self.frames.borrow_mut();
         let (head, asks_time) = match &mut *frames {
             Some(frames) => {
-                if let Err(flood) = frames.received(bytes) {
-                    self.closing.set(Some(Closing::Limit(flood.limit())));
+                let flood = frames.received(bytes).err().map(Flood::limit);
+                let fields_max = usize::try_from(self.limits.head_bytes_max).unwrap_or(usize::MAX);
+                let held = frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE));
+                let full = !self.holding.holds_head(held);
+                if let Some(limit) = flood.or(full.then_some(HEAD_BYTES_TOTAL_MAX)) {
+                    self.closing.set(Some(Closing::Limit(limit)));
                 }
                 (frames.is_head_open(), true)
             }

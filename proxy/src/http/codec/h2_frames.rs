@@ -23,6 +23,9 @@ const ANSWER_HEADS_PER_REQUEST: u32 = 10;
 /// Resets that a second earns.
 const RESET_FRAMES_PER_SECOND: u32 = 50;
 
+/// Memory that a field takes, about, whatever it says. By HPACK's tables it may come as one byte.
+const FIELD_BYTES: usize = 128;
+
 /// Frame types of RFC 9113 section 6 that are told apart here.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -249,6 +252,9 @@ pub(crate) struct Watch {
     in_header_block: bool,
     /// The last frame was a part of a header block.
     is_head: bool,
+    /// Bytes of that block before its last frame, and of that.
+    block: usize,
+    last: usize,
     /// Streams that we have refused.
     refused: u32,
 }
@@ -263,6 +269,8 @@ impl Watch {
             budget: Budget::of(limits),
             in_header_block: false,
             is_head: false,
+            block: 0,
+            last: 0,
             refused: 0,
         }
     }
@@ -286,11 +294,13 @@ impl Watch {
         mut seconds: impl FnMut() -> u32,
         mut ended: impl FnMut(Ended),
     ) -> Result<(), Flood> {
-        let Watch { received, budget, in_header_block, is_head, .. } = self;
+        let Watch { received, budget, in_header_block, is_head, block, last, .. } = self;
         let mut verdict = Ok(());
         received.scan(bytes, |frame, payload| {
             *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
             if *is_head {
+                *block = if frame.kind == HEADERS { 0 } else { block.saturating_add(*last) };
+                *last = frame.length as usize;
                 *in_header_block = !frame.has(END_HEADERS);
             }
             if let Some(end) = frame.end(payload) {
@@ -342,6 +352,21 @@ impl Watch {
     /// Time passed.
     pub(crate) fn passed(&mut self, seconds: u32) {
         self.budget.passed(seconds);
+    }
+
+    /// Bytes that are held of a header block that the peer has begun and not ended. What has come of it in whole frames is
+    /// fields by then, which take more than they came in, but no more than `fields_max`.
+    pub(crate) fn head_bytes(&self, fields_max: usize) -> usize {
+        if !self.in_header_block && (!self.is_head || self.received.skip == 0) {
+            return 0;
+        }
+        let to_come = if self.is_head { self.received.skip.min(self.last) } else { 0 };
+        let (whole, part) = if to_come == 0 {
+            (self.block.saturating_add(self.last), 0)
+        } else {
+            (self.block, self.last - to_come)
+        };
+        whole.saturating_mul(FIELD_BYTES).min(fields_max).saturating_add(part)
     }
 
     /// Whether the peer has begun a header block, or a frame header, and not ended it.

@@ -227,8 +227,8 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         }
         // A client may send its next requests ahead, but they are not read without end.
         while state.decoder.is_ended()
-            && (state.buffer.len() as u64) < self.limits.head_bytes_max
             && state.stream().guard().holds_ahead(state.buffer.len())
+            && (state.buffer.len() as u64) < self.limits.head_bytes_max
         {
             match ready!(state.poll_fill(cx)) {
                 Ok(1..) => {}

@@ -150,6 +150,28 @@ fn bytes_may_be_cut_anywhere() {
 }
 
 #[test]
+fn an_open_head_is_measured() {
+    let mut watch = watch();
+    let mut check = |bytes: &[u8], expected: usize| {
+        watch.received(bytes).unwrap();
+        assert_eq!(watch.head_bytes(5_000), expected);
+    };
+    // Whole at once, as mostly.
+    check(&frame(HEADERS, END_HEADERS, 200), 0);
+    let head = frame(HEADERS, END_HEADERS, 200);
+    check(&head[..HEADER_BYTES], 0);
+    check(&head[HEADER_BYTES..109], 100);
+    check(&head[109..], 0);
+    check(&frame(HEADERS, 0, 10), 10 * FIELD_BYTES);
+    let more = frame(CONTINUATION, 0, 20);
+    check(&more[..HEADER_BYTES + 5], 10 * FIELD_BYTES + 5);
+    check(&more[HEADER_BYTES + 5..], 30 * FIELD_BYTES);
+    check(&frame(CONTINUATION, 0, 100), 5_000);
+    check(&frame(CONTINUATION, END_HEADERS, 1), 0);
+    check(&frame(DATA, 0, 100)[..50], 0);
+}
+
+#[test]
 fn an_open_head_is_seen() {
     let mut watch = watch();
     assert!(!watch.is_head_open());
