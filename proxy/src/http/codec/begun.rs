@@ -60,11 +60,19 @@ impl Holding {
         self.holds(bytes).is_none_or(|total| total <= self.begun.bytes_max / 2)
     }
 
-    /// Counts it; what the process holds then, where that matters.
+    /// What the process holds with it, where that matters.
     fn holds(&self, bytes: usize) -> Option<u64> {
+        // Of nearly all requests nothing is counted, and this is asked several times of each.
+        if bytes <= CONNECTION_BYTES_MIN && !self.is_counted() { None } else { self.count(bytes) }
+    }
+
+    /// Counts it.
+    #[cold]
+    #[inline(never)]
+    fn count(&self, bytes: usize) -> Option<u64> {
         let now = if bytes > CONNECTION_BYTES_MIN { bytes as u64 } else { 0 };
         let before = self.bytes.replace(now);
-        if now == 0 && before == 0 || self.begun.bytes_max == 0 {
+        if self.begun.bytes_max == 0 {
             return None;
         }
         let total = &self.begun.total;
