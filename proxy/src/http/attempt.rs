@@ -125,7 +125,7 @@ pub(super) async fn run(
     per_try: Option<Duration>,
 ) -> Result<Answered, Failed> {
     let sending = async {
-        if to.http2 { send_h2(&to, head, request).await } else { send_h1(&to, head, request.attempt()).await }
+        if to.http2 { send_h2(&to, head, request).await } else { send_h1(&to, head, request).await }
     };
     let mut sending = pin!(sending);
     let mut own: Option<Deadline> = None;
@@ -151,9 +151,10 @@ pub(super) async fn run(
 async fn send_h1(
     to: &Target<'_>,
     head: &RequestHead,
-    mut body: AttemptBody,
+    request: &RequestBody,
 ) -> Result<Answered, (Reset, Option<String>)> {
     let pool = to.pool;
+    let mut body = request.attempt();
     loop {
         let connection = reading_ahead(pool.h1(), &mut body).await;
         let mut connection = connection.map_err(|error| stream_failed(&error))?.map_err(connect_failed)?;
@@ -165,7 +166,7 @@ async fn send_h1(
             Err(failed) => match failed.unsent {
                 // The upstream had closed an idle connection and nothing was sent on it: another one serves as well.
                 Some(unsent) if connection.was_used() => body = unsent,
-                _ => return Err(upstream_failed(pool, &failed.error)),
+                _ => return Err(upstream_failed(pool, request, &failed.error)),
             },
         }
     }
@@ -194,7 +195,7 @@ async fn send_h2(
         to.reached.note(connection.local_address, connection.ends.as_ref());
         return match connection.client.send(head.clone(), body).await {
             Ok((head, body)) => Ok(Answered { head, body, lease: Lease::H2(guard) }),
-            Err(error) => Err(upstream_failed(pool, &error)),
+            Err(error) => Err(upstream_failed(pool, request, &error)),
         };
     }
 }
@@ -224,9 +225,11 @@ fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
     }
 }
 
-/// The same of what came on a connection, where the upstream may have exceeded a limit.
-fn upstream_failed(pool: &Pool, error: &StreamError) -> (Reset, Option<String>) {
-    if let StreamError::Limit(limit) = error {
+/// The same of what came on a connection, where the upstream may have exceeded a limit, unless the client has.
+fn upstream_failed(pool: &Pool, request: &RequestBody, error: &StreamError) -> (Reset, Option<String>) {
+    if let StreamError::Limit(limit) = error
+        && request.failure().is_none()
+    {
         pool.exceeded(limit);
     }
     stream_failed(error)
