@@ -135,14 +135,14 @@ pub struct GatewayTopology {
     pub num_trusted_proxies: u32,
     /// What becomes of `x-forwarded-client-cert`; `SANITIZE_SET` when not given.
     pub forward_client_cert_details: ForwardClientCertDetails,
-    /// Whether connections begin with the PROXY protocol. Not honoured yet.
-    pub(super) proxy_protocol: Option<ProxyProtocol>,
+    /// Given when connections to the gateway begin with a header of the PROXY protocol.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// The PROXY protocol's settings. Istio has none.
+/// The PROXY protocol's settings; there are none. Istio: `mesh.v1alpha1.Topology.ProxyProtocolConfiguration`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ProxyProtocol {}
+pub struct ProxyProtocol {}
 
 /// What becomes of `x-forwarded-client-cert`. Istio: `mesh.v1alpha1.ForwardClientCertDetails`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

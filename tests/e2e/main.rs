@@ -30,6 +30,7 @@ mod hot_swap;
 mod http2_upstreams;
 mod identity_socket;
 mod incidents;
+mod introduced;
 mod large_pages;
 mod last_good;
 mod limits;

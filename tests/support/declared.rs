@@ -106,6 +106,7 @@ pub fn sniffing(name: &str, filter_chains: Vec<FilterChain>, default: Option<Fil
         listener_filters: ListenerFilters {
             original_dst: false,
             original_src: None,
+            proxy_protocol: false,
             tls_inspector: inspector.clone(),
             http_inspector: inspector,
             timeout: None,

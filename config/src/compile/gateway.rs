@@ -147,6 +147,7 @@ impl Gateways<'_> {
             traffic_direction: TrafficDirection::Outbound,
             listener_filters: ListenerFilters {
                 timeout: Some(ListenerFilters::DEFAULT_TIMEOUT),
+                proxy_protocol: self.tcp.scope.proxy.gateway_topology.proxy_protocol.is_some(),
                 ..inspectors(&filter_chains)
             },
             filter_chains,

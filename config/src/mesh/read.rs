@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::fields::{Fate, MESH_CONFIG, PROXY_CONFIG};
-use super::proxy_config::nested_not_honoured;
 use super::{AccessLogEncoding, MeshConfig, Normalization, OutboundTrafficPolicy, ProxyConfig};
 use crate::finding::{Finding, Severity, code};
 use crate::format::{Format, FormatError, JsonFormat};
@@ -134,9 +133,6 @@ fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshCo
                 not_honoured(check, config, format!("{prefix}{}", entry.key), "it has no effect");
             }
         }
-    }
-    if let Some(path) = root.get("defaultConfig").and_then(nested_not_honoured) {
-        not_honoured(check, config, format!("defaultConfig.{path}"), "it has no effect");
     }
     for (name, honoured) in [("tracing", ""), ("accessLogging", ""), ("metrics", "prometheus")] {
         let providers = root.get("defaultProviders").and_then(|providers| providers.get(name));

@@ -35,7 +35,7 @@ fn honoured_fields() {
                 localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\nenableAutoMtls: false\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
-                gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD}\n  interceptionMode: TPROXY\n\
+                gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD, proxyProtocol: {}}\n  interceptionMode: TPROXY\n\
                 defaultProviders: {metrics: [prometheus]}\nextensionProviders: [{name: a, zipkin: {service: b, port: 1}}]\n";
     let config = check(text, &[]);
     let expected = MeshConfig {
@@ -71,7 +71,7 @@ fn honoured_fields() {
             gateway_topology: Some(GatewayTopology {
                 num_trusted_proxies: 2,
                 forward_client_cert_details: ForwardClientCertDetails::AppendForward,
-                proxy_protocol: None,
+                proxy_protocol: Some(ProxyProtocol {}),
             }),
             interception_mode: Some(InterceptionMode::Tproxy),
         },
@@ -106,10 +106,6 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
     let honoured = check(&json("{\"a\": \"%PROTOCOL%\"}"), &[]);
     assert_eq!(honoured.access_log_encoding, AccessLogEncoding::Json);
     assert_eq!(honoured.access_log_format.as_deref(), Some("{\"a\": \"%PROTOCOL%\"}"));
-    warned(
-        "defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}}",
-        "defaultConfig.gatewayTopology.proxyProtocol",
-    );
     warned("defaultProviders: {tracing: [otel]}", "defaultProviders.tracing");
     warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
     let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");

@@ -60,6 +60,9 @@ pub struct ListenerFilters {
     /// (`SO_MARK`), by which the rules of TPROXY mode let them through; `None` for our own address. Envoy:
     /// `original_src`.
     pub original_src: Option<u32>,
+    /// Whether a connection begins with a header of the PROXY protocol, which tells whose it is and where that client
+    /// connected to; what does not is closed. It comes before whoever looks at first bytes. Envoy: `proxy_protocol`.
+    pub proxy_protocol: bool,
     /// Whether the first bytes are a ClientHello, and what it asks for.
     pub tls_inspector: Option<Inspector>,
     /// Whether the first bytes are a request of HTTP/1 or the preface of HTTP/2.

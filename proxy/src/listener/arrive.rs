@@ -1,22 +1,24 @@
-//! From an accepted connection to the filter chain that serves it: the original destination, the listener it belongs to,
-//! what its first bytes say, the chain.
+//! From an accepted connection to the filter chain that serves it: the original destination, who it is made for, the listener
+//! it belongs to, what its first bytes say, the chain.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{TrafficDirection, TransportProtocol};
 use tokio::net::TcpStream;
 
 use super::detect::{Inspect, Verdict};
 use super::inspect::{Dial, Inspected, Inspection, inspect};
+use super::introduce::{Introduced, Patience, introduce};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::http::codec::guard::Guard;
-use crate::net;
 use crate::snapshot::{Facts, Filter, Listener, NoTrace};
 use crate::tcp::{self, Connected, Unserved};
 use crate::telemetry::metrics::Family;
 use crate::upstream::Destination;
+use crate::{net, time};
 
 /// Why a connection is closed whose listener is gone before it is known what serves it.
 const LISTENER_GONE: &str = "its listener is gone";
@@ -60,6 +62,12 @@ pub(crate) async fn arrive(
         tcp::log_unserved(engine, accepted, arrival, Unserved::Loop(&reason));
         return None;
     }
+    if accepted.declared.listener_filters.proxy_protocol {
+        let accepted = accepted.clone();
+        drop(generation);
+        // In a box, so that it costs nothing where connections come by themselves.
+        return Box::pin(arrive_introduced(engine, &accepted, stream, arrival, guard)).await;
+    }
     let chosen = select(&generation, accepted, &arrival);
     if inspectors(chosen, &arrival).is_none() {
         return choose(engine, &generation, chosen, Verdict::Other, arrival);
@@ -67,16 +75,51 @@ pub(crate) async fn arrive(
     // Nobody knows when the client speaks: no generation waits for it.
     drop(generation);
     // In a box, so that it costs nothing where nobody looks.
-    Box::pin(arrive_inspected(engine, listener, stream, arrival, guard)).await
+    Box::pin(arrive_inspected(engine, listener, stream, arrival, Duration::ZERO, guard)).await
+}
+
+/// The same for a connection that somebody makes for a client, and that begins with who that is: from then on it is the
+/// client's.
+async fn arrive_introduced(
+    engine: &Rc<Engine>,
+    accepted: &Listener,
+    stream: &mut TcpStream,
+    mut arrival: Arrival,
+    guard: &Guard,
+) -> Option<Served> {
+    let filters = &accepted.declared.listener_filters;
+    let listener = accepted.declared.address;
+    let patience = Patience { timeout: filters.timeout, continues: filters.continue_on_timeout, listener };
+    let began = time::now();
+    match introduce(engine, patience, stream, &mut arrival.first, guard).await? {
+        Introduced::Known(Some(ends)) => {
+            (arrival.remote_address, arrival.local_address) = (ends.source, ends.destination);
+        }
+        Introduced::Known(None) => {}
+        Introduced::Malformed(reason) => {
+            let registry = &engine.telemetry.registry;
+            let series = registry.series(Family::ProxyProtocolErrors, &[&listener.to_string(), reason]);
+            engine.telemetry.shard.increment(series);
+            tcp::log_unserved(engine, accepted, arrival, Unserved::Stranger(reason));
+            return None;
+        }
+        Introduced::Exceeds(limit) => {
+            tcp::log_unserved(engine, accepted, arrival, Unserved::Limit(limit));
+            return None;
+        }
+    }
+    let waited = time::now().saturating_duration_since(began);
+    arrive_inspected(engine, &accepted.declared.name, stream, arrival, waited, guard).await
 }
 
 /// The same for a connection whose first bytes decide. What they say is judged by the generation of then; where that has
-/// other inspectors, they look, too.
+/// other inspectors, they look, too. So long it was `waited` already.
 async fn arrive_inspected(
     engine: &Rc<Engine>,
     listener: &Arc<str>,
     stream: &mut TcpStream,
     mut arrival: Arrival,
+    waited: Duration,
     guard: &Guard,
 ) -> Option<Served> {
     let mut found = Inspected { verdict: Verdict::Other, dial: Dial::Never, exceeds: None };
@@ -100,10 +143,11 @@ async fn arrive_inspected(
             found.verdict = Verdict::Other;
             continue;
         }
+        let filters = &chosen.declared.listener_filters;
         let inspection = Inspection {
             inspect: wanted,
-            timeout: chosen.declared.listener_filters.timeout,
-            continues: chosen.declared.listener_filters.continue_on_timeout,
+            timeout: filters.timeout.map(|timeout| timeout.saturating_sub(waited)),
+            continues: filters.continue_on_timeout,
             listener: chosen.declared.address,
             server_first: server_first(chosen, &arrival),
         };

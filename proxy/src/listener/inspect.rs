@@ -26,7 +26,7 @@ use crate::upstream::Destination;
 const SILENCE: Duration = Duration::from_millis(1);
 
 /// Bytes of a read of a first message.
-const READ_BYTES: usize = 4096;
+pub(super) const READ_BYTES: usize = 4096;
 
 /// What is looked for, and for how long.
 pub(super) struct Inspection {
@@ -134,9 +134,7 @@ pub(super) async fn inspect(
         }
         First::Server | First::Silent => (Verdict::Other, None),
         First::Timeout(limit) => {
-            let address = inspection.listener.to_string();
-            let series = engine.telemetry.registry.series(Family::DetectionTimeout, &[&address]);
-            engine.telemetry.shard.increment(series);
+            timed_out(engine, inspection.listener);
             (Verdict::Other, (!inspection.continues).then_some(limit))
         }
         First::Gone => return None,
@@ -144,7 +142,13 @@ pub(super) async fn inspect(
     Some(Inspected { verdict, dial, exceeds })
 }
 
-fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
+/// Counts a connection to the listener of this address that said too little for too long.
+pub(super) fn timed_out(engine: &Engine, listener: SocketAddr) {
+    let series = engine.telemetry.registry.series(Family::DetectionTimeout, &[&listener.to_string()]);
+    engine.telemetry.shard.increment(series);
+}
+
+pub(super) fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
     Box::pin(tokio::time::sleep_until((time::now() + duration).into()))
 }
 

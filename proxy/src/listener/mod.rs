@@ -5,6 +5,8 @@ pub(crate) mod detect;
 mod drain;
 mod handover;
 mod inspect;
+mod introduce;
+mod proxy_protocol;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -76,6 +76,8 @@ pub(crate) enum Unserved<'a> {
     Closed(&'a Closed),
     /// What the client says first exceeds the limit of this name.
     Limit(&'static str),
+    /// It does not say, as it should, for whom it is made: this is wrong with it.
+    Stranger(&'static str),
     /// The proxy has made it itself, for this reason that it came back.
     Loop(&'a str),
     /// The handshake failed for this reason, where TLS is terminated with this.
@@ -88,7 +90,7 @@ impl Unserved<'_> {
         match self {
             Unserved::NoChain | Unserved::Closed(_) => "filter_chain_not_found",
             Unserved::Loop(_) => "redirected_to_its_own_proxy",
-            Unserved::Limit(reason) | Unserved::Handshake(reason, _) => reason,
+            Unserved::Limit(reason) | Unserved::Stranger(reason) | Unserved::Handshake(reason, _) => reason,
         }
     }
 
@@ -99,6 +101,9 @@ impl Unserved<'_> {
             Unserved::Closed(closed) => (Cow::from(&*closed.reason), closed.origin.as_ref()),
             Unserved::Loop(reason) => (reason.into(), None),
             Unserved::Limit(limit) => (format!("what the client says first exceeds {limit}").into(), None),
+            Unserved::Stranger(reason) => {
+                (format!("it does not begin with a header of the PROXY protocol: {reason}").into(), None)
+            }
             Unserved::Handshake(reason, tls) => {
                 (format!("the handshake of TLS failed: {reason}").into(), tls.origin.as_deref())
             }

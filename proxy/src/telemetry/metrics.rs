@@ -31,6 +31,8 @@ pub(crate) enum Family {
     NotAdmitted,
     /// Connections that said too little for too long to tell what they speak.
     DetectionTimeout,
+    /// Connections that do not say, as they should, for whom they are made.
+    ProxyProtocolErrors,
     /// Handshakes of TLS with clients.
     TlsHandshakes,
     /// Those that failed.
@@ -192,7 +194,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 65] = [
+    pub(crate) const ALL: [Family; 66] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -203,6 +205,7 @@ impl Family {
         Family::NoFilterChain,
         Family::NotAdmitted,
         Family::DetectionTimeout,
+        Family::ProxyProtocolErrors,
         Family::TlsHandshakes,
         Family::TlsHandshakeFailures,
         Family::TlsBroken,

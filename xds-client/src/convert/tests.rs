@@ -338,6 +338,33 @@ fn where_tls_is_required_everything_is_redirected() {
     assert_eq!(external, Err("virtual_hosts[0].require_tls.ExternalOnly".to_owned()));
 }
 
+/// The PROXY protocol as istiod tells it is honoured before whoever looks at first bytes, and with options it is refused.
+#[test]
+fn connections_that_begin_with_who_they_are_for() {
+    use envoy_types::pb::envoy::extensions::filters::listener::{proxy_protocol, tls_inspector};
+    let check = |filters: Vec<Any>, expected: Result<bool, &str>| {
+        let mut told = with_filters(vec![any(&tcp("c"))]);
+        let filter = |config| listener::ListenerFilter {
+            config_type: Some(listener::listener_filter::ConfigType::TypedConfig(config)),
+            ..listener::ListenerFilter::default()
+        };
+        told.listener_filters = filters.into_iter().map(filter).collect();
+        let is = convert_listener(&told).map(|listener| listener.listener_filters.proxy_protocol);
+        assert_eq!(is.map_err(|refused| refused.path), expected.map_err(str::to_owned));
+    };
+    let plain = proxy_protocol::v3::ProxyProtocol::default();
+    let inspector = any(&tls_inspector::v3::TlsInspector::default());
+    check(vec![inspector.clone()], Ok(false));
+    check(vec![any(&plain), inspector.clone()], Ok(true));
+    check(vec![inspector, any(&plain)], Err("listener_filters[1].typed_config"));
+    let mut lax = plain.clone();
+    lax.allow_requests_without_proxy_protocol = true;
+    check(vec![any(&lax)], Err("listener_filters[0].typed_config.allow_requests_without_proxy_protocol"));
+    let mut one = plain;
+    one.disallowed_versions = vec![0];
+    check(vec![any(&one)], Err("listener_filters[0].typed_config.disallowed_versions"));
+}
+
 #[test]
 fn damaged_bytes_never_panic() {
     let mut chains = with_filters(vec![any(&http(vec![any(&http_filters::cors::v3::Cors::default())]))]);

@@ -2,7 +2,7 @@
 
 use super::mesh::{Mesh, Output, service_in};
 use crate::compile::{Mode, Request, compile_as};
-use crate::mesh::{ForwardClientCertDetails, GatewayTopology};
+use crate::mesh::{ForwardClientCertDetails, GatewayTopology, ProxyProtocol};
 use crate::resource::{
     ClientCertificates, FilterChain, Fingerprint, ForwardClientCert, Listener, NetworkFilter, RouteAction,
     SecretContent, TcpDestinations,
@@ -183,6 +183,21 @@ fn who_stands_before_it() {
     check(told(0, ForwardClientCertDetails::AppendForward), 0, ForwardClientCert::AppendForward);
     check(told(0, ForwardClientCertDetails::SanitizeSet), 0, ForwardClientCert::SanitizeSet);
     check(told(0, ForwardClientCertDetails::AlwaysForwardOnly), 0, ForwardClientCert::AlwaysForwardOnly);
+}
+
+/// The PROXY protocol is for all its listeners, before whoever looks at first bytes, and for no other proxy's.
+#[test]
+fn who_connects_by_way_of_a_balancer() {
+    let tls = "{port: {number: 443, name: t, protocol: TLS}, hosts: ['*.b'], tls: {mode: PASSTHROUGH}}";
+    let mut mesh = mesh(&gateway(&format!("{}, {tls}", http("a.b"))));
+    let filters = |mesh: &Mesh| {
+        let output = mesh.compile();
+        let listeners = output.resources.listeners.values();
+        listeners.map(|listener| listener.listener_filters.proxy_protocol).collect::<Vec<_>>()
+    };
+    assert!(filters(&mesh).iter().all(|told| !told));
+    mesh.proxy.gateway_topology.proxy_protocol = Some(ProxyProtocol {});
+    assert!(filters(&mesh).len() > 1 && filters(&mesh).iter().all(|told| *told));
 }
 
 /// What guards a gateway and is not enforced closes it, unless the user takes the risk.

@@ -105,6 +105,13 @@ fn listener_filters(listener: &Listener, set: &mut impl FnMut(&str, Value) -> Op
             json!({ "mark": mark }),
         ));
     }
+    if told.proxy_protocol {
+        filters.push(proto::extension(
+            "envoy.filters.listener.proxy_protocol",
+            "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+            json!({}),
+        ));
+    }
     if let Some(inspector) = &told.tls_inspector {
         let filter = proto::extension(
             "envoy.filters.listener.tls_inspector",

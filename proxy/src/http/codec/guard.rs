@@ -201,7 +201,7 @@ impl Guard {
         self.since.set(self.since.get().or(Some(now)));
     }
 
-    /// TLS was terminated.
+    /// TLS was terminated, or what stands before all that the client says has been taken off.
     pub(crate) fn secured(&self, now: Instant) {
         self.holding.holds_head(0);
         self.set_in_head(false);

@@ -68,6 +68,12 @@ impl Family {
                 Kind::Counter,
                 &[LISTENER],
             ),
+            Family::ProxyProtocolErrors => of(
+                "weft_listener_proxy_protocol_errors_total",
+                "Connections closed because they do not begin with a header of the PROXY protocol, by what is wrong.",
+                Kind::Counter,
+                &[LISTENER, "reason"],
+            ),
             Family::TlsHandshakes => of(
                 "envoy_listener_ssl_handshake",
                 "Handshakes of TLS with clients.",

@@ -6,6 +6,7 @@ use config::{Inspector, ListenerFilters};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
 use envoy_types::pb::google::protobuf;
@@ -29,6 +30,7 @@ pub(super) fn tables() -> Vec<Message> {
         OriginalDst::MESSAGE,
         TlsInspector::MESSAGE,
         HttpInspector::MESSAGE,
+        ProxyProtocol::MESSAGE,
     ]
 }
 
@@ -99,6 +101,22 @@ fn listener_filter(
             let told: HttpInspector = typed::decode(&config, &at)?;
             open!(told, at, HttpInspector as "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" {});
             filters.http_inspector = Some(inspector);
+        }
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol" => {
+            let told: ProxyProtocol = typed::decode(&config, &at)?;
+            open!(told, at, ProxyProtocol as "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol" {
+                harmless:
+                    stat_prefix = "weft counts by listener",
+                    tlv_location = "without rules, nothing is kept";
+                refused: rules, allow_requests_without_proxy_protocol, pass_through_tlvs, disallowed_versions;
+            });
+            if inspector != Inspector::default() {
+                return Err(at_disabled.not_honoured());
+            }
+            if filters.tls_inspector.is_some() || filters.http_inspector.is_some() {
+                return Err(at.refuse("it comes behind filters that look at first bytes, which are its own"));
+            }
+            filters.proxy_protocol = true;
         }
         _ => return Err(typed::unknown(&config, &at)),
     }
