@@ -6,6 +6,7 @@
 mod application;
 mod process;
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 
 use process::{Backend, Weft, answer, ask, eventually, get, mesh, send};
@@ -202,6 +203,34 @@ fn metrics_of_the_proxy_and_of_the_application() {
             "{own}"
         );
         assert_eq!(get(bound.prometheus.unwrap(), "/other").0, 404);
+    }
+}
+
+/// Prometheus asks for gzip, and gets it on each port that tells metrics; the application is asked as ever.
+#[test]
+fn metrics_are_compressed_for_who_asks_for_it() {
+    let app = application::http();
+    let annotations =
+        json!({"scrape": "true", "path": "/metrics", "port": app.port().to_string()}).to_string();
+    let (_weft, bound, _directory) = start(&[("ISTIO_PROMETHEUS_ANNOTATIONS", &annotations)]);
+    for (port, last) in
+        [(bound.agent.unwrap(), "app_up 1\n"), (bound.prometheus.unwrap(), ""), (bound.admin, "")]
+    {
+        let question = "GET /stats/prometheus HTTP/1.1\r\nhost: localhost\r\naccept-encoding: gzip\r\n\
+                        connection: close\r\n\r\n";
+        let mut whole = Vec::new();
+        send(port, question).read_to_end(&mut whole).unwrap();
+        let end = whole.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8_lossy(&whole[..end]).to_ascii_lowercase();
+        for field in ["content-encoding: gzip", "vary: accept-encoding"] {
+            assert!(head.contains(&format!("\r\n{field}\r\n")), "{head}");
+        }
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&whole[end..]).read_to_string(&mut text).unwrap();
+        assert!(text.contains("weft_config_generation 1\n") && text.ends_with(last), "{text}");
+        let (head, text) = answer(&send(port, &question.replace("gzip", "identity")));
+        assert!(!head.contains("content-encoding") && head.contains("vary: accept-encoding"), "{head}");
+        assert!(text.contains("weft_config_generation 1\n"), "{text}");
     }
 }
 

@@ -10,10 +10,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use config::envoy_json::Pieces;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
+use super::coding::{Coding, coded};
 use crate::http::codec::{Body, Frame, ResponseHead, StreamError};
 use crate::telemetry::printable;
 
@@ -33,6 +36,8 @@ pub(crate) struct Page {
     pub(crate) content: Content,
     /// The methods that are allowed, of a page that refuses another.
     pub(crate) allow: Option<&'static str>,
+    /// How the content is coded.
+    pub(crate) coding: Coding,
 }
 
 /// What a page says.
@@ -53,23 +58,34 @@ impl fmt::Debug for Content {
 }
 
 impl Page {
+    /// What is sent as it is.
+    pub(crate) fn plain(status: StatusCode, content_type: &'static str, content: Content) -> Page {
+        Page { status, content_type, content, allow: None, coding: Coding::Fixed }
+    }
+
+    /// Metrics, coded as whoever asks for them takes them.
+    pub(crate) fn metrics(content_type: &'static str, text: Vec<u8>, asked: &HeaderMap) -> Page {
+        let (bytes, coding) = coded(text, asked);
+        Page { coding, ..Page::plain(StatusCode::OK, content_type, Content::Whole(bytes)) }
+    }
+
     /// Text for people, without what their terminals would obey.
     pub(crate) fn text(status: StatusCode, body: String) -> Page {
         let content = Content::Whole(shown(body).into_bytes());
-        Page { status, content_type: TEXT, content, allow: None }
+        Page::plain(status, TEXT, content)
     }
 
     /// The same, piece by piece.
     pub(super) fn lines(lines: impl Iterator<Item = String> + 'static) -> Page {
         let content = Content::Pieces(Box::new(lines.map(shown)));
-        Page { status: StatusCode::OK, content_type: TEXT, content, allow: None }
+        Page::plain(StatusCode::OK, TEXT, content)
     }
 
     pub(super) fn json(value: &Value) -> Page {
         match serde_json::to_vec_pretty(value) {
             Ok(body) => {
                 let content = Content::Whole(body);
-                Page { status: StatusCode::OK, content_type: JSON, content, allow: None }
+                Page::plain(StatusCode::OK, JSON, content)
             }
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
@@ -78,7 +94,7 @@ impl Page {
     /// JSON that is written piece by piece.
     pub(super) fn json_pieces(pieces: Pieces) -> Page {
         let content = Content::Pieces(pieces);
-        Page { status: StatusCode::OK, content_type: JSON, content, allow: None }
+        Page::plain(StatusCode::OK, JSON, content)
     }
 
     /// JSON with a list in it, made entry by entry: `before`, the entries and `after` are the document.
@@ -106,8 +122,8 @@ impl Page {
         method: &Method,
         (streams, sending): (&Streams, &Rc<Cell<bool>>),
     ) -> (ResponseHead, PageBody) {
-        let (status, content_type, allow) = (self.status, self.content_type, self.allow);
-        let body = match self.content {
+        let Page { status, content_type, content, allow, coding } = self;
+        let body = match content {
             Content::Whole(body) => PageBody::whole(body),
             Content::Pieces(pieces) => {
                 let mut pieces = pieces.peekable();
@@ -131,6 +147,12 @@ impl Page {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(length) = body.exact_length().filter(|_| body.length_is_known) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if coding != Coding::Fixed {
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if let Some(name) = coding.name() {
+            headers.insert(CONTENT_ENCODING, name);
         }
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

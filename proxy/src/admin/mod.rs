@@ -3,6 +3,7 @@
 mod answer;
 mod browsers;
 mod clusters;
+mod coding;
 mod config_dump;
 mod gauges;
 pub(crate) mod health;
@@ -239,7 +240,9 @@ impl Console {
     fn page(&self, path: &str, query: &Query, head: &RequestHead) -> Page {
         match path {
             "/ready" => self.ready(),
-            "/stats/prometheus" => self.stats.page(query.filter().as_ref(), query.has("usedonly")),
+            "/stats/prometheus" => {
+                self.stats.page(query.filter().as_ref(), query.has("usedonly"), &head.headers)
+            }
             "/clusters" => clusters::page(&self.reader.load(), query),
             "/config_dump" => self.config_dump(query::text(head)),
             "/explain" => self.explain(head),

@@ -25,10 +25,5 @@ pub(super) fn script() -> Page {
 }
 
 fn of(content_type: &'static str, text: &'static str) -> Page {
-    Page {
-        status: StatusCode::OK,
-        content_type,
-        content: Content::Whole(text.as_bytes().to_vec()),
-        allow: None,
-    }
+    Page::plain(StatusCode::OK, content_type, Content::Whole(text.as_bytes().to_vec()))
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use regex::Regex;
 
-use super::answer::{Content, Page};
+use super::answer::Page;
 use super::gauges::Gauges;
 use super::serve::{Answers, at_once};
 use crate::control::Status;
@@ -51,15 +51,11 @@ impl Stats {
         self.registry.encode(names, used_only).map_err(|error| error.to_string())
     }
 
-    /// As a page, of families whose names match, and if `used_only` without series that are 0.
-    pub(super) fn page(&self, names: Option<&Regex>, used_only: bool) -> Page {
+    /// As a page for who asks with these headers, of families whose names match, and if `used_only` without series that
+    /// are 0.
+    pub(super) fn page(&self, names: Option<&Regex>, used_only: bool, asked: &HeaderMap) -> Page {
         match self.some(names, used_only) {
-            Ok(text) => Page {
-                status: StatusCode::OK,
-                content_type: "text/plain; version=0.0.4",
-                content: Content::Whole(text.into_bytes()),
-                allow: None,
-            },
+            Ok(text) => Page::metrics("text/plain; version=0.0.4", text.into_bytes(), asked),
             Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
@@ -71,7 +67,7 @@ pub(crate) fn answers(stats: Arc<Stats>) -> Answers {
         _ if !matches!(head.method, http::Method::GET | http::Method::HEAD) => {
             Page::only("GET, HEAD", "only GET and HEAD; nothing here changes anything")
         }
-        "/stats/prometheus" => stats.page(None, false),
+        "/stats/prometheus" => stats.page(None, false, &head.headers),
         other => {
             let what = format!("there is no `{other}` here; there is /stats/prometheus\n");
             Page::text(StatusCode::NOT_FOUND, what)

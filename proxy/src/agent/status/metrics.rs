@@ -10,7 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
-use crate::admin::{Content, Page, Stats};
+use crate::admin::{Page, Stats};
 use crate::agent::ask::{Asker, Failure, forward_headers};
 use crate::http::codec::{RequestHead, Version};
 use crate::telemetry::metrics::Family;
@@ -149,7 +149,7 @@ impl Merged {
         if let Some(told) = &told {
             text.extend_from_slice(&told.text);
         }
-        Page { status: StatusCode::OK, content_type, content: Content::Whole(text), allow: None }
+        Page::metrics(content_type, text, asked)
     }
 
     async fn ask(&self, application: &Application, asked: &HeaderMap) -> Option<Told> {

@@ -214,12 +214,7 @@ fn page(answered: &Answered) -> Page {
         Some(json) if json.starts_with(b"application/json") => "application/json",
         _ => "text/plain; charset=UTF-8",
     };
-    Page {
-        status: answered.status,
-        content_type,
-        content: Content::Whole(answered.body.to_vec()),
-        allow: None,
-    }
+    Page::plain(answered.status, content_type, Content::Whole(answered.body.to_vec()))
 }
 
 #[cfg(test)]
