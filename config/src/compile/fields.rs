@@ -9,12 +9,13 @@ use crate::resource::{Fields, Setting, Told, ToldBy};
 
 /// Each setting that a rule may tell, the block it is told in, and its field there; where there are several, the one that
 /// counts first.
-const FIELDS: [(Setting, Block, &[&str]); 12] = [
+const FIELDS: [(Setting, Block, &[&str]); 13] = [
     (Setting::LoadBalancing, Block::LoadBalancer, &["simple"]),
     (Setting::Locality, Block::LoadBalancer, &["localityLbSetting"]),
     (Setting::ConnectTimeout, Block::ConnectionPool, &["tcp.connectTimeout"]),
     (Setting::MaxConnectionDuration, Block::ConnectionPool, &["tcp.maxConnectionDuration"]),
     (Setting::IdleTimeout, Block::ConnectionPool, &["http.idleTimeout", "tcp.idleTimeout"]),
+    (Setting::TcpIdleTimeout, Block::ConnectionPool, &["tcp.idleTimeout"]),
     (Setting::Protocol, Block::ConnectionPool, &["http.useClientProtocol", "http.h2UpgradePolicy"]),
     (Setting::OutlierDetection, Block::OutlierDetection, &[""]),
     (Setting::MaxConnections, Block::ConnectionPool, &["tcp.maxConnections"]),

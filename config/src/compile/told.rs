@@ -34,6 +34,7 @@ pub(super) fn of_cluster(scope: &Scope<'_>, policy: &Policy<'_>) -> Told {
             (Setting::Locality, balancer.is_some_and(|balancer| balancer.locality_lb_setting.is_some())),
             (Setting::ConnectTimeout, time(tcp.and_then(|tcp| tcp.connect_timeout))),
             (Setting::IdleTimeout, idle.is_some()),
+            (Setting::TcpIdleTimeout, tcp.is_some_and(|tcp| tcp.idle_timeout.is_some())),
             (Setting::Protocol, protocol),
             (Setting::OutlierDetection, policy.outlier_detection.is_some()),
             (Setting::Tls, policy.tls.is_some()),

@@ -33,6 +33,8 @@ pub enum Setting {
     Tls,
     /// [`TcpProxy::max_connection_duration`](crate::TcpProxy), and that of the cluster.
     MaxConnectionDuration,
+    /// [`TcpProxy::idle_timeout`](crate::TcpProxy).
+    TcpIdleTimeout,
 }
 
 /// Who told a setting.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::compile::{Mode, MutualTls, guards_of};
 use config::origin::Origin;
-use config::{FilterChainMatch, Setting, TransportProtocol};
+use config::{ClusterMetadata, FilterChainMatch, Setting, TransportProtocol};
 
 use super::handshake::{self, Behind};
 use super::question::{Hello, Speaks, Understood};
@@ -312,8 +312,9 @@ fn pass_on(
         let (what, origin) = seen_as_tcp(world, &cluster);
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }
+    let bounded_by = bounded_by(world, proxy);
     if let Some(duration) = proxy.declared.max_connection_duration {
-        steps.push(duration_step(world, proxy, duration));
+        steps.push(duration_step(bounded_by, duration));
     }
     let to = upstream::To {
         cluster: &cluster,
@@ -321,6 +322,7 @@ fn pass_on(
         pick: asked.pick,
         version: None,
         idle_timeout: proxy.declared.idle_timeout,
+        bounded_by,
     };
     match upstream::follow(world, asked, &to, steps) {
         Ok(endpoint) => Outcome {
@@ -339,19 +341,22 @@ fn pass_on(
     }
 }
 
-/// For how long a connection may be open. Where several clusters share it, the first tells.
-fn duration_step(world: &World<'_>, proxy: &TcpProxy, duration: Duration) -> Step {
+/// What is told of the cluster that tells how long connections may last: where several share them, the first.
+fn bounded_by<'w>(world: &'w World<'_>, proxy: &TcpProxy) -> Option<&'w ClusterMetadata> {
     let first = match &proxy.declared.destinations {
         config::TcpDestinations::Cluster(cluster) => Some(cluster),
         config::TcpDestinations::Weighted(weighted) => weighted.first().map(|it| &it.cluster),
     };
-    let cluster = first.and_then(|first| world.snapshot.clusters.get(first));
+    let cluster = first.and_then(|first| world.snapshot.clusters.get(first))?;
+    Some(&cluster.declared.metadata)
+}
+
+/// For how long a connection may be open.
+fn duration_step(bounded_by: Option<&ClusterMetadata>, duration: Duration) -> Step {
+    let setting = Setting::MaxConnectionDuration;
     let step = Step::new("max_connection_duration", settings::time(duration));
-    match cluster.map(|cluster| &cluster.declared.metadata) {
-        Some(metadata) => {
-            let setting = Setting::MaxConnectionDuration;
-            step.told(metadata.told.by(setting), metadata.origin_of(setting))
-        }
+    match bounded_by {
+        Some(metadata) => step.told(metadata.told.by(setting), metadata.origin_of(setting)),
         None => step,
     }
 }

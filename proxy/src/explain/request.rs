@@ -306,6 +306,7 @@ fn forwarded(
         pick: asked.pick,
         version: Some(head.version),
         idle_timeout: None,
+        bounded_by: None,
     };
     let picked = upstream::follow(world, asked, &to, steps);
     // The endpoint is chosen before the head is rewritten.

@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use config::origin::Origin;
-use config::{Cluster, LoadBalancingPolicy, OutlierDetection, Setting, ToldBy};
+use config::{Cluster, ClusterMetadata, LoadBalancingPolicy, OutlierDetection, Setting, ToldBy};
 
 use super::Step;
 use crate::http::timeout::Timeouts;
 use crate::snapshot::{Forward, Route};
-
-/// Envoy's default of a TCP proxy's `idle_timeout`.
-const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Timeout and retries of a rule.
 pub(super) fn of_rule(
@@ -97,14 +94,10 @@ fn idle(timeout: Option<Duration>) -> String {
     timeout.filter(|timeout| !timeout.is_zero()).map_or_else(|| "none".to_owned(), time)
 }
 
-/// How long a connection of which the bytes are passed on may be idle.
-pub(super) fn idle_of_bytes(cluster: &Cluster, timeout: Option<Duration>) -> Step {
-    let metadata = &cluster.metadata;
-    let step = Step::new("idle_timeout", idle(timeout));
-    match metadata.origin_of(Setting::IdleTimeout) {
-        origin @ Some(_) if timeout != Some(TCP_IDLE_TIMEOUT) => step.by(origin),
-        _ => step.default_of("Istio default"),
-    }
+/// How long a connection of which the bytes are passed on may be idle, by what is told of the cluster that bounds it.
+pub(super) fn idle_of_bytes(told: &ClusterMetadata, timeout: Option<Duration>) -> Step {
+    let setting = Setting::TcpIdleTimeout;
+    Step::new("idle_timeout", idle(timeout)).told(told.told.by(setting), told.origin_of(setting))
 }
 
 /// How long a connection without requests is kept.

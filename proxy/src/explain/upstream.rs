@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::DiscoveryType;
 use config::compile::BLACK_HOLE;
 use config::origin::Origin;
+use config::{ClusterMetadata, DiscoveryType};
 
 use super::question::Understood;
 use super::trace::Remembers;
@@ -35,6 +35,8 @@ pub(super) struct To<'t> {
     pub(super) version: Option<Version>,
     /// How long a connection of which the bytes are passed on may be idle; `None` for ever.
     pub(super) idle_timeout: Option<Duration>,
+    /// What is told of the cluster that bounds such a connection, if it is another one.
+    pub(super) bounded_by: Option<&'t ClusterMetadata>,
 }
 
 /// Chooses an endpoint of a cluster.
@@ -145,7 +147,7 @@ fn cluster_step(world: &World<'_>, cluster: &Cluster, to: &To<'_>) -> Step {
     });
     step.steps = settings::of_cluster(declared);
     step.steps.push(match to.version {
-        None => settings::idle_of_bytes(declared, to.idle_timeout),
+        None => settings::idle_of_bytes(to.bounded_by.unwrap_or(&declared.metadata), to.idle_timeout),
         Some(_) => settings::idle_of_requests(declared),
     });
     step.steps.extend(settings::breakers(declared, counts));

@@ -116,3 +116,22 @@ fn how_long_a_connection_may_be_open_is_told() {
     let told = ("max_connection_duration", "90s", "DestinationRule reviews rule.yaml:7");
     config.check(&["--tcp", "10.96.0.12:8000"], "passes_on", told);
 }
+
+/// A connection of bytes is bounded by `tcp.idleTimeout` alone, one of requests by `http.idleTimeout` before it.
+#[test]
+fn how_long_bytes_may_be_idle() {
+    let tcp = ["--tcp", "10.96.0.12:8000"];
+    let check = |pool: &str, timeout: &str, whose: &str| {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: reviews, namespace: shop}}\nspec:\n  \
+             host: reviews\n  trafficPolicy:\n    connectionPool:\n{pool}"
+        );
+        let config = Config::of(&[("rule.yaml", &rule)]);
+        config.check(&tcp, "passes_on", ("idle_timeout", timeout, whose));
+    };
+    let rule = "DestinationRule reviews rule.yaml:9";
+    check("      http: {idleTimeout: 77s}\n", "3600s", "");
+    check("      http: {idleTimeout: 77s}\n      tcp: {idleTimeout: 7s}\n", "7s", rule);
+    // That it is what Istio would have anyway makes it no default.
+    check("      http: {idleTimeout: 77s}\n      tcp: {idleTimeout: 3600s}\n", "3600s", rule);
+}
