@@ -1,7 +1,7 @@
 //! Clusters of inbound traffic: to the workload's own ports, where the client wanted to go unless its Sidecar object says
 //! where the workload listens.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::clusters::{Clusters, INBOUND_PASSTHROUGH, inbound_cluster_name, protocol};
@@ -12,14 +12,8 @@ use super::traffic_policy::Policy;
 use super::{Scope, connection_pool, fields, told};
 use crate::resource::{
     Cluster, ClusterLoadAssignment, ClusterMetadata, DiscoveryType, Endpoint, LoadBalancingPolicy, Locality,
-    LocalityEndpoints, ServiceRef, TransportSocket,
+    LocalityEndpoints, ServiceRef, TransportSocket, WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6,
 };
-
-/// Our address of connections to the workload. The redirect rules leave alone what comes from it, and would send
-/// anything else that goes to the workload's own address back to the inbound listener.
-const BIND_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
-/// The same for IPv6.
-const BIND_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// Adds the clusters of what is `served`, and the one for all other ports.
 pub(super) fn add(
@@ -109,6 +103,6 @@ fn bind_addresses(scope: &Scope<'_>) -> Box<[IpAddr]> {
     let ips = &scope.proxy.ips;
     let v6 = ips.iter().any(IpAddr::is_ipv6);
     let v4 = !v6 || ips.iter().any(IpAddr::is_ipv4);
-    let told = [(v4, IpAddr::V4(BIND_V4)), (v6, IpAddr::V6(BIND_V6))];
+    let told = [(v4, WORKLOAD_SOURCE_V4), (v6, WORKLOAD_SOURCE_V6)];
     told.into_iter().filter(|(has, _)| *has).map(|(_, address)| address).collect()
 }

@@ -1,6 +1,6 @@
 //! Clusters: Envoy's `config.cluster.v3.Cluster`, as istiod fills it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,6 +173,42 @@ pub struct OutlierDetection {
     pub base_ejection_time: Option<Duration>,
     /// Share of all endpoints that may be out at once, in percent. Envoy: 10.
     pub max_ejection_percent: Option<u32>,
+}
+
+/// Our address of connections to the workload. The redirect rules leave alone what comes from it, and would send anything
+/// else that goes to the workload's own address back to the inbound listener.
+pub const WORKLOAD_SOURCE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+
+/// The same in IPv6, where an address has to be on the interface to be dialled from.
+pub const WORKLOAD_SOURCE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
+
+/// All settings of [`OutlierDetection`] that may be left out, with those that hold then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutlierDefaults {
+    /// [`OutlierDetection::consecutive_5xx`].
+    pub consecutive_5xx: u32,
+    /// [`OutlierDetection::consecutive_gateway_failure`].
+    pub consecutive_gateway_failure: u32,
+    /// [`OutlierDetection::consecutive_local_origin_failure`].
+    pub consecutive_local_origin_failure: u32,
+    /// [`OutlierDetection::interval`].
+    pub interval: Duration,
+    /// [`OutlierDetection::base_ejection_time`].
+    pub base_ejection_time: Duration,
+    /// [`OutlierDetection::max_ejection_percent`].
+    pub max_ejection_percent: u32,
+}
+
+impl OutlierDetection {
+    /// Envoy's defaults.
+    pub const DEFAULTS: OutlierDefaults = OutlierDefaults {
+        consecutive_5xx: 5,
+        consecutive_gateway_failure: 0,
+        consecutive_local_origin_failure: 5,
+        interval: Duration::from_secs(10),
+        base_ejection_time: Duration::from_secs(30),
+        max_ejection_percent: 10,
+    };
 }
 
 /// Which HTTP an endpoint is spoken to. Envoy: `HttpProtocolOptions.upstream_protocol_options`.

@@ -23,8 +23,9 @@ mod told;
 
 pub use cluster::{
     ByRequest, CircuitBreakers, Cluster, ClusterMetadata, DiscoveryType, DnsDiscovery, DnsFamily, Fields,
-    HttpProtocol, LoadBalancingPolicy, OutlierDetection, ServerCertificate, ServiceRef, SlowStart,
-    TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
+    HttpProtocol, LoadBalancingPolicy, OutlierDefaults, OutlierDetection, ServerCertificate, ServiceRef,
+    SlowStart, TcpKeepalive, TransportSocket, TransportSocketMatch, UpstreamTls, UpstreamTlsMode,
+    WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6,
 };
 pub use endpoint::{
     ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,

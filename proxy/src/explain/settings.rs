@@ -70,21 +70,31 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
 fn of_outlier_detection(outlier: &OutlierDetection, min_health_percent: u32) -> Vec<Step> {
     let errors = |count: u32| if count == 0 { "off".to_owned() } else { count.to_string() };
     let percent = |percent: u32| format!("{percent} %");
-    let told = |name: &str, told: Option<String>, default: &str| match told {
+    let told = |name: &str, told: Option<String>, default: String| match told {
         Some(what) => Step::new("detection", format!("{name} {what}")),
         None => Step::new("detection", format!("{name} {default}")).default_of("Istio default"),
     };
+    let (default, o) = (OutlierDetection::DEFAULTS, outlier);
     let mut steps = vec![
-        told("consecutive5xxErrors", outlier.consecutive_5xx.map(errors), "5"),
-        told("consecutiveGatewayErrors", outlier.consecutive_gateway_failure.map(errors), "off"),
-        told("interval", outlier.interval.map(time), "10s"),
-        told("baseEjectionTime", outlier.base_ejection_time.map(time), "30s"),
-        told("maxEjectionPercent", outlier.max_ejection_percent.map(percent), "10 %"),
-        told("minHealthPercent", Some(percent(min_health_percent)), ""),
+        told("consecutive5xxErrors", o.consecutive_5xx.map(errors), errors(default.consecutive_5xx)),
+        told(
+            "consecutiveGatewayErrors",
+            o.consecutive_gateway_failure.map(errors),
+            errors(default.consecutive_gateway_failure),
+        ),
+        told("interval", o.interval.map(time), time(default.interval)),
+        told("baseEjectionTime", o.base_ejection_time.map(time), time(default.base_ejection_time)),
+        told(
+            "maxEjectionPercent",
+            o.max_ejection_percent.map(percent),
+            percent(default.max_ejection_percent),
+        ),
+        Step::new("detection", format!("minHealthPercent {}", percent(min_health_percent))),
     ];
     if outlier.split_external_local_origin_errors {
         let local = outlier.consecutive_local_origin_failure.map(errors);
-        steps.insert(2, told("consecutiveLocalOriginFailures", local, "5"));
+        let default = errors(default.consecutive_local_origin_failure);
+        steps.insert(2, told("consecutiveLocalOriginFailures", local, default));
     }
     steps
 }

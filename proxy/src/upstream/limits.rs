@@ -6,11 +6,11 @@
 //! there is already: connections beyond it are closed as their requests end, but for one of each pool.
 
 use std::cell::Cell;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::Setting;
+use config::{Setting, WORKLOAD_SOURCE_V6};
 use socket2::Socket;
 
 use super::connect::ConnectError;
@@ -20,9 +20,6 @@ use crate::net;
 use crate::snapshot::{Cluster, ClusterShared, Dial};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
-
-/// From where applications are dialled over IPv6; over IPv4 it is an address of loopback.
-const APPLICATION_SOURCE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
 /// A limit that was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,7 +331,7 @@ impl OpenConnection {
             return;
         }
         let own = socket.local_addr().ok().and_then(|own| own.as_socket());
-        let own = own.filter(|own| !own.ip().is_loopback() && own.ip() != APPLICATION_SOURCE_V6);
+        let own = own.filter(|own| !own.ip().is_loopback() && own.ip() != WORKLOAD_SOURCE_V6);
         self.dial.set(own.map(|own| Box::new(Dial::new(process, own, peer))));
     }
 }

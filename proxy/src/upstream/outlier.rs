@@ -22,18 +22,8 @@ use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::time;
 
-/// Envoy's default of `consecutive_5xx`.
-const CONSECUTIVE_5XX: u32 = 5;
-/// Envoy's default of `consecutive_local_origin_failure`.
-const CONSECUTIVE_LOCAL_ORIGIN_FAILURE: u32 = 5;
-/// Envoy's default of `interval`.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// Envoy's default of `base_ejection_time`.
-const BASE_EJECTION_TIME: Duration = Duration::from_secs(30);
 /// Envoy's default of `max_ejection_time`, which istiod leaves.
 const MAX_EJECTION_TIME: Duration = Duration::from_secs(300);
-/// Envoy's default of `max_ejection_percent`.
-const MAX_EJECTION_PERCENT: u32 = 10;
 /// Sweeps of one cluster are at least this far apart.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
@@ -53,18 +43,24 @@ pub(crate) struct Settings {
 impl Settings {
     /// What is declared, with Envoy's defaults where nothing is.
     pub(crate) fn of(declared: &config::OutlierDetection) -> Settings {
-        let base_ejection_time = declared.base_ejection_time.unwrap_or(BASE_EJECTION_TIME);
+        let default = config::OutlierDetection::DEFAULTS;
+        let base_ejection_time = declared.base_ejection_time.unwrap_or(default.base_ejection_time);
         Settings {
-            consecutive_5xx: declared.consecutive_5xx.unwrap_or(CONSECUTIVE_5XX),
-            consecutive_gateway_failure: declared.consecutive_gateway_failure.unwrap_or(0),
+            consecutive_5xx: declared.consecutive_5xx.unwrap_or(default.consecutive_5xx),
+            consecutive_gateway_failure: declared
+                .consecutive_gateway_failure
+                .unwrap_or(default.consecutive_gateway_failure),
             consecutive_local_origin_failure: declared
                 .consecutive_local_origin_failure
-                .unwrap_or(CONSECUTIVE_LOCAL_ORIGIN_FAILURE),
+                .unwrap_or(default.consecutive_local_origin_failure),
             split: declared.split_external_local_origin_errors,
-            interval: declared.interval.unwrap_or(INTERVAL).max(INTERVAL_MIN),
+            interval: declared.interval.unwrap_or(default.interval).max(INTERVAL_MIN),
             base_ejection_time,
             max_ejection_time: MAX_EJECTION_TIME.max(base_ejection_time),
-            max_ejection_percent: declared.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT).min(100),
+            max_ejection_percent: declared
+                .max_ejection_percent
+                .unwrap_or(default.max_ejection_percent)
+                .min(100),
         }
     }
 

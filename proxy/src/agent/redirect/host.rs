@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use config::WORKLOAD_SOURCE_V6;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::settings::{Dns, Value};
@@ -110,7 +111,7 @@ impl Host {
             IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
             // The address the rules themselves put on the loopback interface is not the pod's.
             IpAddr::V6(v6) => {
-                !v6.is_loopback() && !v6.is_unicast_link_local() && *v6 != Ipv6Addr::from(6_u128)
+                !v6.is_loopback() && !v6.is_unicast_link_local() && **address != WORKLOAD_SOURCE_V6
             }
         };
         let has = |v4: bool| addresses.iter().filter(routed).any(|address| address.is_ipv4() == v4);

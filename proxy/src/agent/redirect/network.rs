@@ -1,7 +1,8 @@
 //! What the rules need besides tables: an address to dial the application from, and a way for what TPROXY marks.
 
+use config::WORKLOAD_SOURCE_V6;
+
 use super::rule::Family;
-use super::rules::INBOUND_SOURCE_V6;
 use super::settings::Settings;
 use super::tools::{self, Failure};
 
@@ -51,7 +52,7 @@ impl Step {
 
     fn command(self, verb: &str) -> Vec<String> {
         let text = match self {
-            Step::Address => format!("-6 addr {verb} {INBOUND_SOURCE_V6}/128 dev lo"),
+            Step::Address => format!("-6 addr {verb} {WORKLOAD_SOURCE_V6}/128 dev lo"),
             Step::Rule { family, mark, table } => {
                 format!("{} rule {verb} fwmark {mark} lookup {table}", option(family))
             }
@@ -66,7 +67,7 @@ impl Step {
     fn is_there(self) -> Result<bool, Failure> {
         Ok(match self {
             Step::Address => {
-                let address = format!(" {INBOUND_SOURCE_V6}/128 ");
+                let address = format!(" {WORKLOAD_SOURCE_V6}/128 ");
                 ip(&["-o", "-6", "address", "show", "dev", "lo"])?.contains(&address)
             }
             Step::Rule { family, mark, table } => {

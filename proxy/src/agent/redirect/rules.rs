@@ -5,16 +5,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
+
+use config::{WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6};
 
 use super::rule::{Action, Chain, Cidr, Family, Interface, Match, Rule, Table};
 use super::settings::{Dns, Groups, InboundPorts, Mode, Ranges, Settings};
-
-/// From where the proxy dials the application: connections from here are not caught again.
-pub(crate) const INBOUND_SOURCE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
-
-/// The same in IPv6, where an address has to be on the interface to be dialled from.
-pub(crate) const INBOUND_SOURCE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
 /// In TPROXY mode, the mark of what the proxy sends to its own pod's address, so that it is caught as inbound.
 const OUTBOUND_MARK: u32 = 1338;
@@ -174,7 +170,7 @@ impl List<'_> {
         let mark = self.settings.tproxy_mark;
         let (table, chain) = (Table::Mangle, Chain::Inbound);
         self.add(table, chain, [Match::Tcp, Match::Mark(mark)], Action::Return);
-        for source in [INBOUND_SOURCE_V4, INBOUND_SOURCE_V6] {
+        for source in [WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6] {
             let from_proxy = [Match::Tcp, Match::From(Cidr::host(source)), Match::In(loopback())];
             self.add(table, chain, from_proxy, Action::Return);
         }
@@ -202,7 +198,7 @@ impl List<'_> {
                 self.add(Table::Nat, Chain::Outbound, [protocol, Match::ToPort(*port)], Action::Return);
             }
         }
-        for source in [INBOUND_SOURCE_V4, INBOUND_SOURCE_V6] {
+        for source in [WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6] {
             let from_proxy = [Match::Out(loopback()), Match::From(Cidr::host(source))];
             self.add(Table::Nat, Chain::Outbound, from_proxy, Action::Return);
         }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
+use config::{WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6};
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -17,7 +18,6 @@ use tokio::sync::mpsc;
 
 use super::host::Host;
 use super::rule::Family;
-use super::rules::{INBOUND_SOURCE_V4, INBOUND_SOURCE_V6};
 use super::settings::Settings;
 use crate::net;
 
@@ -77,8 +77,8 @@ fn proxy_user(settings: &Settings, host: &Host) -> Result<Option<Uid>, String> {
 
 async fn prove(settings: &Settings, family: Family, user: Option<Uid>) -> Result<String, String> {
     let (local, target) = match family {
-        Family::V4 => (IpAddr::V4(Ipv4Addr::LOCALHOST), INBOUND_SOURCE_V4),
-        Family::V6 => (IpAddr::V6(Ipv6Addr::LOCALHOST), INBOUND_SOURCE_V6),
+        Family::V4 => (IpAddr::V4(Ipv4Addr::LOCALHOST), WORKLOAD_SOURCE_V4),
+        Family::V6 => (IpAddr::V6(Ipv6Addr::LOCALHOST), WORKLOAD_SOURCE_V6),
     };
     let target = SocketAddr::new(target, settings.probe_port);
     let outbound = listen(SocketAddr::new(local, settings.proxy_port))?;

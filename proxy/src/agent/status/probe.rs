@@ -1,10 +1,11 @@
 //! Carries a probe out, as the kubelet would do it beside the application. Semantics: the Istio agent's, which are the
 //! kubelet's.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::{WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TE};
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -21,10 +22,6 @@ const BODY_BYTES_MAX: usize = 10 * 1024;
 
 /// Requests of one probe: the first, and those that redirects to the same host lead to.
 const REQUESTS_MAX: usize = 10;
-
-/// Where connections to the application come from: what has this source is not taken for a client's by the redirect rules.
-const FROM_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
-const FROM_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
 /// Whom probes are carried out on.
 pub(crate) struct Prober {
@@ -120,7 +117,7 @@ impl Prober {
 
 /// From where an address of the pod is dialled.
 fn from(to: SocketAddr) -> IpAddr {
-    if to.is_ipv4() { FROM_V4 } else { FROM_V6 }
+    if to.is_ipv4() { WORKLOAD_SOURCE_V4 } else { WORKLOAD_SOURCE_V6 }
 }
 
 /// `outcome`, if it comes within `timeout`.
