@@ -21,21 +21,15 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::http::codec::reserved::{KEEP_ALIVE, PROXY_CONNECTION};
 use crate::http::codec::{
     Body as _, EmptyBody, Frame, RequestHead, ResponseHead, StreamError, Unread, h1, h2_client,
 };
 use crate::tls::Servers;
 
 /// Headers that are about a connection and go no further.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    CONTENT_LENGTH,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+const HOP_BY_HOP: [HeaderName; 7] =
+    [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
 
 /// Why there is no answer.
 #[derive(Debug)]

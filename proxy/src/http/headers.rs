@@ -6,25 +6,21 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::codec::reserved::STEERING;
+use super::codec::reserved::{self, KEEP_ALIVE, PROXY_CONNECTION, STEERING};
 use super::codec::{RequestHead, asks_for_websocket};
 
-/// `x-request-id`.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) use super::codec::reserved::{DECORATOR_OPERATION, ORIGINAL_PATH, REQUEST_ID};
+
 /// `x-forwarded-client-cert`.
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// `x-forwarded-proto`.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `x-envoy-attempt-count`.
 pub(crate) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
-/// `x-envoy-decorator-operation`.
-pub(crate) const DECORATOR_OPERATION: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
 /// `x-envoy-expected-rq-timeout-ms`.
-pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static(reserved::EXPECTED_TIMEOUT);
 /// `x-envoy-original-host`.
 pub(crate) const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
-/// `x-envoy-original-path`.
-pub(crate) const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 /// `x-envoy-upstream-service-time`.
 pub(crate) const UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 /// `grpc-timeout`.
@@ -33,9 +29,6 @@ pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeou
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// `grpc-message`.
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields that a client may not take off by naming them in Connection (Envoy's `Http::Utility::sanitizeConnectionHeader`).
 const PROTECTED: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];

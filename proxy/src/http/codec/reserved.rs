@@ -10,6 +10,19 @@ use http::header::{
 };
 use smallvec::SmallVec;
 
+/// `keep-alive`.
+pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `proxy-connection`.
+pub(crate) const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// `x-request-id`.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `x-envoy-decorator-operation`.
+pub(crate) const DECORATOR_OPERATION: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
+/// `x-envoy-original-path`.
+pub(crate) const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+/// `x-envoy-expected-rq-timeout-ms`.
+pub(crate) const EXPECTED_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
+
 /// What frames, routes or describes a message, and what is for one hop: no trailer of anybody's.
 const OF_HEADS: [HeaderName; 12] = [
     CONNECTION,
@@ -18,8 +31,8 @@ const OF_HEADS: [HeaderName; 12] = [
     CONTENT_RANGE,
     CONTENT_TYPE,
     HOST,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
     TE,
     TRAILER,
     TRANSFER_ENCODING,
@@ -45,9 +58,9 @@ const OF_PROXIES: [&str; 2] = ["x-envoy-", "x-forwarded-"];
 
 /// What nobody outside the mesh may say, beside what nobody at all may.
 pub(crate) const EDGE_ONLY: [HeaderName; 5] = [
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-envoy-decorator-operation"),
-    HeaderName::from_static("x-envoy-original-path"),
+    REQUEST_ID,
+    DECORATOR_OPERATION,
+    ORIGINAL_PATH,
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
     HeaderName::from_static("x-envoy-downstream-service-node"),
 ];
@@ -68,7 +81,7 @@ pub(crate) const STEERING: [&str; 15] = [
     "x-envoy-upstream-rq-timeout-ms",
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-expected-rq-timeout-ms",
+    EXPECTED_TIMEOUT,
     "x-envoy-original-url",
 ];
 
