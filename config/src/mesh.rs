@@ -74,6 +74,8 @@ pub struct MeshConfig {
     pub trust_domain: Option<String>,
     /// Other trust domains whose identities stand for the same workloads.
     pub trust_domain_aliases: Vec<String>,
+    /// What vouches for identities besides the roots of the mesh.
+    pub ca_certificates: Vec<CertificateData>,
     /// Whether workloads are spoken to in mutual TLS where they accept it and no DestinationRule says how; true when not given.
     pub enable_auto_mtls: Option<bool>,
     /// Settings of proxies.
@@ -174,6 +176,28 @@ impl ForwardClientCertDetails {
             ForwardClientCertDetails::SanitizeSet => Some(ForwardClientCert::SanitizeSet),
             ForwardClientCertDetails::AlwaysForwardOnly => Some(ForwardClientCert::AlwaysForwardOnly),
         }
+    }
+}
+
+/// Certificates of authorities. Istio: `mesh.v1alpha1.MeshConfig.CertificateData`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CertificateData {
+    /// The certificates, in PEM.
+    pub pem: Option<String>,
+    /// Where others serve them. Not honoured yet.
+    pub(crate) spiffe_bundle_url: Option<String>,
+    /// By which signers' certificates they are used. Not honoured yet.
+    pub(crate) cert_signers: Vec<String>,
+    /// The trust domains whose identities they vouch for; none for the mesh's own and its aliases.
+    pub trust_domains: Vec<String>,
+}
+
+impl CertificateData {
+    /// The certificates, where nothing is asked of them that is not honoured.
+    pub(crate) fn honoured(&self) -> Option<&str> {
+        let has_more = self.spiffe_bundle_url.is_some() || !self.cert_signers.is_empty();
+        self.pem.as_deref().filter(|pem| !pem.is_empty() && !has_more)
     }
 }
 

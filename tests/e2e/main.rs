@@ -62,6 +62,7 @@ mod sniffing;
 mod strangers;
 mod tcp;
 mod timeouts;
+mod trust_domains;
 mod trusted_hops;
 mod unbelieved;
 mod upstream_failures;

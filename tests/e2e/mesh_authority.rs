@@ -48,6 +48,7 @@ async fn lasting_server(ca: &Ca, app: &TestBackend, log: &Path) -> TestProxy {
         key: PrivateKey::new(pem.key.as_bytes()),
         roots: ca.pem.as_bytes().into(),
         revoked: None,
+        bundles: Vec::new(),
     });
     server_with(IdentitySource::Pushed(pushed), app, false, log).await.ready().await
 }

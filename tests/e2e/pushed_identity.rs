@@ -16,6 +16,7 @@ fn identity(pem: &Pem, roots: &Ca) -> Identity {
         key: PrivateKey::new(pem.key.as_bytes()),
         roots: roots.pem.as_bytes().into(),
         revoked: None,
+        bundles: Vec::new(),
     }
 }
 

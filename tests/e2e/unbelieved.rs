@@ -83,6 +83,7 @@ fn identity(pem: &Pem, roots: &str) -> Identity {
         key: PrivateKey::new(pem.key.as_bytes()),
         roots: roots.as_bytes().into(),
         revoked: None,
+        bundles: Vec::new(),
     }
 }
 

@@ -10,9 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config::TrustDomain;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, TlsCertificate, secret,
+    CertificateValidationContext, Secret, SpiffeCertValidatorConfig, TlsCertificate, secret,
 };
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::protobuf::Any;
@@ -22,6 +23,8 @@ use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::codegen::{BoxFuture, Service};
@@ -32,6 +35,8 @@ use tonic_prost::ProstCodec;
 use crate::tls::Pem;
 
 const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+const BUNDLES: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 const STREAM_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
 const FETCH_X509_SVID: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
@@ -51,6 +56,8 @@ pub enum Says {
     Nothing,
     /// An identity: SPIFFE identity, certificate and key, roots in PEM.
     Identity(String, Pem, String),
+    /// An identity, and roots in PEM by trust domain, its own among them.
+    Federated(String, Pem, Vec<(String, String)>),
     /// What is none.
     Garbage,
     /// So many bytes in place of a chain.
@@ -242,13 +249,27 @@ fn discovered(says: &Says, version: u64) -> Option<Result<DiscoveryResponse, Sta
         let secret = Secret { name: name.to_owned(), r#type: Some(kind) };
         Any { type_url: SECRET.to_owned(), value: secret.encode_to_vec() }
     };
-    let whole = |chain: &str, key: &str, roots: &str| {
+    let bundles = |bundles: &[(String, String)]| {
+        let domain = |(domain, roots): &(String, String)| TrustDomain {
+            name: domain.clone(),
+            trust_bundle: inline(roots),
+            ..TrustDomain::default()
+        };
+        let trust_domains = bundles.iter().map(domain).collect();
+        let config = SpiffeCertValidatorConfig { trust_domains, ..Default::default() };
+        let config = Any { type_url: BUNDLES.to_owned(), value: config.encode_to_vec() };
+        let name = "envoy.tls.cert_validator.spiffe".to_owned();
+        let config = TypedExtensionConfig { name, typed_config: Some(config) };
+        CertificateValidationContext { custom_validator_config: Some(config), ..Default::default() }
+    };
+    let believing =
+        |roots: &str| CertificateValidationContext { trusted_ca: inline(roots), ..Default::default() };
+    let whole = |chain: &str, key: &str, roots: CertificateValidationContext| {
         let certificate = TlsCertificate {
             certificate_chain: inline(chain),
             private_key: inline(key),
             ..TlsCertificate::default()
         };
-        let roots = CertificateValidationContext { trusted_ca: inline(roots), ..Default::default() };
         vec![
             secret("default", secret::Type::TlsCertificate(certificate)),
             secret("ROOTCA", secret::Type::ValidationContext(roots)),
@@ -257,8 +278,9 @@ fn discovered(says: &Says, version: u64) -> Option<Result<DiscoveryResponse, Sta
     let resources = match says {
         Says::Nothing => return None,
         Says::Denied => return Some(Err(Status::permission_denied("no identity issued"))),
-        Says::Identity(_, pem, roots) => whole(&pem.chain, &pem.key, roots),
-        Says::Huge(bytes) => whole(&"#".repeat(*bytes), "", ""),
+        Says::Identity(_, pem, roots) => whole(&pem.chain, &pem.key, believing(roots)),
+        Says::Federated(_, pem, roots) => whole(&pem.chain, &pem.key, bundles(roots)),
+        Says::Huge(bytes) => whole(&"#".repeat(*bytes), "", believing("")),
         Says::Garbage => vec![Any { type_url: SECRET.to_owned(), value: vec![0xff; 9] }],
     };
     let version_info = version.to_string();
@@ -287,15 +309,24 @@ fn fetched(says: &Says, _: u64) -> Option<Result<Fetched, Status>> {
         Says::Nothing => return None,
         Says::Denied => return Some(Err(Status::permission_denied("no identity issued"))),
         Says::Identity(id, pem, roots) => {
-            let (chain, key) = pem.parsed();
-            let chain = chain.iter().flat_map(|one| one.to_vec()).collect();
-            let roots = Pem { chain: roots.clone(), key: pem.key.clone() };
-            let roots = roots.parsed().0.iter().flat_map(|one| one.to_vec()).collect();
-            svid(id, chain, key.secret_der().to_vec(), roots)
+            svid(id, der(&pem.chain), pem.parsed().1.secret_der().to_vec(), der(roots))
+        }
+        Says::Federated(id, pem, roots) => {
+            let own = |domain: &str| id.starts_with(&format!("spiffe://{domain}/"));
+            let (mine, others): (Vec<_>, Vec<_>) = roots.iter().partition(|(domain, _)| own(domain));
+            let mine = mine.iter().flat_map(|(_, roots)| der(roots)).collect();
+            let others = others.iter().map(|(domain, roots)| (format!("spiffe://{domain}"), der(roots)));
+            let own = svid(id, der(&pem.chain), pem.parsed().1.secret_der().to_vec(), mine);
+            Fetched { federated_bundles: others.collect(), ..own }
         }
         Says::Huge(bytes) => svid("", vec![0; *bytes], Vec::new(), Vec::new()),
         Says::Garbage => svid("", vec![7; 9], Vec::new(), Vec::new()),
     }))
+}
+
+/// Certificates in PEM as DER, one after the other.
+fn der(pem: &str) -> Vec<u8> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).flat_map(|one| one.unwrap().to_vec()).collect()
 }
 
 /// `X509SVIDRequest`.

@@ -74,6 +74,7 @@ mod texts;
 mod told;
 mod traffic_policy;
 mod transport;
+mod trust_anchors;
 mod virtual_hosts;
 mod virtual_services;
 mod visibility;
@@ -90,6 +91,7 @@ pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
+pub use trust_anchors::TrustAnchors;
 
 use crate::finding::Finding;
 use crate::mesh::{InterceptionMode, MeshConfig};

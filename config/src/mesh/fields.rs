@@ -19,7 +19,7 @@ pub(super) const MESH_CONFIG: &[(&str, Fate)] = &[
     ("accessLogFile", Honoured),
     ("accessLogFormat", Honoured),
     ("ca", NotForProxy),
-    ("caCertificates", NotHonoured(&[])),
+    ("caCertificates", Honoured),
     ("certificates", NotForProxy),
     ("compliancePolicy", NotHonoured(&[])),
     ("configSources", NotForProxy),

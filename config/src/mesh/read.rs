@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::fields::{Fate, MESH_CONFIG, PROXY_CONFIG};
-use super::{AccessLogEncoding, MeshConfig, Normalization, OutboundTrafficPolicy, ProxyConfig};
+use super::{
+    AccessLogEncoding, CertificateData, MeshConfig, Normalization, OutboundTrafficPolicy, ProxyConfig,
+};
 use crate::finding::{Finding, Severity, code};
 use crate::format::{Format, FormatError, JsonFormat};
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
@@ -134,6 +136,17 @@ fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshCo
             }
         }
     }
+    for (index, authority) in config.ca_certificates.clone().into_iter().enumerate() {
+        let instead = "nothing of this entry is believed, and identities of its trust domains are refused";
+        let CertificateData { pem: _, spiffe_bundle_url, cert_signers, trust_domains: _ } = authority;
+        for (field, is_told) in
+            [("spiffeBundleUrl", spiffe_bundle_url.is_some()), ("certSigners", !cert_signers.is_empty())]
+        {
+            if is_told {
+                not_honoured(check, config, format!("caCertificates[{index}].{field}"), instead);
+            }
+        }
+    }
     for (name, honoured) in [("tracing", ""), ("accessLogging", ""), ("metrics", "prometheus")] {
         let providers = root.get("defaultProviders").and_then(|providers| providers.get(name));
         let Some(Value::Sequence(items)) = providers.map(|node| &node.value) else { continue };
@@ -211,6 +224,7 @@ struct Fields {
     default_destination_rule_export_to: Vec<String>,
     trust_domain: Option<String>,
     trust_domain_aliases: Vec<String>,
+    ca_certificates: Vec<CertificateData>,
     enable_auto_mtls: Option<bool>,
     default_config: ProxyConfig,
     #[serde(rename = "defaultProviders")]
@@ -276,6 +290,7 @@ impl Fields {
             default_destination_rule_export_to: self.default_destination_rule_export_to,
             trust_domain: self.trust_domain.filter(|domain| !domain.is_empty()),
             trust_domain_aliases: self.trust_domain_aliases,
+            ca_certificates: self.ca_certificates,
             enable_auto_mtls: self.enable_auto_mtls,
             default_config: self.default_config,
             not_honoured: Vec::new(),

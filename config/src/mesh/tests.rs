@@ -32,7 +32,7 @@ fn honoured_fields() {
     let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
                 outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
                 connectTimeout: 3s\nprotocolDetectionTimeout: 100ms\nproxyListenPort: 25001\nproxyInboundListenPort: 25006\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
-                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\nenableAutoMtls: false\ndefaultServiceExportTo: [.]\n\
+                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\ncaCertificates: [{pem: roots, trustDomains: [partner]}]\nenableAutoMtls: false\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
                 gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD, proxyProtocol: {}}\n  interceptionMode: TPROXY\n\
@@ -63,6 +63,11 @@ fn honoured_fields() {
         default_destination_rule_export_to: vec!["shop".to_owned()],
         trust_domain: Some("corp".to_owned()),
         trust_domain_aliases: vec!["old.corp".to_owned()],
+        ca_certificates: vec![CertificateData {
+            pem: Some("roots".to_owned()),
+            trust_domains: vec!["partner".to_owned()],
+            ..CertificateData::default()
+        }],
         enable_auto_mtls: Some(false),
         default_config: ProxyConfig {
             concurrency: Some(3),
@@ -106,6 +111,8 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
     let honoured = check(&json("{\"a\": \"%PROTOCOL%\"}"), &[]);
     assert_eq!(honoured.access_log_encoding, AccessLogEncoding::Json);
     assert_eq!(honoured.access_log_format.as_deref(), Some("{\"a\": \"%PROTOCOL%\"}"));
+    warned("caCertificates: [{spiffeBundleUrl: 'https://a'}]", "caCertificates[0].spiffeBundleUrl");
+    warned("caCertificates: [{pem: a}, {pem: a, certSigners: [b]}]", "caCertificates[1].certSigners");
     warned("defaultProviders: {tracing: [otel]}", "defaultProviders.tracing");
     warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
     let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");
@@ -170,6 +177,12 @@ fn errors_refuse_it() {
     check("trustDomain: a_b", &["1 error bad-value trustDomain"]);
     check("trustDomainAliases: [a.b, a/b]", &["1 error bad-value trustDomainAliases[1]"]);
     check("trustDomainAliases: ['']", &["1 error bad-value trustDomainAliases[0]"]);
+    check(
+        "caCertificates: [{pem: a, trustDomains: [a, 'b c']}]",
+        &["1 error bad-value caCertificates[0].trustDomains[1]"],
+    );
+    check("caCertificates: [{trustDomains: [a]}]", &["1 error bad-value caCertificates[0]"]);
+    check("caCertificates: [{pems: a}]", &["1 error unknown-field caCertificates[0].pems"]);
     check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
     check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);
     check("a: [", &["1 error malformed-yaml a[0]"]);

@@ -51,7 +51,7 @@ pub use route::{
 };
 pub use secret::{
     FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, SYSTEM_ROOTS, Secret,
-    SecretContent,
+    SecretContent, TrustBundle,
 };
 pub use tcp_proxy::{TcpDestinations, TcpProxy, TcpWeightedCluster};
 pub use tls::{CIPHER_SUITES, ClientCertificates, DownstreamTls, Fingerprint, TlsVersion, Trust};

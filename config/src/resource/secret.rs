@@ -45,12 +45,24 @@ pub enum SecretContent {
         roots: Arc<[u8]>,
         /// Lists of revoked certificates, in PEM.
         revoked: Option<Arc<[u8]>>,
+        /// Roots by trust domain. Where there are some, a peer is verified by those of the domain of its identity alone, and
+        /// one of another domain, or without an identity, by none. Envoy: `SPIFFECertValidatorConfig`.
+        bundles: Vec<TrustBundle>,
     },
     /// Lists of revoked certificates alone, in PEM.
     Revoked {
         /// The lists.
         lists: Arc<[u8]>,
     },
+}
+
+/// What vouches for the identities of a trust domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustBundle {
+    /// The trust domain.
+    pub domain: Arc<str>,
+    /// Certificates of its authorities, in PEM.
+    pub roots: Arc<[u8]>,
 }
 
 /// A private key in PEM, which is never shown.

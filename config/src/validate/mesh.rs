@@ -29,7 +29,11 @@ fn check_trust_domains(check: &mut Check<'_>, config: &MeshConfig) {
     let own = config.trust_domain.iter().map(|domain| ("trustDomain".to_owned(), domain));
     let aliases = config.trust_domain_aliases.iter().enumerate();
     let aliases = aliases.map(|(index, domain)| (format!("trustDomainAliases[{index}]"), domain));
-    for (path, domain) in own.chain(aliases) {
+    let authorities = config.ca_certificates.iter().enumerate().flat_map(|(index, authority)| {
+        let domains = authority.trust_domains.iter().enumerate();
+        domains.map(move |(place, domain)| (format!("caCertificates[{index}].trustDomains[{place}]"), domain))
+    });
+    for (path, domain) in own.chain(aliases).chain(authorities) {
         let labels = domain.strip_suffix('.').unwrap_or(domain);
         if !labels.split('.').all(names::is_dns_label) {
             check.bad(
@@ -37,6 +41,16 @@ fn check_trust_domains(check: &mut Check<'_>, config: &MeshConfig) {
                 format!("`{domain}` is not a trust domain"),
                 "write a name such as `cluster.local`",
             );
+        }
+    }
+}
+
+/// What vouches for identities.
+fn check_authorities(check: &mut Check<'_>, config: &MeshConfig) {
+    for (index, authority) in config.ca_certificates.iter().enumerate() {
+        if authority.pem.as_deref().is_none_or(str::is_empty) && authority.spiffe_bundle_url.is_none() {
+            let what = "there are no certificates in it";
+            check.bad(&format!("caCertificates[{index}]"), what, "write them as `pem`");
         }
     }
 }
@@ -70,6 +84,7 @@ pub(crate) fn check_mesh(check: &mut Check<'_>, config: &MeshConfig) {
         );
     }
     check_trust_domains(check, config);
+    check_authorities(check, config);
     let lists = [
         ("defaultServiceExportTo", &config.default_service_export_to),
         ("defaultVirtualServiceExportTo", &config.default_virtual_service_export_to),

@@ -188,6 +188,7 @@ impl Source {
             key: PrivateKey::new(request.key.into_bytes()),
             roots,
             revoked: self.revoked(),
+            bundles: Vec::new(),
         };
         match self.verify(&identity, name) {
             Ok(verified) => Ok((identity, verified)),

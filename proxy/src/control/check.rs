@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use config::compile::{ExplicitListener, ListenTarget, Proxy, Request, compile_as};
+use config::compile::{ExplicitListener, ListenTarget, Proxy, Request, TrustAnchors, compile_as};
 use config::finding::Finding;
 use config::objects::Objects;
 use config::store::Store;
@@ -149,7 +149,9 @@ pub(crate) fn load(
     files.want(&resources);
     files.look();
     let declared = resources.secrets.values().chain(files.secrets());
-    let (secrets, unusable) = Secrets::resolve(declared, &Secrets::default());
+    let anchors = TrustAnchors::new(&objects.mesh, &proxy);
+    let declared = TrustAnchors::among(anchors.as_ref(), declared);
+    let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default());
     findings.extend(unusable.into_iter().map(super::certificates::about_secret));
     findings.sort();
     findings.dedup();

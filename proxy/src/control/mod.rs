@@ -22,7 +22,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since};
+use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since, TrustAnchors};
 use config::finding::{Finding, Severity};
 use config::objects::Objects;
 use config::origin::ObjectRef;
@@ -325,7 +325,8 @@ impl Control {
             update.endpoints.extend(self.dns.assignments(&update.clusters));
             self.resources.apply(update)
         };
-        let same_secrets = self.resolve_secrets(&mut findings);
+        let anchors = TrustAnchors::new(&objects.mesh, &proxy);
+        let same_secrets = self.resolve_secrets(anchors.as_ref(), &mut findings);
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.
@@ -362,13 +363,13 @@ impl Control {
     }
 
     /// Parses the secrets that are declared now, and whether they are those of before.
-    fn resolve_secrets(&mut self, findings: &mut Vec<Finding>) -> bool {
+    fn resolve_secrets(&mut self, anchors: Option<&TrustAnchors>, findings: &mut Vec<Finding>) -> bool {
         if self.secret_files.want(&self.resources) {
             self.secret_files.look();
         }
         let declared =
             self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
-        let (secrets, unusable) = Secrets::resolve(declared, &self.secrets);
+        let (secrets, unusable) = Secrets::resolve(&TrustAnchors::among(anchors, declared), &self.secrets);
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());

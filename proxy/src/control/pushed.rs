@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use config::finding::{Finding, Severity, code};
-use config::{Limits, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, Secret, SecretContent};
+use config::{Limits, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, Secret, SecretContent, TrustBundle};
 use tokio::sync::watch;
 use xds_client::certificate::schedule::Rule;
 
@@ -73,16 +73,18 @@ pub struct Identity {
     pub roots: Arc<[u8]>,
     /// Lists of revoked certificates, in PEM.
     pub revoked: Option<Arc<[u8]>>,
+    /// Roots by trust domain, where those are told apart.
+    pub bundles: Vec<TrustBundle>,
 }
 
 impl Identity {
     /// As secrets: the certificate and the roots.
     fn secrets(&self) -> [Secret; 2] {
-        let Identity { chain, key, roots, revoked } = self.clone();
+        let Identity { chain, key, roots, revoked, bundles } = self.clone();
         let secret = |name: &str, content| Secret { name: name.into(), content: Ok(content), origin: None };
         [
             secret(OWN_CERTIFICATE, SecretContent::Certificate { chain, key }),
-            secret(OWN_ROOTS, SecretContent::Roots { roots, revoked }),
+            secret(OWN_ROOTS, SecretContent::Roots { roots, revoked, bundles }),
         ]
     }
 

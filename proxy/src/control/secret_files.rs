@@ -174,7 +174,7 @@ impl SecretFiles {
         };
         let roots = |path: &Path, revoked: Option<&Path>| {
             let revoked = revoked.and_then(|path| read(path).ok());
-            Ok(SecretContent::Roots { roots: read(path)?, revoked })
+            Ok(SecretContent::Roots { roots: read(path)?, revoked, bundles: Vec::new() })
         };
         let own = self.identity.as_ref();
         Some(match name {

@@ -63,6 +63,6 @@ pub(super) async fn follow(socket: PathBuf, pusher: Pusher, limits: Limits, regi
 }
 
 fn identity(served: Served) -> Identity {
-    let Served { chain, key, roots, revoked } = served;
-    Identity { chain, key: PrivateKey::new(&*key), roots, revoked }
+    let Served { chain, key, roots, revoked, bundles } = served;
+    Identity { chain, key: PrivateKey::new(&*key), roots, revoked, bundles }
 }

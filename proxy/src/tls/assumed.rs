@@ -25,6 +25,7 @@ impl Secrets {
         };
         let roots = Roots {
             roots: Arc::new(RootCertStore { roots: vec![nobody] }),
+            bundles: Vec::new(),
             first: None,
             revoked: Vec::new(),
             lists: Arc::default(),

@@ -4,11 +4,12 @@
 //! chain terminates TLS with, once a generation, and `client` what an upstream is spoken to with; `accept` is the handshake
 //! with clients; `ends` is whom TLS has proved both sides to be; `verify` decides whether a server is believed; `peer` reads who
 //! somebody is, and `reason` why a handshake failed or TLS broke after it; `whole` checks an identity that somebody hands on; `stream` is a connection
-//! with or without TLS; `assumed` is an identity for explanations; `shown` is what operators see of certificates. The bytes of TLS are rustls'
+//! with or without TLS; `assumed` is an identity for explanations; `bundles` tells the roots of trust domains apart; `shown` is what operators see of certificates. The bytes of TLS are rustls'
 //! business. Nothing that is secret is logged or shown.
 
 mod accept;
 mod assumed;
+mod bundles;
 mod client;
 mod ends;
 mod no_key;

@@ -100,6 +100,11 @@ impl Names {
         }
     }
 
+    /// The trust domain of the workload.
+    pub(super) fn trust_domain(&self) -> Option<&str> {
+        self.identity()?.strip_prefix(SPIFFE)?.split('/').next()
+    }
+
     /// Whether one of them is what is wanted. A name of DNS may stand for all of a domain; otherwise names are compared as
     /// they are. Semantics: Envoy's.
     pub(super) fn have_any(&self, wanted: &[StringMatch]) -> bool {
@@ -287,5 +292,17 @@ mod tests {
         check(&[one, "spiffe://cluster.local/ns/shop/sa/cart"], None);
         check(&["https://shop.example"], None);
         check(&["spiffe://"], None);
+    }
+
+    #[test]
+    fn an_identity_is_of_a_trust_domain() {
+        for (uri, expected) in [
+            ("spiffe://corp/ns/shop/sa/web", Some("corp")),
+            ("spiffe://corp", Some("corp")),
+            ("spiffe:///a", Some("")),
+            ("https://corp/a", None),
+        ] {
+            assert_eq!(Names::of_identity(uri).trust_domain(), expected, "{uri}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use tokio_rustls::rustls::{CertificateError, Error, OtherError, PeerIncompatible};
 
+use super::bundles::UnknownTrustDomain;
 use super::server::OtherFingerprint;
 
 /// Why a handshake failed. What the other side did is told with its name before it: `left`, `refused`.
@@ -33,6 +34,9 @@ pub(super) fn word(error: &Error) -> &'static str {
             CertificateError::ApplicationVerificationFailure => "certificate_not_of_a_workload",
             CertificateError::Other(OtherError(error)) if error.is::<OtherFingerprint>() => {
                 "certificate_not_of_a_wanted_fingerprint"
+            }
+            CertificateError::Other(OtherError(error)) if error.is::<UnknownTrustDomain>() => {
+                "certificate_of_an_unknown_trust_domain"
             }
             _ => "certificate_invalid",
         },

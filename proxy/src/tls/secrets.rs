@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use config::origin::Origin;
-use config::{FILE_ROOTS, OWN_CERTIFICATE, SYSTEM_ROOTS, SecretContent};
+use config::{FILE_ROOTS, OWN_CERTIFICATE, SYSTEM_ROOTS, SecretContent, TrustBundle};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -57,6 +57,8 @@ pub(super) enum Parsed {
 #[derive(Debug)]
 pub(super) struct Roots {
     pub(super) roots: Arc<RootCertStore>,
+    /// Those of each trust domain, which alone vouch for its identities; empty where `roots` vouch for everybody.
+    pub(super) bundles: Vec<Bundle>,
     /// The first of them, to be shown.
     pub(super) first: Option<CertificateDer<'static>>,
     pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
@@ -64,11 +66,39 @@ pub(super) struct Roots {
     pub(super) lists: Arc<[CertRevocationList<'static>]>,
 }
 
+/// What vouches for the identities of a trust domain.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    pub(super) domain: Arc<str>,
+    pub(super) roots: Arc<RootCertStore>,
+}
+
 impl Roots {
     /// Whether whoever was believed by those is believed by these: there may be roots besides.
     pub(super) fn cover(&self, others: &Roots) -> bool {
+        let covers = |roots: &RootCertStore, others: &RootCertStore| {
+            others.roots.iter().all(|root| roots.roots.contains(root))
+        };
+        let covers_bundle = |other: &Bundle| {
+            self.bundle(&other.domain).is_some_and(|bundle| covers(&bundle.roots, &other.roots))
+        };
         self.revoked == others.revoked
-            && others.roots.roots.iter().all(|root| self.roots.roots.contains(root))
+            && covers(&self.roots, &others.roots)
+            && self.bundles.is_empty() == others.bundles.is_empty()
+            && others.bundles.iter().all(covers_bundle)
+    }
+
+    /// Those of a trust domain, where domains are told apart.
+    fn bundle(&self, domain: &str) -> Option<&Bundle> {
+        self.bundles.iter().find(|bundle| *bundle.domain == *domain)
+    }
+
+    /// What vouches for whoever has these names; `None` when nothing does, because their trust domain is unknown.
+    pub(super) fn of_peer(&self, names: Option<&peer::Names>) -> Option<&Arc<RootCertStore>> {
+        match self.bundles.is_empty() {
+            true => Some(&self.roots),
+            false => Some(&self.bundle(names?.trust_domain()?)?.roots),
+        }
     }
 }
 
@@ -232,21 +262,14 @@ pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             let certified = certified(chain, key)?;
             Ok(Parsed::Certificate(Arc::new(certified)))
         }
-        SecretContent::Roots { roots, revoked } => {
-            let mut store = RootCertStore::empty();
+        SecretContent::Roots { roots, revoked, bundles } => {
             let roots = certificates(roots, "the roots")?;
             let first = roots.first().cloned();
-            for root in roots {
-                match store.add(root) {
-                    Ok(()) => {}
-                    // Nobody here chose those of the operating system; each may be too old for us.
-                    Err(_) if is_of_system(&declared.name) => {}
-                    Err(error) => return Err(format!("a root cannot be used: {error}")),
-                }
-            }
+            let roots = store(roots, is_of_system(&declared.name))?;
+            let bundles = bundles.iter().map(bundle).collect::<Result<_, _>>()?;
             let revoked = revoked.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
             let lists = parsed(&revoked)?;
-            Ok(Parsed::Roots(Arc::new(Roots { roots: Arc::new(store), first, revoked, lists })))
+            Ok(Parsed::Roots(Arc::new(Roots { roots, bundles, first, revoked, lists })))
         }
         SecretContent::Revoked { lists: pem } => {
             let told = lists(pem)?;
@@ -254,6 +277,26 @@ pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             Ok(Parsed::Revoked(Arc::new(Lists { told, parsed })))
         }
     }
+}
+
+fn bundle(told: &TrustBundle) -> Result<Bundle, String> {
+    let TrustBundle { domain, roots } = told;
+    let roots = certificates(roots, "what vouches for it").and_then(|roots| store(roots, false));
+    let roots = roots.map_err(|why| format!("the trust domain {domain}: {why}"))?;
+    Ok(Bundle { domain: domain.clone(), roots })
+}
+
+/// Nobody here chose the roots of the operating system; each may be too old for us.
+fn store(roots: Vec<CertificateDer<'static>>, are_of_system: bool) -> Result<Arc<RootCertStore>, String> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        match store.add(root) {
+            Ok(()) => {}
+            Err(_) if are_of_system => {}
+            Err(error) => return Err(format!("a root cannot be used: {error}")),
+        }
+    }
+    Ok(Arc::new(store))
 }
 
 /// A chain with the key of its leaf. What the library says of a key is not told: it may quote it.

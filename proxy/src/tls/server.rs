@@ -16,10 +16,12 @@ use tokio_rustls::rustls::server::{
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig,
-    SignatureAlgorithm, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
+    SupportedProtocolVersion,
 };
 
+use super::bundles::{self, ByDomain};
 use super::no_key::NoKey;
 use super::peer;
 use super::reason::word;
@@ -90,8 +92,8 @@ impl Server {
             .map_err(|error| error.to_string())?;
         let verifier = match &declared.client_certificates {
             ClientCertificates::NotAsked => None,
-            ClientCertificates::Optional(trust) => Some(verifier(trust, false, secrets, provider)?),
-            ClientCertificates::Required(trust) => Some(verifier(trust, true, secrets, provider)?),
+            ClientCertificates::Optional(trust) => Some(verifier(trust, false, secrets, &provider)?),
+            ClientCertificates::Required(trust) => Some(verifier(trust, true, secrets, &provider)?),
         };
         let builder = match &verifier {
             None => builder.with_no_client_auth(),
@@ -155,7 +157,12 @@ impl Server {
                 None => Err(Error::NoCertificatesPresented),
             },
             Shows::Identity(uri) => match self.declared.client_certificates.trust() {
-                Some(trust) => Wanted::of(trust).is_met(Some(&peer::Names::of_identity(uri))),
+                Some(trust) => {
+                    let names = Some(&peer::Names::of_identity(uri));
+                    let is_vouched_for = self.roots.as_ref().is_none_or(|it| it.of_peer(names).is_some());
+                    let vouched = if is_vouched_for { Ok(()) } else { Err(bundles::unknown()) };
+                    vouched.and_then(|()| Wanted::of(trust).is_met(names))
+                }
                 None => Ok(()),
             },
         };
@@ -267,21 +274,28 @@ fn verifier(
     trust: &config::Trust,
     required: bool,
     secrets: &Secrets,
-    provider: Arc<CryptoProvider>,
+    provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let roots =
         secrets.roots(&trust.roots).ok_or_else(|| format!("the secret {} cannot be used", trust.roots))?;
     let missing = |name: &Arc<str>| format!("the secret {name} cannot be used");
     let revoked = trust.revoked.as_ref().map(|name| secrets.lists(name).ok_or_else(|| missing(name)));
     let revoked = revoked.transpose()?.map(|lists| lists.told.as_slice()).unwrap_or_default();
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots.roots.clone(), provider)
-        .with_crls(roots.revoked.iter().chain(revoked).cloned())
-        // One authority's list says nothing of the others'.
-        .allow_unknown_revocation_status();
-    if !required {
-        builder = builder.allow_unauthenticated();
-    }
-    let chain = builder.build().map_err(|error| error.to_string())?;
+    let by = |believed: &Arc<RootCertStore>| -> Result<Arc<dyn ClientCertVerifier>, String> {
+        let mut builder = WebPkiClientVerifier::builder_with_provider(believed.clone(), provider.clone())
+            .with_crls(roots.revoked.iter().chain(revoked).cloned())
+            // One authority's list says nothing of the others'.
+            .allow_unknown_revocation_status();
+        if !required {
+            builder = builder.allow_unauthenticated();
+        }
+        builder.build().map(|built| built as _).map_err(|error| error.to_string())
+    };
+    let by_domain = roots.bundles.iter().map(|bundle| Ok((bundle.domain.clone(), by(&bundle.roots)?)));
+    let chain = match ByDomain::new(by_domain.collect::<Result<_, String>>()?) {
+        Some(by_domain) => Arc::new(by_domain),
+        None => by(&roots.roots)?,
+    };
     let wanted = Wanted::of(trust);
     if !wanted.are_workloads && wanted.names.is_empty() && wanted.fingerprints.is_empty() {
         return Ok(chain);

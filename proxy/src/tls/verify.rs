@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use webpki::{
     CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
     UnknownStatusPolicy,
 };
 
-use super::peer;
 use super::secrets::Roots;
+use super::{bundles, peer};
 
 /// Verifies servers.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Servers {
 
     fn chain(
         &self,
-        roots: &Roots,
+        (roots, anchors): (&Roots, &[TrustAnchor<'static>]),
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
@@ -64,7 +64,6 @@ impl Servers {
                 .build()
         });
         let algorithms = self.provider.signature_verification_algorithms.all;
-        let anchors = &roots.roots.roots;
         EndEntityCert::try_from(end_entity)?
             .verify_for_usage(algorithms, anchors, intermediates, now, KeyUsage::server_auth(), options, None)
             .map(drop)
@@ -81,9 +80,12 @@ impl ServerCertVerifier for Servers {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
-        self.chain(roots, end_entity, intermediates, now).map_err(told)?;
-        if !self.names.is_empty() || self.host.is_some() || self.is_workload {
-            let names = peer::names(end_entity).ok_or(CertificateError::BadEncoding)?;
+        let asks_names = !self.names.is_empty() || self.host.is_some() || self.is_workload;
+        let names = if asks_names || !roots.bundles.is_empty() { peer::names(end_entity) } else { None };
+        let anchors = roots.of_peer(names.as_ref()).ok_or_else(bundles::unknown)?;
+        self.chain((roots, &anchors.roots), end_entity, intermediates, now).map_err(told)?;
+        if asks_names {
+            let names = names.ok_or(CertificateError::BadEncoding)?;
             if self.is_workload && names.identity().is_none() {
                 return Err(CertificateError::ApplicationVerificationFailure.into());
             }

@@ -159,8 +159,9 @@ impl Whole<'_> {
 
     fn measure(&self, chain: &[u8], key: &PrivateKey, bounds: Bounds) -> Result<(), Flaw> {
         let roots = match &self.roots.content {
-            Ok(SecretContent::Roots { roots, revoked }) => {
-                roots.len() + revoked.as_ref().map_or(0, |it| it.len())
+            Ok(SecretContent::Roots { roots, revoked, bundles }) => {
+                let bundles: usize = bundles.iter().map(|bundle| bundle.roots.len()).sum();
+                roots.len() + revoked.as_ref().map_or(0, |it| it.len()) + bundles
             }
             _ => 0,
         };
@@ -200,6 +201,11 @@ fn leads_to(
     };
     let parsed = EndEntityCert::try_from(leaf).map_err(|error| flaw(FlawKind::Unreadable, error))?;
     let lists: Vec<&CertRevocationList<'_>> = roots.lists.iter().collect();
+    let anchors = roots.of_peer(peer::names(leaf).as_ref()).ok_or_else(|| Flaw {
+        kind: FlawKind::Untrusted,
+        why: "nothing vouches for its trust domain".to_owned(),
+    })?;
+    let anchors = &anchors.roots;
     let since = Duration::from_secs(u64::try_from(now).unwrap_or(0));
     let time = UnixTime::since_unix_epoch(since);
     let algorithms = default_provider().signature_verification_algorithms.all;
@@ -209,7 +215,6 @@ fn leads_to(
             let builder = builder.with_depth(RevocationCheckDepth::Chain);
             builder.with_status_policy(UnknownStatusPolicy::Allow).build()
         });
-        let anchors = &roots.roots.roots;
         parsed.verify_for_usage(algorithms, anchors, intermediates, time, usage, options, None).map_err(
             |error| match error {
                 webpki::Error::CertRevoked => flaw(FlawKind::Revoked, error),

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use config::TrustBundle;
 use envoy_types::pb::envoy::config::core::v3::{DataSource, Node, data_source::Specifier};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config::TrustDomain;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, Secret, SpiffeCertValidatorConfig, TlsCertificate, secret,
 };
@@ -47,8 +49,13 @@ struct Told {
 /// A chain and the key of its leaf, in PEM.
 type Pair = (Arc<[u8]>, Arc<[u8]>);
 
-/// Roots, and what of theirs is revoked, in PEM.
-type Believed = (Arc<[u8]>, Option<Arc<[u8]>>);
+/// What peers are verified by, in PEM.
+#[derive(Clone)]
+struct Believed {
+    roots: Arc<[u8]>,
+    revoked: Option<Arc<[u8]>>,
+    bundles: Vec<TrustBundle>,
+}
 
 /// Follows the stream; what it ended with, if that was not its end alone.
 pub(super) async fn follow(
@@ -140,8 +147,9 @@ impl Told {
     }
 
     fn whole(&self) -> Option<Served> {
-        let ((chain, key), (roots, revoked)) = (self.certificate.clone()?, self.roots.clone()?);
-        Some(Served { chain, key, roots, revoked })
+        let (chain, key) = self.certificate.clone()?;
+        let Believed { roots, revoked, bundles } = self.roots.clone()?;
+        Some(Served { chain, key, roots, revoked, bundles })
     }
 }
 
@@ -151,29 +159,50 @@ fn pair(told: TlsCertificate) -> Result<Pair, String> {
     Ok((chain, key))
 }
 
-/// The roots, and what is revoked. Bundles of other trust domains are left: whom they vouch for is nobody of this mesh.
+/// The roots, and what is revoked. Where trust domains are told apart, the roots are those of the workload's own, and there must be
+/// some. Envoy lets the bundles win over `trusted_ca`.
 fn believed(told: CertificateValidationContext, wanted: &str) -> Result<Believed, String> {
     let revoked = told.crl.map(|crl| inline(Some(crl), "crl")).transpose()?;
     let bundles = told.custom_validator_config.and_then(|config| config.typed_config);
-    let roots = match (told.trusted_ca, bundles) {
-        (Some(roots), _) => inline(Some(roots), "trusted_ca")?,
-        (None, Some(bundles)) => bundle(&bundles, wanted)?,
-        (None, None) => return Err("the secret ROOTCA has no trusted_ca".to_owned()),
-    };
-    Ok((roots, revoked))
+    if let Some(told) = bundles {
+        let bundles = by_domain(&told)?;
+        let own =
+            wanted.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let bundle = bundles.iter().find(|bundle| *bundle.domain == *own);
+        let bundle = bundle.ok_or_else(|| format!("there is no bundle of the trust domain {own:?}"))?;
+        return Ok(Believed { roots: bundle.roots.clone(), revoked, bundles });
+    }
+    match told.trusted_ca {
+        Some(roots) => {
+            Ok(Believed { roots: inline(Some(roots), "trusted_ca")?, revoked, bundles: Vec::new() })
+        }
+        None => Err("the secret ROOTCA has no trusted_ca".to_owned()),
+    }
 }
 
-/// The roots of the trust domain of `wanted`.
-fn bundle(bundles: &Any, wanted: &str) -> Result<Arc<[u8]>, String> {
+/// The bundles of a validator that tells trust domains apart.
+fn by_domain(bundles: &Any) -> Result<Vec<TrustBundle>, String> {
     if bundles.type_url != SPIFFE_BUNDLES {
         return Err(format!("{:?} is no validator that weft knows", bundles.type_url));
     }
     let bundles = SpiffeCertValidatorConfig::decode(&*bundles.value)
         .map_err(|error| format!("the bundles of trust domains cannot be read: {error}"))?;
-    let own = wanted.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let bundle = bundles.trust_domains.into_iter().find(|domain| domain.name == own);
-    let bundle = bundle.ok_or_else(|| format!("there is no bundle of the trust domain {own:?}"))?;
-    inline(bundle.trust_bundle, "trust_bundle")
+    let SpiffeCertValidatorConfig { trust_domains, trust_bundles } = bundles;
+    if trust_bundles.is_some() {
+        return Err("trust_bundles is not honoured: bundles are told by trust_domains".to_owned());
+    }
+    let mut told: Vec<TrustBundle> = Vec::with_capacity(trust_domains.len());
+    for TrustDomain { name, trust_bundle, workload_trust_domain } in trust_domains {
+        if !workload_trust_domain.is_empty() {
+            // It is for connections of which a filter says so, and weft has none that does.
+            continue;
+        }
+        if told.iter().any(|known| *known.domain == *name) {
+            return Err(format!("there are two bundles of the trust domain {name:?}"));
+        }
+        told.push(TrustBundle { domain: name.into(), roots: inline(trust_bundle, "trust_bundle")? });
+    }
+    Ok(told)
 }
 
 fn inline(source: Option<DataSource>, field: &str) -> Result<Arc<[u8]>, String> {
@@ -262,9 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn of_several_trust_domains_only_the_own_is_believed() {
+    fn trust_domains_are_told_apart() {
         use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
-        use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config::TrustDomain;
         let domain = |name: &str| TrustDomain {
             name: name.to_owned(),
             trust_bundle: bytes(name),
@@ -284,7 +312,13 @@ mod tests {
         };
         let mut told = Told::default();
         told.take(&response(&[secret(&["other.local", "cluster.local"])]), WANTED).unwrap();
-        assert_eq!(&*told.roots.as_ref().unwrap().0, b"cluster.local");
+        let believed = told.roots.as_ref().unwrap();
+        assert_eq!(&*believed.roots, b"cluster.local");
+        let bundles = believed.bundles.iter().map(|bundle| (&*bundle.domain, &*bundle.roots));
+        let expected = [("other.local", &b"other.local"[..]), ("cluster.local", b"cluster.local")];
+        assert_eq!(bundles.collect::<Vec<_>>(), expected);
+        let why = told.take(&response(&[secret(&["cluster.local", "cluster.local"])]), WANTED).unwrap_err();
+        assert!(why.contains("two bundles"), "{why}");
         let why = told.take(&response(&[secret(&["other.local"])]), WANTED).unwrap_err();
         assert!(why.contains("no bundle of the trust domain"), "{why}");
     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use config::TrustBundle;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -48,6 +49,8 @@ pub struct Served {
     pub key: Arc<[u8]>,
     /// The roots of its trust domain, in PEM.
     pub roots: Arc<[u8]>,
+    /// Roots by trust domain, its own among them, where those are told apart.
+    pub bundles: Vec<TrustBundle>,
     /// Lists of revoked certificates, in PEM.
     pub revoked: Option<Arc<[u8]>>,
 }

@@ -291,7 +291,7 @@ fn secrets(output: &Output) -> Vec<String> {
             Ok(SecretContent::Certificate { chain, key }) => {
                 format!("{}+{}", String::from_utf8_lossy(chain), String::from_utf8_lossy(key.pem()))
             }
-            Ok(SecretContent::Roots { roots, revoked }) => {
+            Ok(SecretContent::Roots { roots, revoked, .. }) => {
                 let revoked = revoked.as_deref().unwrap_or_default();
                 format!("{}-{}", String::from_utf8_lossy(roots), String::from_utf8_lossy(revoked))
             }
