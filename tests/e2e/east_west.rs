@@ -4,18 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use config::Update;
 use config::compile::{Mode, Proxy, Request as Wanted, compile_as};
 use config::store::Store;
-use support::tls::{Ca, Pem};
+use support::tls::{Ca, Pem, believing, handshake};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::mutual::{CLIENT, SERVER, client, files, server};
 
@@ -113,14 +109,7 @@ async fn two_sidecars_speak_through_it() {
 
 /// Whether a handshake with the workload is made by a client that asks for this name and offers this.
 async fn gets_through(to: SocketAddr, (ca, shown): (&Ca, &Pem), name: &str, alpn: &[&str]) -> bool {
-    let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(ca));
-    let (chain, key) = shown.parsed();
-    let mut config = builder.with_client_auth_cert(chain, key).unwrap();
-    config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(to).await.unwrap();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.is_ok()
+    handshake(believing(ca, Some(shown), alpn), to, name).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]

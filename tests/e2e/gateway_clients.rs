@@ -10,14 +10,11 @@ use config::{
     OWN_ROOTS, TcpDestinations, Trust,
 };
 use support::declared::{chain, cluster, manager, sni, sniffing, tcp, terminates, update};
-use support::tls::{Ca, Files, Pem};
+use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{Mesh, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 const GATEWAY: &str = "spiffe://cluster.local/ns/edge/sa/gateway";
 const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
@@ -82,16 +79,7 @@ impl Gateway {
     }
 
     async fn connect(&self, name: &str, shown: Option<&Pem>) -> Result<TlsStream<TcpStream>, String> {
-        let builder = ClientConfig::builder().dangerous();
-        let builder = builder.with_custom_certificate_verifier(support::tls::anybody(&self.ca));
-        let config = match shown.map(Pem::parsed) {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
-            None => builder.with_no_client_auth(),
-        };
-        let stream = TcpStream::connect(self.proxy.listener(0)).await.unwrap();
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        connecting.await.map_err(|error| error.to_string())
+        handshake(believing(&self.ca, shown, &[]), self.proxy.listener(0), name).await
     }
 
     /// What is answered.

@@ -18,13 +18,10 @@ use support::declared::{
     self, any, cluster, http, listener, log, manager, sniffing, tcp, terminates, to_tcp, update,
 };
 use support::proxy::Start;
-use support::tls::{Ca, Files, Pem};
+use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 use weft::app::IdentitySource;
 
 /// Who the server is.
@@ -289,17 +286,7 @@ type Handshake<'h> = (Option<&'h Pem>, &'h [&'h str], Result<&'h str, &'h str>);
 /// Makes a handshake with what it shows and offers, and asks over HTTP/1.1.
 async fn asks(to: SocketAddr, ca: &Ca, shown: Option<&Pem>, alpn: &[&str]) -> Result<String, String> {
     // Whom a sidecar shows is not the question here: a server of any name will do.
-    let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(ca));
-    let mut config = match shown.map(Pem::parsed) {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(to).await.unwrap();
-    let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let mut stream = connecting.await.map_err(|error| error.to_string())?;
+    let mut stream = handshake(believing(ca, shown, alpn), to, "outbound_.80_._.a.b").await?;
     let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     asked.map_err(|error| error.to_string())?;
     let mut heard = [0; 12];

@@ -13,14 +13,11 @@ use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind};
 use http::StatusCode;
 use prost::Message;
 use support::declared::{any, chain, cluster, listener, manager, update};
-use support::tls::{Ca, Pem};
+use support::tls::{Ca, Pem, believing, handshake};
 use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::mutual::{CLIENT, SERVER, client, files, server};
 
@@ -337,15 +334,8 @@ async fn a_client_believes_what_the_answer_says_before_what_it_was_told_of_the_e
 
 /// A connection to a proxy that has agreed on the exchange.
 async fn exchanging(to: SocketAddr, ca: &Ca, shown: &Pem) -> TlsStream<TcpStream> {
-    let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(ca));
-    let (chain, key) = shown.parsed();
-    let mut config = builder.with_client_auth_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"istio-peer-exchange".to_vec(), b"istio".to_vec()];
-    let stream = TcpStream::connect(to).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let config = believing(ca, Some(shown), &["istio-peer-exchange", "istio"]);
+    let stream = handshake(config, to, "outbound_.80_._.a.b").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"istio-peer-exchange"[..]));
     stream
 }

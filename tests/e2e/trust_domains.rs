@@ -7,14 +7,11 @@ use std::sync::Arc;
 
 use config::{ClientCertificates, OWN_ROOTS, PrivateKey, Trust, TrustBundle};
 use support::spiffe::{Says, Speaks, TestSocket};
-use support::tls::{Ca, Files, Pem};
+use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 use weft::app::{Identity, IdentitySource, PushedIdentity, Settings};
 
 use crate::mutual::{CLIENT, SERVER, client_with, files, server_with};
@@ -62,14 +59,8 @@ fn any_workload(settings: &mut Settings) {
 
 /// A connection of a client with this certificate, which believes a server of `by`.
 async fn connect(server: &TestProxy, shown: &Pem, by: &Ca) -> TlsStream<TcpStream> {
-    let (chain, key) = shown.parsed();
-    let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(by));
-    let mut config = builder.with_client_auth_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"istio-http/1.1".to_vec()];
-    let stream = TcpStream::connect(server.listener(0)).await.unwrap();
-    let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    let config = believing(by, Some(shown), &["istio-http/1.1"]);
+    handshake(config, server.listener(0), "outbound_.80_._.a.b").await.unwrap()
 }
 
 /// Whether a client is served. In TLS 1.3 it only hears that it is refused when it reads.

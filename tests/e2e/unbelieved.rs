@@ -4,18 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use config::PrivateKey;
 use support::frames::{END_STREAM, Frame, frame, headers, hello, kind};
-use support::tls::{Ca, Files, Pem};
+use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{PATIENCE, Request, TestBackend, TestProxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 use weft::app::{Identity, IdentitySource, PushedIdentity, Pusher};
 
 use crate::mutual::{CLIENT, SERVER, client, files, server, server_with};
@@ -67,14 +63,8 @@ impl Server {
 
 /// A connection of a client with an identity from `ca`.
 pub(crate) async fn connect(ca: &Ca, to: SocketAddr, alpn: &str) -> TlsStream<TcpStream> {
-    let (chain, key) = ca.workload(CLIENT).parsed();
-    let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(ca));
-    let mut config = builder.with_client_auth_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-    let stream = TcpStream::connect(to).await.unwrap();
-    let name = ServerName::try_from("outbound_.80_._.a.b").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    let config = believing(ca, Some(&ca.workload(CLIENT)), &[alpn]);
+    handshake(config, to, "outbound_.80_._.a.b").await.unwrap()
 }
 
 fn identity(pem: &Pem, roots: &str) -> Identity {

@@ -16,7 +16,6 @@ use rcgen::{
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -25,8 +24,10 @@ use tokio_rustls::rustls::pki_types::{
 };
 use tokio_rustls::rustls::server::{Acceptor, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client};
 use weft::app::IdentityFiles;
 
 /// A certificate and its key, in PEM.
@@ -197,8 +198,36 @@ impl Files {
     }
 }
 
-/// Believes every server of an authority, whatever its names.
-pub fn anybody(ca: &Ca) -> Arc<dyn ServerCertVerifier> {
+/// A client that believes every server of an authority, whatever its names. It shows this certificate, if any, and offers these
+/// protocols.
+pub fn believing(ca: &Ca, shown: Option<&Pem>, offers: &[&str]) -> ClientConfig {
+    let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(anybody(ca));
+    let mut config = match shown.map(Pem::parsed) {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = offers.iter().map(|it| it.as_bytes().to_vec()).collect();
+    config
+}
+
+/// Makes the handshake as a client that asks for the server of that name.
+///
+/// # Errors
+///
+/// When it fails, as far as a client knows of it by then: why.
+pub async fn handshake(
+    config: ClientConfig,
+    to: SocketAddr,
+    name: &str,
+) -> Result<client::TlsStream<TcpStream>, String> {
+    let stream = TcpStream::connect(to).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    connecting.await.map_err(|error| error.to_string())
+}
+
+fn anybody(ca: &Ca) -> Arc<dyn ServerCertVerifier> {
     #[derive(Debug)]
     struct Anybody(Arc<WebPkiServerVerifier>);
 

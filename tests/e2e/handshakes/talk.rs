@@ -1,14 +1,9 @@
 //! A client of the table: it makes its handshake, asks for HTTP, and tells by what it hears who answers.
 
-use std::sync::Arc;
-
 use support::PATIENCE;
-use support::tls::Pem;
+use support::tls::{believing, handshake};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::places::Places;
 use super::{Outcome, Row};
@@ -35,20 +30,12 @@ pub(super) async fn talk(places: &Places, row: &Row) -> Result<Outcome, String> 
 }
 
 async fn connected(places: &Places, row: &Row) -> Result<Outcome, String> {
-    let mut stream = TcpStream::connect(places.at(row.mode).listener(0)).await.unwrap();
-    let Some(offers) = row.offers else { return http1(&mut stream).await };
+    let to = places.at(row.mode).listener(0);
+    let Some(offers) = row.offers else { return http1(&mut TcpStream::connect(to).await.unwrap()).await };
     // Whom a proxy shows is not the question here: a server of any name will do.
-    let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(support::tls::anybody(&places.ca));
-    let mut config = match places.certificates.get(row.shown).map(Pem::parsed) {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = offers.iter().map(|it| it.as_bytes().to_vec()).collect();
+    let mut config = believing(&places.ca, places.certificates.get(row.shown), offers);
     config.enable_sni = row.server_name().is_some();
-    let name = ServerName::try_from(row.server_name().unwrap_or("nobody.example")).unwrap();
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let mut stream = connecting.await.map_err(|error| error.to_string())?;
+    let mut stream = handshake(config, to, row.server_name().unwrap_or("nobody.example")).await?;
     let (_, session) = stream.get_ref();
     let is_own = session.peer_certificates() == Some(places.app.as_slice());
     let is_http2 = session.alpn_protocol() == Some(b"h2".as_slice());
