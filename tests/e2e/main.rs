@@ -70,3 +70,4 @@ mod vanishing;
 mod versions;
 mod websocket;
 mod xds;
+mod xds_tls;

@@ -46,7 +46,7 @@ fn nothing_differs_from_what_istiod_sent() {
     }
 }
 
-fn any<M: Message + Name>(message: &M) -> Any {
+pub(crate) fn any<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
@@ -59,20 +59,20 @@ fn address(of: SocketAddr) -> Option<core::Address> {
     Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
 }
 
-fn socket(config: Any) -> Option<core::TransportSocket> {
+pub(crate) fn socket(config: Any) -> Option<core::TransportSocket> {
     let config_type = Some(core::transport_socket::ConfigType::TypedConfig(config));
     Some(core::TransportSocket { name: "envoy.transport_sockets.tls".to_owned(), config_type })
 }
 
 /// A cluster `c` of one endpoint, and a listener that passes connections on to it after these filters.
-struct Told {
-    cluster: cluster::Cluster,
-    endpoints: endpoint::ClusterLoadAssignment,
-    listener: listener::Listener,
+pub(crate) struct Told {
+    pub(crate) cluster: cluster::Cluster,
+    pub(crate) endpoints: endpoint::ClusterLoadAssignment,
+    pub(crate) listener: listener::Listener,
 }
 
 impl Told {
-    fn new(backend: SocketAddr, filters: Vec<Any>) -> Told {
+    pub(crate) fn new(backend: SocketAddr, filters: Vec<Any>) -> Told {
         let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource::default());
         let source = core::ConfigSource { config_source_specifier: Some(ads), ..Default::default() };
         let eds = cluster::cluster::EdsClusterConfig { eds_config: Some(source), ..Default::default() };
@@ -111,7 +111,7 @@ impl Told {
     }
 
     /// The same as resources.
-    fn update(&self) -> Update {
+    pub(crate) fn update(&self) -> Update {
         let resources = [
             (Kind::Cluster, self.cluster.encode_to_vec()),
             (Kind::Endpoints, self.endpoints.encode_to_vec()),

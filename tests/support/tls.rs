@@ -11,13 +11,14 @@ use config::{PrivateKey, Secret, SecretContent};
 use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
-    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SanType,
+    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, PublicKeyData, RevokedCertParams, SanType,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, ServerName, UnixTime,
@@ -225,6 +226,17 @@ pub async fn handshake(
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     connecting.await.map_err(|error| error.to_string())
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
+    let suite = TLS13_AES_128_GCM_SHA256.tls13().unwrap();
+    suite.common.hash_provider.hash(bytes).as_ref().to_vec()
+}
+
+/// The key of a certificate, as it is in there (`SubjectPublicKeyInfo`).
+pub fn public_key(of: &Pem) -> Vec<u8> {
+    KeyPair::try_from(of.parsed().1.secret_der()).unwrap().subject_public_key_info()
 }
 
 fn anybody(ca: &Ca) -> Arc<dyn ServerCertVerifier> {

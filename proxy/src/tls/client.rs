@@ -229,6 +229,7 @@ impl Client {
             roots: self.roots.clone(),
             revoked: self.revoked.as_ref().map(|lists| lists.parsed.clone()).unwrap_or_default(),
             names: trust.map(|trust| trust.subject_alt_names.clone()).unwrap_or_default(),
+            fingerprints: trust.map(|trust| trust.fingerprints.clone()).unwrap_or_default(),
             host: host.map(|host| host.0.clone()),
             is_workload: self.declared.mode == UpstreamTlsMode::IstioMutual,
         }

@@ -15,6 +15,7 @@ use webpki::{
 };
 
 use super::secrets::Roots;
+use super::server::OtherFingerprint;
 use super::{bundles, peer};
 
 /// Verifies servers.
@@ -28,6 +29,8 @@ pub(crate) struct Servers {
     pub(super) revoked: Arc<[CertRevocationList<'static>]>,
     /// What a name must be; empty for any.
     pub(super) names: Vec<config::StringMatch>,
+    /// What it must be, or its key; empty for any.
+    pub(super) fingerprints: Vec<config::Fingerprint>,
     /// What a name must be besides: the host of a request.
     pub(super) host: Option<Arc<str>>,
     /// Whether it must be that of a workload of the mesh, which has one identity and no more.
@@ -42,6 +45,7 @@ impl Servers {
             roots: None,
             revoked: Arc::default(),
             names: Vec::new(),
+            fingerprints: Vec::new(),
             host: None,
             is_workload: false,
         }
@@ -93,6 +97,9 @@ impl ServerCertVerifier for Servers {
             if !is_wanted || self.host.as_deref().is_some_and(|host| !names.have(host)) {
                 return Err(CertificateError::NotValidForName.into());
             }
+        }
+        if !self.fingerprints.is_empty() && !peer::has_any(end_entity, &self.fingerprints) {
+            return Err(CertificateError::Other(OtherError(Arc::new(OtherFingerprint))).into());
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -1,13 +1,13 @@
-//! TLS as it is declared. A filter chain terminates it with the secrets of a gateway or the identity of the workload; any
-//! other that asks for it is closed.
+//! TLS as it is declared. A filter chain terminates it with the secrets of a gateway, with files or with the identity of the
+//! workload; any other that asks for it is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::origin::Origin;
 use config::{
-    ByRequest, ClientCertificates, DownstreamTls, OWN_CERTIFICATE, ServerCertificate, StringMatch,
-    TlsVersion, Trust, UpstreamTls, UpstreamTlsMode,
+    ByRequest, ClientCertificates, DownstreamTls, FILE_CERTIFICATE, Fingerprint, OWN_CERTIFICATE,
+    ServerCertificate, StringMatch, TlsVersion, Trust, UpstreamTls, UpstreamTlsMode,
 };
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
@@ -126,7 +126,8 @@ pub(super) fn downstream(
         (Some(ServerCertificate::Verified(trust)), true) => ClientCertificates::Required(trust),
         _ => return Ok(None),
     };
-    let is_known = |name: &String| name.starts_with(OF_GATEWAYS) || name == OWN_CERTIFICATE;
+    let in_files = |name: &String| name.starts_with(FILE_CERTIFICATE);
+    let is_known = |name: &String| name.starts_with(OF_GATEWAYS) || in_files(name) || name == OWN_CERTIFICATE;
     let is_served = !certificates.is_empty() && certificates.iter().all(is_known);
     // Gateways show what is theirs; a workload, its identity.
     let forwards_certificate = !certificates.iter().any(|name| name == OWN_CERTIFICATE);
@@ -231,25 +232,25 @@ fn combined(told: CombinedCertificateValidationContext, at: &At<'_>) -> Result<T
         honoured: validation_context_sds_secret_config, default_validation_context;
         refused: validation_context_certificate_provider, validation_context_certificate_provider_instance;
     });
-    let (subject_alt_names, revoked) = match default_validation_context {
-        Some(told) => validation(told, &at.field("default_validation_context"))?,
-        None => (Vec::new(), None),
-    };
-    let at = at.field("validation_context_sds_secret_config");
-    let roots = secret(needed(validation_context_sds_secret_config, &at)?, &at)?.into();
-    Ok(Trust { roots, revoked, subject_alt_names, fingerprints: Vec::new() })
+    let of_roots = at.field("validation_context_sds_secret_config");
+    let roots = secret(needed(validation_context_sds_secret_config, &of_roots)?, &of_roots)?.into();
+    match default_validation_context {
+        Some(told) => validation(told, roots, &at.field("default_validation_context")),
+        None => Ok(Trust { roots, revoked: None, subject_alt_names: Vec::new(), fingerprints: Vec::new() }),
+    }
 }
 
-/// The names that are asked for, and the name of the secret with lists of revoked certificates.
+/// Who is believed by these roots: whose names and fingerprints are asked for, and who is not revoked.
 fn validation(
     told: pb::CertificateValidationContext,
+    roots: Arc<str>,
     at: &At<'_>,
-) -> Result<(Vec<StringMatch>, Option<Arc<str>>), Refused> {
+) -> Result<Trust, Refused> {
     open!(told, at, pb::CertificateValidationContext
         as "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext" {
-        honoured: match_subject_alt_names, crl;
+        honoured: match_subject_alt_names, crl, verify_certificate_spki, verify_certificate_hash;
         refused: trusted_ca, ca_certificate_provider_instance, system_root_certs, watched_directory,
-            verify_certificate_spki, verify_certificate_hash, match_typed_subject_alt_names,
+            match_typed_subject_alt_names,
             require_signed_certificate_timestamp, allow_expired_certificate, trust_chain_verification,
             custom_validator_config, only_verify_leaf_cert_crl, max_verify_depth, suppress_client_ca_list;
     });
@@ -268,7 +269,13 @@ fn validation(
         }
         Some(_) => return Err(at.field("crl").not_honoured()),
     };
-    Ok((names, revoked))
+    let hashes = verify_certificate_hash.iter().map(|text| Fingerprint::of_certificate(text)).enumerate();
+    let keys = verify_certificate_spki.iter().map(|text| Fingerprint::of_public_key(text)).enumerate();
+    let hashes = hashes.map(|(index, hash)| hash.ok_or(("verify_certificate_hash", index)));
+    let keys = keys.map(|(index, key)| key.ok_or(("verify_certificate_spki", index)));
+    let fingerprints: Result<Vec<_>, _> = hashes.chain(keys).collect();
+    let fingerprints = fingerprints.map_err(|(field, index)| at.index(field, index).not_honoured())?;
+    Ok(Trust { roots, revoked, subject_alt_names: names, fingerprints })
 }
 
 fn secret(told: pb::SdsSecretConfig, at: &At<'_>) -> Result<String, Refused> {

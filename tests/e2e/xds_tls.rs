@@ -1,0 +1,147 @@
+//! TLS as an xDS server tells it: certificates and roots in files, and fingerprints of whoever is believed.
+
+#![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
+
+use std::net::SocketAddr;
+
+use data_encoding::{BASE64, HEXLOWER};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+use envoy_types::pb::google::protobuf::BoolValue;
+use support::tls::{Ca, Files, Pem, TlsServer, believing, handshake, public_key, sha256};
+use support::{Mesh, TestBackend, TestProxy, eventually};
+use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::unbelieved::ASK;
+use crate::xds::{Told, any, socket};
+
+async fn proxy(told: &Told) -> TestProxy {
+    let resources = told.update();
+    TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await
+}
+
+fn secret(name: String) -> tls::SdsSecretConfig {
+    tls::SdsSecretConfig { name, ..Default::default() }
+}
+
+/// As istiod tells it where an object names files: a certificate, and roots with what is asked besides.
+fn in_files(files: &Files, asked: tls::CertificateValidationContext) -> tls::CommonTlsContext {
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let combined = CombinedCertificateValidationContext {
+        default_validation_context: Some(asked),
+        validation_context_sds_secret_config: Some(secret(format!("file-root:{}", path("roots.pem")))),
+        ..Default::default()
+    };
+    tls::CommonTlsContext {
+        tls_certificate_sds_secret_configs: vec![secret(format!(
+            "file-cert:{}~{}",
+            path("chain.pem"),
+            path("key.pem")
+        ))],
+        validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
+        ..Default::default()
+    }
+}
+
+/// The answer to a request, and the certificate that was shown; an empty one when it is refused.
+async fn ask(to: SocketAddr, ca: &Ca, shown: &Pem) -> (String, Vec<u8>) {
+    let mut stream = handshake(believing(ca, Some(shown), &[]), to, "shop.example").await.unwrap();
+    let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let _ = stream.write_all(ASK).await;
+    let mut heard = vec![0; 4096];
+    let count = stream.read(&mut heard).await.unwrap_or(0);
+    (String::from_utf8_lossy(&heard[..count]).into_owned(), certificate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_show_and_believe_what_is_in_files() {
+    let ca = Ca::new("files");
+    let backend = TestBackend::echo("backend").await;
+    let files = Files::new(&ca);
+    let first = ca.issue("shop.example", |_| {});
+    files.show(&first);
+    let (pinned, by_key, other) =
+        (ca.issue("client", |_| {}), ca.issue("client", |_| {}), ca.issue("client", |_| {}));
+    let asked = tls::CertificateValidationContext {
+        verify_certificate_hash: vec![HEXLOWER.encode(&sha256(&pinned.parsed().0[0]))],
+        verify_certificate_spki: vec![BASE64.encode(&sha256(&public_key(&by_key)))],
+        ..Default::default()
+    };
+    let mut told = Told::new(backend.address, Vec::new());
+    told.listener.filter_chains[0].transport_socket = socket(any(&tls::DownstreamTlsContext {
+        common_tls_context: Some(in_files(&files, asked)),
+        require_client_certificate: Some(BoolValue { value: true }),
+        ..Default::default()
+    }));
+    let proxy = proxy(&told).await;
+    let to = proxy.listener(0);
+    for shown in [&pinned, &by_key] {
+        let (answer, certificate) = ask(to, &ca, shown).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(certificate, first.parsed().0[0].to_vec());
+    }
+    assert_eq!(ask(to, &ca, &other).await.0, "");
+    let reason = [("reason", "certificate_not_of_a_wanted_fingerprint")];
+    let failed = proxy.metric("weft_listener_tls_handshake_failures_total", &reason).await;
+    assert_eq!(failed, Some(1.0));
+    // What is written anew serves new connections.
+    let renewed = ca.issue("shop.example", |_| {});
+    let before = proxy.generation().await;
+    files.show(&renewed);
+    eventually("the renewed certificate is shown", || async {
+        let (answer, certificate) = ask(to, &ca, &pinned).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        (certificate == renewed.parsed().0[0].to_vec()).then_some(())
+    })
+    .await;
+    assert!(proxy.generation().await > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_show_and_believe_what_is_in_files() {
+    let ca = Ca::new("files");
+    let backend = TestBackend::echo("backend").await;
+    let files = Files::new(&ca);
+    let own = ca.issue("client", |_| {});
+    files.show(&own);
+    let theirs = ca.issue("shop.example", |_| {});
+    let server = TlsServer::new(backend.address, &theirs, Some(&ca), &[]).await;
+    let hash = HEXLOWER.encode(&sha256(&theirs.parsed().0[0]));
+    let key = BASE64.encode(&sha256(&public_key(&theirs)));
+    let nobody = HEXLOWER.encode(&[7; 32]);
+    let exactly = |name: &str| StringMatcher {
+        match_pattern: Some(MatchPattern::Exact(name.to_owned())),
+        ..Default::default()
+    };
+    for (hashes, keys, name, expected) in [
+        (vec![], vec![], "shop.example", true),
+        (vec![hash.clone()], vec![], "shop.example", true),
+        (vec![nobody.clone()], vec![key], "shop.example", true),
+        (vec![nobody], vec![], "shop.example", false),
+        (vec![hash], vec![], "other.example", false),
+    ] {
+        #[allow(deprecated, reason = "istiod tells names so")]
+        let asked = tls::CertificateValidationContext {
+            match_subject_alt_names: vec![exactly(name)],
+            verify_certificate_hash: hashes.clone(),
+            verify_certificate_spki: keys,
+            ..Default::default()
+        };
+        let mut told = Told::new(server.address, Vec::new());
+        told.cluster.transport_socket = socket(any(&tls::UpstreamTlsContext {
+            common_tls_context: Some(in_files(&files, asked)),
+            sni: "shop.example".to_owned(),
+            ..Default::default()
+        }));
+        let proxy = proxy(&told).await;
+        let mut client = TcpStream::connect(proxy.listener(0)).await.unwrap();
+        let _ = client.write_all(ASK).await;
+        let mut heard = vec![0; 4096];
+        let count = client.read(&mut heard).await.unwrap_or(0);
+        assert_eq!(heard[..count].starts_with(b"HTTP/1.1 200"), expected, "{hashes:?} {name}");
+    }
+    let shown = own.parsed().0[0].to_vec();
+    assert!(server.said().iter().all(|said| said.certificate.as_ref() == Some(&shown)));
+}
