@@ -22,6 +22,8 @@ use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use weft::app::IdentitySource;
 
 /// Who the server is.
@@ -104,6 +106,12 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// The certificate that it shows.
+    pub(crate) fn shown(&self) -> Vec<u8> {
+        let pem = std::fs::read(self.files.path().join("chain.pem")).unwrap();
+        CertificateDer::from_pem_slice(&pem).unwrap().to_vec()
+    }
+
     /// Changes its files, and waits until it has taken them over.
     pub(crate) async fn renewed(&self, change: impl FnOnce(&Files)) {
         let before = self.proxy.generation().await;
