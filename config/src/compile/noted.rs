@@ -39,7 +39,7 @@ struct OfCluster {
 impl Noted {
     /// Forgets what was noted about these services.
     pub(super) fn forget(&mut self, keys: &BTreeSet<Key>, hosts: &HashSet<Arc<str>>) {
-        if hosts.is_empty() {
+        if keys.is_empty() && hosts.is_empty() {
             return;
         }
         self.of_slices.retain(|key, _| !keys.contains(key));

@@ -110,8 +110,10 @@ fn only_endpoints(
     last: Last,
     changes: &Changes,
 ) -> Option<(Compiled, Option<Last>)> {
-    let hosts = changes.hosts(scope, std::iter::empty()).ok()?;
+    let mut hosts = changes.hosts(scope, std::iter::empty()).ok()?;
     let registry = Registry::of_keys(scope, &changes.keys);
+    // Where Kubernetes has no service that the proxy sees, the host may be that of an entry, which is as it was.
+    hosts.retain(|host| registry.service(host).is_some());
     let rules = DestinationRules::of_hosts(scope, Some(&hosts));
     let endpoints = Endpoints::new(scope, &Wanted::These(keys(changes).collect()));
     let (mut made, of_services) = Making::after(scope, last, changes, &hosts);

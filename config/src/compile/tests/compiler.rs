@@ -190,6 +190,25 @@ fn nothing_is_taken_over_where_a_sidecar_object_trims() {
     check(Mode::Sidecar, &changes);
 }
 
+/// Slices of a service that is not there say nothing of the entry that has its host.
+#[test]
+fn what_is_known_of_an_entry_stays_when_slices_come_that_have_no_service() {
+    let entry = "kind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: catalog, namespace: shop}\n\
+                 spec: {hosts: [catalog.shop.svc.cluster.local], resolution: STATIC, endpoints: [{address: 10.3.0.1}],\n\
+                 \x20 ports: [{number: 80, name: http, protocol: HTTP}]}\n---\n\
+                 kind: DestinationRule\napiVersion: networking.istio.io/v1\n\
+                 metadata: {name: catalog, namespace: shop}\n\
+                 spec: {host: catalog, trafficPolicy: {outlierDetection: {maxEjectionPercent: 20}}}\n";
+    let slices = SERVICES.split_once("---\n").unwrap().1;
+    let changes = [
+        ("entry.yaml", entry, Anew),
+        ("slices.yaml", slices, Endpoints),
+        ("slices.yaml", &slices.replace("10.2.0.2", "10.2.0.3"), Endpoints),
+        ("slices.yaml", "", Endpoints),
+    ];
+    check(Mode::Sidecar, &changes);
+}
+
 /// A match for a port that no service has is met where a Sidecar object listens there.
 #[test]
 fn listeners_of_sidecar_objects_decide_over_matched_ports() {
