@@ -43,8 +43,19 @@ impl Engine {
     /// The same for heads, of which there are too many bytes: by those that do not go on with theirs, or with what comes before
     /// them.
     pub(crate) fn make_room_for_heads(&self) -> Room {
-        let close = || self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, Guard::is_counted);
+        let close = || match self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, Guard::is_counted) {
+            0 => self.end_stuck_heads(),
+            closed => closed,
+        };
         self.unless_lately(&self.no_heads_at, close)
+    }
+
+    /// Ends connections that stay in a head though they carry requests: nobody keeps the room by having one in flight.
+    fn end_stuck_heads(&self) -> usize {
+        let now = time::now();
+        let guards = self.guards.borrow();
+        let stuck = guards.iter().filter(|(_, guard)| guard.is_stuck_in_head(now)).take(CLOSED_MAX);
+        stuck.map(|(_, guard)| guard.exceeds(HEAD_BYTES_TOTAL_MAX)).count()
     }
 
     /// Gives memory back because the process has too much: connections to upstreams without a request, and some of those of

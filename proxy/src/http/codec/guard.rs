@@ -311,6 +311,24 @@ impl Guard {
         (now.saturating_duration_since(since) >= min).then_some((awaited, since))
     }
 
+    /// Whether it holds much of a head that was begun long ago and is not ended. Over HTTP/2 it may carry requests all the same,
+    /// which get nothing more from their client before that.
+    pub(crate) fn is_stuck_in_head(&self, now: Instant) -> bool {
+        let is_old = |since| now.saturating_duration_since(since) >= BEGUN_TIME_MIN;
+        self.has_head()
+            && self.is_counted()
+            && self.closing.get().is_none()
+            && self.since.get().is_some_and(is_old)
+    }
+
+    /// It ends at once, because of the limit of this name.
+    pub(crate) fn exceeds(&self, limit: &'static str) {
+        self.closing.set(Some(Closing::Limit(limit)));
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
     /// Whether the client has no request, and is in the middle of none and of no handshake.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.active.get() == 0 && !self.stuck.get() && self.awaited.get() == Awaited::Request
