@@ -398,12 +398,12 @@ async fn connections_end_with_their_age() {
         let backend = gate.backend().await;
         let pool = "tcp: {maxConnectionDuration: 50ms}";
         let proxy = TestProxy::of(catalog(protocol, &[&backend], pool)).listen("catalog", 8000).ready().await;
-        eventually("connections are replaced", || async {
+        eventually("connections are replaced, but not for every request", || async {
             assert_eq!(Request::get("/").send(proxy.listener(0)).await.status, StatusCode::OK);
-            (backend.accepted() >= 3).then_some(())
+            let accepted = backend.accepted();
+            (accepted >= 3 && backend.served() > accepted).then_some(())
         })
         .await;
-        assert!(backend.served() > backend.accepted(), "{protocol}: not for every request");
         // Idle ones are closed, too.
         proxy.figure_is("catalog", "cx_active", 0).await;
         all_is_over(&proxy).await;
