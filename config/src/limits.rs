@@ -216,6 +216,11 @@ limits! {
     /// Workloads, and pairs of identities, that metrics of each worker tell apart at the other ends of its connections; further
     /// ones are counted together, as `overflow`.
     peers_max = 4_096, 1;
+    /// Bytes of the values of labels that metrics may have, each counted once. A series of further ones is counted as `overflow`.
+    metric_label_bytes_max = 16_777_216, 4_096;
+    /// Outcomes of requests that metrics tell apart by a host that nobody but clients told; requests with further ones are
+    /// counted with the host `unknown`.
+    metric_host_outcomes_max = 1_000, 0;
     /// Requests that failed or were sampled that each worker keeps for `/recorder`; the oldest goes first.
     recorder_requests_max = 4_096, 0;
     /// Bytes that they take on each worker.

@@ -148,7 +148,7 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let (tell_ended, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let logs = Writer::start()?;
-    let registry = Registry::new();
+    let registry = Registry::new(&settings.limits);
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
     let answering = dns.map(|sockets| {

@@ -93,7 +93,7 @@ impl Proxy {
         let Compilation(snapshot, listener, own) = compiled;
         let mut publisher = Publisher::new();
         publisher.publish(snapshot);
-        let registry = Registry::new();
+        let registry = Registry::new(&Limits::default());
         let logs = Writer::start()?;
         let telemetry = Telemetry {
             shard: registry.shard(),

@@ -243,3 +243,44 @@ async fn hosts_at_one_address_are_told_apart() {
         .await;
     }
 }
+
+/// A stranger's hosts are told apart as far as a limit goes, and what cannot be a host is none; they take nothing from those
+/// that the configuration names.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_nobody_declared_have_an_end() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", backend.address)
+        .with("mesh.yaml", "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n");
+    let proxy = TestProxy::of(mesh)
+        .listen_outbound(8000)
+        .set(|settings| settings.limits.metric_host_outcomes_max = 3)
+        .ready()
+        .await;
+    let long = "a".repeat(8_000);
+    for host in ["a.example", "b.example:80", "a.example", &long, "[2001:db8::1]"] {
+        ask(proxy.listener(0), &format!("GET / HTTP/1.1\nHost: {host}\n\n")).await;
+    }
+    for number in 0..20 {
+        ask(proxy.listener(0), &format!("GET / HTTP/1.1\nHost: u{number}.example\n\n")).await;
+    }
+    assert_eq!(Request::get("/").host("catalog").send(proxy.listener(0)).await.status, 200);
+    for (host, expected) in [
+        ("a.example", 2.0),
+        ("b.example:80", 1.0),
+        ("[2001:db8::1]", 1.0),
+        ("unknown", 21.0),
+        ("catalog.shop.svc.cluster.local", 1.0),
+    ] {
+        let labels = [("destination_service", host)];
+        eventually(host, || async {
+            (proxy.metric("istio_requests_total", &labels).await == Some(expected)).then_some(())
+        })
+        .await;
+    }
+    let page = proxy.page("/stats/prometheus").await;
+    assert_eq!(series(&page, "istio_requests_total").len(), 5, "{page}");
+    let reached = [("limit", "metric_host_outcomes_max")];
+    assert_eq!(proxy.metric("weft_limit_reached_total", &reached).await, Some(20.0));
+}

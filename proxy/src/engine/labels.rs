@@ -4,6 +4,9 @@
 //! Who a peer is is told by its certificate, beside which workload it stands by itself, and where a server does not say it,
 //! by the metadata of its endpoint. Its namespace is that of its certificate, where it has one. Semantics: Istio's
 //! `istio_stats` filter; what is not known is `unknown`, a revision that is not `latest`.
+//!
+//! Where no service is known the host that the client asked for tells the service, as Istio's do. It is a stranger's word:
+//! only what could be a host is taken, and no more of them than a limit allows.
 
 use config::TrafficDirection;
 use config::compile::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
@@ -18,6 +21,9 @@ use crate::tls::Ends;
 use crate::upstream::{Key, Outcome, TcpOutcome};
 
 const UNKNOWN: &str = "unknown";
+
+/// Bytes of the longest name that DNS has, and of a port after it.
+const HOST_BYTES_MAX: usize = 253 + ":65535".len();
 
 /// The revision of a workload that has none.
 const LATEST: &str = "latest";
@@ -105,11 +111,11 @@ impl Subject<'_> {
         Some((peers, how))
     }
 
-    /// The host that the client asked for, where that alone tells which service it is.
+    /// The host that the client asked for, where that alone tells which service it is, and if it can be one.
     fn host(&self) -> Option<&str> {
         let is_told = self.cluster.is_some_and(|cluster| !cluster.declared.metadata.services.is_empty());
         match self.direction {
-            TrafficDirection::Outbound if !is_told => self.authority?.to_str().ok(),
+            TrafficDirection::Outbound if !is_told => host_of(self.authority?.as_bytes()),
             // The Host header of a stranger would make a series each; Istio does not look at it here either.
             TrafficDirection::Outbound | TrafficDirection::Inbound => None,
         }
@@ -123,18 +129,21 @@ impl Subject<'_> {
         let flags = self.flags.text();
         let protocol = if self.grpc { "grpc" } else { "http" };
         let last = [protocol, &status, &grpc_status, &flags, self.security_policy()];
-        let labels = self.peers(own, known).into_iter().chain(last).collect::<Vec<_>>();
-        Outcome {
-            requests: registry.series(Family::Requests, &labels),
-            duration: registry.series(Family::RequestDuration, &labels),
-        }
+        let labels = |host| self.peers(own, known, host).into_iter().chain(last).collect::<Vec<_>>();
+        let families = [Family::Requests, Family::RequestDuration];
+        let of_host = self.host().and_then(|host| registry.series_of_host(families, &labels(Some(host))));
+        let [requests, duration] = of_host.unwrap_or_else(|| {
+            let labels = labels(None);
+            families.map(|family| registry.series(family, &labels))
+        });
+        Outcome { requests, duration }
     }
 
     /// Finds the series of a connection whose bytes are passed on; the result is kept, too.
     pub(crate) fn resolve_tcp(&self, own: &Workload, known: &Known, registry: &Registry) -> TcpOutcome {
         let flags = self.flags.text();
         let last = ["tcp", &flags, self.security_policy()];
-        let labels = self.peers(own, known).into_iter().chain(last).collect::<Vec<_>>();
+        let labels = self.peers(own, known, None).into_iter().chain(last).collect::<Vec<_>>();
         TcpOutcome {
             opened: registry.series(Family::TcpOpened, &labels),
             closed: registry.series(Family::TcpClosed, &labels),
@@ -143,12 +152,12 @@ impl Subject<'_> {
         }
     }
 
-    /// The labels that say who talked to whom: the first 20.
-    fn peers<'s>(&'s self, own: &'s Workload, known: &Known) -> [&'s str; 20] {
+    /// The labels that say who talked to whom: the first 20. `host` is what the client asked for, where it tells the service.
+    fn peers<'s>(&'s self, own: &'s Workload, known: &Known, host: Option<&'s str>) -> [&'s str; 20] {
         let [peer_principal, own_principal] = self.ends.map_or([None; 2], |ends| known.principals(ends));
         let own = Side::of(own, own_principal);
         let peer = self.peer(peer_principal);
-        let (service, service_name, service_namespace) = self.service(&own, &peer);
+        let (service, service_name, service_namespace) = self.service(&own, &peer, host);
         let (reporter, source, destination) = match self.direction {
             TrafficDirection::Outbound => ("source", own, peer),
             TrafficDirection::Inbound => ("destination", peer, own),
@@ -207,8 +216,13 @@ impl Subject<'_> {
     }
 
     /// Host, name and namespace of the service that was asked for.
-    fn service<'s>(&'s self, own: &Side<'s>, peer: &Side<'s>) -> (&'s str, &'s str, &'s str) {
-        let (mut host, mut name, mut namespace) = (self.host(), self.host(), None);
+    fn service<'s>(
+        &'s self,
+        own: &Side<'s>,
+        peer: &Side<'s>,
+        told: Option<&'s str>,
+    ) -> (&'s str, &'s str, &'s str) {
+        let (mut host, mut name, mut namespace) = (told, told, None);
         match (self.route, self.cluster.map(|cluster| &**cluster.name())) {
             ("block_all", _) => name = Some(BLACK_HOLE),
             ("allow_any", _) => name = Some(PASSTHROUGH),
@@ -239,6 +253,13 @@ fn namespace_of(principal: &str) -> Option<&str> {
     rest.split('/').next().filter(|namespace| !namespace.is_empty())
 }
 
+/// What a client asked for, if it can be a host: a name or an address, with a port or without.
+fn host_of(authority: &[u8]) -> Option<&str> {
+    let is_of_hosts = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    let can_be = authority.len() <= HOST_BYTES_MAX && authority.iter().all(is_of_hosts);
+    std::str::from_utf8(authority).ok().filter(|_| can_be)
+}
+
 fn or_unknown(value: &str) -> &str {
     or(value, UNKNOWN)
 }
@@ -250,6 +271,20 @@ fn or<'s>(value: &'s str, default: &'s str) -> &'s str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_a_host() {
+        let check = |authority: &str, expected: bool| {
+            assert_eq!(host_of(authority.as_bytes()), expected.then_some(authority), "{authority}");
+        };
+        check("a_b.example-1.com", true);
+        check("[2001:db8::1]:8080", true);
+        check(&format!("{}:65535", "a".repeat(253)), true);
+        check(&"a".repeat(260), false);
+        for unlike in ["a b", "a\"b", "user@a", "a/b", "a\\n", "ä.example", "a%41"] {
+            check(unlike, false);
+        }
+    }
 
     #[test]
     fn the_namespace_of_an_identity() {

@@ -205,7 +205,7 @@ mod tests {
     fn known(change: impl FnOnce(&mut Limits)) -> (Known, Arc<Registry>) {
         let mut limits = Limits::default();
         change(&mut limits);
-        let registry = Registry::new();
+        let registry = Registry::new(&limits);
         (Known::new(&limits, &registry, &registry.shard()), registry)
     }
 

@@ -194,7 +194,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 66] = [
+    pub(crate) const ALL: [Family; 67] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,

@@ -1,9 +1,10 @@
 //! Which cells belong to which series, and how the sum of all shards is shown to Prometheus.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Limits;
 use parking_lot::Mutex;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use regex::Regex;
@@ -33,21 +34,51 @@ pub(crate) struct Registry {
 /// What tells one series from another: the metric and the values of its labels.
 type Key = (Family, Box<[Arc<str>]>);
 
-#[derive(Default)]
 struct Series {
+    bounds: Bounds,
     cells: HashMap<Key, Cell>,
     /// In the order they were made, for the same output at every scrape.
     order: Vec<(Key, Cell)>,
     /// Label values, each kept once.
-    strings: HashMap<Arc<str>, ()>,
+    strings: HashSet<Arc<str>>,
+    /// Bytes of them.
+    strings_bytes: usize,
+    /// Outcomes of hosts that only clients told.
+    host_outcomes: usize,
     next: usize,
     overflowed: u64,
+    /// What is counted of the limits below. It is written while the series are locked, and so by one at a time.
+    own: Arc<Shard>,
+}
+
+/// How much there may be. Series are never dropped, so what clients and upstreams make of them must have an end.
+struct Bounds {
+    /// `metric_label_bytes_max`.
+    strings_bytes: usize,
+    /// `metric_host_outcomes_max`.
+    host_outcomes: usize,
 }
 
 impl Registry {
     /// Without series.
-    pub(crate) fn new() -> Arc<Registry> {
-        Arc::new(Registry { shards: Mutex::new(Vec::new()), series: Mutex::new(Series::default()) })
+    pub(crate) fn new(limits: &Limits) -> Arc<Registry> {
+        let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        let own = Arc::new(Shard::new());
+        let series = Series {
+            bounds: Bounds {
+                strings_bytes: size(limits.metric_label_bytes_max),
+                host_outcomes: size(limits.metric_host_outcomes_max),
+            },
+            cells: HashMap::new(),
+            order: Vec::new(),
+            strings: HashSet::new(),
+            strings_bytes: 0,
+            host_outcomes: 0,
+            next: 0,
+            overflowed: 0,
+            own: own.clone(),
+        };
+        Arc::new(Registry { shards: Mutex::new(vec![own]), series: Mutex::new(series) })
     }
 
     /// A shard for one more writer.
@@ -60,6 +91,24 @@ impl Registry {
     /// The series with these label values, made if it is new. As many values as the family has labels.
     pub(crate) fn series(&self, family: Family, labels: &[&str]) -> Cell {
         self.series.lock().find(family, labels)
+    }
+
+    /// The series of several families with these label values, one of which is a host that nobody but a client told. `None`,
+    /// which is counted, when they would be new and there are as many as may be: clients must not use up the series of what
+    /// the configuration names.
+    pub(crate) fn series_of_host<const N: usize>(
+        &self,
+        families: [Family; N],
+        labels: &[&str],
+    ) -> Option<[Cell; N]> {
+        let mut series = self.series.lock();
+        let is_known = families.iter().all(|family| series.known(*family, labels).is_some());
+        if !is_known && series.host_outcomes >= series.bounds.host_outcomes {
+            series.reached("metric_host_outcomes_max");
+            return None;
+        }
+        series.host_outcomes += usize::from(!is_known);
+        Some(families.map(|family| series.find(family, labels)))
     }
 
     /// All series of families whose names match, and if `used_only` no series that are 0, as Prometheus shows them, in its
@@ -106,42 +155,75 @@ impl Registry {
 
 impl Series {
     fn find(&mut self, family: Family, labels: &[&str]) -> Cell {
-        let key = (family, labels.iter().map(|value| self.intern(value)).collect::<Box<[_]>>());
-        if let Some(cell) = self.cells.get(&key) {
-            return *cell;
+        if let Some(cell) = self.known(family, labels) {
+            return cell;
         }
+        let can_overflow = labels.iter().any(|value| *value != OVERFLOW);
+        let (has_place, has_bytes) = (self.has_place(family), self.has_bytes(labels));
+        if can_overflow && !(has_place && has_bytes) {
+            self.overflowed += 1;
+            if has_place {
+                self.reached("metric_label_bytes_max");
+            }
+            return self.find(family, &vec![OVERFLOW; labels.len()]);
+        }
+        self.make(family, labels)
+    }
+
+    fn known(&self, family: Family, labels: &[&str]) -> Option<Cell> {
+        let labels = labels.iter().map(|value| self.strings.get(*value).cloned()).collect::<Option<_>>()?;
+        self.cells.get(&(family, labels)).copied()
+    }
+
+    /// Counts that one of the limits of series was met.
+    fn reached(&mut self, limit: &str) {
+        let labels = [limit];
+        let known = self.known(Family::LimitReached, &labels);
+        let cell = known.unwrap_or_else(|| self.make(Family::LimitReached, &labels));
+        self.own.increment(cell);
+    }
+
+    fn has_place(&self, family: Family) -> bool {
+        // Room for the overflow series of every family is kept back, and for the limits that are met here.
+        let reserved = Family::ALL.len() * HISTOGRAM_CELLS * 2;
+        let (start, width) = self.place(family);
+        self.order.len() < SERIES_MAX && start + width + reserved <= CELLS_MAX
+    }
+
+    fn has_bytes(&self, labels: &[&str]) -> bool {
+        let new = labels.iter().filter(|value| !self.strings.contains(**value));
+        let bytes = new.fold(self.strings_bytes, |bytes, value| bytes.saturating_add(value.len()));
+        bytes <= self.bounds.strings_bytes
+    }
+
+    /// Where the cells of one more series begin, and how many they are.
+    fn place(&self, family: Family) -> (usize, usize) {
         let width = match family.declaration().kind {
             Kind::Counter | Kind::Gauge => 1,
             Kind::Histogram => HISTOGRAM_CELLS,
         };
         // A series does not cross from one chunk into the next.
-        let start = if self.next % CHUNK_CELLS + width > CHUNK_CELLS {
-            self.next.next_multiple_of(CHUNK_CELLS)
-        } else {
-            self.next
-        };
-        // Room for the overflow series of every family is kept back.
-        let reserved = Family::ALL.len() * HISTOGRAM_CELLS * 2;
-        let full = self.order.len() >= SERIES_MAX || start + width + reserved > CELLS_MAX;
-        if full && labels.iter().any(|value| *value != OVERFLOW) {
-            self.overflowed += 1;
-            return self.find(family, &vec![OVERFLOW; labels.len()]);
-        }
+        let crosses = self.next % CHUNK_CELLS + width > CHUNK_CELLS;
+        (if crosses { self.next.next_multiple_of(CHUNK_CELLS) } else { self.next }, width)
+    }
+
+    fn make(&mut self, family: Family, labels: &[&str]) -> Cell {
+        let (start, width) = self.place(family);
         self.next = start + width;
         let cell = Cell(u32::try_from(start).unwrap_or(u32::MAX));
+        let key = (family, labels.iter().map(|value| self.intern(value)).collect::<Box<[_]>>());
         self.order.push((key.clone(), cell));
         self.cells.insert(key, cell);
         cell
     }
 
     fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some((known, ())) = self.strings.get_key_value(text) {
+        if let Some(known) = self.strings.get(text) {
             return known.clone();
         }
         let text: Arc<str> = text.into();
-        if self.order.len() < SERIES_MAX {
-            self.strings.insert(text.clone(), ());
-        }
+        self.strings_bytes += text.len();
+        self.strings.insert(text.clone());
         text
     }
 }
@@ -265,9 +347,19 @@ fn metric_family(declaration: &Declaration, metrics: Vec<Metric>) -> MetricFamil
 mod tests {
     use super::*;
 
+    fn registry() -> Arc<Registry> {
+        Registry::new(&Limits::default())
+    }
+
+    fn limited(change: impl FnOnce(&mut Limits)) -> Arc<Registry> {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Registry::new(&limits)
+    }
+
     #[test]
     fn the_sum_over_shards_is_shown() {
-        let registry = Registry::new();
+        let registry = registry();
         let (one, two) = (registry.shard(), registry.shard());
         let connections = registry.series(Family::DownstreamConnections, &["outbound_0.0.0.0_80"]);
         one.increment(connections);
@@ -293,7 +385,7 @@ mod tests {
 
     #[test]
     fn durations_fall_into_buckets() {
-        let registry = Registry::new();
+        let registry = registry();
         let shard = registry.shard();
         let series = registry.series(Family::RequestDuration, &["x"; 25]);
         shard.observe(series, Duration::from_micros(700));
@@ -307,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_same_labels_are_the_same_series() {
-        let registry = Registry::new();
+        let registry = registry();
         let a = registry.series(Family::UpstreamConnections, &["a"]);
         assert_eq!(registry.series(Family::UpstreamConnections, &["a"]), a);
         assert_ne!(registry.series(Family::UpstreamConnections, &["b"]), a);
@@ -316,7 +408,7 @@ mod tests {
 
     #[test]
     fn too_many_series_become_one() {
-        let registry = Registry::new();
+        let registry = registry();
         let shard = registry.shard();
         for number in 0..SERIES_MAX + 100 {
             shard.increment(registry.series(Family::UpstreamConnections, &[&number.to_string()]));
@@ -326,5 +418,40 @@ mod tests {
         assert_eq!(overflow.1, 100);
         assert_eq!(totals.iter().map(|(_, total)| total).sum::<u64>(), SERIES_MAX as u64 + 100);
         assert!(registry.encode(None, false).unwrap().contains("weft_metrics_series_overflow_total 100\n"));
+    }
+
+    #[test]
+    fn hosts_that_clients_tell_have_so_many_outcomes() {
+        let registry = limited(|limits| limits.metric_host_outcomes_max = 2);
+        let of = |host: &str| {
+            registry.series_of_host([Family::UpstreamConnections, Family::UpstreamConnectionsActive], &[host])
+        };
+        let [a, b] = ["a", "b"].map(of);
+        assert!(a.is_some() && b.is_some());
+        assert_eq!((of("c"), of("d")), (None, None));
+        assert_eq!((of("a"), of("b")), (a, b));
+        let text = registry.encode(None, false).unwrap();
+        assert!(text.contains("weft_limit_reached_total{limit=\"metric_host_outcomes_max\"} 2\n"), "{text}");
+        // What the configuration names has its own series all the same.
+        registry.series(Family::UpstreamConnections, &["c"]);
+        assert_eq!(registry.totals(Family::UpstreamConnections).len(), 3);
+    }
+
+    #[test]
+    fn label_values_take_so_many_bytes() {
+        let registry = limited(|limits| limits.metric_label_bytes_max = 4_096);
+        let shard = registry.shard();
+        let of = |value: &str| registry.series(Family::UpstreamConnections, &[value]);
+        shard.increment(of("first"));
+        for number in 0..3 {
+            shard.increment(of(&format!("{number}{}", "x".repeat(4_096))));
+        }
+        shard.increment(of("first"));
+        shard.increment(of("last"));
+        let totals = registry.totals(Family::UpstreamConnections);
+        let totals: Vec<(&str, u64)> = totals.iter().map(|(labels, total)| (&*labels[0], *total)).collect();
+        assert_eq!(totals, [("first", 2), (OVERFLOW, 3), ("last", 1)]);
+        let text = registry.encode(None, false).unwrap();
+        assert!(text.contains("weft_limit_reached_total{limit=\"metric_label_bytes_max\"} 3\n"), "{text}");
     }
 }

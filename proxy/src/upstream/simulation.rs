@@ -142,7 +142,7 @@ impl Simulation {
             declared.healthy_panic_percent = panic;
         });
         let cluster = Arc::new(cluster);
-        let registry = Registry::new();
+        let registry = Registry::new(&config::Limits::default());
         let shard = registry.shard();
         let detector = Detector::new(&cluster, &registry, &shard);
         let monitor = |endpoint| Monitor::new(&detector, endpoint);

@@ -18,7 +18,7 @@ async fn a_connection_for_a_client_who_has_left_does_not_stay() {
         declared.discovery = config::DiscoveryType::OriginalDst;
         declared.protocol = config::HttpProtocol::Http2;
     }));
-    let (registry, counts) = (Registry::new(), cluster.shared.clone());
+    let (registry, counts) = (Registry::new(&config::Limits::default()), cluster.shared.clone());
     let worker = (&Rc::default(), &Unread::unbounded(), &Rc::default());
     let upstream = Upstream::new(cluster, worker, (&registry, &registry.shard()), 0);
     LocalSet::new()

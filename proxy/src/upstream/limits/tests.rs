@@ -5,7 +5,7 @@ use crate::snapshot::testing;
 use crate::time;
 
 fn limits(cluster: &Cluster) -> Rc<Limits> {
-    let registry = Registry::new();
+    let registry = Registry::new(&config::Limits::default());
     Limits::new(cluster, (&Rc::default(), &Unread::unbounded(), &Rc::default()), &registry, &registry.shard())
 }
 

@@ -19,7 +19,7 @@ fn watched(
     let cluster = testing::cluster(&[(0, 1, &vec![1; endpoints])], |declared| {
         declared.outlier_detection = Some(Box::new(outlier));
     });
-    let registry = Registry::new();
+    let registry = Registry::new(&config::Limits::default());
     let detector = Detector::new(&cluster, &registry, &registry.shard());
     let monitors = cluster.endpoints.iter().map(|endpoint| Monitor::new(&detector, endpoint)).collect();
     (Arc::new(cluster), monitors)
@@ -234,7 +234,7 @@ fn threads_that_see_the_same_errors_eject_no_more_than_the_share() {
         declared.consecutive_5xx = Some(1);
         declared.max_ejection_percent = Some(30);
     });
-    let registry = Registry::new();
+    let registry = Registry::new(&config::Limits::default());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let shard = registry.shard();
