@@ -216,6 +216,8 @@ limits! {
     /// Workloads, and pairs of identities, that metrics of each worker tell apart at the other ends of its connections; further
     /// ones are counted together, as `overflow`.
     peers_max = 4_096, 1;
+    /// Series of metrics; what would be one more is counted as `overflow`.
+    metric_series_max = 40_000, 100 .. 1_000_000;
     /// Bytes of the values of labels that metrics may have, each counted once. A series of further ones is counted as `overflow`.
     metric_label_bytes_max = 16_777_216, 4_096;
     /// Outcomes of requests that metrics tell apart by a host that nobody but clients told; requests with further ones are

@@ -143,3 +143,41 @@ async fn large_pages_at_once_are_bounded() {
     })
     .await;
 }
+
+/// However many series there are, and however many ask for them and do not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_take_no_memory_to_speak_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let weft = start(&directory, &[]).await;
+    for number in 0..1_000 {
+        let host = format!("u{number}.{}", ["a".repeat(60), "b".repeat(60), "c".repeat(60)].join("."));
+        Request::get("/").host(&host).send(weft.listener(0)).await;
+    }
+    fs::write(format!("/proc/{}/clear_refs", weft.process()), "5").unwrap();
+    let before = memory(&weft, "VmRSS");
+    let (mut readers, mut begun) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        let mut reader = TcpStream::connect(weft.admin()).await.unwrap();
+        let ask = b"GET /stats/prometheus HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        reader.write_all(ask).await.unwrap();
+        let mut begin = [0; 12];
+        reader.read_exact(&mut begin).await.unwrap();
+        begun.push(String::from_utf8(begin[9..].to_vec()).unwrap());
+        readers.push(reader);
+    }
+    assert_eq!(begun, [["200"; 4].as_slice(), &["503"; 8]].concat());
+    readers.remove(0);
+    let page = eventually("a place is free", || async {
+        Some(Request::get("/stats/prometheus").send(weft.admin()).await).filter(|page| page.status == 200)
+    });
+    let page = page.await;
+    let bytes = u64::try_from(page.body.len()).unwrap() / 1024;
+    assert!(bytes > PAGES_KB_MAX, "{bytes} KB are too little to tell anything");
+    assert_eq!(page.text().matches("\n# TYPE istio_requests_total counter\n").count(), 1);
+    assert!(page.text().matches("\nistio_request_duration_milliseconds_count{").count() >= 1_000);
+    let coded = Request::get("/stats/prometheus").header("accept-encoding", "gzip").send(weft.admin()).await;
+    assert_eq!((coded.header("content-encoding"), coded.header("transfer-encoding")), ("gzip", "chunked"));
+    assert!(coded.body.len() * 10 < page.body.len(), "{} bytes", coded.body.len());
+    let peak = memory(&weft, "VmHWM");
+    assert!(peak < before + PAGES_KB_MAX, "from {before} KB to {peak} KB");
+}

@@ -16,7 +16,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
-use super::coding::{Coding, coded};
+use super::coding::{CODED_PIECE_BYTES, Coding, coded};
 use crate::http::codec::{Body, Frame, ResponseHead, StreamError};
 use crate::telemetry::printable;
 
@@ -45,8 +45,11 @@ pub(crate) enum Content {
     /// All of it.
     Whole(Vec<u8>),
     /// It is made while it is sent. Making a piece must be quick: others are answered in between.
-    Pieces(Pieces),
+    Pieces(Parts),
 }
+
+/// A page in parts, which are made as they are taken.
+pub(crate) type Parts = Box<dyn Iterator<Item = Vec<u8>>>;
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,10 +66,10 @@ impl Page {
         Page { status, content_type, content, allow: None, coding: Coding::Fixed }
     }
 
-    /// Metrics, coded as whoever asks for them takes them.
-    pub(crate) fn metrics(content_type: &'static str, text: Vec<u8>, asked: &HeaderMap) -> Page {
-        let (bytes, coding) = coded(text, asked);
-        Page { coding, ..Page::plain(StatusCode::OK, content_type, Content::Whole(bytes)) }
+    /// Metrics, piece by piece, coded as whoever asks for them takes them.
+    pub(crate) fn metrics(content_type: &'static str, text: Parts, asked: &HeaderMap) -> Page {
+        let (parts, coding) = coded(text, asked);
+        Page { coding, ..Page::plain(StatusCode::OK, content_type, Content::Pieces(parts)) }
     }
 
     /// Text for people, without what their terminals would obey.
@@ -77,7 +80,7 @@ impl Page {
 
     /// The same, piece by piece.
     pub(super) fn lines(lines: impl Iterator<Item = String> + 'static) -> Page {
-        let content = Content::Pieces(Box::new(lines.map(shown)));
+        let content = Content::Pieces(Box::new(lines.map(|line| shown(line).into_bytes())));
         Page::plain(StatusCode::OK, TEXT, content)
     }
 
@@ -93,7 +96,7 @@ impl Page {
 
     /// JSON that is written piece by piece.
     pub(super) fn json_pieces(pieces: Pieces) -> Page {
-        let content = Content::Pieces(pieces);
+        let content = Content::Pieces(Box::new(pieces.map(String::into_bytes)));
         Page::plain(StatusCode::OK, JSON, content)
     }
 
@@ -127,13 +130,14 @@ impl Page {
             Content::Whole(body) => PageBody::whole(body),
             Content::Pieces(pieces) => {
                 let mut pieces = pieces.peekable();
-                let first = gather(&mut pieces);
+                let piece_bytes = if coding == Coding::Gzip { CODED_PIECE_BYTES } else { PIECE_BYTES };
+                let first = gather(&mut pieces, piece_bytes);
                 if pieces.peek().is_none() {
                     PageBody::whole(first)
                 } else if *method == Method::HEAD {
                     PageBody { ready: None, more: None, length_is_known: false }
                 } else if let Some(stream) = streams.begin(sending) {
-                    let more = Some(More { pieces, paused: false, _stream: stream });
+                    let more = Some(More { pieces, piece_bytes, paused: false, _stream: stream });
                     PageBody { ready: Some(first.into()), more, length_is_known: false }
                 } else {
                     return too_many().answer(method, (streams, sending));
@@ -178,12 +182,12 @@ fn too_many() -> Page {
 }
 
 /// As much as is sent at once.
-fn gather(pieces: &mut Peekable<Pieces>) -> Vec<u8> {
+fn gather(pieces: &mut Peekable<Parts>, piece_bytes: usize) -> Vec<u8> {
     let mut gathered = Vec::new();
-    while gathered.len() < PIECE_BYTES {
+    while gathered.len() < piece_bytes {
         match pieces.next() {
-            Some(piece) if gathered.is_empty() => gathered = piece.into_bytes(),
-            Some(piece) => gathered.extend_from_slice(piece.as_bytes()),
+            Some(piece) if gathered.is_empty() => gathered = piece,
+            Some(piece) => gathered.extend_from_slice(&piece),
             None => break,
         }
     }
@@ -240,7 +244,9 @@ pub(super) struct PageBody {
 
 /// What has not been made.
 struct More {
-    pieces: Peekable<Pieces>,
+    pieces: Peekable<Parts>,
+    /// Bytes that are sent at once.
+    piece_bytes: usize,
     /// The others had their turn since the last piece.
     paused: bool,
     _stream: Stream,
@@ -265,7 +271,7 @@ impl Body for PageBody {
             return Poll::Pending;
         }
         more.paused = false;
-        let piece = gather(&mut more.pieces);
+        let piece = gather(&mut more.pieces, more.piece_bytes);
         if more.pieces.peek().is_none() {
             self.more = None;
         }

@@ -8,8 +8,13 @@ use flate2::write::GzEncoder;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
+use super::answer::Parts;
+
 /// Of fewer bytes nothing is saved. Envoy: `min_content_length`.
 const CODED_BYTES_MIN: usize = 30;
+
+/// What is sent at once of a page that is coded: much more than this is made for it.
+pub(super) const CODED_PIECE_BYTES: usize = 8 * 1024;
 
 /// The coding that is offered, and its old name.
 const GZIP: [&str; 2] = ["gzip", "x-gzip"];
@@ -25,17 +30,38 @@ pub(crate) enum Coding {
     Gzip,
 }
 
-/// A page's bytes in the coding that these headers of a request ask for.
-pub(crate) fn coded(bytes: Vec<u8>, asked: &HeaderMap) -> (Vec<u8>, Coding) {
-    if bytes.len() < CODED_BYTES_MIN || !takes_gzip(asked) {
-        return (bytes, Coding::Identity);
+/// A page in the coding that these headers of a request ask for.
+pub(super) fn coded(parts: Parts, asked: &HeaderMap) -> (Parts, Coding) {
+    let mut parts = parts.peekable();
+    let is_short = parts.peek().is_none_or(|first| first.len() < CODED_BYTES_MIN);
+    if is_short || !takes_gzip(asked) {
+        return (Box::new(parts), Coding::Identity);
     }
     // Numbers are alike: the fastest level takes off nine tenths of them, and others wait meanwhile.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    match encoder.write_all(&bytes).and_then(|()| encoder.finish()) {
-        Ok(coded) => (coded, Coding::Gzip),
-        // Writing to memory does not fail.
-        Err(_) => (bytes, Coding::Identity),
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    (Box::new(Gzip { parts: Box::new(parts), encoder: Some(encoder) }), Coding::Gzip)
+}
+
+/// Parts that are compressed as they are taken.
+struct Gzip {
+    parts: Parts,
+    /// `None` at the end.
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Iterator for Gzip {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let encoder = self.encoder.as_mut()?;
+        for part in self.parts.by_ref() {
+            // Writing to memory does not fail.
+            encoder.write_all(&part).ok()?;
+            if !encoder.get_ref().is_empty() {
+                return Some(std::mem::take(encoder.get_mut()));
+            }
+        }
+        self.encoder.take()?.finish().ok()
     }
 }
 
@@ -79,8 +105,10 @@ mod tests {
             for value in asked {
                 headers.append(ACCEPT_ENCODING, HeaderValue::from_static(value));
             }
-            let text = b"envoy_cluster_upstream_rq_total 1\n".repeat(1000);
-            let (bytes, coding) = coded(text.clone(), &headers);
+            let parts = vec![b"envoy_cluster_upstream_rq_total 1\n".repeat(100); 10];
+            let text = parts.concat();
+            let (parts, coding) = coded(Box::new(parts.into_iter()), &headers);
+            let bytes = parts.collect::<Vec<_>>().concat();
             assert_eq!(coding, expected, "{asked:?}");
             if coding == Coding::Gzip {
                 let mut told = Vec::new();
@@ -104,6 +132,8 @@ mod tests {
         check(&["gzipped, deflate"], Coding::Identity);
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        assert_eq!(coded(b"short".to_vec(), &headers), (b"short".to_vec(), Coding::Identity));
+        let short = b"short".to_vec();
+        let (parts, coding) = coded(Box::new([short.clone()].into_iter()), &headers);
+        assert_eq!((parts.collect::<Vec<_>>(), coding), (vec![short], Coding::Identity));
     }
 }

@@ -13,7 +13,14 @@ use crate::telemetry::{Cell as Series, Registry, Shard};
 pub(crate) struct Gauges {
     registry: Arc<Registry>,
     shard: Arc<Shard>,
-    known: RefCell<HashMap<(Family, Arc<str>), Series>>,
+    known: RefCell<HashMap<(Family, Arc<str>), Known>>,
+}
+
+/// A gauge that was written.
+struct Known {
+    series: Series,
+    /// Whether it has been since those that are not any more were last looked for.
+    is_there: bool,
 }
 
 impl Gauges {
@@ -23,12 +30,10 @@ impl Gauges {
     }
 
     /// Brings them up to date. Only what is configured is written: the room under limits that are set, and ejections
-    /// where there is outlier detection. What is not there any more becomes 0.
+    /// where there is outlier detection. What is not there any more becomes 0. Others may be reading: each goes from its value
+    /// to the next.
     pub(crate) fn refresh(&self, snapshot: &Snapshot) {
         let mut known = self.known.borrow_mut();
-        for series in known.values() {
-            self.shard.set_gauge(*series, 0);
-        }
         if let Some(cluster) = snapshot.clusters.values().next() {
             let series = self.registry.series(Family::ReplayBytes, &[]);
             self.shard.set_gauge(series, cluster.shared.process.replay_bytes());
@@ -37,10 +42,17 @@ impl Gauges {
         }
         for cluster in snapshot.clusters.values() {
             for (family, value) in room(cluster).into_iter().chain(ejections(cluster)) {
-                let series = *known
-                    .entry((family, cluster.name().clone()))
-                    .or_insert_with(|| self.registry.series(family, &[cluster.name()]));
-                self.shard.set_gauge(series, value);
+                let known = known.entry((family, cluster.name().clone())).or_insert_with(|| {
+                    let series = self.registry.series(family, &[cluster.name()]);
+                    Known { series, is_there: true }
+                });
+                known.is_there = true;
+                self.shard.set_gauge(known.series, value);
+            }
+        }
+        for known in known.values_mut() {
+            if !std::mem::take(&mut known.is_there) {
+                self.shard.set_gauge(known.series, 0);
             }
         }
     }

@@ -6,19 +6,19 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use regex::Regex;
 
-use super::answer::Page;
+use super::answer::{Page, Parts};
 use super::gauges::Gauges;
 use super::serve::{Answers, at_once};
 use crate::control::Status;
 use crate::snapshot::Reader;
-use crate::telemetry::Registry;
+use crate::telemetry::{Exposition, Registry};
 
 /// Brings the numbers that are written only when they are asked for up to date, and shows all.
 pub(crate) struct Stats {
     status: Arc<Status>,
     reader: Reader,
     registry: Arc<Registry>,
-    /// Held while numbers are shown: bringing them up to date passes through zero.
+    /// Held while they are brought up to date.
     gauges: Mutex<Gauges>,
 }
 
@@ -34,30 +34,18 @@ impl Stats {
         &self.registry
     }
 
-    /// In Prometheus' text format.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be written: why.
-    pub(crate) fn text(&self) -> Result<String, String> {
-        self.some(None, false)
-    }
-
-    fn some(&self, names: Option<&Regex>, used_only: bool) -> Result<String, String> {
+    /// In Prometheus' text format, of families whose names match, and if `used_only` without series that are 0; they are
+    /// made as they are taken.
+    pub(crate) fn parts(&self, names: Option<&Regex>, used_only: bool) -> Parts {
         let snapshot = self.reader.load();
         self.status.refresh_metrics(&snapshot);
-        let gauges = self.gauges.lock();
-        gauges.refresh(&snapshot);
-        self.registry.encode(names, used_only).map_err(|error| error.to_string())
+        self.gauges.lock().refresh(&snapshot);
+        Box::new(Exposition::new(&self.registry, names, used_only).map(String::into_bytes))
     }
 
-    /// As a page for who asks with these headers, of families whose names match, and if `used_only` without series that
-    /// are 0.
+    /// The same as a page for who asks with these headers.
     pub(super) fn page(&self, names: Option<&Regex>, used_only: bool, asked: &HeaderMap) -> Page {
-        match self.some(names, used_only) {
-            Ok(text) => Page::metrics("text/plain; version=0.0.4", text.into_bytes(), asked),
-            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
+        Page::metrics("text/plain; version=0.0.4", self.parts(names, used_only), asked)
     }
 }
 

@@ -218,8 +218,8 @@ mod tests {
         known.remembered(&Said::default(), value.as_bytes())
     }
 
-    fn met(registry: &Registry, limit: &str) -> bool {
-        let text = registry.encode(None, true).unwrap();
+    fn met(registry: &Arc<Registry>, limit: &str) -> bool {
+        let text = registry.text(true);
         text.contains(&format!("weft_limit_reached_total{{limit=\"{limit}\"}}"))
     }
 

@@ -4,6 +4,7 @@
 //! own log buffers; nothing here makes one worker wait for another.
 
 pub(crate) mod access_log;
+mod exposition;
 pub(crate) mod flags;
 pub(crate) mod flight;
 pub(crate) mod flight_recorder;
@@ -15,6 +16,7 @@ mod registry;
 mod shard;
 pub(crate) mod told;
 
+pub(crate) use exposition::Exposition;
 pub(crate) use printable::printable;
 pub(crate) use registry::{Cell, Registry};
 pub(crate) use shard::Shard;

@@ -1,4 +1,4 @@
-//! Which cells belong to which series, and how the sum of all shards is shown to Prometheus.
+//! Which cells belong to which series, and how many series there may be.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,20 +6,15 @@ use std::time::Duration;
 
 use config::Limits;
 use parking_lot::Mutex;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use regex::Regex;
 
-use super::metrics::{BUCKETS_MS, Declaration, Family, Kind};
-use super::shard::{CELLS_MAX, CHUNK_CELLS, Shard};
-
-/// Series of the whole process. One more is counted under labels that all say `overflow`.
-const SERIES_MAX: usize = 40_000;
+use super::metrics::{BUCKETS_MS, Family, Kind};
+use super::shard::{CHUNK_CELLS, Shard};
 
 /// Value of every label of the series that stands for those there is no room for.
 const OVERFLOW: &str = "overflow";
 
 /// Cells of a histogram: one a bucket, one for what is above them all, one for the sum in microseconds.
-const HISTOGRAM_CELLS: usize = BUCKETS_MS.len() + 2;
+pub(super) const HISTOGRAM_CELLS: usize = BUCKETS_MS.len() + 2;
 
 /// A series, to be written in a shard. Finding it costs a lock; writing it does not, so it is found once and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +22,20 @@ pub(crate) struct Cell(u32);
 
 /// All series and shards.
 pub(crate) struct Registry {
+    /// Chunks of each shard.
+    chunks: usize,
     shards: Mutex<Vec<Arc<Shard>>>,
     series: Mutex<Series>,
 }
 
-/// What tells one series from another: the metric and the values of its labels.
-type Key = (Family, Box<[Arc<str>]>);
+/// The values of a series' labels.
+pub(super) type Labels = Arc<[Arc<str>]>;
 
 struct Series {
     bounds: Bounds,
-    cells: HashMap<Key, Cell>,
-    /// In the order they were made, for the same output at every scrape.
-    order: Vec<(Key, Cell)>,
+    cells: HashMap<(Family, Labels), Cell>,
+    /// Those of each family in the order they were made, for the same output at every scrape.
+    order: HashMap<Family, Vec<(Labels, Cell)>>,
     /// Label values, each kept once.
     strings: HashSet<Arc<str>>,
     /// Bytes of them.
@@ -46,13 +43,14 @@ struct Series {
     /// Outcomes of hosts that only clients told.
     host_outcomes: usize,
     next: usize,
-    overflowed: u64,
     /// What is counted of the limits below. It is written while the series are locked, and so by one at a time.
     own: Arc<Shard>,
 }
 
 /// How much there may be. Series are never dropped, so what clients and upstreams make of them must have an end.
 struct Bounds {
+    /// `metric_series_max`. One more is counted under labels that all say `overflow`.
+    series: usize,
     /// `metric_label_bytes_max`.
     strings_bytes: usize,
     /// `metric_host_outcomes_max`.
@@ -63,27 +61,30 @@ impl Registry {
     /// Without series.
     pub(crate) fn new(limits: &Limits) -> Arc<Registry> {
         let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
-        let own = Arc::new(Shard::new());
+        // Room for the overflow series of every family is kept back, and for the limits that are met here.
+        let series_max = size(limits.metric_series_max);
+        let chunks = (series_max + 2 * Family::ALL.len()) / (CHUNK_CELLS / HISTOGRAM_CELLS) + 1;
+        let own = Arc::new(Shard::new(chunks));
         let series = Series {
             bounds: Bounds {
+                series: series_max,
                 strings_bytes: size(limits.metric_label_bytes_max),
                 host_outcomes: size(limits.metric_host_outcomes_max),
             },
             cells: HashMap::new(),
-            order: Vec::new(),
+            order: HashMap::new(),
             strings: HashSet::new(),
             strings_bytes: 0,
             host_outcomes: 0,
             next: 0,
-            overflowed: 0,
             own: own.clone(),
         };
-        Arc::new(Registry { shards: Mutex::new(vec![own]), series: Mutex::new(series) })
+        Arc::new(Registry { chunks, shards: Mutex::new(vec![own]), series: Mutex::new(series) })
     }
 
     /// A shard for one more writer.
     pub(crate) fn shard(&self) -> Arc<Shard> {
-        let shard = Arc::new(Shard::new());
+        let shard = Arc::new(Shard::new(self.chunks));
         self.shards.lock().push(shard.clone());
         shard
     }
@@ -111,45 +112,30 @@ impl Registry {
         Some(families.map(|family| series.find(family, labels)))
     }
 
-    /// All series of families whose names match, and if `used_only` no series that are 0, as Prometheus shows them, in its
-    /// text format.
-    pub(crate) fn encode(&self, names: Option<&Regex>, used_only: bool) -> Result<String, prometheus::Error> {
-        let mut families = self.gather();
-        families.retain(|family| names.is_none_or(|names| names.is_match(family.name())));
-        if used_only {
-            for family in &mut families {
-                family.mut_metric().retain(is_used);
-            }
-            families.retain(|family| !family.get_metric().is_empty());
-        }
-        prometheus::TextEncoder::new().encode_to_string(&families)
+    /// All series as Prometheus is told of them; if `used_only` none that are 0.
+    #[cfg(test)]
+    pub(crate) fn text(self: &Arc<Self>, used_only: bool) -> String {
+        super::Exposition::new(self, None, used_only).collect()
+    }
+
+    /// So many series of a family at most, in the order they were made, after those that were made before number `from`.
+    pub(super) fn some(&self, family: Family, from: usize, most: usize) -> Vec<(Labels, Cell)> {
+        let series = self.series.lock();
+        let of_family = series.order.get(&family).into_iter().flatten();
+        of_family.skip(from).take(most).cloned().collect()
+    }
+
+    /// All shards there are.
+    pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
+        self.shards.lock().clone()
     }
 
     /// Label values and totals of all series of a family that is not a histogram.
     #[cfg(test)]
-    fn totals(&self, family: Family) -> Vec<(Box<[Arc<str>]>, u64)> {
-        let shards = self.shards.lock();
-        let series = self.series.lock();
-        let of_family = series.order.iter().filter(|((of, _), _)| *of == family);
-        of_family.map(|((_, labels), cell)| (labels.clone(), sum(&shards, cell.0))).collect()
-    }
-
-    fn gather(&self) -> Vec<MetricFamily> {
-        let shards = self.shards.lock();
-        let series = self.series.lock();
-        let mut families: HashMap<Family, Vec<Metric>> = HashMap::new();
-        for ((family, labels), cell) in &series.order {
-            families.entry(*family).or_default().push(metric(*family, labels, *cell, &shards));
-        }
-        if series.overflowed > 0 {
-            let mut counter = Counter::default();
-            counter.set_value(as_f64(series.overflowed));
-            let mut metric = Metric::default();
-            metric.set_counter(counter);
-            families.insert(Family::SeriesOverflow, vec![metric]);
-        }
-        let ordered = Family::ALL.into_iter().filter_map(|family| Some((family, families.remove(&family)?)));
-        ordered.map(|(family, metrics)| metric_family(&family.declaration(), metrics)).collect()
+    fn totals(&self, family: Family) -> Vec<(Labels, u64)> {
+        let shards = self.shards();
+        let sum = |cell: Cell| shards.iter().map(|shard| shard.read(cell.0)).fold(0, u64::wrapping_add);
+        self.some(family, 0, usize::MAX).into_iter().map(|(labels, cell)| (labels, sum(cell))).collect()
     }
 }
 
@@ -159,15 +145,21 @@ impl Series {
             return cell;
         }
         let can_overflow = labels.iter().any(|value| *value != OVERFLOW);
-        let (has_place, has_bytes) = (self.has_place(family), self.has_bytes(labels));
-        if can_overflow && !(has_place && has_bytes) {
-            self.overflowed += 1;
-            if has_place {
-                self.reached("metric_label_bytes_max");
+        let limit = if self.cells.len() >= self.bounds.series {
+            Some("metric_series_max")
+        } else if self.has_bytes(labels) {
+            None
+        } else {
+            Some("metric_label_bytes_max")
+        };
+        match limit.filter(|_| can_overflow) {
+            None => self.make(family, labels),
+            Some(limit) => {
+                self.count(Family::SeriesOverflow, &[]);
+                self.reached(limit);
+                self.find(family, &vec![OVERFLOW; labels.len()])
             }
-            return self.find(family, &vec![OVERFLOW; labels.len()]);
         }
-        self.make(family, labels)
     }
 
     fn known(&self, family: Family, labels: &[&str]) -> Option<Cell> {
@@ -177,17 +169,14 @@ impl Series {
 
     /// Counts that one of the limits of series was met.
     fn reached(&mut self, limit: &str) {
-        let labels = [limit];
-        let known = self.known(Family::LimitReached, &labels);
-        let cell = known.unwrap_or_else(|| self.make(Family::LimitReached, &labels));
-        self.own.increment(cell);
+        self.count(Family::LimitReached, &[limit]);
     }
 
-    fn has_place(&self, family: Family) -> bool {
-        // Room for the overflow series of every family is kept back, and for the limits that are met here.
-        let reserved = Family::ALL.len() * HISTOGRAM_CELLS * 2;
-        let (start, width) = self.place(family);
-        self.order.len() < SERIES_MAX && start + width + reserved <= CELLS_MAX
+    /// Counts one more of what is counted here, for which there is room in any case.
+    fn count(&mut self, family: Family, labels: &[&str]) {
+        let known = self.known(family, labels);
+        let cell = known.unwrap_or_else(|| self.make(family, labels));
+        self.own.increment(cell);
     }
 
     fn has_bytes(&self, labels: &[&str]) -> bool {
@@ -196,24 +185,20 @@ impl Series {
         bytes <= self.bounds.strings_bytes
     }
 
-    /// Where the cells of one more series begin, and how many they are.
-    fn place(&self, family: Family) -> (usize, usize) {
+    fn make(&mut self, family: Family, labels: &[&str]) -> Cell {
         let width = match family.declaration().kind {
             Kind::Counter | Kind::Gauge => 1,
             Kind::Histogram => HISTOGRAM_CELLS,
         };
         // A series does not cross from one chunk into the next.
-        let crosses = self.next % CHUNK_CELLS + width > CHUNK_CELLS;
-        (if crosses { self.next.next_multiple_of(CHUNK_CELLS) } else { self.next }, width)
-    }
-
-    fn make(&mut self, family: Family, labels: &[&str]) -> Cell {
-        let (start, width) = self.place(family);
-        self.next = start + width;
-        let cell = Cell(u32::try_from(start).unwrap_or(u32::MAX));
-        let key = (family, labels.iter().map(|value| self.intern(value)).collect::<Box<[_]>>());
-        self.order.push((key.clone(), cell));
-        self.cells.insert(key, cell);
+        if self.next % CHUNK_CELLS + width > CHUNK_CELLS {
+            self.next = self.next.next_multiple_of(CHUNK_CELLS);
+        }
+        let cell = Cell(u32::try_from(self.next).unwrap_or(u32::MAX));
+        self.next += width;
+        let labels = labels.iter().map(|value| self.intern(value)).collect::<Labels>();
+        self.order.entry(family).or_default().push((labels.clone(), cell));
+        self.cells.insert((family, labels), cell);
         cell
     }
 
@@ -225,6 +210,13 @@ impl Series {
         self.strings_bytes += text.len();
         self.strings.insert(text.clone());
         text
+    }
+}
+
+impl Cell {
+    /// Index of its first cell in each shard.
+    pub(super) fn index(self) -> u32 {
+        self.0
     }
 }
 
@@ -260,89 +252,6 @@ impl Shard {
     }
 }
 
-fn sum(shards: &[Arc<Shard>], index: u32) -> u64 {
-    shards.iter().fold(0, |total, shard| total.wrapping_add(shard.read(index)))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floating point")]
-fn as_f64(value: u64) -> f64 {
-    value as f64
-}
-
-#[expect(
-    clippy::cast_possible_wrap,
-    clippy::cast_precision_loss,
-    reason = "a gauge's shards wrap, their sum does not"
-)]
-fn signed(value: u64) -> f64 {
-    value as i64 as f64
-}
-
-fn metric(family: Family, labels: &[Arc<str>], cell: Cell, shards: &[Arc<Shard>]) -> Metric {
-    let declaration = family.declaration();
-    let mut metric = Metric::default();
-    let pairs = declaration.labels.iter().zip(labels).map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value(value.to_string());
-        pair
-    });
-    metric.set_label(pairs.collect());
-    match declaration.kind {
-        Kind::Counter => {
-            let mut counter = Counter::default();
-            counter.set_value(as_f64(sum(shards, cell.0)));
-            metric.set_counter(counter);
-        }
-        Kind::Gauge => {
-            let mut gauge = Gauge::default();
-            gauge.set_value(signed(sum(shards, cell.0)));
-            metric.set_gauge(gauge);
-        }
-        Kind::Histogram => metric.set_histogram(histogram(cell, shards)),
-    }
-    metric
-}
-
-/// Whether anything was counted, or the gauge stands at something.
-fn is_used(metric: &Metric) -> bool {
-    metric.get_counter().get_value() != 0.0
-        || metric.get_gauge().get_value() != 0.0
-        || metric.get_histogram().get_sample_count() != 0
-}
-
-fn histogram(cell: Cell, shards: &[Arc<Shard>]) -> Histogram {
-    let mut histogram = Histogram::default();
-    let mut cumulative = 0;
-    let mut index = cell.0;
-    let mut buckets = Vec::with_capacity(BUCKETS_MS.len());
-    for bound in BUCKETS_MS {
-        cumulative += sum(shards, index);
-        index += 1;
-        let mut bucket = Bucket::default();
-        bucket.set_cumulative_count(cumulative);
-        bucket.set_upper_bound(bound);
-        buckets.push(bucket);
-    }
-    histogram.set_bucket(buckets);
-    histogram.set_sample_count(cumulative + sum(shards, index));
-    histogram.set_sample_sum(as_f64(sum(shards, index + 1)) / 1000.0);
-    histogram
-}
-
-fn metric_family(declaration: &Declaration, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(declaration.name.to_owned());
-    family.set_help(declaration.help.to_owned());
-    family.set_field_type(match declaration.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
-    });
-    family.set_metric(metrics);
-    family
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,7 +277,7 @@ mod tests {
         one.increment(active);
         one.increment(active);
         two.decrement(active);
-        let text = registry.encode(None, false).unwrap();
+        let text = registry.text(false);
         assert!(
             text.contains(
                 "envoy_http_downstream_cx_total{http_conn_manager_prefix=\"outbound_0.0.0.0_80\"} 3\n"
@@ -390,7 +299,7 @@ mod tests {
         let series = registry.series(Family::RequestDuration, &["x"; 25]);
         shard.observe(series, Duration::from_micros(700));
         shard.observe(series, Duration::from_secs(7200));
-        let text = registry.encode(None, false).unwrap();
+        let text = registry.text(false);
         for (bound, count) in [("0.5", 0), ("1", 1), ("3600000", 1), ("+Inf", 2)] {
             assert!(text.contains(&format!("le=\"{bound}\"}} {count}\n")), "{bound} {count}\n{text}");
         }
@@ -408,16 +317,35 @@ mod tests {
 
     #[test]
     fn too_many_series_become_one() {
-        let registry = registry();
+        const MAX: usize = 100;
+        let registry = limited(|limits| limits.metric_series_max = MAX as u64);
         let shard = registry.shard();
-        for number in 0..SERIES_MAX + 100 {
-            shard.increment(registry.series(Family::UpstreamConnections, &[&number.to_string()]));
+        // The widest, so that there are cells for as many.
+        let of = |number: usize| registry.series(Family::RequestDuration, &[number.to_string().as_str(); 25]);
+        for number in 0..MAX + 50 {
+            shard.observe(of(number), Duration::from_micros(1));
         }
-        let totals = registry.totals(Family::UpstreamConnections);
-        let overflow = totals.iter().find(|(labels, _)| &*labels[0] == OVERFLOW).unwrap();
-        assert_eq!(overflow.1, 100);
-        assert_eq!(totals.iter().map(|(_, total)| total).sum::<u64>(), SERIES_MAX as u64 + 100);
-        assert!(registry.encode(None, false).unwrap().contains("weft_metrics_series_overflow_total 100\n"));
+        shard.observe(of(0), Duration::from_micros(1));
+        for family in Family::ALL {
+            registry.series(family, &vec!["late"; family.declaration().labels.len()]);
+        }
+        let text = registry.text(true);
+        let of_family = text.lines().filter_map(|line| {
+            let (labels, count) =
+                line.strip_prefix("istio_request_duration_milliseconds_count")?.split_once(' ')?;
+            Some((labels, count.parse::<u64>().unwrap()))
+        });
+        let totals: Vec<(&str, u64)> = of_family.collect();
+        assert_eq!((totals.len(), totals[0].1), (MAX + 1, 2));
+        let (labels, count) = totals[MAX];
+        assert!(labels.contains("reporter=\"overflow\"") && count == 50, "{labels} {count}");
+        for told in
+            ["weft_metrics_series_overflow_total", "weft_limit_reached_total{limit=\"metric_series_max\"}"]
+        {
+            assert!(text.lines().any(|line| line.starts_with(told)), "{told} {text}");
+        }
+        let cells = registry.series.lock().next;
+        assert!(cells <= registry.chunks * CHUNK_CELLS, "{cells} cells");
     }
 
     #[test]
@@ -430,7 +358,7 @@ mod tests {
         assert!(a.is_some() && b.is_some());
         assert_eq!((of("c"), of("d")), (None, None));
         assert_eq!((of("a"), of("b")), (a, b));
-        let text = registry.encode(None, false).unwrap();
+        let text = registry.text(false);
         assert!(text.contains("weft_limit_reached_total{limit=\"metric_host_outcomes_max\"} 2\n"), "{text}");
         // What the configuration names has its own series all the same.
         registry.series(Family::UpstreamConnections, &["c"]);
@@ -451,7 +379,7 @@ mod tests {
         let totals = registry.totals(Family::UpstreamConnections);
         let totals: Vec<(&str, u64)> = totals.iter().map(|(labels, total)| (&*labels[0], *total)).collect();
         assert_eq!(totals, [("first", 2), (OVERFLOW, 3), ("last", 1)]);
-        let text = registry.encode(None, false).unwrap();
+        let text = registry.text(false);
         assert!(text.contains("weft_limit_reached_total{limit=\"metric_label_bytes_max\"} 3\n"), "{text}");
     }
 }

@@ -6,12 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Cells of a chunk; chunks are made as they are needed and stay.
 pub(super) const CHUNK_CELLS: usize = 1024;
 
-/// Chunks of a shard.
-const CHUNKS_MAX: usize = 1024;
-
-/// Cells of a shard, and so of the process: 8 MiB per shard when all are in use.
-pub(super) const CELLS_MAX: usize = CHUNK_CELLS * CHUNKS_MAX;
-
 /// One writer's cells. All shards have the same layout: the cell of a series has the same index in each, and its
 /// value is the sum over the shards.
 pub(crate) struct Shard {
@@ -19,8 +13,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new() -> Shard {
-        Shard { chunks: (0..CHUNKS_MAX).map(|_| OnceLock::new()).collect() }
+    /// With so many chunks at most.
+    pub(super) fn new(chunks: usize) -> Shard {
+        Shard { chunks: (0..chunks).map(|_| OnceLock::new()).collect() }
     }
 
     fn cell(&self, index: u32) -> Option<&AtomicU64> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -21,6 +22,9 @@ pub(crate) const VARIABLE: &str = "ISTIO_PROMETHEUS_ANNOTATIONS";
 
 /// Bytes of the application's metrics; of more, none are shown, because a part would mislead.
 const APPLICATION_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Bytes of them that are sent at once.
+const APPLICATION_PART_BYTES: usize = 16 * 1024;
 
 /// How long the application may take when Prometheus does not say how long it waits; its own default.
 const SCRAPE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -102,7 +106,6 @@ pub(crate) struct Merged {
     asker: Asker,
     shard: Arc<Shard>,
     asked: Series,
-    own_failures: Series,
     application_failures: Series,
 }
 
@@ -117,10 +120,11 @@ impl Merged {
     pub(crate) fn new(stats: Arc<Stats>, application: Option<Application>, asker: Asker) -> Merged {
         let registry = stats.registry().clone();
         let failures = |of| registry.series(Family::AgentScrapeFailures, &[of]);
+        // The proxy's own can always be had. Istio's agent tells the series all the same.
+        failures("envoy");
         Merged {
             shard: registry.shard(),
             asked: registry.series(Family::AgentScrapes, &[]),
-            own_failures: failures("envoy"),
             application_failures: failures("application"),
             stats,
             application,
@@ -136,20 +140,15 @@ impl Merged {
             Some(application) => self.ask(application, asked).await,
             None => None,
         };
-        let mut text = match self.stats.text() {
-            Ok(text) => text.into_bytes(),
-            Err(error) => {
-                tracing::warn!(error, "the proxy's metrics cannot be shown");
-                self.shard.increment(self.own_failures);
-                Vec::new()
-            }
-        };
         let content_type = told.as_ref().map_or(TEXT, |told| told.content_type);
+        let mut rest = told.map_or_else(Bytes::new, |told| told.text.into());
+        let application = std::iter::from_fn(move || {
+            let part = rest.split_to(rest.len().min(APPLICATION_PART_BYTES));
+            (!part.is_empty()).then(|| part.to_vec())
+        });
         // The application's come last: what they end with ends all.
-        if let Some(told) = &told {
-            text.extend_from_slice(&told.text);
-        }
-        Page::metrics(content_type, text, asked)
+        let parts = self.stats.parts(None, false).chain(application);
+        Page::metrics(content_type, Box::new(parts), asked)
     }
 
     async fn ask(&self, application: &Application, asked: &HeaderMap) -> Option<Told> {
