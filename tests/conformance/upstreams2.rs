@@ -230,6 +230,11 @@ fn floods() -> Vec<Case> {
             let first = frame(kind::HEADERS, 0, stream, &frames::block(&[OK]));
             [first, frame(kind::CONTINUATION, 0, stream, b"").repeat(5_000)].concat()
         }),
+        whole("CONTINUATIONs of an upstream without end", "10.5", (503, TERMINATION), |stream| {
+            let first = frame(kind::HEADERS, 0, stream, &frames::block(&[OK]));
+            let more = frame(kind::CONTINUATION, 0, stream, &frames::block(&[(b"a", b"b")]));
+            [first, more.repeat(1_000)].concat()
+        }),
         whole("informational answers of an upstream", "10.5", (200, "ok"), |stream| {
             [headers(stream, 0, &[(b":status", b"103")]).repeat(500), good(stream)].concat()
         }),
@@ -374,9 +379,12 @@ async fn frames_out_of_place() {
 async fn floods_of_upstreams_end_their_connections() {
     let proxy = check(floods()).await;
     // Each flood was asked for over HTTP/1 and over HTTP/2.
-    for (limit, count) in
-        [("http2_control_frames_max", 10.0), ("http2_empty_frames_max", 2.0), ("http2_answer_heads_max", 2.0)]
-    {
+    for (limit, count) in [
+        ("http2_control_frames_max", 10.0),
+        ("http2_empty_frames_max", 2.0),
+        ("http2_answer_heads_max", 2.0),
+        ("http2_library", 2.0),
+    ] {
         assert_eq!(
             proxy.metric("weft_limit_reached_total", &[("limit", limit)]).await,
             Some(count),

@@ -109,7 +109,7 @@ impl From<&h2::Error> for ConnectionError {
     fn from(error: &h2::Error) -> ConnectionError {
         match error.reason() {
             Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
-                ConnectionError::Limit(library_limit(&describe(error)))
+                ConnectionError::Limit(library_limit(&describe(error), "head_bytes_max"))
             }
             Some(_) if error.is_library() => ConnectionError::Protocol(describe(error)),
             _ => ConnectionError::Io,
@@ -117,13 +117,19 @@ impl From<&h2::Error> for ConnectionError {
     }
 }
 
-/// The limit that h2 has met for us, by its words. Those without a name of ours are the CONTINUATION frames of one head, and
-/// DATA frames that are small or empty.
-fn library_limit(words: &str) -> &'static str {
+/// The limit that an upstream has exceeded, if that is why h2 has ended the connection to it.
+pub(super) fn upstream_limit(error: &h2::Error) -> Option<&'static str> {
+    let is_met = error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    is_met.then(|| library_limit(&describe(error), "upstream_head_bytes_max"))
+}
+
+/// The limit that h2 has met for us, by its words; `heads` is that of the bytes of a head. Those without a name of ours are the
+/// CONTINUATION frames of one head, and DATA frames that are small or empty.
+fn library_limit(words: &str, heads: &'static str) -> &'static str {
     if words.contains("too_many_resets") || words.contains("too_many_internal_resets") {
         "http2_reset_frames_max"
     } else if words.contains("header_list_way_too_large") {
-        "head_bytes_max"
+        heads
     } else {
         "http2_library"
     }

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
+use super::error::upstream_limit;
 use super::fair::FairReader;
 use super::h2_server::{Before, send_body, whole, window};
 use super::h2_watched::{Known, Watched};
@@ -55,11 +56,11 @@ where
         .handshake(FairReader::new(io, 0, unread))
         .await
         .map_err(|error| StreamError::from(&error))?;
-    // Whoever has a stream on the connection is told what went wrong; nobody else needs to know.
+    // Whoever has a stream on the connection is told what went wrong; nobody else needs to know more than the limit.
     let watched = known.clone();
     let connection = async move {
-        drop(connection.await);
-        watched.exceeded()
+        let ended = connection.await;
+        watched.exceeded().or_else(|| upstream_limit(&ended.err()?))
     };
     Ok((Client { sender, known }, connection))
 }
