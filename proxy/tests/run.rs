@@ -7,9 +7,9 @@ mod process;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use process::{Backend, HELLO, Weft, eventually, get, mesh};
+use process::{Backend, HELLO, Weft, answer, eventually, get, mesh, send};
 
 /// A directory with a mesh of one service.
 fn directory(endpoint: SocketAddr) -> tempfile::TempDir {
@@ -145,7 +145,7 @@ fn an_old_ready_file_is_not_taken_for_a_new_one() {
     let child = Command::new(env!("CARGO_BIN_EXE_weft"))
         .args(["run", "--admin", "127.0.0.1:0", "--config", config.to_str().unwrap()])
         .args(["--ready-file", ready.to_str().unwrap()])
-        .stderr(std::process::Stdio::null())
+        .stderr(Stdio::null())
         .spawn();
     let mut child = child.unwrap();
     eventually("the old file is gone", || (!ready.exists()).then_some(()));
@@ -239,8 +239,8 @@ fn several_places_and_a_named_mesh_config_are_one_configuration() {
     let (_, address) = bound.listeners[0];
     assert_eq!(get(address, "/"), (200, "ruled".to_owned()));
     // REGISTRY_ONLY is what the named one says; the other is not read, and that is told.
-    let stream = process::send(address, "GET / HTTP/1.1\r\nhost: nobody\r\nconnection: close\r\n\r\n");
-    assert!(process::answer(&stream).0.starts_with("http/1.1 502 "));
+    let stream = send(address, "GET / HTTP/1.1\r\nhost: nobody\r\nconnection: close\r\n\r\n");
+    assert!(answer(&stream).0.starts_with("http/1.1 502 "));
     let told = get(bound.admin, "/findings").1;
     assert!(
         told.contains("mesh.yaml:1: warning: it is not read, because --mesh-config names another"),
@@ -337,8 +337,8 @@ fn log_levels_change_while_it_runs() {
     assert!(shown.1.starts_with("active loggers:\n  admin: warning\n"), "{}", shown.1);
     // Who does not speak HTTP is told of in a line of level debug.
     let babble = || {
-        let stream = process::send(listener, "what?\r\n\r\n");
-        process::answer(&stream);
+        let stream = send(listener, "what?\r\n\r\n");
+        answer(&stream);
     };
     let told = || weft.log().matches("a client's connection ended badly").count();
     babble();
@@ -371,4 +371,24 @@ fn log_levels_change_while_it_runs() {
     babble();
     assert_eq!(get(bound.admin, "/logging").1, text);
     assert_eq!(told(), before);
+}
+
+/// Workers log, too: they do not wait for who reads it.
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let directory = directory(nowhere());
+    let config = directory.path().to_str().unwrap();
+    let listen = "127.0.0.1:0=outbound:8000";
+    let arguments =
+        ["--config", config, "--namespace", "shop", "--listen", listen, "--log", "trace", "--workers", "1"];
+    let mut weft = Weft::start(&arguments, |command| {
+        command.stderr(Stdio::piped());
+    });
+    let (_, listener) = weft.ready().listeners[0];
+    for _ in 0..2_000 {
+        let stream = send(listener, "GET / HTTP/1.1\r\nhost: nowhere\r\nconnection: close\r\n\r\n");
+        assert!(answer(&stream).0.starts_with("http/1.1 "));
+    }
+    weft.signal("TERM");
+    assert_eq!(weft.ended().code(), Some(0));
 }

@@ -11,7 +11,9 @@ use super::gauges::Gauges;
 use super::serve::{Answers, at_once};
 use crate::control::Status;
 use crate::snapshot::Reader;
-use crate::telemetry::{Exposition, Registry};
+use crate::telemetry::logging::Logging;
+use crate::telemetry::metrics::Family;
+use crate::telemetry::{Cell as Series, Exposition, Registry, Shard};
 
 /// Brings the numbers that are written only when they are asked for up to date, and shows all.
 pub(crate) struct Stats {
@@ -20,13 +22,23 @@ pub(crate) struct Stats {
     registry: Arc<Registry>,
     /// Held while they are brought up to date.
     gauges: Mutex<Gauges>,
+    logging: Option<Arc<Logging>>,
+    shard: Arc<Shard>,
+    log_dropped: Series,
 }
 
 impl Stats {
-    /// Those of this process.
-    pub(crate) fn new(status: &Arc<Status>, reader: Reader, registry: &Arc<Registry>) -> Stats {
+    /// Those of this process, with what is lost of its log.
+    pub(crate) fn new(
+        status: &Arc<Status>,
+        reader: Reader,
+        registry: &Arc<Registry>,
+        logging: Option<Arc<Logging>>,
+    ) -> Stats {
         let gauges = Mutex::new(Gauges::new(registry));
-        Stats { status: status.clone(), reader, registry: registry.clone(), gauges }
+        let (shard, log_dropped) = (registry.shard(), registry.series(Family::LogDropped, &[]));
+        let (status, registry) = (status.clone(), registry.clone());
+        Stats { status, reader, registry, gauges, logging, shard, log_dropped }
     }
 
     /// Where they are counted.
@@ -39,7 +51,11 @@ impl Stats {
     pub(crate) fn parts(&self, names: Option<&Regex>, used_only: bool) -> Parts {
         let snapshot = self.reader.load();
         self.status.refresh_metrics(&snapshot);
-        self.gauges.lock().refresh(&snapshot);
+        let gauges = self.gauges.lock();
+        gauges.refresh(&snapshot);
+        let lost = self.logging.as_ref().map_or(0, |logging| logging.lost());
+        self.shard.set_gauge(self.log_dropped, lost);
+        drop(gauges);
         Box::new(Exposition::new(&self.registry, names, used_only).map(String::into_bytes))
     }
 

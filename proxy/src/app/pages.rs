@@ -93,7 +93,7 @@ pub(super) fn serve(
     publisher: &Publisher,
     commands: &mpsc::UnboundedSender<Command>,
 ) -> io::Result<Vec<Serving>> {
-    let stats = Arc::new(Stats::new(status, publisher.reader(), registry));
+    let stats = Arc::new(Stats::new(status, publisher.reader(), registry, settings.logging.clone()));
     let (drain, order) = (commands.clone(), commands.clone());
     let console = Console {
         status: status.clone(),

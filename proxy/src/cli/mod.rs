@@ -24,9 +24,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::app::Logging;
 use crate::telemetry::printable;
+use crate::telemetry::stderr::Lines;
 
 /// An L7 sidecar data-plane proxy for Istio meshes that can say why it did what it did.
 #[derive(Debug, Parser)]
@@ -113,12 +115,22 @@ pub fn main() -> ExitCode {
         }
     };
     let ansi = std::io::stderr().is_terminal();
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What serves clients does not wait for who reads its log.
+    let started = match arguments.command {
+        Command::Run(_) => Lines::start(std::io::stderr()).map(Some),
+        _ => Ok(None),
+    };
+    let (lines, ending) = match started {
+        Ok(started) => started.unzip(),
+        Err(error) => return fail(&error),
+    };
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer(lines.clone()));
     let format = format.with_ansi(ansi).with_target(false).with_filter_reloading();
     let handle = format.reload_handle();
     format.init();
-    let logging = Logging::new(log, move |filter| handle.reload(filter).map_err(|error| error.to_string()));
-    match arguments.command {
+    let reload = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    let logging = Logging::new(log, reload, lines);
+    let code = match arguments.command {
         Command::Run(arguments) => run::run(&arguments, &logging),
         Command::Ca(arguments) => ca::ca(&arguments),
         Command::Check(arguments) => check::check(&arguments),
@@ -129,6 +141,16 @@ pub fn main() -> ExitCode {
         Command::Wait(arguments) => wait::wait(&arguments),
         Command::Request(arguments) => request::request(&arguments),
         Command::Xds(arguments) => xds::xds(&arguments),
+    };
+    drop(ending);
+    code
+}
+
+/// Writes the process's log: by these lines, or to stderr itself.
+fn writer(lines: Option<Lines>) -> BoxMakeWriter {
+    match lines {
+        Some(lines) => BoxMakeWriter::new(move || lines.clone()),
+        None => BoxMakeWriter::new(std::io::stderr),
     }
 }
 

@@ -10,6 +10,8 @@ use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+use super::stderr::Lines;
+
 /// The parts of weft that log: modules of this crate.
 pub(crate) const LOGGERS: [&str; 13] = [
     "admin",
@@ -34,6 +36,8 @@ type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 pub struct Logging {
     reload: Reload,
     levels: ArcSwap<Levels>,
+    /// Where it is written; `None` where whoever logs writes it.
+    lines: Option<Lines>,
 }
 
 impl fmt::Debug for Logging {
@@ -51,13 +55,19 @@ struct Levels {
 }
 
 impl Logging {
-    /// Of a log whose filter is `base` and is replaced by `reload`.
+    /// Of a log whose filter is `base` and is replaced by `reload`, and which is written by `lines`.
     pub(crate) fn new(
         base: &str,
         reload: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static,
+        lines: Option<Lines>,
     ) -> Arc<Logging> {
         let levels = Levels { base: base.to_owned(), own: BTreeMap::new() };
-        Arc::new(Logging { reload: Box::new(reload), levels: ArcSwap::from_pointee(levels) })
+        Arc::new(Logging { reload: Box::new(reload), levels: ArcSwap::from_pointee(levels), lines })
+    }
+
+    /// Lines that were lost because nobody read them.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lines.as_ref().map_or(0, Lines::lost)
     }
 
     /// Sets the level of everything, also of what others wrote.
@@ -152,7 +162,7 @@ mod tests {
     use super::*;
 
     fn logging(base: &str) -> Arc<Logging> {
-        Logging::new(base, |_| Ok(()))
+        Logging::new(base, |_| Ok(()), None)
     }
 
     fn level(logging: &Logging, logger: &str) -> &'static str {
@@ -190,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_is_not_taken_changes_nothing() {
-        let logging = Logging::new("info", |_| Err("no".to_owned()));
+        let logging = Logging::new("info", |_| Err("no".to_owned()), None);
         assert_eq!(logging.set_all(LevelFilter::OFF), Err("no".to_owned()));
         assert_eq!(level(&logging, "http"), "info");
     }

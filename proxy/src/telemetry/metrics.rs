@@ -119,6 +119,8 @@ pub(crate) enum Family {
     DnsForwardFailures,
     /// Access log lines that were lost because the writer could not keep up.
     AccessLogDropped,
+    /// Lines of the process's own log that were lost because nobody read them.
+    LogDropped,
     /// Times that the agent was asked for metrics.
     AgentScrapes,
     /// Times that a part of them could not be had.
@@ -249,6 +251,7 @@ impl Family {
         Family::DnsForwarded,
         Family::DnsForwardFailures,
         Family::AccessLogDropped,
+        Family::LogDropped,
         Family::AgentScrapes,
         Family::AgentScrapeFailures,
         Family::Build,

@@ -14,6 +14,7 @@ pub(crate) mod metrics;
 mod printable;
 mod registry;
 mod shard;
+pub(crate) mod stderr;
 pub(crate) mod told;
 
 pub(crate) use exposition::Exposition;

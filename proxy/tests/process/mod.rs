@@ -61,16 +61,23 @@ impl Weft {
 
     /// The same with these environment variables.
     pub(crate) fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Weft {
+        Weft::start(arguments, |command| {
+            command.envs(variables.iter().copied());
+        })
+    }
+
+    /// The same with a command that is changed before it begins.
+    pub(crate) fn start(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Weft {
         let directory = tempfile::tempdir().unwrap();
         let (log, ready_file) = (directory.path().join("log"), directory.path().join("ready.json"));
-        let child = Command::new(env!("CARGO_BIN_EXE_weft"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+        command
             .args(["run", "--admin", "127.0.0.1:0", "--ready-file", ready_file.to_str().unwrap()])
             .args(arguments)
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(fs::File::create(&log).unwrap());
+        change(&mut command);
+        let child = command.spawn().unwrap();
         Weft { child, log, ready_file, _directory: directory }
     }
 

@@ -318,6 +318,12 @@ impl Family {
                 Kind::Counter,
                 &[],
             ),
+            Family::LogDropped => of(
+                "weft_log_dropped_lines_total",
+                "Lines of the process's own log lost because stderr is not read.",
+                Kind::Counter,
+                &[],
+            ),
             Family::AgentScrapes => of(
                 "istio_agent_scrapes_total",
                 "Times that the agent was asked for metrics.",
