@@ -216,6 +216,8 @@ limits! {
     /// Workloads, and pairs of identities, that metrics of each worker tell apart at the other ends of its connections; further
     /// ones are counted together, as `overflow`.
     peers_max = 4_096, 1;
+    /// Time that the end of the process waits until access logs are written; what is not by then is lost.
+    access_log_end_time_max_ms = 1_000, 0;
     /// Series of metrics; what would be one more is counted as `overflow`.
     metric_series_max = 40_000, 100 .. 1_000_000;
     /// Bytes of the values of labels that metrics may have, each counted once. A series of further ones is counted as `overflow`.

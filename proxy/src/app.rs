@@ -147,7 +147,7 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let (tell_ready, ready) = watch::channel(None);
     let (tell_ended, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let logs = Writer::start()?;
+    let logs = Writer::start(Duration::from_millis(settings.limits.access_log_end_time_max_ms))?;
     let registry = Registry::new(&settings.limits);
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));

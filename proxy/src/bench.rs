@@ -94,7 +94,7 @@ impl Proxy {
         let mut publisher = Publisher::new();
         publisher.publish(snapshot);
         let registry = Registry::new(&Limits::default());
-        let logs = Writer::start()?;
+        let logs = Writer::start(Duration::from_millis(Limits::default().access_log_end_time_max_ms))?;
         let telemetry = Telemetry {
             shard: registry.shard(),
             logs: logs.buffers().ok_or_else(|| io::Error::other("no access logs"))?,

@@ -6,6 +6,7 @@ mod process;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use process::{Backend, HELLO, PATIENCE, Weft, answer, eventually, get, mesh, send};
@@ -137,4 +138,38 @@ fn http2_clients_are_told_by_goaway() {
     }
     assert!(told.contains(&7), "no GOAWAY among {told:?}");
     assert_eq!(weft.ended().code(), Some(0));
+}
+
+/// Access logs go to a pipe that nobody reads. The end waits for them as long as a limit says, and a second signal waits for
+/// nothing.
+#[test]
+fn an_access_log_that_nobody_reads_does_not_keep_the_process() {
+    for (limit, signals) in [("access_log_end_time_max_ms=100", 1), ("access_log_end_time_max_ms=600000", 2)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        mesh(directory.path(), ([127, 0, 0, 1], 9).into());
+        std::fs::write(directory.path().join("mesh.yaml"), "accessLogFile: /dev/stdout\n").unwrap();
+        let (config, listen) = (directory.path().to_str().unwrap(), "127.0.0.1:0=outbound:8000");
+        let arguments = ["--config", config, "--namespace", "shop", "--listen", listen, "--limit", limit];
+        let mut weft = Weft::start(&arguments, |command| {
+            command.stdout(Stdio::piped());
+        });
+        let bound = weft.ready();
+        let request = format!("GET /{} HTTP/1.1\r\nhost: nowhere\r\n\r\n", "x".repeat(2_000));
+        let mut stream = send(bound.listeners[0].1, "");
+        for _ in 0..500 {
+            stream.write_all(request.as_bytes()).unwrap();
+            assert!(answer(&stream).0.starts_with("http/1.1 "));
+        }
+        drop(stream);
+        weft.signal("TERM");
+        if signals == 2 {
+            eventually("it drains", || weft.log().contains("drained").then_some(()));
+            assert!(weft.has_ended().is_none());
+            weft.signal("TERM");
+        }
+        let (status, took) = timed(|| weft.ended());
+        assert_eq!(status.code(), Some(0), "{limit}");
+        assert!(took < Duration::from_secs(10), "{limit}: {took:?}");
+    }
 }

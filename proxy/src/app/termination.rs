@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::compile::Mode;
 
+use super::Running;
 use crate::listener::Meant;
 
 /// How long a proxy that is told to end goes on when nothing else is said (Istio's `terminationDrainDuration`).
@@ -48,6 +49,13 @@ pub(super) enum Rule {
     IdleAfter(Duration),
     /// When no connection is left, but after this time at the latest.
     IdleWithin(Duration),
+}
+
+impl Running {
+    /// Waits for it no more: what has not ended by then ends with the process.
+    pub fn leave(mut self) {
+        self.thread = None;
+    }
 }
 
 impl Rule {

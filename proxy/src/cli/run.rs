@@ -329,6 +329,9 @@ fn draft(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
+/// How long the end may take after a second signal.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Runs the proxy until it is told to end.
 pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
     net::raise_open_files();
@@ -365,11 +368,14 @@ pub(super) fn run(arguments: &Arguments, logging: &Arc<Logging>) -> ExitCode {
         }
         running.drain();
         tokio::select! {
-            _ = terminate.recv() => running.end(),
-            _ = interrupt.recv() => running.end(),
-            _ = running.ended() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = running.ended() => return Ok(true),
         }
-        running.ended().await;
+        running.end();
+        if tokio::time::timeout(END_TIME_MAX, running.ended()).await.is_err() {
+            running.leave();
+        }
         Ok::<bool, io::Error>(true)
     });
     match outcome {

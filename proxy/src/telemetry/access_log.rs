@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 /// A worker's buffer is handed over when it holds this much.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -23,10 +23,14 @@ struct Batch {
     bytes: Vec<u8>,
 }
 
-/// The writer thread. Dropping it writes what was handed over and ends it.
+/// The writer thread. Dropping it writes what was handed over and ends it, in as much time as it is given: it may write to a pipe
+/// that nobody reads.
 pub(crate) struct Writer {
     queue: Option<SyncSender<Batch>>,
-    thread: Option<JoinHandle<()>>,
+    /// Nothing comes by it; it ends with the thread.
+    ended: Receiver<()>,
+    /// `access_log_end_time_max_ms`.
+    end_time_max: Duration,
 }
 
 /// One worker's buffers.
@@ -42,16 +46,19 @@ struct Buffer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread, whose end is waited for no longer than `end_time_max`.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub(crate) fn start() -> io::Result<Writer> {
+    pub(crate) fn start(end_time_max: Duration) -> io::Result<Writer> {
         let (queue, batches) = sync_channel(QUEUED_BUFFERS_MAX);
-        let thread =
-            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&batches))?;
-        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+        let (tell_ended, ended) = channel();
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            write_all(&batches);
+            drop(tell_ended);
+        })?;
+        Ok(Writer { queue: Some(queue), ended, end_time_max })
     }
 
     /// Buffers for one more worker. They must be gone before the writer is dropped.
@@ -63,9 +70,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // Only a panic of the thread is an error, and it has been reported then.
-            let _ = thread.join();
+        if self.ended.recv_timeout(self.end_time_max) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("access logs were not written within access_log_end_time_max_ms; lines are lost");
         }
     }
 }
@@ -149,7 +155,7 @@ mod tests {
     fn lines_reach_their_file() {
         let directory = tempfile::tempdir().unwrap();
         let path: Arc<str> = directory.path().join("access.log").to_str().unwrap().into();
-        let writer = Writer::start().unwrap();
+        let writer = Writer::start(Duration::from_secs(20)).unwrap();
         let buffers = writer.buffers().unwrap();
         for number in 0..5_000 {
             assert_eq!(
