@@ -133,8 +133,9 @@ limits! {
     /// Bytes of one request's body that are kept for a retry (Envoy's `per_connection_buffer_limit_bytes`). A longer body is
     /// not retried.
     replay_bytes_max = 1_048_576, 0;
-    /// Bytes that all requests of the process together keep for a retry. A body that would pass it is not retried.
-    replay_bytes_total_max = 67_108_864, 0;
+    /// Bytes that all requests of the process together keep for a retry. A body that would pass it is not retried. 0 is an eighth
+    /// of `memory_bytes_max`, or 64 MiB where that is none or more.
+    replay_bytes_total_max = 0, 0;
     /// Bytes of HTTP/2 bodies that have come and wait in the process because the other side does not read them, all streams
     /// together. A stream that would pass it is reset, or its request answered 503. 0 is half of `memory_bytes_max`, or no
     /// limit where that is none.

@@ -30,7 +30,7 @@ use crate::listener::{Handover, Loads, Socket};
 use crate::overload;
 use crate::peers::Own;
 use crate::program::{self, Seldom};
-use crate::snapshot::{ProcessShared, Publisher, Reader};
+use crate::snapshot::{ProcessShared, Publisher, REPLAY_BYTES_MAX, Reader};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
 pub use crate::telemetry::logging::Logging;
@@ -39,6 +39,7 @@ use crate::upstream::outlier;
 use crate::worker::{self, Orders};
 use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
+use memory::set_part;
 pub use pages::Agent;
 use pages::PageSockets;
 use sockets::{Failed, Sockets};
@@ -253,7 +254,7 @@ impl App {
         }
         let process = ProcessWide {
             overload: Arc::default(),
-            shared: ProcessShared::new(&self.settings.limits, time::now()),
+            shared: ProcessShared::new(&self.worker_limits(), time::now()),
             health: status.health.clone(),
             drain_closes_idle: self.settings.mode == Mode::Explicit,
         };
@@ -351,6 +352,11 @@ impl App {
         let memory = overload::memory_limit(limits.memory_bytes_max);
         set_part(&mut limits.unread_bytes_total_max, memory, 2);
         set_part(&mut limits.head_bytes_total_max, memory, 8);
+        set_part(
+            &mut limits.replay_bytes_total_max,
+            memory.map(|memory| memory.min(8 * REPLAY_BYTES_MAX)),
+            8,
+        );
         limits
     }
 
@@ -463,13 +469,6 @@ impl App {
             };
             looks = now + wait;
         }
-    }
-}
-
-/// Sets a limit that nobody has set to this part of the memory there is, if that is known.
-fn set_part(limit: &mut u64, memory: Option<u64>, parts: u64) {
-    if *limit == 0 {
-        *limit = memory.map_or(0, |memory| (memory / parts).max(1));
     }
 }
 

@@ -12,12 +12,16 @@ async fn bodies_are_replayed_up_to_a_limit() {
     let retries =
         "  - retries: {attempts: 1, backoff: 1ms, retryOn: 5xx}\n    route: [{destination: {host: catalog}}]";
     for (length, chunked, status) in [
-        (5, false, 200),
-        (5, true, 200),
-        (300_000, false, 200),
-        (1_000_000, false, 200),
-        (1_000_000, true, 200),
-        (1_500_000, false, 503),
+        (5, None, 200),
+        (5, Some(7777), 200),
+        (300_000, None, 200),
+        // As small pieces, and as some of either size.
+        (40_000, Some(1), 200),
+        (100_000, Some(4095), 200),
+        (100_000, Some(5000), 200),
+        (1_000_000, None, 200),
+        (1_000_000, Some(7777), 200),
+        (1_500_000, None, 503),
     ] {
         let bodies: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
         let noted = bodies.clone();
@@ -43,7 +47,7 @@ async fn bodies_are_replayed_up_to_a_limit() {
         let proxies = TestProxy::of(Log::configure(mesh, "")).listen("catalog", 8000).both().await;
         for side in proxies.each() {
             bodies.lock().clear();
-            let case = format!("{}: {length} bytes, chunked: {chunked}", side.name());
+            let case = format!("{}: {length} bytes, chunked: {chunked:?}", side.name());
             let answer = post(side, length, chunked).await;
             assert_eq!(answer.status, status, "{case}");
             let attempts = if status == 200 { 2 } else { 1 };
@@ -106,16 +110,18 @@ fn pattern(at: usize) -> u8 {
     u8::try_from(at % 251).unwrap_or_default()
 }
 
-async fn post(side: Side<'_>, length: usize, chunked: bool) -> Answer {
+async fn post(side: Side<'_>, length: usize, chunked: Option<usize>) -> Answer {
     let body: Vec<u8> = (0..length).map(pattern).collect();
     let mut wire = Wire::connect(side.listener(0)).await;
-    if chunked {
+    if let Some(size) = chunked {
         wire.request("POST / HTTP/1.1\nHost: catalog\nTransfer-Encoding: chunked\n\n").await;
-        for chunk in body.chunks(7777) {
-            wire.send(format!("{:x}\r\n", chunk.len())).await;
-            wire.send(chunk).await;
-            wire.send("\r\n").await;
+        let mut chunks = Vec::new();
+        for chunk in body.chunks(size) {
+            chunks.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            chunks.extend_from_slice(chunk);
+            chunks.extend_from_slice(b"\r\n");
         }
+        wire.send(chunks).await;
         wire.send("0\r\n\r\n").await;
     } else {
         wire.request(&format!("POST / HTTP/1.1\nHost: catalog\nContent-Length: {length}\n\n")).await;

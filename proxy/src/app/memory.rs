@@ -33,3 +33,10 @@ pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told
         tokio::time::sleep_until((time::now() + wait).into()).await;
     }
 }
+
+/// Sets a limit that nobody has set to this part of the memory there is, if that is known.
+pub(super) fn set_part(limit: &mut u64, memory: Option<u64>, parts: u64) {
+    if *limit == 0 {
+        *limit = memory.map_or(0, |memory| (memory / parts).max(1));
+    }
+}

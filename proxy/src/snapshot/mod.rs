@@ -28,7 +28,9 @@ pub(crate) use route::{
     Action, Destination, Forward, HeaderToAdd, HeaderValueTemplate, Mutations, PathRewrite, Route,
 };
 pub(crate) use route_table::{Found, RouteTable};
-pub(crate) use shared::{ClusterShared, Dial, Ejection, EndpointShared, Ledger, ProcessShared, Reason};
+pub(crate) use shared::{
+    ClusterShared, Dial, Ejection, EndpointShared, Ledger, ProcessShared, REPLAY_BYTES_MAX, Reason,
+};
 pub(crate) use trace::{Mismatch, NoTrace, Trace};
 
 use std::collections::HashMap;

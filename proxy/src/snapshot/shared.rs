@@ -62,6 +62,9 @@ impl Count {
     }
 }
 
+/// Bytes of requests that are kept for a retry where nothing is said and memory is no reason for less.
+pub(crate) const REPLAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Counts of the process that no cluster has for itself.
 #[derive(Debug)]
 pub(crate) struct ProcessShared {
@@ -89,7 +92,10 @@ impl ProcessShared {
             pending_requests: Count::default(),
             pending_requests_max: u32::try_from(limits.pending_requests_max).unwrap_or(u32::MAX),
             replay_bytes: AtomicU64::new(0),
-            replay_bytes_max: limits.replay_bytes_total_max,
+            replay_bytes_max: match limits.replay_bytes_total_max {
+                0 => REPLAY_BYTES_MAX,
+                max => max,
+            },
             unread_bytes: Arc::default(),
             dials: Dials::default(),
             head_bytes: Arc::default(),

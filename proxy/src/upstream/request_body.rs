@@ -6,9 +6,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
 use super::replay::{Kept, Replay};
 use crate::http::codec::{Body, Frame, RecvBody, StreamError};
 use crate::time;
+
+/// A piece below this is copied where it is kept: it is often a small part of a buffer, all of which would stay with it.
+const SMALL_PIECE_BYTES: usize = 4 * 1024;
+
+/// Small pieces are kept together in pieces of this size, at most one small piece above it.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// The body of one request, for all its attempts. Clones are handles of the same body.
 #[derive(Debug, Clone)]
@@ -19,7 +28,7 @@ pub(crate) struct RequestBody(Option<Rc<RefCell<State>>>);
 pub(crate) struct AttemptBody {
     state: Option<Rc<RefCell<State>>>,
     attempt: u32,
-    /// How many of the kept frames this attempt has sent.
+    /// How many of the kept pieces this attempt has sent.
     next: usize,
 }
 
@@ -27,7 +36,7 @@ pub(crate) struct AttemptBody {
 struct State {
     source: RecvBody,
     /// What was read so far, while it is kept.
-    kept: Vec<Frame>,
+    kept: Pieces,
     kept_bytes: Kept,
     keep: bool,
     /// Whether something read is not kept, so that another attempt would miss it.
@@ -52,7 +61,7 @@ impl RequestBody {
         }
         RequestBody(Some(Rc::new(RefCell::new(State {
             source,
-            kept: Vec::new(),
+            kept: Pieces::default(),
             kept_bytes: replay.begin(),
             keep: true,
             lost: false,
@@ -70,6 +79,7 @@ impl RequestBody {
         let attempt = self.0.as_ref().map_or(0, |state| {
             let mut state = state.borrow_mut();
             state.attempt += 1;
+            state.kept.close();
             state.attempt
         });
         AttemptBody { state: self.0.clone(), attempt, next: 0 }
@@ -142,13 +152,13 @@ impl State {
             Some(Ok(Frame::Data(data))) => {
                 self.received += data.len() as u64;
                 if self.keep && self.kept_bytes.try_add(data.len()) {
-                    self.kept.push(Frame::Data(data.clone()));
+                    self.kept.push(data);
                 } else {
                     self.lose();
                 }
             }
             Some(Ok(Frame::Trailers(trailers))) if self.keep => {
-                self.kept.push(Frame::Trailers(trailers.clone()));
+                self.kept.trailers = Some(trailers.clone());
             }
             Some(Ok(Frame::Trailers(_))) => self.lose(),
             Some(Err(error)) => {
@@ -169,8 +179,52 @@ impl State {
     fn lose(&mut self) {
         self.lost = true;
         self.keep = false;
-        self.kept = Vec::new();
+        self.kept = Pieces::default();
         self.kept_bytes.clear();
+    }
+}
+
+/// Pieces of a body that are kept. What they take is about as much as they carry, however small they came.
+#[derive(Debug, Default)]
+struct Pieces {
+    whole: Vec<Bytes>,
+    /// Small ones that came last. The attempt that brought them has sent them.
+    small: BytesMut,
+    trailers: Option<HeaderMap>,
+}
+
+impl Pieces {
+    fn push(&mut self, data: &Bytes) {
+        if data.len() < SMALL_PIECE_BYTES {
+            self.small.extend_from_slice(data);
+            if self.small.len() >= PIECE_BYTES {
+                self.close();
+            }
+        } else {
+            self.close();
+            self.whole.push(data.clone());
+        }
+    }
+
+    /// Nothing is put to the last piece any more.
+    fn close(&mut self) {
+        if !self.small.is_empty() {
+            self.whole.push(self.small.split().freeze());
+        }
+    }
+
+    /// The piece with this number, counted from 0; trailers come behind all.
+    fn get(&self, number: usize) -> Option<Frame> {
+        match self.whole.get(number) {
+            Some(data) => Some(Frame::Data(data.clone())),
+            None if number == self.whole.len() => self.trailers.clone().map(Frame::Trailers),
+            None => None,
+        }
+    }
+
+    /// How many there are that are told apart.
+    fn len(&self) -> usize {
+        self.whole.len() + usize::from(self.trailers.is_some())
     }
 }
 
@@ -181,11 +235,7 @@ impl Body for AttemptBody {
         if state.attempt != self.attempt {
             return Poll::Ready(Some(Err(StreamError::BodyAborted)));
         }
-        let replay = state.kept.get(self.next).map(|frame| match frame {
-            Frame::Data(data) => Frame::Data(data.clone()),
-            Frame::Trailers(trailers) => Frame::Trailers(trailers.clone()),
-        });
-        if let Some(frame) = replay {
+        if let Some(frame) = state.kept.get(self.next) {
             self.next += 1;
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -208,10 +258,7 @@ impl Body for AttemptBody {
     fn exact_length(&self) -> Option<u64> {
         let Some(state) = &self.state else { return Some(0) };
         let state = state.borrow();
-        let kept = state.kept.iter().skip(self.next).map(|frame| match frame {
-            Frame::Data(data) => data.len() as u64,
-            Frame::Trailers(_) => 0,
-        });
+        let kept = state.kept.whole.iter().skip(self.next).map(|data| data.len() as u64);
         Some(kept.sum::<u64>() + state.source.exact_length()?)
     }
 
@@ -225,5 +272,32 @@ impl Body for AttemptBody {
         state.failed = Some(failed.clone());
         state.lose();
         Poll::Ready(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_kept_together_and_large_ones_as_they_are() {
+        let mut pieces = Pieces::default();
+        for _ in 0..2 * PIECE_BYTES {
+            pieces.push(&Bytes::from_static(b"x"));
+        }
+        let large = Bytes::from(vec![b'y'; SMALL_PIECE_BYTES]);
+        for data in [Bytes::from_static(b"ab"), large.clone(), Bytes::from_static(b"c")] {
+            pieces.push(&data);
+        }
+        let lengths = |pieces: &Pieces| pieces.whole.iter().map(Bytes::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&pieces), [PIECE_BYTES, PIECE_BYTES, 2, SMALL_PIECE_BYTES]);
+        assert_eq!(pieces.whole.last().map(|data| data.as_ptr()), Some(large.as_ptr()));
+        pieces.close();
+        pieces.trailers = Some(HeaderMap::new());
+        assert_eq!(lengths(&pieces), [PIECE_BYTES, PIECE_BYTES, 2, SMALL_PIECE_BYTES, 1]);
+        assert!(matches!(pieces.get(4), Some(Frame::Data(data)) if data == "c"));
+        assert!(matches!(pieces.get(5), Some(Frame::Trailers(_))));
+        assert!(pieces.get(6).is_none());
+        assert_eq!(pieces.len(), 6);
     }
 }
