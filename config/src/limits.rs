@@ -144,6 +144,10 @@ limits! {
     /// each do not count. A head of HTTP/1 that would pass it is answered 503, any other connection closed. Of requests sent ahead
     /// no more than half as many are read. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
     head_bytes_total_max = 0, 0;
+    /// Bytes of the heads of requests that are not answered yet, all connections together; those up to 2 KiB do not count. For a
+    /// request that would pass it the connection that has most is closed, if that has much more than its own; if none has, and its
+    /// own has more than 16 KiB, it is answered 503. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
+    request_head_bytes_total_max = 0, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;

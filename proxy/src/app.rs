@@ -352,6 +352,7 @@ impl App {
         let memory = overload::memory_limit(limits.memory_bytes_max);
         set_part(&mut limits.unread_bytes_total_max, memory, 2);
         set_part(&mut limits.head_bytes_total_max, memory, 8);
+        set_part(&mut limits.request_head_bytes_total_max, memory, 8);
         set_part(
             &mut limits.replay_bytes_total_max,
             memory.map(|memory| memory.min(8 * REPLAY_BYTES_MAX)),

@@ -21,7 +21,7 @@ pub(crate) use failed::FailedConnection;
 
 use crate::health::Health;
 use crate::http::codec::guard::Guard;
-use crate::http::codec::{Begun, Unread};
+use crate::http::codec::{Begun, Heads, Unread};
 use crate::overload::Overload;
 use crate::peers;
 use crate::pipes::Pipes;
@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     pub(crate) unread: Rc<Unread>,
     /// What HTTP/1 heads hold that are not whole.
     begun: Rc<Begun>,
+    /// What heads of requests in flight hold.
+    heads: Rc<Heads>,
     /// Who is at the other ends of its connections.
     pub(crate) peers: peers::Known,
     /// What this proxy says of itself in headers.
@@ -190,6 +192,7 @@ impl Engine {
         let unread = Unread::new(&shared.unread_bytes, limits.unread_bytes_total_max, reached);
         let process = shared.clone();
         let begun = Begun::new(&shared.head_bytes, limits.head_bytes_total_max);
+        let heads = Heads::new(&shared.request_head_bytes, limits.request_head_bytes_total_max);
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         let peers = peers::Known::new(&limits, &telemetry.registry, &telemetry.shard);
@@ -206,6 +209,7 @@ impl Engine {
             replay,
             unread,
             begun,
+            heads,
             peers,
             own_headers,
             pools: Rc::default(),
@@ -323,7 +327,7 @@ impl Engine {
 
     /// Watches one more client connection, until [`Engine::unguard`].
     pub(crate) fn guard(&self) -> (usize, Rc<Guard>) {
-        let guard = Guard::new(&self.limits, &self.begun, &self.seconds, time::now());
+        let guard = Guard::new(&self.limits, (&self.begun, &self.heads), &self.seconds, time::now());
         (self.guards.borrow_mut().insert(guard.clone()), guard)
     }
 

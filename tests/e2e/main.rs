@@ -13,6 +13,7 @@ mod bodies;
 mod body_limits;
 mod breakers;
 mod broken_tls;
+mod carried;
 mod churn;
 mod destinations;
 mod dns;

@@ -18,6 +18,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Where memory is short, of how many connections one may be closed at once.
 const MEMORY_SHARE: usize = 16;
 
+/// What a client may carry without being parted with while it has requests.
+const CARRIED_MIN: u64 = 64 * 1024;
+
 /// The limit of memory.
 pub(crate) const MEMORY_BYTES_MAX: &str = "memory_bytes_max";
 
@@ -59,16 +62,42 @@ impl Engine {
     }
 
     /// Gives memory back because the process has too much: connections to upstreams without a request, and some of those of
-    /// clients, more of them where there are many. They are closed by their own tasks, and this thread's cache is emptied of
+    /// clients, more of them where there are many; behind them, those of clients whose requests carry most. They are closed by their own tasks, and this thread's cache is emptied of
     /// those that were closed the last time.
     pub(crate) fn give_memory_back(&self) {
         if self.pools.close_idle() {
             self.limit_reached(MEMORY_BYTES_MAX);
         }
         let share = self.guards.borrow().len() / MEMORY_SHARE;
-        self.close(MEMORY_BYTES_MAX, CLOSED_MAX.max(share), |_| true);
+        let most = CLOSED_MAX.max(share);
+        if self.close(MEMORY_BYTES_MAX, most, |_| true) < most {
+            // Whoever holds still must not keep the memory for ever.
+            self.part_with_large();
+        }
         // If it stays in the cache, it is reused.
         let _ = allocator::flush_cache();
+    }
+
+    /// Parts with the client whose requests carry most, for one whose guard this is and that carries far less. Whether there is
+    /// one.
+    pub(crate) fn part_with_largest(&self, limit: &'static str, than: &Guard) -> bool {
+        let guards = self.guards.borrow();
+        let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
+        let largest = open.max_by_key(|guard| guard.carried());
+        let largest =
+            largest.filter(|guard| guard.carried() > CARRIED_MIN && guard.carried() / 2 > than.carried());
+        largest.inspect(|guard| guard.exceeds(limit)).is_some()
+    }
+
+    /// Parts with the clients that carry most, and those that carry at least half as much.
+    fn part_with_large(&self) {
+        let guards = self.guards.borrow();
+        let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
+        let mut large: Vec<_> = open.filter(|guard| guard.carried() > CARRIED_MIN).collect();
+        large.sort_unstable_by_key(|guard| std::cmp::Reverse(guard.carried()));
+        let most = large.first().map_or(0, |guard| guard.carried());
+        let large = large.iter().take(CLOSED_MAX).take_while(|guard| guard.carried() >= most / 2);
+        large.for_each(|guard| guard.exceeds(MEMORY_BYTES_MAX));
     }
 
     /// Makes room, unless there was none lately, which is noted in `none_at`.

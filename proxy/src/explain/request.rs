@@ -46,7 +46,7 @@ pub(super) fn follow(
     let peer = Peer { address: asked.source, tls: behind.tls, certificate: behind.certificate.as_ref() };
     let before = head.path.clone();
     let random = || u128::from(asked.draw);
-    let admitted = admission::admit(&mut head, &manager.declared, peer, world.limits, random);
+    let admitted = admission::admit(&mut head, &manager.declared, peer, world.limits, random).map(drop);
     if let Err(refusal) = admitted {
         let answer = refusal.answer();
         let what = format!("the request is refused before it is routed: {}", answer.details);

@@ -51,19 +51,21 @@ pub(crate) const METHODS: [&str; 34] = [
     "UNSUBSCRIBE",
 ];
 
-/// Checks and completes a head that `peer` sent. `random` makes the ID of a request that has none.
+/// Checks and completes a head that `peer` sent; its bytes, where that is HTTP/2. `random` makes the ID of a request that has
+/// none.
 pub(crate) fn admit(
     head: &mut RequestHead,
     settings: &config::HttpConnectionManager,
     peer: Peer<'_>,
     limits: &config::Limits,
     random: impl FnOnce() -> u128,
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     if head.headers.len() as u64 > limits.headers_max {
         return Err(Refusal::TooManyHeaders);
     }
     // That of HTTP/1 was counted as it was read.
-    if head.version == Version::Http2 && is_too_large(head, limits.head_bytes_max) {
+    let bytes = if head.version == Version::Http2 { bytes(head) } else { 0 };
+    if bytes as u64 > limits.head_bytes_max {
         return Err(Refusal::HeadTooLarge);
     }
     check_syntax(head)?;
@@ -90,7 +92,7 @@ pub(crate) fn admit(
         NotSanitized::Upgrade => Refusal::UpgradeRefused,
         NotSanitized::Nominated => Refusal::BadConnection,
     })?;
-    if scheme == ToldScheme::Empty { Err(Refusal::NoRoute) } else { Ok(()) }
+    if scheme == ToldScheme::Empty { Err(Refusal::NoRoute) } else { Ok(bytes) }
 }
 
 /// What the library accepts and Envoy does not.
@@ -113,13 +115,13 @@ fn check_syntax(head: &mut RequestHead) -> Result<(), Refusal> {
     if head.headers.contains_key(TRANSFER_ENCODING) { Err(Refusal::UnknownTransferCoding) } else { Ok(()) }
 }
 
-/// Whether a head is larger than allowed, as HTTP/2 counts it (RFC 9113 section 10.5.1).
-fn is_too_large(head: &RequestHead, bytes_max: u64) -> bool {
+/// Bytes of a head, as HTTP/2 counts them (RFC 9113 section 10.5.1).
+fn bytes(head: &RequestHead) -> usize {
     const FIELD_BYTES: usize = 32;
     let path = head.path.as_ref().map_or(0, |path| path.as_str().len() + FIELD_BYTES);
     let authority = head.authority.as_ref().map_or(0, |authority| authority.len() + FIELD_BYTES);
     let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
-    (path + authority + fields.sum::<usize>()) as u64 > bytes_max
+    path + authority + fields.sum::<usize>()
 }
 
 fn is_known(method: &Method) -> bool {

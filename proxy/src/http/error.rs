@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     LowVersion,
     /// The process has too much to do.
     Overloaded,
+    /// All requests of the process have more bytes of heads than allowed.
+    TooManyHeads,
     /// More headers than allowed.
     TooManyHeaders,
     /// An HTTP/2 head of more bytes than allowed.
@@ -118,6 +120,12 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(Flag::OverloadManager),
                 "overload",
+                "envoy overloaded",
+            ),
+            Refusal::TooManyHeads => of(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(Flag::OverloadManager),
+                "overload{request_head_bytes_total_max}",
                 "envoy overloaded",
             ),
             Refusal::TooManyHeaders => closing(

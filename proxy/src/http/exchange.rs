@@ -52,6 +52,7 @@ pub(crate) fn exchange(
     };
     record.identified(&head, made);
     record.capture_request(&head);
+    let admitted = admitted.and_then(|bytes| record.carries(bytes));
     async move {
         if let Err(refusal) = admitted {
             return refuse(record, &listener, &head.method, &refusal, &[]);
@@ -89,14 +90,14 @@ pub(crate) fn exchange(
     }
 }
 
-/// Checks a head against the limits of the process, then by what it says, and completes it. `made` becomes the number of
+/// Checks a head against the limits of the process, then by what it says, and completes it; see [`admission::admit`]. `made` becomes the number of
 /// which an ID was made, if one was.
 fn admit(
     head: &mut RequestHead,
     settings: &config::HttpConnectionManager,
     downstream: &Downstream,
     made: &mut Option<u128>,
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     let engine = &downstream.engine;
     if engine.overload.is_shedding() {
         engine.limit_reached("memory_bytes_max");

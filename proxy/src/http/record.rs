@@ -16,9 +16,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::attempt::Reached;
-use super::codec::{RequestHead, ResponseHead, StreamError, Version};
+use super::codec::{
+    HeadBytes, REQUEST_HEAD_BYTES_TOTAL_MAX, RequestHead, ResponseHead, StreamError, Version,
+};
 use super::connection::Downstream;
-use super::error::Answer;
+use super::error::{Answer, Refusal};
 use super::{error, headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
 use crate::engine::standing::{EndedBy, Ending, Standing};
@@ -85,6 +87,8 @@ pub(crate) struct Record {
     bodiless: bool,
     /// An HTTP/1 connection is closed after this exchange, whatever the client would like.
     close: bool,
+    /// What counts of the request's head, until there is an answer.
+    head_bytes: HeadBytes,
     /// Bytes of the response's body that were handed to the client's connection.
     pub(crate) bytes_sent: u64,
     /// Nothing more is owed to the client.
@@ -145,12 +149,39 @@ impl Record {
             request_body: None,
             bodiless,
             close: false,
+            head_bytes: HeadBytes::default(),
             bytes_sent: 0,
             finished: false,
             authority: head.authority.clone(),
             request_head: None,
             captured: None,
         })
+    }
+
+    /// Counts the bytes of the request's head, if they are many: those of an HTTP/2 head are told here, others by the codec. It is
+    /// refused when all requests carry too many, and nobody can be parted with that has far more.
+    pub(crate) fn carries(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let guard = &self.downstream.guard;
+        let head = match self.version {
+            Version::Http2 => HeadBytes::of(bytes),
+            Version::Http10 | Version::Http11 => guard.take_head(),
+        };
+        if !head.is_counted() {
+            return Ok(());
+        }
+        self.head_bytes = head;
+        if guard.carries(head) || self.engine().part_with_largest(REQUEST_HEAD_BYTES_TOTAL_MAX, guard) {
+            return Ok(());
+        }
+        self.past(REQUEST_HEAD_BYTES_TOTAL_MAX);
+        Err(Refusal::TooManyHeads)
+    }
+
+    /// The request's head is needed no more.
+    fn lets_go(&mut self) {
+        if self.head_bytes.is_counted() {
+            self.downstream.guard.lets_go(std::mem::take(&mut self.head_bytes));
+        }
     }
 
     /// Keeps the head of the request for headers of the response.
@@ -189,6 +220,7 @@ impl Record {
     /// Notes the head of the response.
     pub(crate) fn response(&mut self, head: &ResponseHead) {
         self.status = Some(head.status);
+        self.lets_go();
         // Over HTTP/1 the head says so.
         if self.version == Version::Http2 && self.downstream.engine.health.is_failed() {
             self.downstream.guard.send_away();
@@ -425,6 +457,7 @@ impl Drop for Record {
                 None => self.left(self.downstream.resetting.get()),
             }
         }
+        self.lets_go();
         let now = time::now();
         self.downstream.guard.request_ends(now);
         self.count(now);

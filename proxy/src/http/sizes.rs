@@ -50,8 +50,9 @@ fn an_http1_connection() {
 /// Without the requests in flight: each has a task of its own.
 #[test]
 fn an_http2_connection() {
+    let (begun, heads, second) = (&Rc::default(), &Rc::default(), &Rc::default());
     let (unread, guard) =
-        (&Unread::unbounded(), &Guard::new(&Rc::default(), &Rc::default(), &Rc::default(), time::now()));
+        (&Unread::unbounded(), &Guard::new(&Rc::default(), (begun, heads), second, time::now()));
     let serve = |io: Stream, downstream: Rc<Downstream>, shutdown: Ready<()>| {
         let handler = move |head: RequestHead, body: RecvBody| Some(exchange(downstream.clone(), head, body));
         h2_server::serve(io, guard, unread, Rc::new(handler), shutdown, Rc::default())

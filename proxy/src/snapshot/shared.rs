@@ -82,6 +82,8 @@ pub(crate) struct ProcessShared {
     pub(crate) dials: Dials,
     /// Bytes of HTTP/1 that no request was made of yet.
     pub(crate) head_bytes: Arc<AtomicU64>,
+    /// Bytes of the heads of requests in flight.
+    pub(crate) request_head_bytes: Arc<AtomicU64>,
     began: Instant,
 }
 
@@ -99,6 +101,7 @@ impl ProcessShared {
             unread_bytes: Arc::default(),
             dials: Dials::default(),
             head_bytes: Arc::default(),
+            request_head_bytes: Arc::default(),
             began: now,
         })
     }

@@ -4,20 +4,20 @@
 //! The worker's sweep looks at all connections once a second; a request costs no timer. A limit is met by the first sweep at
 //! which its time is over, and never before: where nobody has looked at the clock, time is counted from the next sweep.
 
+mod stream;
+
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use config::Limits;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::begun::{Begun, HEAD_BYTES_TOTAL_MAX, Holding};
+use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
-use crate::time;
-use crate::tls::First;
+
+pub(crate) use stream::Guarded;
 
 /// What the fields of a head take at most, for each byte that a head may have: twice as many bytes are read, a field counts
 /// as 33 bytes at least and takes about four times that.
@@ -93,13 +93,17 @@ pub(crate) struct Guard {
     frames: RefCell<Option<Watch>>,
     /// What of a head, or of what comes before it, is here.
     holding: Holding,
+    /// What its requests have brought and still have.
+    carried: Carried,
+    /// Bytes of the head of HTTP/1 that has just come whole.
+    came: Cell<HeadBytes>,
 }
 
 impl Guard {
     /// Of a connection that was accepted `now`. `second` is the sweep's.
     pub(crate) fn new(
         limits: &Rc<Limits>,
-        begun: &Rc<Begun>,
+        (begun, heads): (&Rc<Begun>, &Rc<Heads>),
         second: &Rc<Cell<u64>>,
         now: Instant,
     ) -> Rc<Guard> {
@@ -117,6 +121,8 @@ impl Guard {
             looked: Cell::new(0),
             frames: RefCell::default(),
             holding: Holding::new(begun),
+            carried: Carried::new(heads),
+            came: Cell::default(),
         })
     }
 
@@ -168,6 +174,31 @@ impl Guard {
     /// Whether it holds so much of one that this is counted.
     pub(crate) fn is_counted(&self) -> bool {
         self.holding.is_counted()
+    }
+
+    /// A head of HTTP/1 of so many bytes has come whole.
+    pub(super) fn head_came(&self, bytes: usize) {
+        self.came.set(HeadBytes::of(bytes));
+    }
+
+    /// What it carries, for the request that is made of it.
+    pub(crate) fn take_head(&self) -> HeadBytes {
+        self.came.take()
+    }
+
+    /// A request of it carries so much until [`Guard::lets_go`]; false when the process carries too much.
+    pub(crate) fn carries(&self, head: HeadBytes) -> bool {
+        self.carried.add(head)
+    }
+
+    /// It does not any more.
+    pub(crate) fn lets_go(&self, head: HeadBytes) {
+        self.carried.subtract(head);
+    }
+
+    /// Bytes that are here because the client has many requests.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried.bytes()
     }
 
     /// So many bytes of requests of HTTP/1 are here that were sent ahead; false when no more of them are to be read.
@@ -395,100 +426,6 @@ impl Guard {
             *task = Some(cx.waker().clone());
         }
         Poll::Pending
-    }
-}
-
-/// A client's stream as its guard sees it, with the bytes that were read already to tell the protocol.
-pub(crate) struct Guarded<T> {
-    first: First,
-    stream: T,
-    guard: Rc<Guard>,
-}
-
-impl<T> Guarded<T> {
-    /// A stream that nobody watches.
-    pub(crate) fn alone(stream: T) -> Guarded<T> {
-        Guarded::new(
-            Vec::new(),
-            stream,
-            Guard::new(&Rc::default(), &Rc::default(), &Rc::default(), time::now()),
-        )
-    }
-
-    /// Who watches it.
-    pub(crate) fn guard(&self) -> &Guard {
-        &self.guard
-    }
-
-    /// `first` are bytes that were read from `stream`.
-    pub(crate) fn new(first: Vec<u8>, stream: T, guard: Rc<Guard>) -> Guarded<T> {
-        Guarded { first: First::new(first), stream, guard }
-    }
-}
-
-impl Guarded<crate::tls::Stream> {
-    /// Ready when the client has reset the connection. It is looked for once a second: a socket of which nothing is read is
-    /// not waited for.
-    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
-        std::task::ready!(self.guard.poll_look(cx));
-        if self.stream.is_reset() { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.guard.exceeded().is_some() {
-            // Nothing more is taken in; the connection's task sees why when it is polled.
-            return Poll::Pending;
-        }
-        let before = buffer.filled().len();
-        if !self.first.read(buffer) {
-            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        }
-        self.guard.received(buffer.filled().get(before..).unwrap_or_default(), time::now);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        let written = std::task::ready!(self.guard.sending(written))?;
-        self.guard.sent(bytes.get(..written).unwrap_or_default());
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
-        let written = std::task::ready!(self.guard.sending(written))?;
-        let mut left = written;
-        for buffer in buffers {
-            let part = left.min(buffer.len());
-            self.guard.sent(buffer.get(..part).unwrap_or_default());
-            left -= part;
-        }
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.guard.sending(flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -7,6 +7,7 @@
 mod begun;
 mod body;
 mod bounds;
+mod carried;
 mod error;
 mod fair;
 pub(crate) mod guard;
@@ -22,9 +23,11 @@ mod unread;
 pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX};
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use bounds::BodyBounds;
+pub(crate) use carried::{HeadBytes, Heads, REQUEST_HEAD_BYTES_TOTAL_MAX};
 pub(crate) use error::{BadMessage, ConnectionError, StreamError};
 pub(crate) use unread::Unread;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -95,8 +98,8 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
     }
     let values = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
     let values: Vec<&[u8]> = values.filter(|value| !value.is_empty()).collect();
-    // What is made of header values and printable characters is a header value.
-    if let Ok(joined) = HeaderValue::from_bytes(&values.join(separator)) {
+    // What is made of header values and printable characters is a header value. It takes no more than it has, and is not copied.
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(values.join(separator))) {
         headers.insert(name, joined);
     }
 }

@@ -308,6 +308,10 @@ impl Record {
                 let max = self.downstream.engine.limits.unread_bytes_total_max;
                 format!("unread_bytes_total_max {max} of this process")
             }
+            "overload{request_head_bytes_total_max}" => {
+                let max = self.downstream.engine.limits.request_head_bytes_total_max;
+                format!("request_head_bytes_total_max {max} of this process")
+            }
             details if let Some(limit) = error::exceeded(details) => {
                 let value = self.downstream.engine.limit(limit).map(|value| format!(" {value}"));
                 format!("{limit}{} of this process", value.unwrap_or_default())

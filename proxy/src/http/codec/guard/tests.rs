@@ -1,4 +1,5 @@
 use super::*;
+use crate::time;
 
 struct Client {
     guard: Rc<Guard>,
@@ -12,7 +13,7 @@ impl Client {
             Limits { head_time_max_ms: 5_000, downstream_idle_time_max_ms: 20_000, ..Limits::default() };
         let (second, now) = (Rc::new(Cell::new(100)), time::now());
         Client {
-            guard: Guard::new(&Rc::new(limits), &Rc::default(), &second, now),
+            guard: Guard::new(&Rc::new(limits), (&Rc::default(), &Rc::default()), &second, now),
             second,
             now: Cell::new(now),
         }

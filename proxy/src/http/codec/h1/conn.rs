@@ -31,6 +31,10 @@ const BODY_READ_BYTES_MAX: usize = 64 * 1024;
 /// Bytes collected before they are written.
 const OUT_BYTES_MAX: usize = 16 * 1024;
 
+/// Room for what is written that stays for what comes next, however long that takes: as much as collecting makes of it. A head
+/// may have had far more.
+const OUT_KEPT_BYTES_MAX: usize = 2 * OUT_BYTES_MAX;
+
 /// A piece of a body up to this size is copied behind what is to be written; a larger one is written from where it is.
 const COPIED_BYTES_MAX: usize = 4096;
 
@@ -250,6 +254,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
             let stream = Pin::new(&mut self.stream);
             let written = if self.data.is_empty() && self.tail.is_empty() {
                 if out.is_empty() {
+                    if self.out.capacity() > OUT_KEPT_BYTES_MAX {
+                        self.out = Vec::new();
+                    }
                     self.out.clear();
                     self.written = 0;
                     return Pin::new(&mut self.stream).poll_flush(cx);

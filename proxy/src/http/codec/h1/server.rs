@@ -139,8 +139,10 @@ impl<S: Future<Output = ()>> Server<'_, S> {
         let mut state = conn.state();
         loop {
             let state = &mut *state;
+            let there = state.buffer.len();
             if let Some(received) = state.heads.request(&mut state.buffer, self.limits)? {
                 self.served = true;
+                state.stream().guard().head_came(there - state.buffer.len());
                 // What is left was sent ahead.
                 state.stream().guard().holds_ahead(state.buffer.len());
                 return Poll::Ready(Ok(Some(received)));

@@ -1,0 +1,120 @@
+//! Bytes of the heads of requests in flight: a limit for all of the process. By HPACK's tables a few bytes of a client become a
+//! head of tens of thousands, which lies here until there is an answer; the streams of a connection are many, and nothing else
+//! bounds the connections.
+//!
+//! A usual head is so small that it is not counted, and touches nothing that workers share.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The limit's name.
+pub(crate) const REQUEST_HEAD_BYTES_TOTAL_MAX: &str = "request_head_bytes_total_max";
+
+/// Up to how many bytes a head is not counted: a request takes more than that besides.
+const HEAD_BYTES_MIN: u32 = 2 * 1024;
+
+/// What a client may carry whatever others do.
+const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
+
+/// The limit, as one worker sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    /// Bytes that all requests of the process carry.
+    total: Arc<AtomicU64>,
+    /// 0 is no limit.
+    bytes_max: u64,
+}
+
+/// What the requests of one connection carry. It is let go when this is dropped.
+#[derive(Debug)]
+pub(super) struct Carried {
+    heads: Rc<Heads>,
+    bytes: Cell<u64>,
+}
+
+/// What one request carries.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadBytes(u32);
+
+impl HeadBytes {
+    /// Of a head of so many bytes.
+    pub(crate) fn of(bytes: usize) -> HeadBytes {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        HeadBytes(if bytes > HEAD_BYTES_MIN { bytes } else { 0 })
+    }
+
+    /// Whether it counts.
+    pub(crate) fn is_counted(self) -> bool {
+        self.0 > 0
+    }
+}
+
+impl Heads {
+    /// For one worker. `total` is what all requests of the process carry; it may be `bytes_max`, of which 0 is no limit.
+    pub(crate) fn new(total: &Arc<AtomicU64>, bytes_max: u64) -> Rc<Heads> {
+        Rc::new(Heads { total: total.clone(), bytes_max })
+    }
+}
+
+impl Carried {
+    /// Nothing yet.
+    pub(super) fn new(heads: &Rc<Heads>) -> Carried {
+        Carried { heads: heads.clone(), bytes: Cell::new(0) }
+    }
+
+    /// Bytes that count.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// A request carries so much until [`Carried::subtract`]; false when that is too much.
+    pub(super) fn add(&self, HeadBytes(bytes): HeadBytes) -> bool {
+        let bytes = u64::from(bytes);
+        let total = self.heads.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.bytes.set(self.bytes.get() + bytes);
+        self.heads.bytes_max == 0 || total <= self.heads.bytes_max || self.bytes.get() <= CONNECTION_BYTES_MIN
+    }
+
+    /// It does not any more.
+    pub(super) fn subtract(&self, HeadBytes(bytes): HeadBytes) {
+        let bytes = self.bytes.get().min(bytes.into());
+        self.heads.total.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.set(self.bytes.get() - bytes);
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.heads.total.fetch_sub(self.bytes.get(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carried_is_bounded_and_let_go() {
+        let total = Arc::default();
+        let heads = Heads::new(&total, 100_000);
+        let [one, other] = [(); 2].map(|()| Carried::new(&heads));
+        let check = |fits: bool, expected: (bool, u64)| {
+            assert_eq!((fits, total.load(Ordering::Relaxed)), expected);
+        };
+        assert!(!HeadBytes::of(2_048).is_counted());
+        check(one.add(HeadBytes::of(60_000)), (true, 60_000));
+        check(one.add(HeadBytes::of(40_000)), (true, 100_000));
+        check(one.add(HeadBytes::of(3_000)), (false, 103_000));
+        one.subtract(HeadBytes::of(3_000));
+        check(other.add(HeadBytes::of(16_384)), (true, 116_384));
+        check(other.add(HeadBytes::of(3_000)), (false, 119_384));
+        other.subtract(HeadBytes::of(3_000));
+        assert_eq!((one.bytes(), other.bytes()), (100_000, 16_384));
+        drop(one);
+        check(other.add(HeadBytes::of(60_000)), (true, 76_384));
+        drop(other);
+        check(true, (true, 0));
+    }
+}

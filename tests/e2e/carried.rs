@@ -1,0 +1,86 @@
+//! What requests carry that are not answered yet, and answers that nobody reads: all together is bounded, and nobody keeps the
+//! room by holding still.
+
+use std::net::SocketAddr;
+
+use support::{Mesh, Request, TestBackend, TestProxy, eventually, frames};
+
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A proxy with these limits, of a backend that never answers `/wait`.
+async fn proxy(limits: &'static [(&'static str, u64)]) -> (TestProxy, TestBackend, SocketAddr) {
+    let backend = TestBackend::new(|request| async move {
+        if request.uri().path() == "/wait" {
+            std::future::pending::<()>().await;
+        }
+        http::Response::new(http_body_util::Full::default())
+    })
+    .await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let set = move |settings: &mut weft::app::Settings| {
+        for (limit, value) in limits {
+            settings.limits.set(limit, *value).expect("a limit");
+        }
+    };
+    let proxy = TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await;
+    let to = proxy.listener(0);
+    (proxy, backend, to)
+}
+
+/// A request on this stream, with a field of so many bytes.
+fn get(stream: u32, path: &str, bytes: usize) -> Vec<u8> {
+    let long = vec![b'a'; bytes];
+    let fields: [(&[u8], &[u8]); 5] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":path", path.as_bytes()),
+        (b":authority", b"catalog"),
+        (b"x-long", &long),
+    ];
+    frames::headers(stream, frames::END_STREAM, &fields)
+}
+
+async fn reached(proxy: &TestProxy, limit: &str) {
+    eventually("it is counted", || async {
+        let labels = [("limit", limit)];
+        proxy.metric("weft_limit_reached_total", &labels).await.filter(|count| *count > 0.0)
+    })
+    .await;
+}
+
+/// The heads of requests that wait for their answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_of_requests_in_flight_take_no_more_memory_than_they_may() {
+    let (proxy, _backend, to) = proxy(&[("request_head_bytes_total_max", 200_000)]).await;
+    let mut greedy = frames::Client::connect(to).await;
+    greedy.send(&frames::hello()).await;
+    for number in 0..30 {
+        greedy.send(&get(2 * number + 1, "/wait", 10_000)).await;
+    }
+    assert!(greedy.read_to_end(59, support::PATIENCE).await);
+    assert_eq!(greedy.streams[&59].status, Some(503), "{:?}", greedy.goaway);
+    assert_eq!(greedy.streams.get(&1).and_then(|stream| stream.status), None, "it waits");
+    reached(&proxy, "request_head_bytes_total_max").await;
+    let errors = proxy.page("/errors").await;
+    assert!(errors.contains("request_head_bytes_total_max 200000 of this process"), "{errors}");
+    // A usual head is not concerned; nor is one of somebody who carries little.
+    assert_eq!(Request::get("/").send(to).await.status, 200);
+    let mut modest = frames::Client::connect(to).await;
+    modest.send(&[frames::hello(), get(1, "/", 10_000)].concat()).await;
+    assert!(modest.read_to_end(1, support::PATIENCE).await);
+    assert_eq!(modest.streams[&1].status, Some(200));
+    // Whoever carries more than may be had whatever others do is not refused for one who carries far more.
+    modest.send(&[get(3, "/wait", 10_000), get(5, "/", 10_000)].concat()).await;
+    assert!(modest.read_to_end(5, support::PATIENCE).await);
+    assert_eq!(modest.streams[&5].status, Some(200), "{:?}", modest.goaway);
+    while !greedy.closed {
+        assert!(greedy.read(support::PATIENCE).await, "whoever carries most makes room");
+    }
+    assert_eq!(greedy.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM);
+    // What was carried is let go.
+    for number in 0..30 {
+        modest.send(&get(2 * number + 7, "/", 10_000)).await;
+    }
+    assert!(modest.read_to_end(65, support::PATIENCE).await);
+    assert_eq!(modest.streams[&65].status, Some(200));
+}
