@@ -137,7 +137,8 @@ limits! {
     /// of `memory_bytes_max`, or 64 MiB where that is none or more.
     replay_bytes_total_max = 0, 0;
     /// Bytes of HTTP/2 bodies that have come and wait in the process because the other side does not read them, all streams
-    /// together. A stream that would pass it is reset, or its request answered 503. 0 is half of `memory_bytes_max`, or no
+    /// together, and of heads of answers that a client does not read. A stream that would pass it is reset, or its request answered
+    /// 503; a connection that would by such heads is closed. 0 is half of `memory_bytes_max`, or no
     /// limit where that is none.
     unread_bytes_total_max = 0, 0;
     /// Bytes that clients have sent of heads, ClientHellos and handshakes that are not whole, all connections together; 8 KiB of

@@ -7,13 +7,15 @@ use support::{Mesh, Request, TestBackend, TestProxy, eventually, frames};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A proxy with these limits, of a backend that never answers `/wait`.
+/// A proxy with these limits, of a backend that never answers `/wait`, and `/large` with a head of 70 KB.
 async fn proxy(limits: &'static [(&'static str, u64)]) -> (TestProxy, TestBackend, SocketAddr) {
     let backend = TestBackend::new(|request| async move {
         if request.uri().path() == "/wait" {
             std::future::pending::<()>().await;
         }
-        http::Response::new(http_body_util::Full::default())
+        let bytes = if request.uri().path() == "/large" { 70_000 } else { 0 };
+        let answer = http::Response::builder().header("x-long", "a".repeat(bytes));
+        answer.body(http_body_util::Full::default()).expect("an answer")
     })
     .await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
@@ -83,4 +85,34 @@ async fn heads_of_requests_in_flight_take_no_more_memory_than_they_may() {
     }
     assert!(modest.read_to_end(65, support::PATIENCE).await);
     assert_eq!(modest.streams[&65].status, Some(200));
+}
+
+/// The heads of answers that a client does not read: what it does not take lies here.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_of_answers_that_are_not_read_take_no_more_memory_than_they_may() {
+    let (proxy, _backend, to) = proxy(&[("unread_bytes_total_max", 1_000_000)]).await;
+    let mut deaf = frames::Client::connect(to).await;
+    deaf.send(&frames::hello()).await;
+    // Far more than the kernel keeps for it.
+    for number in 0..1_000 {
+        deaf.send(&get(2 * number + 1, "/large", 0)).await;
+    }
+    reached(&proxy, "unread_bytes_total_max").await;
+    while !deaf.closed {
+        assert!(deaf.read(support::PATIENCE).await, "it is closed");
+    }
+    eventually("nothing is held", || async {
+        proxy.metric("weft_unread_bytes", &[]).await.filter(|bytes| *bytes == 0.0)
+    })
+    .await;
+    // Who reads gets as much as that and more.
+    let mut client = frames::Client::connect(to).await;
+    client.send(&frames::hello()).await;
+    for number in 0..40 {
+        client.send(&get(2 * number + 1, "/large", 0)).await;
+    }
+    for number in 0..40 {
+        assert!(client.read_to_end(2 * number + 1, support::PATIENCE).await);
+    }
+    assert!(client.streams.values().filter(|stream| stream.status == Some(200)).count() == 40);
 }

@@ -16,12 +16,17 @@ use config::Limits;
 use super::begun::{Begun, HEAD_BYTES_TOTAL_MAX, Holding};
 use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
+use super::unread::{Held, UNREAD_BYTES_TOTAL_MAX};
+use super::{ResponseHead, Unread};
 
 pub(crate) use stream::Guarded;
 
 /// What the fields of a head take at most, for each byte that a head may have: twice as many bytes are read, a field counts
 /// as 33 bytes at least and takes about four times that.
 const FIELDS_SHARE: usize = 8;
+
+/// What a field of an answer's head takes besides what it says.
+const FIELD_BYTES: usize = 32;
 
 /// What the sweep does about a connection whose limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +100,8 @@ pub(crate) struct Guard {
     holding: Holding,
     /// What its requests have brought and still have.
     carried: Carried,
+    /// Heads of answers of HTTP/2 that it does not take.
+    unsent: RefCell<Option<Held>>,
     /// Bytes of the head of HTTP/1 that has just come whole.
     came: Cell<HeadBytes>,
 }
@@ -122,6 +129,7 @@ impl Guard {
             frames: RefCell::default(),
             holding: Holding::new(begun),
             carried: Carried::new(heads),
+            unsent: RefCell::default(),
             came: Cell::default(),
         })
     }
@@ -196,9 +204,34 @@ impl Guard {
         self.carried.subtract(head);
     }
 
-    /// Bytes that are here because the client has many requests.
+    /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
     pub(crate) fn carried(&self) -> u64 {
-        self.carried.bytes()
+        self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
+    }
+
+    /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
+    /// written at once. Who does not take it is parted with when the process holds too much of such.
+    pub(super) fn answer_waits(&self, stream: u32, head: &ResponseHead, unread: &Rc<Unread>) {
+        if !self.stuck.get() {
+            return;
+        }
+        let fields = head.headers.iter();
+        let bytes: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(frames) = &mut *self.frames.borrow_mut() {
+            frames.answer_waits(stream, bytes);
+        }
+        let mut unsent = self.unsent.borrow_mut();
+        if !unsent.get_or_insert_with(|| unread.begin()).try_add(bytes as usize) {
+            self.exceeds(UNREAD_BYTES_TOTAL_MAX);
+        }
+    }
+
+    /// So much of such heads is still here.
+    fn unsent_falls_to(&self, bytes: u64) {
+        if let Some(unsent) = &mut *self.unsent.borrow_mut() {
+            unsent.falls_to(bytes);
+        }
     }
 
     /// So many bytes of requests of HTTP/1 are here that were sent ahead; false when no more of them are to be read.
@@ -244,7 +277,11 @@ impl Guard {
         let mut frames = self.frames.borrow_mut();
         let (head, asks_time) = match &mut *frames {
             Some(frames) => {
+                let unsent = frames.unsent_bytes();
                 let flood = frames.received(bytes).err().map(Flood::limit);
+                if frames.unsent_bytes() != unsent {
+                    self.unsent_falls_to(frames.unsent_bytes());
+                }
                 let fields_max = usize::try_from(self.limits.head_bytes_max).unwrap_or(usize::MAX);
                 let held = frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE));
                 let full = !self.holding.holds_head(held);
@@ -280,10 +317,13 @@ impl Guard {
 
     /// Bytes went to the client.
     fn sent(&self, bytes: &[u8]) {
-        if let Some(frames) = &mut *self.frames.borrow_mut()
-            && let Err(flood) = frames.sent(bytes)
-        {
+        let Some(frames) = &mut *self.frames.borrow_mut() else { return };
+        let unsent = frames.unsent_bytes();
+        if let Err(flood) = frames.sent(bytes) {
             self.closing.set(Some(Closing::Limit(flood.limit())));
+        }
+        if frames.unsent_bytes() != unsent {
+            self.unsent_falls_to(frames.unsent_bytes());
         }
     }
 

@@ -6,6 +6,8 @@
 //! needs or pings every ten seconds never runs out, and one that does nothing else soon does. Semantics: Envoy's limits of
 //! the same kinds (`max_inbound_window_update_frames_per_data_frame_sent` and its like), which have no part for time.
 
+use std::collections::VecDeque;
+
 use config::Limits;
 
 /// Bytes of a frame header (RFC 9113 section 4.1).
@@ -257,6 +259,25 @@ pub(crate) struct Watch {
     last: usize,
     /// Streams that we have refused.
     refused: u32,
+    /// Heads of answers that the client does not take.
+    unsent: Unsent,
+}
+
+/// Heads of answers that lie here because their client takes nothing, by their streams.
+#[derive(Debug, Default)]
+struct Unsent {
+    heads: VecDeque<(u32, u32)>,
+    bytes: u64,
+}
+
+impl Unsent {
+    /// The head of this stream has left, or never will. Mostly it is the first.
+    fn remove(&mut self, stream: u32) {
+        let found = self.heads.iter().position(|(of, _)| *of == stream);
+        if let Some((_, bytes)) = found.and_then(|at| self.heads.remove(at)) {
+            self.bytes -= u64::from(bytes);
+        }
+    }
 }
 
 impl Watch {
@@ -272,6 +293,7 @@ impl Watch {
             block: 0,
             last: 0,
             refused: 0,
+            unsent: Unsent::default(),
         }
     }
 
@@ -294,7 +316,7 @@ impl Watch {
         mut seconds: impl FnMut() -> u32,
         mut ended: impl FnMut(Ended),
     ) -> Result<(), Flood> {
-        let Watch { received, budget, in_header_block, is_head, block, last, .. } = self;
+        let Watch { received, budget, in_header_block, is_head, block, last, unsent, .. } = self;
         let mut verdict = Ok(());
         received.scan(bytes, |frame, payload| {
             *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
@@ -302,6 +324,9 @@ impl Watch {
                 *block = if frame.kind == HEADERS { 0 } else { block.saturating_add(*last) };
                 *last = frame.length as usize;
                 *in_header_block = !frame.has(END_HEADERS);
+            }
+            if frame.kind == RST_STREAM {
+                unsent.remove(frame.stream);
             }
             if let Some(end) = frame.end(payload) {
                 ended(end);
@@ -320,7 +345,7 @@ impl Watch {
     /// that makes us reset its streams spends as many as if it had reset them.
     pub(crate) fn sent(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         let budget = &mut self.budget;
-        let refused = &mut self.refused;
+        let (refused, unsent) = (&mut self.refused, &mut self.unsent);
         let mut verdict = Ok(());
         self.sent.scan(bytes, |frame, payload| {
             if frame.kind == RST_STREAM
@@ -335,11 +360,25 @@ impl Watch {
             if matches!(frame.kind, DATA | HEADERS) {
                 budget.earn(CONTROL_FRAMES_PER_USEFUL, u32::from(frame.has(END_STREAM)), 0);
             }
+            if matches!(frame.kind, HEADERS | RST_STREAM) {
+                unsent.remove(frame.stream);
+            }
             if frame.kind == HEADERS {
                 budget.asked();
             }
         });
         verdict
+    }
+
+    /// The head of an answer on this stream is to be sent, and the client takes nothing.
+    pub(crate) fn answer_waits(&mut self, stream: u32, bytes: u32) {
+        self.unsent.heads.push_back((stream, bytes));
+        self.unsent.bytes += u64::from(bytes);
+    }
+
+    /// Bytes of such heads that are still here.
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        self.unsent.bytes
     }
 
     /// How many streams we have refused since this was last asked. The library does so to streams beyond those that may be open

@@ -30,7 +30,7 @@ use crate::time;
 /// `resetting` is true while a future or body is dropped because of a reset.
 pub(crate) async fn serve<T, H, F, B>(
     io: T,
-    guard: &Guard,
+    guard: &Rc<Guard>,
     unread: &Rc<Unread>,
     handler: Rc<H>,
     shutdown: impl Future<Output = ()>,
@@ -62,6 +62,8 @@ where
         .handshake::<_, Bytes>(FairReader::new(io, h2_settings::PREFACE_BYTES, unread))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
+    let streams = Streams { handler, guard: guard.clone(), unread: unread.clone(), resetting };
+    let streams = Rc::new(streams);
     let mut shutdown = pin!(shutdown);
     let mut draining = false;
     loop {
@@ -95,10 +97,10 @@ where
         .await;
         match accepted {
             Some(Ok((request, respond))) => {
-                let (handler, resetting) = (handler.clone(), resetting.clone());
+                let streams = streams.clone();
                 let request = decode(request, unread, bounds);
                 tokio::task::spawn_local(async move {
-                    exchange(request, respond, &*handler, &resetting).await;
+                    exchange(request, respond, &streams).await;
                 });
             }
             Some(Err(error)) => return Err(error),
@@ -116,20 +118,27 @@ pub(super) fn window(limit: u64) -> u32 {
     whole(limit).min(h2_settings::WINDOW_BYTES_MAX)
 }
 
+/// What the streams of a connection have in common.
+struct Streams<H> {
+    handler: Rc<H>,
+    guard: Rc<Guard>,
+    unread: Rc<Unread>,
+    resetting: Rc<Cell<bool>>,
+}
+
 /// One stream: its request to the handler, the answer back.
 async fn exchange<H, F, B>(
     (head, body): (RequestHead, RecvBody),
     mut respond: SendResponse<Bytes>,
-    handler: &H,
-    resetting: &Cell<bool>,
+    streams: &Streams<H>,
 ) where
     H: Fn(RequestHead, RecvBody) -> Option<F>,
     F: Future<Output = (ResponseHead, B)>,
     B: Body,
 {
     // Dropped last, when everything else of the exchange is gone.
-    let reset = Resetting(resetting);
-    let Some(answer) = handler(head, body) else {
+    let reset = Resetting(&streams.resetting);
+    let Some(answer) = (streams.handler)(head, body) else {
         respond.send_reset(Reason::REFUSED_STREAM);
         return;
     };
@@ -150,6 +159,7 @@ async fn exchange<H, F, B>(
         }
     };
     let ended = body.is_end_stream();
+    streams.guard.answer_waits(respond.stream_id().as_u32(), &head, &streams.unread);
     match respond.send_response(encode(head), ended) {
         Ok(stream) if !ended => {
             let sent = send_body(stream, &mut body, Before::Head).await;

@@ -1,5 +1,6 @@
-//! Bytes of HTTP/2 bodies that have come and wait here, because the other side is not there yet or does not read: a limit
-//! for all of the process. The window of a stream bounds what the stream holds, and nothing else bounds the streams.
+//! Bytes of HTTP/2 bodies that have come and wait here, because the other side is not there yet or does not read, and heads of
+//! answers to such clients: a limit for all of the process. The window of a stream bounds what the stream holds, and nothing
+//! else bounds the streams.
 //!
 //! Semantics: Envoy's overload action `reset_high_memory_stream`, which Istio does not configure.
 
@@ -9,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::turn;
+
+/// The limit's name.
+pub(super) const UNREAD_BYTES_TOTAL_MAX: &str = "unread_bytes_total_max";
 
 /// What a stream may hold whatever others do, so that a short wait costs nobody its request because of those that hold
 /// most.
@@ -81,6 +85,16 @@ impl Held {
         (bounded.reached)();
         self.clear();
         false
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// It holds so many now, and not more than before.
+    pub(super) fn falls_to(&mut self, bytes: u64) {
+        self.subtract(usize::try_from(self.bytes.saturating_sub(bytes)).unwrap_or(usize::MAX));
     }
 
     /// That many bytes were handed on, if they were held at all.
