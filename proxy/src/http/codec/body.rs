@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::guard::Guard;
 use super::h2_body::H2Body;
 use super::h2_watched::Known;
 use super::reserved::{Side, sanitize_trailers};
@@ -105,8 +106,13 @@ impl RecvBody {
     }
 
     /// What h2 receives from a client.
-    pub(super) fn from_h2(stream: h2::RecvStream, unread: &Rc<Unread>, bounds: BodyBounds) -> RecvBody {
-        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread, bounds))
+    pub(super) fn from_h2(
+        stream: h2::RecvStream,
+        unread: &Rc<Unread>,
+        bounds: BodyBounds,
+        client: &Rc<Guard>,
+    ) -> RecvBody {
+        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread, bounds, client))
     }
 
     /// What h2 receives from an upstream on this connection behind a head with this status; `sender` is aborted when the body

@@ -204,6 +204,11 @@ impl Guard {
         self.carried.subtract(head);
     }
 
+    /// How many fields the trailers of this stream had, pseudo-headers counted, where that is known; they are forgotten.
+    pub(super) fn take_trailer_fields(&self, stream: u32) -> Option<usize> {
+        self.frames.borrow_mut().as_mut()?.take_trailer_fields(stream)
+    }
+
     /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
     pub(crate) fn carried(&self) -> u64 {
         self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)

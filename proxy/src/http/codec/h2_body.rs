@@ -9,10 +9,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
 
 use super::body::AbortOnDrop;
+use super::guard::Guard;
 use super::h2_watched::Known;
 use super::reserved::Side;
 use super::unread::Held;
@@ -36,6 +37,8 @@ pub(super) struct H2Body {
     end: End,
     /// The head says that there is none, so that what comes breaks the protocol.
     is_forbidden: bool,
+    /// Where a client sends it.
+    client: Option<Rc<Guard>>,
     /// On the client side.
     connection: Option<Rc<Known>>,
     _sender: Option<AbortOnDrop>,
@@ -64,7 +67,12 @@ enum End {
 
 impl H2Body {
     /// Of a request.
-    pub(super) fn of_request(stream: h2::RecvStream, unread: &Rc<Unread>, bounds: BodyBounds) -> H2Body {
+    pub(super) fn of_request(
+        stream: h2::RecvStream,
+        unread: &Rc<Unread>,
+        bounds: BodyBounds,
+        client: &Rc<Guard>,
+    ) -> H2Body {
         H2Body {
             stream,
             taken: Taken::default(),
@@ -72,6 +80,7 @@ impl H2Body {
             bounds,
             end: End::Open,
             is_forbidden: false,
+            client: Some(client.clone()),
             connection: None,
             _sender: None,
         }
@@ -94,6 +103,7 @@ impl H2Body {
             bounds,
             end: End::Open,
             is_forbidden,
+            client: None,
             connection: Some(connection),
             _sender: sender,
         }
@@ -209,6 +219,9 @@ impl H2Body {
                     Ok(Some(trailers)) if trailers.contains_key(CONTENT_LENGTH) => {
                         Some(Err(StreamError::Protocol("a length behind the body".to_owned())))
                     }
+                    Ok(Some(trailers)) if self.has_left_out(&trailers) => {
+                        Some(Err(StreamError::Protocol("a pseudo-header behind the body".to_owned())))
+                    }
                     Ok(trailers) => trailers.map(|trailers| Ok(Frame::Trailers(trailers))),
                     Err(error) => Some(Err(StreamError::from(&error))),
                 })
@@ -216,6 +229,13 @@ impl H2Body {
             End::Complete => Poll::Ready(None),
             End::Failed(error) => Poll::Ready(Some(Err(error.clone()))),
         }
+    }
+
+    /// Whether h2 has left fields of these trailers out, which are pseudo-headers then (RFC 9113 section 8.1).
+    fn has_left_out(&self, trailers: &HeaderMap) -> bool {
+        let stream = self.stream.stream_id().as_u32();
+        let fields = |client: &Rc<Guard>| client.take_trailer_fields(stream);
+        self.client.as_ref().is_some_and(|client| fields(client) != Some(trailers.len()))
     }
 
     /// Hands data on, and lets the peer send as much again.

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 
 use config::Limits;
 
+use super::h2_trailers::{Part, Trailers};
+
 /// Bytes of a frame header (RFC 9113 section 4.1).
 const HEADER_BYTES: usize = 9;
 
@@ -46,7 +48,11 @@ const PEERS_ERRORS: [[u8; 4]; 4] =
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
-/// On DATA: its payload begins with the length of what it ends with.
+/// On HEADERS: a priority comes before the fields, of so many bytes.
+const PRIORITY: u8 = 0x20;
+const PRIORITY_BYTES: usize = 5;
+
+/// On DATA and HEADERS: its payload begins with the length of what it ends with.
 const PADDED: u8 = 0x8;
 
 /// Which limit a peer has exceeded.
@@ -93,6 +99,17 @@ impl Frame {
 
     fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// As a part of a block of fields.
+    fn part(self) -> Part {
+        let begins = self.kind == HEADERS;
+        Part {
+            length: self.length as usize,
+            is_padded: begins && self.has(PADDED),
+            priority: if begins && self.has(PRIORITY) { PRIORITY_BYTES } else { 0 },
+            is_last: self.has(END_HEADERS),
+        }
     }
 
     /// How it ends its stream, if it does. `payload` is what of it has come with its header.
@@ -261,6 +278,10 @@ pub(crate) struct Watch {
     refused: u32,
     /// Heads of answers that the client does not take.
     unsent: Unsent,
+    /// The last stream that a client has begun.
+    begun: u32,
+    /// Trailers that a client has sent.
+    trailers: Option<Box<Trailers>>,
 }
 
 /// Heads of answers that lie here because their client takes nothing, by their streams.
@@ -294,6 +315,8 @@ impl Watch {
             last: 0,
             refused: 0,
             unsent: Unsent::default(),
+            begun: 0,
+            trailers: None,
         }
     }
 
@@ -316,14 +339,26 @@ impl Watch {
         mut seconds: impl FnMut() -> u32,
         mut ended: impl FnMut(Ended),
     ) -> Result<(), Flood> {
-        let Watch { received, budget, in_header_block, is_head, block, last, unsent, .. } = self;
+        let Watch {
+            received, budget, in_header_block, is_head, block, last, unsent, begun, trailers, ..
+        } = self;
         let mut verdict = Ok(());
+        if let Some(trailers) = trailers {
+            trailers.goes_on(bytes);
+        }
         received.scan(bytes, |frame, payload| {
             *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
             if *is_head {
                 *block = if frame.kind == HEADERS { 0 } else { block.saturating_add(*last) };
                 *last = frame.length as usize;
                 *in_header_block = !frame.has(END_HEADERS);
+                let begins = frame.kind == HEADERS;
+                // Streams of clients are numbered upwards: what is not new has had its head.
+                if budget.answers.is_none() && begins && frame.stream > *begun {
+                    *begun = frame.stream;
+                } else if budget.answers.is_none() {
+                    see_trailers(trailers, frame, payload);
+                }
             }
             if frame.kind == RST_STREAM {
                 unsent.remove(frame.stream);
@@ -388,6 +423,11 @@ impl Watch {
         std::mem::take(&mut self.refused)
     }
 
+    /// How many fields the trailers had that came last on this stream, pseudo-headers counted; they are forgotten.
+    pub(crate) fn take_trailer_fields(&mut self, stream: u32) -> Option<usize> {
+        self.trailers.as_mut()?.take(stream)
+    }
+
     /// Time passed.
     pub(crate) fn passed(&mut self, seconds: u32) {
         self.budget.passed(seconds);
@@ -411,6 +451,18 @@ impl Watch {
     /// Whether the peer has begun a header block, or a frame header, and not ended it.
     pub(crate) fn is_head_open(&self) -> bool {
         self.in_header_block || self.received.known > 0 || self.is_head && self.received.skip > 0
+    }
+}
+
+/// A part of a block of fields has come that belongs to no new stream, unless it goes on with the head of one.
+fn see_trailers(trailers: &mut Option<Box<Trailers>>, frame: Frame, payload: &[u8]) {
+    if frame.kind == HEADERS {
+        trailers.get_or_insert_default().begin(frame.stream);
+    }
+    if let Some(trailers) = trailers
+        && trailers.is_open()
+    {
+        trailers.frame(frame.part(), payload);
     }
 }
 

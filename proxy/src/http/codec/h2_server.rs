@@ -98,7 +98,7 @@ where
         match accepted {
             Some(Ok((request, respond))) => {
                 let streams = streams.clone();
-                let request = decode(request, unread, bounds);
+                let request = decode(request, unread, bounds, guard);
                 tokio::task::spawn_local(async move {
                     exchange(request, respond, &streams).await;
                 });
@@ -189,6 +189,7 @@ fn decode(
     request: Request<h2::RecvStream>,
     unread: &Rc<Unread>,
     bounds: BodyBounds,
+    client: &Rc<Guard>,
 ) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
     // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
@@ -206,7 +207,7 @@ fn decode(
         path: uri.path_and_query,
         headers: parts.headers,
     };
-    (head, RecvBody::from_h2(stream, unread, bounds))
+    (head, RecvBody::from_h2(stream, unread, bounds, client))
 }
 
 fn encode(head: ResponseHead) -> Response<()> {

@@ -16,6 +16,7 @@ mod h2_body;
 pub(crate) mod h2_client;
 pub(crate) mod h2_frames;
 pub(crate) mod h2_server;
+mod h2_trailers;
 mod h2_watched;
 pub(crate) mod reserved;
 mod unread;
