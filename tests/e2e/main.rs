@@ -55,6 +55,7 @@ mod replay;
 mod request_headers;
 mod resets;
 mod retries;
+mod revoked;
 mod rewriting;
 mod room;
 mod security;

@@ -153,7 +153,6 @@ impl TestAuthority {
             address: Address { host: "127.0.0.1".to_owned(), port: self.address.port(), server_name: None },
             believed_by: AuthorityRoots::File(roots.clone()),
             roots,
-            revoked: None,
             token: self.files.path().join("token"),
             key: KeyKind::EcdsaP256,
             validity: Duration::from_secs(3600),

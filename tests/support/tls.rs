@@ -195,7 +195,7 @@ impl Files {
     /// As the identity of a workload.
     pub fn identity(&self) -> IdentityFiles {
         let [chain, key, roots] = ["chain.pem", "key.pem", "roots.pem"].map(|name| self.0.path().join(name));
-        IdentityFiles { chain, key, roots, revoked: None }
+        IdentityFiles { chain, key, roots }
     }
 }
 

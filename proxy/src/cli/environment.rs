@@ -155,6 +155,7 @@ pub(super) fn environment(
         proxy_configs,
         cpu,
         identity: identity::source(variables, &|path| path.exists())?,
+        revoked: Some(identity::MESH_REVOKED.into()),
     })
 }
 

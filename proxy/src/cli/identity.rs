@@ -21,7 +21,7 @@ const SPIFFE_CREDENTIALS: &str = "/var/run/secrets/workload-spiffe-credentials";
 /// Where they are mounted otherwise.
 const MOUNTED_CERTIFICATES: &str = "/etc/certs";
 /// The list of certificates that the authority of the mesh has revoked.
-const MESH_REVOKED: &str = "/var/run/secrets/istio/crl/ca-crl.pem";
+pub(super) const MESH_REVOKED: &str = "/var/run/secrets/istio/crl/ca-crl.pem";
 
 /// Where the authority is when `CA_ADDR` does not say it.
 const CA_ADDR: &str = "istiod.istio-system.svc:15012";
@@ -43,7 +43,7 @@ const GRACE_JITTER_PER_MILLE: u32 = 10;
 /// The files of an identity in a directory.
 pub(super) fn in_directory(directory: &Path) -> IdentityFiles {
     let [chain, key, roots] = IDENTITY_FILES.map(|file| directory.join(file));
-    IdentityFiles { chain, key, roots, revoked: None }
+    IdentityFiles { chain, key, roots }
 }
 
 /// Where the identity of the workload comes from, in the order in which Istio's agent looks: the socket at which an
@@ -59,9 +59,7 @@ pub(super) fn source(
     is_there: &dyn Fn(&Path) -> bool,
 ) -> Result<Option<IdentitySource>, String> {
     let told = |name: &str| variables.get(name).map(String::as_str).filter(|text| !text.is_empty());
-    let revoked = Some(Path::new(MESH_REVOKED)).filter(|path| is_there(path)).map(Path::to_owned);
-    let of =
-        |directory: &str| IdentityFiles { revoked: revoked.clone(), ..in_directory(Path::new(directory)) };
+    let of = |directory: &str| in_directory(Path::new(directory));
     let whole =
         |files: &IdentityFiles| [&files.chain, &files.key, &files.roots].iter().all(|it| is_there(it));
     let named = told("WORKLOAD_IDENTITY_SOCKET_FILE");
@@ -97,7 +95,7 @@ pub(super) fn source(
     if let Some(provided) = told("PROV_CERT") {
         return Ok(Some(of(provided).into()));
     }
-    if let Some(authority) = authority(&told, is_there, revoked.clone())? {
+    if let Some(authority) = authority(&told, is_there)? {
         return Ok(Some(IdentitySource::Authority(Box::new(authority))));
     }
     Ok(told("OUTPUT_CERTS").map(of).filter(whole).map(Into::into))
@@ -107,7 +105,6 @@ pub(super) fn source(
 fn authority<'v>(
     told: &dyn Fn(&str) -> Option<&'v str>,
     is_there: &dyn Fn(&Path) -> bool,
-    revoked: Option<PathBuf>,
 ) -> Result<Option<MeshAuthority>, String> {
     if told("CA_ADDR").is_none() && !is_there(Path::new(TOKEN)) {
         return Ok(None);
@@ -145,7 +142,6 @@ fn authority<'v>(
         address,
         believed_by,
         roots: roots.into(),
-        revoked,
         token: token.into(),
         key: key_kind(told)?,
         validity,

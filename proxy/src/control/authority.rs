@@ -18,7 +18,6 @@ use xds_client::certificate::client::{self, Address, Question};
 use xds_client::certificate::schedule::Schedule;
 use xds_client::certificate::signing_request::{KeyKind, SigningRequest};
 
-use super::LOOK_INTERVAL;
 use super::pushed::{Identity, Pusher, bounds, rule, wall};
 use super::secret_files::{content, system_roots};
 use crate::telemetry::metrics::Family;
@@ -29,6 +28,9 @@ use crate::tls::{Flaw, Verified};
 /// Certificates of an answer at least: the workload's own and a root.
 const CERTIFICATES_MIN: usize = 2;
 
+/// How long it waits at most before it asks the clock again, which may have been set.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// How the workload's certificate is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshAuthority {
@@ -38,8 +40,6 @@ pub struct MeshAuthority {
     pub believed_by: AuthorityRoots,
     /// The roots of the mesh.
     pub roots: PathBuf,
-    /// Lists of certificates that the mesh has revoked; it need not be there.
-    pub revoked: Option<PathBuf>,
     /// The token by which the authority knows the workload; it is read for each request.
     pub token: PathBuf,
     /// Of which kind the key is.
@@ -77,12 +77,13 @@ pub(super) async fn follow(
     limits: Limits,
     registry: Arc<Registry>,
 ) {
-    let mut wanted = pusher.wanted();
+    let (mut wanted, mut mounted) = (pusher.wanted(), pusher.mounted());
     let mut source = Source::new(authority, limits, registry);
     loop {
         let name = wanted.borrow_and_update().clone();
         let wait = source.schedule.wait(wall());
         // Nothing is asked for before it is known for whom.
+        source.revoked.clone_from(&mounted.borrow().revoked);
         let wait = match name {
             Some(name) if wait.is_zero() => {
                 tokio::select! {
@@ -90,17 +91,24 @@ pub(super) async fn follow(
                     () = source.renew(&name, &pusher) => continue,
                 }
             }
-            Some(_) => wait.min(LOOK_INTERVAL),
-            None => LOOK_INTERVAL,
+            Some(_) => wait,
+            None => WAIT_MAX,
         };
-        let look = (time::now() + wait).into();
+        let due = (time::now() + wait.min(WAIT_MAX)).into();
         tokio::select! {
             () = pusher.closed() => return,
             changed = wanted.changed() => match changed {
                 Ok(()) => source.schedule.at_once(wall()),
                 Err(_) => return,
             },
-            () = tokio::time::sleep_until(look) => source.look_at_roots(&pusher),
+            changed = mounted.changed() => match changed {
+                Ok(()) => {
+                    source.revoked.clone_from(&mounted.borrow_and_update().revoked);
+                    source.look_at_roots(&pusher);
+                }
+                Err(_) => return,
+            },
+            () = tokio::time::sleep_until(due) => {}
         }
     }
 }
@@ -111,8 +119,12 @@ struct Source {
     schedule: Schedule,
     /// What was handed on last, and whose it is.
     held: Option<(Identity, Arc<str>)>,
-    /// Roots that what is held does not lead to.
-    strange: Option<Arc<[u8]>>,
+    /// What the mesh has revoked, as it was last good.
+    revoked: Option<Arc<[u8]>>,
+    /// What is held has been looked at with these lists.
+    looked_at_with: Option<Arc<[u8]>>,
+    /// Roots, and lists, by which what is held is not believed.
+    strange: Option<(Arc<[u8]>, Option<Arc<[u8]>>)>,
     registry: Arc<Registry>,
     shard: Arc<Shard>,
 }
@@ -123,7 +135,17 @@ impl Source {
             [authority.grace_per_mille, authority.grace_jitter_per_mille].map(|mille| f64::from(mille) / 1e3);
         let schedule = Schedule::new(rule(&limits, part, jitter), wall());
         let shard = registry.shard();
-        Source { authority, limits, schedule, held: None, strange: None, shard, registry }
+        Source {
+            authority,
+            limits,
+            schedule,
+            held: None,
+            revoked: None,
+            looked_at_with: None,
+            strange: None,
+            shard,
+            registry,
+        }
     }
 
     /// Asks once, and hands on what came or says why nothing did.
@@ -137,6 +159,7 @@ impl Source {
                 pusher.renews_at(SystemTime::UNIX_EPOCH + self.schedule.due());
                 self.write_out(&identity);
                 self.strange = None;
+                self.looked_at_with.clone_from(&self.revoked);
                 self.held = Some((identity.clone(), name.clone()));
                 pusher.push(identity);
             }
@@ -187,7 +210,8 @@ impl Source {
             chain: chain.into_bytes().into(),
             key: PrivateKey::new(request.key.into_bytes()),
             roots,
-            revoked: self.revoked(),
+            // What the mesh has revoked is mounted beside it, wherever an identity comes from.
+            revoked: None,
             bundles: Vec::new(),
         };
         match self.verify(&identity, name) {
@@ -209,35 +233,43 @@ impl Source {
         Ok(text.to_owned())
     }
 
-    fn revoked(&self) -> Option<Arc<[u8]>> {
-        self.authority.revoked.as_ref().and_then(|path| self.content(path).ok())
-    }
-
+    /// Checks an identity by its roots and by what the mesh has revoked, whose size is bounded where it is read.
     fn verify(&self, identity: &Identity, name: &str) -> Result<Verified, Flaw> {
-        identity.verify(name, bounds(&self.limits))
+        let mut bounds = bounds(&self.limits);
+        let bytes = self.revoked.as_ref().map_or(0, |lists| lists.len() as u64);
+        bounds.bytes_max = bounds.bytes_max.saturating_add(bytes);
+        Identity { revoked: self.revoked.clone(), ..identity.clone() }.verify(name, bounds)
     }
 
-    /// Hands on what is held with other roots when those that are mounted have changed. When it does not lead to them, a new
-    /// certificate is asked for at once, and what is held stays until it comes.
+    /// Hands on what is held with other roots when those that are mounted have changed. When it does not lead to them, or the
+    /// mesh has revoked it, a new certificate is asked for at once, and what is held stays until it comes.
     fn look_at_roots(&mut self, pusher: &Pusher) {
         let Some((held, name)) = &self.held else { return };
         let Ok(roots) = self.content(&self.authority.roots) else { return };
-        let revoked = self.revoked();
-        if (held.roots == roots && held.revoked == revoked) || self.strange.as_ref() == Some(&roots) {
+        let is_known = |(strange, revoked): &(Arc<[u8]>, _)| *strange == roots && *revoked == self.revoked;
+        if (held.roots == roots && self.looked_at_with == self.revoked)
+            || self.strange.as_ref().is_some_and(is_known)
+        {
             return;
         }
-        let identity = Identity { roots: roots.clone(), revoked, ..held.clone() };
+        let roots_differ = held.roots != roots;
+        let identity = Identity { roots: roots.clone(), ..held.clone() };
         let name = name.clone();
         match self.verify(&identity, &name) {
             Ok(_) => {
-                self.write_out(&identity);
-                self.held = Some((identity.clone(), name));
+                self.looked_at_with.clone_from(&self.revoked);
                 self.strange = None;
-                pusher.push(identity);
+                if roots_differ {
+                    self.write_out(&identity);
+                    self.held = Some((identity.clone(), name));
+                    pusher.push(identity);
+                }
             }
             Err(flaw) => {
-                tracing::info!("the roots of the mesh have changed, and a new identity is asked for: {flaw}");
-                self.strange = Some(roots);
+                let what =
+                    if roots_differ { "the roots of the mesh have" } else { "what the mesh has revoked has" };
+                tracing::info!("{what} changed, and a new identity is asked for: {flaw}");
+                self.strange = Some((roots, self.revoked.clone()));
                 self.schedule.at_once(wall());
             }
         }

@@ -145,7 +145,7 @@ pub(crate) fn load(
         GivenIdentity::Files(files) => Some(files),
         GivenIdentity::Nothing | GivenIdentity::Assumed => None,
     };
-    let mut files = SecretFiles::new(identity_files, limits.file_bytes_max);
+    let mut files = SecretFiles::new(identity_files, None, Vec::new(), limits.file_bytes_max);
     files.want(&resources);
     files.look();
     let declared = resources.secrets.values().chain(files.secrets());

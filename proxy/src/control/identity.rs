@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use config::compile::{EffectiveProxyConfig, GivenConfig, Proxy, effective_proxy_config};
 use config::finding::{Finding, Severity};
@@ -69,6 +70,8 @@ pub struct Environment {
     pub cpu: Cpu,
     /// Where its identity in the mesh comes from, if it has one.
     pub identity: Option<IdentitySource>,
+    /// Lists of certificates that the authority of the mesh has revoked; it need not be there.
+    pub revoked: Option<PathBuf>,
 }
 
 /// The workload, and what of it was decided by whom.

@@ -12,6 +12,7 @@ mod dns;
 mod files;
 mod identity;
 mod pushed;
+mod revoked;
 mod secret_files;
 mod settle;
 mod socket;
@@ -51,7 +52,8 @@ use about_files::AboutFiles;
 use certificates::{about_life, about_secret, ending};
 use dns::Dns;
 use files::{Change, Content, Files};
-use pushed::Pushed;
+use pushed::{Mounted, Pushed};
+use revoked::RevokedFile;
 use secret_files::SecretFiles;
 use settle::Burst;
 use watch::{Wanted, Watcher};
@@ -164,6 +166,8 @@ impl Control {
             references: References::default(),
             secret_files: SecretFiles::new(
                 source.and_then(IdentitySource::files).cloned(),
+                settings.workload.environment.revoked.clone(),
+                source.and_then(IdentitySource::mesh_roots).cloned().into_iter().collect(),
                 settings.limits.file_bytes_max,
             ),
             pushed: Pushed::new(source, &settings.limits, registry),
@@ -211,6 +215,7 @@ impl Control {
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
         let identity_differs = self.pushed.look();
         let secrets_differ = self.secret_files.look() || identity_differs;
+        self.tell_source();
         self.status.identity(self.pushed.state());
         if self.watched() != watched {
             // A directory that came meanwhile is not heard yet.
@@ -236,6 +241,17 @@ impl Control {
             self.again = now;
         }
         self.status.generations_held(self.publisher.held());
+    }
+
+    /// Tells the source of the identity what is mounted beside it.
+    fn tell_source(&mut self) {
+        let source = self.settings.workload.environment.identity.as_ref();
+        let roots = source.and_then(IdentitySource::mesh_roots);
+        let roots = roots.and_then(|path| self.secret_files.content(path)).cloned();
+        let file = self.secret_files.revoked();
+        let revoked = file.and_then(RevokedFile::lists).cloned();
+        let trouble = file.and_then(RevokedFile::trouble).cloned();
+        self.pushed.tell(Mounted { roots, revoked }, trouble);
     }
 
     /// The directories that are watched.
@@ -369,12 +385,15 @@ impl Control {
         }
         let declared =
             self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
-        let (secrets, unusable) = Secrets::resolve(&TrustAnchors::among(anchors, declared), &self.secrets);
+        let declared = self.secret_files.with_revoked(declared);
+        let declared = TrustAnchors::among(anchors, declared.iter());
+        let (secrets, unusable) = Secrets::resolve(&declared, &self.secrets);
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());
         self.status.certificates(&self.lives);
         findings.extend(unusable.into_iter().map(about_secret));
+        findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
         same_secrets
     }

@@ -42,6 +42,14 @@ impl From<IdentityFiles> for IdentitySource {
 }
 
 impl IdentitySource {
+    /// The roots of the mesh, where those are in a file beside a source that is not one.
+    pub(super) fn mesh_roots(&self) -> Option<&PathBuf> {
+        match self {
+            IdentitySource::Authority(authority) => Some(&authority.roots),
+            IdentitySource::Files(_) | IdentitySource::Socket(_) | IdentitySource::Pushed(_) => None,
+        }
+    }
+
     /// The files, if it is files.
     pub(super) fn files(&self) -> Option<&IdentityFiles> {
         match self {
@@ -126,11 +134,21 @@ struct Said {
     renewal: Option<SystemTime>,
 }
 
+/// What is mounted beside an identity that is handed on, as it is now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Mounted {
+    /// The roots of the mesh, if they can be read.
+    pub(super) roots: Option<Arc<[u8]>>,
+    /// The last good lists of what the mesh has revoked.
+    pub(super) revoked: Option<Arc<[u8]>>,
+}
+
 /// The end of a source.
 #[derive(Debug)]
 pub struct Pusher {
     says: watch::Sender<Said>,
     wanted: watch::Receiver<Option<Arc<str>>>,
+    mounted: watch::Receiver<Mounted>,
 }
 
 /// The end of the proxy.
@@ -139,6 +157,7 @@ pub struct PushedIdentity {
     from: Arc<str>,
     said: watch::Receiver<Said>,
     wanted: Arc<watch::Sender<Option<Arc<str>>>>,
+    mounted: Arc<watch::Sender<Mounted>>,
 }
 
 impl PartialEq for PushedIdentity {
@@ -154,7 +173,10 @@ impl PushedIdentity {
     pub fn new(from: impl Into<Arc<str>>) -> (Pusher, PushedIdentity) {
         let (says, said) = watch::channel(Said::default());
         let (tells, wanted) = watch::channel(None);
-        (Pusher { says, wanted }, PushedIdentity { from: from.into(), said, wanted: Arc::new(tells) })
+        let (mounts, mounted) = watch::channel(Mounted::default());
+        let pushed =
+            PushedIdentity { from: from.into(), said, wanted: Arc::new(tells), mounted: Arc::new(mounts) };
+        (Pusher { says, wanted, mounted }, pushed)
     }
 }
 
@@ -182,6 +204,11 @@ impl Pusher {
         self.wanted.clone()
     }
 
+    /// What is mounted beside the identity. It may change.
+    pub(super) fn mounted(&self) -> watch::Receiver<Mounted> {
+        self.mounted.clone()
+    }
+
     /// Waits until the proxy is gone.
     pub async fn closed(&self) {
         self.says.closed().await;
@@ -200,6 +227,8 @@ pub(super) struct Pushed {
     flaw: Option<Flaw>,
     /// What hinders the source.
     trouble: Option<Arc<str>>,
+    /// Why what the mesh has revoked cannot be read now, if it cannot.
+    revoked_trouble: Option<Arc<str>>,
     registry: Arc<Registry>,
     shard: Arc<Shard>,
 }
@@ -231,6 +260,7 @@ impl Pushed {
             held: None,
             flaw: None,
             trouble: None,
+            revoked_trouble: None,
             shard: registry.shard(),
             registry: registry.clone(),
         }
@@ -244,6 +274,20 @@ impl Pushed {
             if differs {
                 *wanted = Some(identity.into());
             }
+            differs
+        });
+    }
+
+    /// This is mounted beside it now, and that hinders reading what the mesh has revoked, if something does.
+    pub(super) fn tell(&mut self, mounted: Mounted, trouble: Option<Arc<str>>) {
+        if trouble.is_some() && trouble != self.revoked_trouble {
+            self.shard.increment(self.registry.series(Family::IdentityFailures, &["revocation_list"]));
+        }
+        self.revoked_trouble = trouble;
+        let Some(source) = &self.source else { return };
+        source.mounted.send_if_modified(|known| {
+            let differs = *known != mounted;
+            *known = mounted;
             differs
         });
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use config::{
 };
 
 use super::files::{Stamp, too_long};
+use super::revoked::{RevokedFile, Seen};
 use super::watch::{Wanted, parent};
 
 /// Where operating systems have the roots that they trust, the first that is there; those that Istio's agent knows.
@@ -43,14 +44,16 @@ pub struct IdentityFiles {
     pub key: PathBuf,
     /// The roots of the mesh.
     pub roots: PathBuf,
-    /// Lists of revoked certificates; it need not be there.
-    pub revoked: Option<PathBuf>,
 }
 
 /// What the files hold that are named.
 #[derive(Debug)]
 pub(crate) struct SecretFiles {
     identity: Option<IdentityFiles>,
+    /// The certificates that the mesh has revoked; `None` where nobody asks.
+    revoked: Option<RevokedFile>,
+    /// Files besides, whose content somebody asks for.
+    besides: Vec<PathBuf>,
     /// Largest file that is read.
     file_bytes_max: u64,
     /// Names of secrets that are named by somebody.
@@ -64,14 +67,24 @@ pub(crate) struct SecretFiles {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     stamp: Option<Stamp>,
+    /// Whether there is something, if only what cannot be read.
+    is_there: bool,
     content: Result<Arc<[u8]>, Arc<str>>,
 }
 
 impl SecretFiles {
-    /// With the identity of the workload, if it has one; files have at most `file_bytes_max` bytes.
-    pub(crate) fn new(identity: Option<IdentityFiles>, file_bytes_max: u64) -> SecretFiles {
+    /// With the identity of the workload, if it is in files, the list of what the mesh has revoked, which need not be there,
+    /// and whatever is read `besides`; files have at most `file_bytes_max` bytes.
+    pub(crate) fn new(
+        identity: Option<IdentityFiles>,
+        revoked: Option<PathBuf>,
+        besides: Vec<PathBuf>,
+        file_bytes_max: u64,
+    ) -> SecretFiles {
         SecretFiles {
             identity,
+            revoked: revoked.map(RevokedFile::new),
+            besides,
             file_bytes_max,
             wanted: BTreeSet::new(),
             read: BTreeMap::new(),
@@ -113,9 +126,14 @@ impl SecretFiles {
         for _ in 0..SWAPS_MAX {
             let mut read = BTreeMap::new();
             for path in &paths {
-                let stamp = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
-                let known = self.read.remove(path).filter(|known| known.stamp == stamp && stamp.is_some());
-                let unknown = || Known { stamp, content: content(path, self.file_bytes_max) };
+                let metadata = fs::metadata(path);
+                let is_there =
+                    metadata.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::NotFound);
+                let stamp = metadata.ok().map(|metadata| Stamp::of(&metadata));
+                // What could not be read may be readable now and look the same.
+                let is_as_before = |known: &Known| known.stamp == stamp && known.content.is_ok();
+                let known = self.read.remove(path).filter(is_as_before);
+                let unknown = || Known { stamp, is_there, content: content(path, self.file_bytes_max) };
                 read.insert(path.clone(), known.unwrap_or_else(unknown));
             }
             self.read = read;
@@ -126,6 +144,7 @@ impl SecretFiles {
                 break;
             }
         }
+        let revoked_differs = self.look_at_revoked();
         let mut secrets = BTreeMap::new();
         for name in &self.wanted {
             let Some(content) = self.secret(name) else { continue };
@@ -135,7 +154,36 @@ impl SecretFiles {
         }
         let differs = secrets != self.secrets;
         self.secrets = secrets;
-        differs
+        differs || revoked_differs
+    }
+
+    fn look_at_revoked(&mut self) -> bool {
+        let Some(file) = &mut self.revoked else { return false };
+        let known = self.read.get(file.path());
+        let seen: Seen = known.filter(|known| known.is_there).map(|known| known.content.clone());
+        file.look(seen)
+    }
+
+    /// What is known of the certificates that the mesh has revoked.
+    pub(super) fn revoked(&self) -> Option<&RevokedFile> {
+        self.revoked.as_ref()
+    }
+
+    /// What one of the files besides holds, if it can be read.
+    pub(super) fn content(&self, path: &Path) -> Option<&Arc<[u8]>> {
+        self.read.get(path)?.content.as_ref().ok()
+    }
+
+    /// These secrets as they hold: the mesh's roots with what the mesh has revoked.
+    pub(crate) fn with_revoked<'s>(
+        &self,
+        secrets: impl Iterator<Item = &'s Arc<Secret>>,
+    ) -> Vec<Arc<Secret>> {
+        let with_revoked = |secret: &Arc<Secret>| match &self.revoked {
+            Some(file) => file.beside(secret),
+            None => secret.clone(),
+        };
+        secrets.map(with_revoked).collect()
     }
 
     /// What they hold now.
@@ -145,7 +193,12 @@ impl SecretFiles {
 
     /// Adds the directories of what is named to those that are watched.
     pub(crate) fn watch(&self, watched: &mut Wanted) {
+        let revoked = self.revoked.as_ref().map(RevokedFile::path);
         for path in self.paths() {
+            // Few meshes mount a list: where there is no directory for it, nothing can be heard of it.
+            if revoked == Some(&path) && !parent(&path).is_dir() {
+                continue;
+            }
             let names = watched.entry(parent(&path).to_owned()).or_insert_with(|| Some(BTreeSet::new()));
             if let Some(names) = names {
                 names.extend(path.file_name().map(ToOwned::to_owned));
@@ -156,11 +209,9 @@ impl SecretFiles {
 
     fn paths(&self) -> BTreeSet<PathBuf> {
         let named = self.wanted.iter().flat_map(|name| paths_of(name));
-        let own = self
-            .identity
-            .iter()
-            .flat_map(|own| [&own.chain, &own.key, &own.roots].into_iter().chain(&own.revoked).cloned());
-        named.chain(own).collect()
+        let own = self.identity.iter().flat_map(|own| [&own.chain, &own.key, &own.roots]).cloned();
+        let revoked = self.revoked.iter().map(|file| file.path().to_owned());
+        named.chain(own).chain(revoked).chain(self.besides.iter().cloned()).collect()
     }
 
     fn secret(&self, name: &str) -> Option<Result<SecretContent, Arc<str>>> {
@@ -172,17 +223,15 @@ impl SecretFiles {
             let key = PrivateKey::new(read(key)?);
             Ok(SecretContent::Certificate { chain: read(chain)?, key })
         };
-        let roots = |path: &Path, revoked: Option<&Path>| {
-            let revoked = revoked.and_then(|path| read(path).ok());
-            Ok(SecretContent::Roots { roots: read(path)?, revoked, bundles: Vec::new() })
-        };
+        let roots =
+            |path: &Path| Ok(SecretContent::Roots { roots: read(path)?, revoked: None, bundles: Vec::new() });
         let own = self.identity.as_ref();
         Some(match name {
             OWN_CERTIFICATE => own.map(|own| certificate(&own.chain, &own.key))?,
-            OWN_ROOTS => own.map(|own| roots(&own.roots, own.revoked.as_deref()))?,
+            OWN_ROOTS => own.map(|own| roots(&own.roots))?,
             name => match paths_of(name).as_slice() {
                 [chain, key] => certificate(chain, key),
-                [path] if name.starts_with(FILE_ROOTS) => roots(path, None),
+                [path] if name.starts_with(FILE_ROOTS) => roots(path),
                 [path] => read(path).map(|lists| SecretContent::Revoked { lists }),
                 _ => Err("its name does not say which files it is in".into()),
             },
@@ -214,6 +263,10 @@ pub(super) fn system_roots() -> PathBuf {
 pub(super) fn content(path: &Path, bytes_max: u64) -> Result<Arc<[u8]>, Arc<str>> {
     let refused = |why: String| Arc::<str>::from(format!("{} cannot be read: {why}", path.display()));
     let file = File::open(path).map_err(|error| refused(error.to_string()))?;
+    // What is too long is tried again whenever it is looked at.
+    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > bytes_max) {
+        return Err(refused(too_long(bytes_max).to_string()));
+    }
     let mut bytes = Vec::new();
     let mut file = file.take(bytes_max.saturating_add(1));
     file.read_to_end(&mut bytes).map_err(|error| refused(error.to_string()))?;

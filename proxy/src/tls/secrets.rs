@@ -321,6 +321,15 @@ fn parsed(
     parsed.collect::<Result<_, _>>().map_err(|_| "a list of revoked certificates cannot be read".to_owned())
 }
 
+/// Whether these are lists of revoked certificates, in PEM.
+///
+/// # Errors
+///
+/// When they are not: why.
+pub(crate) fn check_lists(pem: &[u8]) -> Result<(), String> {
+    lists(pem).and_then(|lists| parsed(&lists)).map(drop)
+}
+
 /// A chain of certificates, the leaf first.
 ///
 /// # Errors

@@ -14,7 +14,6 @@ use support::tls::{Ca, Files, TlsServer, certificate};
 use support::{Mesh, TestBackend, TestProxy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use weft::app::IdentityFiles;
 
 use super::certificates::{Certificates, REVOKED};
 use crate::mutual::{self, SERVER};
@@ -105,11 +104,10 @@ impl Places {
             let clusters = [cluster("app", &[app.address]), cluster("raw", &[raw])];
             let mut resources = update(vec![listener], clusters);
             resources.secrets = secrets(&ca);
-            let identity =
-                IdentityFiles { revoked: Some(files.path().join("revoked.pem")), ..files.identity() };
             let start = TestProxy::of(Mesh::new()).set(|settings| {
                 settings.static_resources = resources;
-                settings.workload.environment.identity = Some(identity.into());
+                settings.workload.environment.identity = Some(files.identity().into());
+                settings.workload.environment.revoked = Some(files.path().join("revoked.pem"));
             });
             proxies.push(start.ready().await);
         }

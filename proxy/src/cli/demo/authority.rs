@@ -83,7 +83,6 @@ impl DemoAuthority {
             address: Address { host, port, server_name: None },
             believed_by: AuthorityRoots::File(roots.clone()),
             roots,
-            revoked: None,
             token: self.directory.join(account),
             key: KeyKind::EcdsaP256,
             validity: LIFE,

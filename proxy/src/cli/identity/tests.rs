@@ -64,7 +64,6 @@ fn how_the_authority_is_asked() {
             address: Address { host: "ca".to_owned(), port: 1, server_name: None },
             believed_by: AuthorityRoots::File(MESH_ROOTS.into()),
             roots: MESH_ROOTS.into(),
-            revoked: None,
             token: TOKEN.into(),
             key: KeyKind::EcdsaP256,
             validity: Duration::from_secs(86_400),

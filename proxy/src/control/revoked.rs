@@ -1,0 +1,205 @@
+//! The list of certificates that the authority of the mesh has revoked, where it is mounted as a file.
+//!
+//! It counts beside whatever roots the workload has, wherever those come from. What is there and cannot be read is never
+//! taken for a mesh that revokes nothing: what was last good of it stays, and where nothing was since the start, there are
+//! no roots, so that nobody is believed. A file that is gone is no reason to believe again who was revoked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::finding::{Finding, Severity, code};
+use config::{OWN_ROOTS, Secret, SecretContent};
+
+use crate::tls;
+
+/// The file, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RevokedFile {
+    path: PathBuf,
+    known: Known,
+    /// Why what is there now cannot be used.
+    trouble: Option<Arc<str>>,
+    /// What was looked at last.
+    last: Option<Seen>,
+}
+
+/// What there was when it was looked at: its content, or why it cannot be read; `None` when it is not there.
+pub(super) type Seen = Option<Result<Arc<[u8]>, Arc<str>>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    /// What was there could never be used since the start.
+    Nothing,
+    /// There was no list yet.
+    NoList,
+    /// The last that was good, in PEM.
+    Lists(Arc<[u8]>),
+}
+
+impl RevokedFile {
+    /// It was not looked at yet.
+    pub(super) fn new(path: PathBuf) -> RevokedFile {
+        RevokedFile { path, known: Known::Nothing, trouble: None, last: None }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes what there is now, and whether anything follows from it.
+    pub(super) fn look(&mut self, seen: Seen) -> bool {
+        if self.last.as_ref() == Some(&seen) {
+            return false;
+        }
+        self.last = Some(seen.clone());
+        let path = self.path.display();
+        let was_told = self.trouble.take();
+        self.trouble = match seen {
+            None => match &self.known {
+                Known::Lists(_) => Some(format!("{path} is gone").into()),
+                Known::Nothing | Known::NoList => {
+                    self.known = Known::NoList;
+                    None
+                }
+            },
+            Some(Err(why)) => Some(why),
+            Some(Ok(pem)) => match tls::check_lists(&pem) {
+                Ok(()) => {
+                    self.known = Known::Lists(pem);
+                    None
+                }
+                Err(why) => Some(format!("{path}: {why}").into()),
+            },
+        };
+        if let Some(trouble) = &self.trouble
+            && self.trouble != was_told
+        {
+            tracing::warn!("the list of revoked certificates cannot be used: {trouble}");
+        }
+        true
+    }
+
+    /// The lists that hold.
+    pub(super) fn lists(&self) -> Option<&Arc<[u8]>> {
+        match &self.known {
+            Known::Lists(lists) => Some(lists),
+            Known::Nothing | Known::NoList => None,
+        }
+    }
+
+    /// Why what is there now cannot be used, if it cannot.
+    pub(super) fn trouble(&self) -> Option<&Arc<str>> {
+        self.trouble.as_ref()
+    }
+
+    /// A secret as it holds: roots are those of the mesh with the lists.
+    pub(super) fn beside(&self, secret: &Arc<Secret>) -> Arc<Secret> {
+        let Ok(SecretContent::Roots { roots, revoked, bundles }) = &secret.content else {
+            return secret.clone();
+        };
+        if *secret.name != *OWN_ROOTS {
+            return secret.clone();
+        }
+        let content = match (&self.known, &self.trouble) {
+            (Known::Lists(lists), _) => {
+                let revoked = Some(match revoked {
+                    // The first list of an authority counts.
+                    Some(others) => [lists, &b"\n"[..], others].concat().into(),
+                    None => lists.clone(),
+                });
+                Ok(SecretContent::Roots { roots: roots.clone(), revoked, bundles: bundles.clone() })
+            }
+            (Known::Nothing, Some(trouble)) => Err(trouble.clone()),
+            (Known::Nothing | Known::NoList, _) => return secret.clone(),
+        };
+        Arc::new(Secret { content, ..Secret::clone(secret) })
+    }
+
+    /// What there is to say about it.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let trouble = self.trouble.as_ref()?;
+        let holds = match self.known {
+            Known::Nothing => "there was none since the start, and nobody in the mesh is believed",
+            Known::NoList => "there was none before, and nobody is taken for revoked",
+            Known::Lists(_) => "the last good one holds",
+        };
+        Some(Finding {
+            place: None,
+            severity: Severity::Error,
+            code: code::UNUSABLE_SECRET,
+            object: None,
+            path: String::new(),
+            what: format!(
+                "the list of certificates that the authority of the mesh has revoked cannot be used, because {trouble}: {holds}"
+            ),
+            remedy: "write the file anew, whole, in PEM; who wants no list any more removes it and starts the proxy anew"
+                .to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roots(revoked: Option<&[u8]>) -> Arc<Secret> {
+        let revoked = revoked.map(Arc::from);
+        let content = SecretContent::Roots { roots: Arc::from(*b"roots"), revoked, bundles: Vec::new() };
+        Arc::new(Secret { name: OWN_ROOTS.into(), content: Ok(content), origin: None })
+    }
+
+    /// What comes of roots after these looks: the lists beside them, or why there are no roots.
+    fn check(seen: &[Seen], own: Option<&[u8]>, expected: Result<Option<&str>, &str>) {
+        let mut file = RevokedFile::new("/crl".into());
+        seen.iter().for_each(|seen| drop(file.look(seen.clone())));
+        assert!(!file.look(seen.last().unwrap().clone()), "nothing follows from what was seen already");
+        assert_eq!(file.finding().is_some(), file.trouble().is_some());
+        match (&file.beside(&roots(own)).content, expected) {
+            (Ok(SecretContent::Roots { revoked, .. }), Ok(expected)) => {
+                assert_eq!(revoked.as_deref(), expected.map(str::as_bytes), "{seen:?}");
+            }
+            (Err(why), Err(expected)) => assert_eq!(&**why, expected),
+            (other, _) => panic!("{seen:?}: {other:?}"),
+        }
+    }
+
+    fn list() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: vec![1].into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&rcgen::Issuer::new(params, key)).unwrap();
+        let body = data_encoding::BASE64.encode(list.der());
+        format!("-----BEGIN X509 CRL-----\n{body}\n-----END X509 CRL-----\n")
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_never_no_list() {
+        let list = list();
+        let good: Seen = Some(Ok(list.as_bytes().into()));
+        let garbage: Seen = Some(Ok(Arc::from(*b"garbage")));
+        let unreadable: Seen = Some(Err("it is a directory".into()));
+        check(&[None], None, Ok(None));
+        check(&[good.clone()], None, Ok(Some(&list)));
+        check(&[good.clone()], Some(b"own"), Ok(Some(&format!("{list}\nown"))));
+        check(&[None, good.clone()], None, Ok(Some(&list)));
+        for bad in [garbage.clone(), unreadable.clone(), None] {
+            check(&[good.clone(), bad], None, Ok(Some(&list)));
+        }
+        check(std::slice::from_ref(&unreadable), None, Err("it is a directory"));
+        let why = "/crl: the list of revoked certificates is not one in PEM";
+        check(std::slice::from_ref(&garbage), None, Err(why));
+        // One that comes while the proxy runs, and is not whole yet, parts with nobody.
+        check(&[None, garbage.clone()], None, Ok(None));
+        check(&[unreadable.clone(), good], None, Ok(Some(&list)));
+        check(&[unreadable, None], None, Ok(None));
+    }
+}

@@ -1,0 +1,183 @@
+//! The list of certificates that the mesh has revoked: whenever it comes and wherever the identity comes from, it counts, and
+//! one that cannot be read is never taken for none.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use support::authority::TestAuthority;
+use support::proxy::Start;
+use support::tls::{Ca, Pem, believing, handshake};
+use support::{Request, TestBackend, TestProxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use weft::app::{Identity, IdentitySource, PushedIdentity};
+
+use crate::mutual::{CLIENT, SERVER, client_with, files, server_with};
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A server with an identity from there, for which what the mesh has revoked is at `list`.
+async fn server(source: IdentitySource, app: &TestBackend, list: &Path) -> Start {
+    let list = list.to_owned();
+    let log = list.with_file_name("log");
+    server_with(source, app, false, &log).await.set(|settings| {
+        // Nothing large is read.
+        settings.limits.file_bytes_max = 100_000;
+        settings.workload.environment.revoked = Some(list);
+    })
+}
+
+/// A connection that was answered once.
+async fn connect(ca: &Ca, server: &TestProxy, shown: &Pem) -> Result<TlsStream<TcpStream>, String> {
+    let config = believing(ca, Some(shown), &["istio-http/1.1"]);
+    let mut stream = handshake(config, server.listener(0), "outbound_.80_._.a.b").await?;
+    stream.write_all(ASK).await.map_err(|error| error.to_string())?;
+    let mut heard = [0; 15];
+    stream.read_exact(&mut heard).await.map_err(|error| error.to_string())?;
+    assert!(heard.starts_with(b"HTTP/1.1 200"), "{heard:?}");
+    Ok(stream)
+}
+
+async fn is_refused(ca: &Ca, server: &TestProxy, shown: &Pem) {
+    eventually("the client is refused", || async { connect(ca, server, shown).await.is_err().then_some(()) })
+        .await;
+}
+
+async fn finds(server: &TestProxy, text: &str) {
+    eventually(&format!("{text} is found"), || async {
+        server.page("/findings").await.contains(text).then_some(())
+    })
+    .await;
+}
+
+/// Writes a file at once.
+fn write(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::rename(draft, path).unwrap();
+}
+
+/// Whatever becomes of the list of a server that runs without one.
+async fn life_of_a_list(source: IdentitySource, ca: &Ca) {
+    let app = TestBackend::echo("app").await;
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("ca-crl.pem");
+    let server = server(source, &app, &list).await.ready().await;
+    let clients = [1, 2, 3, 4].map(|serial| ca.workload_numbered(CLIENT, serial));
+    let [_, _, revoked, good] = &clients;
+    assert!(connect(ca, &server, revoked).await.is_ok());
+    let began = Instant::now();
+    for (client, serials) in clients.iter().zip([&[1][..], &[1, 2], &[1, 2, 3]]) {
+        let mut connected = connect(ca, &server, client).await.unwrap();
+        write(&list, &ca.revoke(serials));
+        // By an end or by a reset.
+        let ended = tokio::time::timeout(support::PATIENCE, connected.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "the connection is still there");
+        is_refused(ca, &server, client).await;
+        assert!(connect(ca, &server, good).await.is_ok());
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "changes are heard of, not looked for now and then: {took:?}");
+
+    let bad: [(&str, &dyn Fn()); 5] = [
+        ("not one in PEM", &|| write(&list, "garbage")),
+        ("not one in PEM", &|| write(&list, "")),
+        ("is gone: the last good one holds", &|| std::fs::remove_file(&list).unwrap()),
+        ("cannot be read: Is a directory", &|| std::fs::create_dir(&list).unwrap()),
+        ("file_bytes_max", &|| {
+            std::fs::remove_dir(&list).unwrap();
+            write(&list, &"#".repeat(200_000));
+        }),
+    ];
+    for (why, happens) in bad {
+        happens();
+        finds(&server, why).await;
+        finds(&server, "the last good one holds").await;
+        assert!(connect(ca, &server, revoked).await.is_err(), "{why}");
+        assert!(connect(ca, &server, good).await.is_ok(), "{why}");
+    }
+    let labels = [("reason", "revocation_list")];
+    assert!(server.metric("weft_identity_failures_total", &labels).await.is_some_and(|it| it >= 4.0));
+    write(&list, &ca.revoke(&[1, 2]));
+    eventually("what is on the list no longer is believed again", || async {
+        connect(ca, &server, revoked).await.ok().map(drop)
+    })
+    .await;
+    assert!(!server.page("/findings").await.contains("has revoked cannot be used"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_an_identity_in_files() {
+    let ca = Ca::new("mesh");
+    let files = files(&ca, &ca.workload(SERVER));
+    life_of_a_list(files.identity().into(), &ca).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_an_identity_that_is_handed_on() {
+    let ca = Ca::new("mesh");
+    let pem = ca.workload(SERVER);
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    pusher.push(Identity {
+        chain: pem.chain.as_bytes().into(),
+        key: config::PrivateKey::new(pem.key.as_bytes()),
+        roots: ca.pem.as_bytes().into(),
+        // Of another authority: one list of each counts.
+        revoked: Some(Ca::new("other").revoke(&[4]).as_bytes().into()),
+        bundles: Vec::new(),
+    });
+    life_of_a_list(IdentitySource::Pushed(pushed), &ca).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_an_identity_of_the_mesh_s_authority() {
+    let authority = TestAuthority::start(Duration::from_secs(3600)).await;
+    life_of_a_list(authority.source(), authority.ca()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_start_a_list_that_cannot_be_read_closes() {
+    let ca = Ca::new("mesh");
+    let files = files(&ca, &ca.workload(SERVER));
+    let (app, good) = (TestBackend::echo("app").await, ca.workload_numbered(CLIENT, 2));
+    let list = files.path().join("ca-crl.pem");
+    for (content, why) in [(Some("garbage"), "not one in PEM"), (None, "Is a directory")] {
+        match content {
+            Some(text) => write(&list, text),
+            None => {
+                std::fs::remove_file(&list).unwrap();
+                std::fs::create_dir(&list).unwrap();
+            }
+        }
+        let server = server(files.identity().into(), &app, &list).await.ready().await;
+        finds(&server, why).await;
+        finds(&server, "nobody in the mesh is believed").await;
+        assert!(connect(&ca, &server, &good).await.is_err(), "{why}");
+        let _ = std::fs::remove_dir(&list);
+        write(&list, &ca.revoke(&[1]));
+        eventually("it opens", || async { connect(&ca, &server, &good).await.ok().map(drop) }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_though_the_list_cannot_be_read() {
+    let authority = TestAuthority::start(Duration::from_secs(4)).await;
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let list = directory.path().join("ca-crl.pem");
+    write(&list, &authority.ca().revoke(&[1]));
+    let server = server(authority.source(), &app, &list).await.ready().await;
+    let client = client_with(authority.source(), server.listener(0), SERVER).ready().await;
+    write(&list, "garbage");
+    finds(&server, "the last good one holds").await;
+    let before = authority.asked.lock().len();
+    eventually("certificates are asked for as before", || async {
+        (authority.asked.lock().len() >= before + 6).then_some(())
+    })
+    .await;
+    assert_eq!(Request::get("/").send(client.listener(1)).await.status, 200);
+    assert!(!server.page("/findings").await.contains("identity-source"));
+    assert!(connect(authority.ca(), &server, &authority.ca().workload_numbered(CLIENT, 1)).await.is_err());
+}
