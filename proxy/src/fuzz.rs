@@ -15,7 +15,7 @@ use crate::http::peer::Peer;
 use crate::listener::detect::{Detector, FIRST_BYTES_MAX, Inspect, Verdict};
 use crate::snapshot::{Builder, NoTrace, ProcessShared, RouteTable, Snapshot};
 use crate::time;
-use crate::tls::Secrets;
+use crate::tls::{Expected, Secrets};
 
 /// The requests of a client whose bytes come in pieces of `size`, as text.
 pub fn http1_requests(bytes: &[u8], size: usize) -> Vec<String> {
@@ -138,7 +138,8 @@ pub fn run(update: Update) -> [usize; 3] {
     resources.apply(update);
     let process = ProcessShared::new(&Limits::default(), time::now());
     let builder = Builder::new(false, process);
-    let (secrets, _) = Secrets::resolve(resources.secrets.values(), &Secrets::default());
+    let (secrets, _) =
+        Secrets::resolve(resources.secrets.values(), &Secrets::default(), &Expected::default());
     let first = builder.build(&resources, &secrets, &Snapshot::default(), None);
     let tables = first.route_tables.values();
     let hosts = tables.flat_map(|table| table.virtual_hosts().iter().map(|host| host.routes().len()));

@@ -74,6 +74,8 @@ impl Gateway {
         let proxy = TestProxy::of(Mesh::new()).set(|settings| {
             settings.static_resources = resources;
             settings.workload.environment.identity = Some(identity.into());
+            settings.workload.namespace = "edge".to_owned();
+            settings.workload.service_account = "gateway".to_owned();
         });
         Gateway { proxy: proxy.ready().await, files, ca, _app: app }
     }

@@ -45,6 +45,7 @@ mod open_files;
 mod operations;
 mod origination;
 mod outlier;
+mod own_certificate;
 mod page;
 mod paths;
 mod peers;

@@ -188,6 +188,7 @@ async fn clients_are_of_the_trust_domains_that_istiod_tells() {
     let resources = told.update();
     let start = TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
+        settings.workload.service_account = "server".to_owned();
         settings.workload.environment.identity = Some(files.identity().into());
     });
     let proxy = start.ready().await;

@@ -16,7 +16,7 @@ use super::watch::Watcher;
 use super::{AboutFiles, Workload};
 use crate::snapshot::{Builder, ProcessShared, Snapshot};
 use crate::time;
-use crate::tls::Secrets;
+use crate::tls::{Expected, Secrets};
 
 /// Namespaces whose view of the mesh is looked at; what only others see is not compiled.
 const NAMESPACES_MAX: usize = 256;
@@ -151,7 +151,7 @@ pub(crate) fn load(
     let declared = resources.secrets.values().chain(files.secrets());
     let anchors = TrustAnchors::new(&objects.mesh, &proxy);
     let declared = TrustAnchors::among(anchors.as_ref(), declared);
-    let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default());
+    let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &Expected::default());
     findings.extend(unusable.into_iter().map(super::certificates::about_secret));
     findings.sort();
     findings.dedup();

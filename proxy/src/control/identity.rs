@@ -13,6 +13,7 @@ use config::objects::Objects;
 
 use super::pushed::IdentitySource;
 use super::workers::Cpu;
+use crate::tls::Expected;
 
 /// Labels of a workload that the injector also gives as variables.
 const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
@@ -81,6 +82,8 @@ pub(super) struct Resolved {
     pub(super) proxy: Proxy,
     /// Each part, and in parentheses who decided it.
     pub(super) decided: String,
+    /// Whom its certificate must be of, as far as somebody has said it.
+    pub(super) expected: Expected,
 }
 
 impl Workload {
@@ -91,7 +94,12 @@ impl Workload {
             Some((name, namespace)) => {
                 let proxy = Proxy::of_pod(objects, namespace, name, &self.metadata)
                     .ok_or_else(|| Box::new(self.missing(name, namespace, objects)))?;
-                Resolved { decided: format!("Pod {namespace}/{name} (--as)"), proxy }
+                let expected = Expected {
+                    namespace: Some(proxy.namespace.clone()),
+                    service_account: Some(proxy.service_account.clone()),
+                    ..Expected::default()
+                };
+                Resolved { decided: format!("Pod {namespace}/{name} (--as)"), proxy, expected }
             }
         };
         let proxy = &mut resolved.proxy;
@@ -99,6 +107,8 @@ impl Workload {
         let given = Some(self.environment.trust_domain.as_str()).filter(|domain| !domain.is_empty());
         if let Some(domain) = given.or(of_mesh) {
             proxy.trust_domain = domain.into();
+            let aliases = objects.mesh.trust_domain_aliases.iter().map(|alias| alias.as_str().into());
+            resolved.expected.trust_domains = [domain.into()].into_iter().chain(aliases).collect();
         }
         let settings = self.settings(objects, proxy);
         proxy.gateway_topology = settings.gateway_topology.unwrap_or_default();
@@ -120,6 +130,8 @@ impl Workload {
         let given = &self.environment;
         let namespace =
             first([told(&self.namespace, "--namespace"), told(&given.namespace, "POD_NAMESPACE")]);
+        let said = namespace.map(|(namespace, _)| namespace.into());
+        let mut expected = Expected { namespace: said, ..Expected::default() };
         let (namespace, namespace_by) = namespace.unwrap_or(("default", "default"));
         let of_pod = Proxy::of_pod(objects, namespace, &given.pod_name, &self.metadata);
         let pod = of_pod.as_ref();
@@ -128,6 +140,7 @@ impl Workload {
             told(&given.service_account, "SERVICE_ACCOUNT"),
             pod.map(|pod| (&*pod.service_account, "Pod object")),
         ]);
+        expected.service_account = account.map(|(account, _)| account.into());
         let (account, account_by) = account.unwrap_or(("default", "default"));
         let ips = first([
             self.ip.map(|ip| (vec![ip], "--ip")),
@@ -166,7 +179,7 @@ impl Workload {
             metadata: of_pod.map_or_else(|| self.metadata.clone(), |pod| pod.metadata),
             ..Proxy::default()
         };
-        Resolved { proxy, decided }
+        Resolved { proxy, decided, expected }
     }
 
     fn missing(&self, name: &str, namespace: &str, objects: &Objects) -> Finding {

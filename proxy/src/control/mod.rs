@@ -47,7 +47,7 @@ use crate::program::Seldom;
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
-use crate::tls::{Life, Secrets};
+use crate::tls::{Expected, Life, Secrets};
 use about_files::AboutFiles;
 use certificates::{about_life, about_secret, ending};
 use dns::Dns;
@@ -121,6 +121,8 @@ pub(crate) struct Control {
     status: Arc<Status>,
     /// Which workload the proxy stands beside, as it was logged last.
     identity: String,
+    /// Whom its certificate must be of.
+    expected: Expected,
     /// Changes that were heard and not acted on yet.
     burst: Option<Burst>,
     /// When to look again though nothing is heard.
@@ -177,6 +179,7 @@ impl Control {
             publisher,
             status,
             identity: String::new(),
+            expected: Expected::default(),
             burst: None,
             again: time::now(),
             took: Took::default(),
@@ -387,7 +390,7 @@ impl Control {
             self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
         let declared = self.secret_files.with_revoked(declared);
         let declared = TrustAnchors::among(anchors, declared.iter());
-        let (secrets, unusable) = Secrets::resolve(&declared, &self.secrets);
+        let (secrets, unusable) = Secrets::resolve(&declared, &self.secrets, &self.expected);
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());
@@ -440,6 +443,7 @@ impl Control {
                     tracing::info!("standing beside: {line}");
                     self.identity = line;
                 }
+                self.expected = resolved.expected;
                 Some(resolved.proxy)
             }
             Err(mut finding) => {

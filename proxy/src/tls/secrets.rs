@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use config::origin::Origin;
-use config::{FILE_ROOTS, OWN_CERTIFICATE, SYSTEM_ROOTS, SecretContent, TrustBundle};
+use config::{FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, SYSTEM_ROOTS, SecretContent, TrustBundle};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -13,6 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListD
 use tokio_rustls::rustls::sign::CertifiedKey;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
+use super::own::{self, Expected};
 use super::peer;
 use crate::time;
 
@@ -124,13 +125,18 @@ pub(crate) struct Unusable {
 }
 
 impl Secrets {
-    /// Those that are declared now, and which of them cannot be used; `previous` are those of before.
+    /// Those that are declared now, and which of them cannot be used; `previous` are those of before. The workload's own
+    /// certificate must be that of whoever is `expected`.
     pub(crate) fn resolve<'d>(
         declared: impl IntoIterator<Item = &'d Arc<config::Secret>>,
         previous: &Secrets,
+        expected: &Expected,
     ) -> (Secrets, Vec<Unusable>) {
         let now = seconds(time::wall());
-        let (mut secrets, mut told) = (HashMap::new(), HashMap::new());
+        let mut declared: Vec<&Arc<config::Secret>> = declared.into_iter().collect();
+        // The workload's own certificate is verified by its roots as they are now.
+        declared.sort_by_key(|declared| *declared.name == *OWN_CERTIFICATE);
+        let (mut secrets, mut told) = (HashMap::<Arc<str>, Held>::new(), HashMap::new());
         let mut unusable = Vec::new();
         for declared in declared {
             let name = &declared.name;
@@ -138,7 +144,10 @@ impl Secrets {
             let known = previous.held.get(name);
             let held = match known {
                 Some(known) if *known.declared == **declared => known.clone(),
-                _ => match parse(declared).and_then(|parsed| checked(declared, parsed, now)) {
+                _ => match parse(declared).and_then(|parsed| {
+                    let roots = secrets.get(OWN_ROOTS).and_then(Held::roots);
+                    checked(declared, parsed, (roots, known, expected), now)
+                }) {
                     Ok(held) => held,
                     Err(why) => {
                         let (name, origin) = (name.clone(), declared.origin.clone());
@@ -200,23 +209,33 @@ impl Secrets {
     }
 
     pub(super) fn certificate(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        match &self.held.get(name)?.parsed {
-            Parsed::Certificate(certificate) => Some(certificate),
-            Parsed::Roots(_) | Parsed::Revoked(_) => None,
-        }
+        self.held.get(name)?.certificate()
     }
 
     pub(super) fn roots(&self, name: &str) -> Option<&Arc<Roots>> {
-        match &self.held.get(name)?.parsed {
-            Parsed::Roots(roots) => Some(roots),
-            Parsed::Certificate(_) | Parsed::Revoked(_) => None,
-        }
+        self.held.get(name)?.roots()
     }
 
     pub(super) fn lists(&self, name: &str) -> Option<&Arc<Lists>> {
         match &self.held.get(name)?.parsed {
             Parsed::Revoked(lists) => Some(lists),
             Parsed::Certificate(_) | Parsed::Roots(_) => None,
+        }
+    }
+}
+
+impl Held {
+    fn certificate(&self) -> Option<&Arc<CertifiedKey>> {
+        match &self.parsed {
+            Parsed::Certificate(certificate) => Some(certificate),
+            Parsed::Roots(_) | Parsed::Revoked(_) => None,
+        }
+    }
+
+    fn roots(&self) -> Option<&Arc<Roots>> {
+        match &self.parsed {
+            Parsed::Roots(roots) => Some(roots),
+            Parsed::Certificate(_) | Parsed::Revoked(_) => None,
         }
     }
 }
@@ -230,26 +249,21 @@ pub(super) fn seconds(time: SystemTime) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// What was parsed, unless it is the workload's own certificate and none by which a peer would know it.
-fn checked(declared: &Arc<config::Secret>, parsed: Parsed, now: i64) -> Result<Held, String> {
+/// What was parsed, unless it is the workload's own certificate and not to be used: by these roots, after what was held before,
+/// and for whom it must be of.
+fn checked(
+    declared: &Arc<config::Secret>,
+    parsed: Parsed,
+    (roots, known, expected): (Option<&Arc<Roots>>, Option<&Held>, &Expected),
+    now: i64,
+) -> Result<Held, String> {
     let mut life = None;
     if let Parsed::Certificate(certificate) = &parsed {
         let leaf = certificate.end_entity_cert().map_err(|error| error.to_string())?;
         life = peer::life(leaf);
         if *declared.name == *OWN_CERTIFICATE {
-            let names = peer::names(leaf);
-            if names.as_ref().and_then(peer::Names::identity).is_none() {
-                return Err(
-                    "the certificate has not exactly one URI that is an identity of SPIFFE".to_owned()
-                );
-            }
-            match life {
-                Some((begins, _)) if now < begins => {
-                    return Err("the certificate does not hold yet".to_owned());
-                }
-                Some((_, ends)) if now >= ends => return Err("the certificate holds no longer".to_owned()),
-                _ => {}
-            }
+            let before = known.and_then(Held::certificate);
+            own::check(certificate, roots.map(|it| &**it), expected, before.map(|it| &**it), now)?;
         }
     }
     Ok(Held { declared: declared.clone(), parsed, life })

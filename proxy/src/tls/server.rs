@@ -410,6 +410,7 @@ mod tests {
     use data_encoding::BASE64;
 
     use super::*;
+    use crate::tls::Expected;
 
     const NAME: &str = "kubernetes://shop";
 
@@ -446,7 +447,7 @@ mod tests {
         let key = PrivateKey::new(pem("PRIVATE KEY", made.signing_key.serialized_der()));
         let content = Ok(SecretContent::Certificate { chain, key });
         let secret = Arc::new(Secret { name: NAME.into(), content, origin: None });
-        let (secrets, unusable) = Secrets::resolve([&secret], previous);
+        let (secrets, unusable) = Secrets::resolve([&secret], previous, &Expected::default());
         assert!(unusable.is_empty(), "{unusable:?}");
         secrets
     }

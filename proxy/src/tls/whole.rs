@@ -189,7 +189,7 @@ fn identity(leaf: &CertificateDer<'_>, wanted: Option<&str>) -> Result<String, F
 }
 
 /// Whether peers that have the same roots would believe it, as a client and as a server.
-fn leads_to(
+pub(super) fn leads_to(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     roots: &Roots,

@@ -106,6 +106,7 @@ impl Places {
             resources.secrets = secrets(&ca);
             let start = TestProxy::of(Mesh::new()).set(|settings| {
                 settings.static_resources = resources;
+                settings.workload.service_account = "server".to_owned();
                 settings.workload.environment.identity = Some(files.identity().into());
                 settings.workload.environment.revoked = Some(files.path().join("revoked.pem"));
             });

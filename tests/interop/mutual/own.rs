@@ -36,10 +36,11 @@ fn chain(offered: &[&str], filter: NetworkFilter, alpn: &[&str]) -> FilterChain 
     FilterChain { name: "".into(), chain_match, tls: Some(Arc::new(tls)), filter }
 }
 
-async fn run(files: &Files, resources: Update) -> TestProxy {
+async fn run(files: &Files, account: &str, resources: Update) -> TestProxy {
     let identity = files.identity();
     let proxy = TestProxy::of(Mesh::new()).set(|settings| {
         settings.static_resources = resources;
+        settings.workload.service_account = account.to_owned();
         settings.workload.environment.identity = Some(identity.into());
     });
     proxy.ready().await
@@ -64,7 +65,7 @@ pub(super) async fn server(files: &Files, apps: Apps) -> TestProxy {
     let mut grpc = cluster("grpc", &[apps.grpc]);
     grpc.0.protocol = HttpProtocol::Http2;
     let clusters = [cluster("web", &[apps.web]), grpc, cluster("raw", &[apps.raw])];
-    run(files, update(listeners.to_vec(), clusters)).await
+    run(files, "server", update(listeners.to_vec(), clusters)).await
 }
 
 /// The proxy of a client; as [`super::envoy::client`].
@@ -90,5 +91,5 @@ pub(super) async fn client(files: &Files, to: [SocketAddr; 2], identity: &str, s
         }));
         (cluster, endpoints)
     });
-    run(files, update(listeners.to_vec(), clusters)).await
+    run(files, "client", update(listeners.to_vec(), clusters)).await
 }

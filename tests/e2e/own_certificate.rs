@@ -1,0 +1,98 @@
+//! The workload's own certificate in files is never replaced by a worse one: one that does not lead to the roots of the mesh, or
+//! is somebody else's.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
+
+use support::tls::{Ca, Files, Pem, believing, handshake};
+use support::{TestBackend, TestProxy, eventually};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use crate::mutual::{CLIENT, SERVER, files, server_with};
+
+/// The certificate that a server shows; `None` when it makes no handshake.
+async fn shown(ca: &Ca, server: &TestProxy) -> Option<CertificateDer<'static>> {
+    let config = believing(ca, Some(&ca.workload(CLIENT)), &["istio-http/1.1"]);
+    let stream = handshake(config, server.listener(0), "outbound_.80_._.a.b").await.ok()?;
+    stream.get_ref().1.peer_certificates()?.first().cloned()
+}
+
+fn leaf(pem: &Pem) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.chain.as_bytes()).unwrap()
+}
+
+async fn finds(server: &TestProxy, text: &str) {
+    eventually(&format!("{text} is found"), || async {
+        server.page("/findings").await.contains(text).then_some(())
+    })
+    .await;
+}
+
+async fn start(files: &Files, app: &TestBackend, trust_domain: &str) -> TestProxy {
+    let start = server_with(files.identity().into(), app, false, &files.path().join("log")).await;
+    let trust_domain = trust_domain.to_owned();
+    start.set(|settings| settings.workload.environment.trust_domain = trust_domain).ready().await
+}
+
+/// Certificates that are worse than any, and why.
+fn worse(ca: &Ca) -> Vec<(Pem, String)> {
+    let of = |uri: &str| (ca.workload(uri), format!("the certificate is that of {uri}"));
+    vec![
+        (Ca::new("mesh").workload(SERVER), "does not lead to the roots".to_owned()),
+        of("spiffe://cluster.local/ns/shop/sa/serverzz"),
+        of("spiffe://cluster.local/ns/other/sa/server"),
+        of("spiffe://evil.local/ns/shop/sa/server"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worse_one_is_found_and_never_shown() {
+    let (ca, app) = (Ca::new("mesh"), TestBackend::echo("app").await);
+    // Whether the trust domain is told, or known by the certificate that was there before alone.
+    for trust_domain in ["cluster.local", ""] {
+        let good = ca.workload(SERVER);
+        let files = files(&ca, &good);
+        let server = start(&files, &app, trust_domain).await;
+        assert_eq!(shown(&ca, &server).await, Some(leaf(&good)));
+        for (worse, why) in worse(&ca) {
+            files.show(&worse);
+            finds(&server, &why).await;
+            finds(&server, "what was last good of it serves").await;
+            assert_eq!(shown(&ca, &server).await, Some(leaf(&good)), "{why}");
+        }
+        let renewed = ca.workload(SERVER);
+        files.show(&renewed);
+        eventually("the renewed one is shown", || async {
+            (shown(&ca, &server).await == Some(leaf(&renewed))).then_some(())
+        })
+        .await;
+        assert!(!server.page("/findings").await.contains("unusable-secret"));
+        // With another root comes a certificate that leads to it, in whichever order they are written.
+        let other = Ca::new("mesh, renewed");
+        let of_other = other.workload(SERVER);
+        files.show(&of_other);
+        finds(&server, "does not lead to the roots").await;
+        files.write("roots.pem", &other.pem);
+        eventually("that of the other root is shown", || async {
+            (shown(&other, &server).await == Some(leaf(&of_other))).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_start_a_certificate_of_somebody_else_is_none() {
+    let (ca, app) = (Ca::new("mesh"), TestBackend::echo("app").await);
+    for (worse, why) in worse(&ca) {
+        let files = files(&ca, &worse);
+        let server = start(&files, &app, "cluster.local").await;
+        finds(&server, &why).await;
+        assert_eq!(shown(&ca, &server).await, None, "{why}");
+        let good = ca.workload(SERVER);
+        files.show(&good);
+        eventually("a good one is shown", || async {
+            (shown(&ca, &server).await == Some(leaf(&good))).then_some(())
+        })
+        .await;
+    }
+}
