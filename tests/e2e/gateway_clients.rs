@@ -9,6 +9,7 @@ use config::{
     ClientCertificates, FilterChain, Fingerprint, ForwardClientCert, NetworkFilter, OWN_CERTIFICATE,
     OWN_ROOTS, TcpDestinations, Trust,
 };
+use rcgen::SanType;
 use support::declared::{chain, cluster, manager, sni, sniffing, tcp, terminates, update};
 use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{Mesh, TestBackend, TestProxy, eventually};
@@ -73,9 +74,9 @@ impl Gateway {
             (files.identity(), update(vec![listener], [cluster("app", &[app.address])]));
         let proxy = TestProxy::of(Mesh::new()).set(|settings| {
             settings.static_resources = resources;
-            settings.workload.environment.identity = Some(identity.into());
             settings.workload.namespace = "edge".to_owned();
             settings.workload.service_account = "gateway".to_owned();
+            settings.workload.environment.identity = Some(identity.into());
         });
         Gateway { proxy: proxy.ready().await, files, ca, _app: app }
     }
@@ -118,6 +119,16 @@ async fn certificates_in_files_are_believed_until_they_are_revoked() {
     assert!(gateway.ask("bytes", Some(&good)).await.unwrap().contains("200 OK"));
     gateway.refuses("files", None, "certificate_missing").await;
     gateway.refuses("bytes", None, "certificate_missing").await;
+    // Of names that cannot be told nobody could be told.
+    let named = |name: &str| {
+        let name = SanType::DnsName(name.try_into().unwrap());
+        gateway.ca.issue("client", |params| params.subject_alt_names = vec![name])
+    };
+    for name in ["client\0.evil", "client\n"] {
+        for server in ["files", "bytes"] {
+            gateway.refuses(server, Some(&named(name)), "certificate_invalid").await;
+        }
+    }
     gateway.refuses("pinned", Some(&good), "certificate_not_of_a_wanted_fingerprint").await;
 
     // Who is revoked while connected is parted with; others are not.

@@ -73,7 +73,7 @@ fn alternative(certificate: &X509Certificate<'_>) -> Option<Names> {
             }
             _ => continue,
         };
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if name.is_empty() || !name.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return None;
         }
         list.push((*name).to_owned());

@@ -296,14 +296,11 @@ fn verifier(
         Some(by_domain) => Arc::new(by_domain),
         None => by(&roots.roots)?,
     };
-    let wanted = Wanted::of(trust);
-    if !wanted.are_workloads && wanted.names.is_empty() && wanted.fingerprints.is_empty() {
-        return Ok(chain);
-    }
-    Ok(Arc::new(Named { chain, wanted }))
+    Ok(Arc::new(Named { chain, wanted: Wanted::of(trust) }))
 }
 
-/// Verifies the chain, and then that the certificate has one of the names, and one of the fingerprints.
+/// Verifies the chain, and then that the names of the certificate can be told, that it has one of those that are wanted, and
+/// one of the fingerprints.
 #[derive(Debug)]
 struct Named {
     chain: Arc<dyn ClientCertVerifier>,
@@ -342,12 +339,13 @@ impl Wanted {
         }
     }
 
-    /// Whether the names are.
+    /// Whether the names are. Names that nobody could be told of are those of nobody.
     fn is_met(&self, names: Option<&peer::Names>) -> Result<(), Error> {
         if self.are_workloads && names.and_then(peer::Names::identity).is_none() {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        match self.names.is_empty() || names.is_some_and(|names| names.have_any(&self.names)) {
+        let names = names.ok_or(CertificateError::BadEncoding)?;
+        match self.names.is_empty() || names.have_any(&self.names) {
             true => Ok(()),
             false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
         }
