@@ -106,10 +106,14 @@ impl Names {
     }
 
     /// Whether one of them is what is wanted. A name of DNS may stand for all of a domain; otherwise names are compared as
-    /// they are. Semantics: Envoy's.
+    /// they are. Semantics: Envoy's, but that an identity is a URI and nothing else: a name of DNS that looks like one is
+    /// none.
     pub(super) fn have_any(&self, wanted: &[StringMatch]) -> bool {
         wanted.iter().any(|wanted| match wanted {
             StringMatch::Exact(name) => self.have(name),
+            StringMatch::Prefix(prefix) if prefix.starts_with(SPIFFE) => {
+                self.uris.iter().any(|name| name.starts_with(&**prefix))
+            }
             StringMatch::Prefix(prefix) => self.all().any(|name| name.starts_with(&**prefix)),
             // Nobody declares it.
             StringMatch::SafeRegex(_) => false,
@@ -118,7 +122,8 @@ impl Names {
 
     /// Whether one of them is this one.
     pub(super) fn have(&self, wanted: &str) -> bool {
-        self.dns.iter().any(|name| stands_for(name, wanted))
+        let is_identity = wanted.starts_with(SPIFFE);
+        !is_identity && self.dns.iter().any(|name| stands_for(name, wanted))
             || self.uris.iter().chain(&self.addresses).any(|name| name == wanted)
     }
 
@@ -292,6 +297,23 @@ mod tests {
         check(&[one, "spiffe://cluster.local/ns/shop/sa/cart"], None);
         check(&["https://shop.example"], None);
         check(&["spiffe://"], None);
+    }
+
+    #[test]
+    fn an_identity_is_a_uri() {
+        let check = |names: Names, wanted: StringMatch, expected: bool| {
+            assert_eq!(names.have_any(std::slice::from_ref(&wanted)), expected, "{names:?} {wanted:?}");
+        };
+        let one = "spiffe://mesh/ns/shop/sa/web";
+        let forged = || Names { dns: vec![one.to_owned()], ..Names::of_identity("spiffe://evil/ns/a/sa/b") };
+        for wanted in [StringMatch::Prefix("spiffe://mesh/".into()), StringMatch::Exact(one.into())] {
+            check(Names::of_identity(one), wanted.clone(), true);
+            check(forged(), wanted, false);
+        }
+        check(forged(), StringMatch::Prefix("spiffe://evil/".into()), true);
+        let named = || Names { dns: vec!["a.b".to_owned()], ..Names::default() };
+        check(named(), StringMatch::Prefix("a.".into()), true);
+        check(named(), StringMatch::Exact("A.b".into()), true);
     }
 
     #[test]
