@@ -129,6 +129,8 @@ async fn certificates_in_files_are_believed_until_they_are_revoked() {
             gateway.refuses(server, Some(&named(name)), "certificate_invalid").await;
         }
     }
+    let answer = gateway.ask("files", Some(&named("a;Subject=\"b"))).await.unwrap();
+    assert!(answer.contains(r#"URI=;DNS=\"a;Subject=\\\"b\""#), "{answer}");
     gateway.refuses("pinned", Some(&good), "certificate_not_of_a_wanted_fingerprint").await;
 
     // Who is revoked while connected is parted with; others are not.

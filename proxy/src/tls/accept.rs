@@ -121,7 +121,7 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
     let shown = connection.peer_certificates().and_then(|chain| chain.first());
     let peer = shown.and_then(peer::names).and_then(|names| names.identity().map(Arc::from));
     let session = Session {
-        ends: Ends::new(&stream, (peer, server.identity.as_deref().map(Arc::from))),
+        ends: Ends::new(&stream, (peer, server.uris.first().map(|uri| uri.as_str().into()))),
         client_certificate: shown.and_then(|shown| peer::forwarded(shown, server)),
         server: server.clone(),
         chain: connection.peer_certificates().unwrap_or_default().to_vec(),

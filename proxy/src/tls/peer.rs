@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use config::{Fingerprint, StringMatch};
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
 use http::HeaderValue;
 use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio_rustls::rustls::crypto::hash::Output;
 use tokio_rustls::rustls::pki_types::CertificateDer;
+use x509_parser::asn1_rs::ToDer;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 use x509_parser::x509::X509Name;
 
@@ -176,27 +177,27 @@ pub(super) fn forwarded(certificate: &CertificateDer<'_>, by: &Server) -> Option
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let Names { uris, dns, .. } = alternative(&parsed)?;
     let hash = sha256(certificate)?;
-    let mut parts: Vec<String> = by.identity.iter().map(|own| format!("By={}", field(own))).collect();
+    let mut parts: Vec<String> = by.uris.iter().map(|own| format!("By={}", field(own))).collect();
     parts.push(format!("Hash={}", HEXLOWER.encode(hash.as_ref())));
     if by.declared.forwards_certificate {
         parts.push(format!("Cert=\"{}\"", url_encoded_pem(certificate)));
     }
-    parts.push(format!("Subject=\"{}\"", quoted(&subject(parsed.subject()))));
-    parts.extend(uris.iter().map(|uri| format!("URI={}", field(uri))));
+    // What would end it early is escaped already, as RFC 2253 has it.
+    parts.push(format!("Subject=\"{}\"", subject(parsed.subject())));
+    match uris.as_slice() {
+        [] => parts.push("URI=".to_owned()),
+        uris => parts.extend(uris.iter().map(|uri| format!("URI={}", field(uri)))),
+    }
     parts.extend(dns.iter().map(|name| format!("DNS={}", field(name))));
     HeaderValue::try_from(parts.join(";")).ok()
 }
 
-/// What would end a field early stands in quotes.
+/// What would end a field early stands in quotes: Envoy writes it as it is, so that a certificate can add fields.
 fn field(text: &str) -> String {
-    match text.contains([',', ';', '=', '"']) {
-        true => format!("\"{}\"", quoted(text)),
+    match text.contains([',', ';', '"']) {
+        true => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
         false => text.to_owned(),
     }
-}
-
-fn quoted(text: &str) -> String {
-    text.replace('"', "\\\"")
 }
 
 fn url_encoded_pem(certificate: &[u8]) -> String {
@@ -226,23 +227,44 @@ fn subject(name: &X509Name<'_>) -> String {
     let parts = parts.into_iter().rev().map(|part| {
         let attributes = part.iter().map(|attribute| {
             let oid = attribute.attr_type().to_id_string();
-            let label = match oid.as_str() {
-                "2.5.4.3" => "CN",
-                "2.5.4.6" => "C",
-                "2.5.4.7" => "L",
-                "2.5.4.8" => "ST",
-                "2.5.4.9" => "street",
-                "2.5.4.10" => "O",
-                "2.5.4.11" => "OU",
-                "0.9.2342.19200300.100.1.25" => "DC",
-                "0.9.2342.19200300.100.1.1" => "UID",
-                other => other,
-            };
-            format!("{label}={}", escaped(attribute.as_str().unwrap_or_default()))
+            match label(&oid) {
+                Some(label) => format!("{label}={}", escaped(attribute.as_str().unwrap_or_default())),
+                None => {
+                    let value = attribute.attr_value().to_der_vec().unwrap_or_default();
+                    format!("{oid}=#{}", HEXUPPER.encode(&value))
+                }
+            }
         });
         attributes.collect::<Vec<_>>().join("+")
     });
     parts.collect::<Vec<_>>().join(",")
+}
+
+/// What OpenSSL calls an attribute.
+fn label(oid: &str) -> Option<&'static str> {
+    Some(match oid {
+        "0.9.2342.19200300.100.1.1" => "UID",
+        "0.9.2342.19200300.100.1.25" => "DC",
+        "1.2.840.113549.1.9.1" => "emailAddress",
+        "2.5.4.3" => "CN",
+        "2.5.4.4" => "SN",
+        "2.5.4.5" => "serialNumber",
+        "2.5.4.6" => "C",
+        "2.5.4.7" => "L",
+        "2.5.4.8" => "ST",
+        "2.5.4.9" => "street",
+        "2.5.4.10" => "O",
+        "2.5.4.11" => "OU",
+        "2.5.4.12" => "title",
+        "2.5.4.13" => "description",
+        "2.5.4.15" => "businessCategory",
+        "2.5.4.17" => "postalCode",
+        "2.5.4.41" => "name",
+        "2.5.4.42" => "GN",
+        "2.5.4.43" => "initials",
+        "2.5.4.46" => "dnQualifier",
+        _ => return None,
+    })
 }
 
 /// RFC 2253 section 2.4; what is not printable ASCII is written as hexadecimal digits.
@@ -282,6 +304,44 @@ mod tests {
         check("**.example", "ab.example", false);
         check("a.*", "a.example", false);
         check("xn--*.example", "xn--a.example", false);
+    }
+
+    /// What Envoy 1.40 writes of certificates with these subjects.
+    #[test]
+    fn a_subject_is_written_as_envoy_does() {
+        let check = |parts: &[(&[u64], &str)], expected: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for (oid, value) in parts {
+                params.distinguished_name.push(rcgen::DnType::CustomDnType(oid.to_vec()), *value);
+            }
+            let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            let (_, parsed) = X509Certificate::from_der(der.der()).unwrap();
+            assert_eq!(subject(parsed.subject()), expected);
+        };
+        let (name, organization): (&[u64], &[u64]) = (&[2, 5, 4, 3], &[2, 5, 4, 10]);
+        check(&[], "");
+        let other = r#"a";URI=spiffe://cluster.local/ns/a/sa/admin;X="#;
+        check(&[(name, other)], r#"CN=a\"\;URI=spiffe://cluster.local/ns/a/sa/admin\;X="#);
+        check(
+            &[(organization, r"Shop, Inc\"), (name, "#x <y> + é\u{1} ")],
+            r"CN=\#x \<y\> \+ \C3\A9\01\ ,O=Shop\, Inc\\",
+        );
+        check(&[(name, " x=y")], r"CN=\ x=y");
+        check(
+            &[(&[1, 2, 840, 113549, 1, 9, 1], "a@b.c"), (&[1, 2, 3, 4, 5], "unk")],
+            "1.2.3.4.5=#0C03756E6B,emailAddress=a@b.c",
+        );
+    }
+
+    #[test]
+    fn no_name_ends_its_field() {
+        let check = |text: &str, expected: &str| assert_eq!(field(text), expected);
+        check("spiffe://a/b=c", "spiffe://a/b=c");
+        check(r"a\b", r"a\b");
+        check("a,b", r#""a,b""#);
+        check("a;b=c", r#""a;b=c""#);
+        check(r#"a";b\"#, r#""a\";b\\""#);
     }
 
     #[test]

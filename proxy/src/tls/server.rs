@@ -36,8 +36,8 @@ pub(crate) struct Server {
     pub(super) with_alpn: Arc<ServerConfig>,
     /// Bound on the handshake.
     pub(super) timeout: Option<Duration>,
-    /// The identity that it shows, if it has one.
-    pub(super) identity: Option<String>,
+    /// The URIs of the certificate that it shows.
+    pub(super) uris: Vec<String>,
     /// Who lets clients in; `None` where they are not asked who they are.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was resolved from.
@@ -110,7 +110,7 @@ impl Server {
             without_alpn,
             with_alpn: Arc::new(config),
             timeout: declared.handshake_timeout,
-            identity: shown.and_then(|names| names.uris.into_iter().next()),
+            uris: shown.map(|names| names.uris).unwrap_or_default(),
             verifier,
             declared: declared.clone(),
             certificates,
