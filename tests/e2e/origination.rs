@@ -185,3 +185,22 @@ async fn a_secret_of_the_namespace_is_shown_and_believed() {
         assert!(!proxy.page(page).await.contains("PRIVATE"), "{page}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_nobody_verified_is_nobody() {
+    let ca = Ca::new("shop");
+    let backend = TestBackend::echo("catalog").await;
+    let uri = "spiffe://cluster.local/ns/shop/sa/catalog";
+    let server = TlsServer::new(backend.address, &ca.workload(uri), Some(&ca), &[]).await;
+    let files = Files::new(&ca);
+    files.show(&ca.workload("spiffe://cluster.local/ns/shop/sa/client"));
+    let mutual = "mode: MUTUAL, caCertificates: DIR/roots.pem, clientCertificate: DIR/chain.pem, \
+                  privateKey: DIR/key.pem, sni: shop.example";
+    for (more, principal) in [("", uri), (", insecureSkipVerify: true", "unknown")] {
+        let proxy = proxy_of(&server, "http/8000", &format!("{mutual}{more}"), &files).await;
+        let answer = ask(&proxy).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let labels = [("reporter", "source"), ("destination_principal", principal)];
+        eventually(principal, || async { proxy.metric("istio_requests_total", &labels).await }).await;
+    }
+}

@@ -180,7 +180,9 @@ impl Client {
             Ok(stream) => {
                 let stream = TlsStream::from(stream);
                 let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let ends = Ends::new(&stream, (shown.and_then(identity), self.own()));
+                // Whoever nobody has verified is nobody.
+                let peer = shown.filter(|_| self.roots.is_some()).and_then(identity);
+                let ends = Ends::new(&stream, (peer, self.own()));
                 Ok((Stream::Tls(Box::new(stream)), ends))
             }
             Err(error) => Err(reason(&error, ("server_left", "server_refused"))),
