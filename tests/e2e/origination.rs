@@ -204,3 +204,36 @@ async fn a_server_that_nobody_verified_is_nobody() {
         eventually(principal, || async { proxy.metric("istio_requests_total", &labels).await }).await;
     }
 }
+
+/// Where a rule names nobody the names of the ServiceEntry count, besides the host where no server name is told. Semantics:
+/// istiod's.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_a_service_entry_count_where_a_rule_has_none() {
+    let ca = Ca::new("shop");
+    let backend = TestBackend::echo("shop").await;
+    let server = TlsServer::new(backend.address, &ca.issue("shop.example", |_| {}), None, &[]).await;
+    let files = Files::new(&ca);
+    for (names, tls, expected) in [
+        ("[shop.example]", "", 200),
+        ("[shop.example]", ", sni: a.b", 200),
+        ("[other.example]", ", sni: a.b", 503),
+        ("[other.example]", "", 503),
+        ("[other.example]", ", subjectAltNames: [shop.example]", 200),
+        ("[]", ", sni: a.b", 200),
+    ] {
+        let entry = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: shop, namespace: shop}}\nspec:\n\
+             \x20 hosts: [shop.example]\n  location: MESH_EXTERNAL\n  resolution: STATIC\n  subjectAltNames: {names}\n\
+             \x20 ports: [{{number: 8000, name: http, protocol: HTTP}}]\n\
+             \x20 endpoints: [{{address: {}, ports: {{http: {}}}}}]\n",
+            server.address.ip(),
+            server.address.port(),
+        );
+        let rule = rule(&format!("{ROOTS}{tls}"), &files).replace("catalog", "shop.example");
+        let mesh = Mesh::new().with("entry.yaml", &entry).with("rule.yaml", &rule);
+        let proxy = TestProxy::of(mesh).listen_outbound(8000).ready().await;
+        let answer = ask(&proxy).await;
+        assert_eq!(answer.status, expected, "{names} {tls}: {}", answer.text());
+        assert!(!proxy.page("/findings").await.contains("field-not-honoured"), "{names} {tls}");
+    }
+}

@@ -315,10 +315,7 @@ impl<'p> Place<'p> {
             sni: self.sni(subset),
             is_http2: protocol == HttpProtocol::Http2,
             identities: self.identities,
-            names: match self.service.source {
-                Source::Entry(object) => &object.spec.subject_alt_names,
-                Source::Kubernetes(_) => &[],
-            },
+            is_entry: matches!(self.service.source, Source::Entry(_)),
         };
         if let Some(tls) = policy.tls {
             return Transport::told(tls, &towards, self.origin(subset));

@@ -45,8 +45,8 @@ pub(super) struct Towards<'t> {
     pub(super) is_http2: bool,
     /// Identities of its endpoints.
     pub(super) identities: &'t [Arc<str>],
-    /// Names that a ServiceEntry says its servers have.
-    pub(super) names: &'t [String],
+    /// Whether a ServiceEntry tells of it: then servers must be one of those also where the user provides certificates.
+    pub(super) is_entry: bool,
 }
 
 /// The server name by which sidecars and gateways know a service, port and subset.
@@ -199,7 +199,11 @@ fn user_supplied(
     let server = if skips {
         ServerCertificate::Any
     } else {
-        let names = if tls.subject_alt_names.is_empty() { to.names } else { &tls.subject_alt_names };
+        // Besides the host of a request, where that is looked at.
+        let subject_alt_names = match tls.subject_alt_names.as_slice() {
+            [] if to.is_entry => to.identities.iter().cloned().map(StringMatch::Exact).collect(),
+            names => exactly(names),
+        };
         let roots = match credential {
             Some(credential) => format!("{}{ROOTS_SUFFIX}", credential.trim_end_matches(ROOTS_SUFFIX)).into(),
             None => {
@@ -208,12 +212,7 @@ fn user_supplied(
             }
         };
         let revoked = written(&tls.ca_crl).map(|path| format!("{FILE_REVOKED}{path}").into());
-        ServerCertificate::Verified(Trust {
-            roots,
-            revoked,
-            subject_alt_names: exactly(names),
-            fingerprints: Vec::new(),
-        })
+        ServerCertificate::Verified(Trust { roots, revoked, subject_alt_names, fingerprints: Vec::new() })
     };
     let http2: Arc<[Arc<str>]> = if to.is_http2 { ["h2".into()].into() } else { [].into() };
     Ok(UpstreamTls {

@@ -47,11 +47,6 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &ServiceEntry) {
     }
     resolution(check, spec, selects);
     names::export_to(check, &spec.export_to, false);
-    if !spec.subject_alt_names.is_empty() {
-        let what = "weft does not honour this field yet: certificates are not looked at";
-        let remedy = "keep Istio's own proxy where the mesh relies on it";
-        check.warning(code::FIELD_NOT_HONOURED, "spec.subjectAltNames", what, remedy);
-    }
 }
 
 fn ports(check: &mut Check<'_>, spec: &ServiceEntry) {
