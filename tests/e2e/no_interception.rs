@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use config::compile::Mode;
 use support::mesh::virtual_service;
+use support::tls::{Ca, Files};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
 /// An address of loopback that nobody has.
@@ -14,11 +15,17 @@ fn free() -> SocketAddr {
 
 /// A sidecar with these objects, in a pod whose annotation says that nothing is redirected.
 async fn sidecar(mesh: Mesh) -> TestProxy {
+    sidecar_with(mesh, None).await
+}
+
+/// The same with an identity.
+async fn sidecar_with(mesh: Mesh, identity: Option<&Files>) -> TestProxy {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web-1\n  namespace: shop\n  labels: {app: client}\n\
         \x20 annotations: {sidecar.istio.io/interceptionMode: NONE}\nstatus: {podIP: 127.0.0.1, podIPs: [{ip: 127.0.0.1}]}\n";
     let proxy = TestProxy::of(mesh.with("web.yaml", pod)).set(|settings| {
         settings.mode = Mode::Sidecar;
         settings.workload.pod = Some(("web-1".to_owned(), "shop".to_owned()));
+        settings.workload.environment.identity = identity.map(|files| files.identity().into());
     });
     proxy.ready().await
 }
@@ -74,4 +81,38 @@ async fn a_port_that_is_taken_hinders_no_other() {
         Request::get("/").host("more").try_send(at).await.ok().filter(|answer| answer.status == 200)
     })
     .await;
+}
+
+/// Who is refused in plain text hears of the object that wants TLS, by whichever way is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refuses_plain_text_is_named() {
+    let ca = Ca::new("mesh");
+    let files = Files::new(&ca);
+    files.show(&ca.workload("spiffe://cluster.local/ns/shop/sa/default"));
+    let (web, inside) = (TestBackend::echo("web").await, free());
+    let mesh = Mesh::new()
+        .with(
+            "sidecar.yaml",
+            &format!(
+                "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: web, namespace: shop}}\nspec:\n\
+                 \x20 ingress: [{{port: {{number: {}, protocol: HTTP, name: http}}, defaultEndpoint: '{}'}}]\n",
+                inside.port(),
+                web.address,
+            ),
+        )
+        .with(
+            "peers.yaml",
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: all, namespace: shop}\n\
+             spec: {mtls: {mode: STRICT}}\n",
+        );
+    let proxy = sidecar_with(mesh, Some(&files)).await;
+    assert!(Request::get("/").try_send(inside).await.is_err());
+    let why = "mutual TLS is wanted (STRICT), by PeerAuthentication shop/all (";
+    for page in ["/errors", "/recorder?id=@0-1"] {
+        eventually(&format!("{page} has {why}"), || async {
+            let told = proxy.page(page).await;
+            (told.contains(why) && told.contains("peers.yaml:1")).then_some(())
+        })
+        .await;
+    }
 }

@@ -87,6 +87,18 @@ impl MutualTls {
         };
         MutualTls { http: of(&ALPN[1..]), tcp: of(&ALPN) }
     }
+
+    /// How it is terminated by a chain, where `told` asks for it.
+    fn of(&self, is_http: bool, told: &Told) -> Arc<DownstreamTls> {
+        let tls = if is_http { &self.http } else { &self.tcp };
+        match &told.origin {
+            None => tls.clone(),
+            Some(origin) => Arc::new(DownstreamTls {
+                origin: Some(Box::new(origin.clone())),
+                ..DownstreamTls::clone(tls)
+            }),
+        }
+    }
 }
 
 /// One way by which connections to a port come.
@@ -259,7 +271,7 @@ impl Inbound<'_> {
         FilterChain {
             name: if way.is_http { http.clone() } else { other.clone() },
             chain_match,
-            tls: way.terminates.then(|| if way.is_http { &self.tls.http } else { &self.tls.tcp }.clone()),
+            tls: way.terminates.then(|| self.tls.of(way.is_http, served.told)),
             filter,
         }
     }

@@ -269,7 +269,8 @@ fn choose(
             let address = listener.declared.address.to_string();
             let series = engine.telemetry.registry.series(Family::NoFilterChain, &[&address]);
             engine.telemetry.shard.increment(series);
-            tcp::log_unserved(engine, listener, arrival, Unserved::NoChain);
+            let wanted = listener.tls_wanted(&facts).cloned();
+            tcp::log_unserved(engine, listener, arrival, Unserved::NoChain(wanted.as_deref()));
             None
         }
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use config::TransportProtocol;
 use config::format::{FormatHeader, HeaderOperand, LogFormat, Operator};
 use http::{HeaderName, HeaderValue};
 
-use super::RouteTable;
-use super::filter_chain::MatchTable;
+use super::filter_chain::{Facts, MatchTable};
+use super::{Field, RouteTable, Trace};
 use crate::tls;
 
 /// A resolved [`config::Listener`].
@@ -105,6 +106,26 @@ impl Listener {
     /// What the chain with this index terminates TLS with, if it does.
     pub(crate) fn tls(&self, chain: usize) -> Option<&Arc<tls::Server>> {
         self.tls.get(chain)?.as_ref()
+    }
+
+    /// What a chain terminates TLS with that would serve the connection if only its client spoke TLS.
+    pub(crate) fn tls_wanted(&self, facts: &Facts<'_>) -> Option<&Arc<config::DownstreamTls>> {
+        /// The first chain that is left behind for its transport.
+        #[derive(Default)]
+        struct First(Option<usize>);
+
+        impl Trace for First {
+            fn chain_mismatch(&mut self, index: usize, why: Field) {
+                if why == Field::TransportProtocol {
+                    self.0.get_or_insert(index);
+                }
+            }
+        }
+
+        let mut first = First::default();
+        self.table.choose(facts, &mut first);
+        let index = first.0.filter(|_| facts.transport == TransportProtocol::RawBuffer)?;
+        self.declared.chains().nth(index)?.tls.as_ref()
     }
 
     /// The chain that is, in this generation of the listener, what a chain of another was: the one of that name and match.

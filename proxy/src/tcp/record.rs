@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use config::format::{FormatHeader, Operator};
 use config::origin::Origin;
-use config::{Closed, DownstreamTls, TrafficDirection};
+use config::{Closed, DownstreamTls, OWN_ROOTS, TrafficDirection};
 use tokio::time::Sleep;
 
 use super::greeting::Said;
@@ -70,8 +70,8 @@ struct FactsOf {
 /// Why no filter chain serves a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unserved<'a> {
-    /// None takes it.
-    NoChain,
+    /// None takes it; what those ask for that want TLS, where the client speaks none.
+    NoChain(Option<&'a DownstreamTls>),
     /// The one that is for it is closed.
     Closed(&'a Closed),
     /// What the client says first exceeds the limit of this name.
@@ -88,7 +88,7 @@ impl Unserved<'_> {
     /// What access logs say of it; explanations say the same.
     fn details(self) -> &'static str {
         match self {
-            Unserved::NoChain | Unserved::Closed(_) => "filter_chain_not_found",
+            Unserved::NoChain(_) | Unserved::Closed(_) => "filter_chain_not_found",
             Unserved::Loop(_) => "redirected_to_its_own_proxy",
             Unserved::Limit(reason) | Unserved::Stranger(reason) | Unserved::Handshake(reason, _) => reason,
         }
@@ -97,7 +97,14 @@ impl Unserved<'_> {
     /// What it is grouped by, with the object that asks for what the connection does not do.
     fn cause(self) -> String {
         let (why, origin) = match self {
-            Unserved::NoChain => ("no filter chain takes the connection".into(), None),
+            Unserved::NoChain(None) => ("no filter chain takes the connection".into(), None),
+            Unserved::NoChain(Some(tls)) => {
+                let is_of_mesh = tls.client_certificates.trust().is_some_and(|it| *it.roots == *OWN_ROOTS);
+                let wanted = if is_of_mesh { "mutual TLS is wanted (STRICT)" } else { "TLS is wanted" };
+                let why =
+                    format!("no filter chain takes the connection: the client speaks no TLS, and {wanted}");
+                (why.into(), tls.origin.as_deref())
+            }
             Unserved::Closed(closed) => (Cow::from(&*closed.reason), closed.origin.as_ref()),
             Unserved::Loop(reason) => (reason.into(), None),
             Unserved::Limit(limit) => (format!("what the client says first exceeds {limit}").into(), None),
