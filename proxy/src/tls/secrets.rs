@@ -168,7 +168,8 @@ impl Secrets {
         let life = |(name, held): (&Arc<str>, &Held)| {
             let (begins, ends) = held.life?;
             let left = ends.saturating_sub(now);
-            let ends_soon = left < ends.saturating_sub(begins) / LIFE_LEFT_PARTS;
+            let whole = ends.saturating_sub(begins).saturating_sub(BACKDATING_S).max(0);
+            let ends_soon = left < whole / LIFE_LEFT_PARTS;
             Some(Life { name: name.clone(), ends, ends_soon, has_ended: left <= 0 })
         };
         let mut lives: Vec<Life> = self.held.iter().filter_map(life).collect();
@@ -243,6 +244,10 @@ impl Held {
 /// A certificate ends soon when less than this part of its life is left: one that is renewed at half of its life is late
 /// then.
 const LIFE_LEFT_PARTS: i64 = 5;
+
+/// So many seconds of a life may have been before it was issued: for clocks that are late, authorities let certificates begin
+/// earlier. Istio's: two minutes.
+const BACKDATING_S: i64 = 120;
 
 pub(super) fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -366,5 +371,41 @@ fn lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Strin
     match lists {
         Ok(lists) if !lists.is_empty() => Ok(lists),
         _ => Err("the list of revoked certificates is not one in PEM".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use config::PrivateKey;
+
+    use super::*;
+
+    /// A certificate that was issued now for so long, and holds since two minutes ago.
+    fn issued(now: SystemTime, life: u64) -> Arc<config::Secret> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
+        params.not_before = (now - Duration::from_secs(120)).into();
+        params.not_after = (now + Duration::from_secs(life)).into();
+        let chain = params.self_signed(&key).unwrap().pem().into_bytes().into();
+        let content =
+            SecretContent::Certificate { chain, key: PrivateKey::new(key.serialize_pem().into_bytes()) };
+        Arc::new(config::Secret { name: "a".into(), content: Ok(content), origin: None })
+    }
+
+    #[test]
+    fn a_certificate_ends_soon_when_a_fifth_of_its_life_is_left() {
+        let now = time::wall();
+        for life in [30_u64, 3600, 86_400] {
+            let (secrets, unusable) =
+                Secrets::resolve([&issued(now, life)], &Secrets::default(), &Expected::default());
+            assert!(unusable.is_empty(), "{unusable:?}");
+            for (per_mille, soon) in [(0, false), (700, false), (900, true), (1100, true)] {
+                let lives = secrets.lives(now + Duration::from_millis(life * per_mille));
+                assert_eq!(lives[0].ends_soon, soon, "{life} {per_mille}");
+                assert_eq!(lives[0].has_ended, per_mille > 1000);
+            }
+        }
     }
 }
