@@ -42,10 +42,12 @@ async fn it_is_served_renewed_and_never_replaced_by_a_worse_one() {
         client = client.set(|settings| {
             settings.limits.ca_retry_min_ms = 10;
             settings.limits.ca_retry_max_ms = 50;
+            settings.limits.ca_answer_time_max_ms = 1_000;
         });
         let mut client = client.start();
         page_has(&client, "/ready", "has not come yet from the socket").await;
         socket.comes();
+        page_has(&client, "/ready", "it did not answer within 1000ms").await;
         let wrong = [
             (Says::Denied, "no identity issued"),
             (Says::Garbage, if speaks == Speaks::Discovery { "cannot be read" } else { "is not one DER" }),

@@ -3,9 +3,11 @@
 //! The socket may not be there yet, say nothing, or lie: what it hands on is checked as any identity is, and what was last
 //! good stays. Semantics: Istio's agent, which lets Envoy ask such a socket before all other sources.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{Limits, PrivateKey};
 use xds_client::certificate::schedule::Schedule;
@@ -38,22 +40,36 @@ pub(super) async fn follow(socket: PathBuf, pusher: Pusher, limits: Limits, regi
             wanted: &name,
             message_bytes_max: usize::try_from(limits.identity_bytes_max).unwrap_or(usize::MAX),
         };
-        let mut heard = |heard: Heard| match heard {
-            Heard::Identity(served) => {
-                waiting = schedule();
-                pusher.push(identity(served));
-            }
-            Heard::Nothing(why) => {
-                counted("answer");
-                pusher.fails(why);
+        let has_answered = Cell::new(false);
+        let mut heard = |heard: Heard| {
+            has_answered.set(true);
+            match heard {
+                Heard::Identity(served) => {
+                    waiting = schedule();
+                    pusher.push(identity(served));
+                }
+                Heard::Nothing(why) => {
+                    counted("answer");
+                    pusher.fails(why);
+                }
             }
         };
-        let ended = tokio::select! {
+        // Later it says nothing until there is something new.
+        let silence = async {
+            tokio::time::sleep(Duration::from_millis(limits.ca_answer_time_max_ms)).await;
+            if has_answered.get() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let (reason, why) = tokio::select! {
             () = pusher.closed() => return,
-            ended = Box::pin(secrets::follow(question, &mut heard)) => ended,
+            ended = Box::pin(secrets::follow(question, &mut heard)) => (ended.kind.name(), ended.why),
+            () = silence => {
+                ("timeout", format!("it did not answer within {}ms", limits.ca_answer_time_max_ms))
+            }
         };
-        counted(ended.kind.name());
-        pusher.fails(ended.why);
+        counted(reason);
+        pusher.fails(why);
         waiting.failed(wall(), RandomState::new().hash_one(&name));
         tokio::select! {
             () = pusher.closed() => return,
