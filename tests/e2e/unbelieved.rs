@@ -243,3 +243,25 @@ async fn connections_are_made_anew_when_another_authority_vouches_for_us() {
     server.renewed(|files| files.write("roots.pem", &new.pem)).await;
     assert_eq!(hashes().await, after);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_shows_besides_its_chain_does_not_part_it() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let app = TestBackend::echo("app").await;
+    let server = server(&ca, &app, false).await;
+    server.renewed(|files| files.write("roots.pem", &format!("{}{}", ca.pem, other.pem))).await;
+    let mut shown = ca.workload(CLIENT);
+    let unrelated = other.issue("old", |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    shown.chain.push_str(&unrelated.chain);
+    let config = believing(&ca, Some(&shown), &["istio-http/1.1"]);
+    let mut stream = handshake(config, server.proxy.listener(0), "outbound_.80_._.a.b").await.unwrap();
+    for roots in [&ca.pem, &format!("{}{}", ca.pem, other.pem), &ca.pem] {
+        stream.write_all(ASK).await.unwrap();
+        let mut heard = vec![0; 64 * 1024];
+        let count = stream.read(&mut heard).await.unwrap();
+        assert!(heard[..count].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard[..count]));
+        server.renewed(|files| files.write("roots.pem", roots)).await;
+    }
+    stream.write_all(ASK).await.unwrap();
+    assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
+}
