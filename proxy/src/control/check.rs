@@ -58,7 +58,7 @@ pub(super) fn read(
         if path.as_os_str() == STANDARD_INPUT.0 {
             let text =
                 standard_input(limits.file_bytes_max).map_err(|error| format!("standard input: {error}"))?;
-            super::take(&mut store, Change::Text(STANDARD_INPUT.1.into(), Content::Objects, text));
+            super::take::take(&mut store, Change::Text(STANDARD_INPUT.1.into(), Content::Objects, text));
             continue;
         }
         let metadata = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -72,7 +72,7 @@ pub(super) fn read(
     let mut found = Files::new(places, limits.file_bytes_max).look(&Watcher::deaf(), time::now());
     let about_files = AboutFiles::of(&mut found);
     for change in found.changes {
-        super::take(&mut store, change);
+        super::take::take(&mut store, change);
     }
     Ok((store, about_files))
 }

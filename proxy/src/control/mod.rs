@@ -17,6 +17,8 @@ mod secret_files;
 mod settle;
 mod socket;
 mod status;
+mod take;
+mod took;
 mod watch;
 mod workers;
 
@@ -51,11 +53,13 @@ use crate::tls::{Expected, Life, Secrets};
 use about_files::AboutFiles;
 use certificates::{about_life, about_secret, ending};
 use dns::Dns;
-use files::{Change, Content, Files};
+use files::Files;
 use pushed::{Mounted, Pushed};
 use revoked::RevokedFile;
 use secret_files::SecretFiles;
 use settle::Burst;
+use take::take;
+use took::{Took, milliseconds, since};
 use watch::{Wanted, Watcher};
 
 /// How often files are looked at though nothing was heard of them: not every file system tells.
@@ -128,15 +132,6 @@ pub(crate) struct Control {
     /// When to look again though nothing is heard.
     again: Instant,
     took: Took,
-}
-
-/// How long the steps of the change took that is being acted on.
-#[derive(Debug, Clone, Copy, Default)]
-struct Took {
-    /// From the text of files to the objects that hold.
-    read: Duration,
-    /// From those to declared resources.
-    compile: Duration,
 }
 
 impl Control {
@@ -489,35 +484,4 @@ impl Control {
             .find(|refusal| refusal.serving.is_none() && refusal.object.as_ref().is_some_and(is_mesh))?;
         Some(format!("the MeshConfig at {} is refused; see /findings", refusal.place))
     }
-}
-
-fn since(then: Instant) -> Duration {
-    time::now().saturating_duration_since(then)
-}
-
-/// For the log: whole microseconds.
-fn milliseconds(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1e3
-}
-
-/// Takes in what changed.
-fn take(store: &mut Store, change: Change) {
-    match change {
-        // The text is whole: what is missing in it is gone.
-        Change::Text(path, content, text) => {
-            let file = path.display().to_string();
-            read(store, &file, content, &text);
-            store.settle(&file);
-        }
-        // Its objects hold until it is gone, but another file may have them by then.
-        Change::Missing(path, content) => read(store, &path.display().to_string(), content, ""),
-        Change::Gone(path) => store.remove(&path.display().to_string()),
-    }
-}
-
-fn read(store: &mut Store, file: &str, content: Content, text: &str) {
-    match content {
-        Content::Objects => store.read(file, text),
-        Content::MeshConfig => store.read_mesh(file, text),
-    };
 }
