@@ -70,6 +70,8 @@ pub(crate) struct Engine {
     no_room_at: Cell<Option<Instant>>,
     /// The same where it was to be made by heads that are begun.
     no_heads_at: Cell<Option<Instant>>,
+    /// Since when memory is short, and when that was last so.
+    short: Cell<Option<(Instant, Instant)>>,
     standing: RefCell<Slab<Rc<standing::Watched>>>,
     /// What was said of connections that are closed.
     told: Told,
@@ -219,6 +221,7 @@ impl Engine {
             guards: RefCell::default(),
             no_room_at: Cell::default(),
             no_heads_at: Cell::default(),
+            short: Cell::default(),
             standing: RefCell::default(),
             told,
             seconds: Rc::default(),

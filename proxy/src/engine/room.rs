@@ -18,6 +18,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Where memory is short, of how many connections one may be closed at once.
 const MEMORY_SHARE: usize = 16;
 
+/// For how long memory is short before requests are parted with, and after what pause that begins anew.
+const SHORT_TIME_MIN: Duration = Duration::from_secs(2);
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a client may carry without being parted with while it has requests.
 const CARRIED_MIN: u64 = 64 * 1024;
 
@@ -70,8 +74,9 @@ impl Engine {
         }
         let share = self.guards.borrow().len() / MEMORY_SHARE;
         let most = CLOSED_MAX.max(share);
-        if self.close(MEMORY_BYTES_MAX, most, |_| true) < most {
-            // Whoever holds still must not keep the memory for ever.
+        let closed = self.close(MEMORY_BYTES_MAX, most, |_| true);
+        // Requests that go on are let alone; whoever holds still must not keep the memory for ever.
+        if self.is_short_for_long(time::now()) && closed < most {
             self.part_with_large();
         }
         // If it stays in the cache, it is reused.
@@ -89,14 +94,23 @@ impl Engine {
         largest.inspect(|guard| guard.exceeds(limit)).is_some()
     }
 
-    /// Parts with the clients that carry most, and those that carry at least half as much.
+    /// Whether memory has been short for as long as most requests take. It is asked for many times a second while it is.
+    fn is_short_for_long(&self, now: Instant) -> bool {
+        let passed = |since: Instant| now.saturating_duration_since(since);
+        let (since, last) = self.short.get().unwrap_or((now, now));
+        let since = if passed(last) > SHORT_PAUSE { now } else { since };
+        self.short.set(Some((since, now)));
+        passed(since) >= SHORT_TIME_MIN
+    }
+
+    /// Parts with the clients whose requests take most, and those whose take at least half as much.
     fn part_with_large(&self) {
         let guards = self.guards.borrow();
         let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
-        let mut large: Vec<_> = open.filter(|guard| guard.carried() > CARRIED_MIN).collect();
-        large.sort_unstable_by_key(|guard| std::cmp::Reverse(guard.carried()));
-        let most = large.first().map_or(0, |guard| guard.carried());
-        let large = large.iter().take(CLOSED_MAX).take_while(|guard| guard.carried() >= most / 2);
+        let mut large: Vec<_> = open.filter(|guard| guard.takes() > CARRIED_MIN).collect();
+        large.sort_unstable_by_key(|guard| std::cmp::Reverse(guard.takes()));
+        let most = large.first().map_or(0, |guard| guard.takes());
+        let large = large.iter().take(CLOSED_MAX).take_while(|guard| guard.takes() >= most / 2);
         large.for_each(|guard| guard.exceeds(MEMORY_BYTES_MAX));
     }
 

@@ -28,6 +28,9 @@ const FIELDS_SHARE: usize = 8;
 /// What a field of an answer's head takes besides what it says.
 const FIELD_BYTES: usize = 32;
 
+/// Memory that a request takes at least, besides what it carries.
+const REQUEST_BYTES: u64 = 4 * 1024;
+
 /// What the sweep does about a connection whose limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closing {
@@ -212,6 +215,11 @@ impl Guard {
     /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
     pub(crate) fn carried(&self) -> u64 {
         self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
+    }
+
+    /// About how much memory its requests take.
+    pub(crate) fn takes(&self) -> u64 {
+        self.carried() + REQUEST_BYTES * u64::from(self.active.get())
     }
 
     /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
