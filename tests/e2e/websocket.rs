@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use support::{Mesh, TestProxy, eventually};
+use http_body_util::BodyExt;
+use support::mesh::virtual_service;
+use support::{Mesh, TestBackend, TestProxy, Wire, eventually};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -117,4 +119,40 @@ async fn a_server_that_does_not_agree_sees_no_more_than_the_request() {
     }
     let all = String::from_utf8_lossy(&all).to_lowercase();
     assert!(all.contains("get /chat") && !all.contains("secret"), "{all}");
+}
+
+/// A body is one beside an Upgrade, too: one that a rule has set, and that of a WebSocket that is asked for with a body, which is
+/// ignored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_beside_an_upgrade_is_a_body() {
+    let backend = TestBackend::new(|request| async move {
+        let upgrade = request.headers().get("upgrade").cloned();
+        let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+        let mut answer = http::Response::new(http_body_util::Full::from(body.unwrap_or_default()));
+        answer
+            .headers_mut()
+            .extend(upgrade.map(|upgrade| (http::HeaderName::from_static("x-upgrade"), upgrade)));
+        answer
+    })
+    .await;
+    let rule = "  - match: [{uri: {exact: /set}}]\n    headers: {request: {set: {upgrade: foo}}}\n    \
+        route: [{destination: {host: catalog}}]\n  - route: [{destination: {host: catalog}}]";
+    let mesh = Mesh::new()
+        .service("catalog", "http/8000")
+        .endpoint("catalog", "http", "v1", backend.address)
+        .with("rules.yaml", &virtual_service("catalog", rule));
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let asks = "Host: catalog\nConnection: Upgrade\nUpgrade: websocket";
+    for (request, upgrade) in [
+        ("POST /set HTTP/1.1\nHost: catalog\nContent-Length: 3\n\nabc".to_owned(), Some("foo")),
+        (format!("GET /chat HTTP/1.1\n{asks}\nContent-Length: 3\n\nabc"), None),
+        (format!("GET /chat HTTP/1.1\n{asks}\nTransfer-Encoding: chunked\n\n3\r\nabc\r\n0\r\n\r\n"), None),
+    ] {
+        let mut wire = Wire::connect(proxy.listener(0)).await;
+        wire.request(&request).await;
+        let answer = wire.answer(false).await;
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"abc"[..]), "{request}");
+        let seen = answer.headers.get("x-upgrade").and_then(|upgrade| upgrade.to_str().ok());
+        assert_eq!(seen, upgrade, "{request}");
+    }
 }

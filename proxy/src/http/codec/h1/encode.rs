@@ -23,7 +23,7 @@ pub(super) fn request_framing(head: &RequestHead, body: &impl Body) -> Framing {
     if body.is_end_stream() {
         return Framing::Empty;
     }
-    if head.headers.contains_key(UPGRADE) {
+    if is_tunnel(head) {
         return Framing::UntilClose;
     }
     match body.exact_length().or_else(|| said_length(&head.headers)) {
@@ -31,6 +31,13 @@ pub(super) fn request_framing(head: &RequestHead, body: &impl Body) -> Framing {
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     }
+}
+
+/// Whether what follows the head is no body: only a WebSocket is let through, which is asked for by GET. An Upgrade that a rule has
+/// set on another request says nothing of its body.
+fn is_tunnel(head: &RequestHead) -> bool {
+    let asks = |upgrade: &HeaderValue| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket");
+    head.method == Method::GET && head.headers.get(UPGRADE).is_some_and(asks)
 }
 
 /// The length that a head from the other side says.

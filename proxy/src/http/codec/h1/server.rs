@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use config::Limits;
 use http::Method;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 
 use super::conn::{Broken, Conn, SendFailure, Sending};
 use super::decode::Decoder;
@@ -65,9 +65,14 @@ where
         served: false,
     };
     while let Some(received) = server.receive().await? {
-        let Received { head, mut framing, keep_alive, expects_continue } = received;
-        if framing == Framing::Empty && asks_for_websocket(&head) {
-            framing = Framing::UntilClose;
+        let Received { mut head, mut framing, keep_alive, expects_continue } = received;
+        if framing == Framing::Empty {
+            if asks_for_websocket(&head) {
+                framing = Framing::UntilClose;
+            }
+        } else if head.method == Method::GET && asks_for_websocket(&head) {
+            // Who has a body to send has no tunnel yet. An upgrade may be ignored (RFC 9110 section 7.8).
+            head.headers.remove(UPGRADE);
         }
         let request = Request { method: head.method.clone(), version: head.version, keep_alive };
         let body = server.body(framing, expects_continue);
