@@ -194,9 +194,10 @@ async fn a_server_that_nobody_verified_is_nobody() {
     let server = TlsServer::new(backend.address, &ca.workload(uri), Some(&ca), &[]).await;
     let files = Files::new(&ca);
     files.show(&ca.workload("spiffe://cluster.local/ns/shop/sa/client"));
-    let mutual = "mode: MUTUAL, caCertificates: DIR/roots.pem, clientCertificate: DIR/chain.pem, \
-                  privateKey: DIR/key.pem, sni: shop.example";
-    for (more, principal) in [("", uri), (", insecureSkipVerify: true", "unknown")] {
+    let mutual = "mode: MUTUAL, clientCertificate: DIR/chain.pem, privateKey: DIR/key.pem, sni: shop.example";
+    for (more, principal) in
+        [(", caCertificates: DIR/roots.pem", uri), (", insecureSkipVerify: true", "unknown")]
+    {
         let proxy = proxy_of(&server, "http/8000", &format!("{mutual}{more}"), &files).await;
         let answer = ask(&proxy).await;
         assert_eq!(answer.status, 200, "{}", answer.text());

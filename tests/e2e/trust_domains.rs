@@ -185,6 +185,7 @@ async fn servers_are_believed_by_their_trust_domain() {
         (own, &of_stranger, Some(unknown)),
     ] {
         let files = files(own, &ca.workload(name));
+        files.write("roots.pem", &format!("{}{}", own.pem, partner.pem));
         let log = files.path().join("log");
         let server = server_with(files.identity().into(), &app, false, &log).await.ready().await;
         let (pusher, pushed) = PushedIdentity::new("a test");

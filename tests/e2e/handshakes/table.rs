@@ -65,7 +65,7 @@ const INVALID: Expected = Expected::Refused("certificate_invalid");
 const CLOSED: Expected = Expected::Refused(NO_CHAIN);
 
 /// Certificates that are good by their chain, and by nothing else.
-const SIGNED: &[Shown] = &[TwoUris, NotSpiffe, Nameless, OtherDomain, Nul];
+const SIGNED: &[Shown] = &[TwoUris, NotSpiffe, Nameless, OtherDomain];
 const NO_NAME_OF_A_WORKLOAD: &[Shown] = &[TwoUris, NotSpiffe, Nameless, Nul];
 /// What is looked at where nobody asks for a certificate.
 const SOME: &[Shown] = &[Good, Nothing, Expired, Untrusted];
@@ -104,6 +104,7 @@ pub(super) const TABLE: &[Line] = &[
     (&[Simple], &[Nothing], &[PLAIN_TEXT], OWN, CLOSED),
     // Whom it lets in: whoever was signed, where no names are asked for.
     (&[Mutual, OptionalMutual], SIGNED, &[HTTP1], OWN, Expected::Http),
+    (&[Mutual, OptionalMutual], &[Nul], &[HTTP1], OWN, INVALID),
     (&[IstioMutual], NO_NAME_OF_A_WORKLOAD, &[HTTP1], OWN, NO_WORKLOAD),
     (&[IstioMutual], &[OtherDomain], &[HTTP1], OWN, Expected::Http),
     (ALL_MUTUAL, &[Nothing], &[HTTP1, HTTP2], OWN, MISSING),
