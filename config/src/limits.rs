@@ -107,6 +107,9 @@ limits! {
     /// Time a client's connection lasts that was let in by the certificate that the client showed, so that it shows it again: it
     /// is told to leave as if the proxy were drained, and bytes that are passed on end. 0 is no limit.
     authenticated_age_max_ms = 0, 0;
+    /// Time that requests in flight have on a client's connection that would not be admitted any more, as when a policy is
+    /// tightened or a certificate revoked; then they are cut.
+    unadmitted_time_max_ms = 500, 0;
     /// Client connections of the process; 0 is half of the open files the process may have.
     downstream_connections_max = 0, 0;
     /// Streams a client may have open at once on one HTTP/2 connection (RFC 9113 section 6.5.2).

@@ -1,5 +1,6 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
+pub(crate) mod admitted;
 mod failed;
 pub(crate) mod labels;
 pub(crate) mod room;
@@ -17,6 +18,7 @@ use http::HeaderValue;
 use config::{Limits, TrafficDirection, TransportProtocol};
 use slab::Slab;
 
+use admitted::Admitted;
 pub(crate) use failed::FailedConnection;
 
 use crate::health::Health;
@@ -25,7 +27,9 @@ use crate::http::codec::{Begun, Heads, Unread};
 use crate::overload::Overload;
 use crate::peers;
 use crate::pipes::Pipes;
-use crate::snapshot::{Action, Filter, Found, Listener, Manager, ProcessShared, Reader, Route, Snapshot};
+use crate::snapshot::{
+    Action, Filter, Found, Listener, Manager, NoTrace, ProcessShared, Reader, Route, Snapshot,
+};
 use crate::telemetry::access_log::Buffers;
 use crate::telemetry::flight_recorder::{Recorded, Recorder};
 use crate::telemetry::metrics::Family;
@@ -453,20 +457,14 @@ impl Generation {
         Some(view.clone())
     }
 
-    /// Whether a connection that came by `view` may still be served, which is the last that [`Generation::successor`] knew:
-    /// where the listener is still there and has nothing in place of the view, what guards it closes it now.
-    pub(crate) fn admits(&self, view: &ListenerView) -> bool {
-        view.generation == self.number()
-            || !self.snapshot.listeners.contains_key(&view.listener.declared.name)
-    }
-
-    /// What this generation has in place of a view of an earlier one; `None` when nothing.
-    pub(crate) fn successor(&self, view: &ListenerView) -> Option<Rc<ListenerView>> {
+    /// What serves a connection in this generation that `view` served in an earlier one, as if it came just now; `None` when
+    /// nothing that speaks HTTP does.
+    pub(crate) fn successor(&self, view: &ListenerView, admitted: &Admitted) -> Option<Rc<ListenerView>> {
         let listener = self.snapshot.listeners.get(&view.listener.declared.name)?;
         let chain = if Arc::ptr_eq(listener, &view.listener) {
             view.chain
         } else {
-            listener.chain_like(&view.listener, view.chain)?
+            listener.table.choose(&admitted.facts(), &mut NoTrace)?
         };
         self.http(listener, chain)
     }

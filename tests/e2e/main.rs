@@ -67,6 +67,7 @@ mod tcp;
 mod timeouts;
 mod trust_domains;
 mod trusted_hops;
+mod unadmitted;
 mod unbelieved;
 mod upstream_failures;
 mod vanishing;

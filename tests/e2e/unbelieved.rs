@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use config::PrivateKey;
 use support::frames::{END_STREAM, Frame, frame, headers, hello, kind};
 use support::tls::{Ca, Files, Pem, believing, handshake};
-use support::{PATIENCE, Request, TestBackend, TestProxy};
+use support::{PATIENCE, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -153,6 +153,32 @@ async fn a_request_that_comes_meanwhile_gets_no_byte_of_an_answer() {
     stream.write_all(end).await.unwrap();
     assert_eq!(rest(&mut stream).await.as_deref(), Some(&b""[..]));
     assert_eq!(app.served(), 1);
+}
+
+/// What is in flight of a client whose root is gone, or that is revoked, does not go on for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_is_cut() {
+    let app = TestBackend::echo("app").await;
+    let log = Files::new(&Ca::new("nobody"));
+    let server = Server::start(&app, &log).await;
+    let mut http1 = server.connect("istio-http/1.1").await;
+    http1.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab").await.unwrap();
+    let mut http2 = server.connect("istio-h2").await;
+    let fields: [(&[u8], &[u8]); 4] =
+        [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
+    http2.write_all(&[hello(), headers(1, 0, &fields)].concat()).await.unwrap();
+    eventually("both have come", || async { (app.served() == 2).then_some(()) }).await;
+    server.believes_the_new_one().await;
+    for stream in [&mut http1, &mut http2] {
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "the connection is still there");
+    }
+    let cause =
+        "2 x no answer DC: the connection is not admitted any more: its certificate is not believed any more";
+    eventually("it is told why", || async {
+        server.proxy.page("/errors").await.contains(cause).then_some(())
+    })
+    .await;
 }
 
 /// A request of HTTP/2.

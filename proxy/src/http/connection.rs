@@ -4,18 +4,20 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use config::TransportProtocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Sleep;
 
 use super::codec::guard::{Closing, Guard, Guarded};
 use super::codec::{ConnectionError, h1, h2_server};
 use super::exchange::exchange;
-use crate::engine::standing::{Admitted, EndedBy, Standing};
+use crate::engine::admitted::Admitted;
+use crate::engine::standing::{Ending, Standing};
 use crate::engine::{Arrival, Engine, Generation, ListenerView};
 use crate::peers::Said;
 use crate::time;
@@ -35,16 +37,14 @@ pub(crate) struct Downstream {
     pub(crate) remote_address: SocketAddr,
     /// Where the client wanted to go, when the connection was redirected here.
     pub(crate) destination: Option<Destination>,
-    /// What HTTP was found, where anybody looked.
-    protocols: Box<[Arc<str>]>,
     /// The server name the client asked for by SNI.
     pub(crate) server_name: Option<Arc<str>>,
     /// What TLS says, where it was terminated.
     pub(crate) tls: Option<Rc<Session>>,
     /// What the client's proxy said of itself last.
     pub(crate) said: Said,
-    /// Whether its certificate is still believed, and for how long it may show no other; `None` where there is no TLS.
-    belief: Option<Standing>,
+    /// Whether it would still be admitted, and for how long.
+    pub(crate) standing: Standing,
     /// What was read of it before it came here.
     first: Cell<Vec<u8>>,
     /// Whether it keeps its limits.
@@ -62,68 +62,62 @@ impl Downstream {
         arrival: Arrival,
         (guard, tls): (Rc<Guard>, Option<Session>),
     ) -> Rc<Downstream> {
-        let mut downstream = Downstream {
+        let tls = tls.map(Rc::new);
+        let admitted = Admitted {
+            listener: listener.listener.declared.name.clone(),
+            destination: arrival.local_address,
+            server_name: arrival.server_name.clone(),
+            transport: arrival.transport,
+            protocols: arrival.protocols,
+            session: tls.clone(),
+            is_http: true,
+        };
+        Rc::new(Downstream {
             engine: engine.clone(),
             local_address: arrival.local_address,
             remote_address: arrival.remote_address,
             destination: arrival.destination,
-            protocols: arrival.protocols,
             server_name: arrival.server_name,
-            tls: tls.map(Rc::new),
+            tls,
             said: Said::default(),
-            belief: None,
+            standing: Standing::new(engine, admitted),
             first: Cell::new(arrival.first),
             guard,
             resetting: Rc::default(),
             listener: RefCell::new(listener),
-        };
-        downstream.belief = downstream.tls.is_some().then(|| downstream.stand(EndedBy::Disbelief));
-        Rc::new(downstream)
+        })
     }
 
-    /// The listener as `generation` has it. A listener that is gone serves the connections it has as it last did.
+    /// What serves it in `generation`, as if it came just now. A listener that is gone serves the connections it has as it last
+    /// did, and so does one that has nothing for them any more that speaks HTTP.
     pub(crate) fn listener(&self, generation: &Generation) -> Rc<ListenerView> {
         let mut known = self.listener.borrow_mut();
         if known.generation != generation.number()
-            && let Some(listener) = generation.successor(&known)
+            && let Some(listener) = generation.successor(&known, self.standing.admitted())
         {
             *known = listener;
         }
         known.clone()
     }
 
-    /// Whether a request of it may be looked at: by the generation of now, its certificate is believed.
-    fn takes_requests(&self) -> bool {
-        let Some(belief) = &self.belief else { return true };
-        self.engine.generation();
-        !belief.is_refused()
-    }
-
-    /// Ready when its certificate is not believed any more, or was shown too long ago.
-    fn poll_parting(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.belief.as_ref().map_or(Poll::Pending, |belief| belief.poll_ending(cx).map(drop))
-    }
-
-    /// One that stands from now on.
-    pub(crate) fn stand(&self, ended_by: EndedBy) -> Standing {
-        let admitted = Admitted {
-            listener: self.listener.borrow().listener.declared.name.clone(),
-            destination: self.local_address,
-            server_name: self.server_name.clone(),
-            transport: match self.tls {
-                Some(_) => TransportProtocol::Tls,
-                None => TransportProtocol::RawBuffer,
-            },
-            protocols: self.protocols.clone(),
-            session: self.tls.clone(),
-        };
-        Standing::new(&self.engine, admitted, ended_by)
+    /// Parts with a client that is to go, and cuts what a connection that would not be admitted any more has in flight, once that
+    /// has had its time. `cut` is the end of that time.
+    fn poll_parting(&self, cut: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
+        let Poll::Ready(ending) = self.standing.poll_ending(cx) else { return };
+        self.guard.part(time::now);
+        if ending != Ending::Refused {
+            return;
+        }
+        let time_max = Duration::from_millis(self.engine.limits.unadmitted_time_max_ms);
+        if cut.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max))).as_mut().poll(cx).is_ready() {
+            self.guard.cut();
+        }
     }
 }
 
 /// Serves a connection to its end. When `shutdown` resolves, the requests in flight are answered and the connection
-/// is closed; so it is when it was idle for too long, or its client is not believed any more or is to show again who it is. One that exceeds a limit ends
-/// at once.
+/// is closed; so it is when it was idle for too long, or its client is to show again who it is. One that would not be admitted
+/// any more ends in the same way, but what is in flight has only a short time. One that exceeds a limit ends at once.
 pub(crate) async fn serve(
     stream: Stream,
     downstream: Rc<Downstream>,
@@ -144,10 +138,9 @@ pub(crate) async fn serve(
         }
     });
     let mut serving = pin!(serve_until(stream, downstream.clone(), shutdown));
+    let mut cut = None;
     poll_fn(|cx| {
-        if downstream.poll_parting(cx).is_ready() {
-            guard.part(time::now);
-        }
+        downstream.poll_parting(&mut cut, cx);
         if let Poll::Ready(ended) = serving.as_mut().poll(cx) {
             return Poll::Ready(ended);
         }
@@ -155,7 +148,7 @@ pub(crate) async fn serve(
             Poll::Ready(Closing::Limit(limit)) => Poll::Ready(Err(ConnectionError::Limit(limit))),
             // HTTP/1 has no word for it (RFC 9112 section 9.5).
             Poll::Ready(Closing::Idle | Closing::Room) if guard.is_http2() => Poll::Pending,
-            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended) => Poll::Ready(Ok(())),
+            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended | Closing::Cut) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -182,18 +175,12 @@ async fn serve_until(
     let closes_idle = downstream.engine.drain_closes_idle;
     let unread = downstream.engine.unread.clone();
     if http2 {
-        let handler = move |head, body| {
-            let is_taken = downstream.takes_requests();
-            is_taken.then(|| exchange(downstream.clone(), head, body))
-        };
+        let handler = move |head, body| exchange(downstream.clone(), head, body);
         // In a box, so that it costs HTTP/1 connections nothing.
         let handler = Rc::new(handler);
         Box::pin(h2_server::serve(stream, &guard, &unread, handler, shutdown, resetting)).await
     } else {
-        let handler = move |head, body| {
-            let is_taken = downstream.takes_requests();
-            is_taken.then(|| exchange(downstream.clone(), head, body))
-        };
+        let handler = move |head, body| exchange(downstream.clone(), head, body);
         h1::server::serve(stream, guard.limits(), handler, (shutdown, closes_idle)).await
     }
 }

@@ -43,8 +43,6 @@ pub(crate) enum Refusal {
     UpgradeRefused,
     /// The rule's rewrite makes a path that is none.
     BadRewrite,
-    /// The connection would not be taken any more: its filter chain is gone or closed.
-    NotAdmitted,
     /// No rule matches.
     NoRoute,
     /// The rule's cluster does not exist.
@@ -168,7 +166,6 @@ impl Refusal {
             Refusal::BadPath => closing(StatusCode::BAD_REQUEST, None, "path_normalization_failed", ""),
             Refusal::UpgradeRefused => closing(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),
             Refusal::BadRewrite => of(StatusCode::BAD_REQUEST, None, "rewritten_path_invalid", ""),
-            Refusal::NotAdmitted => closing(StatusCode::SERVICE_UNAVAILABLE, None, "filter_chain_closed", ""),
             Refusal::NoRoute => of(StatusCode::NOT_FOUND, Some(Flag::NoRouteFound), "route_not_found", ""),
             Refusal::NoCluster => {
                 of(StatusCode::SERVICE_UNAVAILABLE, Some(Flag::NoClusterFound), "cluster_not_found", "")

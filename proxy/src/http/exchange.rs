@@ -33,27 +33,28 @@ pub(crate) type Response = (ResponseHead, ResponseBody);
 
 /// Answers one request. Everything is decided by the generation of its beginning, except that retries see the
 /// endpoints of their own time. The record begins with the call, not when the future is first polled: a client that is
-/// gone by then is recorded, too.
+/// gone by then is recorded, too. `None` when by that generation the connection would not be admitted: its requests are looked at
+/// by nobody.
 pub(crate) fn exchange(
     downstream: Rc<Downstream>,
     mut head: RequestHead,
     body: RecvBody,
-) -> impl Future<Output = Response> {
+) -> Option<impl Future<Output = Response>> {
     let generation = downstream.engine.generation();
+    if downstream.standing.is_refused() {
+        return None;
+    }
     let listener = downstream.listener(&generation);
     // What follows a CONNECT has no end that we would know of.
     let bodiless = body.is_end_stream() && head.method != Method::CONNECT;
     let mut record = Record::begin(&downstream, &listener, &head, bodiless);
     let settings = &listener.manager.declared;
     let mut made = None;
-    let admitted = match generation.admits(&listener) {
-        true => admit(&mut head, settings, &downstream, &mut made),
-        false => Err(Refusal::NotAdmitted),
-    };
+    let admitted = admit(&mut head, settings, &downstream, &mut made);
     record.identified(&head, made);
     record.capture_request(&head);
     let admitted = admitted.and_then(|bytes| record.carries(bytes));
-    async move {
+    Some(async move {
         if let Err(refusal) = admitted {
             return refuse(record, &listener, &head.method, &refusal, &[]);
         }
@@ -87,7 +88,7 @@ pub(crate) fn exchange(
                 respond_locally(record, &listener, &head.method, answer, &[&handle.route.mutations])
             }
         }
-    }
+    })
 }
 
 /// Checks a head against the limits of the process, then by what it says, and completes it; see [`admission::admit`]. `made` becomes the number of

@@ -9,6 +9,7 @@ mod values;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use config::TrafficDirection;
@@ -23,7 +24,7 @@ use super::connection::Downstream;
 use super::error::{Answer, Refusal};
 use super::{error, headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
-use crate::engine::standing::{EndedBy, Ending, Standing};
+use crate::engine::standing::Ending;
 use crate::engine::{Engine, ListenerView, RouteHandle};
 use crate::peers::Peer;
 use crate::snapshot::LogSink;
@@ -354,12 +355,24 @@ impl Record {
 
     /// Notes that the client has left, by a reset of its stream or with its connection.
     pub(crate) fn left(&mut self, reset: bool) {
+        if self.downstream.guard.is_cut() {
+            return self.cut();
+        }
         let (flag, details) = if reset {
             (Flag::DownstreamRemoteReset, "http2.remote_reset")
         } else {
             (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect")
         };
         self.fail(flag, details);
+    }
+
+    /// Notes that its connection would not be admitted any more, and has been cut. Envoy's flag for it is that of a connection
+    /// that ends, whoever ends it.
+    #[cold]
+    fn cut(&mut self) {
+        let reason = self.downstream.standing.reason();
+        self.reason = reason.map(|reason| format!("the connection is not admitted any more: {reason}"));
+        self.fail(Flag::DownstreamConnectionTermination, Ending::Refused.details());
     }
 
     /// Notes that the client's part failed like this in the middle of its request.
@@ -387,20 +400,22 @@ impl Record {
         self.downstream.engine.limit_reached(limit);
     }
 
-    /// Notes that the connection may not be served any more, or not for longer.
-    pub(crate) fn ended_late(&mut self, ending: Ending) {
-        self.finished = true;
-        self.details = Cow::Borrowed(ending.details());
+    /// Ready, and noted, when the connection may not be served any more, or not for longer.
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.downstream.standing.poll_ending(cx) {
+            // A WebSocket stays with what it began with.
+            Poll::Pending | Poll::Ready(Ending::Replaced) => Poll::Pending,
+            Poll::Ready(ending @ (Ending::Refused | Ending::Aged)) => {
+                self.finished = true;
+                self.details = Cow::Borrowed(ending.details());
+                Poll::Ready(())
+            }
+        }
     }
 
     /// Whether the upstream has agreed to speak another protocol.
     pub(crate) fn switches_protocols(&self) -> bool {
         self.status == Some(StatusCode::SWITCHING_PROTOCOLS)
-    }
-
-    /// The client's connection, from now on for as long as its ends like.
-    pub(crate) fn stand(&self) -> Standing {
-        self.downstream.stand(EndedBy::Anything)
     }
 
     fn count(&self, now: Instant) {

@@ -9,7 +9,6 @@ use super::attempt::Lease;
 use super::codec::{Body, Frame, RecvBody, StreamError};
 use super::record::Record;
 use super::timeout::{Deadline, poll_passed};
-use crate::engine::standing::Standing;
 use crate::telemetry::flags::Flag;
 use crate::upstream::ActiveRequest;
 use crate::upstream::request_body::RequestBody;
@@ -38,8 +37,8 @@ struct Upstream {
     /// Given back at the end; dropped, and the connection with it, before.
     lease: Option<Lease>,
     active: Option<ActiveRequest>,
-    /// Where the connection has become a WebSocket.
-    standing: Option<Box<Standing>>,
+    /// Whether the connection has become a WebSocket.
+    is_websocket: bool,
 }
 
 impl ResponseBody {
@@ -65,9 +64,8 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         record: Box<Record>,
     ) -> ResponseBody {
-        let switches = record.switches_protocols();
-        let standing = switches.then(|| Box::new(record.stand()));
-        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active), standing };
+        let is_websocket = record.switches_protocols();
+        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active), is_websocket };
         let mut body = ResponseBody { source: Source::Upstream(Box::new(upstream)), record };
         if body.is_end_stream() {
             body.complete();
@@ -96,13 +94,14 @@ impl ResponseBody {
         StreamError::Reset(CANCEL)
     }
 
-    /// Ready when the client's connection may not be served any more, or not for longer.
+    /// Ready when the client's connection, which has become a WebSocket, may not be served any more, or not for longer.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
-        let Source::Upstream(upstream) = &self.source else { return Poll::Pending };
-        let Some(standing) = &upstream.standing else { return Poll::Pending };
-        let ending = std::task::ready!(standing.poll_ending(cx));
-        self.record.ended_late(ending);
-        Poll::Ready(StreamError::BodyAborted)
+        match &self.source {
+            Source::Upstream(upstream) if upstream.is_websocket => {
+                self.record.poll_ended(cx).map(|()| StreamError::BodyAborted)
+            }
+            _ => Poll::Pending,
+        }
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {

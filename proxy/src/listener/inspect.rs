@@ -114,7 +114,9 @@ pub(super) async fn inspect(
                 engine.limit_reached(limit);
                 Poll::Ready(First::Timeout(limit))
             }
-            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended) => Poll::Ready(First::Gone),
+            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended | Closing::Cut) => {
+                Poll::Ready(First::Gone)
+            }
             Poll::Pending => Poll::Pending,
         }
     });

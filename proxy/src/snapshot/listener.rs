@@ -128,20 +128,6 @@ impl Listener {
         self.declared.chains().nth(index)?.tls.as_ref()
     }
 
-    /// The chain that is, in this generation of the listener, what a chain of another was: the one of that name and match.
-    pub(crate) fn chain_like(&self, other: &Listener, chain: usize) -> Option<usize> {
-        /// Who came in plain text, or whose certificate was verified in another way, is not who comes now.
-        fn clients(chain: &config::FilterChain) -> Option<&config::ClientCertificates> {
-            chain.tls.as_ref().map(|tls| &tls.client_certificates)
-        }
-        let wanted = other.declared.chains().nth(chain)?;
-        self.declared.chains().position(|chain| {
-            chain.name == wanted.name
-                && chain.chain_match == wanted.chain_match
-                && clients(chain) == clients(wanted)
-        })
-    }
-
     /// Whether first bytes decide about connections to this port, and which.
     pub(crate) fn inspectors(&self, port: u16) -> (bool, bool) {
         let filters = &self.declared.listener_filters;

@@ -15,8 +15,9 @@ use tokio::time::Sleep;
 
 use super::greeting::Said;
 use super::{Refused, Service};
+use crate::engine::admitted::Admitted;
 use crate::engine::labels::Subject;
-use crate::engine::standing::{Admitted, EndedBy, Standing};
+use crate::engine::standing::Standing;
 use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
@@ -153,8 +154,9 @@ impl Record {
             transport: arrival.transport,
             protocols: std::mem::take(&mut arrival.protocols),
             session: arrival.session.clone(),
+            is_http: false,
         };
-        let standing = Standing::new(&engine, admitted, EndedBy::Anything);
+        let standing = Standing::new(&engine, admitted);
         let duration = service.proxy.declared.max_connection_duration;
         let lifetime = duration.map(|duration| Box::pin(tokio::time::sleep(duration)));
         Record { engine, service, facts: FactsOf::new(arrival), live: None, standing, lifetime }

@@ -42,7 +42,6 @@ pub(crate) struct Session {
     breach: Breach,
     /// When it has let it in.
     since: Instant,
-    aged: Cell<bool>,
 }
 
 impl Session {
@@ -54,11 +53,6 @@ impl Session {
     /// Whether it was longer ago than this that the client was let in by a certificate.
     pub(crate) fn is_older(&self, now: Instant, age_max: Duration) -> bool {
         !self.chain.is_empty() && now.saturating_duration_since(self.since) >= age_max
-    }
-
-    /// It is as old as it may be. Whether that is new.
-    pub(crate) fn ages(&self) -> bool {
-        !self.aged.replace(true)
     }
 
     /// Why TLS broke, once it has.
@@ -127,7 +121,6 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
         chain: connection.peer_certificates().unwrap_or_default().to_vec(),
         breach,
         since: time::now(),
-        aged: Cell::default(),
     };
     Ok((Stream::Tls(Box::new(stream)), session))
 }

@@ -144,6 +144,11 @@ impl Server {
         }
     }
 
+    /// Whether clients are asked for a certificate.
+    pub(crate) fn asks_who_clients_are(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// Whether a client that shows this is let in.
     ///
     /// # Errors

@@ -107,15 +107,12 @@ async fn guards(network: &Network) {
         let ended = client.run(async move { tokio::join!(end(chat, written), end(echo, written)) }).await;
         println!("{}: WebSocket {:?}, TCP {:?}", guard.lines().next().unwrap_or_default(), ended.0, ended.1);
         assert!(ended.0 < CLOSING_TIME_MAX && ended.1 < CLOSING_TIME_MAX, "{ended:?} with {guard}");
-        // Connections for requests stand; the next request on each is refused.
+        // Connections for requests end, too; what comes on one meanwhile is looked at by nobody.
         let refused = client.run(async move {
             for connection in &mut asking {
-                let answer = connection.send(Request::get("/")).await.expect("an answer");
-                assert_eq!((answer.status.as_u16(), answer.text().as_str()), (503, ""));
+                let answer = connection.send(Request::get("/")).await;
+                assert!(answer.is_err(), "{answer:?}");
             }
-            // Over HTTP/1 it was the last.
-            let again = asking[0].send(Request::get("/")).await;
-            assert!(again.is_err(), "{again:?}");
         });
         refused.await;
         for stream in &mut bystanders {
@@ -127,12 +124,12 @@ async fn guards(network: &Network) {
     }
     let closed = [("listener", "virtualInbound")];
     let count = web.metric("weft_listener_connections_not_admitted_total", &closed).await;
-    assert!(count >= 6.0, "{count}");
+    assert!(count >= 12.0, "{count}");
     web.sidecar_mut().terminate().await;
     let log = web.sidecar().stdout();
     assert_eq!(log.matches("101 - filter_chain_closed\n").count(), 3, "{log}");
     assert_eq!(log.matches("\n0 filter_chain_closed -\n").count(), 3, "{log}");
-    assert_eq!(log.matches("503 - filter_chain_closed\n").count(), 6, "{log}");
+    assert!(!log.contains("503 "), "{log}");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(crate) enum Closing {
     Room,
     /// It was idle, was told to end and did not.
     Ended,
+    /// It would not be admitted any more, and what is in flight has had its time: it ends at once.
+    Cut,
     /// It exceeded the limit of this name.
     Limit(&'static str),
 }
@@ -257,7 +259,7 @@ impl Guard {
         self.sent_away.set(true);
     }
 
-    /// The same for a client that is not believed any more. Over HTTP/2 it is told so at once, and does not stay longer for not
+    /// The same for a client that is not to stay, whatever it would like. Over HTTP/2 it is told so at once, and does not stay longer for not
     /// agreeing.
     pub(crate) fn part(&self, now: impl FnOnce() -> Instant) {
         self.sent_away.set(true);
@@ -265,6 +267,18 @@ impl Guard {
             self.closing.set(Some(Closing::Idle));
             self.since.set(Some(now()));
         }
+    }
+
+    /// It would not be admitted any more, and ends now.
+    pub(crate) fn cut(&self) {
+        if self.exceeded().is_none() {
+            self.closing.set(Some(Closing::Cut));
+        }
+    }
+
+    /// Whether it was ended so.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.closing.get() == Some(Closing::Cut)
     }
 
     /// Whether it is.
@@ -456,7 +470,7 @@ impl Guard {
     pub(crate) fn exceeded(&self) -> Option<&'static str> {
         match self.closing.get() {
             Some(Closing::Limit(limit)) => Some(limit),
-            Some(Closing::Idle | Closing::Room | Closing::Ended) | None => None,
+            Some(Closing::Idle | Closing::Room | Closing::Ended | Closing::Cut) | None => None,
         }
     }
 

@@ -25,7 +25,8 @@ use crate::time;
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
 /// the client resets the stream or leaves before it is ready. Where there is none, the client is told that nobody has looked at
 /// the stream (RFC 9113 section 8.7), so that it can ask elsewhere. When `guard` says that it exceeds a limit, the client is told to
-/// calm down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams; when it is to make room and has
+/// calm down (RFC 9113 section 7, ENHANCE_YOUR_CALM) and the connection ends with all its streams; when it is cut, it ends with
+/// all of them, too; when it is to make room and has
 /// no stream, the client is told which was its last, and it ends.
 /// `resetting` is true while a future or body is dropped because of a reset.
 pub(crate) async fn serve<T, H, F, B>(
@@ -76,6 +77,7 @@ where
             let accepted = connection.poll_accept(cx);
             let ends = match guard.exceeded() {
                 Some(limit) => Some((Reason::ENHANCE_YOUR_CALM, Some(Err(ConnectionError::Limit(limit))))),
+                None if guard.is_cut() => Some((Reason::NO_ERROR, None)),
                 None if guard.makes_room() && accepted.is_pending() && !connection.has_streams() => {
                     Some((Reason::NO_ERROR, None))
                 }
