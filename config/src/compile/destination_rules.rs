@@ -111,6 +111,11 @@ impl<'a> Merged<'a> {
         self.origin.get_or_init(|| self.object.origin())
     }
 
+    /// The oldest of the rules.
+    pub(super) fn object(&self) -> &Object<DestinationRule> {
+        self.object
+    }
+
     /// Its policy, with the object and path where it is written.
     pub(super) fn policy(&self) -> Option<(&Object<DestinationRule>, &TrafficPolicy, String)> {
         Some((self.policy_object, self.traffic_policy?, "spec.trafficPolicy".to_owned()))
@@ -178,10 +183,19 @@ impl<'a> DestinationRules<'a> {
 
     /// The rule for `service`, if there is one.
     pub(super) fn of(&self, service: &Service<'_>, scope: &Scope<'_>) -> Option<&Merged<'a>> {
-        let viewer: &str = &scope.proxy.namespace;
+        self.of_viewer(service, &scope.proxy.namespace, || WorkloadLabels::of_proxy(scope))
+    }
+
+    /// The same for a workload of namespace `viewer` with these labels.
+    pub(super) fn of_viewer<'w>(
+        &self,
+        service: &Service<'_>,
+        viewer: &str,
+        labels: impl FnOnce() -> WorkloadLabels<'w>,
+    ) -> Option<&Merged<'a>> {
         let own = if viewer == self.root_namespace { Some(&self.root_only) } else { self.local.get(viewer) };
         if let Some(rules) = own.and_then(|rules| rules.most_specific(&service.host)) {
-            return choose(rules.iter(), scope);
+            return choose(rules.iter(), viewer, &labels());
         }
         let owners: [&str; 2] = [service.namespace(), self.root_namespace];
         owners
@@ -191,7 +205,7 @@ impl<'a> DestinationRules<'a> {
                 // The first namespace with a rule that is seen decides, even when its selector then fits no workload.
                 rules.iter().any(|rule| rule.is_seen_by(viewer)).then_some(rules)
             })
-            .and_then(|rules| choose(rules.iter().filter(|rule| rule.is_seen_by(viewer)), scope))
+            .and_then(|rules| choose(rules.iter().filter(|rule| rule.is_seen_by(viewer)), viewer, &labels()))
     }
 }
 
@@ -224,17 +238,17 @@ fn merge<'a>(
     }
 }
 
-/// The first rule whose selector fits this proxy, or else the last without a selector.
+/// The first rule whose selector fits a workload of namespace `viewer` with the labels `own`, or else the last without a selector.
 fn choose<'r, 'a: 'r>(
     rules: impl Iterator<Item = &'r Merged<'a>>,
-    scope: &Scope<'_>,
+    viewer: &str,
+    own: &WorkloadLabels<'_>,
 ) -> Option<&'r Merged<'a>> {
-    let own = WorkloadLabels::of_proxy(scope);
     let mut for_all = None;
     for rule in rules {
         match &rule.object.spec.workload_selector {
             None => for_all = Some(rule),
-            Some(selector) if **rule.object.namespace() == *scope.proxy.namespace => {
+            Some(selector) if **rule.object.namespace() == *viewer => {
                 if own.carries(&selector.match_labels) {
                     return Some(rule);
                 }

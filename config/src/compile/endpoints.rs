@@ -76,7 +76,7 @@ impl<'e> Member<'e> {
     }
 
     /// Whether its pod carries `labels`.
-    fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(super) fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.is_empty() || self.pod.is_some_and(|pod| pod.labels().carries(labels))
     }
 

@@ -13,7 +13,7 @@
 //! 9. `gateway`, `server_tls` and `auto_passthrough`: those for the traffic that comes into the mesh;
 //! 10. `targets`, `inbound_clusters`, `peer_authentication`, `guards` and `inbound`: those for the traffic it gets.
 //!
-//! `steps` goes through them. `proxy` says for whom, `proxy_config` with which settings; `texts` keeps once what many
+//! `tls_conflicts` asks some of them what no proxy has to ask. `steps` goes through them. `proxy` says for whom, `proxy_config` with which settings; `texts` keeps once what many
 //! resources say; `compiler` compiles one state of the mesh after the other, `changes` says what is to be made again, and
 //! `noted` what is known of the rest.
 //!
@@ -71,6 +71,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod tls_conflicts;
 mod told;
 mod traffic_policy;
 mod transport;
@@ -91,6 +92,7 @@ pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
+pub(crate) use tls_conflicts::{Refusal, Said, Sent, TlsConflict, tls_conflicts};
 pub use trust_anchors::TrustAnchors;
 
 use crate::finding::Finding;

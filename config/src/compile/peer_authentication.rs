@@ -10,7 +10,7 @@ use super::findings::Findings;
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
 use crate::istio::{MutualTlsMode, PeerAuthentication};
-use crate::objects::Object;
+use crate::objects::{Key, Object};
 use crate::origin::Origin;
 
 /// Whether a port takes plain text and mutual TLS.
@@ -56,8 +56,12 @@ impl Modes {
 
     /// The modes of a workload with these labels.
     pub(super) fn of_workload(scope: &Scope<'_>, namespace: &str, own: &WorkloadLabels<'_>) -> Modes {
+        // Those of other namespaces say nothing of it, and there may be many.
         let mut policies: Vec<&Object<PeerAuthentication>> =
-            scope.objects.peer_authentications.values().map(|object| &**object).collect();
+            policies_of(scope, scope.root_namespace).collect();
+        if namespace != scope.root_namespace {
+            policies.extend(policies_of(scope, namespace));
+        }
         policies.sort_by_key(|object| super::age(&object.metadata));
 
         let (mut mesh, mut of_namespace, mut workload) = (None, None, None);
@@ -124,11 +128,30 @@ impl Modes {
     }
 }
 
+/// The policies that are written in a namespace.
+fn policies_of<'o>(
+    scope: &Scope<'o>,
+    namespace: &'o str,
+) -> impl Iterator<Item = &'o Object<PeerAuthentication>> {
+    let from: Key = (namespace.into(), "".into());
+    let objects = scope.objects.peer_authentications.range(from..);
+    objects.take_while(move |((of, _), _)| **of == *namespace).map(|(_, object)| &**object)
+}
+
 /// Whether any policy turns mutual TLS off anywhere.
 pub(super) fn any_disables(scope: &Scope<'_>) -> bool {
+    any_says(scope, MutualTlsMode::Disable)
+}
+
+/// Whether any policy asks for mutual TLS anywhere.
+pub(super) fn any_is_strict(scope: &Scope<'_>) -> bool {
+    any_says(scope, MutualTlsMode::Strict)
+}
+
+fn any_says(scope: &Scope<'_>, mode: MutualTlsMode) -> bool {
     scope.objects.peer_authentications.values().any(|object| {
         let spec = &object.spec;
-        spec.mtls.iter().chain(spec.port_level_mtls.values()).any(|it| it.mode == MutualTlsMode::Disable)
+        spec.mtls.iter().chain(spec.port_level_mtls.values()).any(|it| it.mode == mode)
     })
 }
 

@@ -109,6 +109,21 @@ impl<'a> Registry<'a> {
         Some(Registry::of(services(scope, |service| is_own(service))))
     }
 
+    /// Services whoever sees them, without their aliases: of Kubernetes' those of `keys` or else all, of Istio's those of
+    /// the mesh.
+    pub(super) fn of_everybody(scope: &Scope<'a>, keys: Option<&HashSet<Key>>) -> Vec<Service<'a>> {
+        let (objects, mut none) = (scope.objects, Aliases::new());
+        let named = keys.map(|keys| keys.iter().filter_map(|key| objects.services.get(key)));
+        let all = keys.is_none().then(|| objects.services.values());
+        let of_kubernetes = named.into_iter().flatten().chain(all.into_iter().flatten());
+        let mut services: Vec<Service<'a>> =
+            of_kubernetes.map(|service| Service::new(service, scope, &mut none)).collect();
+        let is_internal = |entry: &Object<ServiceEntry>| entry.spec.location == ServiceLocation::MeshInternal;
+        let of_istio = service_entries::wanted(scope, is_internal, &HashSet::new(), &mut none);
+        services.extend(of_istio.into_iter().filter(|service| !is_of_kubernetes(scope, &service.host)));
+        services
+    }
+
     fn of(mut services: Vec<Service<'a>>) -> Registry<'a> {
         services.sort_by(|one, other| one.host.cmp(&other.host));
 
@@ -147,6 +162,15 @@ impl<'a> Registry<'a> {
             .filter_map(|index| self.services.get(*index))
             .filter_map(move |service| Some((service, service.port(number)?)))
     }
+}
+
+/// Whether a service of Kubernetes has that host.
+fn is_of_kubernetes(scope: &Scope<'_>, host: &str) -> bool {
+    let short = host.strip_suffix(&*scope.proxy.dns_domain).and_then(|host| host.strip_suffix(".svc."));
+    let parts = short.and_then(|short| short.split_once('.'));
+    parts.is_some_and(|(name, namespace)| {
+        scope.objects.services.contains_key(&(namespace.into(), name.into()))
+    })
 }
 
 /// Whether the proxy of `scope` sees a service.
@@ -218,6 +242,16 @@ impl<'a> Service<'a> {
         match self.source {
             Source::Kubernetes(object) => &object.metadata,
             Source::Entry(object) => &object.metadata,
+        }
+    }
+
+    /// Whether workloads of namespace `viewer` see it.
+    pub(super) fn is_seen_in(&self, scope: &Scope<'_>, viewer: &str) -> bool {
+        let default = &scope.mesh.default_service_export_to;
+        let seen = |export_to: &[String]| sight(export_to, default, self.namespace(), viewer).is_some();
+        match self.source {
+            Source::Kubernetes(object) => seen(&object.spec.export_to()),
+            Source::Entry(object) => seen(&object.spec.export_to),
         }
     }
 

@@ -20,15 +20,21 @@ pub(super) fn services<'a>(
     aliases: &mut Aliases,
 ) -> Vec<Service<'a>> {
     let default = &scope.mesh.default_service_export_to;
-    let mut objects: Vec<&'a Object<ServiceEntry>> = scope
-        .objects
-        .service_entries
-        .values()
-        .map(|object| &**object)
-        .filter(|object| {
-            sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some()
-        })
-        .collect();
+    let is_seen = |object: &Object<ServiceEntry>| {
+        sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some()
+    };
+    wanted(scope, is_seen, hosts, aliases)
+}
+
+/// The same of those that are wanted, whoever sees them.
+pub(super) fn wanted<'a>(
+    scope: &Scope<'a>,
+    is_wanted: impl Fn(&Object<ServiceEntry>) -> bool,
+    hosts: &HashSet<Arc<str>>,
+    aliases: &mut Aliases,
+) -> Vec<Service<'a>> {
+    let objects = scope.objects.service_entries.values().map(|object| &**object);
+    let mut objects: Vec<&'a Object<ServiceEntry>> = objects.filter(|object| is_wanted(object)).collect();
     objects.sort_by_key(|object| super::age(&object.metadata));
     let mut known = hosts.clone();
     let mut services = Vec::new();

@@ -78,15 +78,20 @@ pub(super) fn is_passthrough(policy: Option<&TrafficPolicy>) -> bool {
     balancer.and_then(|balancer| balancer.simple) == Some(SimpleLb::Passthrough)
 }
 
-/// The TLS mode by which endpoints of `port` are marked. Unlike [`Policy`], a block of the port that says no TLS
-/// leaves that of the service.
+/// The TLS mode by which endpoints of `port` are marked.
 pub(super) fn tls_mode(policy: Option<&TrafficPolicy>, port: u16) -> Option<ClientTlsMode> {
+    marking(policy, port).map(mode)
+}
+
+/// What says the TLS mode by which endpoints of `port` are marked. Unlike [`Policy`], a block of the port that says no
+/// TLS leaves that of the service.
+pub(super) fn marking(policy: Option<&TrafficPolicy>, port: u16) -> Option<&ClientTlsSettings> {
     let policy = policy?;
     let of_port = policy.port_level_settings.iter().find_map(|settings| {
         let is_port = settings.port.as_ref().is_some_and(|selector| selector.number == u32::from(port));
         settings.tls.as_ref().filter(|_| is_port)
     });
-    of_port.or(policy.tls.as_ref()).map(mode)
+    of_port.or(policy.tls.as_ref())
 }
 
 /// The mode of `tls`; DISABLE when it says none.

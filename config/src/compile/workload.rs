@@ -7,7 +7,7 @@ use super::Scope;
 use super::endpoints::target;
 use super::texts::Texts;
 use crate::istio::WorkloadEntry;
-use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod};
+use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, PodAnnotations};
 use crate::labels::{LabelSet, Labels};
 use crate::objects::{Metadata, Object};
 use crate::resource::{EndpointMetadata, Locality, Workload};
@@ -35,6 +35,11 @@ pub(super) struct WorkloadLabels<'a> {
 }
 
 impl<'a> WorkloadLabels<'a> {
+    /// The same place with other labels.
+    pub(super) fn with(self, labels: &'a dyn LabelSet) -> WorkloadLabels<'a> {
+        WorkloadLabels { labels, ..self }
+    }
+
     /// Labels of the workload that the proxy stands beside.
     pub(super) fn of_proxy(scope: &Scope<'a>) -> WorkloadLabels<'a> {
         let proxy = scope.proxy;
@@ -73,6 +78,7 @@ impl<'a> WorkloadLabels<'a> {
 /// A pod, or another endpoint that is written, as the registry sees it.
 pub(super) struct Instance<'a> {
     labels: &'a dyn LabelSet,
+    annotations: Option<&'a PodAnnotations>,
     node: &'a str,
     cluster_id: &'a str,
     /// Its namespace and service account; without one nobody knows its identity.
@@ -101,7 +107,20 @@ impl<'a> Instance<'a> {
         // What the API server writes where nobody did.
         let account = pod.spec.spec.service_account_name.as_deref().unwrap_or("default");
         let account = Some((&**pod.namespace(), account));
-        Instance { labels, node, cluster_id, account, locality, weight: 1, host_name, labelled, plain }
+        let annotations = pod.spec.annotations.as_deref();
+        let weight = 1;
+        Instance {
+            labels,
+            annotations,
+            node,
+            cluster_id,
+            account,
+            locality,
+            weight,
+            host_name,
+            labelled,
+            plain,
+        }
     }
 
     /// The node it runs on; empty where nobody says it.
@@ -130,6 +149,7 @@ impl<'a> Instance<'a> {
         let told = entry.locality.as_deref().or(label.as_deref()).unwrap_or_default();
         Instance {
             labels,
+            annotations: None,
             node: "",
             cluster_id,
             account: account.map(|account| (&**namespace, account)),
@@ -159,6 +179,22 @@ impl<'a> Instance<'a> {
     /// Whether its label says nothing of TLS, or that there is none.
     pub(super) fn is_without_tls(&self) -> bool {
         self.labelled.tls_mode.is_none()
+    }
+
+    /// Whether it is a pod of which its label would say that it has a sidecar, and does not.
+    pub(super) fn is_without_sidecar(&self) -> bool {
+        let is_told = self.labels.value(TLS_MODE).is_some_and(|mode| !mode.is_empty());
+        self.account.is_some() && !is_told && !self.accepts_mutual_tls()
+    }
+
+    /// Whether what comes to `port` goes through its sidecar, if it has one.
+    pub(super) fn is_captured(&self, port: u16) -> bool {
+        self.annotations.is_none_or(|annotations| annotations.is_captured(port))
+    }
+
+    /// The workload that it is of.
+    pub(super) fn workload(&self) -> Option<&Workload> {
+        self.plain.workload.as_ref()
     }
 
     /// Its metadata with the TLS mode of its label, or without.

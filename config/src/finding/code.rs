@@ -61,6 +61,9 @@ pub const DANGLING_SERVICE: &str = "dangling-service";
 pub const AMBIGUOUS_PORT: &str = "ambiguous-port";
 /// Warning. A subset whose labels no pod of the service carries.
 pub const EMPTY_SUBSET: &str = "empty-subset";
+/// Warning. Endpoints of a service do not take what they are sent: not the TLS mode that a DestinationRule says, or not the
+/// plain text that it leaves.
+pub const CONFLICTING_TLS_MODE: &str = "conflicting-tls-mode";
 /// Warning. Two objects claim the same host, and Istio lets one of them hold.
 pub const CONFLICTING_HOST: &str = "conflicting-host";
 

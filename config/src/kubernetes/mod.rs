@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::labels::Labels;
+use crate::mesh::InterceptionMode;
 pub use secret::{Secret, SecretData, Sensitive};
 
 /// `v1` Service.
@@ -172,6 +173,11 @@ pub struct Pod {
     pub annotations: Option<Box<PodAnnotations>>,
 }
 
+/// Annotation of a pod: the ports that go through its proxy.
+pub(crate) const INCLUDE_INBOUND_PORTS_ANNOTATION: &str = "traffic.sidecar.istio.io/includeInboundPorts";
+/// Annotation of a pod: the ports that do not.
+pub(crate) const EXCLUDE_INBOUND_PORTS_ANNOTATION: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
+
 /// The annotations of a [`Pod`] that matter to a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodAnnotations {
@@ -179,6 +185,22 @@ pub struct PodAnnotations {
     pub proxy_config: Option<Box<str>>,
     /// `sidecar.istio.io/interceptionMode`: how its traffic comes to its proxy.
     pub interception_mode: Option<Box<str>>,
+    /// `traffic.sidecar.istio.io/includeInboundPorts`: the ports that go through its proxy, `*` for all.
+    pub include_inbound_ports: Option<Box<str>>,
+    /// `traffic.sidecar.istio.io/excludeInboundPorts`: those that do not.
+    pub exclude_inbound_ports: Option<Box<str>>,
+}
+
+impl PodAnnotations {
+    /// Whether what comes to `port` goes through the pod's proxy.
+    pub fn is_captured(&self, port: u16) -> bool {
+        let has = |list: &str| list.split(',').any(|entry| entry.trim().parse() == Ok(port));
+        let is_all = |list: &str| list.trim() == "*";
+        let is_included = self.include_inbound_ports.as_deref().is_none_or(|list| is_all(list) || has(list));
+        let is_excluded = self.exclude_inbound_ports.as_deref().is_some_and(has);
+        let is_redirected = self.interception_mode.as_deref() != Some(InterceptionMode::None.name());
+        is_included && !is_excluded && is_redirected
+    }
 }
 
 impl Pod {

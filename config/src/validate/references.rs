@@ -6,6 +6,7 @@
 mod hosts;
 mod routes;
 mod rules;
+mod tls_modes;
 
 #[cfg(test)]
 mod tests;
@@ -13,8 +14,9 @@ mod tests;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashSet};
 
+use crate::compile::{TlsConflict, tls_conflicts};
 use crate::finding::Finding;
-use crate::kubernetes::EndpointSlice;
+use crate::kubernetes::{EndpointSlice, TargetRef};
 use crate::objects::{Differences, Kept, Key, Object, Objects};
 use crate::yaml::Limits;
 use hosts::{Hosts, full_name, service_of};
@@ -34,6 +36,10 @@ pub struct References {
     of_rules: BTreeMap<Key, Vec<Finding>>,
     /// Of endpoint slices, likewise.
     of_slices: BTreeMap<Key, Vec<Finding>>,
+    /// TLS modes that cannot work, by service of Kubernetes'; only of those with any.
+    tls_of_services: BTreeMap<Key, Vec<TlsConflict>>,
+    /// The same of ServiceEntry objects.
+    tls_of_entries: Vec<TlsConflict>,
 }
 
 impl References {
@@ -55,8 +61,10 @@ impl References {
             self.of_routes.extend(routes::check_collisions(objects, limits));
         }
         self.look_at_slices(&before, objects);
+        let touched = if same_hosts { touched(&before, objects) } else { HashSet::new() };
+        self.look_at_tls(&before, same_hosts.then_some(&touched), objects);
         if same_hosts {
-            self.look_at_rules_for(&touched(&before, objects), objects);
+            self.look_at_rules_for(&touched, objects);
         } else {
             let each = objects.destination_rules.iter();
             let found = each.map(|(key, rule)| (key.clone(), rules::check(objects, &hosts, rule, limits)));
@@ -65,8 +73,31 @@ impl References {
         let (of_rules, of_slices) = (self.of_rules.values().flatten(), self.of_slices.values().flatten());
         let mut findings: Vec<Finding> =
             self.of_routes.iter().chain(of_rules).chain(of_slices).cloned().collect();
+        let conflicts = self.tls_of_services.values().flatten().chain(&self.tls_of_entries);
+        findings.extend(tls_modes::findings(objects, conflicts, limits));
         findings.sort();
         findings
+    }
+
+    /// How services are spoken to: all of them, unless only endpoints changed, those of `touched`.
+    fn look_at_tls(&mut self, before: &Objects, touched: Option<&HashSet<Key>>, objects: &Objects) {
+        let same_policies = same(&before.peer_authentications, &objects.peer_authentications)
+            && same(&before.workload_entries, &objects.workload_entries)
+            && same(&before.gateways, &objects.gateways)
+            && same(&before.nodes, &objects.nodes)
+            && before.refused_guards == objects.refused_guards;
+        let touched = touched.filter(|_| same_policies);
+        // Entries may select pods that no slice names.
+        if touched.is_some_and(HashSet::is_empty) && same(&before.pods, &objects.pods) {
+            return;
+        }
+        match touched {
+            Some(touched) => self.tls_of_services.retain(|key, _| !touched.contains(key)),
+            None => self.tls_of_services.clear(),
+        }
+        let found = tls_conflicts(objects, touched);
+        self.tls_of_services.extend(found.of_services);
+        self.tls_of_entries = found.of_entries;
     }
 
     /// The slices that changed, and those of services that did.
@@ -132,9 +163,14 @@ fn touched(before: &Objects, now: &Objects) -> HashSet<Key> {
         .collect();
     if !pods.is_empty() {
         for slice in now.endpoint_slices.values() {
-            let targets = slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref());
-            let mut names = targets.filter_map(|target| target.name.as_deref());
-            if names.any(|name| pods.contains(&(&**slice.namespace(), name))) {
+            let mut targets = slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref());
+            let own: &str = slice.namespace();
+            let is_changed = |target: &TargetRef| {
+                let namespaces = [own, target.namespace.as_deref().unwrap_or(own)];
+                let name = target.name.as_deref();
+                name.is_some_and(|name| namespaces.iter().any(|namespace| pods.contains(&(namespace, name))))
+            };
+            if targets.any(is_changed) {
                 services.extend(service_key(slice));
             }
         }

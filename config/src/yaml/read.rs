@@ -18,7 +18,9 @@ use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
-use crate::kubernetes::{Pod, PodAnnotations, Secret};
+use crate::kubernetes::{
+    EXCLUDE_INBOUND_PORTS_ANNOTATION, INCLUDE_INBOUND_PORTS_ANNOTATION, Pod, PodAnnotations, Secret,
+};
 use crate::mesh::{INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION};
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
@@ -395,7 +397,7 @@ impl FileReader {
     }
 }
 
-/// A Pod, with the two annotations that matter.
+/// A Pod, with the annotations that matter.
 fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod> {
     let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems, room)?;
     let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
@@ -403,6 +405,8 @@ fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod>
     let annotations = PodAnnotations {
         proxy_config: annotation(PROXY_CONFIG_ANNOTATION),
         interception_mode: annotation(INTERCEPTION_MODE_ANNOTATION),
+        include_inbound_ports: annotation(INCLUDE_INBOUND_PORTS_ANNOTATION),
+        exclude_inbound_ports: annotation(EXCLUDE_INBOUND_PORTS_ANNOTATION),
     };
     pod.annotations = (annotations != PodAnnotations::default()).then(|| Box::new(annotations));
     Some(pod)

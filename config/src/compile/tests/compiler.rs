@@ -70,8 +70,9 @@ impl Changing {
         let anew = compile_as(&objects, &self.proxy, &self.request);
         assert_eq!(compiled.findings, anew.findings, "{about}");
         let limits = self.store.limits();
-        assert_eq!(self.references.of(&objects, limits), references(&objects, limits), "{about}");
-        self.codes = compiled.findings.iter().map(|finding| finding.code).collect();
+        let referred = self.references.of(&objects, limits);
+        assert_eq!(referred, references(&objects, limits), "{about}");
+        self.codes = compiled.findings.iter().chain(&referred).map(|finding| finding.code).collect();
         let since = compiled.since.clone();
         if since.as_ref().is_none_or(|since| !since.same_names) {
             self.names = compiled.names;

@@ -102,6 +102,7 @@ fn rule(random: &mut Random, name: &str, namespace: &str) -> String {
         "{}",
         "{tls: {mode: ISTIO_MUTUAL}}",
         "{tls: {mode: SIMPLE, credentialName: outside}}",
+        "{tls: {mode: DISABLE}, portLevelSettings: [{port: {number: 80}, tls: {mode: ISTIO_MUTUAL}}]}",
         "{outlierDetection: {maxEjectionPercent: 20}}",
         "{loadBalancer: {simple: PASSTHROUGH}}",
         "{connectionPool: {tcp: {maxConnections: 7}}}",
@@ -150,7 +151,10 @@ fn wide(random: &mut Random, name: &str, namespace: &str) -> String {
             head(istio, "Sidecar", name, namespace, "")
                 + &format!("spec: {{egress: [{{{port}hosts: [./*]}}]}}\n")
         }
-        1 => head(security, "PeerAuthentication", name, namespace, "") + "spec: {mtls: {mode: DISABLE}}\n",
+        1 => {
+            head(security, "PeerAuthentication", name, namespace, "")
+                + &format!("spec: {{mtls: {{mode: {}}}}}\n", random.one(&["DISABLE", "STRICT"]))
+        }
         2 => {
             head(istio, "WorkloadEntry", name, namespace, "")
                 + "spec: {address: 10.4.0.1, labels: {app: web}}\n"
