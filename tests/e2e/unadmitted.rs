@@ -89,7 +89,7 @@ fn request(number: u32, method: &[u8], flags: u8) -> Vec<u8> {
 fn is_whole(heard: &str) -> bool {
     let Some((head, body)) = heard.split_once("\r\n\r\n") else { return false };
     let length = head.split_once("content-length: ").unwrap().1.split("\r\n").next();
-    body.len() == length.unwrap().parse().unwrap()
+    body.len() == length.unwrap().parse::<usize>().unwrap()
 }
 
 async fn is_answered(stream: &mut TlsStream<TcpStream>, how: &str) {

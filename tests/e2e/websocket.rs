@@ -85,9 +85,7 @@ async fn bytes_go_both_ways_until_one_side_ends() {
         assert_eq!(heard, answered.as_bytes());
     }
     // It outlives the routes it came by.
-    proxy
-        .publish("more.yaml", &support::mesh::virtual_service("catalog", "  - directResponse: {status: 418}"))
-        .await;
+    proxy.publish("more.yaml", &virtual_service("catalog", "  - directResponse: {status: 418}")).await;
     stream.write_all(b"still").await.expect("it is taken");
     let mut heard = [0; 5];
     stream.read_exact(&mut heard).await.expect("an answer");

@@ -113,6 +113,9 @@ pub(super) async fn follow(
     }
 }
 
+/// Roots, and lists of what is revoked.
+type Strange = (Arc<[u8]>, Option<Arc<[u8]>>);
+
 struct Source {
     authority: MeshAuthority,
     limits: Limits,
@@ -124,7 +127,7 @@ struct Source {
     /// What is held has been looked at with these lists.
     looked_at_with: Option<Arc<[u8]>>,
     /// Roots, and lists, by which what is held is not believed.
-    strange: Option<(Arc<[u8]>, Option<Arc<[u8]>>)>,
+    strange: Option<Strange>,
     registry: Arc<Registry>,
     shard: Arc<Shard>,
 }

@@ -379,6 +379,7 @@ mod tests {
     use std::time::Duration;
 
     use config::PrivateKey;
+    use data_encoding::BASE64;
 
     use super::*;
 
@@ -388,9 +389,13 @@ mod tests {
         let mut params = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).unwrap();
         params.not_before = (now - Duration::from_secs(120)).into();
         params.not_after = (now + Duration::from_secs(life)).into();
-        let chain = params.self_signed(&key).unwrap().pem().into_bytes().into();
-        let content =
-            SecretContent::Certificate { chain, key: PrivateKey::new(key.serialize_pem().into_bytes()) };
+        let pem = |what: &str, der: &[u8]| {
+            let body = BASE64.encode(der);
+            format!("-----BEGIN {what}-----\n{body}\n-----END {what}-----\n").into_bytes()
+        };
+        let chain = pem("CERTIFICATE", params.self_signed(&key).unwrap().der()).into();
+        let key = PrivateKey::new(pem("PRIVATE KEY", &key.serialize_der()));
+        let content = SecretContent::Certificate { chain, key };
         Arc::new(config::Secret { name: "a".into(), content: Ok(content), origin: None })
     }
 

@@ -23,7 +23,7 @@ fn expected(registry: &Arc<Registry>) -> String {
             Kind::Histogram => MetricType::HISTOGRAM,
         });
         let metric = |(labels, cell): (Labels, Cell)| {
-            metric(&declaration, &labels, Value::of(declaration.kind, cell, &shards))
+            metric(&declaration, &labels, &Value::of(declaration.kind, cell, &shards))
         };
         told.set_metric(series.into_iter().map(metric).collect());
         (!told.get_metric().is_empty()).then_some(told)
@@ -31,7 +31,7 @@ fn expected(registry: &Arc<Registry>) -> String {
     TextEncoder::new().encode_to_string(&families.collect::<Vec<_>>()).unwrap()
 }
 
-fn metric(declaration: &Declaration, labels: &[Arc<str>], value: Value) -> Metric {
+fn metric(declaration: &Declaration, labels: &[Arc<str>], value: &Value) -> Metric {
     let mut metric = Metric::default();
     let pairs = declaration.labels.iter().zip(labels).map(|(name, value)| {
         let mut pair = LabelPair::default();
@@ -43,25 +43,25 @@ fn metric(declaration: &Declaration, labels: &[Arc<str>], value: Value) -> Metri
     match value {
         Value::Number(number) if declaration.kind == Kind::Counter => {
             let mut counter = Counter::default();
-            counter.set_value(number);
+            counter.set_value(*number);
             metric.set_counter(counter);
         }
         Value::Number(number) => {
             let mut gauge = Gauge::default();
-            gauge.set_value(number);
+            gauge.set_value(*number);
             metric.set_gauge(gauge);
         }
         Value::Histogram { cumulative, count, sum_ms } => {
             let mut histogram = Histogram::default();
             let buckets = BUCKETS_MS.into_iter().zip(cumulative).map(|(bound, count)| {
                 let mut bucket = Bucket::default();
-                bucket.set_cumulative_count(count);
+                bucket.set_cumulative_count(*count);
                 bucket.set_upper_bound(bound);
                 bucket
             });
             histogram.set_bucket(buckets.collect());
-            histogram.set_sample_count(count);
-            histogram.set_sample_sum(sum_ms);
+            histogram.set_sample_count(*count);
+            histogram.set_sample_sum(*sum_ms);
             metric.set_histogram(histogram);
         }
     }
