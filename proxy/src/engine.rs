@@ -5,6 +5,7 @@ mod failed;
 pub(crate) mod labels;
 pub(crate) mod room;
 pub(crate) mod standing;
+pub(crate) mod trusted;
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::HashMap;

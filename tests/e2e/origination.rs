@@ -3,9 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+use std::net::SocketAddr;
+
+use support::declared;
 use support::mesh::destination_rule;
 use support::tls::{Ca, Files, Pem, TlsServer};
-use support::{Answer, Mesh, Request, TestBackend, TestProxy, eventually};
+use support::{Answer, Mesh, PATIENCE, Request, TestBackend, TestProxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The service `catalog`, whose endpoint is `server`, with a rule for it: `DIR` stands for where the files are.
 async fn proxy_of(server: &TlsServer, port: &str, tls: &str, files: &Files) -> TestProxy {
@@ -237,4 +242,92 @@ async fn names_of_a_service_entry_count_where_a_rule_has_none() {
         assert_eq!(answer.status, expected, "{names} {tls}: {}", answer.text());
         assert!(!proxy.page("/findings").await.contains("field-not-honoured"), "{names} {tls}");
     }
+}
+
+/// Bytes have but one connection: it ends when its server would not be believed any more, or not be spoken to in plain text.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_end_when_their_server_is_not_trusted_any_more() {
+    let ca = Ca::new("shop");
+    let backend = TestBackend::echo("catalog").await;
+    let shown = ca.issue("shop.example", |params| params.serial_number = Some(vec![1].into()));
+    let server = TlsServer::new(backend.address, &shown, None, &[]).await;
+    let files = Files::new(&ca);
+    files.write("revoked.pem", &ca.revoke(&[]));
+    let trusting = format!("{ROOTS}, caCrl: DIR/revoked.pem, sni: shop.example");
+    let proxy = passing(server.address, &rule(&trusting, &files)).await;
+    let another = format!("{}{}", ca.pem, Ca::new("other").pem);
+    let named = |name: &str| rule(&format!("{trusting}, subjectAltNames: [{name}]"), &files);
+    let changes: [(&str, bool, &dyn Fn()); 4] = [
+        ("a root besides", true, &|| files.write("roots.pem", &another)),
+        ("its name is asked for", true, &|| proxy.mesh.write("rule.yaml", &named("shop.example"))),
+        ("its certificate is revoked", false, &|| files.write("revoked.pem", &ca.revoke(&[1]))),
+        ("another name is asked for", false, &|| proxy.mesh.write("rule.yaml", &named("other.example"))),
+    ];
+    for (what, stands, change) in changes {
+        let mut stream = passed(&proxy).await;
+        let before = proxy.generation().await;
+        change();
+        proxy.generation_after(before).await;
+        match stands {
+            true => asks(&mut stream).await,
+            false => ends(&mut stream, what).await,
+        }
+        files.write("revoked.pem", &ca.revoke(&[]));
+        proxy.mesh.write("rule.yaml", &rule(&trusting, &files));
+        eventually("it is believed again", || async { answers(&proxy).await.then_some(()) }).await;
+    }
+    let mut stream = passed(&proxy).await;
+    files.write("roots.pem", &Ca::new("other").pem);
+    ends(&mut stream, "its root is gone").await;
+    let closed = proxy.metric("weft_listener_connections_not_admitted_total", &[]).await;
+    assert_eq!(closed, Some(3.0));
+    let errors = proxy.page("/errors").await;
+    assert!(errors.contains("3 x TCP -: its server's certificate is not believed any more, "), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_in_plain_text_end_when_tls_is_asked_for() {
+    let backend = TestBackend::echo("catalog").await;
+    let files = Files::new(&Ca::new("shop"));
+    let proxy = passing(backend.address, &rule("mode: DISABLE", &files)).await;
+    let mut stream = passed(&proxy).await;
+    proxy.mesh.write("rule.yaml", &rule(ROOTS, &files));
+    ends(&mut stream, "TLS is asked for").await;
+}
+
+/// A proxy that passes bytes on to the service `catalog`, whose endpoint is there, by its second listener.
+async fn passing(to: SocketAddr, rule: &str) -> TestProxy {
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", to);
+    let raw = declared::to_tcp(declared::any(), "outbound|8000||catalog.shop.svc.cluster.local");
+    let resources = declared::update(vec![declared::listener("raw", vec![raw])], []);
+    let start = TestProxy::of(mesh.with("rule.yaml", rule)).listen("catalog", 8000);
+    start.set(|settings| settings.static_resources = resources).ready().await
+}
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A connection whose bytes are passed on.
+async fn passed(proxy: &TestProxy) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.listener(1)).await.unwrap();
+    asks(&mut stream).await;
+    stream
+}
+
+async fn asks(stream: &mut TcpStream) {
+    stream.write_all(ASK).await.unwrap();
+    let count = stream.read(&mut [0; 64 * 1024]).await.unwrap();
+    assert_ne!(count, 0, "it has ended");
+}
+
+/// Whether a new connection gets an answer.
+async fn answers(proxy: &TestProxy) -> bool {
+    let Ok(mut stream) = TcpStream::connect(proxy.listener(1)).await else { return false };
+    let _ = stream.write_all(ASK).await;
+    stream.read(&mut [0; 64 * 1024]).await.is_ok_and(|count| count > 0)
+}
+
+/// Waits for the end, by an end or by a reset.
+async fn ends(stream: &mut TcpStream, what: &str) {
+    let ended = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 64])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{what}: {ended:?}");
 }

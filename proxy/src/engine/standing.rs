@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::admitted::{Admitted, Verdict};
+use super::trusted::Trusted;
 use super::{Engine, Generation};
 
 /// What access logs say of a connection that is ended so.
@@ -22,6 +23,9 @@ const FILTER_CHAIN_REPLACED: &str = "filter_chain_replaced";
 
 /// What they say of one that is as old as it may be.
 const AGE_REACHED: &str = "authenticated_age_max_reached";
+
+/// What they say of one to an upstream that is not to be spoken to in this way any more.
+const UPSTREAM_NOT_ADMITTED: &str = "upstream_not_admitted";
 
 /// The limit by which it is.
 const AGE_LIMIT: &str = "authenticated_age_max_ms";
@@ -35,6 +39,8 @@ pub(crate) enum Ending {
     Replaced,
     /// It is as old as it may be.
     Aged,
+    /// Its upstream would not be spoken to in this way any more.
+    UpstreamRefused,
 }
 
 impl Ending {
@@ -44,6 +50,7 @@ impl Ending {
             Ending::Refused => FILTER_CHAIN_CLOSED,
             Ending::Replaced => FILTER_CHAIN_REPLACED,
             Ending::Aged => AGE_REACHED,
+            Ending::UpstreamRefused => UPSTREAM_NOT_ADMITTED,
         }
     }
 }
@@ -58,6 +65,8 @@ pub(crate) struct Standing {
 /// A connection that stands, as its worker sees it.
 pub(super) struct Watched {
     admitted: Admitted,
+    /// How its upstream is spoken to, where that is watched.
+    trusted: RefCell<Option<Trusted>>,
     ending: Cell<Option<Ending>>,
     /// Why it would not be admitted any more, once it would not.
     reason: RefCell<Option<Arc<str>>>,
@@ -68,11 +77,22 @@ pub(super) struct Watched {
 impl Standing {
     /// Of a connection that an earlier generation may have admitted.
     pub(crate) fn new(engine: &Rc<Engine>, admitted: Admitted) -> Standing {
-        let (ending, reason, task) = (Cell::new(None), RefCell::default(), RefCell::default());
-        let watched = Rc::new(Watched { admitted, ending, reason, task });
+        let watched = Rc::new(Watched {
+            admitted,
+            trusted: RefCell::default(),
+            ending: Cell::new(None),
+            reason: RefCell::default(),
+            task: RefCell::default(),
+        });
         watched.examine(engine, &engine.generation());
         let key = engine.standing.borrow_mut().insert(watched.clone());
         Standing { engine: engine.clone(), key, watched }
+    }
+
+    /// Watches how its upstream is spoken to, too, which an earlier generation may have allowed.
+    pub(crate) fn trusts(&self, trusted: Trusted) {
+        self.watched.trusted.replace(Some(trusted));
+        self.watched.examine_upstream(&self.engine, &self.engine.generation());
     }
 
     /// What is known of it.
@@ -111,6 +131,22 @@ impl Watched {
     pub(super) fn follow(&self, engine: &Engine, before: &Generation, now: &Generation) {
         if self.admitted.may_be_judged_otherwise(before, now) {
             self.examine(engine, now);
+        }
+        let is_same = |trusted: &Trusted| trusted.is_judged_alike(before, now);
+        if !self.trusted.borrow().as_ref().is_none_or(is_same) {
+            self.examine_upstream(engine, now);
+        }
+    }
+
+    fn examine_upstream(&self, engine: &Engine, generation: &Generation) {
+        let refused = match &*self.trusted.borrow() {
+            Some(trusted) if self.ending.get().is_none() => generation.refuses(trusted),
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            engine.closed(&self.admitted.listener, &reason, self.admitted.destination);
+            self.reason.replace(Some(reason));
+            self.ends(Ending::UpstreamRefused);
         }
     }
 

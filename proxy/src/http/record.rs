@@ -405,7 +405,7 @@ impl Record {
         match self.downstream.standing.poll_ending(cx) {
             // A WebSocket stays with what it began with.
             Poll::Pending | Poll::Ready(Ending::Replaced) => Poll::Pending,
-            Poll::Ready(ending @ (Ending::Refused | Ending::Aged)) => {
+            Poll::Ready(ending @ (Ending::Refused | Ending::Aged | Ending::UpstreamRefused)) => {
                 self.finished = true;
                 self.details = Cow::Borrowed(ending.details());
                 Poll::Ready(())

@@ -248,6 +248,17 @@ impl Cluster {
         }
     }
 
+    /// What carries the bytes to the endpoint at this address; `None` when there is none.
+    pub(crate) fn transport_to(&self, address: SocketAddr) -> Option<Transport> {
+        match self.endpoints.iter().find(|endpoint| endpoint.address == address) {
+            Some(endpoint) => Some(endpoint.transport.clone()),
+            None if self.declared.discovery == config::DiscoveryType::OriginalDst => {
+                Some(self.transports.of(&self.declared, &config::EndpointMetadata::default()))
+            }
+            None => None,
+        }
+    }
+
     /// What carries the bytes to its endpoints.
     pub(super) fn transports(&self) -> &Transports {
         &self.transports

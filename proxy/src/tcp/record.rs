@@ -18,6 +18,7 @@ use super::{Refused, Service};
 use crate::engine::admitted::Admitted;
 use crate::engine::labels::Subject;
 use crate::engine::standing::Standing;
+use crate::engine::trusted::Trusted;
 use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
 use crate::snapshot::{Listener, LogSink};
@@ -194,6 +195,10 @@ impl Record {
         dialed: &Dialed,
         greets: bool,
     ) {
+        if self.service.direction == TrafficDirection::Outbound {
+            let (address, transport) = (endpoint.address, &endpoint.transport);
+            self.standing.trusts(Trusted::new(&view.cluster, address, transport, &dialed.stream));
+        }
         self.facts.view = Some(view);
         self.facts.endpoint = Some(endpoint);
         self.facts.upstream_local_address = dialed.local_address;
@@ -304,9 +309,10 @@ impl Drop for Record {
             None => self.count(),
         };
         self.engine.telemetry.shard.increment(outcome.closed);
-        if !self.facts.flags.is_empty() {
+        let refused = self.standing.reason();
+        if !self.facts.flags.is_empty() || refused.is_some() {
             let origin = self.service.proxy.declared.origin.as_ref();
-            self.facts.fly(&self.engine, &self.service.declared.declared, origin);
+            self.facts.fly(&self.engine, &self.service.declared.declared, (origin, refused.as_deref()));
         }
         self.facts.log(&self.engine, &self.service.proxy.access_log);
     }
@@ -332,19 +338,25 @@ impl FactsOf {
         }
     }
 
-    /// Tells the flight recorder of a connection that failed.
+    /// Tells the flight recorder of a connection that failed, or was `refused` later for this reason.
     #[cold]
-    fn fly(&self, engine: &Engine, listener: &config::Listener, origin: Option<&Origin>) {
+    fn fly(
+        &self,
+        engine: &Engine,
+        listener: &config::Listener,
+        (origin, refused): (Option<&Origin>, Option<&str>),
+    ) {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
         let of_age = self.flags.contains(Flag::DurationTimeout).then_some(DURATION_REACHED);
         let why = self.reason.as_deref().or(self.termination_details).or(of_age);
         let why = why.unwrap_or("no endpoint").replace('_', " ");
+        let told = refused.unwrap_or(&why);
         let at = declared.map(|declared| match (declared.metadata.origin.as_deref(), origin) {
             (Some(origin), _) => format!(", cluster {} of {origin}", declared.name),
             (None, Some(rule)) => format!(", cluster {}, to which {rule} leads", declared.name),
             (None, None) => format!(", cluster {}", declared.name),
         });
-        let cause = format!("TCP {}: {why}{}", self.flags.text(), at.unwrap_or_default());
+        let cause = format!("TCP {}: {told}{}", self.flags.text(), at.unwrap_or_default());
         let flight = Flight {
             began: self.wall,
             took: time::now().saturating_duration_since(self.started),

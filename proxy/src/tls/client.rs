@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use config::{ServerCertificate, UpstreamTlsMode};
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::client::danger::ServerCertVerifier as _;
 use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption};
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, ServerName};
@@ -17,8 +18,8 @@ use super::ends::Ends;
 use super::peer;
 use super::reason::reason;
 use super::secrets::{Lists, Roots, Secrets};
-use super::server::provider;
-use super::stream::{Replayed, Stream};
+use super::server::{held_last, provider};
+use super::stream::{Presented, Replayed, Stream};
 use super::verify::Servers;
 
 /// A resolved [`config::UpstreamTls`].
@@ -124,6 +125,24 @@ impl Client {
             && pointer(&self.roots) == pointer(&other.roots)
             && lists(&self.revoked) == lists(&other.revoked)
             && self.shows_one_of_the_same(other)
+    }
+
+    /// Whether a server that `before` has believed would be believed, too, when it shows this: a certificate that has meanwhile
+    /// ended to hold is no reason to part.
+    pub(crate) fn would_believe(&self, before: &Client, shown: &Presented) -> bool {
+        let covers = match (&self.roots, &before.roots) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before) || now.cover(before),
+            (now, before) => now.is_none() && before.is_none(),
+        };
+        let lists = |lists: &Option<Arc<Lists>>| lists.as_ref().map(Arc::as_ptr);
+        let asks_the_same =
+            self.declared.server == before.declared.server && self.declared.mode == before.declared.mode;
+        if asks_the_same && covers && lists(&self.revoked) == lists(&before.revoked) {
+            return true;
+        }
+        let Some((leaf, rest)) = shown.0.split_first() else { return false };
+        let servers = self.servers(Arc::new(provider(&[])), None);
+        servers.verify_server_cert(leaf, rest, &self.server_name(None), &[], held_last(&shown.0)).is_ok()
     }
 
     /// Whether both show certificates of one authority, which leads to the roots by the same chain, or none.

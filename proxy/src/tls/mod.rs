@@ -30,6 +30,6 @@ pub(crate) use own::Expected;
 pub(crate) use secrets::{Life, Secrets, Unusable, chain, check_lists};
 pub(crate) use server::{Server, Shows};
 pub(crate) use shown::{AlternativeName, Certificate};
-pub(crate) use stream::{First, Stream};
+pub(crate) use stream::{First, Presented, Stream};
 pub(crate) use verify::Servers;
 pub(crate) use whole::{Bounds, Flaw, Verified, Whole};

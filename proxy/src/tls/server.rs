@@ -219,7 +219,7 @@ impl Server {
 }
 
 /// Now, or when the first of these certificates ended to hold: they held when they were shown.
-fn held_last(chain: &[CertificateDer<'_>]) -> UnixTime {
+pub(super) fn held_last(chain: &[CertificateDer<'_>]) -> UnixTime {
     let ends = chain
         .iter()
         .filter_map(peer::life)

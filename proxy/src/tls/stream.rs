@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::reason::broken;
 
@@ -33,6 +34,14 @@ impl Stream {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => &stream.get_ref().0.stream,
         }
+    }
+
+    /// What the other side has shown of itself.
+    pub(crate) fn presented(&self) -> Presented {
+        Presented(match self {
+            Stream::Plain(_) => Vec::new(),
+            Stream::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec(),
+        })
     }
 
     /// Whether both sides have agreed to tell each other first who they are.
@@ -72,6 +81,10 @@ impl Stream {
         }
     }
 }
+
+/// The certificates that a peer has shown, its own first; none in plain text.
+#[derive(Debug)]
+pub(crate) struct Presented(pub(super) Vec<CertificateDer<'static>>);
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
