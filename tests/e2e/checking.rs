@@ -1,0 +1,74 @@
+//! `weft check` as a pipeline runs it: what it says of a configuration, and how it ends.
+
+use std::path::Path;
+
+use support::binary;
+
+/// Two pods that take mutual TLS alone, and a rule that has them spoken to in plain text.
+const MESH: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: shop}
+spec: {clusterIP: 10.1.0.1, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: catalog, namespace: shop, labels: {kubernetes.io/service-name: catalog}}
+endpoints:
+- {addresses: [10.2.0.1], targetRef: {kind: Pod, name: catalog-1}}
+- {addresses: [10.2.0.2], targetRef: {kind: Pod, name: catalog-2}}
+ports: [{name: http, port: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: catalog-1, namespace: shop, labels: {app: catalog, security.istio.io/tlsMode: istio}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: catalog-2, namespace: shop, labels: {app: catalog, security.istio.io/tlsMode: istio}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: shop}
+spec:
+  mtls: {mode: STRICT}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: catalog, namespace: shop}
+spec:
+  host: catalog
+  trafficPolicy:
+    tls: {mode: DISABLE}
+";
+
+/// What `weft check` prints, and whether it found nothing as bad as a warning.
+async fn checked(path: &Path) -> (String, bool) {
+    let command = tokio::process::Command::new(binary::weft())
+        .args(["check", "--fail-on", "warning"])
+        .arg(path)
+        .output();
+    let output = command.await.unwrap();
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
+}
+
+#[tokio::test]
+async fn a_tls_mode_that_cannot_work_is_found_where_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("shop.yaml");
+    std::fs::write(&file, MESH).unwrap();
+    let (said, is_good) = checked(&file).await;
+    let file_name = file.display();
+    let at = format!("{file_name}:34: warning: DestinationRule shop/catalog: spec.trafficPolicy.tls: ");
+    let by = format!("PeerAuthentication shop/default ({file_name}:26) [conflicting-tls-mode]");
+    for expected in [&*at, &*by, "`catalog.shop.svc.cluster.local`", "all 2 endpoints", "remedy: write"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!is_good && said.ends_with("0 errors, 1 warning, 0 notes\n"), "{said}");
+
+    for works in [MESH.replace("DISABLE", "ISTIO_MUTUAL"), MESH.replace("STRICT", "PERMISSIVE")] {
+        std::fs::write(&file, works).unwrap();
+        let (said, _) = checked(&file).await;
+        assert!(said.contains("0 errors, ") && !said.contains("conflicting-tls-mode"), "{said}");
+    }
+}
