@@ -315,7 +315,7 @@ async fn passed(proxy: &TestProxy) -> TcpStream {
 
 async fn asks(stream: &mut TcpStream) {
     stream.write_all(ASK).await.unwrap();
-    let count = stream.read(&mut [0; 64 * 1024]).await.unwrap();
+    let count = stream.read(&mut vec![0; 64 * 1024]).await.unwrap();
     assert_ne!(count, 0, "it has ended");
 }
 
@@ -323,7 +323,7 @@ async fn asks(stream: &mut TcpStream) {
 async fn answers(proxy: &TestProxy) -> bool {
     let Ok(mut stream) = TcpStream::connect(proxy.listener(1)).await else { return false };
     let _ = stream.write_all(ASK).await;
-    stream.read(&mut [0; 64 * 1024]).await.is_ok_and(|count| count > 0)
+    stream.read(&mut vec![0; 64 * 1024]).await.is_ok_and(|count| count > 0)
 }
 
 /// Waits for the end, by an end or by a reset.
