@@ -48,7 +48,7 @@ async fn checked(path: &Path) -> (String, bool) {
         .args(["check", "--fail-on", "warning"])
         .arg(path)
         .output();
-    let output = command.await.unwrap();
+    let output = command.await.expect("weft runs");
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
 }
 
