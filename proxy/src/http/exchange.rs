@@ -15,7 +15,7 @@ use super::connection::Downstream;
 use super::error::Refusal;
 use super::headers::{ATTEMPT_COUNT, DECORATOR_OPERATION, UPSTREAM_SERVICE_TIME};
 use super::peer::Peer;
-use super::record::{Record, missing_cluster};
+use super::record::Record;
 use super::response_body::ResponseBody;
 use super::timeout::{self, Deadline, Timeouts};
 use super::{admission, headers, local_reply, observe, peer_metadata, rewrite};
@@ -26,7 +26,7 @@ use crate::time;
 use crate::upstream::balancer::Avoid;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::retry::{self, Reset, Verdict};
-use crate::upstream::{ActiveRequest, EndpointState, Upstream};
+use crate::upstream::{ActiveRequest, EndpointState, Upstream, causes};
 
 /// What the client gets.
 pub(crate) type Response = (ResponseHead, ResponseBody);
@@ -363,7 +363,7 @@ impl Forwarding<'_> {
     fn missing(&self) -> String {
         let cluster = self.forward.destinations.get(self.destination).map(|destination| &destination.cluster);
         let rule = self.handle.route.declared().and_then(|declared| declared.origin.as_deref());
-        cluster.map(|cluster| missing_cluster(cluster, rule)).unwrap_or_default()
+        cluster.map(|cluster| causes::missing_cluster(cluster, rule)).unwrap_or_default()
     }
 
     /// The endpoint for the next attempt, and what is spoken to it.

@@ -37,7 +37,6 @@ use crate::upstream::retry::Reset;
 use crate::upstream::{EndpointState, Limit, Outcome, View};
 
 use flight::Asked;
-pub(crate) use flight::missing_cluster;
 pub(crate) use values::{request_header, value_of};
 
 /// Everything about one exchange that somebody may ask afterwards.

@@ -29,7 +29,7 @@ use crate::telemetry::metrics::Family;
 use crate::time;
 use crate::tls::Ends;
 use crate::upstream::pool::Dialed;
-use crate::upstream::{EndpointState, TcpOutcome, View};
+use crate::upstream::{EndpointState, TcpOutcome, View, causes};
 
 /// Everything about one connection that somebody may ask afterwards.
 pub(super) struct Record {
@@ -351,11 +351,7 @@ impl FactsOf {
         let why = self.reason.as_deref().or(self.termination_details).or(of_age);
         let why = why.unwrap_or("no endpoint").replace('_', " ");
         let told = refused.unwrap_or(&why);
-        let at = declared.map(|declared| match (declared.metadata.origin.as_deref(), origin) {
-            (Some(origin), _) => format!(", cluster {} of {origin}", declared.name),
-            (None, Some(rule)) => format!(", cluster {}, to which {rule} leads", declared.name),
-            (None, None) => format!(", cluster {}", declared.name),
-        });
+        let at = declared.map(|declared| format!(", {}", causes::at_cluster(declared, origin)));
         let cause = format!("TCP {}: {told}{}", self.flags.text(), at.unwrap_or_default());
         let flight = Flight {
             began: self.wall,

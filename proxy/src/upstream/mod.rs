@@ -1,6 +1,7 @@
 //! Upstreams: one cluster as one worker sees it. Chooses an endpoint, keeps its connections, decides on retries.
 
 pub(crate) mod balancer;
+pub(crate) mod causes;
 mod connect;
 mod hosts;
 mod limits;

@@ -4,7 +4,6 @@
 //! that there are few of them.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use config::origin::Origin;
@@ -19,7 +18,7 @@ use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight::{Cause, Flight, Try, bounded};
 use crate::time;
-use crate::upstream::EndpointState;
+use crate::upstream::{EndpointState, causes};
 use crate::upstream::retry::Reset;
 
 /// Attempts of a request that are kept, besides the last.
@@ -262,7 +261,7 @@ impl Record {
         match (self.reset, &self.upstream) {
             (Some(reset), Some(view)) => return self.why_reset(reset, &view.cluster),
             (None, Some(view)) if self.flags.contains(Flag::NoHealthyUpstream) => {
-                return format!("{}, {}", nobody(&view.cluster), self.at_cluster());
+                return format!("{}, {}", causes::nobody(&view.cluster), self.at_cluster());
             }
             _ => {}
         }
@@ -370,12 +369,7 @@ impl Record {
     /// The cluster, and the object that shaped it, or else the one that leads there; empty when it did not come so far.
     fn at_cluster(&self) -> String {
         let Some(view) = &self.upstream else { return String::new() };
-        let name = view.cluster.name();
-        match (view.cluster.declared.metadata.origin.as_deref(), self.route_origin()) {
-            (Some(origin), _) => format!("cluster {name} of {origin}"),
-            (None, Some(rule)) => format!("cluster {name}, to which {rule} leads"),
-            (None, None) => format!("cluster {name}"),
-        }
+        causes::at_cluster(&view.cluster.declared, self.route_origin())
     }
 
     /// A setting of the rule, with who told it.
@@ -389,27 +383,5 @@ impl Record {
             (None, Some(origin)) => format!("{what} of {origin}"),
             (whose, _) => format!("{what} ({})", whose.unwrap_or("Istio default")),
         }
-    }
-}
-
-/// Why a cluster has nobody to choose.
-fn nobody(cluster: &Cluster) -> String {
-    if cluster.declared.discovery == config::DiscoveryType::OriginalDst {
-        return "nothing says where the client wanted to go: it was not redirected here".to_owned();
-    }
-    let all = cluster.endpoints.len();
-    let ejected = cluster.endpoints.iter().filter(|endpoint| !cluster.is_healthy(endpoint)).count();
-    match (all, ejected) {
-        (0, _) => "no endpoint is ready".to_owned(),
-        (all, ejected) if all == ejected => format!("all {all} endpoints are ejected by outlierDetection"),
-        (all, ejected) => format!("{ejected} of {all} endpoints are ejected"),
-    }
-}
-
-/// A cluster that is not there.
-pub(crate) fn missing_cluster(name: &Arc<str>, rule: Option<&Origin>) -> String {
-    match rule {
-        Some(rule) => format!("there is no cluster {name}, to which {rule} leads"),
-        None => format!("there is no cluster {name}"),
     }
 }
