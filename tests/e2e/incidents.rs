@@ -3,10 +3,12 @@
 //! tested with `weft explain` itself.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use support::client::raw;
 use support::mesh::{destination_rule, virtual_service};
 use support::scripted::Peer;
 use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, eventually};
@@ -376,4 +378,58 @@ async fn what_did_not_fail_is_recorded_now_and_then() {
     assert!(
         proxy.page("/recorder?id=nobody").await.starts_with("no request with the ID `nobody` is recorded")
     );
+}
+
+/// A VirtualService of namespace `shop` whose bytes for one host go to this destination. The rule is on line 6.
+fn bytes_to(host: &str, destination: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {host}, namespace: shop}}\nspec:\n  hosts: \
+         [{host}]\n  tcp: [{{route: [{{destination: {destination}}}]}}]\n"
+    )
+}
+
+/// Connects, waits for the end, and asserts that the flight recorder tells this cause and this rule, and the errors the cause.
+/// The recorded connection as JSON.
+async fn refused_bytes(proxy: &TestProxy, cause: &str, rule: &str) -> serde_json::Value {
+    raw(proxy.listener(0), b"hello", Duration::from_secs(5)).await;
+    let directory = proxy.mesh.directory().display().to_string();
+    let (cause, rule) = (cause.replace("DIRECTORY", &directory), rule.replace("DIRECTORY", &directory));
+    let newest = eventually("it is recorded", || async {
+        let page = proxy.page("/recorder?format=json").await;
+        let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+        let newest = page["requests"][0].clone();
+        let flags = format!("TCP {}:", newest["flags"].as_str().unwrap_or_default());
+        cause.starts_with(&flags).then_some(newest)
+    })
+    .await;
+    assert_eq!(newest["cause"], *cause, "{newest:#}");
+    let number = newest["record"].as_str().expect("a number");
+    let told = proxy.page(&format!("/recorder?id={number}")).await;
+    for expected in [format!("cause: {cause}\n"), rule] {
+        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    }
+    let errors = proxy.page("/errors").await;
+    assert!(errors.contains(&format!(" x {cause}\n")), "no `{cause}` in\n{errors}");
+    newest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_for_a_cluster_that_is_not_there() {
+    for (destination, cluster, why) in [
+        ("{host: ledger, subset: v9}", "outbound|3306|v9|ledger.shop.svc.cluster.local", "the subset `v9`"),
+        ("{host: gone}", "outbound|3306||gone.shop.svc.cluster.local", "no service that the workload sees"),
+    ] {
+        let mesh = Mesh::new()
+            .service("ledger", "tcp/3306")
+            .with("route.yaml", &bytes_to("ledger", destination));
+        let proxy = TestProxy::of(mesh).listen("ledger", 3306).ready().await;
+        let rule = "VirtualService shop/ledger (DIRECTORY/route.yaml:6)";
+        let cause = format!("TCP NC: there is no cluster {cluster}, to which {rule} leads");
+        let told = format!("rule: passes the bytes on to {cluster}\n");
+        let newest = refused_bytes(&proxy, &cause, &told).await;
+        assert_eq!((&newest["cluster"], &newest["flags"]), (&cluster.into(), &"NC".into()), "{newest:#}");
+        let number = newest["record"].as_str().expect("a number");
+        let told = proxy.page(&format!("/recorder?id={number}")).await;
+        assert!(told.contains(&format!("cluster: there is no cluster `{cluster}`: ")) && told.contains(why), "{told}");
+    }
 }

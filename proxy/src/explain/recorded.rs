@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::telemetry::flight::Flight;
 use crate::telemetry::format;
 
-use super::{Does, Explanation, Outcome, Step, World, again, findings};
+use super::{Does, Explanation, Outcome, Step, World, again, findings, upstream};
 
 /// How a request is known to the recorder.
 pub(crate) struct RecordedAs {
@@ -39,7 +39,7 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
     let again = if is_served { again::decide(world, flight) } else { None };
     match again {
         Some(decided) => steps.extend(decided),
-        None => steps.extend(remembered(flight)),
+        None => steps.extend(remembered(world, flight, is_served)),
     }
     steps.extend(attempts(flight));
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
@@ -94,19 +94,23 @@ fn identity(identity: &Option<Arc<str>>) -> String {
     identity.as_ref().map(|identity| format!(", {identity}")).unwrap_or_default()
 }
 
-/// What was recorded of the decision.
-fn remembered(flight: &Flight) -> Vec<Step> {
+/// What was recorded of the decision; of the cluster also why it is not there, where the generation is still.
+fn remembered(world: &World<'_>, flight: &Flight, is_served: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some((host, rule, index)) = &flight.route {
         let rule = if rule.is_empty() { String::new() } else { format!(" `{rule}`") };
         let what = format!("{}{rule} of virtual host `{host}`", index + 1);
         steps.push(Step::new("rule", what).by_or(flight.route_origin.as_ref(), "Istio default"));
     } else if let Some(origin) = &flight.route_origin {
-        steps.push(Step::new("rule", "").by(Some(origin)));
+        let cluster = flight.cluster.as_deref().unwrap_or("no cluster");
+        steps.push(Step::new("rule", format!("passes the bytes on to {cluster}")).by(Some(origin)));
     }
     steps.extend(rewritten(flight));
     if let Some(name) = &flight.cluster {
-        steps.push(Step::new("cluster", format!("`{name}`")).by(flight.cluster_origin.as_ref()));
+        steps.push(match is_served && !world.snapshot.clusters.contains_key(name) {
+            true => Step::new("cluster", upstream::missing(world, name)).by(flight.route_origin.as_ref()),
+            false => Step::new("cluster", format!("`{name}`")).by(flight.cluster_origin.as_ref()),
+        });
     }
     steps
 }

@@ -165,7 +165,7 @@ fn named(world: &World<'_>, cluster: &Cluster) -> Step {
 }
 
 /// Why there is no cluster of that name.
-fn missing(world: &World<'_>, name: &str) -> String {
+pub(super) fn missing(world: &World<'_>, name: &str) -> String {
     let parts: Vec<&str> = name.split('|').collect();
     let [_, port, subset, host] = parts[..] else { return format!("there is no cluster `{name}`") };
     let clusters = &world.snapshot.clusters;

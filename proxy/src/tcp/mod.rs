@@ -39,6 +39,8 @@ pub(crate) struct Connected {
 pub(crate) struct Refused {
     flag: Flag,
     reason: Option<String>,
+    /// The cluster that is not there.
+    missing: Option<Arc<str>>,
     view: Option<Rc<View>>,
     endpoint: Option<Rc<EndpointState>>,
 }
@@ -104,7 +106,9 @@ pub(crate) async fn connect(
     destination: Option<Destination>,
 ) -> Result<Connected, Refused> {
     let upstream = engine.upstream(engine.generation().snapshot(), cluster);
-    let Some(upstream) = upstream else { return Err(Refused::of(Flag::NoClusterFound)) };
+    let Some(upstream) = upstream else {
+        return Err(Refused { missing: Some(cluster.clone()), ..Refused::of(Flag::NoClusterFound) });
+    };
     let view = upstream.view();
     let endpoint = match &view.cluster.declared.discovery {
         DiscoveryType::OriginalDst => destination.map(|destination| upstream.choose(&view, destination)),
@@ -119,10 +123,10 @@ pub(crate) async fn connect(
         return Err(Refused { view: Some(view), ..Refused::of(Flag::NoHealthyUpstream) });
     };
     let refused = |flag, reason| Refused {
-        flag,
         reason: Some(reason),
         view: Some(view.clone()),
         endpoint: Some(endpoint.clone()),
+        ..Refused::of(flag)
     };
     match &endpoint.transport {
         Transport::Plain | Transport::Tls(_) => {}
@@ -154,6 +158,6 @@ pub(crate) async fn connect(
 
 impl Refused {
     fn of(flag: Flag) -> Refused {
-        Refused { flag, reason: None, view: None, endpoint: None }
+        Refused { flag, reason: None, missing: None, view: None, endpoint: None }
     }
 }

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
@@ -59,6 +60,8 @@ struct FactsOf {
     code_details: Option<&'static str>,
     /// Why the proxy has ended it.
     termination_details: Option<&'static str>,
+    /// The cluster that is not there.
+    missing: Option<Arc<str>>,
     view: Option<Rc<View>>,
     endpoint: Option<Rc<EndpointState>>,
     upstream_local_address: Option<SocketAddr>,
@@ -238,13 +241,14 @@ impl Record {
 
     /// Notes why there is no upstream.
     pub(super) fn refused(&mut self, refused: Refused) {
-        let Refused { flag, reason, view, endpoint } = refused;
+        let Refused { flag, reason, missing, view, endpoint } = refused;
         if let Some(reason) = &reason {
             let cluster = view.as_ref().map(|view| view.cluster.name().clone());
             tracing::debug!(?cluster, reason, "a connection is not passed on");
         }
         self.facts.flags.insert(flag);
         self.facts.reason = reason.map(|reason| reason.replace(' ', "_"));
+        self.facts.missing = missing;
         self.facts.view = view;
         self.facts.endpoint = endpoint;
     }
@@ -328,6 +332,7 @@ impl FactsOf {
             reason: None,
             code_details: None,
             termination_details: None,
+            missing: None,
             view: None,
             endpoint: None,
             upstream_local_address: None,
@@ -347,9 +352,7 @@ impl FactsOf {
         (origin, refused): (Option<&Origin>, Option<&str>),
     ) {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
-        let of_age = self.flags.contains(Flag::DurationTimeout).then_some(DURATION_REACHED);
-        let why = self.reason.as_deref().or(self.termination_details).or(of_age);
-        let why = why.unwrap_or("no endpoint").replace('_', " ");
+        let why = self.why(origin);
         let told = refused.unwrap_or(&why);
         let at = declared.map(|declared| format!(", {}", causes::at_cluster(declared, origin)));
         let cause = format!("TCP {}: {told}{}", self.flags.text(), at.unwrap_or_default());
@@ -358,9 +361,9 @@ impl FactsOf {
             took: time::now().saturating_duration_since(self.started),
             generation: engine.generation().number(),
             flags: self.flags.text().into(),
-            details: why.into(),
+            details: if self.missing.is_some() { "cluster not found".into() } else { why.into() },
             route_origin: origin.cloned(),
-            cluster: declared.map(|declared| declared.name.clone()),
+            cluster: declared.map(|declared| declared.name.clone()).or_else(|| self.missing.clone()),
             cluster_origin: declared.and_then(|declared| declared.metadata.origin.as_deref().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
             endpoint_identity: self.upstream_ends.as_ref().and_then(|ends| ends.peer.clone()),
@@ -372,6 +375,24 @@ impl FactsOf {
             ..Flight::of_connection(self.arrival.remote_address, Cause::new(cause, None))
         };
         engine.recorder.record(flight, engine.minute());
+    }
+
+    /// Why it failed, where `rule` has led it.
+    fn why(&self, rule: Option<&Origin>) -> String {
+        let of_age = self.flags.contains(Flag::DurationTimeout).then_some(DURATION_REACHED);
+        if let Some(why) = self.reason.as_deref().or(self.termination_details).or(of_age) {
+            return why.replace('_', " ");
+        }
+        match (&self.missing, rule) {
+            (Some(missing), rule) => causes::missing_cluster(missing, rule),
+            (None, Some(rule)) if self.flags.contains(Flag::NoClusterFound) => {
+                format!("no destination has a weight over 0, by {rule}")
+            }
+            (None, None) if self.flags.contains(Flag::NoClusterFound) => {
+                "no destination has a weight over 0".to_owned()
+            }
+            (None, _) => "no endpoint".to_owned(),
+        }
     }
 
     fn log(&self, engine: &Engine, sinks: &[LogSink]) {
