@@ -433,3 +433,19 @@ async fn bytes_for_a_cluster_that_is_not_there() {
         assert!(told.contains(&format!("cluster: there is no cluster `{cluster}`: ")) && told.contains(why), "{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_for_endpoints_that_are_all_ejected() {
+    let nobody = TcpListener::bind(("127.9.9.9", 0)).expect("a port").local_addr().expect("an address");
+    let outlier = "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100, \
+                   baseEjectionTime: 60s}}";
+    let mesh = Mesh::new()
+        .service("ledger", "tcp/3306")
+        .endpoint("ledger", "tcp", "v1", nobody)
+        .with("rule.yaml", &destination_rule("ledger", outlier));
+    let proxy = TestProxy::of(mesh).listen("ledger", 3306).ready().await;
+    raw(proxy.listener(0), b"hello", Duration::from_secs(5)).await;
+    let cause = "TCP UH: all 1 endpoints are ejected by outlierDetection, cluster \
+                 outbound|3306||ledger.shop.svc.cluster.local of DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)";
+    refused_bytes(&proxy, cause, "by DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)").await;
+}

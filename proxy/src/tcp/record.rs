@@ -391,7 +391,10 @@ impl FactsOf {
             (None, None) if self.flags.contains(Flag::NoClusterFound) => {
                 "no destination has a weight over 0".to_owned()
             }
-            (None, _) => "no endpoint".to_owned(),
+            (None, _) => match &self.view {
+                Some(view) => causes::nobody(&view.cluster),
+                None => "it ended without a word".to_owned(),
+            },
         }
     }
 
