@@ -449,3 +449,30 @@ async fn bytes_for_endpoints_that_are_all_ejected() {
                  outbound|3306||ledger.shop.svc.cluster.local of DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)";
     refused_bytes(&proxy, cause, "by DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)").await;
 }
+
+/// Where no rule shaped a cluster and none leads there, the Service is named, or the ServiceEntry.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_ready_behind_a_plain_service() {
+    let proxy = start(Mesh::new().service("catalog", "http/8000")).await;
+    let cause = format!(
+        "503 UH: no endpoint is ready, cluster {CATALOG} of Service shop/catalog (DIRECTORY/kubernetes.yaml:5)"
+    );
+    check(&proxy, Request::get("/"), 503, &cause).await;
+    let listed = proxy.page("/recorder").await;
+    assert!(listed.contains(" of Service shop/catalog ("), "{listed}");
+
+    let mesh = Mesh::new().service("ledger", "tcp/3306");
+    let proxy = TestProxy::of(mesh).listen("ledger", 3306).ready().await;
+    let by = "Service shop/ledger (DIRECTORY/kubernetes.yaml:5)";
+    let cluster = "outbound|3306||ledger.shop.svc.cluster.local";
+    let cause = format!("TCP UH: no endpoint is ready, cluster {cluster} of {by}");
+    refused_bytes(&proxy, &cause, &format!("cluster: `{cluster}`\n    by {by}\n")).await;
+
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: pay, namespace: shop}\nspec:\n  \
+                 hosts: [pay.example]\n  addresses: [10.96.0.9]\n  ports: [{number: 8000, name: http, protocol: HTTP}]\n  \
+                 resolution: STATIC\n  workloadSelector: {labels: {app: pay}}\n";
+    let proxy = TestProxy::of(Mesh::new().with("entry.yaml", entry)).listen_outbound(8000).ready().await;
+    let cause = "503 UH: no endpoint is ready, cluster outbound|8000||pay.example of ServiceEntry shop/pay \
+                 (DIRECTORY/entry.yaml:1)";
+    check(&proxy, Request::get("/").host("pay.example"), 503, cause).await;
+}

@@ -1,6 +1,6 @@
 //! `/recorder` and `/errors`: what failed lately, one by one and by cause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Page;
 use super::query::Query;
 use crate::explain::{self, RecordedAs, World};
-use crate::telemetry::flight::{Flight, bounded};
+use crate::telemetry::flight::{Cause, Flight, bounded};
 use crate::telemetry::flight_recorder::{CauseCount, Recorded};
 
 /// Requests that are listed when nothing else is said.
@@ -26,7 +26,7 @@ const EXAMPLES: usize = 3;
 
 /// The page at `path`, of what all workers have recorded.
 pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Option<&World<'_>>) -> Page {
-    let (all, json) = (All::of(recorded), query.wants_json());
+    let (all, json) = (All::of(recorded, world), query.wants_json());
     let last = query.last().unwrap_or(LISTED);
     match (path, query.value("id")) {
         ("/errors", _) if json => Page::json(&all.causes_json()),
@@ -75,6 +75,8 @@ pub(super) fn explanation(explanation: &explain::Explanation, json: bool) -> Pag
 struct Numbered {
     worker: usize,
     flight: Arc<Flight>,
+    /// Why it failed, in words; `None` where it did not.
+    cause: Option<Arc<str>>,
 }
 
 /// What it is asked for by where it has no ID of its own: the worker, and the number in its recorder.
@@ -93,12 +95,24 @@ struct All {
 }
 
 impl All {
-    fn of(recorded: Vec<Recorded>) -> All {
+    fn of(recorded: Vec<Recorded>, world: Option<&World<'_>>) -> All {
+        // Many flights have one cause.
+        let mut words: HashMap<Arc<str>, Arc<str>> = HashMap::new();
+        let mut in_words = |cause: &Cause| match (world, &cause.service) {
+            (Some(world), Some(_)) => {
+                words.entry(cause.text.clone()).or_insert_with(|| world.cause(cause)).clone()
+            }
+            _ => cause.text.clone(),
+        };
         let mut flights = Vec::new();
         let mut counts: BTreeMap<Arc<str>, CauseCount> = BTreeMap::new();
         for Recorded { worker, flights: of_worker, causes } in recorded {
-            flights.extend(of_worker.into_iter().map(|flight| Numbered { worker, flight }));
-            for cause in causes {
+            flights.extend(of_worker.into_iter().map(|flight| {
+                let cause = flight.cause.as_ref().map(&mut in_words);
+                Numbered { worker, flight, cause }
+            }));
+            for mut cause in causes {
+                cause.cause.text = in_words(&cause.cause);
                 match counts.entry(cause.cause.key.clone()) {
                     Entry::Vacant(vacant) => drop(vacant.insert(cause)),
                     Entry::Occupied(mut known) => {
@@ -165,7 +179,7 @@ impl All {
             return Page::text(StatusCode::OK, what.to_owned());
         }
         Page::lines(self.flights.into_iter().take(last).map(|it| {
-            let cause = it.flight.cause.as_ref().map_or("sampled", |cause| &cause.text);
+            let cause = it.cause.as_deref().unwrap_or("sampled");
             format!("{} {}\n    {cause}\n", explain::time_of_day(&it.flight), line(&it))
         }))
     }
@@ -221,7 +235,7 @@ fn flight_json(numbered: &Numbered) -> Value {
         "endpoint_identity": flight.endpoint_identity.as_deref(),
         "attempts": flight.attempts,
         "tries": tries.collect::<Vec<_>>(),
-        "cause": flight.cause.as_ref().map(|cause| &*cause.text),
+        "cause": numbered.cause.as_deref(),
         "sampled": flight.cause.is_none(),
     })
 }

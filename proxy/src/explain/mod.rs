@@ -34,6 +34,7 @@ use config::origin::{ObjectRef, Origin};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{Listener, Snapshot};
+use crate::telemetry::flight::Cause;
 pub(crate) use asked::Asked;
 pub(crate) use question::{Question, Way, address};
 pub(crate) use recorded::{RecordedAs, recorded, time_of_day};
@@ -319,6 +320,14 @@ impl std::fmt::Display for Named {
 }
 
 impl World<'_> {
+    /// A cause in words; where it names no object, with the Service or ServiceEntry of its cluster.
+    pub(crate) fn cause(&self, cause: &Cause) -> Arc<str> {
+        match cause.service.as_ref().and_then(|service| self.service(service)) {
+            Some(origin) => format!("{} of {origin}", cause.text).into(),
+            None => cause.text.clone(),
+        }
+    }
+
     /// The Service or ServiceEntry behind a service of a cluster.
     fn service(&self, service: &config::ServiceRef) -> Option<Origin> {
         let key = (service.namespace.clone(), service.name.clone());

@@ -44,7 +44,7 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
     steps.extend(attempts(flight));
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
     if let Some(cause) = &flight.cause {
-        steps.push(Step::new("cause", &*cause.text));
+        steps.push(Step::new("cause", &*world.cause(cause)));
     }
     let asked = match &*flight.method {
         "" => format!("a connection from {} to {}", flight.client, flight.authority),
@@ -107,9 +107,15 @@ fn remembered(world: &World<'_>, flight: &Flight, is_served: bool) -> Vec<Step> 
     }
     steps.extend(rewritten(flight));
     if let Some(name) = &flight.cluster {
-        steps.push(match is_served && !world.snapshot.clusters.contains_key(name) {
-            true => Step::new("cluster", upstream::missing(world, name)).by(flight.route_origin.as_ref()),
-            false => Step::new("cluster", format!("`{name}`")).by(flight.cluster_origin.as_ref()),
+        let known = world.snapshot.clusters.get(name);
+        steps.push(match known {
+            None if is_served => {
+                Step::new("cluster", upstream::missing(world, name)).by(flight.route_origin.as_ref())
+            }
+            _ => {
+                let service = known.and_then(|cluster| world.service_of(&cluster.declared));
+                Step::new("cluster", format!("`{name}`")).by(flight.cluster_origin.as_ref().or(service.as_ref()))
+            }
         });
     }
     steps

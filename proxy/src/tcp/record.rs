@@ -372,7 +372,7 @@ impl FactsOf {
             destination: Some(self.arrival.local_address),
             listener: (listener.name.clone(), None),
             listener_origin: listener.origin.clone(),
-            ..Flight::of_connection(self.arrival.remote_address, Cause::new(cause, None))
+            ..Flight::of_connection(self.arrival.remote_address, Cause::new(cause, None).at(declared.map(|it| &**it)))
         };
         engine.recorder.record(flight, engine.minute());
     }

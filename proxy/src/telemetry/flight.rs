@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use config::ServiceRef;
 use config::origin::Origin;
 
 /// Bytes of one text of a flight that are kept; what a client sends may be longer.
@@ -92,6 +93,9 @@ pub(crate) struct Cause {
     pub(crate) text: Arc<str>,
     /// The same without files and lines, by which it is counted: an object that is written elsewhere is the same one.
     pub(crate) key: Arc<str>,
+    /// The service of the cluster that the text ends with, where it names no object. Workers know no objects: who tells the
+    /// cause names the Service or ServiceEntry.
+    pub(crate) service: Option<ServiceRef>,
 }
 
 /// A text of a flight, without what is too long.
@@ -158,13 +162,20 @@ impl Cause {
             }
             None => without_places(&text),
         };
-        Cause { text: text.into(), key: key.into() }
+        Cause { text: text.into(), key: key.into(), service: None }
+    }
+
+    /// The same, of this cluster: where the text ends with its name, no object shaped it and none leads there.
+    pub(crate) fn at(mut self, cluster: Option<&config::Cluster>) -> Cause {
+        let unnamed = cluster.filter(|cluster| self.text.ends_with(&format!(", cluster {}", cluster.name)));
+        self.service = unnamed.and_then(|cluster| cluster.metadata.services.first().cloned());
+        self
     }
 
     /// In these words, which name no object.
     pub(crate) fn of_process(text: String) -> Cause {
         let text: Arc<str> = text.into();
-        Cause { key: text.clone(), text }
+        Cause { key: text.clone(), text, service: None }
     }
 }
 

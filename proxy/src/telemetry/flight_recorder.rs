@@ -74,7 +74,7 @@ struct Kept {
 struct Counted {
     minutes: Minutes,
     /// In the words of when it was met last.
-    text: Arc<str>,
+    cause: Cause,
     /// When that was.
     last: SystemTime,
 }
@@ -129,12 +129,11 @@ impl Recorder {
                 kept.causes.retain(|_, counted| counted.minutes.sum(minute) > 0);
             }
             let full = is_new && kept.causes.len() >= self.causes_max;
-            let Cause { text, key } =
-                if full { Cause::of_process(OTHER_CAUSES.to_owned()) } else { cause.clone() };
-            let new = || Counted { minutes: Minutes::new(minute), text: text.clone(), last: flight.began };
-            let counted = kept.causes.entry(key).or_insert_with(new);
+            let cause = if full { Cause::of_process(OTHER_CAUSES.to_owned()) } else { cause.clone() };
+            let new = || Counted { minutes: Minutes::new(minute), cause: cause.clone(), last: flight.began };
+            let counted = kept.causes.entry(cause.key.clone()).or_insert_with(new);
             counted.minutes.add(minute);
-            counted.text = text;
+            counted.cause = cause;
             counted.last = flight.began;
         }
         kept.bytes += flight.bytes();
@@ -149,12 +148,12 @@ impl Recorder {
     pub(crate) fn recorded(&self, minute: u64) -> Recorded {
         let mut kept = self.kept.borrow_mut();
         let flights = kept.flights.iter().cloned().collect();
-        let counts = |(key, counted): (&Arc<str>, &mut Counted)| CauseCount {
-            cause: Cause { text: counted.text.clone(), key: key.clone() },
+        let counts = |counted: &mut Counted| CauseCount {
+            cause: counted.cause.clone(),
             last: counted.last,
             count: counted.minutes.sum(minute),
         };
-        let causes = kept.causes.iter_mut().map(counts).filter(|cause| cause.count > 0).collect();
+        let causes = kept.causes.values_mut().map(counts).filter(|cause| cause.count > 0).collect();
         Recorded { worker: 0, flights, causes }
     }
 }

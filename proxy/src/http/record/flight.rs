@@ -186,7 +186,9 @@ impl Record {
             attempts: self.attempts,
             tries: self.tries.as_slice().into(),
             number: 0,
-            cause: failed.then(|| Cause::new(self.cause(), self.route_origin().zip(rule.as_deref()))),
+            cause: failed.then(|| {
+                Cause::new(self.cause(), self.route_origin().zip(rule.as_deref())).at(cluster.map(|it| &**it))
+            }),
         };
         engine.recorder.record(flight, engine.minute());
     }
@@ -360,7 +362,7 @@ impl Record {
                 self.told_by_rule(&format!("perTryTimeout {limit:?}"), Setting::Retries)
             }
             Reset::Unsendable => {
-                format!("the client's Host or path cannot be sent over HTTP/2, {at}; no endpoint was asked")
+                format!("no endpoint was asked: the client's Host or path cannot be sent over HTTP/2, {at}")
             }
             other => format!("{}, by the upstream before it answered, {at}", other.name()),
         }
