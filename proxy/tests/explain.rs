@@ -496,3 +496,31 @@ fn inbound_and_other_connections() {
         ("endpoint", "192.0.2.1:5, where the client wanted to go", ""),
     );
 }
+
+/// What decides where bytes go is named, though it leaves no choice.
+#[test]
+fn a_rule_for_bytes_is_named() {
+    let rule = |rules: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews, namespace: shop}}\nspec:\n  \
+             hosts: [reviews]\n{rules}\n"
+        )
+    };
+    let destination = "{host: catalog, port: {number: 8000}}";
+    let cluster = "outbound|8000||catalog.shop.svc.cluster.local";
+    let what = format!("passes the bytes on to {cluster}");
+    let tcp = rule(&format!("  tcp:\n  - route: [{{destination: {destination}}}]"));
+    let tls = rule(&format!(
+        "  tls:\n  - match: [{{port: 8000, sniHosts: [reviews]}}]\n    route: [{{destination: {destination}}}]"
+    ));
+    for (rule, sni) in [(tcp, [].as_slice()), (tls, &["--sni", "reviews"])] {
+        let config = Config::of(&[("route.yaml", &rule)]);
+        let arguments = [&["--tcp", "10.96.0.12:8000"], sni].concat();
+        let named = ("rule", what.as_str(), "VirtualService reviews route.yaml:7");
+        let told = config.check(&arguments, "passes_on", named);
+        assert_eq!(told["outcome"]["cluster"], cluster);
+    }
+    // Without a rule there is none.
+    let told = Config::of(&[]).run(&["--tcp", "10.96.0.12:8000"]);
+    assert!(!told.contains("rule: "), "{told}");
+}

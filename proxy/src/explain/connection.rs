@@ -305,6 +305,8 @@ fn pass_on(
         let of: Vec<String> = weighted.iter().map(|it| format!("{} {}", it.weight, it.cluster)).collect();
         let what = format!("{cluster}, by the random number {} among weights {}", asked.draw, of.join(", "));
         steps.push(Step::new("destination", what).by(proxy.declared.origin.as_ref()));
+    } else if let Some(origin) = &proxy.declared.origin {
+        steps.push(Step::new("rule", format!("passes the bytes on to {cluster}")).by(Some(origin)));
     }
     if let Speaks::Http(_) = &asked.speaks
         && behind.is_understood
