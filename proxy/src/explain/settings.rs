@@ -89,7 +89,12 @@ fn of_outlier_detection(outlier: &OutlierDetection, min_health_percent: u32) -> 
             o.max_ejection_percent.map(percent),
             percent(default.max_ejection_percent),
         ),
-        Step::new("detection", format!("minHealthPercent {}", percent(min_health_percent))),
+        // 0 is the same as nothing told.
+        told(
+            "minHealthPercent",
+            (min_health_percent > 0).then(|| percent(min_health_percent)),
+            percent(min_health_percent),
+        ),
     ];
     if outlier.split_external_local_origin_errors {
         let local = outlier.consecutive_local_origin_failure.map(errors);

@@ -101,6 +101,9 @@ fn how_long_a_connection_is_kept_and_who_is_left_out() {
     ] {
         assert!(said.contains(expected), "no `{expected}` in\n{said}");
     }
+    let told = rule("    outlierDetection: {maxEjectionPercent: 42}\n");
+    let said = Config::of(&[("rule.yaml", &told)]).run(&[URL]);
+    assert!(said.contains("    detection: minHealthPercent 0 % (Istio default)\n"), "{said}");
     let said = Config::of(&[]).run(&[URL]);
     assert!(
         said.contains("  idle timeout: 3600s (Istio default)\n") && !said.contains("detection:"),
