@@ -524,3 +524,15 @@ fn a_rule_for_bytes_is_named() {
     let told = Config::of(&[]).run(&["--tcp", "10.96.0.12:8000"]);
     assert!(!told.contains("rule: "), "{told}");
 }
+
+#[test]
+fn bytes_that_are_no_http_are_answered() {
+    let config = Config::of(&[]);
+    let what = "the chain speaks HTTP, and what comes is none: the connection is answered 400 and closed";
+    let told = config.check(
+        &["--tcp", "10.96.0.11:8000"],
+        "answers 400 DPE http1.codec_error",
+        ("protocol", what, ""),
+    );
+    assert!(told["outcome"]["cluster"].is_null(), "{told:#}");
+}

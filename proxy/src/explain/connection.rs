@@ -6,6 +6,7 @@ use std::time::Duration;
 use config::compile::{Mode, MutualTls, guards_of};
 use config::origin::Origin;
 use config::{ClusterMetadata, FilterChainMatch, Setting, TransportProtocol};
+use http::StatusCode;
 
 use super::handshake::{self, Behind};
 use super::question::{Hello, Speaks, Understood};
@@ -116,7 +117,13 @@ fn no_http(behind: &Behind, steps: &mut Vec<Step>) -> Outcome {
         false => "the chain speaks HTTP, and what comes is none: the connection is answered 400 and closed",
     };
     steps.push(Step::new("protocol", what));
-    Outcome { details: Some("http1.codec_error".to_owned()), ..Outcome::default() }
+    Outcome {
+        does: Does::Answers,
+        status: Some(StatusCode::BAD_REQUEST.as_u16()),
+        flags: Some(Flag::DownstreamProtocolError.name().to_owned()),
+        details: Some("http1.codec_error".to_owned()),
+        ..Outcome::default()
+    }
 }
 
 /// The listener of a connection, and why it is that.
