@@ -293,7 +293,8 @@ impl Question {
                 HeaderName::try_from(name.trim()).map_err(|_| format!("`{name}` is no header's name"))?;
             let value =
                 HeaderValue::try_from(value.trim()).map_err(|_| format!("`{value}` is no header's value"))?;
-            if name == http::header::HOST {
+            // More of them are not taken for the first: the codec refuses them.
+            if name == http::header::HOST && host.is_none() {
                 host = Some(value);
             } else {
                 headers.append(name, value);

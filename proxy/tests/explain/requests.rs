@@ -27,6 +27,19 @@ fn a_body_is_framed_as_the_codec_takes_it() {
     );
 }
 
+/// One Host is what the request is for; several are no request, even of one name.
+#[test]
+fn several_hosts() {
+    let config = Config::of(&[]);
+    let hosts = ["-H", "Host: catalog:8000", "-H", "host: catalog:8000"];
+    let catalog = ("virtual_host", "catalog.shop.svc.cluster.local:8000", "Service catalog kubernetes.yaml:5");
+    config.check(&[&hosts[..2], &["http://10.96.0.11:8000/"]].concat(), "forwards", catalog);
+    let bad = ("head", "several hosts", "");
+    config.check(&[&hosts, &[URL][..]].concat(), "answers 400 DPE http1.codec_error", bad);
+    let refused = config.json(&[&hosts, &["-H", "host: x", "--http2", URL][..]].concat());
+    assert_eq!(refused["outcome"]["status"], 400, "{refused:#}");
+}
+
 /// What is told may be another's, and is no command to the terminal.
 #[test]
 fn control_characters_are_written_out() {
