@@ -14,6 +14,7 @@ use support::scripted::Peer;
 use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, eventually};
 use tokio::sync::watch;
 
+use crate::no_interception::{free, sidecar};
 use crate::timeouts::black_hole;
 
 const CATALOG: &str = "outbound|8000||catalog.shop.svc.cluster.local";
@@ -388,49 +389,54 @@ fn bytes_to(host: &str, destination: &str) -> String {
     )
 }
 
-/// Connects, waits for the end, and asserts that the flight recorder tells this cause and this rule, and the errors the cause.
-/// The recorded connection as JSON.
-async fn refused_bytes(proxy: &TestProxy, cause: &str, rule: &str) -> serde_json::Value {
-    raw(proxy.listener(0), b"hello", Duration::from_secs(5)).await;
+/// Connects, waits for the end, and asserts that the flight recorder tells this cause and these lines, and the errors the cause.
+async fn refused_bytes(proxy: &TestProxy, to: SocketAddr, cause: &str, lines: &[&str]) {
+    raw(to, b"hello", Duration::from_secs(5)).await;
     let directory = proxy.mesh.directory().display().to_string();
-    let (cause, rule) = (cause.replace("DIRECTORY", &directory), rule.replace("DIRECTORY", &directory));
+    let cause = cause.replace("DIRECTORY", &directory);
+    let flags = cause.split(": ").next().expect("flags").to_owned();
     let newest = eventually("it is recorded", || async {
         let page = proxy.page("/recorder?format=json").await;
         let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
         let newest = page["requests"][0].clone();
-        let flags = format!("TCP {}:", newest["flags"].as_str().unwrap_or_default());
-        cause.starts_with(&flags).then_some(newest)
+        newest["cause"].as_str().is_some_and(|cause| cause.starts_with(&flags)).then_some(newest)
     })
     .await;
     assert_eq!(newest["cause"], *cause, "{newest:#}");
+    assert!(newest["cluster"].as_str().is_some_and(|cluster| cause.contains(cluster)), "{newest:#}");
     let number = newest["record"].as_str().expect("a number");
     let told = proxy.page(&format!("/recorder?id={number}")).await;
-    for expected in [format!("cause: {cause}\n"), rule] {
-        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    for line in [&*format!("cause: {cause}")].iter().chain(lines) {
+        let line = line.replace("DIRECTORY", &directory);
+        assert!(told.contains(&format!("{line}\n")), "no `{line}` in\n{told}");
     }
     let errors = proxy.page("/errors").await;
     assert!(errors.contains(&format!(" x {cause}\n")), "no `{cause}` in\n{errors}");
-    newest
+}
+
+/// The service `ledger`, whose bytes a sidecar takes at this address.
+fn ledger(at: SocketAddr) -> Mesh {
+    Mesh::new().service_at("ledger", &format!("tcp/{}", at.port()), &at.ip().to_string())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_for_a_cluster_that_is_not_there() {
-    for (destination, cluster, why) in [
-        ("{host: ledger, subset: v9}", "outbound|3306|v9|ledger.shop.svc.cluster.local", "the subset `v9`"),
-        ("{host: gone}", "outbound|3306||gone.shop.svc.cluster.local", "no service that the workload sees"),
+    for (destination, subset, host, why) in [
+        ("{host: ledger, subset: v9}", "v9", "ledger", "no DestinationRule gives HOST the subset `v9`"),
+        ("{host: gone}", "", "gone", "no service that the workload sees has the host HOST"),
     ] {
-        let mesh = Mesh::new()
-            .service("ledger", "tcp/3306")
-            .with("route.yaml", &bytes_to("ledger", destination));
-        let proxy = TestProxy::of(mesh).listen("ledger", 3306).ready().await;
+        let at = free();
+        let proxy = sidecar(ledger(at).with("route.yaml", &bytes_to("ledger", destination))).await;
+        let host = format!("{host}.shop.svc.cluster.local");
+        let cluster = format!("outbound|{}|{subset}|{host}", at.port());
         let rule = "VirtualService shop/ledger (DIRECTORY/route.yaml:6)";
         let cause = format!("TCP NC: there is no cluster {cluster}, to which {rule} leads");
-        let told = format!("rule: passes the bytes on to {cluster}\n");
-        let newest = refused_bytes(&proxy, &cause, &told).await;
-        assert_eq!((&newest["cluster"], &newest["flags"]), (&cluster.into(), &"NC".into()), "{newest:#}");
-        let number = newest["record"].as_str().expect("a number");
-        let told = proxy.page(&format!("/recorder?id={number}")).await;
-        assert!(told.contains(&format!("cluster: there is no cluster `{cluster}`: ")) && told.contains(why), "{told}");
+        let why = why.replace("HOST", &host);
+        let lines = [
+            format!("rule: passes the bytes on to {cluster}\n    by {rule}"),
+            format!("cluster: there is no cluster `{cluster}`: {why}\n    by {rule}"),
+        ];
+        refused_bytes(&proxy, at, &cause, &lines.each_ref().map(String::as_str)).await;
     }
 }
 
@@ -439,15 +445,19 @@ async fn bytes_for_endpoints_that_are_all_ejected() {
     let nobody = TcpListener::bind(("127.9.9.9", 0)).expect("a port").local_addr().expect("an address");
     let outlier = "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100, \
                    baseEjectionTime: 60s}}";
-    let mesh = Mesh::new()
-        .service("ledger", "tcp/3306")
+    let at = free();
+    let mesh = ledger(at)
         .endpoint("ledger", "tcp", "v1", nobody)
         .with("rule.yaml", &destination_rule("ledger", outlier));
-    let proxy = TestProxy::of(mesh).listen("ledger", 3306).ready().await;
-    raw(proxy.listener(0), b"hello", Duration::from_secs(5)).await;
-    let cause = "TCP UH: all 1 endpoints are ejected by outlierDetection, cluster \
-                 outbound|3306||ledger.shop.svc.cluster.local of DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)";
-    refused_bytes(&proxy, cause, "by DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)").await;
+    let proxy = sidecar(mesh).await;
+    raw(at, b"hello", Duration::from_secs(5)).await;
+    let (cluster, rule) = (
+        format!("outbound|{}||ledger.shop.svc.cluster.local", at.port()),
+        "DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)",
+    );
+    let cause =
+        format!("TCP UH: all 1 endpoints are ejected by outlierDetection, cluster {cluster} of {rule}");
+    refused_bytes(&proxy, at, &cause, &[&format!("cluster: `{cluster}`\n    by {rule}")]).await;
 }
 
 /// Where no rule shaped a cluster and none leads there, the Service is named, or the ServiceEntry.
@@ -461,12 +471,12 @@ async fn nobody_is_ready_behind_a_plain_service() {
     let listed = proxy.page("/recorder").await;
     assert!(listed.contains(" of Service shop/catalog ("), "{listed}");
 
-    let mesh = Mesh::new().service("ledger", "tcp/3306");
-    let proxy = TestProxy::of(mesh).listen("ledger", 3306).ready().await;
+    let at = free();
+    let proxy = sidecar(ledger(at)).await;
     let by = "Service shop/ledger (DIRECTORY/kubernetes.yaml:5)";
-    let cluster = "outbound|3306||ledger.shop.svc.cluster.local";
+    let cluster = format!("outbound|{}||ledger.shop.svc.cluster.local", at.port());
     let cause = format!("TCP UH: no endpoint is ready, cluster {cluster} of {by}");
-    refused_bytes(&proxy, &cause, &format!("cluster: `{cluster}`\n    by {by}\n")).await;
+    refused_bytes(&proxy, at, &cause, &[&format!("cluster: `{cluster}`\n    by {by}")]).await;
 
     let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: pay, namespace: shop}\nspec:\n  \
                  hosts: [pay.example]\n  addresses: [10.96.0.9]\n  ports: [{number: 8000, name: http, protocol: HTTP}]\n  \

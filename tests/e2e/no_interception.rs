@@ -8,13 +8,13 @@ use support::tls::{Ca, Files};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
 /// An address of loopback that nobody has.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     socket.local_addr().expect("an address")
 }
 
 /// A sidecar with these objects, in a pod whose annotation says that nothing is redirected.
-async fn sidecar(mesh: Mesh) -> TestProxy {
+pub(crate) async fn sidecar(mesh: Mesh) -> TestProxy {
     sidecar_with(mesh, None).await
 }
 

@@ -1,7 +1,7 @@
 //! `/recorder` and `/errors`: what failed lately, one by one and by cause.
 
-use std::collections::{BTreeMap, HashMap};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

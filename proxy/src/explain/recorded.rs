@@ -114,7 +114,8 @@ fn remembered(world: &World<'_>, flight: &Flight, is_served: bool) -> Vec<Step> 
             }
             _ => {
                 let service = known.and_then(|cluster| world.service_of(&cluster.declared));
-                Step::new("cluster", format!("`{name}`")).by(flight.cluster_origin.as_ref().or(service.as_ref()))
+                Step::new("cluster", format!("`{name}`"))
+                    .by(flight.cluster_origin.as_ref().or(service.as_ref()))
             }
         });
     }

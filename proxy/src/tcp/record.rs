@@ -372,7 +372,10 @@ impl FactsOf {
             destination: Some(self.arrival.local_address),
             listener: (listener.name.clone(), None),
             listener_origin: listener.origin.clone(),
-            ..Flight::of_connection(self.arrival.remote_address, Cause::new(cause, None).at(declared.map(|it| &**it)))
+            ..Flight::of_connection(
+                self.arrival.remote_address,
+                Cause::new(cause, None).at(declared.map(|it| &**it)),
+            )
         };
         engine.recorder.record(flight, engine.minute());
     }
@@ -392,8 +395,8 @@ impl FactsOf {
                 "no destination has a weight over 0".to_owned()
             }
             (None, _) => match &self.view {
-                Some(view) => causes::nobody(&view.cluster),
-                None => "it ended without a word".to_owned(),
+                Some(view) if self.flags.contains(Flag::NoHealthyUpstream) => causes::nobody(&view.cluster),
+                _ => "it ended without a word".to_owned(),
             },
         }
     }

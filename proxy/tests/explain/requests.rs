@@ -32,7 +32,8 @@ fn a_body_is_framed_as_the_codec_takes_it() {
 fn several_hosts() {
     let config = Config::of(&[]);
     let hosts = ["-H", "Host: catalog:8000", "-H", "host: catalog:8000"];
-    let catalog = ("virtual_host", "catalog.shop.svc.cluster.local:8000", "Service catalog kubernetes.yaml:5");
+    let catalog =
+        ("virtual_host", "catalog.shop.svc.cluster.local:8000", "Service catalog kubernetes.yaml:5");
     config.check(&[&hosts[..2], &["http://10.96.0.11:8000/"]].concat(), "forwards", catalog);
     let bad = ("head", "several hosts", "");
     config.check(&[&hosts, &[URL][..]].concat(), "answers 400 DPE http1.codec_error", bad);

@@ -143,8 +143,10 @@ fn a_name_that_no_chain_has() {
     }
     // Plain text where TLS is spoken, and TLS where it is not.
     gateway.says(&["http://shop.example:443/"], &["filter chain: none is left", "=> closed NR"]);
-    let expected =
-        ["protocol: the chain speaks HTTP, and what comes is none", "=> answered by the proxy with 400 DPE, http1.codec_error"];
+    let expected = [
+        "protocol: the chain speaks HTTP, and what comes is none",
+        "=> answered by the proxy with 400 DPE, http1.codec_error",
+    ];
     gateway.says(&["https://shop.example:8080/"], &expected);
 }
 
@@ -221,8 +223,11 @@ fn http_is_sent_to_https() {
 #[test]
 fn bytes_behind_tls() {
     let gateway = AtGateway::new();
-    let expected =
-        ["handshake: succeeds", "a request is asked about by https://", "=> answered by the proxy with 400 DPE, http1.codec_error"];
+    let expected = [
+        "handshake: succeeds",
+        "a request is asked about by https://",
+        "=> answered by the proxy with 400 DPE, http1.codec_error",
+    ];
     gateway.says(&["--tcp", "10.244.1.90:443", "--sni", "shop.example"], &expected);
 }
 

@@ -18,8 +18,8 @@ use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight::{Cause, Flight, Try, bounded};
 use crate::time;
-use crate::upstream::{EndpointState, causes};
 use crate::upstream::retry::Reset;
+use crate::upstream::{EndpointState, causes};
 
 /// Attempts of a request that are kept, besides the last.
 const TRIES_MAX: usize = 16;
