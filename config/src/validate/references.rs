@@ -3,9 +3,11 @@
 //! Names are resolved as istiod does it: a host without a point is completed with the namespace of the object it is
 //! written in; a DestinationRule is looked for in the client's namespace, then the service's, then the root's.
 
+mod collisions;
 mod hosts;
 mod routes;
 mod rules;
+mod targets;
 mod tls_modes;
 
 #[cfg(test)]
@@ -58,7 +60,7 @@ impl References {
         if !same_hosts || !same(&before.virtual_services, &objects.virtual_services) {
             let each = objects.virtual_services.values();
             self.of_routes = each.flat_map(|object| routes::check(objects, &hosts, object, limits)).collect();
-            self.of_routes.extend(routes::check_collisions(objects, limits));
+            self.of_routes.extend(collisions::check(objects, limits));
         }
         self.look_at_slices(&before, objects);
         let touched = if same_hosts { touched(&before, objects) } else { HashSet::new() };

@@ -1,7 +1,7 @@
 //! What DestinationRules and EndpointSlices refer to.
 
 use super::hosts::{Hosts, full_name, key, service_of};
-use super::routes::dangling_host;
+use super::targets::dangling_host;
 use crate::finding::{Finding, code};
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};

@@ -102,6 +102,39 @@ fn ports() {
     check(&[object("VirtualService", "r", "shop", own)], &[]);
 }
 
+/// What TCP and TLS rules lead to, and the ports that they ask for.
+#[test]
+fn rules_of_connections() {
+    let rules = |kind: &str, matched: &str, destination: &str| {
+        let rule = format!("{{match: [{{{matched}}}], route: [{{destination: {{{destination}}}}}]}}");
+        object("VirtualService", "r", "shop", &format!("hosts: [web], {kind}: [{rule}]"))
+    };
+    for (kind, matched) in [("tcp", "port: 80"), ("tls", "port: 80, sniHosts: [web]")] {
+        let rule = |destination: &str| rules(kind, matched, destination);
+        let at = format!("VirtualService shop/r spec.{kind}[0].route[0].destination");
+        check(&[rule("host: web, port: {number: 80}")], &[]);
+        check(&[rule("host: '*.shop'")], &[]);
+        check(&[rule("host: gone, port: {number: 80}")], &[&format!("dangling-host {at}.host")]);
+        check(&[rule("host: web, port: {number: 8000}")], &[&format!("dangling-port {at}.port")]);
+        check(&[rule("host: web, subset: v1")], &[&format!("dangling-subset {at}.subset")]);
+        check(&[rule("host: catalog, subset: v1, port: {number: 9100}")], &[]);
+        // The rule is for port 80 only, which `catalog` does not have.
+        check(&[rule("host: catalog")], &[&format!("ambiguous-port {at}")]);
+        let matched = matched.replace("80", "9999");
+        let told = format!("dangling-port VirtualService shop/r spec.{kind}[0].match[0].port");
+        check(&[rules(kind, &matched, "host: web")], &[&told]);
+    }
+    // Of the ports of these hosts the rule is for one that the service has.
+    let more =
+        "hosts: [web, catalog], tcp: [{match: [{port: 8000}], route: [{destination: {host: catalog}}]}]";
+    check(&[object("VirtualService", "r", "shop", more)], &[]);
+    let mut store = Store::new();
+    store.read("a.yaml", SERVICES);
+    store.read("b.yaml", &rules("tcp", "port: 80", "host: web, subset: v1"));
+    let finding = &references(&store.objects(), &Limits::DEFAULT)[0];
+    assert!(finding.what.ends_with("; connections that go there are closed (NC)"), "{finding}");
+}
+
 /// Ports that a match asks for and that nobody can ask for.
 #[test]
 fn matched_ports() {

@@ -1,0 +1,192 @@
+//! Destinations of rules: whether the service, its port and its subset are there.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::hosts::{Hosts, full_name, with_domain};
+use crate::finding::code;
+use crate::istio::{Destination, VirtualService};
+use crate::kubernetes::Service;
+use crate::objects::{Object, Objects};
+use crate::validate::Check;
+
+/// Ports that are listed in a finding.
+const PORTS_LISTED_MAX: usize = 16;
+
+/// Names among which a similar one is looked for.
+const NAMES_COMPARED_MAX: usize = 256;
+
+/// What a rule routes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Routed {
+    /// Of HTTP.
+    Requests,
+    /// Of TCP and TLS.
+    Connections,
+}
+
+impl Routed {
+    /// What a dangling reference does to what is routed; Envoy's flag for a cluster that is not there is NC.
+    fn refused(self, what: &str) -> String {
+        match self {
+            Routed::Requests => format!("{what}; requests that go there are answered 503 NC"),
+            Routed::Connections => format!("{what}; connections that go there are closed (NC)"),
+        }
+    }
+}
+
+/// A destination, and where it is written.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'w> {
+    pub(super) path: &'w str,
+    pub(super) destination: &'w Destination,
+    pub(super) routed: Routed,
+    /// The only port for which the rule is, if there is one.
+    pub(super) port: Option<u32>,
+}
+
+/// What the rules of one object lead to, looked up once however many do.
+pub(super) struct Targets<'o> {
+    objects: &'o Objects,
+    hosts: &'o Hosts<'o>,
+    object: &'o Object<VirtualService>,
+    /// Ports that clients of its hosts can ask for, as far as services tell.
+    asked: BTreeSet<u32>,
+    by_host: HashMap<String, Option<Target<'o>>>,
+}
+
+impl<'o> Targets<'o> {
+    pub(super) fn new(
+        objects: &'o Objects,
+        hosts: &'o Hosts<'o>,
+        object: &'o Object<VirtualService>,
+    ) -> Targets<'o> {
+        let own = object.spec.hosts.iter();
+        let services = own.filter_map(|host| hosts.service(&full_name(host, object.namespace())));
+        let asked = services.flat_map(|service| ports_of(&service.spec)).collect();
+        Targets { objects, hosts, object, asked, by_host: HashMap::new() }
+    }
+
+    /// Warns of what a destination names and is not there.
+    pub(super) fn check(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>) {
+        let Targets { objects, hosts, object, asked, by_host } = self;
+        let written = &wanted.destination.host;
+        if written.starts_with('*') {
+            return;
+        }
+        let host = full_name(written, object.namespace());
+        let target = by_host.entry(host).or_insert_with_key(|host| Target::of(objects, hosts, object, host));
+        match target {
+            Some(target) => target.check(check, wanted, asked),
+            None => {
+                let host = full_name(written, object.namespace());
+                dangling_host(check, hosts, wanted.path, written, &host);
+            }
+        }
+    }
+}
+
+/// A service that rules lead to.
+struct Target<'o> {
+    host: String,
+    ports: BTreeSet<u32>,
+    /// Subsets by DestinationRules that hold there, in their order.
+    subsets: Vec<&'o str>,
+    known: HashSet<&'o str>,
+    /// Whether a client may have asked for a port that it has not; `None` until that is asked.
+    is_ambiguous: Option<bool>,
+}
+
+impl<'o> Target<'o> {
+    fn of(
+        objects: &'o Objects,
+        hosts: &Hosts<'o>,
+        object: &Object<VirtualService>,
+        host: &str,
+    ) -> Option<Target<'o>> {
+        let service = hosts.service(host)?;
+        let default = &objects.mesh.default_destination_rule_export_to;
+        let rules = hosts.rules(host, service.namespace(), object.namespace(), default);
+        let subsets: Vec<_> =
+            rules.iter().flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str()).collect();
+        Some(Target {
+            host: host.to_owned(),
+            ports: ports_of(&service.spec).collect(),
+            known: subsets.iter().copied().collect(),
+            subsets,
+            is_ambiguous: None,
+        })
+    }
+
+    fn check(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &BTreeSet<u32>) {
+        self.check_port(check, wanted, asked);
+        let subset = wanted.destination.subset.as_deref().filter(|subset| !subset.is_empty());
+        let Some(subset) = subset.filter(|subset| !self.known.contains(subset)) else { return };
+        check.warning_with(code::DANGLING_SUBSET, &format!("{}.subset", wanted.path), || {
+            let what =
+                format!("no DestinationRule that holds here for `{}` has a subset `{subset}`", self.host);
+            let remedy = match self.subsets.as_slice() {
+                [] => "write a DestinationRule for that host with this subset, or remove `subset`".to_owned(),
+                known => crate::yaml::remedy(subset, known.get(..NAMES_COMPARED_MAX).unwrap_or(known)),
+            };
+            (wanted.routed.refused(&what), remedy)
+        });
+    }
+
+    /// Without a port, istiod takes the only one of the service, or else the one that the client asked for.
+    fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &BTreeSet<u32>) {
+        let (host, ports, path) = (&self.host, &self.ports, wanted.path);
+        let is_ambiguous = &mut self.is_ambiguous;
+        let mut may_lack = || match wanted.port {
+            Some(port) => !ports.contains(&port),
+            None => *is_ambiguous.get_or_insert_with(|| asked.is_empty() || !asked.is_subset(ports)),
+        };
+        match &wanted.destination.port {
+            Some(port) if !ports.contains(&port.number) => {
+                check.warning_with(code::DANGLING_PORT, &format!("{path}.port"), || {
+                    let what = format!("`{host}` has no port {}", port.number);
+                    (wanted.routed.refused(&what), format!("write one of its ports: {}", listed(ports)))
+                });
+            }
+            None if ports.len() > 1 && may_lack() => {
+                check.warning_with(code::AMBIGUOUS_PORT, path, || {
+                    let what = format!(
+                        "`{host}` has several ports ({}) and none is named: the port that the client asked for is taken, \
+                         which may not be one of them",
+                        listed(ports)
+                    );
+                    (what, "add `port: {number: ...}`".to_owned())
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Ports as they stand in a finding.
+pub(super) fn listed(ports: &BTreeSet<u32>) -> String {
+    let listed: Vec<_> = ports.iter().take(PORTS_LISTED_MAX).map(u32::to_string).collect();
+    let more = if ports.len() > PORTS_LISTED_MAX { ", ..." } else { "" };
+    format!("{}{more}", listed.join(", "))
+}
+
+/// The ports of a service.
+pub(super) fn ports_of(service: &Service) -> impl Iterator<Item = u32> {
+    service.spec.ports.iter().map(|port| u32::from(port.port))
+}
+
+/// Warns of a host that no service has.
+pub(super) fn dangling_host(check: &mut Check<'_>, hosts: &Hosts<'_>, path: &str, written: &str, host: &str) {
+    if hosts.is_declared(host) {
+        return;
+    }
+    let completed = with_domain(written);
+    let remedy = if written.contains('.') && hosts.service(&completed).is_some() {
+        format!("write `{completed}`; only a name without a point is completed")
+    } else if written == host {
+        "correct the name, or add the Service or ServiceEntry".to_owned()
+    } else {
+        format!("correct the name, add the Service, or name its namespace; it is taken to be `{host}`")
+    };
+    let what = format!("no service has the host `{written}`");
+    check.warning(code::DANGLING_HOST, &format!("{path}.host"), what, remedy);
+}
