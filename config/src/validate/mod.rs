@@ -6,6 +6,7 @@
 //! name another that comes later.
 
 mod check;
+mod conditions;
 mod destination_rule;
 mod gateway;
 mod host_set;
@@ -24,6 +25,7 @@ mod references;
 mod security;
 mod service_entry;
 mod sidecar;
+mod taken;
 mod traffic_policy;
 mod values;
 mod virtual_service;

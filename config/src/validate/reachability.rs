@@ -38,24 +38,44 @@ pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
                 found.and_then(|at| taken.get(at)).map(|(by, _)| *by)
             })
             .collect();
-        if let [Some(by), ..] = covering.as_slice()
-            && covering.iter().all(Option::is_some)
-        {
-            let what =
-                format!("the rule never matches: {} before it takes all its requests", name(routes, *by));
-            check.warning(code::UNREACHABLE_RULE, &path, what, "move it up, or remove it");
-        } else {
-            for (number, by) in covering.iter().enumerate() {
-                let Some(by) = by else { continue };
-                let what =
-                    format!("the match has no effect: {} before it takes its requests", name(routes, *by));
-                check.warning(code::INEFFECTIVE_MATCH, &format!("{path}.match[{number}]"), what, "remove it");
-            }
-        }
+        let name = |by| name(routes, by);
+        tell_taken(check, "http", index, &covering, Taken { name: &name, of: "requests" });
         if route.delegate.is_none() && taken.len() < MATCHES_COMPARED_MAX {
             let possible = matches.iter().zip(&never).filter(|(_, never)| never.is_none());
             taken.extend(possible.map(|(wanted, _)| (index, wanted)));
         }
+    }
+}
+
+/// How to tell of what rules before another take.
+pub(crate) struct Taken<'t> {
+    /// What the rule of an index is called.
+    pub(crate) name: &'t dyn Fn(usize) -> String,
+    /// What they take.
+    pub(crate) of: &'static str,
+}
+
+/// Warns of a rule, by the index of the rule before it that takes all that each of its matches would.
+pub(crate) fn tell_taken(
+    check: &mut Check<'_>,
+    kind: &str,
+    index: usize,
+    by: &[Option<usize>],
+    Taken { name, of }: Taken<'_>,
+) {
+    let path = || format!("spec.{kind}[{index}]");
+    if let [Some(first), ..] = by
+        && by.iter().all(Option::is_some)
+    {
+        let what = format!("the rule never matches: {} before it takes all its {of}", name(*first));
+        check.warning(code::UNREACHABLE_RULE, &path(), what, "move it up, or remove it");
+        return;
+    }
+    for (number, by) in by.iter().enumerate() {
+        let Some(by) = by else { continue };
+        let what = format!("the match has no effect: {} before it takes its {of}", name(*by));
+        let path = format!("{}.match[{number}]", path());
+        check.warning(code::INEFFECTIVE_MATCH, &path, what, "remove it");
     }
 }
 

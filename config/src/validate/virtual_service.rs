@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::host_set::HostSet;
 use super::names::{self, JWT_CLAIM};
-use super::{http_route, layer4, reachability};
+use super::{http_route, layer4, reachability, taken};
 use crate::finding::code;
 use crate::istio::VirtualService;
 use crate::yaml::Limits;
@@ -51,6 +51,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &VirtualService) {
     }
     names::export_to(check, &spec.export_to, false);
     reachability::check(check, &spec.http);
+    taken::check(check, spec);
 }
 
 /// Without hosts it is a delegate, whose HTTP rules others take in.

@@ -406,6 +406,46 @@ fn layer_4_rules() {
     );
 }
 
+/// Of connections: what catches all ends the search, and of two for one range or one list of names the first holds.
+#[test]
+fn rules_of_connections_that_never_match() {
+    let to = "route: [{destination: {host: a}}]";
+    let rules = |kind: &str, rules: &[&str], more: &str, expected: &[&str]| {
+        let rule = |wanted: &&str| format!("  - {{{to}{wanted}}}\n");
+        let rules: String = rules.iter().map(rule).collect();
+        let spec = format!("  hosts: [a, '*.b']\n{more}  {kind}:\n{rules}");
+        check("VirtualService", &spec, expected);
+    };
+    let tcp = |all: &[&str], expected: &[&str]| rules("tcp", all, "", expected);
+    let unreachable = ["warning unreachable-rule spec.tcp[1]"];
+    tcp(&["", ", match: [{port: 1}]"], &unreachable);
+    tcp(&["", ", match: [{destinationSubnets: [10.0.0.0/8]}]"], &unreachable);
+    tcp(&[", match: [{port: 1}]", ", match: [{port: 1, sourceLabels: {x: y}}]"], &unreachable);
+    tcp(
+        &[", match: [{port: 1}]", ", match: [{port: 2}, {port: 1}]"],
+        &["warning ineffective-match spec.tcp[1].match[1]"],
+    );
+    let range = ", match: [{destinationSubnets: [10.0.0.0/8]}]";
+    tcp(&[range, range], &unreachable);
+    tcp(&[range, ", match: [{destinationSubnets: [10.1.0.0/16]}]"], &[]);
+    tcp(&[range, ""], &[]);
+    tcp(&[", match: [{port: 1}]", ""], &[]);
+    tcp(&[", match: [{port: 1, sourceLabels: {x: y}}]", ", match: [{port: 1}]"], &[]);
+    rules("tcp", &["", ", match: [{port: 1}]"], "  gateways: [mesh, g]\n", &[]);
+    let tls = |all: &[&str], expected: &[&str]| rules("tls", all, "", expected);
+    let unreachable = ["warning unreachable-rule spec.tls[1]"];
+    tls(&[", match: [{sniHosts: [a]}]", ", match: [{port: 1, sniHosts: [a]}]"], &unreachable);
+    tls(&[", match: [{port: 1, sniHosts: [a]}]", ", match: [{sniHosts: [a]}]"], &[]);
+    // The more specific name wins.
+    tls(&[", match: [{sniHosts: ['*.b']}]", ", match: [{sniHosts: [x.b]}]"], &[]);
+    // The range of one match holds for those after it.
+    let ranged = ", match: [{sniHosts: [a], destinationSubnets: [10.0.0.0/8]}]";
+    tls(&[ranged, ", match: [{sniHosts: [a]}]"], &unreachable);
+    tls(&[", match: [{sniHosts: [a]}]", ranged], &[]);
+    tls(&[ranged, ", match: [{sniHosts: [a], destinationSubnets: [10.1.0.0/16]}]"], &[]);
+    tls(&[ranged, ranged], &unreachable);
+}
+
 /// Comparing each host with each took longer than a minute.
 #[test]
 fn many_hosts_are_not_compared_each_with_each() {
