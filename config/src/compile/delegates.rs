@@ -10,7 +10,7 @@ use super::Scope;
 use super::virtual_services::Rule;
 use super::visibility::sight;
 use crate::istio::{Delegate, HttpMatchRequest, HttpRoute, StringMatch, VirtualService};
-use crate::objects::Object;
+use crate::objects::{Object, Objects};
 
 /// The HTTP rules of `object`, delegates taken in.
 pub(super) fn merged_rules<'a>(object: &'a Object<VirtualService>, scope: &Scope<'a>) -> Vec<Rule<'a>> {
@@ -18,7 +18,7 @@ pub(super) fn merged_rules<'a>(object: &'a Object<VirtualService>, scope: &Scope
     for (index, http) in object.spec.http.iter().enumerate() {
         match &http.delegate {
             None => rules.push(Rule::new(Cow::Borrowed(http), object, index)),
-            Some(delegate) => rules.extend(delegated(http, delegate, object, scope)),
+            Some(delegate) => rules.extend(delegated(http, delegate, object, scope.objects)),
         }
     }
     rules
@@ -28,9 +28,9 @@ fn delegated<'a>(
     root: &'a HttpRoute,
     delegate: &Delegate,
     object: &Object<VirtualService>,
-    scope: &Scope<'a>,
+    objects: &'a Objects,
 ) -> Vec<Rule<'a>> {
-    let Some(found) = found(delegate, object, scope) else { return Vec::new() };
+    let Some(found) = found(delegate, object, objects) else { return Vec::new() };
     let rules = found.spec.http.iter().enumerate();
     rules.filter_map(|(index, leaf)| Some(Rule::new(Cow::Owned(merge(root, leaf)?), found, index))).collect()
 }
@@ -39,13 +39,13 @@ fn delegated<'a>(
 fn found<'a>(
     delegate: &Delegate,
     object: &Object<VirtualService>,
-    scope: &Scope<'a>,
+    objects: &'a Objects,
 ) -> Option<&'a Object<VirtualService>> {
     let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.unwrap_or(object.namespace());
     let key = (namespace.into(), delegate.name.as_deref().unwrap_or_default().into());
-    let found = scope.objects.virtual_services.get(&key)?;
-    let default = &scope.mesh.default_virtual_service_export_to;
+    let found = objects.virtual_services.get(&key)?;
+    let default = &objects.mesh.default_virtual_service_export_to;
     let is_seen = sight(&found.spec.export_to, default, namespace, object.namespace()).is_some();
     // Only one that has no hosts of its own can be delegated to.
     (found.spec.hosts.is_empty() && is_seen).then_some(found)
@@ -82,6 +82,24 @@ fn joined(root: Option<&str>, leaf: Option<&str>) -> Option<String> {
     }
 }
 
+/// The HTTP rules of `object`, delegates taken in, as far as their matches: the index of each in it, and what it matches.
+pub(crate) fn matches_of_rules<'a>(
+    object: &'a Object<VirtualService>,
+    objects: &'a Objects,
+) -> Vec<(usize, Cow<'a, [HttpMatchRequest]>)> {
+    let mut rules = Vec::with_capacity(object.spec.http.len());
+    for (index, root) in object.spec.http.iter().enumerate() {
+        let Some(delegate) = &root.delegate else {
+            rules.push((index, Cow::Borrowed(root.matches.as_slice())));
+            continue;
+        };
+        let leaves = found(delegate, object, objects).into_iter().flat_map(|found| &found.spec.http);
+        let taken_in = leaves.filter_map(|leaf| merge_matches(&root.matches, &leaf.matches));
+        rules.extend(taken_in.map(|matches| (index, Cow::Owned(matches))));
+    }
+    rules
+}
+
 /// Whether a rule of a delegate becomes one where `root` delegates to it.
 pub(crate) fn is_taken_in(root: &HttpRoute, leaf: &HttpRoute) -> bool {
     merge_matches(&root.matches, &leaf.matches).is_some()
@@ -94,8 +112,9 @@ pub(super) fn left_out<'a>(
     scope: &Scope<'a>,
 ) -> Vec<(usize, &'a Object<VirtualService>, usize)> {
     let roots = object.spec.http.iter().enumerate();
-    let delegating =
-        roots.filter_map(|(index, root)| Some((index, root, found(root.delegate.as_ref()?, object, scope)?)));
+    let delegating = roots.filter_map(|(index, root)| {
+        Some((index, root, found(root.delegate.as_ref()?, object, scope.objects)?))
+    });
     let left = delegating.flat_map(|(index, root, found)| {
         let leaves = found.spec.http.iter().enumerate();
         let left = leaves.filter(|(_, leaf)| !is_taken_in(root, leaf));

@@ -87,13 +87,14 @@ use std::time::Duration;
 
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::{Compiler, Since};
-pub(crate) use delegates::is_taken_in;
+pub(crate) use delegates::{is_taken_in, matches_of_rules};
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 pub(crate) use tls_conflicts::{Refusal, Said, Sent, TlsConflict, tls_conflicts};
 pub use trust_anchors::TrustAnchors;
+pub(crate) use visibility::{Sight, sight};
 
 use crate::finding::Finding;
 use crate::mesh::{InterceptionMode, MeshConfig};
@@ -305,7 +306,7 @@ fn has_both_families(ips: &[IpAddr]) -> bool {
 }
 
 /// Sorts the oldest object first; those that do not say when they were made come last, by name.
-fn age(metadata: &Metadata) -> (bool, &str, &str, &str) {
+pub(crate) fn age(metadata: &Metadata) -> (bool, &str, &str, &str) {
     let made = metadata.creation_timestamp.as_deref();
     (made.is_none(), made.unwrap_or_default(), &metadata.object.name, &metadata.object.namespace)
 }

@@ -6,7 +6,7 @@
 
 /// How an object is seen from some namespace, in the order in which Istio lets virtual services win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sight {
+pub(crate) enum Sight {
     /// It is for its own namespace, which is the one that looks.
     Own,
     /// It names the namespace that looks.
@@ -16,7 +16,7 @@ pub(super) enum Sight {
 }
 
 /// How `viewer` sees an object of namespace `own`; `None` when it does not.
-pub(super) fn sight(export_to: &[String], mesh_default: &[String], own: &str, viewer: &str) -> Option<Sight> {
+pub(crate) fn sight(export_to: &[String], mesh_default: &[String], own: &str, viewer: &str) -> Option<Sight> {
     let says = |word: &str| export_to.iter().any(|namespace| namespace == word);
     if export_to.is_empty() {
         return by_default(mesh_default, own, viewer);

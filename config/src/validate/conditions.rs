@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::virtual_service::MESH_GATEWAY;
-use crate::istio::{L4MatchAttributes, TlsMatchAttributes};
+use crate::istio::{HttpMatchRequest, L4MatchAttributes, TlsMatchAttributes};
 
 /// The conditions of one match; none by default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +16,16 @@ pub(crate) struct Conditions<'c> {
 }
 
 impl<'c> Conditions<'c> {
+    /// Those of a match of requests. One that names gateways is asked no more, as with istiod.
+    pub(crate) fn of_http(wanted: &'c HttpMatchRequest) -> Conditions<'c> {
+        let (port, gateways) = (told(wanted.port), wanted.gateways.as_slice());
+        if !gateways.is_empty() {
+            return Conditions { port, gateways, ..Conditions::default() };
+        }
+        let namespace = wanted.source_namespace.as_deref();
+        Conditions { port, gateways, labels: Some(&wanted.source_labels), namespace }
+    }
+
     /// Those of a match of TCP.
     pub(crate) fn of_tcp(wanted: &'c L4MatchAttributes) -> Conditions<'c> {
         let namespace = wanted.source_namespace.as_deref();
@@ -38,6 +48,19 @@ impl<'c> Conditions<'c> {
             && self.port.is_none_or(|port| other.port == Some(port))
             && self.namespace().is_none_or(|namespace| other.namespace() == Some(namespace))
             && self.labels.into_iter().flatten().all(|(key, value)| has(key, value))
+    }
+
+    /// Whether both may hold for one sidecar and one port.
+    pub(crate) fn may_meet(&self, other: &Conditions<'_>) -> bool {
+        fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.zip(other).is_none_or(|(one, other)| one == other)
+        }
+        let other_label = |key: &String| other.labels.and_then(|labels| labels.get(key));
+        self.are_for_sidecars()
+            && other.are_for_sidecars()
+            && agree(self.port, other.port)
+            && agree(self.namespace(), other.namespace())
+            && self.labels.into_iter().flatten().all(|(key, value)| agree(Some(value), other_label(key)))
     }
 
     fn are_for_sidecars(&self) -> bool {

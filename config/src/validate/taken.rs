@@ -47,7 +47,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &VirtualService) {
 }
 
 /// For each match of a TCP rule, and for the rule if it has none, which of the `earlier` rules takes all it would.
-fn tcp_takers(earlier: &[TcpRoute], rule: &TcpRoute, room: &mut usize) -> Vec<Option<usize>> {
+pub(crate) fn tcp_takers(earlier: &[TcpRoute], rule: &TcpRoute, room: &mut usize) -> Vec<Option<usize>> {
     let everything = [L4MatchAttributes::default()];
     let matches = if rule.matches.is_empty() { everything.as_slice() } else { &rule.matches };
     let taker = |wanted: &L4MatchAttributes| {

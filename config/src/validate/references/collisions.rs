@@ -1,9 +1,15 @@
 //! Hosts that several VirtualServices speak for.
+//!
+//! Istio merges nothing for sidecars: of HTTP rules those of one object hold for a host and a port, if any of them is for
+//! that port and the client; of TCP and TLS rules, what the first object takes is nothing to those after it. Which is the
+//! first depends on the namespace of the client: see [`sight`].
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+mod overlap;
 
-use super::hosts::{exported_to, full_name};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::hosts::full_name;
+use crate::compile::{Sight, age, sight};
 use crate::finding::{Finding, code};
 use crate::istio::VirtualService;
 use crate::objects::{Object, Objects};
@@ -11,81 +17,175 @@ use crate::origin::ObjectRef;
 use crate::validate::Check;
 use crate::validate::virtual_service::is_for_mesh;
 use crate::yaml::Limits;
+use overlap::{Lost, Overlaps};
 
-/// Warns of hosts that several VirtualServices speak for. For sidecars Istio merges nothing: the oldest holds.
+/// Objects that one finding's host is lost to in part, each of which is told.
+const WINNERS_TOLD_MAX: usize = 8;
+/// Names that are listed in a finding.
+const NAMES_LISTED_MAX: usize = 16;
+
+/// One entry of `hosts`: its number and its object.
+type Claim<'o> = (usize, &'o Object<VirtualService>);
+
+/// Warns of rules that have no effect on a host, because another object has rules for it.
 pub(super) fn check(objects: &Objects, limits: &Limits) -> Vec<Finding> {
-    /// One entry of `hosts`: its number and its object.
-    type Claim<'o> = (usize, &'o Object<VirtualService>);
     let mut by_host: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
     for object in objects.virtual_services.values().filter(|object| is_for_mesh(&object.spec)) {
         for (index, host) in object.spec.hosts.iter().enumerate() {
             by_host.entry(full_name(host, object.namespace())).or_default().push((index, object));
         }
     }
+    let mut overlaps = Overlaps::new(objects);
     let mut checks: BTreeMap<&ObjectRef, Check<'_>> = BTreeMap::new();
-    for (host, mut claims) in by_host {
-        claims.sort_by_cached_key(|(_, object)| age(object));
-        let mut older = Older::default();
-        for (index, object) in claims {
-            let Some(older) = older.seen_together(object, &objects.mesh.default_virtual_service_export_to)
-            else {
-                continue;
-            };
-            let metadata = &object.metadata;
-            let check = checks
-                .entry(&metadata.object)
-                .or_insert_with(|| Check::new(&metadata.object, &metadata.source, limits));
-            check.warning_with(code::CONFLICTING_HOST, &format!("spec.hosts[{index}]"), || {
-                let what = format!(
-                    "{} is older and holds for `{host}`; this one has no effect on it",
-                    older.origin()
-                );
-                (what, "write the rules of one host in one VirtualService, or delegate to several".to_owned())
-            });
+    for (host, mut claims) in by_host.into_iter().filter(|(_, claims)| claims.len() > 1) {
+        claims.sort_by_key(|(_, object)| age(&object.metadata));
+        for claim in &claims {
+            let metadata = &claim.1.metadata;
+            for (winner, clients, lost) in losses(objects, &mut overlaps, &claims, claim.1) {
+                let check = checks
+                    .entry(&metadata.object)
+                    .or_insert_with(|| Check::new(&metadata.object, &metadata.source, limits));
+                check.warning_with(code::CONFLICTING_HOST, &format!("spec.hosts[{}]", claim.0), || {
+                    let remedy = "write the rules of one host in one VirtualService, or delegate to several";
+                    (what(&host, winner, &clients, &lost), remedy.to_owned())
+                });
+            }
         }
     }
     checks.into_values().flat_map(Check::into_findings).collect()
 }
 
-/// The VirtualServices of one host so far, the oldest first.
-#[derive(Default)]
-struct Older<'o> {
-    all: Option<&'o Object<VirtualService>>,
-    /// The oldest that each namespace sees, with its number; `*` stands for those that all see.
-    by_namespace: HashMap<&'o str, (usize, &'o Object<VirtualService>)>,
-    count: usize,
+/// To whom `loser` loses what: to one, if that takes all.
+fn losses<'o>(
+    objects: &'o Objects,
+    overlaps: &mut Overlaps<'o>,
+    claims: &[Claim<'o>],
+    loser: &'o Object<VirtualService>,
+) -> Vec<(&'o Object<VirtualService>, Clients<'o>, Lost)> {
+    let mut found = Vec::new();
+    for (_, winner) in claims.iter().filter(|(_, other)| !std::ptr::eq(*other, loser)) {
+        if !overlaps.take_room(1 + winner.spec.export_to.len() + loser.spec.export_to.len()) {
+            break;
+        }
+        let Some(clients) = Clients::that_prefer(winner, loser, objects) else { continue };
+        let Some(lost) = overlaps.lost(winner, loser) else { continue };
+        if lost.is_all && clients.are_all() {
+            return vec![(winner, clients, lost)];
+        }
+        if found.len() < WINNERS_TOLD_MAX {
+            found.push((*winner, clients, lost));
+        }
+    }
+    found
 }
 
-impl<'o> Older<'o> {
-    /// The oldest that some namespace sees together with `object`, which is one of them from now on.
-    fn seen_together(
-        &mut self,
-        object: &'o Object<VirtualService>,
-        default: &'o [String],
-    ) -> Option<&'o Object<VirtualService>> {
-        let names = exported_to(&object.spec.export_to, default);
-        let own = object.namespace().as_ref();
-        let names: Vec<&'o str> = match names {
-            Cow::Borrowed(names) => names.iter().map(|name| if name == "." { own } else { name }).collect(),
-            Cow::Owned(_) => vec!["*"],
-        };
-        let found = if names.contains(&"*") {
-            self.all
-        } else {
-            let seen = names.iter().chain(&["*"]).filter_map(|name| self.by_namespace.get(name));
-            seen.min_by_key(|(number, _)| *number).map(|(_, older)| *older)
-        };
-        for name in names {
-            self.by_namespace.entry(name).or_insert((self.count, object));
+fn what(host: &str, winner: &Object<VirtualService>, clients: &Clients<'_>, lost: &Lost) -> String {
+    let (who, why) = (winner.origin(), clients.why);
+    let whose = clients.to_string();
+    let effect = match (lost.is_all, clients.are_all()) {
+        (true, true) => "this one has no effect on it".to_owned(),
+        (true, false) => "there this one has no effect on it".to_owned(),
+        (false, _) => {
+            let more = if lost.rules.len() > NAMES_LISTED_MAX { ", ..." } else { "" };
+            let rules: Vec<_> = lost.rules.iter().take(NAMES_LISTED_MAX).map(String::as_str).collect();
+            format!(
+                "where a rule of it and of this one are for the same, this one's has no effect: {}{more}",
+                rules.join(", ")
+            )
         }
-        self.count += 1;
-        self.all.get_or_insert(object);
-        found
+    };
+    format!("{who} comes first ({why}) and holds for `{host}`{whose}; {effect}")
+}
+
+/// The namespaces of clients for which one object comes before another that they see as well.
+struct Clients<'o> {
+    why: &'static str,
+    /// Whether those that no list names are among them.
+    others: bool,
+    /// Those for which it is so, of those that are named.
+    named: BTreeSet<&'o str>,
+    /// Those for which it is not.
+    except: BTreeSet<&'o str>,
+    /// Whether it is so for all that see the one that comes later.
+    all: bool,
+}
+
+/// The namespace that stands for all that nobody names.
+const OTHERS: &str = "";
+
+impl<'o> Clients<'o> {
+    /// `None` when there are none.
+    fn that_prefer(
+        winner: &'o Object<VirtualService>,
+        loser: &'o Object<VirtualService>,
+        objects: &'o Objects,
+    ) -> Option<Clients<'o>> {
+        let default = &objects.mesh.default_virtual_service_export_to;
+        let seen = |object: &Object<VirtualService>, viewer: &str| {
+            sight(&object.spec.export_to, default, object.namespace(), viewer)
+        };
+        let mut clients =
+            Clients { why: "", others: false, named: BTreeSet::new(), except: BTreeSet::new(), all: true };
+        for viewer in viewers(winner, loser) {
+            let (of_winner, of_loser) = (seen(winner, viewer), seen(loser, viewer));
+            let why =
+                of_winner.zip(of_loser).and_then(|(first, second)| before(first, winner, second, loser));
+            match why {
+                Some(why) => {
+                    clients.why = why;
+                    clients.others |= viewer == OTHERS;
+                    clients.named.insert(viewer);
+                }
+                None => {
+                    clients.all &= of_loser.is_none();
+                    clients.except.insert(viewer);
+                }
+            }
+        }
+        clients.named.remove(OTHERS);
+        (clients.others || !clients.named.is_empty()).then_some(clients)
+    }
+
+    fn are_all(&self) -> bool {
+        self.all
     }
 }
 
-/// istiod's order: by time of creation, objects without one last, then by name and namespace.
-fn age(object: &Object<VirtualService>) -> (bool, Option<Box<str>>, String) {
-    let created = object.metadata.creation_timestamp.clone();
-    (created.is_none(), created, format!("{}.{}", object.name(), object.namespace()))
+impl std::fmt::Display for Clients<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whose, names) = match (self.all, self.others) {
+            (true, _) => return Ok(()),
+            (false, true) => (" for clients of all namespaces but ", &self.except),
+            (false, false) => (" for clients of ", &self.named),
+        };
+        let listed: Vec<_> = names.iter().take(NAMES_LISTED_MAX).map(|name| format!("`{name}`")).collect();
+        let more = if names.len() > NAMES_LISTED_MAX { ", ..." } else { "" };
+        write!(f, "{whose}{}{more}", listed.join(", "))
+    }
+}
+
+/// The namespaces that may see one of them otherwise than others do.
+fn viewers<'o>(one: &'o Object<VirtualService>, other: &'o Object<VirtualService>) -> BTreeSet<&'o str> {
+    let named = one.spec.export_to.iter().chain(&other.spec.export_to).map(String::as_str);
+    let own = [one, other].map(|object| object.namespace().as_ref());
+    named.filter(|name| !matches!(*name, "*" | "." | "~")).chain(own).chain([OTHERS]).collect()
+}
+
+/// Why one comes before the other for somebody who sees them so; `None` when it does not.
+fn before(
+    first: Sight,
+    one: &Object<VirtualService>,
+    second: Sight,
+    other: &Object<VirtualService>,
+) -> Option<&'static str> {
+    if first != second {
+        return (first < second).then_some("`exportTo` names that namespace, or is for its own");
+    }
+    let made = |object: &Object<VirtualService>| object.metadata.creation_timestamp.clone();
+    let why = match (made(one), made(other)) {
+        (Some(one), Some(other)) if one != other => "it is older",
+        (Some(_), None) => "this one has no `creationTimestamp`",
+        _ => "by its name; neither is older",
+    };
+    (age(&one.metadata) < age(&other.metadata)).then_some(why)
 }

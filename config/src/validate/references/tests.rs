@@ -297,6 +297,104 @@ fn two_for_one_host() {
     check(&[route("a", "shop", "web", ""), route("b", "shop", "web", ", gateways: [g]")], &[]);
 }
 
+/// Two VirtualServices for one host whose rules are not for the same.
+#[test]
+fn two_for_one_host_that_do_not_meet() {
+    let to = "route: [{destination: {host: web}}]";
+    let rules =
+        |name: &str, rules: &str| object("VirtualService", name, "shop", &format!("hosts: [web], {rules}"));
+    let http = |name: &str, matched: &str| rules(name, &format!("http: [{{{matched}{to}}}]"));
+    let tcp = |name: &str, matched: &str| rules(name, &format!("tcp: [{{{matched}{to}}}]"));
+    let tls = |name: &str, sni: &str| {
+        let tls = format!("tls: [{{match: [{{sniHosts: [{sni}]}}], {to}}}]");
+        object("VirtualService", name, "shop", &format!("hosts: [web, '*.b'], {tls}"))
+    };
+    let labels = |value: &str| format!("match: [{{sourceLabels: {{app: {value}}}}}], ");
+    let a_holds = ["conflicting-host VirtualService shop/b spec.hosts[0]"];
+    check(&[http("a", ""), tcp("b", "")], &[]);
+    check(&[tcp("a", ""), http("b", "")], &[]);
+    check(&[http("a", &labels("x")), http("b", &labels("y"))], &[]);
+    check(&[tcp("a", &labels("x")), tcp("b", &labels("y"))], &[]);
+    check(&[tcp("a", "match: [{destinationSubnets: [10.0.0.0/8]}], "), tcp("b", "")], &[]);
+    check(&[tls("a", "x.b"), tls("b", "y.b").replace("web, ", "")], &[]);
+    check(&[http("a", &labels("x")), http("b", "")], &a_holds);
+    check(&[tcp("a", ""), tcp("b", &labels("y"))], &a_holds);
+    check(&[tls("a", "x.b"), tls("b", "x.b").replace("web, '*.b'", "'*.b'")], &a_holds);
+    check(&[http("a", "match: [{gateways: [g]}], "), http("b", "")], &[]);
+    // A rule that is for a port of its own is no rule for another.
+    let port = |name: &str, number: u16| {
+        let rule =
+            format!("match: [{{port: {number}}}], {}", to.replace("web", "catalog, port: {number: 8000}"));
+        object("VirtualService", name, "shop", &format!("hosts: [catalog], http: [{{{rule}}}]"))
+    };
+    check(&[port("a", 8000), port("b", 9100)], &[]);
+    check(&[port("a", 8000), port("b", 8000)], &a_holds);
+    // Rules of a delegate are those of who delegates; where it is missing there are none.
+    let root = |name: &str| rules(name, "http: [{delegate: {name: d}}]");
+    let leaf = format!("http: [{{{}{to}}}]", labels("x"));
+    check(&[root("a"), object("VirtualService", "d", "shop", &leaf), http("b", &labels("y"))], &[]);
+    check(&[root("a"), object("VirtualService", "d", "shop", &leaf), http("b", &labels("x"))], &a_holds);
+    let dangling = ["dangling-delegate VirtualService shop/a spec.http[0].delegate"];
+    check(&[root("a"), http("b", "")], &dangling);
+}
+
+/// What is told of two for one host: who holds, why, for whom, and where.
+#[test]
+fn who_holds_for_a_host_and_why() {
+    let told = |documents: &[String]| {
+        let mut store = Store::new();
+        store.read("services.yaml", SERVICES);
+        store.read("more.yaml", &documents.join("---\n"));
+        let found = references(&store.objects(), &Limits::DEFAULT);
+        let found = found.iter().map(|finding| {
+            let (winner, rest) = finding.what.split_once(" comes first").unwrap();
+            let (winner, loser) = (winner.split(' ').nth(1).unwrap(), finding.object.as_ref().unwrap());
+            format!("{}: {winner} comes first{rest}", loser.name)
+        });
+        found
+            .collect::<Vec<_>>()
+            .join(
+                "
+",
+            )
+            .replace(".shop.svc.cluster.local", "")
+    };
+    let rule = |name: &str, more: &str| {
+        let to = "http: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+        object("VirtualService", name, "shop", &format!("hosts: [web], {more}{to}"))
+    };
+    let created = |text: String, year: u32| {
+        text.replace("metadata: {", &format!("metadata: {{creationTimestamp: '{year}-01-01T00:00:00Z', "))
+    };
+    let check = |documents: &[String], expected: &str| assert_eq!(told(documents), expected);
+    let nothing = "and holds for `web`; this one has no effect on it";
+    check(
+        &[rule("a", ""), rule("b", "")],
+        &format!("b: shop/a comes first (by its name; neither is older) {nothing}"),
+    );
+    check(
+        &[created(rule("a", ""), 2021), created(rule("b", ""), 2020)],
+        &format!("a: shop/b comes first (it is older) {nothing}"),
+    );
+    check(
+        &[rule("a", ""), created(rule("b", ""), 2020)],
+        &format!("a: shop/b comes first (this one has no `creationTimestamp`) {nothing}"),
+    );
+    // In `shop` nobody sees `a`; in `ops` it is named.
+    let named = "(`exportTo` names that namespace, or is for its own) and holds for `web`";
+    check(
+        &[rule("a", "exportTo: [ops], "), rule("b", "")],
+        &format!("b: shop/a comes first {named} for clients of `ops`; there this one has no effect on it"),
+    );
+    check(&[rule("a", "exportTo: ['~'], "), rule("b", "")], "");
+    let both = rule("b", "tcp: [{route: [{destination: {host: web}}]}], ");
+    let part = "where a rule of it and of this one are for the same, this one's has no effect: http[0]";
+    check(
+        &[rule("a", ""), both],
+        &format!("b: shop/a comes first (by its name; neither is older) and holds for `web`; {part}"),
+    );
+}
+
 #[test]
 fn the_shop_names_nothing_that_is_not_there() {
     let Some(shop) = testing::shop() else { return };
