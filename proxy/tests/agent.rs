@@ -6,7 +6,7 @@
 mod application;
 mod process;
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
 use process::{Backend, Weft, answer, ask, eventually, get, mesh, send};
@@ -245,12 +245,27 @@ fn a_caller_of_this_host_ends_the_proxy_and_nobody_else() {
         if let Some(address) = not_loopback() {
             assert_eq!(ask("POST", SocketAddr::new(address, agent.port()), page).0, 403, "{page}");
         }
+        // As the proxy dials for a client elsewhere, where this port is captured too.
+        assert_eq!(post_from([127, 0, 0, 6], agent, page), 403, "{page}");
     }
     assert_eq!(ask("POST", agent, "/drain"), (200, "OK\n".to_owned()));
     eventually("the log tells of the drain", || weft.log().contains("draining listeners").then_some(()));
     assert_eq!(get(agent, "/healthz/ready").0, 200);
     assert_eq!(ask("POST", agent, "/quitquitquit"), (200, "OK\n".to_owned()));
     assert_eq!(weft.ended().code(), Some(0), "{}", weft.log());
+}
+
+/// The status of a POST from an address of loopback.
+fn post_from(own: [u8; 4], agent: SocketAddr, page: &str) -> u16 {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((own, 0)).into()).unwrap();
+    socket.connect(&agent.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    write!(stream, "POST {page} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// The address by which this machine would reach another; no packet is sent.
