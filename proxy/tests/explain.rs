@@ -495,6 +495,13 @@ fn inbound_and_other_connections() {
         "passes_on",
         ("endpoint", "192.0.2.1:5, where the client wanted to go", ""),
     );
+    let entry = "kind: ServiceEntry\nmetadata: {name: db, namespace: shop}\nspec: {hosts: [db.example], \
+                 addresses: [192.0.2.0/24], resolution: NONE, \
+                 ports: [{number: 3306, targetPort: 3307, name: tcp, protocol: TCP}]}\n";
+    let config = Config::of(&[("entry.yaml", entry)]);
+    let step = ("endpoint", "192.0.2.1:3307, by targetPort instead of 192.0.2.1:3306", "");
+    let told = config.check(&["--tcp", "192.0.2.1:3306"], "passes_on", step);
+    assert_eq!(told["outcome"]["endpoint"], "192.0.2.1:3307");
 }
 
 /// What decides where bytes go is named, though it leaves no choice.

@@ -87,6 +87,13 @@ fn resources(service: SocketAddr) -> config::Update {
         address: at(SERVICE, 9000),
         ..listener("10.96.0.7_9000", vec![to_tcp(any(), "service")])
     };
+    let mut to_port_5432 = original_destination("to_port_5432");
+    to_port_5432.load_balancing = config::LoadBalancingPolicy::ClusterProvided { port: Some(5432) };
+    let of_ports = Listener {
+        bind_to_port: false,
+        address: at("0.0.0.0", 5431),
+        ..listener("0.0.0.0_5431", vec![to_tcp(any(), "to_port_5432")])
+    };
     let of_port = Listener {
         bind_to_port: false,
         address: at("0.0.0.0", 8000),
@@ -113,8 +120,8 @@ fn resources(service: SocketAddr) -> config::Update {
     let (cluster, endpoints) = cluster("service", &[service]);
     let (black_hole, none) = support::declared::cluster("BlackHoleCluster", &[]);
     config::Update {
-        listeners: vec![outbound, outbound_v6, of_service, of_port, inbound],
-        clusters: vec![cluster, black_hole, original_destination("PassthroughCluster"), to_app],
+        listeners: vec![outbound, outbound_v6, of_service, of_ports, of_port, inbound],
+        clusters: vec![cluster, black_hole, original_destination("PassthroughCluster"), to_port_5432, to_app],
         endpoints: vec![endpoints, none],
         ..config::Update::default()
     }
@@ -155,6 +162,8 @@ fn the_original_destination_decides() {
         assert_eq!(listen_to(at(SERVICE, 9000)).await, format!("service {STRANGER}"));
         assert_eq!(listen_to(passed).await, format!("stranger {STRANGER}"));
         assert_eq!(listen_to(six).await, "six fd00::9");
+        // By the address that it wanted, and the port that the cluster says.
+        assert_eq!(listen_to(at(STRANGER, 5431)).await, format!("stranger {STRANGER}"));
         // To the app of the pod, from the address that the rules of a pod let through.
         assert_eq!(listen_to(own).await, "own 127.0.0.6");
         let get = |to: SocketAddr| async move {

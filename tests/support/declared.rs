@@ -32,7 +32,7 @@ pub fn cluster(name: &str, addresses: &[SocketAddr]) -> (Cluster, ClusterLoadAss
 /// A cluster whose endpoint is where the client wanted to go.
 pub fn original_destination(name: &str) -> Cluster {
     Cluster {
-        load_balancing: LoadBalancingPolicy::ClusterProvided,
+        load_balancing: LoadBalancingPolicy::ClusterProvided { port: None },
         ..bare_cluster(name, DiscoveryType::OriginalDst)
     }
 }

@@ -236,6 +236,14 @@ impl<'p> Place<'p> {
         }
     }
 
+    /// The port that a client is taken to instead of the one that it wanted to go to: `targetPort` of an entry whose
+    /// clients know its addresses.
+    fn port_there(&self) -> Option<u16> {
+        let is_entry = matches!(self.service.source, Source::Entry(_));
+        let is_passed = is_entry && self.service.resolution == Resolution::Passthrough;
+        self.port.target.filter(|_| is_passed)
+    }
+
     /// How long an answer of DNS without a time to live holds.
     fn refresh_rate(&self) -> Duration {
         self.scope.mesh.dns_refresh_rate.map_or(DNS_REFRESH_RATE, |rate| rate.0)
@@ -260,7 +268,7 @@ impl<'p> Place<'p> {
         let policy = self.policy(subset);
         let setting = locality::setting(self.scope, &policy);
         let locality_weighted = locality::is_weighted(setting.as_deref(), &policy);
-        let (discovery, load_balancing) = balancing(discovery, &policy, self.scope.mode);
+        let (discovery, load_balancing) = balancing(discovery, &policy, self);
         let pool = policy.connection_pool;
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
         let transport = self.transport(&policy, subset, &discovery);
@@ -378,16 +386,18 @@ impl<'p> Place<'p> {
 fn balancing(
     discovery: DiscoveryType,
     policy: &Policy<'_>,
-    mode: Mode,
+    place: &Place<'_>,
 ) -> (DiscoveryType, LoadBalancingPolicy) {
+    let mode = place.scope.mode;
+    let provided = LoadBalancingPolicy::ClusterProvided { port: place.port_there() };
     if discovery == DiscoveryType::OriginalDst {
-        return (discovery, LoadBalancingPolicy::ClusterProvided);
+        return (discovery, provided);
     }
     match policy.load_balancer.and_then(|balancer| balancer.simple) {
         Some(SimpleLb::Passthrough) if mode == Mode::Gateway => {
             (discovery, LoadBalancingPolicy::LeastRequest)
         }
-        Some(SimpleLb::Passthrough) => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided),
+        Some(SimpleLb::Passthrough) => (DiscoveryType::OriginalDst, provided),
         Some(SimpleLb::Random) => (discovery, LoadBalancingPolicy::Random),
         Some(SimpleLb::RoundRobin) => (discovery, LoadBalancingPolicy::RoundRobin),
         Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest) | None => {

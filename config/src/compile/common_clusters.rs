@@ -55,7 +55,7 @@ pub(super) fn passthrough(scope: &Scope<'_>) -> Cluster {
     Cluster {
         name: PASSTHROUGH.into(),
         discovery: DiscoveryType::OriginalDst,
-        load_balancing: LoadBalancingPolicy::ClusterProvided,
+        load_balancing: LoadBalancingPolicy::ClusterProvided { port: None },
         circuit_breakers: CircuitBreakers::default(),
         protocol: HttpProtocol::Downstream,
         idle_timeout: PASSTHROUGH_IDLE_TIMEOUT,

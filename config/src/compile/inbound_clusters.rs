@@ -53,7 +53,7 @@ fn of_port(
     let (discovery, load_balancing) = match &endpoint {
         Some(_) => (DiscoveryType::Eds, LoadBalancingPolicy::RoundRobin),
         None if serving.is_unreachable => (DiscoveryType::Static, LoadBalancingPolicy::RoundRobin),
-        None => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided),
+        None => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided { port: None }),
     };
     let told = told::of_cluster(scope, &policy);
     let cluster = Cluster {

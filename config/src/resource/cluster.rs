@@ -117,7 +117,11 @@ pub enum LoadBalancingPolicy {
     /// At random, whatever the weights.
     Random,
     /// Not chosen: the discovery type gives the address (`CLUSTER_PROVIDED`).
-    ClusterProvided,
+    ClusterProvided {
+        /// The port there instead of the one that the client wanted to go to. Envoy:
+        /// `original_dst_lb_config.upstream_port_override`; Istio: `targetPort` of a ServiceEntry without resolution.
+        port: Option<u16>,
+    },
 }
 
 /// Less traffic for endpoints that are new. Envoy's `SlowStartConfig`.

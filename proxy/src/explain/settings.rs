@@ -47,7 +47,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Vec<Step> {
         LoadBalancingPolicy::RoundRobin => "ROUND_ROBIN",
         LoadBalancingPolicy::LeastRequest => "LEAST_REQUEST",
         LoadBalancingPolicy::Random => "RANDOM",
-        LoadBalancingPolicy::ClusterProvided => "where the client wanted to go",
+        LoadBalancingPolicy::ClusterProvided { .. } => "where the client wanted to go",
     };
     let protocol = match cluster.protocol {
         config::HttpProtocol::Http1 => "HTTP/1.1",

@@ -58,7 +58,12 @@ pub(super) fn follow(
             return Err(Refusal::NoOriginalDestination);
         }
         let endpoint = cluster.endpoint_at(asked.destination, time::now());
-        steps.push(Step::new("endpoint", format!("{}, where the client wanted to go", asked.destination)));
+        let what = if endpoint.address == asked.destination {
+            format!("{}, where the client wanted to go", endpoint.address)
+        } else {
+            format!("{}, by targetPort instead of {}", endpoint.address, asked.destination)
+        };
+        steps.push(Step::new("endpoint", what));
         return carried(world, cluster, &endpoint, to, steps);
     }
     let now = if world.is_live { cluster.shared.process.age(time::now()) } else { Duration::ZERO };

@@ -236,7 +236,12 @@ impl Cluster {
     }
 
     /// An endpoint of which nothing is known but its address, because the client chose it.
-    pub(crate) fn endpoint_at(&self, address: SocketAddr, now: Instant) -> Endpoint {
+    pub(crate) fn endpoint_at(&self, mut address: SocketAddr, now: Instant) -> Endpoint {
+        if let config::LoadBalancingPolicy::ClusterProvided { port: Some(port) } =
+            self.declared.load_balancing
+        {
+            address.set_port(port);
+        }
         Endpoint {
             address,
             locality: config::Locality::default(),

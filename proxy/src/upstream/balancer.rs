@@ -238,7 +238,7 @@ fn host(
                 |index: usize| cluster.endpoints.get(index).map(|host| host.shared.active_requests.get());
             Some(if active(second) < active(first) { second } else { first })
         }
-        config::LoadBalancingPolicy::ClusterProvided => None,
+        config::LoadBalancingPolicy::ClusterProvided { .. } => None,
     }
 }
 

@@ -233,6 +233,36 @@ fn what_guards_and_is_not_run_closes_its_chain() {
 }
 
 #[test]
+fn the_port_of_an_original_destination() {
+    use cluster::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy, OriginalDstLbConfig};
+    let check = |policy: LbPolicy, port: Option<u32>, expected: Result<Option<u16>, &str>| {
+        let told = OriginalDstLbConfig {
+            upstream_port_override: port.map(|value| UInt32Value { value }),
+            ..OriginalDstLbConfig::default()
+        };
+        let told = cluster::Cluster {
+            name: "c".to_owned(),
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
+            lb_policy: policy.into(),
+            lb_config: Some(LbConfig::OriginalDstLbConfig(told)),
+            ..cluster::Cluster::default()
+        };
+        match (convert(Kind::Cluster, &told.encode_to_vec()), expected) {
+            (Ok(Converted { resource: Resource::Cluster(made), .. }), Ok(port)) => {
+                assert_eq!(made.load_balancing, config::LoadBalancingPolicy::ClusterProvided { port });
+            }
+            (Err(refused), Err(expected)) => assert!(refused.to_string().contains(expected), "{refused}"),
+            (_, expected) => panic!("not {expected:?}"),
+        }
+    };
+    check(LbPolicy::ClusterProvided, Some(81), Ok(Some(81)));
+    check(LbPolicy::ClusterProvided, None, Ok(None));
+    check(LbPolicy::ClusterProvided, Some(0), Err("0 is no port to go to"));
+    check(LbPolicy::ClusterProvided, Some(65536), Err("upstream_port_override: 65536 is no port"));
+    check(LbPolicy::RoundRobin, Some(81), Err("have the policy CLUSTER_PROVIDED"));
+}
+
+#[test]
 fn priorities_have_no_gaps() {
     let check = |priorities: &[u32], expected: bool| {
         let endpoints = priorities.iter().map(|priority| endpoint::LocalityLbEndpoints {

@@ -37,7 +37,7 @@ fn balancers() {
     check(&simple("LEAST_REQUEST"), Eds, LoadBalancingPolicy::LeastRequest);
     check(&simple("ROUND_ROBIN"), Eds, LoadBalancingPolicy::RoundRobin);
     check(&simple("RANDOM"), Eds, LoadBalancingPolicy::Random);
-    check(&simple("PASSTHROUGH"), OriginalDst, LoadBalancingPolicy::ClusterProvided);
+    check(&simple("PASSTHROUGH"), OriginalDst, LoadBalancingPolicy::ClusterProvided { port: None });
     check("loadBalancer: {consistentHash: {useSourceIp: true}}", Eds, LoadBalancingPolicy::LeastRequest);
 }
 

@@ -2,7 +2,9 @@
 
 use super::mesh::{Mesh, Output};
 use crate::mesh::OutboundTrafficPolicy;
-use crate::resource::{DiscoveryType, FilterChain, NetworkFilter, TcpDestinations, TcpProxy};
+use crate::resource::{
+    DiscoveryType, FilterChain, LoadBalancingPolicy, NetworkFilter, TcpDestinations, TcpProxy,
+};
 
 fn service(name: &str, address: &str, ports: &str) -> String {
     format!(
@@ -163,6 +165,20 @@ fn entries() {
     let output = Mesh::sidecar(&entry("a", &format!("hosts: [a.b], {tcp}"))).compile();
     assert_eq!(output.cluster("outbound|5432||a.b").discovery, DiscoveryType::OriginalDst);
     check(&entry("a", &format!("hosts: [a.b], {tcp}")), "0.0.0.0_5432", &["[] [] outbound|5432||a.b"]);
+    // The client knows the address, and the entry the port.
+    let port_there = |ports: &str| {
+        let output = Mesh::sidecar(&entry("a", &format!("hosts: [a.b], ports: [{{number: 80, {ports}}}]")));
+        let output = output.compile();
+        let cluster = output.cluster("outbound|80||a.b");
+        assert_eq!(cluster.discovery, DiscoveryType::OriginalDst);
+        cluster.load_balancing
+    };
+    for protocol in ["TCP", "HTTP"] {
+        let ports = |more: &str| format!("name: {protocol}, protocol: {protocol}{more}");
+        let other = LoadBalancingPolicy::ClusterProvided { port: Some(81) };
+        assert_eq!(port_there(&ports(", targetPort: 81")), other, "{protocol}");
+        assert_eq!(port_there(&ports("")), LoadBalancingPolicy::ClusterProvided { port: None }, "{protocol}");
+    }
     let ranges = entry("a", &format!("hosts: [a.b], addresses: [10.1.0.0/16], {tcp}"));
     check(&ranges, "0.0.0.0_5432", &["[10.1.0.0/16] [] outbound|5432||a.b"]);
     let dns = "hosts: [a.b], resolution: DNS, endpoints: [{address: c.d, weight: 2}, {address: 10.0.0.9, ports: {tcp: 1}}], ";

@@ -52,6 +52,9 @@ pub fn cluster(cluster: &Cluster) -> Value {
     if let Some((name, balancing)) = slow_start(cluster) {
         set(name, balancing);
     }
+    if let LoadBalancingPolicy::ClusterProvided { port: Some(port) } = cluster.load_balancing {
+        set("original_dst_lb_config", json!({ "upstream_port_override": port }));
+    }
     if let Some(outlier) = &cluster.outlier_detection {
         set("outlier_detection", outlier_detection(outlier));
     }
@@ -121,7 +124,7 @@ fn policy(policy: LoadBalancingPolicy) -> Option<Value> {
         LoadBalancingPolicy::RoundRobin => return None,
         LoadBalancingPolicy::LeastRequest => "LEAST_REQUEST",
         LoadBalancingPolicy::Random => "RANDOM",
-        LoadBalancingPolicy::ClusterProvided => "CLUSTER_PROVIDED",
+        LoadBalancingPolicy::ClusterProvided { .. } => "CLUSTER_PROVIDED",
     }))
 }
 
@@ -132,7 +135,7 @@ fn slow_start(cluster: &Cluster) -> Option<(&'static str, Value)> {
     let name = match cluster.load_balancing {
         LoadBalancingPolicy::RoundRobin => "round_robin_lb_config",
         LoadBalancingPolicy::LeastRequest => "least_request_lb_config",
-        LoadBalancingPolicy::Random | LoadBalancingPolicy::ClusterProvided => return None,
+        LoadBalancingPolicy::Random | LoadBalancingPolicy::ClusterProvided { .. } => return None,
     };
     let settings = json!({
         "slow_start_window": proto::duration(slow_start.window),

@@ -16,7 +16,7 @@ pub(super) fn weight(cluster: &Cluster, endpoint: &Endpoint, now: Duration) -> f
         }
         LoadBalancingPolicy::RoundRobin
         | LoadBalancingPolicy::Random
-        | LoadBalancingPolicy::ClusterProvided => weight,
+        | LoadBalancingPolicy::ClusterProvided { .. } => weight,
     };
     match &cluster.declared.slow_start {
         Some(slow_start) => weight * factor(slow_start, now.saturating_sub(endpoint.shared.first_seen)),

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::r#type::v3 as kinds;
 use crate::convert::Refused;
 use crate::convert::at::At;
 use crate::convert::table::{Choice, Message, Told, open, variants};
-use crate::convert::values::{duration, enumerated};
+use crate::convert::values::{duration, enumerated, number, port};
 
 /// Envoy's `healthy_panic_threshold` where nothing is said.
 const HEALTHY_PANIC_PERCENT: u32 = 50;
@@ -24,6 +24,7 @@ pub(super) fn tables() -> Vec<Message> {
         pb::cluster::LbConfig::MESSAGE,
         pb::cluster::RoundRobinLbConfig::MESSAGE,
         pb::cluster::LeastRequestLbConfig::MESSAGE,
+        pb::cluster::OriginalDstLbConfig::MESSAGE,
         pb::cluster::SlowStartConfig::MESSAGE,
         core::RuntimeDouble::MESSAGE,
         pb::cluster::CommonLbConfig::MESSAGE,
@@ -40,11 +41,10 @@ variants!(pb::cluster::LbPolicy as "envoy.config.cluster.v3.Cluster.LbPolicy" {
 });
 
 variants!(pb::cluster::LbConfig as "envoy.config.cluster.v3.Cluster.lb_config" {
-    honoured: LeastRequestLbConfig, RoundRobinLbConfig;
+    honoured: LeastRequestLbConfig, RoundRobinLbConfig, OriginalDstLbConfig;
     not_run:
         RingHashLbConfig = "there is no ring, as endpoints are not chosen by a hash yet",
         MaglevLbConfig = "there is no table, as endpoints are not chosen by a hash yet";
-    refused: OriginalDstLbConfig;
 });
 
 variants!(pb::cluster::common_lb_config::LocalityConfigSpecifier
@@ -70,9 +70,10 @@ pub(super) fn balancing(
         LbPolicy::RoundRobin => LoadBalancingPolicy::RoundRobin,
         LbPolicy::LeastRequest | LbPolicy::RingHash | LbPolicy::Maglev => LoadBalancingPolicy::LeastRequest,
         LbPolicy::Random => LoadBalancingPolicy::Random,
-        LbPolicy::ClusterProvided => LoadBalancingPolicy::ClusterProvided,
+        LbPolicy::ClusterProvided => LoadBalancingPolicy::ClusterProvided { port: None },
         LbPolicy::LoadBalancingPolicyConfig => return Err(at_policy.not_honoured()),
     };
+    let mut policy = policy;
     let slow_start = match settings.map(|told| told.choose(at)).transpose()? {
         Some(LbConfig::RoundRobinLbConfig(told)) => {
             open!(told, at, pb::cluster::RoundRobinLbConfig as "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig" {
@@ -88,9 +89,35 @@ pub(super) fn balancing(
             });
             slow_start(slow_start_config, &at.field("slow_start_config"))?
         }
+        Some(LbConfig::OriginalDstLbConfig(told)) => {
+            policy = provided(told, policy, &at.field("original_dst_lb_config"))?;
+            None
+        }
         _ => None,
     };
     Ok(Balancing { policy, slow_start })
+}
+
+/// The policy of who goes where the client wanted to go, but for the port.
+fn provided(
+    told: pb::cluster::OriginalDstLbConfig,
+    policy: LoadBalancingPolicy,
+    at: &At<'_>,
+) -> Result<LoadBalancingPolicy, Refused> {
+    open!(told, at, pb::cluster::OriginalDstLbConfig as "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig" {
+        honoured: upstream_port_override;
+        harmless: http_header_name = "it is only read where `use_http_header` is set";
+        refused: use_http_header, metadata_key;
+    });
+    if !matches!(policy, LoadBalancingPolicy::ClusterProvided { .. }) {
+        return Err(at.refuse("the clusters it is for have the policy CLUSTER_PROVIDED"));
+    }
+    let at = at.field("upstream_port_override");
+    let port = number(upstream_port_override).map(|told| port(told, &at)).transpose()?;
+    if port == Some(0) {
+        return Err(at.refuse("0 is no port to go to"));
+    }
+    Ok(LoadBalancingPolicy::ClusterProvided { port })
 }
 
 fn slow_start(told: Option<pb::cluster::SlowStartConfig>, at: &At<'_>) -> Result<Option<SlowStart>, Refused> {
