@@ -1,10 +1,13 @@
 //! Connection managers and TCP proxies: what every listener of a proxy has in common.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Scope;
 use super::access_log::access_log;
 use super::findings::Findings;
+use crate::finding::{Severity, code};
+use crate::istio::GoDuration;
 use crate::mesh::{GatewayTopology, MeshConfig, Normalization};
 use crate::origin::Origin;
 use crate::resource::{
@@ -18,7 +21,7 @@ pub(super) const OUTBOUND_SERVER_NAME: &str = "envoy";
 const INBOUND_SERVER_NAME: &str = "istio-envoy";
 
 /// Envoy's default of a TCP proxy's `idle_timeout`.
-const TCP_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What all connection managers and TCP proxies of a proxy have in common.
 pub(super) struct Common {
@@ -26,6 +29,7 @@ pub(super) struct Common {
     path_normalization: PathNormalization,
     accept_http_10: bool,
     tracing: bool,
+    tcp_idle_timeout: Option<Duration>,
     topology: GatewayTopology,
 }
 
@@ -37,6 +41,7 @@ impl Common {
             path_normalization: path_normalization(scope.mesh),
             accept_http_10: accepts_http_10(scope),
             tracing: scope.mesh.enable_tracing != Some(false),
+            tcp_idle_timeout: tcp_idle_timeout(scope, findings),
             topology: scope.proxy.gateway_topology.clone(),
         }
     }
@@ -108,7 +113,7 @@ impl Common {
         TcpProxy {
             stat_prefix: cluster.clone(),
             destinations: TcpDestinations::Cluster(cluster),
-            idle_timeout: Some(TCP_IDLE_TIMEOUT),
+            idle_timeout: self.tcp_idle_timeout,
             max_connection_duration: None,
             hash_source_ip: false,
             access_log: self.access_log.clone(),
@@ -123,9 +128,34 @@ impl Common {
 }
 
 fn accepts_http_10(scope: &Scope<'_>) -> bool {
-    let own = scope.proxy.metadata.get("HTTP10");
-    own.or_else(|| scope.mesh.default_config.proxy_metadata.get("ISTIO_META_HTTP10"))
-        .is_some_and(|it| it == "1")
+    node_metadata(scope, "HTTP10", "ISTIO_META_HTTP10").is_some_and(|it| it == "1")
+}
+
+/// What the pod says of its proxy under `key`, or else the mesh by the variable for it.
+fn node_metadata<'s>(scope: &'s Scope<'_>, key: &str, variable: &str) -> Option<&'s str> {
+    let own = scope.proxy.metadata.get(key);
+    own.or_else(|| scope.mesh.default_config.proxy_metadata.get(variable)).map(String::as_str)
+}
+
+/// What the pod or the mesh says of [`tcp_idle_timeout`].
+pub(super) fn told_tcp_idle_timeout<'s>(scope: &'s Scope<'_>) -> Option<&'s str> {
+    node_metadata(scope, "IDLE_TIMEOUT", "ISTIO_META_IDLE_TIMEOUT").filter(|told| !told.is_empty())
+}
+
+/// How long a connection may be idle that is passed on, where no DestinationRule says it; `None` for ever, which zero asks
+/// for. One that cannot be read is found.
+fn tcp_idle_timeout(scope: &Scope<'_>, findings: &mut Findings) -> Option<Duration> {
+    let time = match told_tcp_idle_timeout(scope).map(GoDuration::parse) {
+        None => TCP_IDLE_TIMEOUT,
+        Some(Ok(told)) => told.0,
+        Some(Err(error)) => {
+            let what = format!("ISTIO_META_IDLE_TIMEOUT: {error}");
+            let remedy = "Correct it; until then TCP connections may be idle for an hour.";
+            findings.add_general(Severity::Warning, code::UNUSABLE_METADATA, what, remedy);
+            TCP_IDLE_TIMEOUT
+        }
+    };
+    (!time.is_zero()).then_some(time)
 }
 
 fn path_normalization(mesh: &MeshConfig) -> PathNormalization {

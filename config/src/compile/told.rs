@@ -1,14 +1,17 @@
 //! Which settings of a cluster its DestinationRule tells, and which MeshConfig.
 
-use super::Scope;
 use super::connection_pool::positive;
 use super::traffic_policy::Policy;
+use super::{Scope, managers};
 use crate::istio::{GoDuration, H2UpgradePolicy, SimpleLb};
 use crate::resource::{Setting, Told};
 
 /// What the mesh tells of every cluster.
 pub(super) fn by_mesh(scope: &Scope<'_>) -> Told {
-    Told::default().by_mesh([(Setting::ConnectTimeout, time(scope.mesh.connect_timeout))])
+    Told::default().by_mesh([
+        (Setting::ConnectTimeout, time(scope.mesh.connect_timeout)),
+        (Setting::TcpIdleTimeout, managers::told_tcp_idle_timeout(scope).is_some()),
+    ])
 }
 
 /// Zero tells nothing.

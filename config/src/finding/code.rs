@@ -79,6 +79,8 @@ pub const UNKNOWN_LISTEN_PORT: &str = "unknown-listen-port";
 pub const CONFLICTING_LISTENER: &str = "conflicting-listener";
 /// Warning. An access log format with an operator weft does not have; Istio's default format is used.
 pub const ACCESS_LOG_FORMAT: &str = "access-log-format";
+/// Warning. Node metadata that cannot be read; what holds without it is done.
+pub const UNUSABLE_METADATA: &str = "unusable-metadata";
 /// Warning. A name of which DNS tells no address.
 pub const UNRESOLVED_NAME: &str = "unresolved-name";
 /// Warning. A rule that cannot be compiled.

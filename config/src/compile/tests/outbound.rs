@@ -160,6 +160,36 @@ spec: {host: db, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s, maxConn
 }
 
 #[test]
+fn how_long_connections_may_be_idle() {
+    let rule = "\nkind: DestinationRule\nmetadata: {name: db, namespace: shop}\n\
+                spec: {host: db, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 5s}}}}\n---\n";
+    let check = |rule: &str, told: &str, expected: Option<u64>| {
+        let objects = service("db", "10.0.0.1", "{name: tcp, port: 3306}") + rule;
+        let say = |proxy: &mut crate::compile::Proxy| {
+            drop(proxy.metadata.insert("IDLE_TIMEOUT".to_owned(), told.to_owned()));
+        };
+        let output = Mesh::sidecar(&objects).seen_by(say).compile();
+        let of = |chain: &FilterChain| tcp(chain).idle_timeout.map(|timeout| timeout.as_secs());
+        assert_eq!(of(&chains(&output, "10.0.0.1_3306")[0]), expected, "{told}");
+        output
+    };
+    check("", "", Some(3600));
+    check("", "0s", None);
+    check(rule, "90m", Some(5));
+    let output = check("", "90m", Some(5400));
+    let everywhere = output.compiled.update.listeners.iter().flat_map(|listener| &listener.filter_chains);
+    let told = everywhere.filter_map(|chain| match &chain.filter {
+        NetworkFilter::TcpProxy(proxy) => proxy.idle_timeout,
+        NetworkFilter::Http(_) | NetworkFilter::Closed(_) => None,
+    });
+    let told: std::collections::BTreeSet<_> = told.collect();
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [std::time::Duration::from_secs(5400)]);
+    let output = check("", "soon", Some(3600));
+    let said = output.compiled.findings.iter().find(|it| it.what.contains("ISTIO_META_IDLE_TIMEOUT: `soon`"));
+    assert_eq!(said.map(|it| it.code), Some("unusable-metadata"));
+}
+
+#[test]
 fn entries() {
     let tcp = "ports: [{number: 5432, name: tcp, protocol: TCP}]";
     let output = Mesh::sidecar(&entry("a", &format!("hosts: [a.b], {tcp}"))).compile();
