@@ -206,6 +206,20 @@ fn metrics_of_the_proxy_and_of_the_application() {
     }
 }
 
+/// Each port that tells metrics understands what the console does, and refuses the rest.
+#[test]
+fn parameters_of_metrics() {
+    let (_weft, bound, _directory) = start(&[]);
+    for port in [bound.agent.unwrap(), bound.prometheus.unwrap(), bound.admin] {
+        let page = |query: &str| get(port, &format!("/stats/prometheus{query}"));
+        let (status, text) = page("?usedonly&filter=^weft_config_");
+        assert!(status == 200 && text.contains("weft_config_generation 1\n"), "{text}");
+        assert!(!text.contains("weft_build") && !text.contains("weft_config_refused 0"), "{text}");
+        assert_eq!(page("?format=x"), (400, "`format` is not one of filter, usedonly\n".to_owned()));
+        assert_eq!(page("?filter=("), (400, "filter: `(` is not a regular expression\n".to_owned()));
+    }
+}
+
 /// Prometheus asks for gzip, and gets it on each port that tells metrics; the application is asked as ever.
 #[test]
 fn metrics_are_compressed_for_who_asks_for_it() {

@@ -33,7 +33,7 @@ pub(crate) use answer::{Content, FullBody, Page};
 pub(crate) use process::Process;
 use query::{Chosen, Query};
 pub(crate) use serve::{Answer, Answers, Serving};
-pub(crate) use stats::Stats;
+pub(crate) use stats::{Stats, Wanted};
 
 /// What the console shows.
 pub(crate) struct Console {
@@ -157,7 +157,7 @@ const PAGES: [Entry; 21] = [
     show("/server_info", &[], "version, state, uptime, arguments and node"),
     show(
         "/stats/prometheus",
-        &["filter", "usedonly"],
+        stats::PARAMETERS,
         "metrics in Prometheus' text format; ?filter=RE of names, ?usedonly without those that are 0",
     ),
     Entry {

@@ -8,8 +8,10 @@ use regex::Regex;
 
 use super::answer::{Page, Parts};
 use super::gauges::Gauges;
+use super::query::Query;
 use super::serve::{Answers, at_once};
 use crate::control::Status;
+use crate::http::codec::RequestHead;
 use crate::snapshot::Reader;
 use crate::telemetry::logging::Logging;
 use crate::telemetry::metrics::Family;
@@ -65,13 +67,42 @@ impl Stats {
     }
 }
 
+/// Parameters of pages with all numbers.
+pub(super) const PARAMETERS: &[&str] = &["filter", "usedonly"];
+
+/// Which of all numbers somebody wants.
+pub(crate) struct Wanted {
+    /// Families whose names match; all when it is not said.
+    pub(crate) names: Option<Regex>,
+    /// Without series that are 0.
+    pub(crate) used_only: bool,
+}
+
+impl Wanted {
+    /// What the query of a request says.
+    ///
+    /// # Errors
+    ///
+    /// The answer to a query that is not understood.
+    pub(crate) fn of(head: &RequestHead) -> Result<Wanted, Page> {
+        let query = Query::of(head);
+        match query.not_understood(PARAMETERS) {
+            Some(what) => Err(Page::text(StatusCode::BAD_REQUEST, format!("{what}\n"))),
+            None => Ok(Wanted { names: query.filter(), used_only: query.has("usedonly") }),
+        }
+    }
+}
+
 /// What answers on the port that has nothing but metrics, which Istio calls Envoy's Prometheus port.
 pub(crate) fn answers(stats: Arc<Stats>) -> Answers {
     at_once(move |head| match head.path.as_ref().map_or("/", |path| path.path()) {
         _ if !matches!(head.method, http::Method::GET | http::Method::HEAD) => {
             Page::only("GET, HEAD", "only GET and HEAD; nothing here changes anything")
         }
-        "/stats/prometheus" => stats.page(None, false, &head.headers),
+        "/stats/prometheus" => match Wanted::of(head) {
+            Ok(Wanted { names, used_only }) => stats.page(names.as_ref(), used_only, &head.headers),
+            Err(page) => page,
+        },
         other => {
             let what = format!("there is no `{other}` here; there is /stats/prometheus\n");
             Page::text(StatusCode::NOT_FOUND, what)

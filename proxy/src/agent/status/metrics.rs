@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
-use crate::admin::{Page, Stats};
+use crate::admin::{Page, Stats, Wanted};
 use crate::agent::ask::{Asker, Failure, forward_headers};
 use crate::http::codec::{RequestHead, Version};
 use crate::telemetry::metrics::Family;
@@ -134,7 +134,7 @@ impl Merged {
 
     /// What can be had: without the application's metrics the proxy's are shown all the same, and what is missing is
     /// counted.
-    pub(crate) async fn page(&self, asked: &HeaderMap) -> Page {
+    pub(crate) async fn page(&self, wanted: &Wanted, asked: &HeaderMap) -> Page {
         self.shard.increment(self.asked);
         let told = match &self.application {
             Some(application) => self.ask(application, asked).await,
@@ -147,7 +147,7 @@ impl Merged {
             (!part.is_empty()).then(|| part.to_vec())
         });
         // The application's come last: what they end with ends all.
-        let parts = self.stats.parts(None, false).chain(application);
+        let parts = self.stats.parts(wanted.names.as_ref(), wanted.used_only).chain(application);
         Page::metrics(content_type, Box::new(parts), asked)
     }
 

@@ -18,7 +18,7 @@ use self::probe::Prober;
 use self::probers::Probers;
 use super::ask::Asker;
 use crate::admin::health;
-use crate::admin::{Answer, Answers, Page, Stats};
+use crate::admin::{Answer, Answers, Page, Stats, Wanted};
 use crate::control::Status;
 use crate::http::codec::RequestHead;
 
@@ -109,7 +109,10 @@ impl Parts {
         let path = head.path.as_ref().map_or("/", |path| path.path());
         match path {
             "/healthz" | "/healthz/ready" => health::page(&head, &self.status),
-            "/stats/prometheus" | "/metrics" if shows(&head.method) => self.merged.page(&head.headers).await,
+            "/stats/prometheus" | "/metrics" if shows(&head.method) => match Wanted::of(&head) {
+                Ok(wanted) => self.merged.page(&wanted, &head.headers).await,
+                Err(page) => page,
+            },
             "/stats/prometheus" | "/metrics" => {
                 Page::only("GET, HEAD", "only GET and HEAD; this page changes nothing")
             }
