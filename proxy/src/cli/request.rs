@@ -33,7 +33,8 @@ Examples:
   weft request POST 'logging?http=debug'
   weft request --debug-port 15020 POST drain
 
-Exit status: 0 the answer was printed, 1 there was none, or one of failure.";
+Exit status: 0 the answer was printed, also that there is no such page (404), as with Istio; 1 there was none, or one of
+another failure.";
 
 /// Asks, and prints the answer as it is.
 pub(super) fn request(arguments: &Arguments) -> ExitCode {
