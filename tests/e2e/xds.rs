@@ -120,7 +120,7 @@ impl Told {
         let mut update = Update::default();
         for (kind, bytes) in resources {
             match convert(kind, &bytes).expect("a resource").resource {
-                Resource::Cluster(cluster) => update.clusters.push(cluster),
+                Resource::Cluster(cluster) => update.clusters.push(*cluster),
                 Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
                 Resource::Listener(listener) => update.listeners.push(*listener),
                 Resource::Routes(routes) => update.routes.push(routes),

@@ -196,7 +196,7 @@ impl Declared {
         let mut update = Update::default();
         for entry in self.in_force() {
             match entry.resource.clone() {
-                Resource::Cluster(cluster) => update.clusters.push(cluster),
+                Resource::Cluster(cluster) => update.clusters.push(*cluster),
                 Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
                 Resource::Listener(listener) => update.listeners.push(*listener),
                 Resource::Routes(routes) => update.routes.push(routes),

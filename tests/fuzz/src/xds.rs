@@ -31,7 +31,7 @@ pub fn xds(bytes: &[u8]) {
 fn alone(resource: Resource) -> Update {
     let mut update = Update::default();
     match resource {
-        Resource::Cluster(cluster) => update.clusters.push(cluster),
+        Resource::Cluster(cluster) => update.clusters.push(*cluster),
         Resource::Endpoints(endpoints) => update.endpoints.push(endpoints),
         Resource::Listener(listener) => update.listeners.push(*listener),
         Resource::Routes(routes) => update.routes.push(routes),

@@ -61,7 +61,7 @@ pub const RESOURCE_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resource {
     /// Of `envoy.config.cluster.v3.Cluster`.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     /// Of `envoy.config.endpoint.v3.ClusterLoadAssignment`.
     Endpoints(ClusterLoadAssignment),
     /// Of `envoy.config.listener.v3.Listener`.
@@ -159,7 +159,7 @@ pub fn convert(kind: Kind, bytes: &[u8]) -> Result<Converted, Refused> {
         return Err(at.refuse(format!("it has more than {FIELDS_MAX} fields")));
     }
     let resource = match kind {
-        Kind::Cluster => Resource::Cluster(cluster::cluster(typed::message(bytes, &at)?, &at)?),
+        Kind::Cluster => Resource::Cluster(Box::new(cluster::cluster(typed::message(bytes, &at)?, &at)?)),
         Kind::Endpoints => Resource::Endpoints(endpoint::load_assignment(typed::message(bytes, &at)?, &at)?),
         Kind::Listener => Resource::Listener(Box::new(listener::listener(typed::message(bytes, &at)?, &at)?)),
         Kind::Routes => Resource::Routes(route::route_configuration(typed::message(bytes, &at)?, &at)?),

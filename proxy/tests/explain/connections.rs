@@ -1,0 +1,71 @@
+//! Connections that are not requests: inbound ones, and bytes.
+
+use super::{Config, route};
+
+#[test]
+fn inbound_and_other_connections() {
+    let config = Config::of(&[]);
+    let inbound = ["--inbound", "--source", "web.shop", "http://web:8080/"];
+    let told = config.check(&inbound, "forwards", ("endpoint", "where the client wanted to go", ""));
+    assert_eq!(told["outcome"]["endpoint"], "10.244.1.10:8080");
+    let told = config.check(
+        &["--tcp", "10.96.0.12:8000"],
+        "passes_on",
+        ("listener", "10.96.0.12_8000", "Service reviews kubernetes.yaml:14"),
+    );
+    assert_eq!(told["outcome"]["endpoint"], "10.244.1.31:8080");
+    // A port that the service has not is nothing that it made so.
+    config.check(&["--tcp", "10.96.0.12:9"], "passes_on", ("listener", "virtualOutbound", ""));
+    config.check(
+        &["--tcp", "192.0.2.1:5", "--sni", "db.example"],
+        "passes_on",
+        ("endpoint", "192.0.2.1:5, where the client wanted to go", ""),
+    );
+    let entry = "kind: ServiceEntry\nmetadata: {name: db, namespace: shop}\nspec: {hosts: [db.example], \
+                 addresses: [192.0.2.0/24], resolution: NONE, \
+                 ports: [{number: 3306, targetPort: 3307, name: tcp, protocol: TCP}]}\n";
+    let config = Config::of(&[("entry.yaml", entry)]);
+    let step = ("endpoint", "192.0.2.1:3307, by targetPort instead of 192.0.2.1:3306", "");
+    let told = config.check(&["--tcp", "192.0.2.1:3306"], "passes_on", step);
+    assert_eq!(told["outcome"]["endpoint"], "192.0.2.1:3307");
+}
+
+/// What decides where bytes go is named, though it leaves no choice.
+#[test]
+fn a_rule_for_bytes_is_named() {
+    let rule = |rules: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews, namespace: shop}}\nspec:\n  \
+             hosts: [reviews]\n{rules}\n"
+        )
+    };
+    let destination = "{host: catalog, port: {number: 8000}}";
+    let cluster = "outbound|8000||catalog.shop.svc.cluster.local";
+    let what = format!("passes the bytes on to {cluster}");
+    let tcp = rule(&format!("  tcp:\n  - route: [{{destination: {destination}}}]"));
+    let tls = rule(&format!(
+        "  tls:\n  - match: [{{port: 8000, sniHosts: [reviews]}}]\n    route: [{{destination: {destination}}}]"
+    ));
+    for (rule, sni) in [(tcp, [].as_slice()), (tls, &["--sni", "reviews"])] {
+        let config = Config::of(&[("route.yaml", &rule)]);
+        let arguments = [&["--tcp", "10.96.0.12:8000"], sni].concat();
+        let named = ("rule", what.as_str(), "VirtualService reviews route.yaml:7");
+        let told = config.check(&arguments, "passes_on", named);
+        assert_eq!(told["outcome"]["cluster"], cluster);
+    }
+    // Without a rule there is none.
+    let told = Config::of(&[]).run(&["--tcp", "10.96.0.12:8000"]);
+    assert!(!told.contains("rule: "), "{told}");
+}
+
+#[test]
+fn bytes_that_are_no_http_are_answered() {
+    let config = Config::of(&[]);
+    let what = "the chain speaks HTTP, and what comes is none: the connection is answered 400 and closed";
+    let told = config.check(
+        &["--tcp", "10.96.0.11:8000"],
+        "answers 400 DPE http1.codec_error",
+        ("protocol", what, ""),
+    );
+    assert!(told["outcome"]["cluster"].is_null(), "{told:#}");
+}
