@@ -180,6 +180,7 @@ fn mutual(
             fingerprints: Vec::new(),
         }),
         alpn: ["istio-peer-exchange".into(), "istio".into()].into(),
+        version_max: config::TlsVersion::V1_3,
         origin: None,
     }));
     (cluster, endpoints)

@@ -154,6 +154,39 @@ async fn clusters_show_and_believe_what_is_in_files() {
     assert!(server.said().iter().all(|said| said.certificate.as_ref() == Some(&shown)));
 }
 
+/// Where no version is told, a client speaks TLS 1.2 at the most and a server 1.3, as Envoy has it. Istio tells both.
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_speak_tls_1_3_only_when_told() {
+    use tls::tls_parameters::TlsProtocol;
+    let ca = Ca::new("files");
+    let backend = TestBackend::echo("backend").await;
+    let files = Files::new(&ca);
+    files.show(&ca.issue("client", |_| {}));
+    let server = TlsServer::new(backend.address, &ca.issue("shop.example", |_| {}), Some(&ca), &[]).await;
+    for (maximum, is_tls13) in
+        [(TlsProtocol::TlsAuto, false), (TlsProtocol::TlSv12, false), (TlsProtocol::TlSv13, true)]
+    {
+        let mut told = Told::new(server.address, Vec::new());
+        let params =
+            tls::TlsParameters { tls_maximum_protocol_version: maximum as i32, ..Default::default() };
+        told.cluster.transport_socket = socket(any(&tls::UpstreamTlsContext {
+            common_tls_context: Some(tls::CommonTlsContext {
+                tls_params: Some(params),
+                ..in_files(&files, tls::CertificateValidationContext::default())
+            }),
+            sni: "shop.example".to_owned(),
+            ..Default::default()
+        }));
+        let proxy = proxy(&told).await;
+        let mut client = TcpStream::connect(proxy.listener(0)).await.unwrap();
+        client.write_all(ASK).await.unwrap();
+        let mut heard = vec![0; 4096];
+        let count = client.read(&mut heard).await.unwrap();
+        assert!(heard[..count].starts_with(b"HTTP/1.1 200"), "{maximum:?}");
+        assert_eq!(server.said().last().unwrap().is_tls13, is_tls13, "{maximum:?}");
+    }
+}
+
 /// Aliases of a trust domain come from istiod as prefixes that a client's name may have.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_of_the_trust_domains_that_istiod_tells() {

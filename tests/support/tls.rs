@@ -295,6 +295,8 @@ pub struct Said {
     pub alpn: Vec<String>,
     /// The certificate it showed.
     pub certificate: Option<Vec<u8>>,
+    /// Whether TLS 1.3 is spoken.
+    pub is_tls13: bool,
 }
 
 /// A server that terminates TLS, and passes on what is behind it to another.
@@ -374,11 +376,13 @@ async fn serve(
     let mut said = Said {
         server_name: hello.server_name().unwrap_or_default().to_owned(),
         alpn: hello.alpn().into_iter().flatten().map(text).collect(),
-        certificate: None,
+        ..Said::default()
     };
     let mut stream = begun.into_stream(config).await.ok()?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     said.certificate = shown.map(|certificate| certificate.to_vec());
+    said.is_tls13 =
+        stream.get_ref().1.protocol_version() == Some(tokio_rustls::rustls::ProtocolVersion::TLSv1_3);
     heard.lock().push(said);
     let mut server = TcpStream::connect(behind).await.ok()?;
     // How it ends is the business of those at its ends.

@@ -15,8 +15,8 @@ use crate::istio::{ClientTlsMode, ClientTlsSettings};
 use crate::origin::Origin;
 use crate::resource::{
     ByRequest, Cluster, ClusterLoadAssignment, DiscoveryType, FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS,
-    OWN_CERTIFICATE, OWN_ROOTS, SYSTEM_ROOTS, Secret, ServerCertificate, StringMatch, TransportSocket,
-    TransportSocketMatch, Trust, UpstreamTls, UpstreamTlsMode,
+    OWN_CERTIFICATE, OWN_ROOTS, SYSTEM_ROOTS, Secret, ServerCertificate, StringMatch, TlsVersion,
+    TransportSocket, TransportSocketMatch, Trust, UpstreamTls, UpstreamTlsMode,
 };
 
 /// Services named in one finding.
@@ -88,6 +88,7 @@ impl Transport {
             certificate: None,
             server: ServerCertificate::Refused(why.into()),
             alpn: [].into(),
+            version_max: TlsVersion::V1_3,
             origin: origin.map(Box::new),
         };
         Transport { matches: Vec::new(), socket: TransportSocket::Tls(Box::new(tls)) }
@@ -166,6 +167,7 @@ impl Towards<'_> {
                 fingerprints: Vec::new(),
             }),
             alpn: if self.is_http2 { alpn_http2 } else { alpn }.clone(),
+            version_max: TlsVersion::V1_3,
             origin: origin.map(Box::new),
         }
     }
@@ -222,6 +224,7 @@ fn user_supplied(
         certificate,
         server,
         alpn: http2,
+        version_max: TlsVersion::V1_3,
         origin: origin.map(Box::new),
     })
 }

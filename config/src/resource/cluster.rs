@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{DnsLocality, EndpointMetadata};
-use super::tls::Trust;
+use super::tls::{TlsVersion, Trust};
 use crate::origin::Origin;
 use crate::resource::{Setting, Told};
 
@@ -279,7 +279,7 @@ pub enum TransportSocket {
 }
 
 /// The TLS that an upstream must be spoken to with. Envoy: `extensions.transport_sockets.tls.v3.UpstreamTlsContext`, with
-/// versions 1.2 and 1.3.
+/// versions from 1.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// Which kind of TLS, in Istio's words.
@@ -295,6 +295,8 @@ pub struct UpstreamTls {
     /// Protocols that are offered whatever is spoken; empty to offer the version of HTTP that is. Istio's mutual TLS offers
     /// those of [`IstioMutual`](UpstreamTlsMode::IstioMutual) besides, as its filter `istio.alpn` does.
     pub alpn: Arc<[Arc<str>]>,
+    /// The latest version that is offered. Istio says 1.3; where nobody says, Envoy offers clients' TLS up to 1.2.
+    pub version_max: TlsVersion,
     /// The object that asks for it; `None` for auto-mTLS, which is nearly all of a mesh, hence the box.
     pub origin: Option<Box<Origin>>,
 }

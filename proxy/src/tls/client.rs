@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use config::{ServerCertificate, UpstreamTlsMode};
+use config::{ServerCertificate, TlsVersion, UpstreamTlsMode};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::client::danger::ServerCertVerifier as _;
 use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption};
@@ -234,10 +234,15 @@ impl Client {
         let provider = Arc::new(provider(&[]));
         let servers = Arc::new(self.servers(provider.clone(), host));
         let builder = ClientConfig::builder_with_provider(provider);
+        let (one, both) = ([&TLS12], [&TLS12, &TLS13]);
+        let versions = match self.declared.version_max {
+            TlsVersion::V1_2 => one.as_slice(),
+            TlsVersion::V1_3 => both.as_slice(),
+        };
         // The provider has suites of both versions.
         let builder = builder
-            .with_protocol_versions(&[&TLS12, &TLS13])
-            .unwrap_or_else(|_| ClientConfig::builder_with_protocol_versions(&[&TLS12, &TLS13]));
+            .with_protocol_versions(versions)
+            .unwrap_or_else(|_| ClientConfig::builder_with_protocol_versions(versions));
         let builder = builder.dangerous().with_custom_certificate_verifier(servers);
         let mut config = builder.with_client_cert_resolver(Arc::new(Shown(self.certificate.clone())));
         // A session that is resumed would not be verified again.

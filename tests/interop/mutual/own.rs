@@ -87,6 +87,7 @@ pub(super) async fn client(files: &Files, to: [SocketAddr; 2], identity: &str, s
             certificate: Some(OWN_CERTIFICATE.into()),
             server: ServerCertificate::Verified(trust(StringMatch::Exact(identity.into()))),
             alpn: ["istio-peer-exchange".into(), "istio".into()].into(),
+            version_max: config::TlsVersion::V1_3,
             origin: None,
         }));
         (cluster, endpoints)

@@ -44,6 +44,7 @@ fn tls(mode: UpstreamTlsMode) -> TransportSocket {
         certificate,
         server: config::ServerCertificate::Any,
         alpn: [].into(),
+        version_max: config::TlsVersion::V1_3,
         origin: None,
     }))
 }

@@ -74,11 +74,7 @@ pub(super) fn upstream(
     });
     let at = at.field("common_tls_context");
     let Common { certificates, alpn, params, peer } = common(common_tls_context, &at)?;
-    let is_default = |told: Option<TlsVersion>, default| told.is_none_or(|told| told == default);
-    if !is_default(params.version_min, TlsVersion::V1_2)
-        || !is_default(params.version_max, TlsVersion::V1_3)
-        || !params.cipher_suites.is_empty()
-    {
+    if params.version_min.is_some_and(|told| told != TlsVersion::V1_2) || !params.cipher_suites.is_empty() {
         return Err(at.field("tls_params").not_honoured());
     }
     let mode = match certificates.first() {
@@ -100,6 +96,8 @@ pub(super) fn upstream(
         certificate: certificates.into_iter().next().map(Arc::from),
         server,
         alpn: alpn.into_iter().map(Arc::from).collect(),
+        // Envoy's default for clients; that for servers is 1.3.
+        version_max: params.version_max.unwrap_or(TlsVersion::V1_2),
         origin: origin.cloned().map(Box::new),
     })
 }

@@ -34,6 +34,9 @@ pub(super) fn downstream(tls: &DownstreamTls) -> Value {
 pub(super) fn upstream_common(tls: &UpstreamTls) -> Value {
     let mut common = Map::new();
     let mut set = |name: &str, value: Value| common.insert(name.to_owned(), value);
+    if tls.version_max != TlsVersion::V1_3 {
+        set("tls_params", json!({ "tls_maximum_protocol_version": "TLSv1_2" }));
+    }
     if !tls.alpn.is_empty() {
         set("alpn_protocols", tls.alpn.iter().map(|protocol| json!(&**protocol)).collect());
     }
