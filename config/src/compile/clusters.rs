@@ -266,8 +266,8 @@ impl<'p> Place<'p> {
 
     fn cluster(&self, name: Arc<str>, subset: Option<&RuleSubset<'p>>, discovery: DiscoveryType) -> Cluster {
         let policy = self.policy(subset);
-        let setting = locality::setting(self.scope, &policy);
-        let locality_weighted = locality::is_weighted(setting.as_deref(), &policy);
+        let locality = locality::holding(self.scope, &policy, self.service.traffic_distribution());
+        let locality_weighted = locality::is_weighted(locality.as_ref());
         let (discovery, load_balancing) = balancing(discovery, &policy, self);
         let pool = policy.connection_pool;
         let subset_name = subset.map_or("", |subset| &subset.subset.name);
@@ -374,8 +374,7 @@ impl<'p> Place<'p> {
             subset: subset.map_or(&EVERYTHING, |subset| &subset.subset.labels),
             node: self.service.is_node_local().then(|| self.scope.proxy.node()),
             tls_mode: tls_mode(traffic_policy, self.port.number),
-            locality: locality::setting(self.scope, &policy),
-            fails_over: policy.outlier_detection.is_some(),
+            locality: locality::holding(self.scope, &policy, self.service.traffic_distribution()),
             mutual_alone: self.mutual_alone,
         }
     }

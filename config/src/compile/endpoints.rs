@@ -3,7 +3,6 @@
 //! Only endpoints that may get requests are declared. Istio also declares those that are not ready, marked
 //! unhealthy; Envoy sends them nothing, but counts them when it spills from one priority to the next.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use super::peer_authentication::{self, Modes};
 use super::registry::{Port, Service, Source};
 use super::workload::{Instance, Instances};
 use crate::finding::{Finding, Severity, code};
-use crate::istio::{ClientTlsMode, LocalityLbSetting};
+use crate::istio::ClientTlsMode;
 use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
 use crate::objects::{Key, Object};
 use crate::resource::{
@@ -110,9 +109,7 @@ pub(super) struct Assignment<'s> {
     /// TLS mode that a DestinationRule says.
     pub(super) tls_mode: Option<ClientTlsMode>,
     /// How localities share.
-    pub(super) locality: Option<Cow<'s, LocalityLbSetting>>,
-    /// Whether endpoints that fail are left out, so that other priorities take over.
-    pub(super) fails_over: bool,
+    pub(super) locality: Option<locality::Holding<'s>>,
     /// Whether those are left out that are not spoken to with mutual TLS of the mesh.
     pub(super) mutual_alone: bool,
 }
@@ -292,7 +289,7 @@ impl<'a> Endpoints<'a> {
                 && (!assignment.mutual_alone || is_mutual(member))
         }));
         match &assignment.locality {
-            Some(setting) => locality::apply(groups, scope, setting, assignment.fails_over),
+            Some(holding) => locality::apply(groups, scope, holding),
             None => groups,
         }
     }

@@ -9,7 +9,17 @@ use super::endpoints::Member;
 use super::traffic_policy::Policy;
 use super::workload::WorkloadLabels;
 use crate::istio::{Distribute, Failover, LocalityLbSetting};
+use crate::kubernetes::TrafficDistribution;
 use crate::resource::Locality;
+
+/// The labels by which endpoints are preferred that are close: up to the zone, and then up to the node. Values of istiod's.
+const PREFERRED_LABELS: [&str; 5] = [
+    "topology.istio.io/network",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "topology.istio.io/subzone",
+    "kubernetes.io/hostname",
+];
 
 /// Endpoints of one locality and priority, before they are declared.
 pub(super) struct Group<'g> {
@@ -19,26 +29,49 @@ pub(super) struct Group<'g> {
     pub(super) members: Vec<Member<'g>>,
 }
 
-/// The locality setting that holds under `policy`: the rule's, or else the mesh's; `None` when it is turned off.
-/// A mesh that says nothing has it on.
-pub(super) fn setting<'a>(scope: &Scope<'a>, policy: &Policy<'a>) -> Option<Cow<'a, LocalityLbSetting>> {
-    let on = |setting: &LocalityLbSetting| setting.enabled != Some(false);
-    match policy.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref()) {
-        Some(setting) => on(setting).then_some(Cow::Borrowed(setting)),
-        None => match &scope.mesh.locality_lb_setting {
-            Some(setting) => on(setting).then_some(Cow::Borrowed(setting)),
-            None => Some(Cow::Owned(LocalityLbSetting::default())),
-        },
+/// The locality setting that holds, and whether other priorities take over.
+pub(super) struct Holding<'a> {
+    setting: Cow<'a, LocalityLbSetting>,
+    fails_over: bool,
+}
+
+/// The locality setting that holds under `policy`: the rule's, or else what the service prefers, or else the mesh's; `None`
+/// when it is turned off. A mesh that says nothing has it on. Priorities take over where endpoints that fail are left out,
+/// as without that nothing would ever fail over, and always where the service says what it prefers.
+pub(super) fn holding<'a>(
+    scope: &Scope<'a>,
+    policy: &Policy<'a>,
+    preferred: TrafficDistribution,
+) -> Option<Holding<'a>> {
+    let fails_over = policy.outlier_detection.is_some();
+    let on = |setting: &'a LocalityLbSetting| {
+        let setting = (setting.enabled != Some(false)).then_some(Cow::Borrowed(setting))?;
+        Some(Holding { setting, fails_over })
+    };
+    if let Some(setting) = policy.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref()) {
+        return on(setting);
+    }
+    let labels = match preferred {
+        TrafficDistribution::Any => &[],
+        TrafficDistribution::SameZone => PREFERRED_LABELS.get(..3).unwrap_or_default(),
+        TrafficDistribution::SameNode => PREFERRED_LABELS.as_slice(),
+    };
+    if !labels.is_empty() {
+        let failover_priority = labels.iter().map(|label| (*label).to_owned()).collect();
+        let setting = LocalityLbSetting { failover_priority, ..LocalityLbSetting::default() };
+        return Some(Holding { setting: Cow::Owned(setting), fails_over: true });
+    }
+    match &scope.mesh.locality_lb_setting {
+        Some(setting) => on(setting),
+        None => Some(Holding { setting: Cow::Owned(LocalityLbSetting::default()), fails_over }),
     }
 }
 
-/// Whether a cluster under `policy` draws a locality by its weight before an endpoint.
-pub(super) fn is_weighted(setting: Option<&LocalityLbSetting>, policy: &Policy<'_>) -> bool {
-    // Without outlier detection nothing would ever fail over.
-    let fails_over = policy.outlier_detection.is_some();
-    setting.is_some_and(|setting| {
+/// Whether a cluster draws a locality by its weight before an endpoint.
+pub(super) fn is_weighted(holding: Option<&Holding<'_>>) -> bool {
+    holding.is_some_and(|Holding { setting, fails_over }| {
         !setting.distribute.is_empty()
-            || fails_over && !(setting.failover.is_empty() && setting.failover_priority.is_empty())
+            || *fails_over && !(setting.failover.is_empty() && setting.failover_priority.is_empty())
     })
 }
 
@@ -46,14 +79,13 @@ pub(super) fn is_weighted(setting: Option<&LocalityLbSetting>, policy: &Policy<'
 pub(super) fn apply<'g>(
     groups: Vec<Group<'g>>,
     scope: &Scope<'_>,
-    setting: &LocalityLbSetting,
-    fails_over: bool,
+    Holding { setting, fails_over }: &Holding<'_>,
 ) -> Vec<Group<'g>> {
     let own = &scope.proxy.locality;
     if !setting.distribute.is_empty() {
         return distribute(groups, own, &setting.distribute);
     }
-    if !fails_over {
+    if !*fails_over {
         return groups;
     }
     if setting.failover_priority.is_empty() {

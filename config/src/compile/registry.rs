@@ -12,7 +12,7 @@ use super::visibility::sight;
 use super::{Scope, has_both_families};
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
-use crate::kubernetes::TargetPort;
+use crate::kubernetes::{TargetPort, TrafficDistribution};
 use crate::objects::{Key, Metadata, Object};
 use crate::resource::CidrRange;
 
@@ -252,6 +252,14 @@ impl<'a> Service<'a> {
         match self.source {
             Source::Kubernetes(object) => seen(&object.spec.export_to()),
             Source::Entry(object) => seen(&object.spec.export_to),
+        }
+    }
+
+    /// Which of its endpoints are preferred.
+    pub(super) fn traffic_distribution(&self) -> TrafficDistribution {
+        match self.source {
+            Source::Kubernetes(object) => object.spec.traffic_distribution(),
+            Source::Entry(object) => object.spec.traffic_distribution,
         }
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::kubernetes::TrafficDistribution;
+
 /// `networking.istio.io` ServiceEntry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -34,6 +36,9 @@ pub struct ServiceEntry {
     /// Names that its certificates may carry.
     #[serde(default)]
     pub subject_alt_names: Vec<String>,
+    /// Which endpoints are preferred, as its annotation `networking.istio.io/traffic-distribution` says.
+    #[serde(skip)]
+    pub traffic_distribution: TrafficDistribution,
 }
 
 /// A port of a [`ServiceEntry`].

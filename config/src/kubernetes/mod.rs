@@ -36,9 +36,54 @@ pub struct ServiceAnnotations {
     /// Who sees it: namespaces, `.` for its own, `*` for all, `~` for nobody, separated by commas.
     #[serde(rename = "networking.istio.io/exportTo")]
     pub export_to: Option<Box<str>>,
+    /// Which of its endpoints are preferred, where the field does not say it.
+    #[serde(rename = "networking.istio.io/traffic-distribution")]
+    pub traffic_distribution: Option<Box<str>>,
+}
+
+/// The annotation of services and of ServiceEntry objects that says which endpoints are preferred.
+pub const TRAFFIC_DISTRIBUTION_ANNOTATION: &str = "networking.istio.io/traffic-distribution";
+
+/// Which endpoints of a service are preferred. Kubernetes: `trafficDistribution`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TrafficDistribution {
+    /// None.
+    #[default]
+    Any,
+    /// Those of the client's network, then region, then zone (`PreferClose`, `PreferSameZone`).
+    SameZone,
+    /// Also those of its sub-zone, then node (`PreferSameNode`).
+    SameNode,
+}
+
+impl TrafficDistribution {
+    /// What the field says by this word; `None` for one that there is not.
+    pub fn of_field(word: &str) -> Option<TrafficDistribution> {
+        match word {
+            "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::SameZone),
+            "PreferSameNode" => Some(TrafficDistribution::SameNode),
+            _ => None,
+        }
+    }
+
+    /// The same of the annotation, in which case does not matter.
+    pub fn of_annotation(word: &str) -> Option<TrafficDistribution> {
+        let words = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+        words
+            .into_iter()
+            .find(|known| known.eq_ignore_ascii_case(word))
+            .and_then(TrafficDistribution::of_field)
+    }
 }
 
 impl Service {
+    /// Which endpoints are preferred: what the field says, or else the annotation.
+    pub fn traffic_distribution(&self) -> TrafficDistribution {
+        let field = self.spec.traffic_distribution.as_deref().and_then(TrafficDistribution::of_field);
+        let annotation = self.metadata.annotations.as_ref().and_then(|it| it.traffic_distribution.as_deref());
+        field.or_else(|| annotation.and_then(TrafficDistribution::of_annotation)).unwrap_or_default()
+    }
+
     /// The entries of its annotation `networking.istio.io/exportTo`; none when it does not have it.
     pub fn export_to(&self) -> Vec<String> {
         let annotation = self.metadata.annotations.as_ref().and_then(|it| it.export_to.as_deref());
@@ -70,6 +115,8 @@ pub struct ServiceSpec {
     pub publish_not_ready_addresses: bool,
     /// `Cluster` or `Local`: the latter keeps to endpoints on the client's node.
     pub internal_traffic_policy: Option<Box<str>>,
+    /// Which endpoints are preferred; see [`TrafficDistribution`].
+    pub traffic_distribution: Option<Box<str>>,
 }
 
 /// One port of a [`Service`].

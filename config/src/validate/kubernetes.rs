@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::check::Check;
 use super::values;
-use crate::kubernetes::{EndpointSlice, Service};
+use crate::finding::code;
+use crate::kubernetes::{EndpointSlice, Service, TRAFFIC_DISTRIBUTION_ANNOTATION, TrafficDistribution};
 
 /// `addressType` of slices whose addresses are names; Istio does not use these.
 const FQDN: &str = "FQDN";
@@ -14,6 +15,22 @@ pub(crate) fn check_service(check: &mut Check<'_>, service: &Service) {
     for (index, port) in service.spec.ports.iter().enumerate() {
         values::port(check, &format!("spec.ports[{index}].port"), u32::from(port.port));
     }
+    let field = service.spec.traffic_distribution.as_deref();
+    if let Some(word) = field.filter(|word| TrafficDistribution::of_field(word).is_none()) {
+        ineffective(check, "spec.trafficDistribution", word);
+    }
+    let annotations = service.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|annotations| annotations.traffic_distribution.as_deref());
+    if let Some(word) = annotation.filter(|word| TrafficDistribution::of_annotation(word).is_none()) {
+        ineffective(check, &format!("metadata.annotations[{TRAFFIC_DISTRIBUTION_ANNOTATION}]"), word);
+    }
+}
+
+/// A word for which endpoints are preferred that there is not. Istio passes it over.
+fn ineffective(check: &mut Check<'_>, path: &str, word: &str) {
+    let what = format!("`{word}` prefers no endpoints: it has no effect");
+    let remedy = "write PreferSameZone, PreferClose or PreferSameNode";
+    check.warning(code::INEFFECTIVE_VALUE, path, what, remedy);
 }
 
 /// Checks one EndpointSlice.

@@ -18,8 +18,10 @@ use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
+use crate::istio::ServiceEntry;
 use crate::kubernetes::{
     EXCLUDE_INBOUND_PORTS_ANNOTATION, INCLUDE_INBOUND_PORTS_ANNOTATION, Pod, PodAnnotations, Secret,
+    TRAFFIC_DISTRIBUTION_ANNOTATION, TrafficDistribution,
 };
 use crate::mesh::{INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION};
 use crate::objects::{AnyObject, Object, Source};
@@ -296,7 +298,7 @@ impl FileReader {
             Kind::DestinationRule => object!(DestinationRule, spec(root, problems, room)),
             Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems, room)),
             Kind::Gateway => object!(Gateway, spec(root, problems, room)),
-            Kind::ServiceEntry => object!(ServiceEntry, spec(root, problems, room)),
+            Kind::ServiceEntry => object!(ServiceEntry, service_entry(root, problems, room)),
             Kind::WorkloadEntry => object!(WorkloadEntry, spec(root, problems, room)),
             Kind::Sidecar => object!(Sidecar, spec(root, problems, room)),
             Kind::PeerAuthentication => object!(PeerAuthentication, policy(root, problems, room)),
@@ -410,6 +412,15 @@ fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod>
     };
     pod.annotations = (annotations != PodAnnotations::default()).then(|| Box::new(annotations));
     Some(pod)
+}
+
+/// A ServiceEntry, with the annotation that matters.
+fn service_entry(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<ServiceEntry> {
+    let mut entry: ServiceEntry = spec(root, problems, room)?;
+    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let told = annotations.and_then(|annotations| annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION)?.text());
+    entry.traffic_distribution = told.and_then(TrafficDistribution::of_annotation).unwrap_or_default();
+    Some(entry)
 }
 
 /// A Secret. What is wrong with it is told without what is written there.

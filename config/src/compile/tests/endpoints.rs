@@ -84,6 +84,61 @@ fn localities() {
     check_groups("loadBalancer: {localityLbSetting: {distribute: [{from: r9, to: {r1/r1-a: 100}}]}}", &flat);
 }
 
+/// Without outlier detection too; what a DestinationRule says of localities comes before it.
+#[test]
+fn a_service_that_prefers_endpoints_that_are_close() {
+    let flat = ["0 r1/r1-a/*2: 2 4", "0 r1/r1-b/*1: 3", "0 r2/r2-a/*1: 1"];
+    let by_zone = ["0 r1/r1-a/*2: 2 4", "1 r1/r1-b/*1: 3", "2 r2/r2-a/*1: 1"];
+    let check = |field: &str, annotation: &str, rest: &str, expected: &[&str]| {
+        let of_spec = format!("{field} clusterIP");
+        let of_metadata = format!("{{name: web, annotations: {{{annotation}}}, ");
+        let service = service("web").replace("clusterIP", &of_spec).replace("{name: web, ", &of_metadata);
+        let node = |proxy: &mut Proxy| drop(proxy.metadata.insert("NODE_NAME".to_owned(), "n1".to_owned()));
+        assert_eq!(groups(&PODS, &(service + rest), node), expected, "{field} {annotation}");
+    };
+    let annotation = "networking.istio.io/traffic-distribution";
+    check("", "", "", &flat);
+    for word in ["PreferClose", "PreferSameZone"] {
+        check(&format!("trafficDistribution: {word},"), "", "", &by_zone);
+        check("", &format!("{annotation}: {}", word.to_lowercase()), "", &by_zone);
+    }
+    check("trafficDistribution: Somehow,", "", "", &flat);
+    check("trafficDistribution: Somehow,", &format!("{annotation}: PreferClose"), "", &by_zone);
+    let off = "host: web, trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: false}}}";
+    check("trafficDistribution: PreferClose,", "", &rule("r", "shop", "", off), &flat);
+    // Those of the zone that are not on the node come after those that are.
+    check("trafficDistribution: PreferSameNode,", "", "", &by_zone);
+    let pods = [("a", "n1", "", ""), ("b", "n4", "", "")];
+    let same = service("web").replace("clusterIP", "trafficDistribution: PreferSameNode, clusterIP");
+    let node = "kind: Node\nmetadata: {name: n4, labels: {topology.kubernetes.io/region: r1, topology.kubernetes.io/zone: r1-a}}\n---\n";
+    let on_n1 = |proxy: &mut Proxy| drop(proxy.metadata.insert("NODE_NAME".to_owned(), "n1".to_owned()));
+    assert_eq!(groups(&pods, &(same + node), on_n1), ["0 r1/r1-a/*1: 1", "1 r1/r1-a/*1: 2"]);
+}
+
+/// A ServiceEntry says it by its annotation alone.
+#[test]
+fn an_entry_that_prefers_endpoints_that_are_close() {
+    let check = |annotations: &str, expected: &[u32]| {
+        let text = format!(
+            "kind: ServiceEntry\nmetadata: {{name: a, namespace: shop, annotations: {{{annotations}}}}}\n\
+             spec: {{hosts: [a.b], resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}], \
+             endpoints: [{{address: 10.0.0.1, locality: r1/r1-a}}, {{address: 10.0.0.2, locality: r2/r2-a}}]}}\n"
+        );
+        let place = |proxy: &mut Proxy| {
+            proxy.locality = crate::resource::Locality {
+                region: "r1".into(),
+                zone: "r1-a".into(),
+                ..crate::resource::Locality::default()
+            };
+        };
+        let output = Mesh::new(&text).seen_by(place).compile();
+        let groups = output.endpoints("outbound|80||a.b").localities.iter();
+        assert_eq!(groups.map(|group| group.priority).collect::<Vec<_>>(), expected, "{annotations}");
+    };
+    check("", &[0, 0]);
+    check("networking.istio.io/traffic-distribution: PreferClose", &[0, 1]);
+}
+
 #[test]
 fn priorities_have_no_gaps() {
     let pods = [("a", "n3", "", ""), ("b", "n2", "", "")];
