@@ -1,7 +1,8 @@
 //! What would end `weft redirect` in the middle of its work: all is done then, or nothing.
 
 use crate::redirect::{
-    BACK_ENDS, assert_same, everything, namespace, programs_with, redirect, redirect_with, snapshot,
+    BACK_ENDS, assert_same, bare_namespace, everything, namespace, programs_with, redirect, redirect_with,
+    snapshot,
 };
 
 /// A signal that comes while one step is taken, whichever it is: the step is ended, and all are taken back.
@@ -47,5 +48,26 @@ fn a_removal_that_has_begun_is_ended() {
         let (_directory, path) = programs_with("iptables-nft-restore", "*", "kill -TERM $PPID");
         redirect_with(Some(&path), &everything("remove", BACK_ENDS[0], "TPROXY"));
         assert_same(&snapshot(), &before, "removed");
+    });
+}
+
+/// Not an argument that is wrong, but nothing can be done here, or not as it was said.
+#[test]
+fn what_the_machine_lacks_is_told() {
+    const TEST: &str = "netns::redirect_ends::what_the_machine_lacks_is_told";
+    let Some(bare) = bare_namespace(TEST) else { return };
+    bare.run(|| async move {
+        let (status, said) = redirect(&["apply"]);
+        assert!(status == 1 && said.contains("no interface has an address but loopback"), "{status} {said}");
+    });
+    let Some(namespace) = namespace(TEST) else { return };
+    namespace.run(|| async move {
+        for back_end in BACK_ENDS {
+            let before = snapshot();
+            let (status, said) = redirect(&["apply", back_end, "-u", "nobody-here"]);
+            let expected = "-u: there is no user `nobody-here` on this machine; write its number (";
+            assert!(status == 1 && said.contains(expected), "{back_end}: {status} {said}");
+            assert_same(&snapshot(), &before, back_end);
+        }
     });
 }

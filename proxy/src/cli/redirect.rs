@@ -81,7 +81,11 @@ pub(super) fn apply(arguments: &redirect::Arguments) -> ExitCode {
             match redirect::apply(settings) {
                 Ok(said) if said.is_empty() => print("the rules are in force already\n"),
                 Ok(said) => print(lines(&said)),
-                Err(why) => return super::fail(&why),
+                // Names may be known elsewhere than this looks, so that only who applies them can tell.
+                Err(why) => match settings.unknown_user(host) {
+                    Some(user) => return super::fail(&format!("{user} ({why})")),
+                    None => return super::fail(&why),
+                },
             }
         }
         if settings.run_validation && !settings.dry_run { verify(settings, host) } else { ExitCode::SUCCESS }
@@ -99,6 +103,7 @@ fn run(arguments: &redirect::Arguments, act: impl FnOnce(&Settings, &Host) -> Ex
     let host = host.look();
     match Settings::new(arguments, &host) {
         Ok(settings) => act(&settings, &host),
+        Err(why) if host.is_to_blame(&why) => super::fail(&why),
         Err(why) => {
             eprintln!("weft: {why}");
             ExitCode::from(2)

@@ -126,6 +126,11 @@ impl Host {
         Ok(Families { v4, v6: v6 && (dual_stack || !v4) })
     }
 
+    /// Whether it is the machine that `why` tells of, which has no network yet, and no argument.
+    pub(crate) fn is_to_blame(&self, why: &str) -> bool {
+        self.families(false).is_err_and(|no| no == why)
+    }
+
     /// The resolvers whose questions are caught. None when there are none, as Istio has it.
     pub(super) fn dns(&self, everywhere: bool) -> Result<Option<Dns>, String> {
         if everywhere {

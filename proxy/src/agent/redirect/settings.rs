@@ -197,9 +197,15 @@ impl Settings {
         let exclude = value(&a.istio_service_exclude_cidr, "-x", &["ISTIO_SERVICE_EXCLUDE_CIDR"], "");
         let virtual_interfaces = value(&a.kube_virt_interfaces, "-k", &["KUBE_VIRT_INTERFACES"], "");
         let exclude_interfaces = value(&a.istio_exclude_interfaces, "-c", &["ISTIO_EXCLUDE_INTERFACES"], "");
+        let proxy_port = value(&a.envoy_port, "-p", &[], "15001").port()?;
+        let inbound = value(&a.inbound_capture_port, "-z", &["INBOUND_CAPTURE_PORT"], "15006");
+        let inbound_port = inbound.port()?;
+        if proxy_port == inbound_port && !cleanup_only {
+            return Err(inbound.wrong("is where outbound connections go (-p); write another port"));
+        }
         Ok(Settings {
-            proxy_port: value(&a.envoy_port, "-p", &[], "15001").port()?,
-            inbound_port: value(&a.inbound_capture_port, "-z", &["INBOUND_CAPTURE_PORT"], "15006").port()?,
+            proxy_port,
+            inbound_port,
             tunnel_port: value(&a.inbound_tunnel_port, "-e", &["INBOUND_TUNNEL_PORT"], "15008").port()?,
             users,
             groups,
@@ -238,6 +244,13 @@ impl Settings {
         })
     }
 
+    /// What is wrong with the proxy's users, if the machine knows one of them by no name.
+    pub(crate) fn unknown_user(&self, host: &Host) -> Option<String> {
+        let is_known = |name: &str| name.parse::<u32>().is_ok() || host.user(name).is_some();
+        let name = self.users.iter().map(ToString::to_string).find(|name| !is_known(name))?;
+        Some(no_user(&name))
+    }
+
     /// Whether outbound connections to loopback addresses are asked for.
     pub(super) fn catches_loopback(&self) -> bool {
         match &self.include {
@@ -250,6 +263,11 @@ impl Settings {
     pub(super) fn routes_marked(&self) -> bool {
         self.mode == Mode::Tproxy && self.inbound != InboundPorts::None
     }
+}
+
+/// The machine knows no user of that name.
+pub(super) fn no_user(name: &str) -> String {
+    format!("-u: there is no user `{name}` on this machine; write its number")
 }
 
 /// The users and groups whose traffic is the proxy's.

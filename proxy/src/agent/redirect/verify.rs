@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::host::Host;
 use super::rule::Family;
-use super::settings::Settings;
+use super::settings::{Settings, no_user};
 use crate::net;
 
 /// How long one attempt may take.
@@ -63,7 +63,7 @@ fn proxy_user(settings: &Settings, host: &Host) -> Result<Option<Uid>, String> {
     let name = owner.to_string();
     let number = name.parse().ok().or_else(|| host.user(&name));
     let Some(uid) = number.map(Uid::from_raw) else {
-        return Err(format!("-u: there is no user `{name}` on this machine; write its number"));
+        return Err(no_user(&name));
     };
     let own = rustix::process::geteuid();
     if own == uid {

@@ -35,6 +35,8 @@ fn what_cannot_be_part_of_a_rule_is_refused_by_name() {
     check(&["-p", "0"], &[], "-p: `0`: is not a port");
     check(&["-p", "65536"], &[], "-p: `65536`: is not a port");
     check(&[], &[("INBOUND_CAPTURE_PORT", "")], "$INBOUND_CAPTURE_PORT: ``: is not a port");
+    check(&["-z", "15001"], &[], "-z: `15001`: is where outbound connections go (-p)");
+    check(&["-p", "15006"], &[], "-z: `15006`: is where outbound connections go (-p)");
     check(&["-b", "80,*"], &[], "-b: `80,*`: `*` is not a port");
     check(&["-b", "80:90"], &[], "-b: `80:90`: `80:90` is not a port");
     check(&["-b", "80", "-d", "x"], &[], "-d: `x`: `x` is not a port");
