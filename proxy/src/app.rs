@@ -284,7 +284,7 @@ impl App {
                 }
             }
             if let Some(workers) = &mut workers {
-                workers.follow(&reader);
+                workers.follow(&reader, &status);
             }
             let drained = async {
                 match &mut workers {
@@ -422,15 +422,13 @@ impl App {
         let (opened, failed) = sockets.reconcile(&reader.load());
         let drain_time = self.settings.drain_time;
         let workers = Workers { threads, orders, loads, counts, sockets, drain_time, stop: None };
-        for Failed { error, is_redirected } in failed {
-            // A sidecar without one of its two listeners would cut the pod off. One that clients connect to by themselves says
-            // nothing about the others; it is tried again.
-            if is_redirected {
-                workers.end();
-                return Err(error);
-            }
-            tracing::error!("{error}");
+        // A sidecar without one of its two listeners would cut the pod off. One that clients connect to by themselves says
+        // nothing about the others; it is tried again.
+        if let Some(Failed { finding, .. }) = failed.iter().find(|failed| failed.is_redirected) {
+            workers.end();
+            return Err(io::Error::other(format!("{}; {}", finding.what, finding.remedy)));
         }
+        workers.tell(failed, status);
         tracing::info!(workers = count, decided_by = %decided.decided_by, "workers started");
         status.started(decided, bound.clone(), recorders);
         bound.extend(opened);
@@ -450,7 +448,7 @@ impl App {
         let mut looks = begun;
         loop {
             tokio::select! {
-                () = control.next() => workers.follow(reader),
+                () = control.next() => workers.follow(reader, &self.status),
                 () = tokio::time::sleep_until(looks.into()) => {}
                 command = self.commands.recv() => match command {
                     Some(Command::Drain) => {}

@@ -290,6 +290,54 @@ fn not_loopback() -> Option<std::net::IpAddr> {
     (!address.is_loopback()).then_some(address)
 }
 
+/// A gateway whose port somebody else has: nobody is sent there while it has no other, and both are told.
+#[test]
+fn a_gateway_without_its_port() {
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let port = taken.local_addr().unwrap().port();
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = |ports: &[u16]| {
+        let server = |port: &u16| {
+            format!("{{port: {{number: {port}, name: http-{port}, protocol: HTTP}}, hosts: ['*']}}")
+        };
+        let servers: Vec<String> = ports.iter().map(server).collect();
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: edge-1, namespace: shop, labels: {{istio: edge}}}}\n\
+             status: {{podIP: 127.0.0.1}}\n---\napiVersion: networking.istio.io/v1\nkind: Gateway\n\
+             metadata: {{name: edge, namespace: shop}}\n\
+             spec: {{selector: {{istio: edge}}, servers: [{}]}}\n",
+            servers.join(", ")
+        );
+        std::fs::write(directory.path().join("gateway.yaml"), text).unwrap();
+    };
+    gateway(&[port]);
+    let config = directory.path().to_str().unwrap();
+    let arguments = ["--config", config, "--as", "edge-1.shop", "--mode", "gateway"];
+    let pages = ["--status-port", "0", "--health-port", "0"];
+    let mut weft = Weft::run_with(&[], &[arguments.as_slice(), &pages].concat());
+    let bound = weft.ready();
+    let not = format!("listener 0.0.0.0_{port} cannot listen on 0.0.0.0:{port}: Address already in use");
+    for page in [bound.agent.unwrap(), bound.health.unwrap()] {
+        let (status, text) = get(page, "/healthz/ready");
+        assert!(status == 503 && text.contains(&not), "{text}");
+    }
+    assert_eq!(get(bound.admin, "/ready").0, 503);
+    let (_, findings) = get(bound.admin, "/findings");
+    assert!(findings.contains(&not) && findings.contains("end what has the port"), "{findings}");
+    // With another port it serves somebody.
+    gateway(&[port, free]);
+    let ready = || get(bound.agent.unwrap(), "/healthz/ready").0 == 200;
+    eventually("it serves at its other port", || ready().then_some(()));
+    assert!(get(bound.admin, "/findings").1.contains(&not));
+    let (_, text) = get(bound.admin, "/stats/prometheus?filter=weft_config_findings");
+    assert!(text.contains("severity=\"error\"} 1\n"), "{text}");
+    // What was in the way is gone; the next look at the configuration finds it so.
+    drop(taken);
+    gateway(&[free, port]);
+    eventually("both are served", || get(bound.admin, "/findings").1.starts_with("nothing").then_some(()));
+}
+
 #[test]
 fn what_cannot_be_is_said_at_the_start() {
     let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();

@@ -91,6 +91,8 @@ pub const UNUSABLE_SECRET: &str = "unusable-secret";
 pub const EXPIRING_CERTIFICATE: &str = "expiring-certificate";
 /// Warning. No new identity of the workload comes from where it should, or what comes is refused; the last good one serves.
 pub const IDENTITY_SOURCE: &str = "identity-source";
+/// Error. A listener of the configuration that cannot listen where it should: nobody is served there until it can.
+pub const LISTENER_NOT_BOUND: &str = "listener-not-bound";
 /// Error. The workload that weft is told to stand beside is not in the configuration.
 pub const UNKNOWN_WORKLOAD: &str = "unknown-workload";
 /// Error. A file that cannot be read.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use config::finding::{Finding, Severity, code};
 use tokio::sync::mpsc;
 
 use crate::listener::Socket;
@@ -37,7 +38,7 @@ struct Open {
 /// A socket that could not be opened.
 pub(super) struct Failed {
     /// Why, and what to do.
-    pub(super) error: io::Error,
+    pub(super) finding: Finding,
     /// Whether a pod's traffic is redirected to it.
     pub(super) is_redirected: bool,
 }
@@ -46,6 +47,11 @@ impl Sockets {
     /// None, for workers that listen to these.
     pub(super) fn new(workers: Vec<mpsc::UnboundedSender<Change>>) -> Sockets {
         Sockets { open: HashMap::new(), fixed: HashSet::new(), workers, given: 0, settled: None }
+    }
+
+    /// Whether there are none, so that nobody can come in.
+    pub(super) fn are_none(&self) -> bool {
+        self.open.is_empty() && self.fixed.is_empty()
     }
 
     /// Gives a worker a socket that the command line asked for.
@@ -90,7 +96,8 @@ impl Sockets {
                 }
                 Err(error) => {
                     let redirected = declared.use_original_dst || declared.listener_filters.original_dst;
-                    failed.push(Failed { error, is_redirected: redirected });
+                    let finding = not_bound(&key, &error, transparent);
+                    failed.push(Failed { finding, is_redirected: redirected });
                 }
             }
         }
@@ -134,18 +141,28 @@ pub(super) fn asked_for(address: SocketAddr, flag: &str) -> io::Result<TcpListen
 }
 
 fn open((name, address): &Key, transparent: bool) -> io::Result<Socket> {
-    let (name, declared) = (name.clone(), *address);
-    let socket = net::listen(declared, transparent).map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "; end what has the port: those who are served by this listener (--mode) come to no other"
-            }
-            io::ErrorKind::PermissionDenied if transparent => "; TPROXY mode needs CAP_NET_ADMIN",
-            io::ErrorKind::AddrNotAvailable => "; give the host the address first",
-            _ => "",
-        };
-        let what = format!("listener {name} cannot listen on {declared}: {error}{remedy}");
-        io::Error::new(error.kind(), what)
-    })?;
-    Ok(Socket { listener: name, declared, address: socket.local_addr()?, socket })
+    let socket = net::listen(*address, transparent)?;
+    Ok(Socket { listener: name.clone(), declared: *address, address: socket.local_addr()?, socket })
+}
+
+/// A listener has no socket, because of `error`.
+fn not_bound((name, address): &Key, error: &io::Error, transparent: bool) -> Finding {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "end what has the port: those who are served by this listener (--mode) come to no other"
+        }
+        io::ErrorKind::PermissionDenied if transparent => "TPROXY mode needs CAP_NET_ADMIN",
+        io::ErrorKind::PermissionDenied => "choose a port that this user may have",
+        io::ErrorKind::AddrNotAvailable => "give the host the address first",
+        _ => "choose another address or port",
+    };
+    Finding {
+        place: None,
+        severity: Severity::Error,
+        code: code::LISTENER_NOT_BOUND,
+        object: None,
+        path: String::new(),
+        what: format!("listener {name} cannot listen on {address}: {error}"),
+        remedy: remedy.to_owned(),
+    }
 }

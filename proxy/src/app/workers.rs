@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::sockets::Sockets;
+use super::sockets::{Failed, Sockets};
 use crate::admin::DrainListeners;
 use crate::control::Status;
 use crate::listener::{Loads, Meant};
@@ -86,10 +86,15 @@ impl Workers {
     }
 
     /// Opens and closes sockets as the latest generation asks.
-    pub(super) fn follow(&mut self, reader: &Reader) {
-        for failed in self.sockets.reconcile(&reader.load()).1 {
-            tracing::error!("{}", failed.error);
-        }
+    pub(super) fn follow(&mut self, reader: &Reader, status: &Status) {
+        let (_, failed) = self.sockets.reconcile(&reader.load());
+        self.tell(failed, status);
+    }
+
+    /// Says which sockets there should be and are not.
+    pub(super) fn tell(&self, failed: Vec<Failed>, status: &Status) {
+        let findings = failed.into_iter().map(|failed| failed.finding).collect();
+        status.not_bound(findings, self.sockets.are_none());
     }
 
     /// Ends them.

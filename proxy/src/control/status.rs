@@ -35,6 +35,10 @@ pub(crate) struct Status {
     all_end: AtomicBool,
     not_ready: ArcSwapOption<String>,
     findings: ArcSwap<Vec<Finding>>,
+    /// Findings about listeners that have no socket.
+    not_bound: ArcSwap<Vec<Finding>>,
+    /// Why, if there are none besides.
+    none_bound: ArcSwapOption<String>,
     published: ArcSwapOption<Published>,
     /// How many workers the configuration asks for.
     concurrency: ArcSwapOption<Concurrency>,
@@ -137,6 +141,8 @@ impl Status {
             all_end: AtomicBool::new(false),
             not_ready: ArcSwapOption::from_pointee("the configuration has not been read yet".to_owned()),
             findings: ArcSwap::default(),
+            not_bound: ArcSwap::default(),
+            none_bound: ArcSwapOption::empty(),
             published: ArcSwapOption::empty(),
             concurrency: ArcSwapOption::empty(),
             termination_drain_duration: ArcSwapOption::empty(),
@@ -237,7 +243,7 @@ impl Status {
         if self.health.is_failed() {
             return Some("/healthcheck/fail was posted; POST /healthcheck/ok takes it back".to_owned());
         }
-        if let Some(why) = self.not_ready.load_full() {
+        if let Some(why) = self.not_ready.load_full().or_else(|| self.none_bound.load_full()) {
             return Some(why.to_string());
         }
         (!self.is_serving()).then(|| "the workers have not been started yet".to_owned())
@@ -282,7 +288,26 @@ impl Status {
 
     /// What there is to say about the configuration.
     pub(crate) fn all_findings(&self) -> Arc<Vec<Finding>> {
-        self.findings.load_full()
+        let not_bound = self.not_bound.load();
+        let findings = self.findings.load_full();
+        if not_bound.is_empty() {
+            return findings;
+        }
+        let mut all: Vec<Finding> = findings.iter().chain(&**not_bound).cloned().collect();
+        all.sort();
+        Arc::new(all)
+    }
+
+    /// Listeners that should have sockets have none, as these findings tell; `none` when no other has one either.
+    pub(crate) fn not_bound(&self, findings: Vec<Finding>, none: bool) {
+        let why = findings.first().filter(|_| none).map(|first| Arc::new(first.what.clone()));
+        self.none_bound.store(why);
+        if **self.not_bound.load() == findings {
+            return;
+        }
+        self.log(&self.not_bound.load(), &findings);
+        self.not_bound.store(Arc::new(findings));
+        self.count_findings();
     }
 
     /// The process is about to end.
@@ -330,7 +355,14 @@ impl Status {
     pub(super) fn findings(&self, mut findings: Vec<Finding>, refused: usize) {
         findings.sort();
         findings.dedup();
-        let before = self.findings.load_full();
+        self.log(&self.findings.load(), &findings);
+        self.metrics.shard.set_gauge(self.metrics.refused, refused as u64);
+        self.findings.store(Arc::new(findings));
+        self.count_findings();
+    }
+
+    /// Logs and counts what is new among `findings`.
+    fn log(&self, before: &[Finding], findings: &[Finding]) {
         let known: HashSet<&Finding> = before.iter().collect();
         let new: Vec<&Finding> = findings.iter().filter(|finding| !known.contains(finding)).collect();
         for finding in new.iter().take(FINDINGS_LOGGED_MAX) {
@@ -351,12 +383,15 @@ impl Status {
         }
         let errors = new.iter().filter(|finding| finding.severity == Severity::Error).count();
         self.metrics.shard.increase(self.metrics.refusals, errors as u64);
-        self.metrics.shard.set_gauge(self.metrics.refused, refused as u64);
+    }
+
+    /// Says how many there are.
+    fn count_findings(&self) {
+        let findings = self.all_findings();
         for (severity, series) in self.metrics.severities {
             let count = findings.iter().filter(|finding| finding.severity == severity).count();
             self.metrics.shard.set_gauge(series, count as u64);
         }
-        self.findings.store(Arc::new(findings));
     }
 
     /// Certificates hold so long.
