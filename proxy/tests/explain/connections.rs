@@ -1,6 +1,6 @@
 //! Connections that are not requests: inbound ones, and bytes.
 
-use super::{Config, route};
+use super::Config;
 
 #[test]
 fn inbound_and_other_connections() {
