@@ -47,6 +47,8 @@ pub const UNREACHABLE_RULE: &str = "unreachable-rule";
 pub const INEFFECTIVE_MATCH: &str = "ineffective-match";
 /// Warning. A host that no service has.
 pub const DANGLING_HOST: &str = "dangling-host";
+/// Warning. A host whose service the clients of a rule do not see, because it is not exported to them.
+pub const HIDDEN_HOST: &str = "hidden-host";
 /// Warning. A subset that no DestinationRule defines.
 pub const DANGLING_SUBSET: &str = "dangling-subset";
 /// Warning. A port that the service does not have.

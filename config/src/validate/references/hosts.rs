@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::istio::DestinationRule;
+use crate::compile::sight;
+use crate::istio::{DestinationRule, ServiceEntry};
 use crate::kubernetes::{EndpointSlice, Service};
+use crate::mesh::MeshConfig;
 use crate::objects::{Key, Object, Objects};
 use crate::validate::host_set::HostSet;
 
@@ -28,6 +30,8 @@ pub(super) struct Hosts<'o> {
     declared: HostSet,
     /// Ports of each of them, as it is written in lower case.
     entry_ports: HashMap<String, BTreeSet<u32>>,
+    /// The objects of each of them, likewise.
+    entries: HashMap<String, Vec<&'o Object<ServiceEntry>>>,
     /// Whether some of them are wildcards.
     has_wildcards: bool,
     /// Ports of listeners that Sidecar objects ask for.
@@ -55,17 +59,29 @@ impl<'o> Hosts<'o> {
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let mut declared = HostSet::default();
         let (mut entry_ports, mut has_wildcards) = (HashMap::<_, BTreeSet<_>>::new(), false);
+        let mut entries: HashMap<_, Vec<_>> = HashMap::new();
         for entry in objects.service_entries.values() {
             for host in &entry.spec.hosts {
                 declared.insert(&host.to_lowercase());
                 has_wildcards |= host.starts_with('*');
                 let ports = entry.spec.ports.iter().map(|port| port.number);
                 entry_ports.entry(host.to_lowercase()).or_default().extend(ports);
+                entries.entry(host.to_lowercase()).or_default().push(entry.as_ref());
             }
         }
         let listeners = objects.sidecars.values().flat_map(|sidecar| &sidecar.spec.egress);
         let sidecar_ports = listeners.filter_map(|listener| Some(listener.port.as_ref()?.number)).collect();
-        Hosts { services, slices, rules, root_namespace, declared, entry_ports, has_wildcards, sidecar_ports }
+        Hosts {
+            services,
+            slices,
+            rules,
+            root_namespace,
+            declared,
+            entry_ports,
+            entries,
+            has_wildcards,
+            sidecar_ports,
+        }
     }
 
     /// Ports at which sidecars may be asked for that full host; `None` where they cannot be known.
@@ -99,6 +115,11 @@ impl<'o> Hosts<'o> {
         Hosts { services, slices, root_namespace, ..Hosts::default() }
     }
 
+    /// The namespace whose objects are for the whole mesh.
+    pub(super) fn root_namespace(&self) -> &'o str {
+        self.root_namespace
+    }
+
     /// The service of that full host.
     pub(super) fn service(&self, host: &str) -> Option<&'o Object<Service>> {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -108,6 +129,19 @@ impl<'o> Hosts<'o> {
     /// Whether a ServiceEntry declares that host, or hosts that it stands for or among.
     pub(super) fn is_declared(&self, host: &str) -> bool {
         self.declared.overlapping(&host.to_lowercase()).is_some()
+    }
+
+    /// Whether there are services of that full host and clients in the namespace `client` see none of them.
+    pub(super) fn is_hidden(&self, host: &str, client: &str, mesh: &MeshConfig) -> bool {
+        let default = &mesh.default_service_export_to;
+        let (service, host) = (self.service(host), host.to_lowercase());
+        let entries = self.entries.get(&host).map(Vec::as_slice).unwrap_or_default();
+        let is_seen = |export_to: &[String], own: &str| sight(export_to, default, own, client).is_some();
+        // What a wildcard declares is there under other names too.
+        !self.has_wildcards
+            && (service.is_some() || !entries.is_empty())
+            && !service.is_some_and(|service| is_seen(&service.spec.export_to(), service.namespace()))
+            && !entries.iter().any(|entry| is_seen(&entry.spec.export_to, entry.namespace()))
     }
 
     /// Endpoint slices of a service.

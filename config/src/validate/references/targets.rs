@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::hosts::{Hosts, full_name, with_domain};
+use crate::compile::sight;
 use crate::finding::code;
 use crate::istio::{Destination, VirtualService};
 use crate::kubernetes::Service;
@@ -14,6 +15,9 @@ const PORTS_LISTED_MAX: usize = 16;
 
 /// Names among which a similar one is looked for.
 const NAMES_COMPARED_MAX: usize = 256;
+
+/// Namespaces that an object names of which it is asked what their clients see.
+const CLIENTS_ASKED_MAX: usize = 16;
 
 /// What a rule routes.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,14 @@ pub(super) struct Wanted<'w> {
     pub(super) port: Option<u32>,
 }
 
+/// What there is of a host.
+enum Found<'o> {
+    Nothing,
+    /// A service that clients in that namespace do not see.
+    Hidden(&'o str),
+    Service(Target<'o>),
+}
+
 /// What the rules of one object lead to, looked up once however many do.
 pub(super) struct Targets<'o> {
     objects: &'o Objects,
@@ -51,7 +63,10 @@ pub(super) struct Targets<'o> {
     object: &'o Object<VirtualService>,
     /// Ports that clients of its hosts can ask for, as far as services tell.
     asked: BTreeSet<u32>,
-    by_host: HashMap<String, Option<Target<'o>>>,
+    /// The namespaces whose clients are sure to be meant: its own, unless it is for the mesh, or else those it names.
+    clients: Vec<&'o str>,
+    /// What its destinations lead to, by full host.
+    by_host: HashMap<String, Found<'o>>,
 }
 
 impl<'o> Targets<'o> {
@@ -63,26 +78,55 @@ impl<'o> Targets<'o> {
         let own = object.spec.hosts.iter();
         let services = own.filter_map(|host| hosts.service(&full_name(host, object.namespace())));
         let asked = services.flat_map(|service| ports_of(&service.spec)).collect();
-        Targets { objects, hosts, object, asked, by_host: HashMap::new() }
+        let clients = clients(objects, hosts, object);
+        Targets { objects, hosts, object, asked, clients, by_host: HashMap::new() }
     }
 
     /// Warns of what a destination names and is not there.
     pub(super) fn check(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>) {
-        let Targets { objects, hosts, object, asked, by_host } = self;
+        let Targets { objects, hosts, object, asked, clients, by_host } = self;
         let written = &wanted.destination.host;
         if written.starts_with('*') {
             return;
         }
         let host = full_name(written, object.namespace());
-        let target = by_host.entry(host).or_insert_with_key(|host| Target::of(objects, hosts, object, host));
-        match target {
-            Some(target) => target.check(check, wanted, asked),
-            None => {
+        let found = by_host.entry(host).or_insert_with_key(|host| {
+            let is_hidden = |client: &&&'o str| hosts.is_hidden(host, client, &objects.mesh);
+            match clients.iter().find(is_hidden) {
+                Some(client) => Found::Hidden(client),
+                None => Target::of(objects, hosts, object, host).map_or(Found::Nothing, Found::Service),
+            }
+        });
+        match found {
+            Found::Service(target) => target.check(check, wanted, asked),
+            Found::Hidden(client) => {
+                check.warning_with(code::HIDDEN_HOST, &format!("{}.host", wanted.path), || {
+                    let what = format!(
+                        "clients in the namespace `{client}` do not see the service of `{written}`, which is not exported to it"
+                    );
+                    (wanted.routed.refused(&what), "let `exportTo` of that service name it too".to_owned())
+                });
+            }
+            Found::Nothing => {
                 let host = full_name(written, object.namespace());
                 dangling_host(check, hosts, wanted.path, written, &host);
             }
         }
     }
+}
+
+/// The namespaces whose clients the rules of `object` are sure to be for.
+fn clients<'o>(objects: &'o Objects, hosts: &Hosts<'o>, object: &'o Object<VirtualService>) -> Vec<&'o str> {
+    let default = &objects.mesh.default_virtual_service_export_to;
+    let (export_to, own) = (&object.spec.export_to, object.namespace().as_ref());
+    let sees = |client: &&str| sight(export_to, default, own, client).is_some();
+    if own == hosts.root_namespace() {
+        return Vec::new();
+    }
+    if sees(&own) {
+        return vec![own];
+    }
+    export_to.iter().map(String::as_str).filter(sees).take(CLIENTS_ASKED_MAX).collect()
 }
 
 /// A service that rules lead to.

@@ -91,6 +91,48 @@ fn hosts() {
     assert!(finding.remedy.contains("`web.shop.svc.cluster.local`"), "{finding}");
 }
 
+/// Services that are there, and that clients of a rule do not see.
+#[test]
+fn hidden_hosts() {
+    let service = |export_to: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: own, namespace: ops, annotations: {{networking.istio.io/exportTo: '{export_to}'}}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let entry = |export_to: &str| {
+        let spec = "hosts: [x.example], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]";
+        object("ServiceEntry", "x", "ops", &format!("{spec}, exportTo: [{export_to}]"))
+    };
+    let own = "own.ops.svc.cluster.local";
+    let told = ["hidden-host VirtualService shop/r spec.http[0].route[0].destination.host"];
+    let to = |host: &str| route(&format!("host: {host}"));
+    check(&[service("."), to(own)], &told);
+    check(&[service("~"), to(own)], &told);
+    check(&[service("ops"), to(own)], &told);
+    check(&[service("*"), to(own)], &[]);
+    check(&[service("., shop"), to(own)], &[]);
+    check(&[entry("."), to("x.example")], &told);
+    check(&[entry("'.', shop"), to("x.example")], &[]);
+    check(&[service("."), entry("'*'").replace("x.example", own), to(own)], &[]);
+    // Who sees the rule sees the service.
+    let elsewhere = to(own).replace("spec: {", "spec: {exportTo: [ops], ");
+    check(&[service("."), elsewhere.clone()], &[]);
+    let told_of_shop = [&*told[0].replace("shop/r", "web/r")];
+    let elsewhere = elsewhere.replace("namespace: shop", "namespace: web").replace("[ops]", "[ops, shop]");
+    let elsewhere = elsewhere.replace("[web]", "[web.shop.svc.cluster.local]");
+    check(&[service("."), elsewhere], &told_of_shop);
+    let of_mesh = to(own).replace("namespace: shop", "namespace: istio-system");
+    let of_mesh = of_mesh.replace("[web]", "[web.shop.svc.cluster.local]");
+    check(&[service("."), of_mesh], &[]);
+    let connections = object(
+        "VirtualService",
+        "r",
+        "shop",
+        &format!("hosts: [web], tcp: [{{route: [{{destination: {{host: {own}}}}}]}}]"),
+    );
+    check(&[service("."), connections], &[&told[0].replace("http", "tcp")]);
+}
+
 #[test]
 fn ports() {
     let at = "VirtualService shop/r spec.http[0].route[0].destination";
