@@ -145,6 +145,7 @@ fn name(routes: &[HttpRoute], index: usize) -> String {
 fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
     let same = |a: &Option<StringMatch>, b: &Option<StringMatch>| match (a, b) {
         (None, _) => true,
+        (Some(a), _) if is_anything(a) => true,
         (Some(a), Some(b)) => covers_string(a, b),
         (Some(_), None) => false,
     };
@@ -167,6 +168,27 @@ fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
         && (earlier.gateways.is_empty() || earlier.gateways == later.gateways)
         && (port == 0 || Some(port) == later.port)
         && covers_uri(earlier, later)
+}
+
+/// Whether each value of what every request has meets this: a method, a scheme, an authority, a path.
+fn is_anything(wanted: &StringMatch) -> bool {
+    let Some(regex) = wanted.regex.as_deref() else { return false };
+    // A match is one of the whole value, with anchors or without.
+    let regex = regex.strip_prefix('^').unwrap_or(regex);
+    matches!(regex.strip_suffix('$').unwrap_or(regex), ".*" | ".*?" | "(.*)")
+}
+
+/// The same of a path, which begins with `/`.
+fn is_any_path(wanted: &StringMatch) -> bool {
+    let Some(regex) = wanted.regex.as_deref() else {
+        return wanted.prefix.as_deref().is_some_and(|prefix| prefix == "/" || prefix.is_empty());
+    };
+    let regex = regex.strip_prefix('^').unwrap_or(regex);
+    is_anything(wanted)
+        || matches!(
+            regex.strip_suffix('$').unwrap_or(regex),
+            "/.*" | "/.*?" | "/(.*)" | "(/.*)" | ".+" | "(.+)"
+        )
 }
 
 /// Whether every value that `other` is met by meets `wanted` too. Regular expressions are only compared as they are written.
@@ -192,8 +214,7 @@ fn covers_string(wanted: &StringMatch, other: &StringMatch) -> bool {
 
 fn covers_uri(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
     let Some(wanted) = &earlier.uri else { return true };
-    let any_path = wanted.prefix.as_deref().is_some_and(|prefix| prefix == "/" || prefix.is_empty());
-    if any_path || wanted.regex.as_deref() == Some(".*") {
+    if is_any_path(wanted) {
         return true;
     }
     let Some(other) = &later.uri else { return false };

@@ -274,6 +274,17 @@ fn rules_that_never_match() {
         &[", match: [{uri: {prefix: /a}}]", ", match: [{uri: {prefix: /a/b}, method: {exact: GET}}]"],
         &unreachable,
     );
+    // Regular expressions that every path, or every method, meets.
+    for any in ["uri: {regex: '/.*'}", "uri: {regex: '^/.*$'}", "uri: {regex: '.+'}", "uri: {regex: '(/.*)'}"]
+    {
+        check(&[&format!(", match: [{{{any}}}]"), ""], &unreachable);
+        check(&[&format!(", match: [{{{any}}}]"), ", match: [{uri: {regex: '/[a-z]+'}}]"], &unreachable);
+    }
+    check(&[", match: [{uri: {prefix: /}, method: {regex: '.*'}}]", ""], &unreachable);
+    check(&[", match: [{authority: {regex: '.*'}}]", ", match: [{authority: {prefix: a}}]"], &unreachable);
+    check(&[", match: [{uri: {regex: '/a.*'}}]", ""], &[]);
+    check(&[", match: [{uri: {prefix: /}, method: {regex: 'G.*'}}]", ""], &[]);
+    check(&[", match: [{headers: {x: {regex: '.*'}}}]", ""], &[]);
     check(&[", match: [{name: x, port: 80}]", ", match: [{name: y, port: 80}]"], &unreachable);
     check(
         &[", match: [{uri: {prefix: /A}, ignoreUriCase: true}]", ", match: [{uri: {exact: /a}}]"],
