@@ -63,11 +63,9 @@ fn what_the_machine_lacks_is_told() {
     let Some(namespace) = namespace(TEST) else { return };
     namespace.run(|| async move {
         for back_end in BACK_ENDS {
-            let before = snapshot();
             let (status, said) = redirect(&["apply", back_end, "-u", "nobody-here"]);
             let expected = "-u: there is no user `nobody-here` on this machine; write its number (";
             assert!(status == 1 && said.contains(expected), "{back_end}: {status} {said}");
-            assert_same(&snapshot(), &before, back_end);
         }
     });
 }

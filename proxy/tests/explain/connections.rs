@@ -21,7 +21,7 @@ fn inbound_and_other_connections() {
         "passes_on",
         ("endpoint", "192.0.2.1:5, where the client wanted to go", ""),
     );
-    let entry = "kind: ServiceEntry\nmetadata: {name: db, namespace: shop}\nspec: {hosts: [db.example], \
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: db, namespace: shop}\nspec: {hosts: [db.example], \
                  addresses: [192.0.2.0/24], resolution: NONE, \
                  ports: [{number: 3306, targetPort: 3307, name: tcp, protocol: TCP}]}\n";
     let config = Config::of(&[("entry.yaml", entry)]);
