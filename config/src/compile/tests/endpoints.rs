@@ -4,6 +4,7 @@ use super::clusters::{WEB, rule, with_policy};
 use super::mesh::{Mesh, Output, service};
 use crate::compile::Proxy;
 use crate::resource::{DiscoveryType, TransportSocket};
+use crate::store::Store;
 
 /// Endpoints of `web` (`pods` are name, node and further fields of the endpoint, and labels), as
 /// `priority region/zone/subzone*weight: addresses`.
@@ -120,18 +121,17 @@ fn a_service_that_prefers_endpoints_that_are_close() {
 fn an_entry_that_prefers_endpoints_that_are_close() {
     let check = |annotations: &str, expected: &[u32]| {
         let text = format!(
-            "kind: ServiceEntry\nmetadata: {{name: a, namespace: shop, annotations: {{{annotations}}}}}\n\
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: a, namespace: shop, annotations: {{{annotations}}}}}\n\
              spec: {{hosts: [a.b], resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}], \
              endpoints: [{{address: 10.0.0.1, locality: r1/r1-a}}, {{address: 10.0.0.2, locality: r2/r2-a}}]}}\n"
         );
-        let place = |proxy: &mut Proxy| {
-            proxy.locality = crate::resource::Locality {
-                region: "r1".into(),
-                zone: "r1-a".into(),
-                ..crate::resource::Locality::default()
-            };
-        };
-        let output = Mesh::new(&text).seen_by(place).compile();
+        let mut store = Store::new();
+        store.read("a.yaml", &text);
+        let mut proxy = Proxy { namespace: "shop".into(), ..Proxy::default() };
+        drop(proxy.labels.insert("istio-locality".to_owned(), "r1.r1-a".to_owned()));
+        proxy.locate(&store.objects());
+        let output = Mesh::of(store.objects(), proxy).compile();
         let groups = output.endpoints("outbound|80||a.b").localities.iter();
         assert_eq!(groups.map(|group| group.priority).collect::<Vec<_>>(), expected, "{annotations}");
     };
