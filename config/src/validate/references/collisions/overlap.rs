@@ -12,7 +12,7 @@ use crate::validate::conditions::Conditions;
 use crate::validate::taken::{server_names, tcp_catches, tcp_takers};
 
 /// Comparisons of two rules of one mesh; of what would take more nothing is told.
-const COMPARISONS_MAX: usize = 2_000_000;
+const COMPARISONS_MAX: usize = 100_000;
 
 /// What an object loses to another that comes first.
 #[derive(Debug, Clone)]
