@@ -111,7 +111,7 @@ async fn what_refuses_plain_text_is_named() {
     for page in ["/errors", "/recorder?id=@0-1"] {
         eventually(&format!("{page} has {why}"), || async {
             let told = proxy.page(page).await;
-            (told.contains(why) && told.contains("peers.yaml:3)")).then_some(())
+            (told.contains(why) && told.contains("peers.yaml:4)")).then_some(())
         })
         .await;
     }

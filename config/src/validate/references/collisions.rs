@@ -39,9 +39,10 @@ pub(super) fn check(objects: &Objects, limits: &Limits) -> Vec<Finding> {
     let mut checks: BTreeMap<&ObjectRef, Check<'_>> = BTreeMap::new();
     for (host, mut claims) in by_host.into_iter().filter(|(_, claims)| claims.len() > 1) {
         claims.sort_by_key(|(_, object)| age(&object.metadata));
+        let views = Views::new(&claims, objects);
         for claim in &claims {
             let metadata = &claim.1.metadata;
-            for (winner, clients, lost) in losses(objects, &mut overlaps, &claims, claim.1) {
+            for (winner, clients, lost) in losses(&views, &mut overlaps, &claims, claim.1) {
                 let check = checks
                     .entry(&metadata.object)
                     .or_insert_with(|| Check::new(&metadata.object, &metadata.source, limits));
@@ -57,17 +58,21 @@ pub(super) fn check(objects: &Objects, limits: &Limits) -> Vec<Finding> {
 
 /// To whom `loser` loses what: to one, if that takes all.
 fn losses<'o>(
-    objects: &'o Objects,
+    views: &Views<'o>,
     overlaps: &mut Overlaps<'o>,
     claims: &[Claim<'o>],
     loser: &'o Object<VirtualService>,
 ) -> Vec<(&'o Object<VirtualService>, Clients<'o>, Lost)> {
     let mut found = Vec::new();
-    for (_, winner) in claims.iter().filter(|(_, other)| !std::ptr::eq(*other, loser)) {
+    if !overlaps.take_room(1) {
+        return found;
+    }
+    let rivals = views.rivals(loser).into_iter().filter_map(|index| claims.get(index));
+    for (_, winner) in rivals.filter(|(_, other)| !std::ptr::eq(*other, loser)) {
         if !overlaps.take_room(1 + winner.spec.export_to.len() + loser.spec.export_to.len()) {
             break;
         }
-        let Some(clients) = Clients::that_prefer(winner, loser, objects) else { continue };
+        let Some(clients) = Clients::that_prefer(winner, loser, views.objects) else { continue };
         let Some(lost) = overlaps.lost(winner, loser) else { continue };
         if lost.is_all && clients.are_all() {
             return vec![(winner, clients, lost)];
@@ -95,6 +100,53 @@ fn what(host: &str, winner: &Object<VirtualService>, clients: &Clients<'_>, lost
         }
     };
     format!("{who} comes first ({why}) and holds for `{host}`{whose}; {effect}")
+}
+
+/// Which claims for one host clients see, so that only those are compared that somebody sees together.
+struct Views<'o> {
+    objects: &'o Objects,
+    count: usize,
+    /// Those that all namespaces see.
+    everywhere: Vec<usize>,
+    /// Those that a namespace may see because it is named, or its own.
+    named: BTreeMap<&'o str, Vec<usize>>,
+}
+
+impl<'o> Views<'o> {
+    fn new(claims: &[Claim<'o>], objects: &'o Objects) -> Views<'o> {
+        let mut views =
+            Views { objects, count: claims.len(), everywhere: Vec::new(), named: BTreeMap::new() };
+        for (index, (_, object)) in claims.iter().enumerate() {
+            if views.is_everywhere(object) {
+                views.everywhere.push(index);
+            }
+            for name in views.names(object) {
+                views.named.entry(name).or_default().push(index);
+            }
+        }
+        views
+    }
+
+    fn is_everywhere(&self, object: &Object<VirtualService>) -> bool {
+        let default = &self.objects.mesh.default_virtual_service_export_to;
+        sight(&object.spec.export_to, default, object.namespace(), OTHERS).is_some()
+    }
+
+    /// The namespaces that it names, and its own.
+    fn names(&self, object: &'o Object<VirtualService>) -> BTreeSet<&'o str> {
+        let own = &object.spec.export_to;
+        let told = if own.is_empty() { &self.objects.mesh.default_virtual_service_export_to } else { own };
+        told.iter().map(String::as_str).chain([object.namespace().as_ref()]).collect()
+    }
+
+    /// Those that somebody may see who sees this one, in the order of the claims.
+    fn rivals(&self, object: &'o Object<VirtualService>) -> BTreeSet<usize> {
+        if self.is_everywhere(object) {
+            return (0..self.count).collect();
+        }
+        let named = self.names(object).into_iter().filter_map(|name| self.named.get(name)).flatten();
+        named.chain(&self.everywhere).copied().collect()
+    }
 }
 
 /// The namespaces of clients for which one object comes before another that they see as well.
