@@ -106,19 +106,7 @@ pub(super) async fn inspect(
         if arrival.first.is_empty() && dial.poll(engine, destination, cx).is_ready() {
             return Poll::Ready(First::Server);
         }
-        if timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(First::Timeout("listener_filters_timeout"));
-        }
-        match guard.poll_closing(cx) {
-            Poll::Ready(Closing::Limit(limit)) => {
-                engine.limit_reached(limit);
-                Poll::Ready(First::Timeout(limit))
-            }
-            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended | Closing::Cut) => {
-                Poll::Ready(First::Gone)
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        poll_ended(engine, guard, &mut timer, cx).map(|limit| limit.map_or(First::Gone, First::Timeout))
     });
     let first = first.await;
     // Who looks at it next counts it anew.
@@ -148,6 +136,26 @@ pub(super) async fn inspect(
 pub(super) fn timed_out(engine: &Engine, listener: SocketAddr) {
     let series = engine.telemetry.registry.series(Family::DetectionTimeout, &[&listener.to_string()]);
     engine.telemetry.shard.increment(series);
+}
+
+/// Ready when first bytes are not waited for any longer: `Some` by the limit of this name, `None` because the connection is to
+/// end.
+pub(super) fn poll_ended(
+    engine: &Engine,
+    guard: &Guard,
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<&'static str>> {
+    if timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+        return Poll::Ready(Some("listener_filters_timeout"));
+    }
+    guard.poll_closing(cx).map(|closing| match closing {
+        Closing::Limit(limit) => {
+            engine.limit_reached(limit);
+            Some(limit)
+        }
+        Closing::Idle | Closing::Room | Closing::Ended | Closing::Cut => None,
+    })
 }
 
 pub(super) fn sleep(duration: Duration) -> Pin<Box<Sleep>> {

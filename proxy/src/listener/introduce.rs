@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::inspect::{READ_BYTES, sleep, timed_out};
+use super::inspect::{READ_BYTES, poll_ended, sleep, timed_out};
 use super::proxy_protocol::{Ends, HEADER_BYTES_MAX, Header, read};
 use crate::engine::Engine;
-use crate::http::codec::guard::{Closing, Guard};
+use crate::http::codec::guard::Guard;
 use crate::time;
 
 /// How long a header is waited for.
@@ -56,19 +56,7 @@ pub(super) async fn introduce(
         if let Poll::Ready(came) = poll_header(stream, first, guard, cx) {
             return Poll::Ready(came);
         }
-        if timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(First::Timeout("listener_filters_timeout"));
-        }
-        match guard.poll_closing(cx) {
-            Poll::Ready(Closing::Limit(limit)) => {
-                engine.limit_reached(limit);
-                Poll::Ready(First::Timeout(limit))
-            }
-            Poll::Ready(Closing::Idle | Closing::Room | Closing::Ended | Closing::Cut) => {
-                Poll::Ready(First::Gone)
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        poll_ended(engine, guard, &mut timer, cx).map(|limit| limit.map_or(First::Gone, First::Timeout))
     });
     match came.await {
         First::Header(Header::Whole { length, ends }) => {

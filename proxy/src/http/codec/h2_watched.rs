@@ -13,7 +13,7 @@ use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::{Ended, Watch};
-use super::{BodyBounds, Unread, h2_settings};
+use super::{BodyBounds, Unread, h2_settings, written_parts};
 use crate::time;
 
 /// Streams that are remembered as ended. A reset that follows an answer follows it at once.
@@ -134,12 +134,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
-        let mut left = written;
-        for buffer in buffers {
-            let part = left.min(buffer.len());
-            self.known.sent(buffer.get(..part).unwrap_or_default());
-            left -= part;
-        }
+        written_parts(buffers, written).for_each(|part| self.known.sent(part));
         Poll::Ready(Ok(written))
     }
 

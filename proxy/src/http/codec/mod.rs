@@ -28,6 +28,8 @@ pub(crate) use carried::{HeadBytes, Heads, REQUEST_HEAD_BYTES_TOTAL_MAX};
 pub(crate) use error::{BadMessage, ConnectionError, StreamError};
 pub(crate) use unread::Unread;
 
+use std::io::IoSlice;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
@@ -90,6 +92,16 @@ pub(crate) fn asks_for_websocket(head: &RequestHead) -> bool {
         && head.method == Method::GET
         && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
         && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// The parts of `buffers` of which `written` bytes in all have been written.
+fn written_parts<'b>(buffers: &'b [IoSlice<'_>], written: usize) -> impl Iterator<Item = &'b [u8]> {
+    let mut left = written;
+    buffers.iter().map(move |buffer| {
+        let part = left.min(buffer.len());
+        left -= part;
+        buffer.get(..part).unwrap_or_default()
+    })
 }
 
 /// Makes one header of several with the same name. As in Envoy, empty ones leave no separator.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::super::written_parts;
 use super::Guard;
 use crate::time;
 use crate::tls::First;
@@ -79,12 +80,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
         let written = std::task::ready!(self.guard.sending(written))?;
-        let mut left = written;
-        for buffer in buffers {
-            let part = left.min(buffer.len());
-            self.guard.sent(buffer.get(..part).unwrap_or_default());
-            left -= part;
-        }
+        written_parts(buffers, written).for_each(|part| self.guard.sent(part));
         Poll::Ready(Ok(written))
     }
 
