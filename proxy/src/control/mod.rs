@@ -278,6 +278,17 @@ impl Control {
         self.status.findings(findings.collect(), *refused);
     }
 
+    /// What is to be compiled for.
+    fn request(&self) -> Request {
+        Request {
+            listeners: self.settings.listeners.clone(),
+            mode: self.settings.mode,
+            allow_unenforced_security: self.settings.allow_unenforced_security,
+            identity: self.settings.workload.environment.identity.is_some(),
+            products_max: Some(self.store.limits().mesh_products_max),
+        }
+    }
+
     /// Compiles what holds now, and publishes it if it differs.
     fn publish(&mut self) {
         let mut findings = self.store.findings();
@@ -301,14 +312,7 @@ impl Control {
         }
         self.status.asked_for(self.settings.workload.settings(&objects, &proxy));
         findings.extend(self.needs_restart());
-        let request = Request {
-            listeners: self.settings.listeners.clone(),
-            mode: self.settings.mode,
-            allow_unenforced_security: self.settings.allow_unenforced_security,
-            identity: self.settings.workload.environment.identity.is_some(),
-            products_max: Some(self.store.limits().mesh_products_max),
-        };
-        let compiled = self.compiler.compile(&objects, &proxy, &request);
+        let compiled = self.compiler.compile(&objects, &proxy, &self.request());
         let Compiled { mut update, findings: found, names: told, since: last } = compiled;
         findings.extend(found);
         let same_listeners = last.as_ref().is_some_and(|since| since.same_listeners);

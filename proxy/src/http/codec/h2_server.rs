@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream};
 use http::header::{COOKIE, HOST};
@@ -45,21 +46,7 @@ where
 {
     let limits = guard.limits();
     let bounds = BodyBounds::of(limits);
-    let mut connection = Builder::new()
-        .initial_window_size(window(limits.http2_stream_window_bytes))
-        .initial_connection_window_size(window(limits.http2_connection_window_bytes))
-        .max_frame_size(h2_settings::FRAME_BYTES_MAX)
-        // Twice as much, because what the library refuses is told to nobody here; see `admission`.
-        .max_header_list_size(whole(limits.head_bytes_max.saturating_mul(2)))
-        .max_concurrent_streams(whole(limits.concurrent_streams_max))
-        .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
-        .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
-        .max_concurrent_reset_streams(h2_settings::RESETS_REMEMBERED)
-        // No more can wait to be looked at than may be sent. Few do: the reader gives frames of few streams at a time.
-        .max_pending_accept_reset_streams(
-            usize::try_from(limits.http2_reset_frames_max).unwrap_or(usize::MAX),
-        )
-        .max_local_error_reset_streams(Some(h2_settings::ERROR_RESETS_MAX))
+    let mut connection = builder(limits)
         .handshake::<_, Bytes>(FairReader::new(io, h2_settings::PREFACE_BYTES, unread))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
@@ -109,6 +96,27 @@ where
             None => return Ok(()),
         }
     }
+}
+
+/// What connections are served by.
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(window(limits.http2_stream_window_bytes))
+        .initial_connection_window_size(window(limits.http2_connection_window_bytes))
+        .max_frame_size(h2_settings::FRAME_BYTES_MAX)
+        // Twice as much, because what the library refuses is told to nobody here; see `admission`.
+        .max_header_list_size(whole(limits.head_bytes_max.saturating_mul(2)))
+        .max_concurrent_streams(whole(limits.concurrent_streams_max))
+        .max_send_buffer_size(h2_settings::SEND_BUFFER_BYTES)
+        .data_frame_budget(h2_settings::SMALL_FRAMES_BYTES)
+        .max_concurrent_reset_streams(h2_settings::RESETS_REMEMBERED)
+        // No more can wait to be looked at than may be sent. Few do: the reader gives frames of few streams at a time.
+        .max_pending_accept_reset_streams(
+            usize::try_from(limits.http2_reset_frames_max).unwrap_or(usize::MAX),
+        )
+        .max_local_error_reset_streams(Some(h2_settings::ERROR_RESETS_MAX));
+    builder
 }
 
 pub(super) fn whole(limit: u64) -> u32 {
