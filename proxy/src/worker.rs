@@ -380,10 +380,7 @@ impl Worker {
             Err(reason) => {
                 match reason {
                     "timeout" => self.engine.limit_reached("tls_handshake_time_max_ms"),
-                    tls::NO_ROOM => {
-                        self.engine.limit_reached(HEAD_BYTES_TOTAL_MAX);
-                        self.engine.make_room_for_heads();
-                    }
+                    tls::NO_ROOM => self.engine.no_room_for_head(),
                     _ => {}
                 }
                 self.count(Family::TlsHandshakeFailures, &[&listener, reason]);
@@ -453,9 +450,9 @@ impl Worker {
         };
         let cause = match limit {
             Some(limit) => {
-                self.engine.limit_reached(limit);
-                if limit == HEAD_BYTES_TOTAL_MAX {
-                    self.engine.make_room_for_heads();
+                match limit {
+                    HEAD_BYTES_TOTAL_MAX => self.engine.no_room_for_head(),
+                    _ => self.engine.limit_reached(limit),
                 }
                 let value = self.engine.limit(limit).map(|value| format!(" {value}")).unwrap_or_default();
                 format!("{limit}{value} of this process")

@@ -59,9 +59,9 @@ impl Admitted {
 
     /// Whether the verdict of a generation may be another than that of the one before. Routes decide nothing about it.
     pub(super) fn may_be_judged_otherwise(&self, before: &Generation, now: &Generation) -> bool {
-        let of = |generation: &Generation| generation.snapshot.listeners.get(&self.listener).cloned();
-        match (of(before), of(now)) {
-            (Some(before), Some(now)) => !Arc::ptr_eq(&before, &now) && !now.admits_as(&before),
+        let (before, now) = (&before.snapshot.listeners, &now.snapshot.listeners);
+        match (before.get(&self.listener), now.get(&self.listener)) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now) && !now.admits_as(before),
             _ => true,
         }
     }

@@ -47,9 +47,15 @@ impl Engine {
         self.unless_lately(&self.no_room_at, || self.close(limit, CLOSED_MAX, |_| true))
     }
 
+    /// Counts that there is no room for what a client has begun, and makes some.
+    pub(crate) fn no_room_for_head(&self) {
+        self.limit_reached(HEAD_BYTES_TOTAL_MAX);
+        self.make_room_for_heads();
+    }
+
     /// The same for heads, of which there are too many bytes: by those that do not go on with theirs, or with what comes before
     /// them.
-    pub(crate) fn make_room_for_heads(&self) -> Room {
+    fn make_room_for_heads(&self) -> Room {
         let close = || match self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, Guard::is_counted) {
             0 => self.end_stuck_heads(),
             closed => closed,

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{HeaderValue, Method};
 
-use super::codec::{RequestHead, Version};
+use super::codec::{FIELD_BYTES, RequestHead, Version, field_bytes};
 use super::error::Refusal;
 use super::headers::NotSanitized;
 use super::peer::{Peer, ToldScheme};
@@ -117,11 +117,9 @@ fn check_syntax(head: &mut RequestHead) -> Result<(), Refusal> {
 
 /// Bytes of a head, as HTTP/2 counts them (RFC 9113 section 10.5.1).
 fn bytes(head: &RequestHead) -> usize {
-    const FIELD_BYTES: usize = 32;
     let path = head.path.as_ref().map_or(0, |path| path.as_str().len() + FIELD_BYTES);
     let authority = head.authority.as_ref().map_or(0, |authority| authority.len() + FIELD_BYTES);
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
-    path + authority + fields.sum::<usize>()
+    path + authority + field_bytes(&head.headers)
 }
 
 fn is_known(method: &Method) -> bool {

@@ -37,8 +37,6 @@ struct Upstream {
     /// Given back at the end; dropped, and the connection with it, before.
     lease: Option<Lease>,
     active: Option<ActiveRequest>,
-    /// Whether the connection has become a WebSocket.
-    is_websocket: bool,
 }
 
 impl ResponseBody {
@@ -64,8 +62,7 @@ impl ResponseBody {
         deadline: Option<Deadline>,
         record: Box<Record>,
     ) -> ResponseBody {
-        let is_websocket = record.switches_protocols();
-        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active), is_websocket };
+        let upstream = Upstream { body, deadline, lease: Some(lease), active: Some(active) };
         let mut body = ResponseBody { source: Source::Upstream(Box::new(upstream)), record };
         if body.is_end_stream() {
             body.complete();
@@ -97,7 +94,7 @@ impl ResponseBody {
     /// Ready when the client's connection, which has become a WebSocket, may not be served any more, or not for longer.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match &self.source {
-            Source::Upstream(upstream) if upstream.is_websocket => {
+            Source::Upstream(_) if self.record.switches_protocols() => {
                 self.record.poll_ended(cx).map(|()| StreamError::BodyAborted)
             }
             _ => Poll::Pending,

@@ -118,8 +118,7 @@ pub(super) async fn inspect(
         }
         First::Client(verdict) => (verdict, None),
         First::Full => {
-            engine.limit_reached(HEAD_BYTES_TOTAL_MAX);
-            engine.make_room_for_heads();
+            engine.no_room_for_head();
             (Verdict::Other, Some(HEAD_BYTES_TOTAL_MAX))
         }
         First::Server | First::Silent => (Verdict::Other, None),

@@ -3,8 +3,13 @@
 use config::Limits;
 use http::HeaderMap;
 
-/// What a field of a trailer section counts besides its name and value (RFC 9113 section 6.5.2).
-const FIELD_BYTES: usize = 32;
+/// What a field counts besides its name and value (RFC 9113 section 6.5.2).
+pub(crate) const FIELD_BYTES: usize = 32;
+
+/// Bytes of fields, as HTTP/2 counts them (RFC 9113 section 6.5.2).
+pub(crate) fn field_bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum()
+}
 
 /// Bounds of one body.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +38,7 @@ impl BodyBounds {
         if trailers.len() > self.trailers as usize {
             return Some("trailers_max");
         }
-        let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-            name.as_str().len() + value.len() + FIELD_BYTES
-        };
-        let bytes: usize = trailers.iter().map(field).sum();
-        (bytes > self.trailer_bytes as usize).then_some("trailer_bytes_max")
+        (field_bytes(trailers) > self.trailer_bytes as usize).then_some("trailer_bytes_max")
     }
 }
 

@@ -17,16 +17,13 @@ use super::begun::{Begun, HEAD_BYTES_TOTAL_MAX, Holding};
 use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
 use super::unread::{Held, UNREAD_BYTES_TOTAL_MAX};
-use super::{ResponseHead, Unread};
+use super::{ResponseHead, Unread, field_bytes};
 
 pub(crate) use stream::Guarded;
 
 /// What the fields of a head take at most, for each byte that a head may have: twice as many bytes are read, a field counts
 /// as 33 bytes at least and takes about four times that.
 const FIELDS_SHARE: usize = 8;
-
-/// What a field of an answer's head takes besides what it says.
-const FIELD_BYTES: usize = 32;
 
 /// Memory that a request takes at least, besides what it carries.
 const REQUEST_BYTES: u64 = 4 * 1024;
@@ -230,9 +227,7 @@ impl Guard {
         if !self.stuck.get() {
             return;
         }
-        let fields = head.headers.iter();
-        let bytes: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum();
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(field_bytes(&head.headers)).unwrap_or(u32::MAX);
         if let Some(frames) = &mut *self.frames.borrow_mut() {
             frames.answer_waits(stream, bytes);
         }
