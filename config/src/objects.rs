@@ -16,6 +16,9 @@ use crate::mesh::MeshConfig;
 use crate::origin::{ObjectRef, Origin, Place};
 use crate::yaml::FieldLines;
 
+/// Label of an EndpointSlice that tells its service. Kubernetes: `discovery.LabelServiceName`.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
 /// One object: who it is, where it is written, and what it says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object<T> {
@@ -65,6 +68,11 @@ impl<T> Object<T> {
         Origin { object: (*self.metadata.object).clone(), place: Some(self.metadata.source.place_of(path)) }
     }
 
+    /// Its key among the objects of its kind.
+    pub(crate) fn key(&self) -> Key {
+        (self.namespace().clone(), self.name().clone())
+    }
+
     /// Its namespace.
     pub fn namespace(&self) -> &Arc<str> {
         &self.metadata.object.namespace
@@ -73,6 +81,18 @@ impl<T> Object<T> {
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.metadata.object.name
+    }
+}
+
+impl Object<EndpointSlice> {
+    /// The service that it says it is of, in its own namespace.
+    pub(crate) fn service(&self) -> Option<&str> {
+        self.metadata.labels.get(SERVICE_NAME_LABEL)
+    }
+
+    /// The key of that service.
+    pub(crate) fn service_key(&self) -> Option<Key> {
+        Some((self.namespace().clone(), self.service()?.into()))
     }
 }
 
@@ -260,6 +280,11 @@ impl AnyObject {
     }
 }
 
+/// Whether no object of a kind changed.
+pub(crate) fn same<T>(before: &Kept<T>, now: &Kept<T>) -> bool {
+    Differences::between(before, now).next().is_none()
+}
+
 impl Objects {
     /// MeshConfig as an origin.
     pub fn mesh_origin(&self) -> Origin {
@@ -269,9 +294,6 @@ impl Objects {
     /// Whether all objects are those of `other`, but for services, endpoint slices, pods, virtual services and destination
     /// rules: what changes while a mesh runs.
     pub(crate) fn differ_only_in_traffic(&self, other: &Objects) -> bool {
-        fn same<T>(one: &Kept<T>, other: &Kept<T>) -> bool {
-            Differences::between(one, other).next().is_none()
-        }
         let Objects {
             namespaces,
             nodes,

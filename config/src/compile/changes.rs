@@ -116,7 +116,7 @@ impl Changes {
     fn add_slices(&mut self, before: &Kept<EndpointSlice>, now: &Kept<EndpointSlice>, scope: &Scope<'_>) {
         for (before, now) in Differences::between(before, now) {
             for slice in [before, now].into_iter().flatten() {
-                self.keys.extend(service_of(slice));
+                self.keys.extend(slice.service_key());
                 // Which ports the workload serves is told by the endpoints that it is.
                 self.listeners |= has_own(slice, scope);
             }
@@ -144,7 +144,7 @@ impl Changes {
             let mut targets =
                 slice.spec.endpoints.iter().filter_map(|it| super::endpoints::target(slice, it));
             if targets.any(|target| pods.contains(&target)) {
-                self.keys.extend(service_of(slice));
+                self.keys.extend(slice.service_key());
                 self.listeners |= has_own(slice, scope);
             }
         }
@@ -163,7 +163,7 @@ impl Changes {
             if before.is_some_and(is_alias) || now.is_some_and(is_alias) {
                 return Err(Anew::Alias);
             }
-            let Some(key) = now.or(before).map(key) else { continue };
+            let Some(key) = now.or(before).map(|service| service.key()) else { continue };
             let host = service_host(&key.1, &key.0, &scope.proxy.dns_domain);
             let mut entries = scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
             if entries.any(|entry| entry.eq_ignore_ascii_case(&host)) {
@@ -184,16 +184,6 @@ impl Changes {
             self.listeners = true;
         }
     }
-}
-
-fn key<T>(object: &Object<T>) -> Key {
-    (object.namespace().clone(), object.name().clone())
-}
-
-/// The service that a slice says it is of.
-fn service_of(slice: &Object<EndpointSlice>) -> Option<Key> {
-    let name = slice.metadata.labels.get(super::endpoints::SERVICE_NAME)?;
-    Some((slice.namespace().clone(), name.into()))
 }
 
 /// Whether an endpoint of `slice` is the workload itself.

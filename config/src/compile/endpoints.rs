@@ -23,9 +23,6 @@ use crate::resource::{
     Workload,
 };
 
-/// Label of an endpoint slice that names its service.
-pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
 /// Services whose endpoints are wanted.
 pub(super) enum Wanted<'w> {
     /// All of them.
@@ -119,7 +116,7 @@ impl<'a> Endpoints<'a> {
     pub(super) fn new(scope: &Scope<'a>, wanted: &Wanted<'_>) -> Endpoints<'a> {
         let mut slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>> = HashMap::new();
         for slice in scope.objects.endpoint_slices.values() {
-            let Some(service) = slice.metadata.labels.get(SERVICE_NAME) else { continue };
+            let Some(service) = slice.service() else { continue };
             let key: (&'a str, &'a str) = (slice.namespace(), service);
             if wanted.has(key) {
                 slices.entry(key).or_default().push(slice);

@@ -55,13 +55,7 @@ impl<V> HostMap<V> {
 
     /// The value of the host or wildcard that matches `host` best. `host` is not a wildcard itself.
     pub(super) fn most_specific(&self, host: &str) -> Option<&V> {
-        if let Some(value) = self.exact.get(host) {
-            return Some(value);
-        }
-        if self.wildcards.is_empty() {
-            return None;
-        }
-        suffixes(host).find_map(|suffix| self.wildcards.get(suffix))
+        self.matching(host).next()
     }
 
     /// The values of all hosts and wildcards that match `host`, which may be a wildcard itself.

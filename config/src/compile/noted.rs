@@ -85,7 +85,11 @@ impl Noted {
             let of_cluster = OfCluster {
                 host: host.clone(),
                 never_ejecting: outlier::never_ejecting(cluster, assignment),
-                not_spoken: transport::not_spoken(cluster, assignment).filter(|_| !scope.has_identity),
+                not_spoken: if scope.has_identity {
+                    None
+                } else {
+                    transport::not_spoken(cluster, assignment)
+                },
                 secrets,
             };
             let OfCluster { host: _, never_ejecting, not_spoken, secrets } = &of_cluster;

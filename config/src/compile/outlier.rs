@@ -9,9 +9,6 @@ use crate::istio::OutlierDetection as Settings;
 use crate::origin::Origin;
 use crate::resource::{Cluster, ClusterLoadAssignment, OutlierDetection};
 
-/// Envoy's default of `max_ejection_percent`, which istiod leaves.
-const MAX_EJECTION_PERCENT: u32 = 10;
-
 /// What `settings` say; `None` when there are none.
 pub(super) fn outlier_detection(settings: Option<&Settings>) -> Option<OutlierDetection> {
     let settings = settings?;
@@ -57,7 +54,7 @@ pub(super) fn never_ejecting(
 ) -> Option<NeverEjecting> {
     let (outlier, origin) = (cluster.outlier_detection.as_ref()?, cluster.metadata.origin.as_deref()?);
     let count = assignment?.localities.iter().map(|group| group.endpoints.len()).sum::<usize>();
-    let percent = outlier.max_ejection_percent.unwrap_or(MAX_EJECTION_PERCENT);
+    let percent = outlier.max_ejection_percent.unwrap_or(OutlierDetection::DEFAULTS.max_ejection_percent);
     let share = u64::from(percent).saturating_mul(count as u64);
     (count > 0 && share < 100).then(|| NeverEjecting { origin: origin.clone(), count, percent })
 }

@@ -214,11 +214,13 @@ impl Making {
         let Making { clusters, noted, mut findings, of_listeners } = self;
         closed::find(scope, &mut findings);
         noted.tell(&mut findings);
-        let Listening { listeners, routes, secrets, findings: found, of_services } =
+        let is_told = listening.is_some();
+        let Listening { listeners, routes, mut secrets, findings: found, of_services } =
             listening.unwrap_or_else(|| Listening { findings: of_listeners, ..Listening::default() });
         found.iter().for_each(|finding| findings.add_finding(finding.clone()));
-        let mut secrets = secrets;
-        secrets.extend(noted.secrets());
+        if is_told {
+            secrets.extend(noted.secrets());
+        }
         let (clusters, endpoints, names) = clusters.into_sorted();
         let secrets = secrets.into_values().collect();
         let update = Update { listeners, routes, clusters, endpoints, secrets };

@@ -113,8 +113,7 @@ pub(crate) fn tls_conflicts(objects: &Objects, keys: Option<&HashSet<Key>>) -> T
         match service.source {
             _ if conflicts.is_empty() => {}
             Source::Kubernetes(object) => {
-                let key = (object.namespace().clone(), object.name().clone());
-                found.of_services.push((key, conflicts));
+                found.of_services.push((object.key(), conflicts));
             }
             Source::Entry(_) => found.of_entries.extend(conflicts),
         }
@@ -299,7 +298,7 @@ impl<'l> Look<'l> {
             return Some((place(tls, rule, subset)?, sent(tls)?));
         }
         if !self.scope.mesh.is_mutual_by_itself() {
-            let said = rule.map_or(Said::Mesh, |rule| Said::Rule(key(rule.object()), "spec".to_owned()));
+            let said = rule.map_or(Said::Mesh, |rule| Said::Rule(rule.object().key(), "spec".to_owned()));
             return Some((said, Sent::Untold));
         }
         // Endpoints that are marked as without TLS are not spoken to with it.
@@ -386,12 +385,8 @@ fn place(
             None if is_it(&policy.tls) => format!("{path}.tls"),
             None => return None,
         };
-        Some(Said::Rule(key(object), path))
+        Some(Said::Rule(object.key(), path))
     })
-}
-
-fn key(object: &Object<DestinationRule>) -> Key {
-    (object.namespace().clone(), object.name().clone())
 }
 
 /// An endpoint in words.

@@ -111,15 +111,7 @@ impl Resources {
 
     /// Takes over what became known of these clusters' endpoints, and says which of them that changed.
     pub fn apply_endpoints(&mut self, assignments: Vec<ClusterLoadAssignment>) -> BTreeSet<Arc<str>> {
-        let mut changed = BTreeSet::new();
-        for assignment in assignments {
-            let name = assignment.cluster_name.clone();
-            if self.endpoints.get(&name).is_none_or(|held| **held != assignment) {
-                Arc::make_mut(&mut self.endpoints).insert(name.clone(), Arc::new(assignment));
-                changed.insert(name);
-            }
-        }
-        changed
+        change(&mut self.endpoints, assignments, &[], |assignment| &assignment.cluster_name)
     }
 }
 
@@ -167,16 +159,6 @@ fn replace<T: PartialEq>(
     name: impl Fn(&T) -> &Arc<str>,
 ) -> BTreeSet<Arc<str>> {
     let names: HashSet<Arc<str>> = told.iter().map(|resource| name(resource).clone()).collect();
-    let mut changed: BTreeSet<Arc<str>> = held.keys().filter(|key| !names.contains(*key)).cloned().collect();
-    if !changed.is_empty() {
-        Arc::make_mut(held).retain(|key, _| names.contains(key));
-    }
-    for resource in told {
-        let key = name(&resource).clone();
-        if held.get(&key).is_none_or(|old| **old != resource) {
-            Arc::make_mut(held).insert(key.clone(), Arc::new(resource));
-            changed.insert(key);
-        }
-    }
-    changed
+    let removed: Vec<Arc<str>> = held.keys().filter(|key| !names.contains(*key)).cloned().collect();
+    change(held, told, &removed, name)
 }

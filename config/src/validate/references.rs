@@ -18,10 +18,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::compile::{TlsConflict, tls_conflicts};
 use crate::finding::Finding;
-use crate::kubernetes::{EndpointSlice, TargetRef};
-use crate::objects::{Differences, Kept, Key, Object, Objects};
+use crate::kubernetes::TargetRef;
+use crate::objects::{Differences, Key, Objects, same};
 use crate::yaml::Limits;
-use hosts::{Hosts, full_name, service_of};
+use hosts::{Hosts, full_name};
 
 /// What dangles or collides among `objects`, by file and line.
 pub fn references(objects: &Objects, limits: &Limits) -> Vec<Finding> {
@@ -106,16 +106,17 @@ impl References {
     fn look_at_slices(&mut self, before: &Objects, objects: &Objects) {
         let mut again = HashSet::new();
         for (before, now) in Differences::between(&before.endpoint_slices, &objects.endpoint_slices) {
-            let slice = now.or(before).map(|slice| (slice.namespace().clone(), slice.name().clone()));
-            again.extend(slice);
+            again.extend(now.or(before).map(|slice| slice.key()));
         }
         let services: HashSet<Key> = Differences::between(&before.services, &objects.services)
             .filter_map(|(before, now)| now.or(before))
-            .map(|service| (service.namespace().clone(), service.name().clone()))
+            .map(|service| service.key())
             .collect();
         if !services.is_empty() {
-            let is_of = |slice| service_key(slice).is_some_and(|service| services.contains(&service));
-            let slices = objects.endpoint_slices.iter().filter(|(_, slice)| is_of(slice));
+            let slices = objects
+                .endpoint_slices
+                .iter()
+                .filter(|(_, slice)| slice.service_key().is_some_and(|service| services.contains(&service)));
             again.extend(slices.map(|(key, _)| key.clone()));
         }
         for key in again {
@@ -148,16 +149,11 @@ impl References {
     }
 }
 
-/// Whether no object of a kind changed.
-fn same<T>(before: &Kept<T>, now: &Kept<T>) -> bool {
-    Differences::between(before, now).next().is_none()
-}
-
 /// Services whose endpoints, or the pods behind them, changed.
 fn touched(before: &Objects, now: &Objects) -> HashSet<Key> {
     let mut services = HashSet::new();
     for (before, now) in Differences::between(&before.endpoint_slices, &now.endpoint_slices) {
-        services.extend([before, now].into_iter().flatten().filter_map(service_key));
+        services.extend([before, now].into_iter().flatten().filter_map(|slice| slice.service_key()));
     }
     let pods: HashSet<(&str, &str)> = Differences::between(&before.pods, &now.pods)
         .filter_map(|(before, now)| now.or(before))
@@ -173,14 +169,9 @@ fn touched(before: &Objects, now: &Objects) -> HashSet<Key> {
                 name.is_some_and(|name| namespaces.iter().any(|namespace| pods.contains(&(namespace, name))))
             };
             if targets.any(is_changed) {
-                services.extend(service_key(slice));
+                services.extend(slice.service_key());
             }
         }
     }
     services
-}
-
-/// The service that a slice says it is of.
-fn service_key(slice: &Object<EndpointSlice>) -> Option<Key> {
-    Some((slice.namespace().clone(), service_of(slice)?.into()))
 }

@@ -1,6 +1,5 @@
 //! Hosts of services, and which rules hold for them.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::compile::sight;
@@ -14,8 +13,6 @@ use crate::validate::host_set::HostSet;
 const SERVICE_DOMAIN: &str = "svc.cluster.local";
 /// The namespace whose rules hold for the whole mesh, unless MeshConfig names another.
 const ROOT_NAMESPACE: &str = "istio-system";
-/// Label of an EndpointSlice that tells its service.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// What is looked up by host.
 #[derive(Default)]
@@ -46,7 +43,7 @@ impl<'o> Hosts<'o> {
             .collect();
         let mut slices: HashMap<_, Vec<_>> = HashMap::new();
         for slice in objects.endpoint_slices.values() {
-            if let Some(service) = service_of(slice) {
+            if let Some(service) = slice.service() {
                 slices.entry((slice.namespace().as_ref(), service)).or_default().push(slice.as_ref());
             }
         }
@@ -106,7 +103,7 @@ impl<'o> Hosts<'o> {
         let known: HashSet<(&str, &str)> =
             keys.iter().map(|(namespace, name)| (&**namespace, &**name)).collect();
         for slice in objects.endpoint_slices.values() {
-            let key = service_of(slice).map(|service| (slice.namespace().as_ref(), service));
+            let key = slice.service().map(|service| (slice.namespace().as_ref(), service));
             if let Some(key) = key.filter(|key| known.contains(key)) {
                 slices.entry(key).or_default().push(slice.as_ref());
             }
@@ -192,27 +189,15 @@ pub(super) fn with_domain(host: &str) -> String {
     format!("{}.{SERVICE_DOMAIN}", host.strip_suffix(".svc").unwrap_or(host))
 }
 
-/// Who sees an object that says `export_to`.
-pub(super) fn exported_to<'e>(export_to: &'e [String], default: &'e [String]) -> Cow<'e, [String]> {
-    match (export_to, default) {
-        ([], []) => Cow::Owned(vec!["*".to_owned()]),
-        ([], default) => Cow::Borrowed(default),
-        _ => Cow::Borrowed(export_to),
-    }
-}
-
 /// Whether an object of `namespace` that says `export_to` is seen in the namespace `client`.
 pub(super) fn is_exported(export_to: &[String], default: &[String], namespace: &str, client: &str) -> bool {
-    exported_to(export_to, default).iter().any(|entry| match entry.as_str() {
-        "*" => true,
-        "." => namespace == client,
-        name => name == client,
-    })
-}
-
-/// The service that a slice belongs to.
-pub(super) fn service_of(slice: &Object<EndpointSlice>) -> Option<&str> {
-    slice.metadata.labels.get(SERVICE_NAME_LABEL)
+    let told = if export_to.is_empty() { default } else { export_to };
+    told.is_empty()
+        || told.iter().any(|entry| match entry.as_str() {
+            "*" => true,
+            "." => namespace == client,
+            name => name == client,
+        })
 }
 
 /// The key of an object of the same namespace as `object`.

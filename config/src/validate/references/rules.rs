@@ -1,6 +1,6 @@
 //! What DestinationRules and EndpointSlices refer to.
 
-use super::hosts::{Hosts, full_name, key, service_of};
+use super::hosts::{Hosts, full_name, key};
 use super::targets::dangling_host;
 use crate::finding::{Finding, code};
 use crate::istio::DestinationRule;
@@ -69,7 +69,7 @@ pub(super) fn check_slice(
     limits: &Limits,
 ) -> Vec<Finding> {
     let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
-    if let Some(service) = service_of(object)
+    if let Some(service) = object.service()
         && !objects.services.contains_key(&key(object, service))
     {
         let what = format!("the service `{service}` of these endpoints does not exist in this namespace");
