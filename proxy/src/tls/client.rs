@@ -130,10 +130,7 @@ impl Client {
     /// Whether a server that `before` has believed would be believed, too, when it shows this: a certificate that has meanwhile
     /// ended to hold is no reason to part.
     pub(crate) fn would_believe(&self, before: &Client, shown: &Presented) -> bool {
-        let covers = match (&self.roots, &before.roots) {
-            (Some(now), Some(before)) => Arc::ptr_eq(now, before) || now.cover(before),
-            (now, before) => now.is_none() && before.is_none(),
-        };
+        let covers = Roots::all_cover(self.roots.as_ref(), before.roots.as_ref());
         let lists = |lists: &Option<Arc<Lists>>| lists.as_ref().map(Arc::as_ptr);
         let asks_the_same =
             self.declared.server == before.declared.server && self.declared.mode == before.declared.mode;
@@ -143,9 +140,7 @@ impl Client {
         let Some((leaf, rest)) = shown.0.split_first() else { return false };
         let servers = self.servers(Arc::new(provider(&[])), None);
         let name = self.server_name(None);
-        let held_by = |chain| servers.verify_server_cert(leaf, rest, &name, &[], held_last(chain)).is_ok();
-        // What else is shown need not be of the chain, and may have ended long ago.
-        held_by(std::slice::from_ref(leaf)) || held_by(&shown.0)
+        held_last(&shown.0).any(|at| servers.verify_server_cert(leaf, rest, &name, &[], at).is_ok())
     }
 
     /// Whether both show certificates of one authority, which leads to the roots by the same chain, or none.

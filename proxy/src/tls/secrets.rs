@@ -75,8 +75,16 @@ pub(super) struct Bundle {
 }
 
 impl Roots {
+    /// Whether whoever was believed by those of `before`, or was not asked, is by these of `now`.
+    pub(super) fn all_cover(now: Option<&Arc<Roots>>, before: Option<&Arc<Roots>>) -> bool {
+        match (now, before) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before) || now.cover(before),
+            (now, before) => now.is_none() && before.is_none(),
+        }
+    }
+
     /// Whether whoever was believed by those is believed by these: there may be roots besides.
-    pub(super) fn cover(&self, others: &Roots) -> bool {
+    fn cover(&self, others: &Roots) -> bool {
         let covers = |roots: &RootCertStore, others: &RootCertStore| {
             others.roots.iter().all(|root| roots.roots.contains(root))
         };

@@ -122,10 +122,7 @@ impl Server {
     /// Whether a client that `before` has let in with this chain of certificates would be let in, too, as far as it is about
     /// whom they believe: a certificate that has meanwhile ended to hold is no reason to part.
     pub(super) fn lets_in(&self, before: &Server, chain: &[CertificateDer<'_>]) -> bool {
-        let covers = match (&self.roots, &before.roots) {
-            (Some(now), Some(before)) => Arc::ptr_eq(now, before) || now.cover(before),
-            (now, before) => now.is_none() && before.is_none(),
-        };
+        let covers = Roots::all_cover(self.roots.as_ref(), before.roots.as_ref());
         let revoked = |server: &Server| server.revoked.as_ref().map(Arc::as_ptr);
         if self.declared.client_certificates == before.declared.client_certificates
             && covers
@@ -137,9 +134,7 @@ impl Server {
             (None, _) => true,
             (Some(verifier), None) => !verifier.client_auth_mandatory(),
             (Some(verifier), Some((leaf, rest))) => {
-                let held_by = |chain| verifier.verify_client_cert(leaf, rest, held_last(chain)).is_ok();
-                // What else is shown need not be of the chain, and may have ended long ago.
-                held_by(std::slice::from_ref(leaf)) || held_by(chain)
+                held_last(chain).any(|at| verifier.verify_client_cert(leaf, rest, at).is_ok())
             }
         }
     }
@@ -218,8 +213,16 @@ impl Server {
     }
 }
 
+/// When the leaf of what was shown held last, and where that was another time, when all of it did: what else is shown need not be
+/// of the chain, and may have ended long ago.
+pub(super) fn held_last(shown: &[CertificateDer<'_>]) -> impl Iterator<Item = UnixTime> + use<> {
+    let leaf = last(shown.get(..1).unwrap_or_default());
+    let all = last(shown);
+    std::iter::once(leaf).chain((all.as_secs() != leaf.as_secs()).then_some(all))
+}
+
 /// Now, or when the first of these certificates ended to hold: they held when they were shown.
-pub(super) fn held_last(chain: &[CertificateDer<'_>]) -> UnixTime {
+fn last(chain: &[CertificateDer<'_>]) -> UnixTime {
     let ends = chain
         .iter()
         .filter_map(peer::life)
