@@ -73,6 +73,6 @@ impl<'c> Conditions<'c> {
 }
 
 /// No port, or 0, is every port.
-fn told(port: Option<u32>) -> Option<u32> {
+pub(crate) fn told(port: Option<u32>) -> Option<u32> {
     port.filter(|port| *port != 0)
 }

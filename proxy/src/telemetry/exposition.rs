@@ -32,6 +32,8 @@ struct Begun {
     looked_up: usize,
     /// Those that were not told.
     series: std::vec::IntoIter<(Labels, Cell)>,
+    /// Where they are counted.
+    shards: Vec<Arc<Shard>>,
     /// Whether its head was told.
     is_named: bool,
 }
@@ -49,7 +51,7 @@ impl Exposition {
         let begun = self.begun.as_mut()?;
         loop {
             for (labels, cell) in begun.series.by_ref() {
-                let value = Value::of(begun.declaration.kind, cell, &self.registry.shards());
+                let value = Value::of(begun.declaration.kind, cell, &begun.shards);
                 if self.used_only && !value.is_used() {
                     continue;
                 }
@@ -67,6 +69,7 @@ impl Exposition {
             }
             begun.looked_up += more.len();
             begun.series = more.into_iter();
+            begun.shards = self.registry.shards();
         }
     }
 }
@@ -85,6 +88,7 @@ impl Iterator for Exposition {
                 declaration: family.declaration(),
                 looked_up: 0,
                 series: Vec::new().into_iter(),
+                shards: Vec::new(),
                 is_named: false,
             });
         }

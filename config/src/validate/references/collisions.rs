@@ -233,8 +233,8 @@ fn before(
     if first != second {
         return (first < second).then_some("`exportTo` names that namespace, or is for its own");
     }
-    let made = |object: &Object<VirtualService>| object.metadata.creation_timestamp.clone();
-    let why = match (made(one), made(other)) {
+    let [made, made_other] = [one, other].map(|object| object.metadata.creation_timestamp.as_deref());
+    let why = match (made, made_other) {
         (Some(one), Some(other)) if one != other => "it is older",
         (Some(_), None) => "this one has no `creationTimestamp`",
         _ => "by its name; neither is older",

@@ -9,6 +9,7 @@ use crate::finding::{Finding, code};
 use crate::istio::{Delegate, Destination, HttpRoute, VirtualService};
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
+use crate::validate::conditions::told;
 use crate::validate::virtual_service::{MESH_GATEWAY, is_for_mesh};
 use crate::yaml::Limits;
 
@@ -68,7 +69,7 @@ fn check_destinations<'d>(
 
 /// The port that all matches ask for; 0 is every port.
 fn only_port(ports: &[Option<u32>]) -> Option<u32> {
-    let first = ports.first().copied().flatten().filter(|port| *port != 0)?;
+    let first = told(ports.first().copied().flatten())?;
     ports.iter().all(|port| *port == Some(first)).then_some(first)
 }
 
@@ -81,10 +82,9 @@ fn check_matched_ports(
     matched: &[Option<u32>],
 ) {
     let is_mesh = |gateways: &[String]| gateways.iter().all(|gateway| gateway == MESH_GATEWAY);
-    let told = |port: &Option<u32>| port.filter(|port| *port != 0);
     if !is_mesh(&object.spec.gateways)
         || object.spec.hosts.is_empty()
-        || !matched.iter().any(|port| told(port).is_some())
+        || !matched.iter().any(|port| told(*port).is_some())
     {
         return;
     }
@@ -94,7 +94,7 @@ fn check_matched_ports(
         known.extend(ports);
     }
     for (number, port) in matched.iter().enumerate() {
-        let Some(port) = told(port).filter(|port| !known.contains(port)) else { continue };
+        let Some(port) = told(*port).filter(|port| !known.contains(port)) else { continue };
         check.warning_with(code::DANGLING_PORT, &format!("{path}.match[{number}].port"), || {
             let what = format!("the match never holds: no service of these hosts has a port {port}");
             (what, format!("write one of their ports: {}", listed(&known)))

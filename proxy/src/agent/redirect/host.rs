@@ -93,6 +93,11 @@ impl Host {
         self.value(None, &format!("${name}"), &[name], default)
     }
 
+    /// Number of a user, who is told by it or by a name that passwd has.
+    pub(super) fn uid(&self, user: &str) -> Option<u32> {
+        user.parse().ok().or_else(|| self.user(user))
+    }
+
     /// Number of a user that passwd has.
     pub(super) fn user(&self, name: &str) -> Option<u32> {
         let fields = self.users.lines().map(|line| line.split(':'));

@@ -246,8 +246,7 @@ impl Settings {
 
     /// What is wrong with the proxy's users, if the machine knows one of them by no name.
     pub(crate) fn unknown_user(&self, host: &Host) -> Option<String> {
-        let is_known = |name: &str| name.parse::<u32>().is_ok() || host.user(name).is_some();
-        let name = self.users.iter().map(ToString::to_string).find(|name| !is_known(name))?;
+        let name = self.users.iter().map(ToString::to_string).find(|name| host.uid(name).is_none())?;
         Some(no_user(&name))
     }
 

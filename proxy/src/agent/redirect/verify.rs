@@ -61,8 +61,7 @@ fn proxy_user(settings: &Settings, host: &Host) -> Result<Option<Uid>, String> {
         return Err("-u: no user is the proxy's, so there is no connection that proves the rules".to_owned());
     };
     let name = owner.to_string();
-    let number = name.parse().ok().or_else(|| host.user(&name));
-    let Some(uid) = number.map(Uid::from_raw) else {
+    let Some(uid) = host.uid(&name).map(Uid::from_raw) else {
         return Err(no_user(&name));
     };
     let own = rustix::process::geteuid();
