@@ -20,19 +20,15 @@ const ENHANCE_YOUR_CALM: [u8; 4] = 11_u32.to_be_bytes();
 async fn proxy(bytes_max: u64, ca: Option<&Ca>) -> (TestProxy, TestBackend, SocketAddr) {
     let backend = TestBackend::echo("catalog").await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let set = move |settings: &mut weft::app::Settings| {
-        for (limit, value) in [("head_bytes_total_max", bytes_max), ("head_time_max_ms", 0)] {
-            settings.limits.set(limit, value).expect("a limit");
-        }
-    };
+    let limits = [("head_bytes_total_max", bytes_max), ("head_time_max_ms", 0)];
     let Some(ca) = ca else {
-        let proxy = TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await;
+        let proxy = TestProxy::of(mesh).limits(&limits).listen("catalog", 8000).ready().await;
         let to = proxy.listener(0);
         return (proxy, backend, to);
     };
     let edge = Edge::new().server(HOST, "mode: SIMPLE, credentialName: own");
     let edge = edge.secret("own", &ca.issue(HOST, |_| {}), None);
-    let proxy = TestProxy::of(edge.of(mesh)).set(Edge::serve).set(set).ready().await;
+    let proxy = TestProxy::of(edge.of(mesh)).set(Edge::serve).limits(&limits).ready().await;
     let to = edge.address;
     eventually("the gateway listens", || async { TcpStream::connect(to).await.ok() }).await;
     (proxy, backend, to)
@@ -57,14 +53,6 @@ async fn begin_on_four(to: SocketAddr, begun: Vec<u8>) -> (Vec<u8>, JoinSet<Vec<
     (first.expect("it is closed in time").expect("one of four").expect("it reads"), held)
 }
 
-async fn reached(proxy: &TestProxy) {
-    eventually("it is counted", || async {
-        let limit = [("limit", "head_bytes_total_max")];
-        proxy.metric("weft_limit_reached_total", &limit).await.filter(|count| *count > 0.0)
-    })
-    .await;
-}
-
 /// A head of HTTP/2 that goes on in CONTINUATION frames lies here as fields.
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_of_http2_that_are_not_whole_take_no_more_memory_than_they_may() {
@@ -82,7 +70,7 @@ async fn heads_of_http2_that_are_not_whole_take_no_more_memory_than_they_may() {
         let (refused, mut held) = begin_on_four(to, begun.clone()).await;
         let calm = refused.windows(4).any(|bytes| bytes == ENHANCE_YOUR_CALM);
         assert!(calm, "GOAWAY with ENHANCE_YOUR_CALM: {refused:?}");
-        reached(&proxy).await;
+        proxy.reached("head_bytes_total_max").await;
         let errors = proxy.page("/errors").await;
         assert!(errors.contains("head_bytes_total_max 1000000 of this process"), "{errors}");
         // Who comes with all of it at once is not concerned.
@@ -131,7 +119,7 @@ async fn handshakes_that_are_begun_take_no_more_memory_than_they_may() {
     for (begun, awaited) in [(&long[..long.len() - 1], "head"), (&long[..], "handshake")] {
         let (proxy, _backend, to) = proxy(bytes_max, Some(&ca)).await;
         let (_, mut held) = begin_on_four(to, begun.to_vec()).await;
-        reached(&proxy).await;
+        proxy.reached("head_bytes_total_max").await;
         let errors = proxy.page("/errors").await;
         assert!(
             errors.contains(if awaited == "head" { "head_bytes_total_max" } else { "no_room" }),

@@ -8,10 +8,7 @@ use support::{Mesh, ScriptedBackend, TestBackend, TestProxy, client, eventually,
 /// A proxy with these limits for the service `catalog`, which is at `address`.
 async fn proxy(address: SocketAddr, limits: &[(&str, u64)]) -> TestProxy {
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", address);
-    let set = |settings: &mut weft::app::Settings| {
-        limits.iter().for_each(|(name, value)| settings.limits.set(name, *value).expect("a limit"));
-    };
-    TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await
+    TestProxy::of(mesh).limits(limits).listen("catalog", 8000).ready().await
 }
 
 /// What a body may bring beside its data: a request that brings more is refused, an answer broken off, and both are counted.

@@ -19,12 +19,7 @@ async fn proxy(limits: &'static [(&'static str, u64)]) -> (TestProxy, TestBacken
     })
     .await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let set = move |settings: &mut weft::app::Settings| {
-        for (limit, value) in limits {
-            settings.limits.set(limit, *value).expect("a limit");
-        }
-    };
-    let proxy = TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await;
+    let proxy = TestProxy::of(mesh).limits(limits).listen("catalog", 8000).ready().await;
     let to = proxy.listener(0);
     (proxy, backend, to)
 }
@@ -42,14 +37,6 @@ fn get(stream: u32, path: &str, bytes: usize) -> Vec<u8> {
     frames::headers(stream, frames::END_STREAM, &fields)
 }
 
-async fn reached(proxy: &TestProxy, limit: &str) {
-    eventually("it is counted", || async {
-        let labels = [("limit", limit)];
-        proxy.metric("weft_limit_reached_total", &labels).await.filter(|count| *count > 0.0)
-    })
-    .await;
-}
-
 /// The heads of requests that wait for their answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_of_requests_in_flight_take_no_more_memory_than_they_may() {
@@ -62,7 +49,7 @@ async fn heads_of_requests_in_flight_take_no_more_memory_than_they_may() {
     assert!(greedy.read_to_end(59, support::PATIENCE).await);
     assert_eq!(greedy.streams[&59].status, Some(503), "{:?}", greedy.goaway);
     assert_eq!(greedy.streams.get(&1).and_then(|stream| stream.status), None, "it waits");
-    reached(&proxy, "request_head_bytes_total_max").await;
+    proxy.reached("request_head_bytes_total_max").await;
     let errors = proxy.page("/errors").await;
     assert!(errors.contains("request_head_bytes_total_max 200000 of this process"), "{errors}");
     // A usual head is not concerned; nor is one of somebody who carries little.
@@ -98,7 +85,7 @@ async fn heads_of_answers_that_are_not_read_take_no_more_memory_than_they_may() 
     for number in 0..1_000 {
         deaf.send(&get(2 * number + 1, "/large", 0)).await;
     }
-    reached(&proxy, "unread_bytes_total_max").await;
+    proxy.reached("unread_bytes_total_max").await;
     while !deaf.closed {
         assert!(deaf.read(support::PATIENCE).await, "it is closed");
     }

@@ -13,13 +13,6 @@ fn identity(name: &str, ca: &Ca) -> Says {
     Says::Identity(name.to_owned(), ca.workload(name), ca.pem.clone())
 }
 
-async fn page_has(proxy: &TestProxy, page: &str, text: &str) {
-    eventually(&format!("{page} has {text}"), || async {
-        proxy.page(page).await.contains(text).then_some(())
-    })
-    .await;
-}
-
 async fn is_well(client: &TestProxy) -> bool {
     Request::get("/").send(client.listener(0)).await.status == 200
 }
@@ -45,9 +38,9 @@ async fn it_is_served_renewed_and_never_replaced_by_a_worse_one() {
             settings.limits.ca_answer_time_max_ms = 1_000;
         });
         let mut client = client.start();
-        page_has(&client, "/ready", "has not come yet from the socket").await;
+        client.page_has("/ready", "has not come yet from the socket").await;
         socket.comes();
-        page_has(&client, "/ready", "it did not answer within 1000ms").await;
+        client.page_has("/ready", "it did not answer within 1000ms").await;
         let wrong = [
             (Says::Denied, "no identity issued"),
             (Says::Garbage, if speaks == Speaks::Discovery { "cannot be read" } else { "is not one DER" }),
@@ -55,7 +48,7 @@ async fn it_is_served_renewed_and_never_replaced_by_a_worse_one() {
         ];
         for (says, why) in &wrong {
             socket.says(says.clone());
-            page_has(&client, "/ready", why).await;
+            client.page_has("/ready", why).await;
         }
         socket.says(identity(CLIENT, &ca));
         client.becomes_ready().await;
@@ -67,7 +60,7 @@ async fn it_is_served_renewed_and_never_replaced_by_a_worse_one() {
         let generation = client.generation().await;
         for (says, why) in &wrong {
             socket.says(says.clone());
-            page_has(&client, "/findings", why).await;
+            client.page_has("/findings", why).await;
             assert!(is_well(&client).await, "{speaks:?}: {says:?}");
         }
         assert_eq!(client.generation().await, generation, "nothing bad is served");
@@ -77,7 +70,7 @@ async fn it_is_served_renewed_and_never_replaced_by_a_worse_one() {
 
         // Whoever serves goes and comes again with a new one.
         socket.goes().await;
-        page_has(&client, "/findings", "identity-source").await;
+        client.page_has("/findings", "identity-source").await;
         assert!(is_well(&client).await);
         socket.says(identity(CLIENT, &ca));
         socket.comes();

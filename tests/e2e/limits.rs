@@ -25,27 +25,11 @@ impl Stage {
         let backend = TestBackend::echo("catalog").await;
         let mesh =
             Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-        let set = |settings: &mut weft::app::Settings| {
-            for (name, value) in limits {
-                settings.limits.set(name, *value).expect("a limit");
-            }
-        };
-        Stage { backend, proxy: TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await }
+        Stage { backend, proxy: TestProxy::of(mesh).limits(limits).listen("catalog", 8000).ready().await }
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.proxy.listener(0)).await.expect("a connection")
-    }
-
-    /// Waits until the limit has been counted.
-    async fn reached(&self, limit: &str) {
-        eventually(limit, || async {
-            self.proxy
-                .metric("weft_limit_reached_total", &[("limit", limit)])
-                .await
-                .filter(|count| *count > 0.0)
-        })
-        .await;
     }
 
     /// A well-behaved client is served.
@@ -69,7 +53,7 @@ async fn a_head_too_large_is_431() {
     let head = format!("GET / HTTP/1.1\r\nhost: catalog\r\nx: {}\r\n\r\n", "a".repeat(10_000));
     let answer = client::raw(stage.proxy.listener(0), head.as_bytes(), Duration::from_secs(2)).await;
     assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
-    stage.reached("head_bytes_max").await;
+    stage.proxy.reached("head_bytes_max").await;
     assert_eq!(stage.backend.served(), 0);
 }
 
@@ -80,7 +64,7 @@ async fn an_http2_head_too_large_is_431_and_the_connection_goes_on() {
         let request = Request::get("/").http2().header("x-long", &"a".repeat(bytes));
         assert_eq!(request.send(stage.proxy.listener(0)).await.status, status, "{bytes}");
     }
-    stage.reached("head_bytes_max").await;
+    stage.proxy.reached("head_bytes_max").await;
     assert_eq!(stage.backend.served(), 1);
     let errors = stage.proxy.page("/errors").await;
     assert!(errors.contains("head_bytes_max 8192 of this process"), "{errors}");
@@ -93,7 +77,7 @@ async fn streams_beyond_those_that_may_be_open_are_refused_and_counted() {
     // Three requests that are begun and not ended; `:method POST`, `:scheme http`, `:path /`.
     let begun = |stream: u8| [&[0, 0, 3, 1, 4, 0, 0, 0, stream][..], &[0x83, 0x86, 0x84]].concat();
     http2.write_all(&[HELLO, &begun(1), &begun(3), &begun(5)].concat()).await.unwrap();
-    stage.reached("concurrent_streams_max").await;
+    stage.proxy.reached("concurrent_streams_max").await;
     drop(http2);
     stage.serves().await;
 }
@@ -111,7 +95,7 @@ async fn more_headers_than_allowed_are_431_in_both_protocols() {
             assert_eq!(request.send(stage.proxy.listener(0)).await.status, status, "{headers} {http2}");
         }
     }
-    stage.reached("headers_max").await;
+    stage.proxy.reached("headers_max").await;
     assert_eq!(stage.backend.served(), 2);
 }
 
@@ -125,7 +109,7 @@ async fn a_slow_head_is_not_waited_for() {
         slow.write_all(first).await.unwrap();
         rest(slow).await;
     }
-    stage.reached("head_time_max_ms").await;
+    stage.proxy.reached("head_time_max_ms").await;
     stage.serves().await;
 }
 
@@ -141,7 +125,7 @@ async fn an_idle_connection_is_closed_in_order() {
     assert!(rest(used).await.starts_with(b"HTTP/1.1 200 "));
     let frames = rest(http2).await;
     assert!(frames.windows(5).any(|frame| frame == [0, 0, 8, 7, 0]), "GOAWAY without debug data: {frames:?}");
-    stage.reached("downstream_idle_time_max_ms").await;
+    stage.proxy.reached("downstream_idle_time_max_ms").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +141,7 @@ async fn connections_above_the_limit_are_closed_at_once_and_idle_ones_make_room(
         held.push(stream);
     }
     assert!(rest(stage.connect().await).await.is_empty());
-    stage.reached("downstream_connections_max").await;
+    stage.proxy.reached("downstream_connections_max").await;
     eventually("there is room again", || async {
         Request::get("/").try_send(stage.proxy.listener(0)).await.ok().filter(|answer| answer.status == 200)
     })
@@ -173,7 +157,7 @@ async fn a_process_without_memory_refuses_work_and_says_so() {
     })
     .await;
     assert!(rest(stage.connect().await).await.is_empty());
-    stage.reached("memory_bytes_max").await;
+    stage.proxy.reached("memory_bytes_max").await;
     assert_eq!(stage.backend.served(), 0);
 }
 
@@ -193,7 +177,7 @@ async fn heads_that_are_not_whole_take_no_more_memory_than_they_may() {
     let refused = held.join_next().await.unwrap().unwrap();
     let refused = String::from_utf8(refused).unwrap();
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("connection: close"), "{refused}");
-    stage.reached("head_bytes_total_max").await;
+    stage.proxy.reached("head_bytes_total_max").await;
     assert!(held.try_join_next().is_none(), "the others have their room");
     assert_eq!(Request::get("/").send(stage.proxy.listener(0)).await.status, 200);
 
@@ -260,7 +244,7 @@ async fn rapid_resets_and_empty_frames_end_the_connection() {
         stage.proxy.metric("weft_limit_reached_total", &[]).await.filter(|count| *count >= 3.0)
     })
     .await;
-    stage.reached("http2_reset_frames_max").await;
+    stage.proxy.reached("http2_reset_frames_max").await;
     stage.serves().await;
 }
 
@@ -287,12 +271,7 @@ async fn four_connections_on_two_workers_are_two_and_two() {
 async fn answered_by(protocol: &str, address: SocketAddr, limits: &[(&str, u64)]) -> (TestProxy, u16) {
     let port = format!("{protocol}/8000");
     let mesh = Mesh::new().service("catalog", &port).endpoint("catalog", protocol, "v1", address);
-    let set = |settings: &mut weft::app::Settings| {
-        for (name, value) in limits {
-            settings.limits.set(name, *value).expect("a limit");
-        }
-    };
-    let proxy = TestProxy::of(mesh).set(set).listen("catalog", 8000).ready().await;
+    let proxy = TestProxy::of(mesh).limits(limits).listen("catalog", 8000).ready().await;
     // A client of HTTP/1 would take no more than 100 headers itself.
     let status = Request::get("/").http2().send(proxy.listener(0)).await.status.as_u16();
     (proxy, status)

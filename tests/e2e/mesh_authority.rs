@@ -32,13 +32,6 @@ fn hasty(start: Start) -> Start {
     })
 }
 
-async fn page_has(proxy: &TestProxy, page: &str, text: &str) {
-    eventually(&format!("{page} has {text}"), || async {
-        proxy.page(page).await.contains(text).then_some(())
-    })
-    .await;
-}
-
 /// A server with an identity of that root which lasts.
 async fn lasting_server(ca: &Ca, app: &TestBackend, log: &Path) -> TestProxy {
     let pem = ca.workload(SERVER);
@@ -123,17 +116,14 @@ async fn no_lie_is_taken_for_an_identity() {
     let asking = MeshAuthority { grace_per_mille: 1000, grace_jitter_per_mille: 0, ..authority.asking() };
     authority.goes().await;
     let mut client = hasty(client_with(from(asking), server.listener(0), SERVER)).start();
-    page_has(
-        &client,
-        "/ready",
-        "the identity of the workload has not come yet from the authority 127.0.0.1:",
-    )
-    .await;
-    page_has(&client, "/ready", "refused").await;
+    client
+        .page_has("/ready", "the identity of the workload has not come yet from the authority 127.0.0.1:")
+        .await;
+    client.page_has("/ready", "refused").await;
     authority.comes_back().await;
     for (lie, why, _) in lies() {
         authority.does(lie);
-        page_has(&client, "/ready", why).await;
+        client.page_has("/ready", why).await;
     }
     authority.does(Behaviour::Honest);
     client.becomes_ready().await;
@@ -144,8 +134,8 @@ async fn no_lie_is_taken_for_an_identity() {
         };
         let before = counted().await;
         authority.does(lie);
-        page_has(&client, "/findings", why).await;
-        page_has(&client, "/findings", "the last good one serves").await;
+        client.page_has("/findings", why).await;
+        client.page_has("/findings", "the last good one serves").await;
         assert!(counted().await > before, "{reason}");
         let findings = client.page("/findings").await;
         assert!(findings.contains("identity-source") && !findings.contains('\u{1b}'), "{findings}");
@@ -173,13 +163,13 @@ async fn a_token_is_read_for_each_request() {
     authority.does(Behaviour::Knows("the second token".to_owned()));
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut client = hasty(client_with(authority.source(), nowhere, SERVER)).start();
-    page_has(&client, "/ready", "Unauthenticated").await;
+    client.page_has("/ready", "Unauthenticated").await;
     authority.write("token", "");
-    page_has(&client, "/ready", "holds no token").await;
+    client.page_has("/ready", "holds no token").await;
     authority.write("token", "a\u{7}b");
-    page_has(&client, "/ready", "characters that cannot be sent").await;
+    client.page_has("/ready", "characters that cannot be sent").await;
     std::fs::remove_file(authority.path().join("token")).unwrap();
-    page_has(&client, "/ready", "token cannot be read").await;
+    client.page_has("/ready", "token cannot be read").await;
     authority.write("token", "the second token\n");
     client.becomes_ready().await;
     let asked = authority.asked.lock().clone();
@@ -208,8 +198,8 @@ async fn an_authority_may_be_gone_for_longer_than_a_certificate_holds() {
     let client = hasty(client_with(authority.source(), server.listener(0), SERVER)).ready().await;
     assert_eq!(Request::get("/").send(client.listener(0)).await.status, 200);
     authority.goes().await;
-    page_has(&client, "/findings", "the certificate of default holds no longer").await;
-    page_has(&client, "/findings", "no new identity of the workload from the authority").await;
+    client.page_has("/findings", "the certificate of default holds no longer").await;
+    client.page_has("/findings", "no new identity of the workload from the authority").await;
     assert!(client.page("/ready").await.contains("LIVE"), "it serves what it can");
     // By the second in which it ends it is believed still.
     let ends =
@@ -386,7 +376,7 @@ async fn two_of_an_authority_of_our_own_speak_while_their_certificates_are_renew
     assert!(answered > 20, "{answered}");
     // Who has no token, or that of somebody else, gets nothing.
     let nobody = hasty(client_with(asking("nobody"), server.listener(0), SERVER)).start();
-    page_has(&nobody, "/ready", "Unauthenticated: nobody has this token").await;
+    nobody.page_has("/ready", "Unauthenticated: nobody has this token").await;
     let impostor = hasty(client_with(asking("server"), server.listener(0), SERVER)).start();
-    page_has(&impostor, "/ready", "PermissionDenied").await;
+    impostor.page_has("/ready", "PermissionDenied").await;
 }

@@ -21,13 +21,6 @@ fn leaf(pem: &Pem) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.chain.as_bytes()).unwrap()
 }
 
-async fn finds(server: &TestProxy, text: &str) {
-    eventually(&format!("{text} is found"), || async {
-        server.page("/findings").await.contains(text).then_some(())
-    })
-    .await;
-}
-
 async fn start(files: &Files, app: &TestBackend, trust_domain: &str) -> TestProxy {
     let start = server_with(files.identity().into(), app, false, &files.path().join("log")).await;
     let trust_domain = trust_domain.to_owned();
@@ -56,8 +49,8 @@ async fn a_worse_one_is_found_and_never_shown() {
         assert_eq!(shown(&ca, &server).await, Some(leaf(&good)));
         for (worse, why) in worse(&ca) {
             files.show(&worse);
-            finds(&server, &why).await;
-            finds(&server, "what was last good of it serves").await;
+            server.page_has("/findings", &why).await;
+            server.page_has("/findings", "what was last good of it serves").await;
             assert_eq!(shown(&ca, &server).await, Some(leaf(&good)), "{why}");
         }
         let renewed = ca.workload(SERVER);
@@ -71,7 +64,7 @@ async fn a_worse_one_is_found_and_never_shown() {
         let other = Ca::new("mesh, renewed");
         let of_other = other.workload(SERVER);
         files.show(&of_other);
-        finds(&server, "does not lead to the roots").await;
+        server.page_has("/findings", "does not lead to the roots").await;
         files.write("roots.pem", &other.pem);
         eventually("that of the other root is shown", || async {
             (shown(&other, &server).await == Some(leaf(&of_other))).then_some(())
@@ -86,7 +79,7 @@ async fn at_the_start_a_certificate_of_somebody_else_is_none() {
     for (worse, why) in worse(&ca) {
         let files = files(&ca, &worse);
         let server = start(&files, &app, "cluster.local").await;
-        finds(&server, &why).await;
+        server.page_has("/findings", &why).await;
         assert_eq!(shown(&ca, &server).await, None, "{why}");
         let good = ca.workload(SERVER);
         files.show(&good);

@@ -5,7 +5,7 @@
 use config::PrivateKey;
 use rcgen::SanType;
 use support::tls::{Ca, Pem};
-use support::{Request, TestBackend, TestProxy, eventually};
+use support::{Request, TestBackend, eventually};
 use weft::app::{Identity, IdentitySource, PushedIdentity};
 
 use crate::mutual::{CLIENT, SERVER, client_with, server_with};
@@ -18,13 +18,6 @@ fn identity(pem: &Pem, roots: &Ca) -> Identity {
         revoked: None,
         bundles: Vec::new(),
     }
-}
-
-async fn page_has(proxy: &TestProxy, page: &str, text: &str) {
-    eventually(&format!("{page} has {text}"), || async {
-        proxy.page(page).await.contains(text).then_some(())
-    })
-    .await;
 }
 
 /// What is handed on, why it is refused, and the reason that is counted.
@@ -72,15 +65,15 @@ async fn it_is_waited_for_and_never_replaced_by_a_worse_one() {
 
     let (pusher, pushed) = PushedIdentity::new("the authority of a test");
     let mut client = client_with(IdentitySource::Pushed(pushed), server.listener(0), SERVER).start();
-    page_has(&client, "/ready", "has not come yet from the authority of a test").await;
+    client.page_has("/ready", "has not come yet from the authority of a test").await;
     let mut wanted = pusher.wanted();
     let told = wanted.wait_for(Option::is_some).await.unwrap().clone();
     assert_eq!(told.as_deref(), Some(CLIENT));
     pusher.fails("it is on holiday");
-    page_has(&client, "/ready", "has not come yet from the authority of a test: it is on holiday").await;
+    client.page_has("/ready", "has not come yet from the authority of a test: it is on holiday").await;
     for (identity, why, _) in bad(&ca, &stranger) {
         pusher.push(identity);
-        page_has(&client, "/ready", why).await;
+        client.page_has("/ready", why).await;
     }
     pusher.push(identity(&ca.workload(CLIENT), &ca));
     client.becomes_ready().await;
@@ -93,15 +86,15 @@ async fn it_is_waited_for_and_never_replaced_by_a_worse_one() {
     let generation = client.generation().await;
     for (identity, why, reason) in bad(&ca, &stranger) {
         pusher.push(identity);
-        page_has(&client, "/findings", why).await;
-        page_has(&client, "/certs", why).await;
+        client.page_has("/findings", why).await;
+        client.page_has("/certs", why).await;
         let counted = client.metric("weft_identity_failures_total", &[("reason", reason)]).await;
         assert!(counted.is_some_and(|counted| counted >= 2.0), "{reason}");
     }
     assert_eq!(client.generation().await, generation, "nothing bad is served");
     assert!(is_well().await);
     pusher.fails("it is on holiday again");
-    page_has(&client, "/findings", "identity-source").await;
+    client.page_has("/findings", "identity-source").await;
     drop(pusher);
     assert!(is_well().await, "what was last good stays when its source is gone");
 }

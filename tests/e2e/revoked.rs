@@ -46,13 +46,6 @@ async fn is_refused(ca: &Ca, server: &TestProxy, shown: &Pem) {
         .await;
 }
 
-async fn finds(server: &TestProxy, text: &str) {
-    eventually(&format!("{text} is found"), || async {
-        server.page("/findings").await.contains(text).then_some(())
-    })
-    .await;
-}
-
 /// Writes a file at once.
 fn write(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
@@ -96,8 +89,8 @@ async fn life_of_a_list(source: IdentitySource, ca: &Ca) {
     ];
     for (why, happens) in bad {
         happens();
-        finds(&server, why).await;
-        finds(&server, "the last good one holds").await;
+        server.page_has("/findings", why).await;
+        server.page_has("/findings", "the last good one holds").await;
         assert!(connect(ca, &server, revoked).await.is_err(), "{why}");
         assert!(connect(ca, &server, good).await.is_ok(), "{why}");
     }
@@ -155,8 +148,8 @@ async fn at_the_start_a_list_that_cannot_be_read_closes() {
             }
         }
         let server = server(files.identity().into(), &app, &list).await.ready().await;
-        finds(&server, why).await;
-        finds(&server, "nobody in the mesh is believed").await;
+        server.page_has("/findings", why).await;
+        server.page_has("/findings", "nobody in the mesh is believed").await;
         assert!(connect(&ca, &server, &good).await.is_err(), "{why}");
         let _ = std::fs::remove_dir(&list);
         write(&list, &ca.revoke(&[1]));
@@ -173,7 +166,7 @@ async fn certificates_are_renewed_though_the_list_cannot_be_read() {
     let server = server(authority.source(), &app, &list).await.ready().await;
     let client = client_with(authority.source(), server.listener(0), SERVER).ready().await;
     write(&list, "garbage");
-    finds(&server, "the last good one holds").await;
+    server.page_has("/findings", "the last good one holds").await;
     let before = authority.asked.lock().len();
     eventually("certificates are asked for as before", || async {
         (authority.asked.lock().len() >= before + 6).then_some(())

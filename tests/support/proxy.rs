@@ -145,6 +145,23 @@ impl TestProxy {
         .await;
     }
 
+    /// Waits until a page of the console has this.
+    pub async fn page_has(&self, page: &str, text: &str) {
+        eventually(&format!("{page} has {text}"), || async {
+            self.page(page).await.contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the limit has been counted.
+    pub async fn reached(&self, limit: &str) {
+        eventually(limit, || async {
+            let count = self.metric("weft_limit_reached_total", &[("limit", limit)]).await;
+            count.filter(|count| *count > 0.0)
+        })
+        .await;
+    }
+
     /// Begins to drain it.
     pub fn drain(&self) {
         self.running.drain();
@@ -185,6 +202,14 @@ impl Start {
     pub fn set(mut self, change: impl FnOnce(&mut Settings)) -> Start {
         change(&mut self.settings);
         self
+    }
+
+    /// Limits of the process, by name.
+    #[must_use]
+    pub fn limits(self, limits: &[(&str, u64)]) -> Start {
+        self.set(|settings| {
+            limits.iter().for_each(|(name, value)| settings.limits.set(name, *value).expect("a limit"));
+        })
     }
 
     /// A further file with objects.
