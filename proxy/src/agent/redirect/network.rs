@@ -1,10 +1,18 @@
 //! What the rules need besides tables: an address to dial the application from, and a way for what TPROXY marks.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use config::WORKLOAD_SOURCE_V6;
 
 use super::rule::Family;
 use super::settings::Settings;
 use super::tools::{self, Failure};
+use crate::time;
+
+/// How long an address that was added is waited for. The kernel makes it usable by work that it does later: on a busy machine
+/// whoever dials from it at once would be refused.
+const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// One thing that `ip` adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +101,9 @@ impl Step {
         let missing = !self.is_there()?;
         if missing {
             run(&self.addition())?;
+            if self == Step::Address {
+                wait_for_address();
+            }
         }
         Ok(missing)
     }
@@ -104,6 +115,18 @@ impl Step {
             run(&self.command("del"))?;
         }
         Ok(there)
+    }
+}
+
+/// Waits until something can be sent from and to the address, which needs it and its route.
+fn wait_for_address() {
+    let began = time::now();
+    let usable = || {
+        let socket = UdpSocket::bind((WORKLOAD_SOURCE_V6, 0))?;
+        socket.connect((WORKLOAD_SOURCE_V6, 9))
+    };
+    while usable().is_err() && time::now() - began < ADDRESS_TIME_MAX {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
