@@ -151,6 +151,26 @@ fn bodies() -> Vec<Case> {
         whole("an answer's trailer", "8.1", (200, "ok"), trailers(&[(b"x-a", b"b")])),
         cut("an answer's length as a trailer", "8.1", trailers(&[(b"content-length", b"5")])),
         cut("an answer's coding as a trailer", "8.1", trailers(&[(b"transfer-encoding", b"chunked")])),
+        cut("an answer's :status as a trailer", "8.1", trailers(&[OK])),
+        cut(
+            "a request's pseudo-header as an answer's trailer",
+            "8.1",
+            trailers(&[(b"x-a", b"b"), (b":path", b"/")]),
+        ),
+        cut("a pseudo-header as a trailer, in two frames", "8.1", |stream| {
+            let fields = frames::block(&[OK, (b"x-a", b"b")]);
+            let (first, second) = fields.split_at(1);
+            [
+                headers(stream, 0, &[OK]),
+                data(stream, 0, b"ok"),
+                frame(kind::HEADERS, END_STREAM, stream, first),
+                frame(kind::CONTINUATION, END_HEADERS, stream, second),
+            ]
+            .concat()
+        }),
+        bad("a request's pseudo-header in an answer without a body", "8.3", |stream| {
+            headers(stream, END_STREAM, &[OK, (b":path", b"/")])
+        }),
         cut("an answer's trailer with a line end", "8.1", trailers(&[(b"x-a", b"b\r\n")])),
         cut("an answer's trailers that do not end it", "8.1", |stream| {
             [headers(stream, 0, &[OK]), data(stream, 0, b"ok"), headers(stream, 0, &[(b"x-a", b"b")])]

@@ -233,9 +233,10 @@ impl H2Body {
 
     /// Whether h2 has left fields of these trailers out, which are pseudo-headers then (RFC 9113 section 8.1).
     fn has_left_out(&self, trailers: &HeaderMap) -> bool {
-        let stream = self.stream.stream_id().as_u32();
-        let fields = |client: &Rc<Guard>| client.take_trailer_fields(stream);
-        self.client.as_ref().is_some_and(|client| fields(client) != Some(trailers.len()))
+        let (stream, fields) = (self.stream.stream_id().as_u32(), trailers.len());
+        let by_client = |it: &Rc<Guard>| it.take_trailer_fields(stream) != Some(fields);
+        self.client.as_ref().is_some_and(by_client)
+            || self.connection.as_ref().is_some_and(|it| it.has_left_out(stream, fields))
     }
 
     /// Hands data on, and lets the peer send as much again.

@@ -280,7 +280,7 @@ pub(crate) struct Watch {
     unsent: Unsent,
     /// The last stream that a client has begun.
     begun: u32,
-    /// Trailers that a client has sent.
+    /// Trailers that a client has sent, or heads that end answers of an upstream.
     trailers: Option<Box<Trailers>>,
 }
 
@@ -352,11 +352,13 @@ impl Watch {
                 *block = if frame.kind == HEADERS { 0 } else { block.saturating_add(*last) };
                 *last = frame.length as usize;
                 *in_header_block = !frame.has(END_HEADERS);
-                let begins = frame.kind == HEADERS;
-                // Streams of clients are numbered upwards: what is not new has had its head.
-                if budget.answers.is_none() && begins && frame.stream > *begun {
+                // Streams of clients are numbered upwards: what is not new has had its head. What ends an upstream's answer may be
+                // all of it.
+                let is_client = budget.answers.is_none();
+                let goes_on = if is_client { frame.stream > *begun } else { !frame.has(END_STREAM) };
+                if frame.kind == HEADERS && goes_on {
                     *begun = frame.stream;
-                } else if budget.answers.is_none() {
+                } else {
                     see_trailers(trailers, frame, payload);
                 }
             }

@@ -1,6 +1,6 @@
-//! Counts the fields of the trailers that a client sends over HTTP/2.
+//! Counts the fields of the trailers that a peer sends over HTTP/2.
 //!
-//! h2 leaves pseudo-headers out of trailers without a word, which RFC 9113 section 8.1 calls malformed. What it has left out
+//! h2 leaves pseudo-headers out of them without a word, which RFC 9113 section 8.1 calls malformed. What it has left out
 //! shows by the number: how many fields there are can be told without knowing HPACK's tables or its code (RFC 7541 section 6).
 //!
 //! No I/O: payloads of frames go in, however they are cut.
@@ -97,7 +97,8 @@ impl Trailers {
 
     /// How many fields the trailers of this stream had; they are forgotten.
     pub(super) fn take(&mut self, stream: u32) -> Option<usize> {
-        let at = self.seen.iter().position(|(of, _)| *of == stream)?;
+        // Mostly they came last.
+        let at = self.seen.iter().rposition(|(of, _)| *of == stream)?;
         self.seen.remove(at).map(|(_, fields)| fields)
     }
 }

@@ -76,6 +76,12 @@ impl Known {
         self.ended.borrow().contains(&Ended { stream, by_nothing: true })
     }
 
+    /// Whether what ended this stream is known to have had another number of fields than these: h2 has left pseudo-headers out
+    /// then. Nobody knows it of what was forgotten, because much came behind it that nobody read.
+    pub(super) fn has_left_out(&self, stream: u32, fields: usize) -> bool {
+        self.watch.borrow_mut().take_trailer_fields(stream).is_some_and(|sent| sent != fields)
+    }
+
     fn received(&self, bytes: &[u8]) -> io::Result<()> {
         let mut ended = self.ended.borrow_mut();
         let end = |end| {
