@@ -92,12 +92,16 @@ impl Engine {
     /// Parts with the client whose requests carry most, for one whose guard this is and that carries far less. Whether there is
     /// one.
     pub(crate) fn part_with_largest(&self, limit: &'static str, than: &Guard) -> bool {
+        let (now, own) = (time::now(), than.carried());
+        if !self.largest.is_worth_a_look(own, now) {
+            return false;
+        }
         let guards = self.guards.borrow();
         let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
         let largest = open.max_by_key(|guard| guard.carried());
-        let largest =
-            largest.filter(|guard| guard.carried() > CARRIED_MIN && guard.carried() / 2 > than.carried());
-        largest.inspect(|guard| guard.exceeds(limit)).is_some()
+        let parted = largest.filter(|guard| is_far_more(guard.carried(), own));
+        self.largest.looked(largest.filter(|_| parted.is_none()).map(|guard| (now, guard.carried())));
+        parted.inspect(|guard| guard.exceeds(limit)).is_some()
     }
 
     /// Whether memory has been short for as long as most requests take. It is asked for many times a second while it is.
@@ -149,6 +153,28 @@ impl Engine {
     }
 }
 
+/// Whether a client that carries so much is parted with for one that carries `own`.
+fn is_far_more(most: u64, own: u64) -> bool {
+    most > CARRIED_MIN && most / 2 > own
+}
+
+/// What whoever carries most did when that was looked for and nobody was parted with, and when that was. So each look at all
+/// clients parts with one, or is the last for a while on behalf of those that would be refused anyway.
+#[derive(Debug, Default)]
+pub(super) struct Largest(Cell<Option<(Instant, u64)>>);
+
+impl Largest {
+    /// Whether there may be somebody to part with for one that carries `own`.
+    fn is_worth_a_look(&self, own: u64, now: Instant) -> bool {
+        let is_new = |at| now.saturating_duration_since(at) < LOOK_INTERVAL;
+        self.0.get().is_none_or(|(at, most)| !is_new(at) || is_far_more(most, own))
+    }
+
+    fn looked(&self, largest: Option<(Instant, u64)>) {
+        self.0.set(largest);
+    }
+}
+
 /// So many of those that are closed first.
 fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>, most: usize) -> Vec<((Awaited, Instant), T)> {
     waiting.sort_unstable_by_key(|((awaited, since), _)| (*awaited != Awaited::Request, *since));
@@ -159,6 +185,22 @@ fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>, most: usize) -> Vec<((Awa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_would_be_refused_anyway_has_nobody_looked_at_again() {
+        let (now, largest) = (time::now(), Largest::default());
+        assert!(largest.is_worth_a_look(150_000, now));
+        largest.looked(Some((now, 200_000)));
+        let soon = now + LOOK_INTERVAL / 2;
+        assert!(!largest.is_worth_a_look(150_000, soon) && !largest.is_worth_a_look(200_000, soon));
+        // Whoever holds still with much keeps nobody out who has little.
+        assert!(largest.is_worth_a_look(20_000, soon));
+        assert!(largest.is_worth_a_look(150_000, now + LOOK_INTERVAL));
+        largest.looked(Some((now, CARRIED_MIN)));
+        assert!(!largest.is_worth_a_look(0, soon), "nobody carries much");
+        largest.looked(None);
+        assert!(largest.is_worth_a_look(150_000, soon), "somebody was parted with");
+    }
 
     #[test]
     fn those_who_ask_for_nothing_go_first_and_then_the_oldest() {
