@@ -144,7 +144,7 @@ limits! {
     /// 503; a connection that would by such heads is closed. 0 is half of `memory_bytes_max`, or no
     /// limit where that is none.
     unread_bytes_total_max = 0, 0;
-    /// Bytes that clients have sent of heads, ClientHellos and handshakes that are not whole, all connections together; 8 KiB of
+    /// Bytes that clients have sent of heads, PROXY headers, ClientHellos and handshakes that are not whole, all connections together; 8 KiB of
     /// each do not count. A head of HTTP/1 that would pass it is answered 503, any other connection closed. Of requests sent ahead
     /// no more than half as many are read. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
     head_bytes_total_max = 0, 0;

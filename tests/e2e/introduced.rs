@@ -9,7 +9,7 @@ use config::format::Format;
 use config::{HeaderAppendAction, HeaderToAdd, Listener, NetworkFilter, RouteSource};
 use http::HeaderName;
 use support::declared::{any, chain, cluster, listener, manager, sni, sniffing, to_tcp, update};
-use support::{Mesh, TestBackend, TestProxy, Wire};
+use support::{Mesh, TestBackend, TestProxy, Wire, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -138,6 +138,30 @@ async fn half_a_header_ends_when_its_time_is_over() {
     }
     let timeouts = proxy.metric("envoy_listener_downstream_pre_cx_timeout", &[]).await;
     assert_eq!(timeouts, Some(3.0));
+}
+
+/// A header may be as long as 64 KiB: what is here of those that are not whole is bounded with everything else that is begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_are_not_whole_take_no_more_memory_than_they_may() {
+    let app = TestBackend::echo("app").await;
+    let resources = update(vec![edge("a")], [cluster("app", &[app.address])]);
+    let start = TestProxy::of(Mesh::new()).limits(&[("head_bytes_total_max", 100_000)]);
+    let proxy = start.set(|settings| settings.static_resources = resources).ready().await;
+    let to = proxy.listener(0);
+    // A balancer's own connection, whose header has 60,000 bytes of fields.
+    let header = [&V2[..12], b"\x20\0\xea\x60", &[0; 60_000]].concat();
+    let (begun, _) = header.split_at(50_000);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(send(to, [begun].into_iter()).await);
+    }
+    proxy.reached("head_bytes_total_max").await;
+    drop(held);
+    eventually("what is gone makes room", || async {
+        let mut wire = send(to, [&header[..], REQUEST].into_iter()).await;
+        String::from_utf8_lossy(&wire.rest().await).starts_with("HTTP/1.1 200 ").then_some(())
+    })
+    .await;
 }
 
 /// What comes behind the header decides, and nothing else is passed on.

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::inspect::{READ_BYTES, poll_ended, sleep, timed_out};
 use super::proxy_protocol::{Ends, HEADER_BYTES_MAX, Header, read};
 use crate::engine::Engine;
+use crate::http::codec::HEAD_BYTES_TOTAL_MAX;
 use crate::http::codec::guard::Guard;
 use crate::time;
 
@@ -40,6 +41,8 @@ pub(super) enum Introduced {
 enum First {
     Header(Header),
     Timeout(&'static str),
+    /// The process holds too much of what others have begun.
+    Full,
     Gone,
 }
 
@@ -58,7 +61,10 @@ pub(super) async fn introduce(
         }
         poll_ended(engine, guard, &mut timer, cx).map(|limit| limit.map_or(First::Gone, First::Timeout))
     });
-    match came.await {
+    let came = came.await;
+    // Who looks at it next counts it anew.
+    guard.holds_head(0);
+    match came {
         First::Header(Header::Whole { length, ends }) => {
             first.drain(..length.min(first.len()));
             // What has come was no head of the client's that was begun.
@@ -66,6 +72,10 @@ pub(super) async fn introduce(
             Some(Introduced::Known(ends))
         }
         First::Header(Header::Malformed(reason)) => Some(Introduced::Malformed(reason)),
+        First::Full => {
+            engine.no_room_for_head();
+            Some(Introduced::Exceeds(HEAD_BYTES_TOTAL_MAX))
+        }
         First::Timeout(limit) => {
             timed_out(engine, patience.listener);
             Some(if patience.continues { Introduced::Known(None) } else { Introduced::Exceeds(limit) })
@@ -90,6 +100,7 @@ fn poll_header(
         }
         first.extend_from_slice(buffer.filled());
         match read(first) {
+            Header::NeedMore if !guard.holds_head(first.len()) => return Poll::Ready(First::Full),
             Header::NeedMore => guard.is_in_head(time::now()),
             header => return Poll::Ready(First::Header(header)),
         }
