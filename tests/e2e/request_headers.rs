@@ -77,7 +77,6 @@ const TABLE: &[Seen] = &[
     (&["x-envoy-original-path: /o"], &[("x-envoy-original-path", "/o")]),
     (&["x-envoy-original-host: h"], &[("x-envoy-original-host", "h")]),
     (&["x-envoy-external-address: 1.1.1.1"], &[("x-envoy-external-address", "1.1.1.1")]),
-    (&["x-envoy-peer-metadata: x"], &[("x-envoy-peer-metadata", "x")]),
     (&["x-envoy-unknown: x"], &[("x-envoy-unknown", "x")]),
 ];
 
@@ -94,6 +93,18 @@ async fn what_the_upstream_sees() {
             }
         }
     }
+}
+
+/// What the proxies of a mesh tell each other is for none of them but us, and nobody says it in our place.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_says_beside_whom_an_explicit_listener_stands() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let said = "x-envoy-peer-metadata: x\nx-envoy-peer-metadata-id: y";
+    let answer = ask(proxy.listener(0), &format!("GET / HTTP/1.1\nHost: catalog\n{said}\n\n")).await;
+    let seen = ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"].map(|name| saw(&answer, name));
+    assert_eq!(seen, ["-", "-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

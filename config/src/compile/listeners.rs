@@ -15,8 +15,8 @@ use super::virtual_services::VirtualServices;
 use super::{ExplicitListener, ListenTarget, Scope};
 use crate::finding::{Severity, code};
 use crate::resource::{
-    FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, RouteConfiguration, RouteSource,
-    Secret, TrafficDirection, VirtualHost,
+    FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, PeerMetadata,
+    RouteConfiguration, RouteSource, Secret, TrafficDirection, VirtualHost,
 };
 
 /// What listeners are made from.
@@ -55,7 +55,10 @@ impl Listeners<'_> {
             let routes = self.routes_of(&asked.target, tables, findings);
             let name = name(asked, &mut names);
             let source = RouteSource::Rds(routes);
-            let manager = self.common.manager(format!("outbound_{name}"), source, OUTBOUND_SERVER_NAME);
+            let mut manager = self.common.manager(format!("outbound_{name}"), source, OUTBOUND_SERVER_NAME);
+            // It tells nobody who it is, and no client may say that in its place.
+            Arc::make_mut(&mut manager).peer_metadata =
+                PeerMetadata { reads_client: true, reads_upstream: true, ..PeerMetadata::NONE };
             listeners.push(Listener {
                 name,
                 address: asked.address,
