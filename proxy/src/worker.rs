@@ -26,7 +26,7 @@ use crate::engine::{Arrival, Engine, FailedConnection, ListenerView, ProcessWide
 use crate::http::codec::guard::Guard;
 use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX};
 use crate::http::connection::{Downstream, serve};
-use crate::listener::{Accepted, Drains, Handed, Handover, Meant, Served, Socket, accept, arrive};
+use crate::listener::{Accepted, Drains, Handed, Handover, Load, Meant, Served, Socket, accept, arrive};
 use crate::snapshot::Reader;
 use crate::tcp::{self, Unserved};
 use crate::telemetry::Cell as Series;
@@ -231,21 +231,21 @@ impl Worker {
         }
     }
 
-    /// Whether one more connection is served, beside those the process has. When there are too many, those that wait for their
+    /// Counts one more connection that is served, beside those the process has. When there are too many, those that wait for their
     /// clients make room for who comes next.
-    fn admit(&self, handover: &Handover) -> bool {
-        if handover.connections() as u64 >= self.engine.limits.downstream_connections_max {
+    fn admit(&self, handover: &Handover) -> Option<Load> {
+        let Some(load) = handover.reserve(self.engine.limits.downstream_connections_max) else {
             const LIMIT: &str = "downstream_connections_max";
             self.engine.limit_reached(LIMIT);
             self.make_room(LIMIT, handover);
-            return false;
-        }
+            return None;
+        };
         if self.engine.overload.is_shedding() {
             // Who watches the memory has others make room, for as long as it is needed.
             self.engine.limit_reached(MEMORY_BYTES_MAX);
-            return false;
+            return None;
         }
-        true
+        Some(load)
     }
 
     /// Has clients make room because of a limit of the process. Whether some of this worker do; where there are none, the other

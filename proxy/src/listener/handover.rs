@@ -47,12 +47,12 @@ impl Loads {
 
     /// Connections of all workers together.
     pub(crate) fn total(&self) -> usize {
-        self.0.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+        self.0.iter().map(|load| load.load(Ordering::SeqCst)).sum()
     }
 
     fn count(&self, worker: usize) -> Load {
         if let Some(load) = self.0.get(worker) {
-            load.fetch_add(1, Ordering::Relaxed);
+            load.fetch_add(1, Ordering::SeqCst);
         }
         Load { loads: self.clone(), worker }
     }
@@ -67,11 +67,6 @@ impl Drop for Load {
 }
 
 impl Handover {
-    /// Connections of all workers together.
-    pub(crate) fn connections(&self) -> usize {
-        self.loads.total()
-    }
-
     /// Connections of this worker.
     pub(crate) fn own_connections(&self) -> usize {
         self.loads.0.get(self.own).map_or(0, |load| load.load(Ordering::Relaxed))
@@ -89,12 +84,18 @@ impl Handover {
         }
     }
 
-    /// Gives a connection to the worker that should have it; returns it when that is this one, or when the other
-    /// cannot take it.
-    pub(crate) fn place(&self, accepted: impl FnOnce(Load) -> Accepted) -> Option<Accepted> {
+    /// Counts one more connection for the worker that should have it; `None` when all workers together would have more than
+    /// `most`. It is counted first, so that of two workers with room for one neither overlooks the other's.
+    pub(crate) fn reserve(&self, most: u64) -> Option<Load> {
         let loads = || self.loads.0.iter().map(|load| load.load(Ordering::Relaxed));
-        let worker = choose(loads, self.own);
-        let accepted = accepted(self.loads.count(worker));
+        let load = self.loads.count(choose(loads, self.own));
+        Some(load).filter(|_| self.loads.total() as u64 <= most)
+    }
+
+    /// Gives a connection to the worker that it is counted for; returns it when that is this one, or when the other
+    /// cannot take it.
+    pub(crate) fn place(&self, accepted: Accepted) -> Option<Accepted> {
+        let worker = accepted.load.worker;
         if worker == self.own {
             return Some(accepted);
         }
@@ -132,6 +133,28 @@ mod tests {
         check(&[2, 1], 1, 1);
         check(&[5, 3, 4], 0, 1);
         check(&[], 0, 0);
+    }
+
+    #[test]
+    fn workers_that_accept_at_once_have_no_more_than_they_may_together() {
+        const MOST: usize = 3;
+        let (loads, held) = (Loads::new(4), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for own in 0..4 {
+                let handover = Handover::new(loads.clone(), own, Arc::new([]));
+                let held = &held;
+                scope.spawn(move || {
+                    for _ in 0..20_000 {
+                        let Some(load) = handover.reserve(MOST as u64) else { continue };
+                        assert!(held.fetch_add(1, Ordering::SeqCst) < MOST);
+                        std::thread::yield_now();
+                        held.fetch_sub(1, Ordering::SeqCst);
+                        drop(load);
+                    }
+                });
+            }
+        });
+        assert_eq!(loads.total(), 0);
     }
 
     #[test]

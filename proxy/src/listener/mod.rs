@@ -64,14 +64,14 @@ pub(crate) struct Accepted {
 }
 
 /// Accepts connections and gives each to a worker: to this one by `serve`, to others by their queue. One that `admit`
-/// turns down is closed at once: a client that is told so can go elsewhere, one that waits in the kernel's queue cannot.
+/// does not count is closed at once: a client that is told so can go elsewhere, one that waits in the kernel's queue cannot.
 /// `reached` learns when there are too many open files for another one, and says whether it has closed some: then it is tried
 /// again at once. Otherwise whoever wants to connect waits until there is room.
 /// Ends only when the event loop does.
 pub(crate) async fn accept(
     socket: Socket,
     handover: Handover,
-    admit: impl Fn() -> bool,
+    admit: impl Fn() -> Option<Load>,
     reached: impl Fn(&'static str) -> bool,
     serve: impl Fn(Accepted),
 ) -> io::Error {
@@ -115,16 +115,13 @@ pub(crate) async fn accept(
         };
         accepted_at = Some(time::now());
         has_made_room = false;
-        if !admit() {
-            continue;
-        }
+        let Some(load) = admit() else { continue };
         if let Err(error) = prepare(&stream) {
             tracing::debug!(%listener, %error, "a connection was gone before it was served");
             continue;
         }
         let local_address = stream.local_addr().unwrap_or(address);
-        let accepted =
-            |load| Accepted { listener: listener.clone(), stream, local_address, remote_address, load };
+        let accepted = Accepted { listener: listener.clone(), stream, local_address, remote_address, load };
         if let Some(own) = handover.place(accepted) {
             serve(own);
         }
@@ -205,7 +202,8 @@ mod tests {
                         (&asks).write_all(b"x").expect("it is sent");
                     }
                 };
-                accept(socket, handover, || true, |_| false, serve).await
+                let admit = || handover.reserve(u64::MAX);
+                accept(socket, handover.clone(), admit, |_| false, serve).await
             }
         });
         let heard = local.run_until(async move {
