@@ -24,7 +24,7 @@ use tokio::task::LocalSet;
 use crate::engine::room::{MEMORY_BYTES_MAX, Room};
 use crate::engine::{Arrival, Engine, FailedConnection, ListenerView, ProcessWide, Telemetry};
 use crate::http::codec::guard::Guard;
-use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX};
+use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX, UNREAD_BYTES_TOTAL_MAX};
 use crate::http::connection::{Downstream, serve};
 use crate::listener::{Accepted, Drains, Handed, Handover, Load, Meant, Served, Socket, accept, arrive};
 use crate::snapshot::Reader;
@@ -452,6 +452,8 @@ impl Worker {
             Some(limit) => {
                 match limit {
                     HEAD_BYTES_TOTAL_MAX => self.engine.no_room_for_head(),
+                    // Counted when it was met.
+                    UNREAD_BYTES_TOTAL_MAX => {}
                     _ => self.engine.limit_reached(limit),
                 }
                 let value = self.engine.limit(limit).map(|value| format!(" {value}")).unwrap_or_default();

@@ -93,6 +93,9 @@ async fn heads_of_answers_that_are_not_read_take_no_more_memory_than_they_may() 
         proxy.metric("weft_unread_bytes", &[]).await.filter(|bytes| *bytes == 0.0)
     })
     .await;
+    // It was one connection.
+    let reached = proxy.metric("weft_limit_reached_total", &[("limit", "unread_bytes_total_max")]).await;
+    assert_eq!(reached, Some(1.0));
     // Who reads gets as much as that and more.
     let mut client = frames::Client::connect(to).await;
     client.send(&frames::hello()).await;

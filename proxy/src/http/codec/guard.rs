@@ -16,8 +16,8 @@ use config::Limits;
 use super::begun::{Begun, HEAD_BYTES_TOTAL_MAX, Holding};
 use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
-use super::unread::{Held, UNREAD_BYTES_TOTAL_MAX};
-use super::{ResponseHead, Unread, field_bytes};
+use super::unread::Held;
+use super::{ResponseHead, UNREAD_BYTES_TOTAL_MAX, Unread, field_bytes};
 
 pub(crate) use stream::Guarded;
 
@@ -224,7 +224,7 @@ impl Guard {
     /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
     /// written at once. Who does not take it is parted with when the process holds too much of such.
     pub(super) fn answer_waits(&self, stream: u32, head: &ResponseHead, unread: &Rc<Unread>) {
-        if !self.stuck.get() {
+        if !self.stuck.get() || self.exceeded().is_some() {
             return;
         }
         let bytes = u32::try_from(field_bytes(&head.headers)).unwrap_or(u32::MAX);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::turn;
 
 /// The limit's name.
-pub(super) const UNREAD_BYTES_TOTAL_MAX: &str = "unread_bytes_total_max";
+pub(crate) const UNREAD_BYTES_TOTAL_MAX: &str = "unread_bytes_total_max";
 
 /// What a stream may hold whatever others do, so that a short wait costs nobody its request because of those that hold
 /// most.
