@@ -1,7 +1,7 @@
 //! What an upstream sees of a request's headers, and a client of a response's.
 
 use support::mesh::virtual_service;
-use support::{Answer, Mesh, ScriptedBackend, Sides, TestBackend, TestProxy, ask};
+use support::{Answer, Mesh, PATIENCE, ScriptedBackend, Sides, TestBackend, TestProxy, ask, frames};
 
 /// A proxy for `catalog`, which echoes.
 async fn catalog() -> (TestBackend, Sides) {
@@ -105,6 +105,41 @@ async fn nobody_says_beside_whom_an_explicit_listener_stands() {
     let answer = ask(proxy.listener(0), &format!("GET / HTTP/1.1\nHost: catalog\n{said}\n\n")).await;
     let seen = ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"].map(|name| saw(&answer, name));
     assert_eq!(seen, ["-", "-"]);
+}
+
+/// An upstream of HTTP/1 takes white space off a value: what a rule sees is what it sees.
+#[tokio::test(flavor = "multi_thread")]
+async fn white_space_at_an_end_of_an_http2_field_hides_it_from_no_rule() {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let rules = "  - match: [{headers: {x-role: {exact: admin}}}]\n    directResponse: {status: 403}\n  - route: \
+                 [{destination: {host: catalog}}]\n";
+    let mesh = mesh.with("istio.yaml", &virtual_service("catalog", rules));
+    let proxies = TestProxy::of(mesh).listen("catalog", 8000).both().await;
+    for side in proxies.each() {
+        let mut client = frames::Client::connect(side.listener(0)).await;
+        client.send(&frames::hello()).await;
+        let mut seen = Vec::new();
+        for (stream, role) in
+            (1..).step_by(2).zip(["admin", " admin", "admin ", "\t admin \t", "adm in", " "])
+        {
+            let fields: [(&[u8], &[u8]); 5] = [
+                (b":method", b"GET"),
+                (b":scheme", b"http"),
+                (b":path", b"/"),
+                (b":authority", b"catalog"),
+                (b"x-role", role.as_bytes()),
+            ];
+            client.send(&frames::headers(stream, frames::END_STREAM, &fields)).await;
+            assert!(client.read_to_end(stream, PATIENCE).await, "{}: {role:?}", side.name());
+            seen.push(client.streams[&stream].status.unwrap_or_default());
+        }
+        match side.name() {
+            "weft" => assert_eq!(seen, [403, 403, 403, 403, 200, 200]),
+            // It matches the value as it came.
+            name => assert_eq!(seen, [403, 200, 200, 200, 200, 200], "{name}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use super::fair::FairReader;
 use super::guard::Guard;
 use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
-    Version, h2_settings, join,
+    Version, h2_settings, join, trim,
 };
 use crate::time;
 
@@ -87,8 +87,9 @@ where
         match accepted {
             Some(Ok((request, respond))) => {
                 let streams = streams.clone();
-                let request = decode(request, unread, bounds, guard);
                 tokio::task::spawn_local(async move {
+                    // Here, so that what is made of one head is refused, if it is, before another is made.
+                    let request = decode(request, bounds, &streams);
                     exchange(request, respond, &streams).await;
                 });
             }
@@ -195,15 +196,15 @@ impl Drop for Resetting<'_> {
     }
 }
 
-fn decode(
+fn decode<H>(
     request: Request<h2::RecvStream>,
-    unread: &Rc<Unread>,
     bounds: BodyBounds,
-    client: &Rc<Guard>,
+    streams: &Streams<H>,
 ) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
     // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
     join(&mut parts.headers, COOKIE, b"; ");
+    trim(&mut parts.headers);
     let uri = parts.uri.into_parts();
     let authority = match &uri.authority {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
@@ -217,7 +218,7 @@ fn decode(
         path: uri.path_and_query,
         headers: parts.headers,
     };
-    (head, RecvBody::from_h2(stream, unread, bounds, client))
+    (head, RecvBody::from_h2(stream, &streams.unread, bounds, &streams.guard))
 }
 
 fn encode(head: ResponseHead) -> Response<()> {

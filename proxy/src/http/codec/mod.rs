@@ -117,6 +117,21 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
     }
 }
 
+/// Takes white space off both ends of the values of a head of HTTP/2, which may have none (RFC 9113 section 8.2.1): an upstream of
+/// HTTP/1 takes it off, and nothing is to be decided by another value than it sees.
+fn trim(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let bytes = value.as_bytes();
+        if (is_space(bytes.first()) || is_space(bytes.last()))
+            && let Ok(mut trimmed) = HeaderValue::from_bytes(bytes.trim_ascii())
+        {
+            trimmed.set_sensitive(value.is_sensitive());
+            *value = trimmed;
+        }
+    }
+}
+
 /// Settings of HTTP/2 connections that are no limits of the process, both directions.
 pub(crate) mod h2_settings {
     /// Bytes of the client's preface, before its first frame (RFC 9113 section 3.4).
