@@ -3,7 +3,8 @@
 //!
 //! A rule is ours if some arguments bring about one that asks for the same things and does the same; the values (which
 //! port, which user) are those of former arguments, of which nothing is known. iptables tells a rule in other words than
-//! it is told it, and so both are compared by what they have in common.
+//! it is told it, and so both are compared by what they have in common. What arguments ask for both over TCP and over UDP
+//! is ours only if both are there.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,11 +33,25 @@ pub(crate) fn foreign(saved: &str, settings: &Settings) -> Vec<String> {
             table = Table::ALL.into_iter().find(|table| table.name() == name.trim());
         }
         let Some(table) = table.filter(|_| text.starts_with("-A ")) else { continue };
-        if (is_ours(chain_of(text)) || leads_to_ours(text)) && !ours.contains(&shape(table, text)) {
+        let lacks_twin = || {
+            let twin = twin(text).filter(|twin| ours.contains(&shape(table, twin)));
+            twin.is_some_and(|twin| !saved.lines().any(|line| line == twin))
+        };
+        let is_brought_about = || ours.contains(&shape(table, text)) && !lacks_twin();
+        if (is_ours(chain_of(text)) || leads_to_ours(text)) && !is_brought_about() {
             foreign.push(format!("`{text}` in table {}", table.name()));
         }
     }
     foreign
+}
+
+/// The same rule for the other of the two protocols, as iptables-save prints it.
+fn twin(rule: &str) -> Option<String> {
+    let swapped = |from: &str, to: &str| {
+        let is_for = rule.contains(&format!(" -p {from} "));
+        is_for.then(|| rule.replace(&format!(" {from} "), &format!(" {to} ")))
+    };
+    swapped("tcp", "udp").or_else(|| swapped("udp", "tcp"))
 }
 
 /// Whether a rule leads from another chain to one of ours.
@@ -153,6 +168,7 @@ COMMIT
 *nat
 -A PREROUTING -d 10.0.0.0/8 -i vm+ -j ISTIO_REDIRECT
 -A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -p tcp -m tcp --dport 6379 -j RETURN
 -A ISTIO_OUTPUT -p udp -m udp --dport 6379 -j RETURN
 -A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m multiport ! --dports 53,15008 -m owner --uid-owner 7 -j ISTIO_IN_REDIRECT
 -A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m tcp ! --dport 15008 -m owner --gid-owner 7 -j ISTIO_IN_REDIRECT
@@ -181,6 +197,9 @@ COMMIT
         check("-A ISTIO_OUTPUT -p tcp -m comment --comment \"mine\" -j RETURN");
         check("-A ISTIO_REDIRECT -p udp -j REDIRECT --to-ports 15001");
         check("-A ISTIO_OUTPUT -d 10.0.0.0/8 -j ISTIO_THEIRS");
+        check("-A ISTIO_OUTPUT -p tcp -m tcp --dport 9 -j RETURN");
+        check("-A ISTIO_OUTPUT -p udp -m udp --dport 9 -j RETURN");
+        check("-A ISTIO_OUTPUT_DNS -p udp -m udp --dport 53 -j REDIRECT --to-ports 15053");
         check("-A OUTPUT -p udp -m udp --dport 9 -j ISTIO_OUTPUT");
         check("-A THEIRS -g ISTIO_OUTPUT");
         let other =
