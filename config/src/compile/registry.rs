@@ -259,7 +259,7 @@ impl<'a> Service<'a> {
     pub(super) fn traffic_distribution(&self) -> TrafficDistribution {
         match self.source {
             Source::Kubernetes(object) => object.spec.traffic_distribution(),
-            Source::Entry(object) => object.spec.traffic_distribution,
+            Source::Entry(object) => object.spec.traffic_distribution(),
         }
     }
 

@@ -36,9 +36,17 @@ pub struct ServiceEntry {
     /// Names that its certificates may carry.
     #[serde(default)]
     pub subject_alt_names: Vec<String>,
-    /// Which endpoints are preferred, as its annotation `networking.istio.io/traffic-distribution` says.
+    /// Which endpoints are preferred: its annotation `networking.istio.io/traffic-distribution`, as it is written.
     #[serde(skip)]
-    pub traffic_distribution: TrafficDistribution,
+    pub traffic_distribution: Option<Box<str>>,
+}
+
+impl ServiceEntry {
+    /// Which endpoints are preferred.
+    pub fn traffic_distribution(&self) -> TrafficDistribution {
+        let told = self.traffic_distribution.as_deref();
+        told.and_then(TrafficDistribution::of_annotation).unwrap_or_default()
+    }
 }
 
 /// A port of a [`ServiceEntry`].

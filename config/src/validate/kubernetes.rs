@@ -20,7 +20,14 @@ pub(crate) fn check_service(check: &mut Check<'_>, service: &Service) {
         ineffective(check, "spec.trafficDistribution", word);
     }
     let annotations = service.metadata.annotations.as_ref();
-    let annotation = annotations.and_then(|annotations| annotations.traffic_distribution.as_deref());
+    traffic_distribution(
+        check,
+        annotations.and_then(|annotations| annotations.traffic_distribution.as_deref()),
+    );
+}
+
+/// Checks the annotation that says which endpoints of a service or of a ServiceEntry are preferred.
+pub(super) fn traffic_distribution(check: &mut Check<'_>, annotation: Option<&str>) {
     if let Some(word) = annotation.filter(|word| TrafficDistribution::of_annotation(word).is_none()) {
         ineffective(check, &format!("metadata.annotations[{TRAFFIC_DISTRIBUTION_ANNOTATION}]"), word);
     }

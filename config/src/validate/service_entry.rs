@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::check::Check;
-use super::{names, values};
+use super::{kubernetes, names, values};
 use crate::finding::code;
 use crate::istio::{ServiceEntry, ServiceResolution, WorkloadEntry};
 use crate::resource::CidrRange;
@@ -46,6 +46,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &ServiceEntry) {
         }
     }
     resolution(check, spec, selects);
+    kubernetes::traffic_distribution(check, spec.traffic_distribution.as_deref());
     names::export_to(check, &spec.export_to, false);
 }
 

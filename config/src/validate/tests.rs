@@ -102,3 +102,37 @@ fn kubernetes_objects() {
     );
     check(&format!("{slice}addressType: FQDN\nendpoints: [{{addresses: [a.b]}}]\n"), &[]);
 }
+
+/// Which endpoints of a service are preferred: a word that there is not has no effect, wherever it stands.
+#[test]
+fn words_that_prefer_no_endpoints() {
+    let check = |kind: &str, annotation: &str, spec: &str, expected: &[(u32, &str)]| {
+        let text = format!(
+            "{kind}\nmetadata:\n  name: a\n  namespace: shop\n  annotations:\n    {annotation}\nspec:\n  {spec}\n"
+        );
+        let read = read_file(&Arc::from("f.yaml"), &text, &Limits::DEFAULT);
+        let found = super::object(read.objects[0].value.as_ref().unwrap(), &Limits::DEFAULT);
+        let told = |finding: &crate::finding::Finding| {
+            assert_eq!((finding.severity, finding.code), (Severity::Warning, code::INEFFECTIVE_VALUE));
+            assert_eq!(finding.remedy, "write PreferSameZone, PreferClose or PreferSameNode");
+            (finding.place.as_ref().unwrap().line, finding.path.clone())
+        };
+        let expected: Vec<_> = expected.iter().map(|(line, path)| (*line, (*path).to_owned())).collect();
+        assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected, "{text}");
+    };
+    let service = "apiVersion: v1\nkind: Service";
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry";
+    let hosts = "{hosts: [a.b], ports: [{number: 80, name: http}], resolution: DNS}";
+    let at = "metadata.annotations[networking.istio.io/traffic-distribution]";
+    let annotation = |word: &str| format!("networking.istio.io/traffic-distribution: {word}");
+    check(service, &annotation("preferclose"), "trafficDistribution: PreferSameNode", &[]);
+    check(entry, &annotation("preferclose"), hosts, &[]);
+    check(
+        service,
+        &annotation("Near"),
+        "trafficDistribution: preferclose",
+        &[(1, "spec.trafficDistribution"), (1, at)],
+    );
+    check(entry, &annotation("Near"), hosts, &[(7, at)]);
+    check(entry, "a: b", hosts, &[]);
+}

@@ -21,7 +21,7 @@ use crate::finding::{Finding, Severity, code};
 use crate::istio::ServiceEntry;
 use crate::kubernetes::{
     EXCLUDE_INBOUND_PORTS_ANNOTATION, INCLUDE_INBOUND_PORTS_ANNOTATION, Pod, PodAnnotations, Secret,
-    TRAFFIC_DISTRIBUTION_ANNOTATION, TrafficDistribution,
+    TRAFFIC_DISTRIBUTION_ANNOTATION,
 };
 use crate::mesh::{INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION};
 use crate::objects::{AnyObject, Object, Source};
@@ -419,7 +419,7 @@ fn service_entry(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> O
     let mut entry: ServiceEntry = spec(root, problems, room)?;
     let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
     let told = annotations.and_then(|annotations| annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION)?.text());
-    entry.traffic_distribution = told.and_then(TrafficDistribution::of_annotation).unwrap_or_default();
+    entry.traffic_distribution = told.map(Box::from);
     Some(entry)
 }
 
