@@ -15,6 +15,9 @@ use crate::resource::{
     LocalityEndpoints, ServiceRef, TransportSocket, WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6,
 };
 
+/// The agent's port.
+const AGENT_PORT: u16 = 15020;
+
 /// Adds the clusters of what is `served`, and the one for all other ports.
 pub(super) fn add(
     clusters: &mut Clusters,
@@ -60,8 +63,11 @@ fn of_port(
         name,
         bind_addresses: match discovery {
             DiscoveryType::OriginalDst => bind_addresses(scope),
-            // What goes to the pod's own address from elsewhere than there would be redirected to the proxy again.
-            _ if serving.endpoint.is_some_and(|address| !address.ip().is_loopback()) => bind_addresses(scope),
+            // What goes to the pod's own address from elsewhere than there would be redirected to the proxy again; and the
+            // agent's port takes orders from localhost, which a client elsewhere is not.
+            _ if serving.endpoint.is_some_and(|it| !it.ip().is_loopback() || it.port() == AGENT_PORT) => {
+                bind_addresses(scope)
+            }
             _ => Box::default(),
         },
         discovery,

@@ -3,10 +3,12 @@
 //! One that selects the workload wins, then one of its namespace without a selector, then one of the root namespace; of
 //! several of a kind the oldest. A gateway has none.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::clusters::{PASSTHROUGH, cluster_name};
 use super::findings::Findings;
+use super::targets::Serving;
 use super::workload::WorkloadLabels;
 use super::{Mode, Scope};
 use crate::finding::{Severity, code};
@@ -37,16 +39,25 @@ pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
         .or_else(|| first(scope.root_namespace, None))
 }
 
-/// Finds ingress listeners that say where they bind and do not, because traffic is redirected to the proxy.
-pub(super) fn find_unbound(scope: &Scope<'_>, findings: &mut Findings) {
-    let Some(object) = of_proxy(scope).filter(|_| super::is_redirected(scope)) else { return };
+/// Finds ingress listeners that say where they bind and do not, because traffic is redirected to the proxy; and those that
+/// would lead back to it.
+pub(super) fn find_idle(scope: &Scope<'_>, served: &[Serving<'_>], findings: &mut Findings) {
+    let Some(object) = of_proxy(scope) else { return };
+    let leads_back: BTreeSet<u32> =
+        served.iter().filter(|port| port.leads_back).map(|port| u32::from(port.number)).collect();
     for (index, ingress) in object.spec.ingress.iter().enumerate() {
-        let binds = ingress.bind.as_deref().is_some_and(|bind| bind.parse::<IpAddr>().is_ok());
-        if binds && ingress.capture_mode != CaptureMode::None {
-            let what = "traffic is redirected to the proxy wherever it was going, so nothing binds there";
-            let (path, severity) = (format!("spec.ingress[{index}].bind"), Severity::Warning);
-            let remedy = "write `captureMode: NONE`, or remove it";
+        let mut find = |field: &str, what: &str, remedy: &str| {
+            let (path, severity) = (format!("spec.ingress[{index}].{field}"), Severity::Warning);
             findings.add(object, &path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);
+        };
+        let binds = ingress.bind.as_deref().is_some_and(|bind| bind.parse::<IpAddr>().is_ok());
+        if binds && ingress.capture_mode != CaptureMode::None && super::is_redirected(scope) {
+            let what = "traffic is redirected to the proxy wherever it was going, so nothing binds there";
+            find("bind", what, "write `captureMode: NONE`, or remove it");
+        }
+        if leads_back.contains(&ingress.port.number) {
+            let what = "the proxy itself listens there, so that nothing would ever get to the workload: the port is closed";
+            find("defaultEndpoint", what, "write where the workload listens");
         }
     }
 }

@@ -290,7 +290,7 @@ impl<'s> Seen<'s> {
             Mode::Sidecar => {
                 let outbound = outbound::Outbound { scope, listeners: &maker, endpoints, tcp: &tcp };
                 listeners.extend(outbound.make(&mut tables, &mut findings));
-                sidecar::find_unbound(scope, &mut findings);
+                sidecar::find_idle(scope, served, &mut findings);
                 listeners.extend(self.inbound(clusters, &common, served, &mut findings));
             }
             Mode::Gateway => {

@@ -34,6 +34,8 @@ pub(super) struct Serving<'t> {
     pub(super) endpoint: Option<SocketAddr>,
     /// Whether nobody can be connected to there.
     pub(super) is_unreachable: bool,
+    /// Whether that is because it would lead back to the proxy.
+    pub(super) leads_back: bool,
     /// The services it is served for; empty when only the Sidecar object speaks of it.
     pub(super) targets: Vec<Target<'t>>,
     /// Bounds on connections to the workload that the Sidecar object says; they replace those of a DestinationRule.
@@ -41,6 +43,9 @@ pub(super) struct Serving<'t> {
     /// Where the proxy listens for it by itself; `None` where its traffic is redirected.
     pub(super) socket: Option<SocketAddr>,
 }
+
+/// Proxies of the same workload that connections to it may pass one after the other: no more than a mistake makes.
+const HOPS_MAX: usize = 8;
 
 /// What the workload serves: the ports that its Sidecar object lists, or else those of its services. Where nothing is
 /// redirected, it serves the latter by itself: the proxy would want its ports.
@@ -50,7 +55,12 @@ pub(super) fn serving<'t>(scope: &Scope<'t>, targets: &BTreeMap<u16, Vec<Target<
         Some(object) => {
             let mut seen = BTreeSet::new();
             let ports = object.spec.ingress.iter().filter_map(|it| of_ingress(scope, object, it, targets));
-            ports.filter(|port| seen.insert(port.number)).collect()
+            let mut ports: Vec<_> = ports.filter(|port| seen.insert(port.number)).collect();
+            let in_circles = in_circles(scope, &ports);
+            for port in ports.iter_mut().filter(|port| in_circles.contains(&port.number)) {
+                (port.endpoint, port.is_unreachable, port.leads_back) = (None, true, true);
+            }
+            ports
         }
         None if !super::is_redirected(scope) => Vec::new(),
         None => {
@@ -58,6 +68,34 @@ pub(super) fn serving<'t>(scope: &Scope<'t>, targets: &BTreeMap<u16, Vec<Target<
             targets.values().filter_map(|targets| of_targets(targets, pool)).collect()
         }
     }
+}
+
+/// Ports that the Sidecar object leads back to the proxy, where connections would go in circles.
+fn in_circles(scope: &Scope<'_>, ports: &[Serving<'_>]) -> BTreeSet<u16> {
+    let by_number: BTreeMap<u16, &Serving<'_>> = ports.iter().map(|port| (port.number, port)).collect();
+    let is_here = |ip: IpAddr| ip.is_loopback() || scope.proxy.ips.contains(&ip);
+    let takes = |socket: SocketAddr, told: SocketAddr| {
+        socket == told || (socket.ip().is_unspecified() && socket.port() == told.port() && is_here(told.ip()))
+    };
+    let own = [scope.mesh.inbound_port(), scope.mesh.outbound_port()];
+    let is_own =
+        |told: SocketAddr| super::is_redirected(scope) && is_here(told.ip()) && own.contains(&told.port());
+    let leads_back = |port: &&Serving<'_>| {
+        let mut told = port.endpoint;
+        for _ in 0..HOPS_MAX {
+            let Some(address) = told else { return false };
+            if is_own(address) {
+                return true;
+            }
+            let next = by_number.get(&address.port());
+            match next.filter(|next| next.socket.is_some_and(|socket| takes(socket, address))) {
+                Some(next) => told = next.endpoint,
+                None => return false,
+            }
+        }
+        true
+    };
+    ports.iter().filter(leads_back).map(|port| port.number).collect()
 }
 
 fn of_targets<'t>(targets: &[Target<'t>], pool: Option<&'t ConnectionPoolSettings>) -> Option<Serving<'t>> {
@@ -69,6 +107,7 @@ fn of_targets<'t>(targets: &[Target<'t>], pool: Option<&'t ConnectionPoolSetting
         port: port.number,
         endpoint: None,
         is_unreachable: false,
+        leads_back: false,
         targets: targets.to_vec(),
         connection_pool: pool,
         socket: None,
@@ -106,6 +145,7 @@ fn of_ingress<'t>(
         port: number,
         endpoint,
         is_unreachable: !told.is_empty() && endpoint.is_none(),
+        leads_back: false,
         targets: of_port,
         connection_pool: ingress.connection_pool.as_ref().or(object.spec.inbound_connection_pool.as_ref()),
         socket,

@@ -192,9 +192,49 @@ fn from_where_the_workload_is_dialled() {
         assert_eq!(bound.collect::<Vec<_>>(), expected, "{endpoint}");
     };
     check("127.0.0.1:8080", &[]);
+    // The agent would take the orders of a client elsewhere for those of the pod.
+    check("127.0.0.1:15020", &["127.0.0.6"]);
     check("0.0.0.0:8080", &["127.0.0.6"]);
     check("10.244.1.10:8080", &["127.0.0.6"]);
     check("", &["127.0.0.6"]);
+}
+
+/// No client is led in circles, and whoever wrote it is told.
+#[test]
+fn a_port_that_leads_back_to_the_proxy_is_closed() {
+    let check = |mode: &str, ports: &[(u16, &str)], closed: &[u16]| {
+        let of_port = |(number, endpoint): &(u16, &str)| {
+            format!(
+                "{{port: {{number: {number}, protocol: TCP, name: p}}, bind: 127.0.0.1, captureMode: {mode}, \
+                 defaultEndpoint: '{endpoint}'}}"
+            )
+        };
+        let listed: Vec<String> = ports.iter().map(of_port).collect();
+        let mesh = Mesh::sidecar(&sidecar("s", "shop", &format!("ingress: [{}]", listed.join(", "))));
+        let output = mesh.compile();
+        let is_closed = |number: &u16| {
+            let cluster = output.cluster(&format!("inbound|{number}||"));
+            cluster.discovery == crate::resource::DiscoveryType::Static
+        };
+        let found: Vec<u16> = ports.iter().map(|(number, _)| *number).filter(is_closed).collect();
+        assert_eq!(found, closed, "{mode} {ports:?}");
+        let told = output.compiled.findings.iter().filter(|it| it.path.ends_with("].defaultEndpoint"));
+        assert_eq!(told.count(), closed.len(), "{mode} {ports:?}");
+    };
+    for endpoint in
+        ["127.0.0.1:15001", "127.0.0.1:15006", "[::1]:15006", "0.0.0.0:15006", "10.244.1.10:15001"]
+    {
+        check("NONE", &[(9000, endpoint)], &[9000]);
+    }
+    check("NONE", &[(9000, "127.0.0.1:15020"), (9001, "127.0.0.1:9002"), (9002, "127.0.0.1:80")], &[]);
+    check("NONE", &[(9000, "127.0.0.1:9000"), (9001, "127.0.0.2:9001")], &[9000]);
+    check(
+        "NONE",
+        &[(9000, "127.0.0.1:9001"), (9001, "127.0.0.1:9002"), (9002, "127.0.0.1:9001")],
+        &[9000, 9001, 9002],
+    );
+    // Nobody listens there but the workload.
+    check("DEFAULT", &[(9000, "127.0.0.1:9000")], &[]);
 }
 
 #[test]
