@@ -159,7 +159,7 @@ impl<'o> Hosts<'o> {
         for namespace in [client, service_namespace, self.root_namespace] {
             let Some(rules) = self.rules.get(namespace) else { continue };
             let is_visible = |rule: &&&Object<DestinationRule>| {
-                namespace == client || is_exported(&rule.spec.export_to, default_export_to, namespace, client)
+                sight(&rule.spec.export_to, default_export_to, namespace, client).is_some()
             };
             let found = same_or_wider(host).find_map(|host| {
                 let visible: Vec<_> = rules.get(&host)?.iter().filter(is_visible).copied().collect();
@@ -187,17 +187,6 @@ pub(super) fn full_name(host: &str, namespace: &str) -> String {
 /// `host` with the domain of services behind it.
 pub(super) fn with_domain(host: &str) -> String {
     format!("{}.{SERVICE_DOMAIN}", host.strip_suffix(".svc").unwrap_or(host))
-}
-
-/// Whether an object of `namespace` that says `export_to` is seen in the namespace `client`.
-pub(super) fn is_exported(export_to: &[String], default: &[String], namespace: &str, client: &str) -> bool {
-    let told = if export_to.is_empty() { default } else { export_to };
-    told.is_empty()
-        || told.iter().any(|entry| match entry.as_str() {
-            "*" => true,
-            "." => namespace == client,
-            name => name == client,
-        })
 }
 
 /// The key of an object of the same namespace as `object`.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::hosts::{Hosts, full_name, is_exported};
+use super::hosts::{Hosts, full_name};
 use super::targets::{Routed, Targets, Wanted, listed};
-use crate::compile::is_taken_in;
+use crate::compile::{is_taken_in, sight};
 use crate::finding::{Finding, code};
 use crate::istio::{Delegate, Destination, HttpRoute, VirtualService};
 use crate::objects::{Object, Objects};
@@ -116,7 +116,7 @@ fn check_delegate(
     let problem = match objects.virtual_services.get(&(namespace.into(), name.into())) {
         None => "does not exist",
         Some(found) if !found.spec.hosts.is_empty() => "has `hosts`, so it is not a delegate",
-        Some(found) if !is_exported(&found.spec.export_to, default, namespace, check.namespace()) => {
+        Some(found) if sight(&found.spec.export_to, default, namespace, check.namespace()).is_none() => {
             "is not exported to this namespace"
         }
         Some(found) => return check_delegated(check, path, route, found),
