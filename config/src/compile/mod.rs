@@ -90,10 +90,12 @@ pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
+pub(crate) use protocol::{may_be_http, may_be_told_http};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 pub(crate) use tls_conflicts::{Refusal, Said, Sent, TlsConflict, tls_conflicts};
 pub use trust_anchors::TrustAnchors;
+pub(crate) use virtual_services::gateway_name;
 pub(crate) use visibility::{Sight, sight};
 
 use crate::finding::Finding;

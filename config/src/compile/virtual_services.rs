@@ -183,7 +183,7 @@ fn spoken_for(services: &[MeshVirtualService<'_>], registry: &Registry<'_>) -> H
 
 /// The `namespace/name` of a Gateway as a virtual service of `namespace` writes it: `name`, `namespace/name`, or the old
 /// `name.namespace.svc.cluster.local`.
-pub(super) fn gateway_name<'g>(written: &'g str, namespace: &str) -> Cow<'g, str> {
+pub(crate) fn gateway_name<'g>(written: &'g str, namespace: &str) -> Cow<'g, str> {
     if written == MESH || written.contains('/') {
         return Cow::Borrowed(written);
     }

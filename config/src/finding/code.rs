@@ -53,6 +53,8 @@ pub const HIDDEN_HOST: &str = "hidden-host";
 pub const DANGLING_SUBSET: &str = "dangling-subset";
 /// Warning. A port that the service does not have.
 pub const DANGLING_PORT: &str = "dangling-port";
+/// Warning. A Gateway that does not exist.
+pub const DANGLING_GATEWAY: &str = "dangling-gateway";
 /// Warning. A delegate that does not exist, or is not one.
 pub const DANGLING_DELEGATE: &str = "dangling-delegate";
 /// Warning. A rule of a delegate that is left out, because it matches what the rule that delegates does not.

@@ -57,7 +57,10 @@ impl References {
             && same(&before.destination_rules, &objects.destination_rules)
             && same(&before.sidecars, &objects.sidecars)
             && *before.mesh == *objects.mesh;
-        if !same_hosts || !same(&before.virtual_services, &objects.virtual_services) {
+        let same_routes = same_hosts
+            && same(&before.virtual_services, &objects.virtual_services)
+            && same(&before.gateways, &objects.gateways);
+        if !same_routes {
             let each = objects.virtual_services.values();
             self.of_routes = each.flat_map(|object| routes::check(objects, &hosts, object, limits)).collect();
             self.of_routes.extend(collisions::check(objects, limits));

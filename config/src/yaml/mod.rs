@@ -39,4 +39,4 @@ pub(crate) use path::Path;
 pub(crate) use problem::{Problem, Problems, Room, past_total};
 pub(crate) use read::read_file_within;
 pub(crate) use split::{DocumentText as Document, documents};
-pub(crate) use suggest::remedy;
+pub(crate) use suggest::{nearest, remedy};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::compile::sight;
+use crate::compile::{may_be_http, may_be_told_http, sight};
 use crate::istio::{DestinationRule, ServiceEntry};
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::mesh::MeshConfig;
@@ -128,6 +128,25 @@ impl<'o> Hosts<'o> {
         self.declared.overlapping(&host.to_lowercase()).is_some()
     }
 
+    /// Whether that full host has a port on which HTTP may be spoken; so it is where its ports cannot be known.
+    pub(super) fn may_speak_http(&self, host: &str) -> bool {
+        let host = host.to_lowercase();
+        let (service, entries) = (self.service(&host), self.entries.get(&host));
+        let unknown = host.starts_with('*') || (service.is_none() && entries.is_none());
+        // What a Sidecar says of a port counts more than what the service does.
+        unknown
+            || self.has_wildcards
+            || !self.sidecar_ports.is_empty()
+            || service.is_some_and(|service| service.spec.spec.ports.iter().any(may_be_http))
+            || entries.into_iter().flatten().any(|entry| {
+                entry
+                    .spec
+                    .ports
+                    .iter()
+                    .any(|port| may_be_told_http(port.protocol.as_deref().unwrap_or_default()))
+            })
+    }
+
     /// Whether there are services of that full host and clients in the namespace `client` see none of them.
     pub(super) fn is_hidden(&self, host: &str, client: &str, mesh: &MeshConfig) -> bool {
         let default = &mesh.default_service_export_to;
@@ -187,6 +206,12 @@ pub(super) fn full_name(host: &str, namespace: &str) -> String {
 /// `host` with the domain of services behind it.
 pub(super) fn with_domain(host: &str) -> String {
     format!("{}.{SERVICE_DOMAIN}", host.strip_suffix(".svc").unwrap_or(host))
+}
+
+/// The namespace of a host that can only be the name of a service of Kubernetes.
+pub(super) fn namespace_of(host: &str) -> Option<&str> {
+    let name = host.strip_suffix('.').unwrap_or(host).strip_suffix(SERVICE_DOMAIN)?.strip_suffix('.')?;
+    name.split_once('.').map(|(_, namespace)| namespace).filter(|namespace| !namespace.contains('.'))
 }
 
 /// The key of an object of the same namespace as `object`.

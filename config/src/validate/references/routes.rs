@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::hosts::{Hosts, full_name};
-use super::targets::{Routed, Targets, Wanted, listed};
-use crate::compile::{is_taken_in, sight};
+use super::hosts::{Hosts, full_name, namespace_of, with_domain};
+use super::targets::{Routed, Targets, Wanted, dangling_host, listed, names};
+use crate::compile::{gateway_name, is_taken_in, sight};
 use crate::finding::{Finding, code};
 use crate::istio::{Delegate, Destination, HttpRoute, VirtualService};
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 use crate::validate::conditions::told;
 use crate::validate::virtual_service::{MESH_GATEWAY, is_for_mesh};
-use crate::yaml::Limits;
+use crate::yaml::{Limits, nearest};
 
 /// Checks what the rules of one VirtualService refer to.
 pub(super) fn check(
@@ -21,9 +21,11 @@ pub(super) fn check(
     limits: &Limits,
 ) -> Vec<Finding> {
     let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
+    check_gateways(&mut check, objects, object);
     if !is_for_mesh(&object.spec) {
-        return Vec::new();
+        return check.into_findings();
     }
+    check_hosts(&mut check, objects, hosts, object);
     let mut targets = Targets::new(objects, hosts, object);
     for (index, route) in object.spec.http.iter().enumerate() {
         let path = format!("spec.http[{index}]");
@@ -51,6 +53,54 @@ pub(super) fn check(
         check_matched_ports(&mut check, hosts, object, &path, &ports);
     }
     check.into_findings()
+}
+
+/// Whether no Gateway is among those that the object is for.
+fn is_for_mesh_alone(spec: &VirtualService) -> bool {
+    spec.gateways.iter().all(|gateway| gateway == MESH_GATEWAY)
+}
+
+/// Warns of Gateway objects that are not there.
+fn check_gateways(check: &mut Check<'_>, objects: &Objects, object: &Object<VirtualService>) {
+    for (index, written) in object.spec.gateways.iter().enumerate() {
+        let full = gateway_name(written, object.namespace());
+        let Some((namespace, name)) = full.split_once('/') else { continue };
+        if objects.gateways.contains_key(&(namespace.into(), name.into())) {
+            continue;
+        }
+        check.warning_with(code::DANGLING_GATEWAY, &format!("spec.gateways[{index}]"), || {
+            let what = format!("there is no Gateway {full}; the rules hold at no gateway because of it");
+            let elsewhere = || {
+                let mut others = objects.gateways.keys().filter(|(_, other)| **other == *name);
+                others.next().map(|(namespace, name)| format!("{namespace}/{name}"))
+            };
+            let near = nearest(name, &names(&objects.gateways, namespace));
+            let near = near.map(|near| format!("{namespace}/{near}")).or_else(elsewhere);
+            let remedy = near.map(|near| format!("did you mean `{near}`?"));
+            (what, remedy.unwrap_or_else(|| "correct the name, or add the Gateway".to_owned()))
+        });
+    }
+}
+
+/// Warns of hosts that only services of the mesh can have, and none has; and of HTTP rules for ports that are all of TCP.
+fn check_hosts(check: &mut Check<'_>, objects: &Objects, hosts: &Hosts<'_>, object: &Object<VirtualService>) {
+    let mut may_speak_http = object.spec.http.is_empty() || !is_for_mesh_alone(&object.spec);
+    for (index, written) in object.spec.hosts.iter().enumerate() {
+        let host = full_name(written, object.namespace());
+        may_speak_http |= hosts.may_speak_http(&host);
+        if hosts.service(&host).is_some() || host.starts_with('*') {
+            continue;
+        }
+        // Any other name may be one that clients ask for at other addresses.
+        if namespace_of(&host).is_some() || hosts.service(&with_domain(&host)).is_some() {
+            dangling_host(check, objects, hosts, (&format!("spec.hosts[{index}]"), written, &host));
+        }
+    }
+    if !may_speak_http && !object.spec.hosts.is_empty() {
+        let what = "the rules never match: all ports of these hosts are of TCP";
+        let remedy = "name the ports `http-...` (or set `appProtocol: http`), or write the rules under `tcp`";
+        check.warning(code::UNREACHABLE_RULE, "spec.http", what, remedy);
+    }
 }
 
 /// The destinations of the rule at `path`, which is for that port only if there is one.
@@ -81,8 +131,7 @@ fn check_matched_ports(
     path: &str,
     matched: &[Option<u32>],
 ) {
-    let is_mesh = |gateways: &[String]| gateways.iter().all(|gateway| gateway == MESH_GATEWAY);
-    if !is_mesh(&object.spec.gateways)
+    if !is_for_mesh_alone(&object.spec)
         || object.spec.hosts.is_empty()
         || !matched.iter().any(|port| told(*port).is_some())
     {

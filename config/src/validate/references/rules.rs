@@ -24,7 +24,7 @@ pub(super) fn check(
     }
     let host = full_name(written, object.namespace());
     let Some(service) = hosts.service(&host) else {
-        dangling_host(&mut check, hosts, "spec", written, &host);
+        dangling_host(&mut check, objects, hosts, ("spec.host", written, &host));
         return check.into_findings();
     };
     let pods: Vec<_> = pods_of(objects, hosts, service).collect();

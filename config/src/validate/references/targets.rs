@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::hosts::{Hosts, full_name, with_domain};
+use super::hosts::{Hosts, full_name, namespace_of, with_domain};
 use crate::compile::sight;
 use crate::finding::code;
 use crate::istio::{Destination, VirtualService};
 use crate::kubernetes::Service;
-use crate::objects::{Object, Objects};
+use crate::objects::{Kept, Key, Object, Objects};
 use crate::validate::Check;
+use crate::yaml::nearest;
 
 /// Ports that are listed in a finding.
 const PORTS_LISTED_MAX: usize = 16;
@@ -109,7 +110,7 @@ impl<'o> Targets<'o> {
             }
             Found::Nothing => {
                 let host = full_name(written, object.namespace());
-                dangling_host(check, hosts, wanted.path, written, &host);
+                dangling_host(check, objects, hosts, (&format!("{}.host", wanted.path), written, &host));
             }
         }
     }
@@ -218,19 +219,42 @@ pub(super) fn ports_of(service: &Service) -> impl Iterator<Item = u32> {
     service.spec.ports.iter().map(|port| u32::from(port.port))
 }
 
-/// Warns of a host that no service has.
-pub(super) fn dangling_host(check: &mut Check<'_>, hosts: &Hosts<'_>, path: &str, written: &str, host: &str) {
+/// Warns of a host that no service has, of which it is told where it is written, how, and what it is in full.
+pub(super) fn dangling_host(
+    check: &mut Check<'_>,
+    objects: &Objects,
+    hosts: &Hosts<'_>,
+    (path, written, host): (&str, &str, &str),
+) {
     if hosts.is_declared(host) {
         return;
     }
-    let completed = with_domain(written);
-    let remedy = if written.contains('.') && hosts.service(&completed).is_some() {
-        format!("write `{completed}`; only a name without a point is completed")
-    } else if written == host {
-        "correct the name, or add the Service or ServiceEntry".to_owned()
-    } else {
-        format!("correct the name, add the Service, or name its namespace; it is taken to be `{host}`")
-    };
-    let what = format!("no service has the host `{written}`");
-    check.warning(code::DANGLING_HOST, &format!("{path}.host"), what, remedy);
+    check.warning_with(code::DANGLING_HOST, path, || {
+        let completed = with_domain(written);
+        let remedy = if written.contains('.') && hosts.service(&completed).is_some() {
+            format!("write `{completed}`; only a name without a point is completed")
+        } else if let Some(near) = similar_service(objects, written, host) {
+            format!("did you mean `{near}`?")
+        } else if written == host {
+            "correct the name, or add the Service or ServiceEntry".to_owned()
+        } else {
+            format!("correct the name, add the Service, or name its namespace; it is taken to be `{host}`")
+        };
+        (format!("no service has the host `{written}`"), remedy)
+    });
+}
+
+/// The service of the same namespace that `host` was most likely meant to be, as it is `written`.
+fn similar_service(objects: &Objects, written: &str, host: &str) -> Option<String> {
+    let namespace = namespace_of(host)?;
+    let (name, rest) = written.split_once('.').map_or((written, None), |(name, rest)| (name, Some(rest)));
+    let near = nearest(name, &names(&objects.services, namespace))?;
+    Some(rest.map_or_else(|| near.to_owned(), |rest| format!("{near}.{rest}")))
+}
+
+/// Names of objects of a namespace, as many as are compared with another.
+pub(super) fn names<'o, T>(objects: &'o Kept<T>, namespace: &str) -> Vec<&'o str> {
+    let from: Key = (namespace.into(), "".into());
+    let of_namespace = objects.range(from..).take_while(|((of, _), _)| **of == *namespace);
+    of_namespace.take(NAMES_COMPARED_MAX).map(|((_, name), _)| &**name).collect()
 }

@@ -1,5 +1,7 @@
 //! Tables of meshes and what dangles in them.
 
+mod names;
+
 use super::*;
 use crate::store::Store;
 use crate::testing;
@@ -61,6 +63,12 @@ fn object(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
     format!("{version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n")
 }
 
+/// A Gateway of namespace `shop`.
+fn gateway(name: &str) -> String {
+    let spec = "selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]";
+    object("Gateway", name, "shop", spec)
+}
+
 /// A VirtualService of namespace `shop` for `web`, with this destination.
 fn route(destination: &str) -> String {
     object(
@@ -82,8 +90,8 @@ fn hosts() {
     check(&[route("host: web.shop")], &dangling);
     check(&[route("host: nothing.example.com")], &dangling);
     // What is only for gateways is none of a sidecar's business.
-    let gateway = "hosts: [a.b], gateways: [g], http: [{route: [{destination: {host: x}}]}]";
-    check(&[object("VirtualService", "r", "shop", gateway)], &[]);
+    let bound = "hosts: [a.b], gateways: [g], http: [{route: [{destination: {host: x}}]}]";
+    check(&[gateway("g"), object("VirtualService", "r", "shop", bound)], &[]);
     let mut store = Store::new();
     store.read("a.yaml", SERVICES);
     store.read("b.yaml", &route("host: web.shop"));
@@ -191,8 +199,8 @@ fn matched_ports() {
     check(&[rule("web", "", "{port: 80}, {uri: {prefix: /a}}, {port: 0}")], &[]);
     // A port of another of its hosts; one of a gateway; hosts that may have any.
     check(&[rule("web, catalog", "", "{port: 80}, {port: 9100}")], &[]);
-    check(&[rule("web", "gateways: [mesh, g], ", matches)], &[]);
-    check(&[rule("web, later", "", matches)], &[]);
+    check(&[gateway("g"), rule("web", "gateways: [mesh, g], ", matches)], &[]);
+    check(&[rule("web, later.example", "", matches)], &[]);
     check(&[rule("web, '*.shop'", "", matches)], &[]);
     let entry = |hosts: &str| {
         object(
@@ -328,7 +336,7 @@ fn two_for_one_host() {
         &[created(route("a", "shop", "web", ""), 2021), created(route("b", "shop", "web", ""), 2020)],
         &a_loses,
     );
-    let elsewhere = route("c", "ops", "x, web.shop.svc.cluster.local", "");
+    let elsewhere = route("c", "ops", "x.example, web.shop.svc.cluster.local", "");
     check(
         &[route("a", "shop", "web", ""), elsewhere.clone()],
         &["conflicting-host VirtualService ops/c spec.hosts[1]"],
@@ -336,7 +344,8 @@ fn two_for_one_host() {
     // Neither namespace sees both.
     let own = |text: String| text.replace("spec: {", "spec: {exportTo: [.], ");
     check(&[own(route("a", "shop", "web", "")), own(elsewhere)], &[]);
-    check(&[route("a", "shop", "web", ""), route("b", "shop", "web", ", gateways: [g]")], &[]);
+    let bound = route("b", "shop", "web", ", gateways: [g]");
+    check(&[gateway("g"), route("a", "shop", "web", ""), bound], &[]);
 }
 
 /// Two VirtualServices for one host whose rules are not for the same.

@@ -1,0 +1,99 @@
+//! Names of hosts and gateways that a VirtualService is for.
+
+use super::*;
+
+/// A VirtualService of namespace `shop` for these hosts, with `more`.
+fn rule(hosts: &str, more: &str) -> String {
+    let spec = format!("hosts: [{hosts}], {more}http: [{{route: [{{destination: {{host: web}}}}]}}]");
+    object("VirtualService", "r", "shop", &spec)
+}
+
+/// The remedy of the only finding of `SERVICES` with `documents`.
+fn remedy(documents: &[String]) -> String {
+    let mut store = Store::new();
+    store.read("services.yaml", SERVICES);
+    store.read("more.yaml", &documents.join("---\n"));
+    let found = references(&store.objects(), &Limits::DEFAULT);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].remedy.clone()
+}
+
+#[test]
+fn gateways() {
+    let at = |index: usize| format!("dangling-gateway VirtualService shop/r spec.gateways[{index}]");
+    for bound in ["edge", "shop/edge", "mesh, edge", "edge.shop.svc.cluster.local"] {
+        check(&[gateway("edge"), rule("web", &format!("gateways: [{bound}], "))], &[]);
+    }
+    check(&[gateway("edge"), rule("web", "gateways: [mesh, ops/edge], ")], &[&at(1)]);
+    check(&[gateway("edge"), rule("a.example", "gateways: [edge, egde, other], ")], &[&at(1), &at(2)]);
+    check(&[rule("web", "gateways: [edge], ")], &[&at(0)]);
+    let remedy_of = |bound: &str| remedy(&[gateway("edge"), rule("web", &format!("gateways: [{bound}], "))]);
+    assert_eq!(remedy_of("egde"), "did you mean `shop/edge`?");
+    assert_eq!(remedy_of("ops/edge"), "did you mean `shop/edge`?");
+    assert_eq!(remedy_of("somewhere"), "correct the name, or add the Gateway");
+    // One that comes later is no longer missed.
+    let mut references = References::default();
+    let mut store = Store::new();
+    store.read("a.yaml", &rule("web.example", "gateways: [edge], ").replace("host: web", "host: b.example"));
+    assert_eq!(references.of(&store.objects(), &Limits::DEFAULT).len(), 1);
+    store.read("b.yaml", &gateway("edge"));
+    assert_eq!(references.of(&store.objects(), &Limits::DEFAULT), []);
+}
+
+/// Hosts that only a service of the mesh can have.
+#[test]
+fn hosts_of_the_mesh() {
+    let at = |index: usize| format!("dangling-host VirtualService shop/r spec.hosts[{index}]");
+    for told in ["catlog", "legacy", "catlog.shop.svc.cluster.local", "web.shop", "web.shop.svc"] {
+        check(&[rule(&format!("web, {told}"), "")], &[&at(1)]);
+    }
+    // Names that need no service: of a pod, of elsewhere, several, an address; and what is for gateways alone.
+    for any in ["web-0.web.shop.svc.cluster.local", "a.example", "'*.shop.svc.cluster.local'", "10.0.0.9"] {
+        check(&[rule(&format!("web, {any}"), "")], &[]);
+    }
+    check(&[gateway("g"), rule("catlog", "gateways: [g], ")], &[]);
+    let entry = "hosts: [catlog.shop.svc.cluster.local], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]";
+    check(&[object("ServiceEntry", "e", "ops", entry), rule("catlog", "")], &[]);
+    assert_eq!(remedy(&[rule("catlog", "")]), "did you mean `catalog`?");
+    assert_eq!(
+        remedy(&[rule("wbe.shop.svc.cluster.local", "")]),
+        "did you mean `web.shop.svc.cluster.local`?"
+    );
+    assert_eq!(
+        remedy(&[rule("web.shop", "")]),
+        "write `web.shop.svc.cluster.local`; only a name without a point is completed"
+    );
+    assert_eq!(remedy(&[route("host: wbe")]), "did you mean `web`?");
+}
+
+/// HTTP rules for hosts that speak none.
+#[test]
+fn http_rules_of_ports_of_tcp() {
+    let service = |ports: &str| {
+        let metadata = "metadata: {name: db, namespace: shop}";
+        format!("apiVersion: v1\nkind: Service\n{metadata}\nspec: {{ports: [{ports}]}}\n")
+    };
+    let tcp = "{name: tcp-a, port: 5000}, {name: b, port: 3306}, {name: tls, port: 443}, {name: http, port: 53, protocol: UDP}";
+    let told = ["unreachable-rule VirtualService shop/r spec.http"];
+    check(&[service(tcp), rule("db", "")], &told);
+    check(&[service(tcp), rule("db", "gateways: [mesh], ")], &told);
+    check(&[service("{name: c, port: 5000, appProtocol: tcp}"), rule("db", "")], &told);
+    for http in
+        ["{name: http-a, port: 81}", "{name: a, port: 81}", "{name: tcp, port: 81, appProtocol: grpc}"]
+    {
+        check(&[service(&format!("{tcp}, {http}")), rule("db", "")], &[]);
+    }
+    check(&[service(tcp), rule("db, web", "")], &[]);
+    check(&[service(tcp), rule("db, a.example", "")], &[]);
+    check(&[gateway("g"), service(tcp), rule("db", "gateways: [mesh, g], ")], &[]);
+    let listener = "egress: [{port: {number: 5000, protocol: HTTP, name: p}, hosts: ['*/*']}]";
+    check(&[service(tcp), rule("db", ""), object("Sidecar", "s", "shop", listener)], &[]);
+    let of_tcp = "hosts: [db], tcp: [{route: [{destination: {host: db, port: {number: 5000}}}]}]";
+    check(&[service(tcp), object("VirtualService", "r", "shop", of_tcp)], &[]);
+    let entry = |protocol: &str| {
+        let port = format!("{{number: 90, name: p, protocol: {protocol}}}");
+        object("ServiceEntry", "e", "shop", &format!("hosts: [e.example], resolution: DNS, ports: [{port}]"))
+    };
+    check(&[entry("TCP"), rule("e.example", "")], &told);
+    check(&[entry("HTTP"), rule("e.example", "")], &[]);
+}
