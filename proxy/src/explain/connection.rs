@@ -30,6 +30,7 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
         }
     };
     let verdict = first_bytes(&listener, asked, steps);
+    let is_missed = listener.inspectors(asked.destination.port()).1 && matches!(verdict, Verdict::Other);
     let Spoken { transport, protocols, server_name } = spoken(verdict);
     let facts = Facts {
         destination: asked.destination,
@@ -62,7 +63,7 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
             }
         }
         Some(Filter::Tcp(proxy)) => match handshake::terminate(world, asked, &listener, chosen, steps) {
-            Ok(behind) => pass_on(world, asked, proxy, &behind, steps),
+            Ok(behind) => pass_on(world, asked, proxy, (&behind, is_missed), steps),
             Err(reason) => unserved(reason.to_owned()),
         },
         Some(Filter::Closed(closed)) => {
@@ -294,12 +295,12 @@ fn left_behind(wanted: &FilterChainMatch, field: Field, facts: &Facts<'_>) -> St
     }
 }
 
-/// A connection whose bytes are passed on.
+/// A connection whose bytes are passed on, among others because HTTP `is_missed` in the first of them.
 fn pass_on(
     world: &World<'_>,
     asked: &Understood,
     proxy: &TcpProxy,
-    behind: &Behind,
+    (behind, is_missed): (&Behind, bool),
     steps: &mut Vec<Step>,
 ) -> Outcome {
     let Some(cluster) = proxy.draw(asked.draw).cloned() else {
@@ -315,10 +316,19 @@ fn pass_on(
     } else if let Some(origin) = &proxy.declared.origin {
         steps.push(Step::new("rule", format!("passes the bytes on to {cluster}")).by(Some(origin)));
     }
-    if let Speaks::Http(_) = &asked.speaks
+    if let Speaks::Http(head) = &asked.speaks
         && behind.is_understood
     {
-        let (what, origin) = seen_as_tcp(world, &cluster);
+        let (what, origin) = match is_missed {
+            true => {
+                let which = format!("this request, of the method `{}`,", head.method);
+                (
+                    format!("HTTP is passed on as bytes: {which} is not taken for HTTP by its first bytes"),
+                    None,
+                )
+            }
+            false => seen_as_tcp(world, &cluster),
+        };
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }
     let bounded_by = bounded_by(world, proxy);

@@ -30,6 +30,20 @@ fn inbound_and_other_connections() {
     assert_eq!(told["outcome"]["endpoint"], "192.0.2.1:3307");
 }
 
+/// What is not taken for HTTP is told from what nobody knows.
+#[test]
+fn a_method_that_is_not_looked_for() {
+    let config = Config::of(&[]);
+    let why = |method: &str| {
+        format!("this request, of the method `{method}`, is not taken for HTTP by its first bytes")
+    };
+    for method in ["FOO", "CONNECT"] {
+        config.check(&[method, "http://catalog:8000/"], "passes_on", ("protocol", &why(method), ""));
+    }
+    let nobody = "no service that the workload sees has this address and port";
+    config.check(&["FOO", "http://192.0.2.1:5/"], "passes_on", ("protocol", nobody, ""));
+}
+
 /// What decides where bytes go is named, though it leaves no choice.
 #[test]
 fn a_rule_for_bytes_is_named() {
