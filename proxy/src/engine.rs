@@ -273,6 +273,9 @@ impl Engine {
         for (_, watched) in self.standing.borrow().iter() {
             watched.follow(self, &before, &generation);
         }
+        if !Arc::ptr_eq(&before.snapshot.clusters, &generation.snapshot.clusters) {
+            self.pools.follow(&generation.snapshot.clusters);
+        }
         generation
     }
 

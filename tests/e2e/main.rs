@@ -70,6 +70,7 @@ mod trust_domains;
 mod trusted_hops;
 mod unadmitted;
 mod unbelieved;
+mod untrusted;
 mod upstream_failures;
 mod vanishing;
 mod versions;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::admitted::{Admitted, Verdict};
 use super::trusted::Trusted;
 use super::{Engine, Generation};
+use crate::upstream::pool::UPSTREAM_NOT_ADMITTED;
 
 /// What access logs say of a connection that is ended so.
 const FILTER_CHAIN_CLOSED: &str = "filter_chain_closed";
@@ -23,9 +24,6 @@ const FILTER_CHAIN_REPLACED: &str = "filter_chain_replaced";
 
 /// What they say of one that is as old as it may be.
 const AGE_REACHED: &str = "authenticated_age_max_reached";
-
-/// What they say of one to an upstream that is not to be spoken to in this way any more.
-const UPSTREAM_NOT_ADMITTED: &str = "upstream_not_admitted";
 
 /// The limit by which it is.
 const AGE_LIMIT: &str = "authenticated_age_max_ms";

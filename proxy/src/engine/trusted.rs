@@ -1,6 +1,6 @@
-//! Connections to upstreams that stand, and whether a later generation would speak to the server in this way: requests find
-//! another connection then, but bytes that are passed on have but the one. A server that is gone from its cluster is left
-//! alone: that says nothing about who it is.
+//! Connections to upstreams for bytes that are passed on, and whether a later generation would speak to the server in this
+//! way; those that requests use are watched by their pools. A server that is gone from its cluster is left alone: that says
+//! nothing about who it is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,6 @@ use std::sync::Arc;
 use super::Generation;
 use crate::snapshot::{Cluster, Transport};
 use crate::tls::{self, Stream};
-
-/// Why an upstream is not spoken to any more as it was.
-const NOT_BELIEVED: &str = "its server's certificate is not believed any more";
-const TLS_IS_WANTED: &str = "its server is spoken to by TLS now";
 
 /// How the upstream of a connection is spoken to.
 #[derive(Debug)]
@@ -52,14 +48,6 @@ impl Generation {
     /// Why a server would not be spoken to in this way now; `None` when it would, or when it or its cluster is gone.
     pub(super) fn refuses(&self, trusted: &Trusted) -> Option<Arc<str>> {
         let cluster = self.snapshot.clusters.get(&trusted.cluster)?;
-        match (cluster.transport_to(trusted.address)?, &trusted.transport) {
-            // Who was verified is not less so when nobody is any more.
-            (Transport::Plain, _) => None,
-            (Transport::Tls(now), Transport::Tls(before)) => {
-                (!now.would_believe(before, &trusted.shown)).then(|| NOT_BELIEVED.into())
-            }
-            (Transport::Unusable(why), _) => Some(why),
-            (Transport::Tls(_) | Transport::TlsNotEnforced(_), _) => Some(TLS_IS_WANTED.into()),
-        }
+        cluster.transport_to(trusted.address)?.refuses(&trusted.transport, &trusted.shown)
     }
 }

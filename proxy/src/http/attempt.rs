@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::timeout::{Deadline, poll_passed};
 use crate::time;
 use crate::tls::Ends;
 use crate::upstream::ConnectError;
-use crate::upstream::pool::{H1, H2Guard, Pool};
+use crate::upstream::pool::{H1, H2Guard, Pool, UPSTREAM_NOT_ADMITTED};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
 use crate::upstream::retry::{Reset, repeats_refused};
 
@@ -83,6 +84,14 @@ pub(super) enum Failed {
 }
 
 impl Lease {
+    /// Why the connection was cut, if it was.
+    pub(super) fn parted(&self) -> Option<Arc<str>> {
+        match self {
+            Lease::H1(pool, _) => pool.parted(),
+            Lease::H2(guard) => guard.pool().parted(),
+        }
+    }
+
     /// The response has ended.
     pub(crate) fn give_back(self) {
         match self {
@@ -232,7 +241,12 @@ fn upstream_failed(pool: &Pool, request: &RequestBody, error: &StreamError) -> (
     {
         pool.exceeded(limit);
     }
-    stream_failed(error)
+    match pool.parted() {
+        Some(why) if *error == StreamError::ConnectionClosed => {
+            (Reset::ConnectionTermination, Some(format!("{UPSTREAM_NOT_ADMITTED}: {why}")))
+        }
+        _ => stream_failed(error),
+    }
 }
 
 fn stream_failed(error: &StreamError) -> (Reset, Option<String>) {

@@ -462,7 +462,8 @@ impl Forwarding<'_> {
             }
             Err(Failed::RouteTimeout) => Err(Refusal::RouteTimeout),
             Err(Failed::Reset(reset, reason)) => {
-                if let (Some(reason), Reset::ConnectFailure) = (&reason, reset) {
+                if let (Some(reason), Reset::ConnectFailure | Reset::ConnectionTermination) = (&reason, reset)
+                {
                     record.transport_failure(reason);
                 }
                 let reason = record.reset(reset).or(reason);

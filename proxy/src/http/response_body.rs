@@ -11,6 +11,7 @@ use super::record::Record;
 use super::timeout::{Deadline, poll_passed};
 use crate::telemetry::flags::Flag;
 use crate::upstream::ActiveRequest;
+use crate::upstream::pool::UPSTREAM_NOT_ADMITTED;
 use crate::upstream::request_body::RequestBody;
 
 /// HTTP/2's CANCEL (RFC 9113 section 7): what the client is told when the upstream took too long.
@@ -128,9 +129,9 @@ impl ResponseBody {
                     self.record.left_with(&left);
                     return Poll::Ready(frame);
                 }
-                let http1 = matches!(upstream.lease, Some(Lease::H1(..)));
-                let (flag, details) = failure(error, http1);
-                self.record.fail(flag, details);
+                if self.record.broken_off(error, upstream.lease.as_ref()) {
+                    return Poll::Ready(frame);
+                }
                 if let StreamError::Limit(limit) = error {
                     self.record.past(limit);
                 }
@@ -141,6 +142,21 @@ impl ResponseBody {
             None => self.complete(),
         }
         Poll::Ready(frame)
+    }
+}
+
+impl Record {
+    /// Notes that the response ended before its time, on this connection. Whether we have cut that.
+    fn broken_off(&mut self, error: &StreamError, lease: Option<&Lease>) -> bool {
+        let parted = lease.and_then(Lease::parted).filter(|_| *error == StreamError::ConnectionClosed);
+        if let Some(why) = &parted {
+            self.transport_failure(&format!("{UPSTREAM_NOT_ADMITTED}: {why}"));
+            self.fail(Flag::UpstreamConnectionTermination, UPSTREAM_NOT_ADMITTED);
+        } else {
+            let (flag, details) = failure(error, matches!(lease, Some(Lease::H1(..))));
+            self.fail(flag, details);
+        }
+        parted.is_some()
     }
 }
 
@@ -213,8 +229,7 @@ impl Body for ResponseBody {
             return Poll::Ready(self.timed_out());
         }
         let error = std::task::ready!(upstream.body.read_ahead(cx));
-        let (flag, details) = failure(&error, matches!(upstream.lease, Some(Lease::H1(..))));
-        self.record.fail(flag, details);
+        self.record.broken_off(&error, upstream.lease.as_ref());
         Poll::Ready(error)
     }
 }

@@ -9,6 +9,10 @@ use std::time::Instant;
 use super::{ClusterShared, EndpointShared, ProcessShared};
 use crate::tls::{self, Secrets};
 
+/// Why an upstream is not spoken to any more as it was.
+const NOT_BELIEVED: &str = "its server's certificate is not believed any more";
+const TLS_IS_WANTED: &str = "its server is spoken to by TLS now";
+
 /// A resolved [`config::Cluster`] with its endpoints.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -112,6 +116,19 @@ impl Transport {
         match self {
             Transport::Tls(client) => Some(client),
             Transport::Plain | Transport::Unusable(_) | Transport::TlsNotEnforced(_) => None,
+        }
+    }
+
+    /// Why a server that was spoken to as `before` says, and has shown this of itself, would not be spoken to in this way now.
+    pub(crate) fn refuses(&self, before: &Transport, shown: &tls::Presented) -> Option<Arc<str>> {
+        match (self, before) {
+            // Who was verified is not less so when nobody is any more.
+            (Transport::Plain, _) => None,
+            (Transport::Tls(now), Transport::Tls(before)) => {
+                (!now.would_believe(before, shown)).then(|| NOT_BELIEVED.into())
+            }
+            (Transport::Unusable(why), _) => Some(why.clone()),
+            (Transport::Tls(_) | Transport::TlsNotEnforced(_), _) => Some(TLS_IS_WANTED.into()),
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum Family {
     UpstreamTlsHandshakes,
     /// Those that failed.
     UpstreamTlsFailures,
+    /// Connections with requests that are cut because they would not be made in this way any more.
+    UpstreamNotAdmitted,
     /// Client connections accepted.
     DownstreamConnections,
     /// Client connections open.
@@ -196,7 +198,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 67] = [
+    pub(crate) const ALL: [Family; 68] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -216,6 +218,7 @@ impl Family {
         Family::IdentityFailures,
         Family::UpstreamTlsHandshakes,
         Family::UpstreamTlsFailures,
+        Family::UpstreamNotAdmitted,
         Family::DownstreamConnections,
         Family::DownstreamConnectionsActive,
         Family::DownstreamProtocolErrors,

@@ -191,6 +191,16 @@ impl Limits {
         })
     }
 
+    /// The cluster's name.
+    pub(super) fn cluster(&self) -> &Arc<str> {
+        &self.cluster
+    }
+
+    /// Counts a connection that is cut because it would not be made in this way any more.
+    pub(super) fn not_admitted(&self) {
+        self.shard.increment(self.registry.series(Family::UpstreamNotAdmitted, &[&self.cluster]));
+    }
+
     /// Limits of the process.
     pub(super) fn process(&self) -> &config::Limits {
         &self.process

@@ -12,6 +12,7 @@ mod reclaim;
 mod refusing;
 mod surplus;
 mod tcp;
+mod trusted;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,8 @@ use crate::net::Source;
 use crate::time;
 use crate::tls;
 use line::Line;
+use trusted::Trust;
+pub(crate) use trusted::UPSTREAM_NOT_ADMITTED;
 
 /// How connections of a pool are made.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +122,8 @@ pub(crate) struct Pool {
     h2_watching: Cell<bool>,
     /// The endpoint is gone: connections are not kept for another request.
     closed: Cell<bool>,
+    /// Whether its connections would be made in this way now.
+    trust: Trust,
 }
 
 impl Pool {
@@ -147,6 +152,7 @@ impl Pool {
             h2_load_retry_at: Cell::new(None),
             h2_watching: Cell::new(false),
             closed: Cell::new(false),
+            trust: Trust::default(),
         });
         pools.add(&pool);
         pool
@@ -223,6 +229,7 @@ impl Pool {
                 && !connection.idle_since().is_some_and(idle)
                 && !is_old(connection.opened_at())
         });
+        self.trust.sweep();
         // Another worker may have opened the one that is too many.
         self.give_up_surplus();
         self.open_h2();

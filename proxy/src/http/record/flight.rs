@@ -18,6 +18,7 @@ use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight::{Cause, Flight, Try, bounded};
 use crate::time;
+use crate::upstream::pool::UPSTREAM_NOT_ADMITTED;
 use crate::upstream::retry::Reset;
 use crate::upstream::{EndpointState, causes};
 
@@ -318,6 +319,9 @@ impl Record {
                 format!("{limit}{} of this process", value.unwrap_or_default())
             }
             "upstream_tls_not_enforced" => format!("TLS is asked for and not spoken yet, by {cluster}"),
+            UPSTREAM_NOT_ADMITTED if let Some(words) = &self.transport_failure => {
+                format!("{}, {cluster}", words.replace('_', " "))
+            }
             "" => "it ended without a word".to_owned(),
             details if cluster.is_empty() => details.to_owned(),
             details => format!("{details}, {cluster}"),
@@ -352,6 +356,9 @@ impl Record {
             Reset::ConnectFailure => {
                 let words = self.transport_failure.as_deref().unwrap_or("connect failure");
                 format!("no connection: {}, {at}", words.replace('_', " "))
+            }
+            Reset::ConnectionTermination if let Some(words) = &self.transport_failure => {
+                format!("{}, {at}", words.replace('_', " "))
             }
             Reset::PerTryTimeout => {
                 let policy = match self.route.as_ref().map(|handle| &handle.route.action) {

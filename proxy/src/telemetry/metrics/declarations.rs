@@ -122,6 +122,12 @@ impl Family {
                 Kind::Counter,
                 &[CLUSTER, "reason"],
             ),
+            Family::UpstreamNotAdmitted => of(
+                "weft_cluster_connections_not_admitted_total",
+                "Upstream connections with requests that were cut because they would not be made in this way any more.",
+                Kind::Counter,
+                &[CLUSTER],
+            ),
             Family::DownstreamConnections => of(
                 "envoy_http_downstream_cx_total",
                 "Client connections accepted.",

@@ -8,6 +8,7 @@ use super::super::connect::ConnectError;
 use super::super::limits::AttachedRequest;
 use super::Pool;
 use super::line::Counted;
+use super::trusted::Open;
 use crate::http::codec::h1;
 use crate::time;
 use crate::tls::{Ends, Spoken};
@@ -153,8 +154,10 @@ impl Pool {
         let (stream, ends) = self.connect(Spoken::Http1, &open.connection).await?;
         let local_address = stream.socket().local_addr().ok();
         let now = time::now();
+        let client = h1::client::Client::new(stream, &self.head_limits);
+        self.trust.watch(Open::H1(client.outline()));
         Ok(H1 {
-            client: h1::client::Client::new(stream, &self.head_limits),
+            client,
             local_address,
             ends,
             requests: 0,

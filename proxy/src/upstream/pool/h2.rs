@@ -1,20 +1,23 @@
 //! HTTP/2 connections of a pool: each takes many requests; the one with the fewest gets the next.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
+
+use tokio::task::AbortHandle;
 
 use super::super::connect::ConnectError;
 use super::super::limits::AttachedRequest;
 use super::line::Counted;
 use super::refusing::REFUSING_CONNECTIONS_MAX;
+use super::trusted::Open;
 use super::{Pool, Settings};
 use crate::http::codec::h2_client;
 use crate::time;
-use crate::tls::{Ends, Spoken};
+use crate::tls::{Ends, Presented, Spoken};
 
 /// Requests that a connection which is being opened is expected to take: what RFC 9113 section 6.5.2 recommends that
 /// peers allow at least.
@@ -54,6 +57,35 @@ struct State {
     requests: Cell<u32>,
     active: Cell<u32>,
     idle_since: Cell<Option<Instant>>,
+    /// What the upstream has shown of itself.
+    shown: Presented,
+    /// Its task.
+    task: OnceCell<AbortHandle>,
+}
+
+/// A connection as who does not use it sees it, who may have to end it.
+pub(super) struct Outline(Weak<State>);
+
+impl Outline {
+    /// What the upstream has shown of itself; `None` when the connection is gone.
+    pub(super) fn presented(&self) -> Option<Presented> {
+        Some(self.0.upgrade()?.shown.clone())
+    }
+
+    /// Whether the connection is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Ends the connection. Whoever has a stream on it finds that it was closed.
+    pub(super) fn cut(&self) {
+        if let Some(state) = self.0.upgrade() {
+            state.retired.set(true);
+            if let Some(task) = state.task.get() {
+                task.abort();
+            }
+        }
+    }
 }
 
 /// The use of an HTTP/2 connection by one request; it ends when this is dropped.
@@ -116,6 +148,11 @@ impl H2 {
 }
 
 impl H2Guard {
+    /// The pool that the connection is of.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The connection.
     pub(crate) fn connection(&mut self) -> &mut H2 {
         &mut self.connection
@@ -259,14 +296,15 @@ impl Pool {
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
         let (stream, ends) = self.connect(Spoken::Http2, &open.connection).await?;
         let local_address = stream.socket().local_addr().ok();
+        let shown = stream.presented();
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =
             h2_client::connect(stream, self.limits.process(), self.limits.unread()).await.map_err(failed)?;
         // It is idle from the beginning: perhaps it never gets a request.
-        let state = State { idle_since: Cell::new(Some(time::now())), ..State::default() };
+        let state = State { idle_since: Cell::new(Some(time::now())), shown, ..State::default() };
         let state = Rc::new(state);
         let (pool, served) = (self.clone(), state.clone());
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             if let Some(limit) = pool.drive_h2(connection, &served).await {
                 pool.limits.reached(limit);
                 tracing::debug!(address = %pool.address, limit, "an upstream exceeded a limit");
@@ -275,6 +313,8 @@ impl Pool {
             drop(open);
             pool.serve_h2();
         });
+        let _ = state.task.set(task.abort_handle());
+        self.trust.watch(Open::H2(Outline(Rc::downgrade(&state))));
         client.ready().await.map_err(failed)?;
         Ok(H2 { client, local_address, ends, opened_at: time::now(), state })
     }

@@ -27,10 +27,14 @@ impl Pools {
         pools.push(Rc::downgrade(pool));
     }
 
+    /// All that are there.
+    pub(super) fn all(&self) -> Vec<Rc<Pool>> {
+        self.0.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Closes all connections without a request; whether there were any.
     pub(crate) fn close_idle(&self) -> bool {
-        let pools: Vec<_> = self.0.borrow().iter().filter_map(Weak::upgrade).collect();
-        pools.iter().fold(false, |closed, pool| pool.close_idle() | closed)
+        self.all().iter().fold(false, |closed, pool| pool.close_idle() | closed)
     }
 }
 
@@ -51,7 +55,11 @@ impl Pool {
         open: &OpenConnection,
     ) -> Result<(Stream, Option<Rc<Ends>>), ConnectError> {
         let secured = self.secured.borrow().clone();
-        let Some(secured) = secured else { return Ok((self.reach(open).await?.into(), None)) };
+        let Some(secured) = secured else {
+            let stream = Stream::from(self.reach(open).await?);
+            self.admit(|| stream.presented())?;
+            return Ok((stream, None));
+        };
         let timeout = self.settings.get().connect_timeout;
         // In a box, so that plain connections cost no more for it.
         let connecting = Box::pin(async {
@@ -61,6 +69,7 @@ impl Pool {
         let (stream, ends) =
             tokio::time::timeout(timeout, connecting).await.unwrap_or(Err(ConnectError::Timeout))?;
         self.limits.secured();
+        self.admit(|| stream.presented())?;
         Ok((stream, Some(Rc::new(ends))))
     }
 

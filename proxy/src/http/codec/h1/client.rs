@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use config::Limits;
@@ -14,7 +14,7 @@ use super::decode::Decoder;
 use super::head::Received;
 use super::{Framing, encode};
 use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError};
-use crate::tls::Stream;
+use crate::tls::{Presented, Stream};
 
 /// An upstream connection; whoever holds it is its only user.
 pub(crate) struct Client {
@@ -36,6 +36,29 @@ enum Phase {
     Busy,
     /// It cannot take another.
     Over,
+}
+
+/// A connection as who does not use it sees it, who may have to end it.
+pub(crate) struct Outline(Weak<Shared>);
+
+impl Outline {
+    /// What the upstream has shown of itself; `None` when the connection is gone.
+    pub(crate) fn presented(&self) -> Option<Presented> {
+        Some(self.0.upgrade()?.conn.state().presented())
+    }
+
+    /// Whether the connection is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Ends the connection. Whoever uses it finds that it was closed.
+    pub(crate) fn cut(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.phase.set(Phase::Over);
+            shared.conn.state().cut();
+        }
+    }
 }
 
 /// A request that failed, and its body when it is known that nothing of it was sent.
@@ -65,6 +88,11 @@ impl Client {
         let conn = Conn::new(stream, limits);
         let shared = Shared { conn, limits: limits.clone(), phase: Cell::new(Phase::Idle) };
         Client { shared: Rc::new(shared) }
+    }
+
+    /// The connection for who does not use it.
+    pub(crate) fn outline(&self) -> Outline {
+        Outline(Rc::downgrade(&self.shared))
     }
 
     /// Whether a request can be sent: the last exchange has ended well, and the upstream has neither left nor said

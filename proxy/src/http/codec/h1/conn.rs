@@ -7,18 +7,20 @@ use std::cell::{RefCell, RefMut};
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use config::Limits;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::decode::Decoder;
 use super::head::HeadReader;
 use super::{Framing, encode};
 use crate::http::codec::{BadMessage, Body, BodyBounds, Frame, StreamError};
-use crate::tls::Stream;
+use crate::tls::{Presented, Stream};
 use crate::turn::Turn;
 
 /// Bytes of a read for a head, on the stack: a connection that waits for one holds no buffer.
@@ -72,7 +74,7 @@ pub(crate) struct State<T> {
     bounds: BodyBounds,
     /// Why what came in cannot be read on.
     pub(super) broken: Option<Broken>,
-    /// Writing found that the other side has reset the connection. Reading finds an end then, which is none.
+    /// Writing found that the other side has reset the connection, or we have cut it. Reading finds an end then, which is none.
     was_reset: bool,
     /// The client waits for `100 Continue`.
     pub(super) owes_continue: bool,
@@ -167,6 +169,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
                 Ok(0) | Err(_) => state.broken = Some(Broken::Closed),
             }
         }
+    }
+}
+
+impl State<Stream> {
+    /// What the other side has shown of itself.
+    pub(super) fn presented(&self) -> Presented {
+        self.stream.presented()
+    }
+
+    /// Ends the connection, whoever waits for it; what it ends in the middle of has no end.
+    pub(super) fn cut(&mut self) {
+        self.was_reset = true;
+        // One that is closed already needs it no more.
+        let _ = SockRef::from(self.stream.socket()).shutdown(Shutdown::Both);
     }
 }
 
