@@ -273,6 +273,11 @@ fn bad_inputs() -> Vec<(String, Vec<&'static str>)> {
             http("  - route:\n    - destination:\n        host: catalog\n        port: {number: 81}\n"),
             "10 warning dangling-port spec.http[0].route[0].destination.port",
         ),
+        one(rule("").replace("[NAME]", "[NAME, catalgo]"), "5 warning dangling-host spec.hosts[1]"),
+        one(
+            rule("").replace("  http:", "  gateways: [mesh, edge]\n  http:"),
+            "6 warning dangling-gateway spec.gateways[1]",
+        ),
         one(http("  - delegate: {name: nobody}\n"), "7 warning dangling-delegate spec.http[0].delegate"),
         one(RULE.replace("host: NAME", "host: nobody"), "5 warning dangling-host spec.host"),
         plain(

@@ -68,7 +68,8 @@ async fn a_tls_mode_that_cannot_work_is_found_where_it_is_written() {
 
     for works in [MESH.replace("DISABLE", "ISTIO_MUTUAL"), MESH.replace("STRICT", "PERMISSIVE")] {
         std::fs::write(&file, works).unwrap();
-        let (said, _) = checked(&file).await;
-        assert!(said.contains("0 errors, ") && !said.contains("conflicting-tls-mode"), "{said}");
+        let (said, is_good) = checked(&file).await;
+        // Whether a workload has an identity for that is not for a configuration to say.
+        assert_eq!((&*said, is_good), ("0 errors, 0 warnings, 0 notes\n", true));
     }
 }

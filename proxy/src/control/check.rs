@@ -189,7 +189,9 @@ fn compiled(objects: &Objects, products_max: usize) -> Vec<Finding> {
         .collect();
     let rules = objects.virtual_services.keys().chain(objects.destination_rules.keys());
     let namespaces: BTreeSet<_> = rules.map(|(namespace, _)| namespace.clone()).collect();
-    let request = Request { listeners, products_max: Some(products_max), ..Request::default() };
+    // Whether the workload has an identity is known where its proxy runs.
+    let request =
+        Request { listeners, identity: true, products_max: Some(products_max), ..Request::default() };
     let mut findings = Vec::new();
     let nobody = Proxy::default();
     let of_namespaces = namespaces.into_iter().take(NAMESPACES_MAX);
