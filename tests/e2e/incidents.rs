@@ -390,7 +390,7 @@ fn bytes_to(host: &str, destination: &str) -> String {
 }
 
 /// Connects, waits for the end, and asserts that the flight recorder tells this cause and these lines, and the errors the cause.
-async fn refused_bytes(proxy: &TestProxy, to: SocketAddr, cause: &str, lines: &[&str]) {
+pub(crate) async fn refused_bytes(proxy: &TestProxy, to: SocketAddr, cause: &str, lines: &[&str]) {
     raw(to, b"hello", Duration::from_secs(5)).await;
     let directory = proxy.mesh.directory().display().to_string();
     let cause = cause.replace("DIRECTORY", &directory);

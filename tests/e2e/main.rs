@@ -53,6 +53,7 @@ mod peers;
 mod process;
 mod pushed_identity;
 mod recorder;
+mod registry_only;
 mod replay;
 mod request_headers;
 mod resets;

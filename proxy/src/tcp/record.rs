@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
+use config::compile::BLACK_HOLE;
 use config::format::{FormatHeader, Operator};
 use config::origin::Origin;
 use config::{Closed, DownstreamTls, OWN_ROOTS, TrafficDirection};
@@ -354,7 +355,8 @@ impl FactsOf {
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
         let why = self.why(origin);
         let told = refused.unwrap_or(&why);
-        let at = declared.map(|declared| format!(", {}", causes::at_cluster(declared, origin)));
+        let leading = origin.filter(|_| !self.goes_nowhere());
+        let at = declared.map(|declared| format!(", {}", causes::at_cluster(declared, leading)));
         let cause = format!("TCP {}: {told}{}", self.flags.text(), at.unwrap_or_default());
         let flight = Flight {
             began: self.wall,
@@ -380,6 +382,11 @@ impl FactsOf {
         engine.recorder.record(flight, engine.minute());
     }
 
+    /// Whether it is led to where what nobody knows is refused.
+    fn goes_nowhere(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| **view.cluster.name() == *BLACK_HOLE)
+    }
+
     /// Why it failed, where `rule` has led it.
     fn why(&self, rule: Option<&Origin>) -> String {
         let of_age = self.flags.contains(Flag::DurationTimeout).then_some(DURATION_REACHED);
@@ -388,6 +395,10 @@ impl FactsOf {
         }
         match (&self.missing, rule) {
             (Some(missing), rule) => causes::missing_cluster(missing, rule),
+            // A rule leads there only where a policy refuses what it does not know.
+            (None, Some(rule)) if self.goes_nowhere() => {
+                format!("no service has this address and port: outboundTrafficPolicy REGISTRY_ONLY of {rule}")
+            }
             (None, Some(rule)) if self.flags.contains(Flag::NoClusterFound) => {
                 format!("no destination has a weight over 0, by {rule}")
             }
