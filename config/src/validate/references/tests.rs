@@ -260,6 +260,10 @@ fn subsets() {
     let to_web = object("VirtualService", "r", "ops", to_web);
     check(&[to_web.clone(), object("DestinationRule", "w", "shop", hidden)], &dangling);
     check(&[to_web.clone(), object("DestinationRule", "w", "shop", &hidden.replace("[.]", "[., ops]"))], &[]);
+    // One that is only for others does not hold in its own namespace.
+    let others = object("DestinationRule", "w", "shop", &hidden.replace("[.]", "[ops]"));
+    let own = ["dangling-subset VirtualService shop/r spec.http[0].route[0].destination.subset"];
+    check(&[route("host: web, subset: v1"), others], &own);
     let wildcard = object(
         "DestinationRule",
         "w",
