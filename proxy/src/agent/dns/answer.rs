@@ -89,6 +89,10 @@ pub(super) fn decide(table: Option<&Table>, bytes: &[u8], transport: Transport, 
     if question.message.metadata.op_code != OpCode::Query {
         return Decision::Answer(question.refuse(ResponseCode::NotImp));
     }
+    // RFC 6891 section 6.1.3.
+    if question.message.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        return Decision::Answer(question.refuse(ResponseCode::BADVERS));
+    }
     let [query] = &question.message.queries[..] else {
         return Decision::Answer(question.refuse(ResponseCode::FormErr));
     };

@@ -111,6 +111,21 @@ fn what_does_not_fit_is_left_out_and_said_to_be() {
 }
 
 #[test]
+fn a_later_version_of_edns_is_told_which_there_is() {
+    let mut question = question("web.", RecordType::A);
+    let mut edns = Edns::new();
+    edns.set_version(1);
+    question.edns = Some(edns);
+    let bytes = question.to_vec().unwrap();
+    let Decision::Answer(bytes) = decide(Some(&known()), &bytes, Transport::Udp, RANDOM) else { panic!() };
+    let answer = Message::from_vec(&bytes).unwrap();
+    // 16, which in an answer that is signed means something else.
+    assert_eq!(u16::from(answer.metadata.response_code), u16::from(ResponseCode::BADVERS));
+    assert_eq!(answer.edns.map(|edns| edns.version()), Some(0));
+    assert!(answer.answers.is_empty());
+}
+
+#[test]
 fn what_is_no_question() {
     let table = known();
     let check = |bytes: &[u8], expected: &str| {
