@@ -158,6 +158,23 @@ async fn at_the_start_a_list_that_cannot_be_read_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_list_that_cannot_be_read_closes() {
+    let ca = Ca::new("mesh");
+    let files = files(&ca, &ca.workload(SERVER));
+    let (app, good) = (TestBackend::echo("app").await, ca.workload_numbered(CLIENT, 2));
+    let list = files.path().join("ca-crl.pem");
+    let server = server(files.identity().into(), &app, &list).await.ready().await;
+    let mut connected = connect(&ca, &server, &good).await.unwrap();
+    write(&list, "garbage");
+    let ended = tokio::time::timeout(support::PATIENCE, connected.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "the connection is still there");
+    is_refused(&ca, &server, &good).await;
+    server.page_has("/findings", "nobody in the mesh is believed").await;
+    std::fs::remove_file(&list).unwrap();
+    eventually("it opens", || async { connect(&ca, &server, &good).await.ok().map(drop) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_though_the_list_cannot_be_read() {
     let authority = TestAuthority::start(Duration::from_secs(4)).await;
     let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());

@@ -31,7 +31,7 @@ use config::objects::Objects;
 use config::origin::ObjectRef;
 use config::store::Store;
 use config::validate::References;
-use config::{Changed, Limits, NameTable, Resources, yaml};
+use config::{Changed, Limits, NameTable, OWN_ROOTS, Resources, yaml};
 
 pub use authority::{AuthorityRoots, MeshAuthority};
 pub(crate) use check::{GivenIdentity, Loaded, check, load};
@@ -213,6 +213,11 @@ impl Control {
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
         let identity_differs = self.pushed.look();
         let secrets_differ = self.secret_files.look() || identity_differs;
+        self.again = self
+            .secret_files
+            .revoked()
+            .and_then(RevokedFile::again)
+            .map_or(self.again, |at| self.again.min(at));
         self.tell_source();
         self.status.identity(self.pushed.state());
         if self.watched() != watched {
@@ -389,7 +394,11 @@ impl Control {
             self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
         let declared = self.secret_files.with_revoked(declared);
         let declared = TrustAnchors::among(anchors, declared.iter());
-        let (secrets, unusable) = Secrets::resolve(&declared, &self.secrets, &self.expected);
+        // What was good of the roots was so without a list that is there now.
+        let closes = self.secret_files.revoked().is_some_and(RevokedFile::closes);
+        let known = closes.then(|| self.secrets.without(OWN_ROOTS));
+        let known = known.as_ref().unwrap_or(&self.secrets);
+        let (secrets, unusable) = Secrets::resolve(&declared, known, &self.expected);
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());

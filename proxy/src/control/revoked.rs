@@ -1,16 +1,21 @@
 //! The list of certificates that the authority of the mesh has revoked, where it is mounted as a file.
 //!
 //! It counts beside whatever roots the workload has, wherever those come from. What is there and cannot be read is never
-//! taken for a mesh that revokes nothing: what was last good of it stays, and where nothing was since the start, there are
-//! no roots, so that nobody is believed. A file that is gone is no reason to believe again who was revoked.
+//! taken for a mesh that revokes nothing: what was last good of it stays, and where nothing ever was, there are no roots, so
+//! that nobody is believed; of a file that comes while the proxy runs that is so once it has been quiet for a while, because
+//! it may still be written. A file that is gone is no reason to believe again who was revoked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use config::finding::{Finding, Severity, code};
 use config::{OWN_ROOTS, Secret, SecretContent};
 
 use crate::tls;
+
+/// How long a file that comes while the proxy runs may be none that can be used, because it is still being written.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The file, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub(super) struct RevokedFile {
     trouble: Option<Arc<str>>,
     /// What was looked at last.
     last: Option<Seen>,
+    /// Since when what never was good is to be whole, where somebody waits for that.
+    waiting_since: Option<Instant>,
 }
 
 /// What there was when it was looked at: its content, or why it cannot be read; `None` when it is not there.
@@ -28,7 +35,7 @@ pub(super) type Seen = Option<Result<Arc<[u8]>, Arc<str>>>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
-    /// What was there could never be used since the start.
+    /// What there was could never be used.
     Nothing,
     /// There was no list yet.
     NoList,
@@ -39,7 +46,7 @@ enum Known {
 impl RevokedFile {
     /// It was not looked at yet.
     pub(super) fn new(path: PathBuf) -> RevokedFile {
-        RevokedFile { path, known: Known::Nothing, trouble: None, last: None }
+        RevokedFile { path, known: Known::Nothing, trouble: None, last: None, waiting_since: None }
     }
 
     /// Where it is.
@@ -47,10 +54,23 @@ impl RevokedFile {
         &self.path
     }
 
+    /// When it is to be looked at again, if it is not only to be looked at when it changes.
+    pub(super) fn again(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| since + QUIET)
+    }
+
     /// Takes what there is now, and whether anything follows from it.
-    pub(super) fn look(&mut self, seen: Seen) -> bool {
+    pub(super) fn look(&mut self, seen: Seen, now: Instant) -> bool {
         if self.last.as_ref() == Some(&seen) {
-            return false;
+            let is_over = self.again().is_some_and(|over| over <= now);
+            if is_over {
+                self.waiting_since = None;
+                self.known = Known::Nothing;
+                tracing::warn!(
+                    "nobody in the mesh is believed until there is a list that can be used, or none"
+                );
+            }
+            return is_over;
         }
         self.last = Some(seen.clone());
         let path = self.path.display();
@@ -72,12 +92,19 @@ impl RevokedFile {
                 Err(why) => Some(format!("{path}: {why}").into()),
             },
         };
+        let waits = self.trouble.is_some() && self.known == Known::NoList;
+        self.waiting_since = waits.then_some(now);
         if let Some(trouble) = &self.trouble
             && self.trouble != was_told
         {
             tracing::warn!("the list of revoked certificates cannot be used: {trouble}");
         }
         true
+    }
+
+    /// Whether nobody is believed for want of a list that can be used.
+    pub(super) fn closes(&self) -> bool {
+        self.known == Known::Nothing && self.trouble.is_some()
     }
 
     /// The lists that hold.
@@ -120,8 +147,8 @@ impl RevokedFile {
     pub(super) fn finding(&self) -> Option<Finding> {
         let trouble = self.trouble.as_ref()?;
         let holds = match self.known {
-            Known::Nothing => "there was none since the start, and nobody in the mesh is believed",
-            Known::NoList => "there was none before, and nobody is taken for revoked",
+            Known::Nothing => "there never was a good one, and nobody in the mesh is believed",
+            Known::NoList => "there was none before, and it may still be written",
             Known::Lists(_) => "the last good one holds",
         };
         Some(Finding {
@@ -152,10 +179,15 @@ mod tests {
     /// What comes of roots after these looks: the lists beside them, or why there are no roots.
     fn check(seen: &[Seen], own: Option<&[u8]>, expected: Result<Option<&str>, &str>) {
         let mut file = RevokedFile::new("/crl".into());
+        let now = Instant::now();
         for seen in seen {
-            file.look(seen.clone());
+            file.look(seen.clone(), now);
         }
-        assert!(!file.look(seen.last().unwrap().clone()), "nothing follows from what was seen already");
+        let last = seen.last().unwrap();
+        assert!(!file.look(last.clone(), now), "nothing follows from what was seen already");
+        let is_awaited = file.again().is_some();
+        assert_eq!(file.look(last.clone(), now + QUIET), is_awaited, "it is waited for as long as is told");
+        assert_eq!(file.again(), None);
         assert_eq!(file.finding().is_some(), file.trouble().is_some());
         match (&file.beside(&roots(own)).content, expected) {
             (Ok(SecretContent::Roots { revoked, .. }), Ok(expected)) => {
@@ -199,8 +231,15 @@ mod tests {
         check(std::slice::from_ref(&unreadable), None, Err("it is a directory"));
         let why = "/crl: the list of revoked certificates is not one in PEM";
         check(std::slice::from_ref(&garbage), None, Err(why));
-        // One that comes while the proxy runs, and is not whole yet, parts with nobody.
-        check(&[None, garbage], None, Ok(None));
+        // One that comes while the proxy runs may not be whole yet, and closes when it has been quiet.
+        let mut file = RevokedFile::new("/crl".into());
+        let now = Instant::now();
+        file.look(None, now);
+        file.look(garbage.clone(), now);
+        assert!(file.beside(&roots(None)).content.is_ok());
+        check(&[None, garbage.clone()], None, Err(why));
+        check(&[None, garbage.clone(), None], None, Ok(None));
+        check(&[None, garbage, good.clone()], None, Ok(Some(&list)));
         check(&[unreadable.clone(), good], None, Ok(Some(&list)));
         check(&[unreadable, None], None, Ok(None));
     }

@@ -18,6 +18,7 @@ use config::{
 use super::files::{Stamp, too_long};
 use super::revoked::{RevokedFile, Seen};
 use super::watch::{Wanted, parent};
+use crate::time;
 
 /// Where operating systems have the roots that they trust, the first that is there; those that Istio's agent knows.
 const SYSTEM_ROOTS_FILES: [&str; 6] = [
@@ -161,7 +162,7 @@ impl SecretFiles {
         let Some(file) = &mut self.revoked else { return false };
         let known = self.read.get(file.path());
         let seen: Seen = known.filter(|known| known.is_there).map(|known| known.content.clone());
-        file.look(seen)
+        file.look(seen, time::now())
     }
 
     /// What is known of the certificates that the mesh has revoked.

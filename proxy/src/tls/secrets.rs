@@ -170,6 +170,13 @@ impl Secrets {
         (Secrets { held: secrets, told }, unusable)
     }
 
+    /// These without that one.
+    pub(crate) fn without(&self, name: &str) -> Secrets {
+        let mut rest = self.clone();
+        rest.held.remove(name);
+        rest
+    }
+
     /// The lives of all certificates, by name.
     pub(crate) fn lives(&self, now: SystemTime) -> Vec<Life> {
         let now = seconds(now);
