@@ -179,7 +179,7 @@ mod tests {
     /// What comes of roots after these looks: the lists beside them, or why there are no roots.
     fn check(seen: &[Seen], own: Option<&[u8]>, expected: Result<Option<&str>, &str>) {
         let mut file = RevokedFile::new("/crl".into());
-        let now = Instant::now();
+        let now = crate::time::now();
         for seen in seen {
             file.look(seen.clone(), now);
         }
@@ -233,7 +233,7 @@ mod tests {
         check(std::slice::from_ref(&garbage), None, Err(why));
         // One that comes while the proxy runs may not be whole yet, and closes when it has been quiet.
         let mut file = RevokedFile::new("/crl".into());
-        let now = Instant::now();
+        let now = crate::time::now();
         file.look(None, now);
         file.look(garbage.clone(), now);
         assert!(file.beside(&roots(None)).content.is_ok());
