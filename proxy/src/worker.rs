@@ -272,22 +272,29 @@ impl Worker {
             if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {
                 let ends = (local_address, remote_address);
                 match arrive(&worker.engine, &listener, &mut stream, ends, &guard).await {
-                    Some(Served::Http(view, arrival)) if arrival.tls.is_none() => {
-                        worker.serve_http((stream.into(), None), view, arrival, guard).await;
+                    Some(Served::Http(view, mut arrival)) => {
+                        let declared = &view.listener.declared;
+                        match worker.secured(stream, declared, &mut arrival, &guard).await {
+                            Ok(secured) => worker.serve_http(secured, view, arrival, guard).await,
+                            Err((reason, server)) => {
+                                let why = Unserved::Handshake(reason, server.declared());
+                                tcp::log_unserved(&worker.engine, &view.listener, arrival, why);
+                            }
+                        }
                     }
-                    Some(Served::Http(view, arrival)) => {
-                        // In a box, so that plain connections cost no more for it.
-                        Box::pin(worker.serve_https(stream, view, arrival, guard)).await;
-                    }
-                    Some(Served::Tcp(service, arrival, connected)) if arrival.tls.is_some() => {
-                        let guarded = (guarded, guard);
-                        Box::pin(worker.serve_tls(stream, service, arrival, connected, guarded)).await;
-                    }
-                    Some(Served::Tcp(service, arrival, connected)) => {
-                        // It has limits of its own.
-                        drop(guarded);
-                        let engine = worker.engine.clone();
-                        Box::pin(tcp::serve(engine, service, arrival, stream.into(), connected)).await;
+                    Some(Served::Tcp(service, mut arrival, connected)) => {
+                        let listener = service.declared.clone();
+                        match worker.secured(stream, &listener.declared, &mut arrival, &guard).await {
+                            Ok(secured) => {
+                                // It has limits of its own.
+                                drop((guarded, guard));
+                                Box::pin(worker.serve_tcp(secured, service, arrival, connected)).await;
+                            }
+                            Err((reason, server)) => {
+                                let why = Unserved::Handshake(reason, server.declared());
+                                tcp::log_unserved(&worker.engine, &listener, arrival, why);
+                            }
+                        }
                     }
                     None => {}
                 }
@@ -296,52 +303,36 @@ impl Worker {
         });
     }
 
-    /// Terminates TLS, and serves what is behind it.
-    async fn serve_https(
+    /// Terminates TLS where the client is to be spoken to in that; why that failed, and what it was to be.
+    async fn secured(
         &self,
         stream: tokio::net::TcpStream,
-        view: Rc<ListenerView>,
-        mut arrival: Arrival,
-        guard: Rc<Guard>,
-    ) {
-        let Some(server) = arrival.tls.take() else { return };
-        match self.handshake(&server, stream, &view.listener.declared, &mut arrival, &guard).await {
-            Ok((stream, session)) => {
-                self.serve_http((stream, Some(session)), view, arrival, guard).await;
-            }
-            Err(reason) => {
-                let why = Unserved::Handshake(reason, server.declared());
-                tcp::log_unserved(&self.engine, &view.listener, arrival, why);
-            }
+        listener: &config::Listener,
+        arrival: &mut Arrival,
+        guard: &Guard,
+    ) -> Result<(tls::Stream, Option<tls::Session>), (&'static str, Arc<tls::Server>)> {
+        let Some(server) = arrival.tls.take() else { return Ok((stream.into(), None)) };
+        // In a box that is gone when the connection is served: it costs nothing that is plain, or idle.
+        match Box::pin(self.handshake(&server, stream, listener, arrival, guard)).await {
+            Ok((stream, session)) => Ok((stream, Some(session))),
+            Err(reason) => Err((reason, server)),
         }
     }
 
-    /// Terminates TLS, and passes on the bytes behind it.
-    async fn serve_tls(
+    /// Passes on the bytes of a connection.
+    async fn serve_tcp(
         &self,
-        stream: tokio::net::TcpStream,
+        (stream, session): (tls::Stream, Option<tls::Session>),
         service: tcp::Service,
         mut arrival: Arrival,
         connected: Option<tcp::Connected>,
-        (guarded, guard): (Guarding, Rc<Guard>),
     ) {
-        let Some(server) = arrival.tls.take() else { return };
         let listener = service.declared.clone();
-        match self.handshake(&server, stream, &listener.declared, &mut arrival, &guard).await {
-            Ok((stream, session)) => {
-                // It has limits of its own.
-                drop(guarded);
-                let breach = session.breach();
-                arrival.session = Some(Rc::new(session));
-                tcp::serve(self.engine.clone(), service, arrival, stream, connected).await;
-                if let Some(reason) = breach.why() {
-                    self.count(Family::TlsBroken, &[&listener.declared.address.to_string(), reason]);
-                }
-            }
-            Err(reason) => {
-                let why = Unserved::Handshake(reason, server.declared());
-                tcp::log_unserved(&self.engine, &listener, arrival, why);
-            }
+        let breach = session.as_ref().map(tls::Session::breach);
+        arrival.session = session.map(Rc::new);
+        tcp::serve(self.engine.clone(), service, arrival, stream, connected).await;
+        if let Some(reason) = breach.and_then(|breach| breach.why()) {
+            self.count(Family::TlsBroken, &[&listener.declared.address.to_string(), reason]);
         }
     }
 
