@@ -7,7 +7,9 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use super::codec::reserved::{PEER_METADATA as METADATA, PEER_METADATA_ID as ID};
+use super::codec::reserved::{
+    PEER_METADATA as METADATA, PEER_METADATA_ID as ID, PEER_METADATA_NAMES as NAMES,
+};
 use super::codec::{RequestHead, ResponseHead};
 use super::record::Record;
 use crate::engine::{Engine, ListenerView};
@@ -22,7 +24,7 @@ pub(super) struct Asked {
 
 /// Reads what the client of a request says of itself, and takes it off.
 pub(super) fn read_client(head: &mut RequestHead, listener: &ListenerView, record: &mut Record) {
-    if !listener.manager.declared.peer_metadata.reads_client {
+    if !listener.manager.declared.peer_metadata.reads_client || !may_say(&head.headers) {
         return;
     }
     record.asked_who =
@@ -56,7 +58,7 @@ pub(super) fn tell_upstream(
 
 /// Reads what the upstream of a response says of itself, and takes it off.
 pub(super) fn read_upstream(head: &mut ResponseHead, listener: &ListenerView, record: &mut Record) {
-    if !listener.manager.declared.peer_metadata.reads_upstream {
+    if !listener.manager.declared.peer_metadata.reads_upstream || !may_say(&head.headers) {
         return;
     }
     if let Some(value) = said(&head.headers) {
@@ -70,6 +72,13 @@ pub(super) fn tell_client(head: &mut ResponseHead, listener: &ListenerView, reco
     if listener.manager.declared.peer_metadata.tells_client {
         tell(&mut head.headers, record.engine(), record.asked_who);
     }
+}
+
+/// Whether one of the two headers may be there. Most heads have neither, and names of other lengths tell that without hashing
+/// any.
+fn may_say(headers: &HeaderMap) -> bool {
+    const LENGTHS: [usize; 2] = [NAMES[0].len(), NAMES[1].len()];
+    headers.keys().any(|name| LENGTHS.contains(&name.as_str().len()))
 }
 
 /// What a head says of who sends it. An empty value says nothing.
