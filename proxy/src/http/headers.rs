@@ -47,6 +47,25 @@ pub(crate) enum NotSanitized {
 
 /// Takes off what was meant for this hop only, and what nobody outside may say.
 pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitized> {
+    // Most requests have none of these, and names are compared faster than they are hashed.
+    let websocket = if head.headers.keys().any(is_hop_by_hop) { sanitize_hop(head)? } else { None };
+    let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
+    for name in head.headers.keys() {
+        if name.as_str().starts_with("x-envoy-") {
+            found.extend(STEERING.into_iter().find(|known| *known == name.as_str()));
+        }
+    }
+    for name in found {
+        head.headers.remove(name);
+    }
+    if let Some(websocket) = websocket {
+        head.headers.insert(UPGRADE, websocket);
+    }
+    Ok(())
+}
+
+/// Takes off what was meant for this hop only; the WebSocket that is asked for, if one is.
+fn sanitize_hop(head: &mut RequestHead) -> Result<Option<HeaderValue>, NotSanitized> {
     // An offer to speak HTTP/2 may be ignored (RFC 9113 section 3.1); any other upgrade changes what the request means. Of
     // those a WebSocket is let through, as istiod has it everywhere.
     let mut websocket = None;
@@ -64,19 +83,7 @@ pub(crate) fn sanitize_request(head: &mut RequestHead) -> Result<(), NotSanitize
     }
     remove_hop_by_hop(&mut head.headers);
     keep_only_te_trailers(&mut head.headers);
-    let mut found = smallvec::SmallVec::<[&'static str; 4]>::new();
-    for name in head.headers.keys() {
-        if name.as_str().starts_with("x-envoy-") {
-            found.extend(STEERING.into_iter().find(|known| *known == name.as_str()));
-        }
-    }
-    for name in found {
-        head.headers.remove(name);
-    }
-    if let Some(websocket) = websocket {
-        head.headers.insert(UPGRADE, websocket);
-    }
-    Ok(())
+    Ok(websocket)
 }
 
 /// What Connection names.
@@ -92,22 +99,30 @@ fn is_protected(option: &[u8]) -> bool {
 
 /// Takes off the hop-by-hop fields of RFC 9110 section 7.6.1, those that Connection names among them.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in nominated(headers) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
     let mut found = smallvec::SmallVec::<[HeaderName; 2]>::new();
     for name in headers.keys() {
-        if *name == TRANSFER_ENCODING || *name == KEEP_ALIVE || *name == PROXY_CONNECTION || *name == UPGRADE
-        {
+        if is_hop_by_hop(name) && *name != TE {
             found.push(name.clone());
+        }
+    }
+    if found.contains(&CONNECTION) {
+        for name in nominated(headers) {
+            headers.remove(name);
         }
     }
     for name in found {
         headers.remove(name);
     }
+}
+
+/// Whether a field is meant for one hop only. `te` is, but for one value, see [`keep_only_te_trailers`].
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == CONNECTION
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || *name == TE
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
 }
 
 /// The fields that Connection names, without those that a message cannot do without.

@@ -40,11 +40,9 @@ const OF_HEADS: [HeaderName; 12] = [
 ];
 
 /// What a proxy says of its workload, and which proxy says it.
-pub(crate) const PEER_METADATA: HeaderName = HeaderName::from_static(PEER_METADATA_NAMES[0]);
+pub(crate) const PEER_METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
 /// See [`PEER_METADATA`].
-pub(crate) const PEER_METADATA_ID: HeaderName = HeaderName::from_static(PEER_METADATA_NAMES[1]);
-/// The names of both.
-pub(crate) const PEER_METADATA_NAMES: [&str; 2] = ["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"];
+pub(crate) const PEER_METADATA_ID: HeaderName = HeaderName::from_static("x-envoy-peer-metadata-id");
 
 /// By what a client proves who it is, or is told to be; no trailer of a request.
 const OF_CLIENTS: [HeaderName; 5] = [

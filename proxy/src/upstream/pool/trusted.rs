@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::connect::ConnectError;
-use super::{Pool, Pools, h2};
+use super::h2::Outline as H2Outline;
+use super::{Pool, Pools};
 use crate::http::codec::h1;
 use crate::snapshot::{Cluster, Transport};
 use crate::tls::Presented;
@@ -23,7 +24,7 @@ pub(super) enum Open {
     /// Of HTTP/1.
     H1(h1::client::Outline),
     /// Of HTTP/2.
-    H2(h2::Outline),
+    H2(H2Outline),
 }
 
 /// What a pool knows of whether its connections would be made in this way now.
