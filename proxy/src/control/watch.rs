@@ -112,7 +112,8 @@ impl Watcher {
 
     /// Whether somebody has written to `file` and not closed it since.
     pub(crate) fn is_writing(&self, file: &Path) -> bool {
-        self.inner.is_some() && self.shared.state.lock().writing.contains(&self.real(file))
+        let writing = &self.shared.state.lock().writing;
+        self.inner.is_some() && !writing.is_empty() && writing.contains(&self.real(file))
     }
 
     /// What was being written is taken for written.
@@ -123,7 +124,8 @@ impl Watcher {
     /// Whether something was heard of `file` since this was last asked of it. A write may leave no other trace: clocks
     /// of file systems are coarse.
     pub(crate) fn take_touched(&self, file: &Path) -> bool {
-        self.inner.is_some() && self.shared.state.lock().touched.remove(&self.real(file))
+        let touched = &mut self.shared.state.lock().touched;
+        self.inner.is_some() && !touched.is_empty() && touched.remove(&self.real(file))
     }
 
     /// How often something was missed; whenever it differs, any file may have been touched.
