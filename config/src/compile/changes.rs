@@ -4,13 +4,15 @@
 //! host, and from what holds for the whole mesh. Whatever follows from more than the first four is answered by a compile of
 //! everything, and [`Anew`] says why: it is always right, and what changes every few seconds in a large mesh is none of it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::host::{complete, is_wildcard, service_host};
+use super::protocol::Protocol;
 use super::registry::Resolution;
-use super::{Scope, auto_passthrough};
+use super::{Mode, Scope, auto_passthrough};
+use crate::hashed::HashSet;
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Pod, Service};
 use crate::objects::{Differences, Kept, Key, Object, Objects};
@@ -50,6 +52,8 @@ pub(super) struct Changes {
     pub(super) listeners: bool,
     /// Whether the names for DNS are.
     pub(super) names: bool,
+    /// Whether there may be fewer clusters of `keys` than before, or other secrets.
+    pub(super) ruled: bool,
 }
 
 impl Changes {
@@ -176,14 +180,48 @@ impl Changes {
     }
 
     fn add_rules(&mut self, before: &Kept<DestinationRule>, now: &Kept<DestinationRule>, scope: &Scope<'_>) {
-        for (before, now) in Differences::between(before, now) {
-            for rule in [before, now].into_iter().flatten() {
-                let host = complete(&rule.spec.host, rule.namespace(), &scope.proxy.dns_domain);
-                self.hosts.insert(host.as_ref().into());
+        let differing: Vec<_> = Differences::between(before, now).collect();
+        if differing.is_empty() {
+            return;
+        }
+        let passes_on = passes_on(scope);
+        for rule in differing.into_iter().flat_map(|(before, now)| [before, now]).flatten() {
+            let host = complete(&rule.spec.host, rule.namespace(), &scope.proxy.dns_domain);
+            match asked_over_http(&host, scope).filter(|_| !passes_on) {
+                Some(key) => {
+                    self.keys.insert(key);
+                    self.ruled = true;
+                }
+                None => {
+                    self.hosts.insert(host.as_ref().into());
+                    self.listeners = true;
+                }
             }
-            self.listeners = true;
         }
     }
+}
+
+/// Whether there are rules for bytes that are passed on: the chains of those are told what a DestinationRule says of the service
+/// that they lead to.
+fn passes_on(scope: &Scope<'_>) -> bool {
+    let mut routed = scope.objects.virtual_services.values().map(|object| &object.spec);
+    scope.mode != Mode::Explicit && routed.any(|spec| !spec.tcp.is_empty() || !spec.tls.is_empty())
+}
+
+/// The service of this host, where no listener depends on what DestinationRules say of it: HTTP alone is spoken with it, whose
+/// routes do no more than name its clusters, and the workload is none of its endpoints.
+fn asked_over_http(host: &str, scope: &Scope<'_>) -> Option<Key> {
+    let name = host.strip_suffix(&*scope.proxy.dns_domain)?.strip_suffix(".svc.")?;
+    let (name, namespace) = name.split_once('.')?;
+    let service = scope.objects.services.get(&(namespace.into(), name.into()))?;
+    let spec = &service.spec.spec;
+    let mut entries = scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
+    let is_plain = super::registry::resolution(spec) == Resolution::ClientSide
+        && (scope.mode == Mode::Explicit
+            || *service.namespace() != scope.proxy.namespace
+                && spec.ports.iter().all(|port| Protocol::of(port).is_http()))
+        && !entries.any(|entry| entry.eq_ignore_ascii_case(host));
+    is_plain.then(|| service.key())
 }
 
 /// Whether an endpoint of `slice` is the workload itself.

@@ -1,6 +1,6 @@
 //! The steps of a compile in their order: of all there is, or of what changed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::changes::{Changes, clusters_of};
@@ -21,6 +21,7 @@ use super::{
     name_table, outbound, peer_authentication, sidecar, tcp,
 };
 use crate::finding::Finding;
+use crate::hashed::{HashMap, HashSet};
 use crate::objects::Objects;
 use crate::resource::{Listener, NameTable, RouteConfiguration, Secret, Update};
 
@@ -59,7 +60,7 @@ fn anew(scope: &Scope<'_>, request: &Request) -> (Compiled, Option<Last>) {
     if scope.mode == Mode::Sidecar {
         inbound_clusters::add(&mut made.clusters, scope, &rules, &served);
     }
-    let listening = seen.listen(&made.clusters, &targets, &served, &HashMap::new());
+    let listening = seen.listen(&made.clusters, &targets, &served, &HashMap::default());
     let names = name_table::name_table(scope, &registry, &endpoints);
     let is_kept = !imports.trim() && !scope.endpoints.are_too_many();
     let (mut compiled, last) = made.finish(scope, request, Some(listening), None);
@@ -116,12 +117,16 @@ fn only_endpoints(
     hosts.retain(|host| registry.service(host).is_some());
     let rules = DestinationRules::of_hosts(scope, Some(&hosts));
     let endpoints = Endpoints::new(scope, &Wanted::These(keys(changes).collect()));
+    let secrets = changes.ruled.then(|| last.noted.secrets());
     let (mut made, of_services) = Making::after(scope, last, changes, &hosts);
     made.services(scope, registry.services(), (&rules, &endpoints));
-    if scope.endpoints.are_too_many() {
+    // Secrets are told with listeners.
+    let same_secrets = secrets.is_none_or(|secrets| secrets == made.noted.secrets());
+    if scope.endpoints.are_too_many() || !same_secrets {
         return None;
     }
-    let since = Since { removed: Vec::new(), same_listeners: true, same_names: true };
+    let removed = if changes.ruled { made.remove(&hosts, false) } else { Vec::new() };
+    let since = Since { removed, same_listeners: true, same_names: true };
     let (compiled, last) = made.finish(scope, request, None, Some(since));
     Some((compiled, Some(Last { of_services, ..last })))
 }

@@ -106,6 +106,35 @@ fn what_follows_from_a_change() {
 }
 
 #[test]
+fn rules_for_what_is_asked_over_http_change_no_listener() {
+    let check = |mode, mesh: &str, host: &str, expected| {
+        let rule = object("DestinationRule", "rule", &format!("{{host: {host}}}"));
+        assert_eq!(between(mode, mesh, &rule), Ok(expected), "{mode:?} {host} {mesh}");
+    };
+    let there = |ports: &str| {
+        let spec = format!("{{clusterIP: 10.1.0.7, ports: [{ports}]}}");
+        format!("{MESH}---\n{}", object("Service", "far", &spec).replace("shop", "ops"))
+    };
+    let (http, far) = (there("{name: http, port: 80}"), "far.ops.svc.cluster.local");
+    check(Mode::Sidecar, &http, far, (1, false, false));
+    check(Mode::Explicit, MESH, "catalog", (1, false, false));
+    // What the workload may serve, what may be passed on, and hosts that are no such service's alone.
+    check(Mode::Sidecar, MESH, "catalog", (0, true, false));
+    check(Mode::Sidecar, &there("{name: tcp, port: 80}"), far, (0, true, false));
+    check(Mode::Sidecar, &there("{name: other, port: 80}"), far, (0, true, false));
+    for host in ["pods", "other", "taken", "nobody", "db.test", "\"*.ops.svc.cluster.local\""] {
+        check(Mode::Explicit, &http, host, (0, true, false));
+    }
+    let to = format!("{{hosts: [db.test], tcp: [{{route: [{{destination: {{host: {far}}}}}]}}]}}");
+    check(
+        Mode::Sidecar,
+        &format!("{http}---\n{}", object("VirtualService", "tcp", &to)),
+        far,
+        (0, true, false),
+    );
+}
+
+#[test]
 fn everything_is_made_again_where_a_gateway_asks_for_server_names() {
     let slice = slice("catalog", "10.2.0.9");
     let check = |mode, tls: &str, expected| {
