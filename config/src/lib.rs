@@ -13,6 +13,7 @@
 
 pub mod compile;
 pub mod finding;
+mod hashed;
 pub mod istio;
 pub mod kubernetes;
 pub mod labels;

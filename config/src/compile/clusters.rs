@@ -1,6 +1,6 @@
 //! Clusters of the services that the proxy sees, one per port and subset, and their endpoints.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::registry::{Port, Resolution, Service, Source};
 use super::traffic_policy::{Policy, is_passthrough, tls_mode};
 use super::transport::{Towards, Transport, sni};
 use super::{Mode, Scope, auto_passthrough, closed, connection_pool, fields, identities, told};
+use crate::hashed::HashSet;
 use crate::istio::{ConnectionPoolSettings, H2UpgradePolicy, SimpleLb};
 use crate::origin::Origin;
 use crate::resource::{

@@ -4,13 +4,14 @@
 //! holds; where HTTP and others meet, first bytes tell them apart. Semantics: istiod's `buildSidecarOutboundListener`, with
 //! its types of conflicts; what it drops in silence is found here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::findings::Findings;
 use super::protocol::Protocol;
 use crate::finding::{Severity, code};
+use crate::hashed::HashMap;
 use crate::resource::{FilterChain, FilterChainMatch, NetworkFilter};
 
 /// Listeners of services, by address.
@@ -121,7 +122,7 @@ impl Made {
             owner: coming.owner.clone(),
             protocol: if is_shared { Protocol::Detected } else { coming.protocol },
             chains: Vec::new(),
-            taken: HashMap::new(),
+            taken: HashMap::default(),
             shares_routes: false,
             additional: coming.additional.clone(),
             has_socket: coming.has_socket,

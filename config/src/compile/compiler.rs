@@ -6,13 +6,13 @@
 //! speaks for are taken over where they are known by the same names as before. After any other change, and where a Sidecar
 //! object trims, everything is compiled anew.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::noted::Noted;
 use super::virtual_hosts::OfServices;
 use super::{Compiled, Proxy, Request, steps};
 use crate::finding::Finding;
+use crate::hashed::{HashMap, HashSet};
 use crate::objects::Objects;
 
 /// Compiles one state of a mesh after the other.

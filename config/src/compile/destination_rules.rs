@@ -5,8 +5,8 @@
 //! them: the oldest says the policy, all of them add subsets.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Scope;
@@ -15,6 +15,7 @@ use super::host::{HostMap, complete, is_wildcard};
 use super::products::Products;
 use super::registry::Service;
 use super::workload::WorkloadLabels;
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{DestinationRule, Subset, TrafficPolicy};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -81,7 +82,7 @@ impl<'a> Merged<'a> {
             traffic_policy: object.spec.traffic_policy.as_deref(),
             policy_object: object,
             subsets: Vec::new(),
-            subset_places: HashMap::new(),
+            subset_places: HashMap::default(),
             origin: OnceCell::new(),
         };
         merged.add_subsets(object);
@@ -135,8 +136,8 @@ impl<'a> DestinationRules<'a> {
     /// Those for `hosts` alone, if such are given.
     pub(super) fn of_hosts(scope: &Scope<'a>, hosts: Option<&HashSet<Arc<str>>>) -> DestinationRules<'a> {
         let mut rules = DestinationRules {
-            local: HashMap::new(),
-            exported: HashMap::new(),
+            local: HashMap::default(),
+            exported: HashMap::default(),
             root_only: HostMap::default(),
             root_namespace: scope.root_namespace,
         };

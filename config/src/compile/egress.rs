@@ -5,7 +5,7 @@
 //! a port serves all ports, except where a listener before it has the address. The routes of a port are those of the first
 //! listener that has it, or else of the one without a port. Semantics: istiod's `SidecarScope`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::outbound::wildcard;
 use super::protocol::Protocol;
 use super::sidecar::of_proxy;
 use super::visibility::sight;
+use crate::hashed::HashMap;
 use crate::istio::{CaptureMode, Destination, EgressListener, HttpRoute, VirtualService};
 use crate::objects::Object;
 use crate::validate::HostSet;
@@ -109,14 +110,14 @@ impl<'a> Egress<'a> {
             is_made: true,
             hosts: None,
             only: None,
-            destinations: HashMap::new(),
+            destinations: HashMap::default(),
         }
     }
 
     fn new(written: &'a EgressListener, scope: &Scope<'a>) -> Egress<'a> {
         let own: &'a str = &scope.proxy.namespace;
         let scoped = written.hosts.iter().filter_map(|host| host.split_once('/'));
-        let mut hosts: HashMap<&'a str, HostSet> = HashMap::new();
+        let mut hosts: HashMap<&'a str, HostSet> = HashMap::default();
         for (namespace, host) in scoped {
             hosts.entry(if namespace == "." { own } else { namespace }).or_default().insert(host);
         }
@@ -142,7 +143,7 @@ impl<'a> Egress<'a> {
             is_made: !is_proxy && bind.is_some() == address.is_some() && told.is_some() == port.is_some(),
             hosts: Some(hosts),
             only: port.map(|port| port.number).filter(|_| !is_proxy),
-            destinations: HashMap::new(),
+            destinations: HashMap::default(),
         };
         egress.destinations = egress.destinations(scope);
         egress
@@ -181,7 +182,7 @@ impl<'a> Egress<'a> {
     }
 
     fn destinations(&self, scope: &Scope<'a>) -> HashMap<Arc<str>, Ports> {
-        let mut hosts = HashMap::new();
+        let mut hosts = HashMap::default();
         let mut add = |destination: &Destination, namespace: &str| {
             let host: Arc<str> =
                 complete(&destination.host, namespace, &scope.proxy.dns_domain).as_ref().into();

@@ -3,7 +3,7 @@
 //! Only endpoints that may get requests are declared. Istio also declares those that are not ready, marked
 //! unhealthy; Envoy sends them nothing, but counts them when it spills from one priority to the next.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use super::peer_authentication::{self, Modes};
 use super::registry::{Port, Service, Source};
 use super::workload::{Instance, Instances};
 use crate::finding::{Finding, Severity, code};
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::ClientTlsMode;
 use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
 use crate::objects::{Key, Object};
@@ -114,7 +115,7 @@ pub(super) struct Assignment<'s> {
 impl<'a> Endpoints<'a> {
     /// The endpoints of those services of `scope` that are `wanted`, and of all entries.
     pub(super) fn new(scope: &Scope<'a>, wanted: &Wanted<'_>) -> Endpoints<'a> {
-        let mut slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>> = HashMap::new();
+        let mut slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>> = HashMap::default();
         for slice in scope.objects.endpoint_slices.values() {
             let Some(service) = slice.service() else { continue };
             let key: (&'a str, &'a str) = (slice.namespace(), service);
@@ -169,8 +170,8 @@ impl<'a> Endpoints<'a> {
         let publishes_not_ready = object.spec.spec.publish_not_ready_addresses;
         let key = (&**object.namespace(), &**object.name());
         let mut members = Vec::new();
-        let mut addresses = HashSet::new();
-        let mut families: HashMap<(&str, &str), bool> = HashMap::new();
+        let mut addresses = HashSet::default();
+        let mut families: HashMap<(&str, &str), bool> = HashMap::default();
         for slice in self.slices.get(&key).into_iter().flatten() {
             let Some(number) = number(&slice.spec.ports, port.name) else { continue };
             for endpoint in &slice.spec.endpoints {
@@ -333,7 +334,7 @@ fn by_locality<'m, 'e: 'm>(members: impl Iterator<Item = &'m Member<'e>>) -> Vec
 
 /// Finds addresses that serve one port of a service by two numbers. Istio keeps the first, as one pod has one address.
 fn find_repeated(slices: &[&Object<EndpointSlice>], findings: &mut Findings) {
-    let mut known: HashMap<(&str, &str), u16> = HashMap::new();
+    let mut known: HashMap<(&str, &str), u16> = HashMap::default();
     for slice in slices {
         for port in &slice.spec.ports {
             let (Some(number), name) = (port.port, port.name.as_deref().unwrap_or_default()) else {

@@ -1,12 +1,13 @@
 //! Endpoints that ServiceEntry and WorkloadEntry objects declare.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Scope;
 use super::endpoints::{Member, is_reachable};
 use super::registry::{Port, Resolution, Service};
 use super::workload::{Instance, Instances};
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{ServiceEntry, WorkloadEntry};
 use crate::kubernetes;
 use crate::objects::Object;
@@ -49,8 +50,11 @@ static NOTHING: WorkloadEntry = WorkloadEntry {
 impl<'a> Entries<'a> {
     /// The entries of `scope`.
     pub(super) fn new(scope: &Scope<'a>) -> Entries<'a> {
-        let mut entries =
-            Entries { inline: HashMap::new(), workloads: HashMap::new(), by_host: HashMap::new() };
+        let mut entries = Entries {
+            inline: HashMap::default(),
+            workloads: HashMap::default(),
+            by_host: HashMap::default(),
+        };
         for object in scope.objects.service_entries.values() {
             let key: (&'a str, &'a str) = (object.namespace(), object.name());
             let written = object.spec.endpoints.iter().enumerate().map(|(index, entry)| {
@@ -111,7 +115,7 @@ impl<'a> Entries<'a> {
             members
                 .extend(hosts.and_then(|hosts| Some(named(written(hosts)?, number, Some(&hosts.instance)))));
         }
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         members.retain(|member| {
             (member.name.is_some() || is_reachable(member.address.ip(), &scope.proxy.ips))
                 && seen.insert((member.address, member.name))

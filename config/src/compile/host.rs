@@ -1,7 +1,8 @@
 //! Host names as Istio reads them: short names, wildcards, and which of several wildcards matches best.
 
+use crate::hashed::HashMap;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub(super) struct HostMap<V> {
 
 impl<V> Default for HostMap<V> {
     fn default() -> Self {
-        HostMap { exact: HashMap::new(), wildcards: HashMap::new() }
+        HostMap { exact: HashMap::default(), wildcards: HashMap::default() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rules of virtual services that are not among the routes of a virtual host, and why: to explain what cannot be seen there.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::clusters::Clusters;
 use super::matchers::{self, Translated, catches_all};
@@ -9,6 +9,7 @@ use super::routes::{Condition, Routes};
 use super::virtual_services::{MeshVirtualService, Rule, VirtualServices};
 use super::workload::WorkloadLabels;
 use super::{Mode, Proxy, Scope, delegates, egress, registry};
+use crate::hashed::HashSet;
 use crate::istio::HttpMatchRequest;
 use crate::objects::Objects;
 use crate::origin::{ObjectRef, Origin};
@@ -32,7 +33,7 @@ pub fn rules_left_out(objects: &Objects, proxy: &Proxy, mode: Mode, host: &Virtu
     let scope = Scope::new(objects, proxy, mode, None);
     let imports = egress::Imports::new(&scope);
     let registry = registry::Registry::new(&scope, &imports);
-    let clusters = Clusters::named(HashSet::new());
+    let clusters = Clusters::named(HashSet::default());
     let routes = Routes { scope: &scope, registry: &registry, clusters: &clusters, port, gateway: None };
     if mode != Mode::Gateway {
         let all = VirtualServices::new(&scope, &registry, &imports);

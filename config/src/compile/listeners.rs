@@ -1,6 +1,6 @@
 //! Listeners that the command line asks for, and the route configurations they need.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::virtual_hosts::{self, OfPort, OfServices};
 use super::virtual_services::VirtualServices;
 use super::{ExplicitListener, ListenTarget, Scope};
 use crate::finding::{Severity, code};
+use crate::hashed::{HashMap, HashSet};
 use crate::resource::{
     FilterChain, FilterChainMatch, Listener, ListenerFilters, NetworkFilter, PeerMetadata,
     RouteConfiguration, RouteSource, Secret, TrafficDirection, VirtualHost,
@@ -49,7 +50,7 @@ impl Listeners<'_> {
         tables: &mut Tables,
         findings: &mut Findings,
     ) -> Vec<Listener> {
-        let mut names = HashSet::new();
+        let mut names = HashSet::default();
         let mut listeners = Vec::with_capacity(asked.len());
         for asked in asked {
             let routes = self.routes_of(&asked.target, tables, findings);

@@ -1,7 +1,7 @@
 //! What there is to note about clusters and their endpoints, kept by what it is about: where few services are made again,
 //! the rest is not looked at.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::endpoints::{self, Endpoints};
@@ -11,6 +11,7 @@ use super::registry::Service;
 use super::transport::{self, NotSpoken};
 use super::{Scope, outlier, products};
 use crate::finding::Finding;
+use crate::hashed::{HashMap, HashSet};
 use crate::objects::Key;
 use crate::resource::{Cluster, ClusterLoadAssignment, Secret};
 

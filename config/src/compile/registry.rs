@@ -1,6 +1,6 @@
 //! Services as istiod's registry sees them: host, ports with their protocols, addresses, aliases.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::protocol::Protocol;
 use super::service_entries;
 use super::visibility::sight;
 use super::{Scope, has_both_families};
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{ServiceEntry, ServiceLocation};
 use crate::kubernetes;
 use crate::kubernetes::{TargetPort, TrafficDistribution};
@@ -95,7 +96,7 @@ impl<'a> Registry<'a> {
     pub(super) fn of_keys(scope: &Scope<'a>, keys: &BTreeSet<Key>) -> Registry<'a> {
         let services = keys.iter().filter_map(|key| scope.objects.services.get(key));
         let seen = services.filter(|service| is_seen(service, scope));
-        Registry::of(seen.map(|service| Service::new(service, scope, &mut HashMap::new())).collect())
+        Registry::of(seen.map(|service| Service::new(service, scope, &mut HashMap::default())).collect())
     }
 
     /// The services of the proxy's namespace that its workload may be an endpoint of, whoever sees them and whatever the
@@ -112,14 +113,14 @@ impl<'a> Registry<'a> {
     /// Services whoever sees them, without their aliases: of Kubernetes' those of `keys` or else all, of Istio's those of
     /// the mesh.
     pub(super) fn of_everybody(scope: &Scope<'a>, keys: Option<&HashSet<Key>>) -> Vec<Service<'a>> {
-        let (objects, mut none) = (scope.objects, Aliases::new());
+        let (objects, mut none) = (scope.objects, Aliases::default());
         let named = keys.map(|keys| keys.iter().filter_map(|key| objects.services.get(key)));
         let all = keys.is_none().then(|| objects.services.values());
         let of_kubernetes = named.into_iter().flatten().chain(all.into_iter().flatten());
         let mut services: Vec<Service<'a>> =
             of_kubernetes.map(|service| Service::new(service, scope, &mut none)).collect();
         let is_internal = |entry: &Object<ServiceEntry>| entry.spec.location == ServiceLocation::MeshInternal;
-        let of_istio = service_entries::wanted(scope, is_internal, &HashSet::new(), &mut none);
+        let of_istio = service_entries::wanted(scope, is_internal, &HashSet::default(), &mut none);
         services.extend(of_istio.into_iter().filter(|service| !is_of_kubernetes(scope, &service.host)));
         services
     }
@@ -127,8 +128,8 @@ impl<'a> Registry<'a> {
     fn of(mut services: Vec<Service<'a>>) -> Registry<'a> {
         services.sort_by(|one, other| one.host.cmp(&other.host));
 
-        let mut by_host = HashMap::with_capacity(services.len());
-        let mut by_port: HashMap<u16, Vec<usize>> = HashMap::new();
+        let mut by_host = crate::hashed::map(services.len());
+        let mut by_port: HashMap<u16, Vec<usize>> = HashMap::default();
         for (index, service) in services.iter().enumerate() {
             by_host.insert(service.host.clone(), index);
             for port in service.distinct_ports() {
@@ -221,7 +222,7 @@ impl<'a> Service<'a> {
 
     /// Its ports, of several with the same number the first.
     pub(super) fn distinct_ports(&self) -> impl Iterator<Item = &Port<'a>> {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         self.ports.iter().filter(move |port| seen.insert(port.number))
     }
 
@@ -351,10 +352,10 @@ fn aliases(scope: &Scope<'_>) -> Aliases {
     });
     let pairs: Vec<(Arc<str>, Arc<str>)> = pairs.collect();
     let next: HashMap<&Arc<str>, &Arc<str>> = pairs.iter().map(|(alias, target)| (alias, target)).collect();
-    let mut aliases = Aliases::new();
+    let mut aliases = Aliases::default();
     for (alias, target) in &pairs {
         let mut target = target;
-        let mut seen = HashSet::from([alias]);
+        let mut seen = HashSet::from_iter([alias]);
         while let Some(further) = next.get(target) {
             if !seen.insert(target) {
                 break;

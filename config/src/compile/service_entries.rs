@@ -1,6 +1,5 @@
 //! Services that ServiceEntry objects declare: one of each host.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use super::Scope;
 use super::protocol::Protocol;
 use super::registry::{Aliases, Port, Resolution, Service, Source, reachable};
 use super::visibility::sight;
+use crate::hashed::HashSet;
 use crate::istio::{ServiceEntry, ServiceResolution};
 use crate::objects::Object;
 use crate::resource::CidrRange;

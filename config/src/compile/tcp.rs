@@ -1,6 +1,5 @@
 //! Filter chains of TCP and TLS ports of services: rules of virtual services, or else the service itself.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Scope;
@@ -18,6 +17,7 @@ use super::virtual_hosts;
 use super::virtual_services::{MESH, MeshVirtualService, VirtualServices};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
+use crate::hashed::HashSet;
 use crate::istio::{L4MatchAttributes, RouteDestination, TlsMatchAttributes, VirtualService};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -326,7 +326,7 @@ pub(super) fn subnets(told: &[String]) -> Vec<CidrRange> {
 /// Server names without repetition, in lower case as clients compare them. One `*` among them stands for all, and for no
 /// name at all: then there is nothing to compare with.
 pub(super) fn server_names<'n>(names: impl Iterator<Item = &'n str>) -> Vec<Arc<str>> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     let names: Vec<Arc<str>> =
         names.map(str::to_lowercase).filter(|name| seen.insert(name.clone())).map(Arc::from).collect();
     if names.iter().any(|name| &**name == "*") { Vec::new() } else { names }

@@ -1,8 +1,8 @@
 //! Texts that many resources have in common, such as `default` or a version, each kept once: a large mesh would hold tens
 //! of thousands of copies.
 
+use crate::hashed::HashSet;
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The texts of one compile.

@@ -6,7 +6,7 @@
 //! objects let a client see is not looked at, nor are services outside the mesh, nor ports that do not go through a
 //! sidecar, nor workloads that a Gateway selects: those listen as the Gateway says.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, marking, mode};
 use super::workload::WorkloadLabels;
 use super::{Mode, Proxy, Scope, closed};
+use crate::hashed::HashSet;
 use crate::istio::{ClientTlsMode, ClientTlsSettings, DestinationRule, TrafficPolicy};
 use crate::objects::{Key, Object, Objects};
 use crate::origin::Origin;
@@ -271,7 +272,7 @@ impl<'l> Look<'l> {
                 tally.all.insert(who);
                 let Some((refusal, origin)) = self.refusal(member, sent) else { continue };
                 let refusing = tally.refusing.entry(refusal).or_insert_with(|| Refusing {
-                    all: HashSet::new(),
+                    all: HashSet::default(),
                     example: named(member),
                     origin,
                 });

@@ -1,6 +1,5 @@
 //! Virtual hosts of one port: which hosts there are, under which names clients know them, and who routes them.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::egress::Egress;
@@ -9,6 +8,7 @@ use super::host::{bracketed, is_wildcard, suffixes};
 use super::registry::{Registry, Resolution, Service};
 use super::routes::Routes;
 use super::virtual_services::{MeshVirtualService, VirtualServices};
+use crate::hashed::{HashMap, HashSet};
 use crate::resource::{Route, VirtualHost};
 
 /// By how many names most services are known.
@@ -42,9 +42,9 @@ pub(super) fn of_port(
     let registry = routes.registry;
     let mut known = Known::new(routes, egress, virtual_services);
     let count = registry.count_with_port(routes.port);
-    let mut made = OfPort { hosts: Vec::with_capacity(count), of_services: HashMap::with_capacity(count) };
+    let mut made = OfPort { hosts: Vec::with_capacity(count), of_services: crate::hashed::map(count) };
     let hosts = &mut made.hosts;
-    let mut routed: HashSet<&Arc<str>> = HashSet::new();
+    let mut routed: HashSet<&Arc<str>> = HashSet::default();
     for (place, virtual_service) in virtual_services.iter() {
         if !egress.virtual_service(virtual_service.object, routes.scope) {
             continue;
@@ -147,7 +147,8 @@ impl<'g> Group<'g> {
     /// Each host with the domains it is known by.
     fn hosts(&self, routes: &Routes<'_>) -> Vec<(Arc<str>, Domains)> {
         let foreign = self.foreign.iter().map(|host| {
-            let domains = Domains { domains: vec![bracketed(host).as_ref().into()], short: HashSet::new() };
+            let domains =
+                Domains { domains: vec![bracketed(host).as_ref().into()], short: HashSet::default() };
             (host.clone(), domains)
         });
         let services = self.services.iter().map(|service| (service.host.clone(), domains(service, routes)));
@@ -193,10 +194,10 @@ impl Known {
         // As much room as there will be need for: growing step by step takes as long as all else.
         let count = routes.registry.count_with_port(routes.port);
         let mut known = Known {
-            names: HashMap::with_capacity(count),
-            domains: HashSet::with_capacity(count * NAMES_OF_SERVICE),
-            services: HashSet::with_capacity(count),
-            matched: HashSet::new(),
+            names: crate::hashed::map(count),
+            domains: crate::hashed::set(count * NAMES_OF_SERVICE),
+            services: crate::hashed::set(count),
+            matched: HashSet::default(),
         };
         for (service, port) in
             routes.registry.with_port(routes.port).filter(|(service, _)| comes_in(egress, service))
@@ -265,7 +266,7 @@ impl Known {
 fn domains(service: &Service<'_>, routes: &Routes<'_>) -> Domains {
     let proxy = routes.scope.proxy;
     let mut domains: Vec<Arc<str>> = Vec::new();
-    let mut short = HashSet::new();
+    let mut short = HashSet::default();
     for host in std::iter::once(&service.host).chain(&service.aliases) {
         domains.push(host.clone());
         domains.push(format!("{host}.").into());

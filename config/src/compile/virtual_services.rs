@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Scope;
@@ -11,6 +11,7 @@ use super::egress::Imports;
 use super::host::{HostIndex, HostMap, complete, is_wildcard};
 use super::registry::Registry;
 use super::visibility::sight;
+use crate::hashed::HashMap;
 use crate::istio::{HttpRoute, VirtualService};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -163,7 +164,7 @@ fn places(services: &[MeshVirtualService<'_>]) -> HostMap<Vec<usize>> {
 }
 
 fn spoken_for(services: &[MeshVirtualService<'_>], registry: &Registry<'_>) -> HashMap<usize, Vec<Arc<str>>> {
-    let mut spoken_for: HashMap<usize, Vec<Arc<str>>> = HashMap::new();
+    let mut spoken_for: HashMap<usize, Vec<Arc<str>>> = HashMap::default();
     if !services.iter().any(MeshVirtualService::has_wildcards) {
         return spoken_for;
     }

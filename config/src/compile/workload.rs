@@ -1,11 +1,12 @@
 //! The workload behind an endpoint: what istiod derives from a pod and its node.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Scope;
 use super::endpoints::target;
 use super::texts::Texts;
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::WorkloadEntry;
 use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, PodAnnotations};
 use crate::labels::{LabelSet, Labels};
@@ -248,7 +249,7 @@ impl<'a> Instances<'a> {
         let objects = scope.objects;
         let nodes: HashMap<&str, Locality> =
             objects.nodes.values().map(|node| (&**node.name(), node_locality(node))).collect();
-        let mut by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>> = HashMap::new();
+        let mut by_namespace: HashMap<&'a str, HashMap<&'a str, Instance<'a>>> = HashMap::default();
         for pod in pods {
             let instance = Instance::new(pod, pod_locality(pod, &nodes), scope);
             by_namespace.entry(pod.namespace()).or_default().insert(pod.name(), instance);

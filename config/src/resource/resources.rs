@@ -1,10 +1,11 @@
 //! Everything declared, and how it changes.
 
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::take;
 use std::sync::Arc;
 
+use crate::hashed::{HashMap, HashSet};
 use crate::resource::{Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, Secret, VirtualHost};
 
 /// All that a source declares, as of one moment (state of the world).

@@ -14,10 +14,11 @@ mod tls_modes;
 mod tests;
 
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::compile::{TlsConflict, tls_conflicts};
 use crate::finding::Finding;
+use crate::hashed::HashSet;
 use crate::kubernetes::TargetRef;
 use crate::objects::{Differences, Key, Objects, same};
 use crate::yaml::Limits;
@@ -66,7 +67,7 @@ impl References {
             self.of_routes.extend(collisions::check(objects, limits));
         }
         self.look_at_slices(&before, objects);
-        let touched = if same_hosts { touched(&before, objects) } else { HashSet::new() };
+        let touched = if same_hosts { touched(&before, objects) } else { HashSet::default() };
         self.look_at_tls(&before, same_hosts.then_some(&touched), objects);
         if same_hosts {
             self.look_at_rules_for(&touched, objects);
@@ -107,7 +108,7 @@ impl References {
 
     /// The slices that changed, and those of services that did.
     fn look_at_slices(&mut self, before: &Objects, objects: &Objects) {
-        let mut again = HashSet::new();
+        let mut again = HashSet::default();
         for (before, now) in Differences::between(&before.endpoint_slices, &objects.endpoint_slices) {
             again.extend(now.or(before).map(|slice| slice.key()));
         }
@@ -154,7 +155,7 @@ impl References {
 
 /// Services whose endpoints, or the pods behind them, changed.
 fn touched(before: &Objects, now: &Objects) -> HashSet<Key> {
-    let mut services = HashSet::new();
+    let mut services = HashSet::default();
     for (before, now) in Differences::between(&before.endpoint_slices, &now.endpoint_slices) {
         services.extend([before, now].into_iter().flatten().filter_map(|slice| slice.service_key()));
     }

@@ -4,12 +4,11 @@
 //! TLS matches for one list of server names and one range the first holds: else the more specific name wins wherever it
 //! stands. Only what is certain is warned of.
 
-use std::collections::{HashMap, HashSet};
-
 use super::check::Check;
 use super::conditions::Conditions;
 use super::reachability::{Taken, tell_taken};
 use super::virtual_service::MESH_GATEWAY;
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{L4MatchAttributes, TcpRoute, TlsMatchAttributes, TlsRoute, VirtualService};
 
 /// Comparisons of two matches of one object; matches that would take more are taken to be reachable.
@@ -117,7 +116,7 @@ impl<'t> TlsTaken<'t> {
 
 /// The names of a match as they are compared; none where one of them stands for all.
 pub(crate) fn server_names(wanted: &TlsMatchAttributes) -> Vec<String> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     let names = wanted.sni_hosts.iter().map(|name| name.to_lowercase());
     let names: Vec<_> = names.filter(|name| seen.insert(name.clone())).collect();
     if names.iter().any(|name| name == "*") { Vec::new() } else { names }

@@ -1,10 +1,10 @@
 //! A mesh of the size that compile must be at home with.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use super::mesh::Mesh;
+use crate::hashed::HashMap;
 use crate::resource::{Destinations, RouteAction};
 
 const SERVICES: usize = 5_000;

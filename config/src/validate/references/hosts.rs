@@ -1,8 +1,9 @@
 //! Hosts of services, and which rules hold for them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use crate::compile::{may_be_http, may_be_told_http, sight};
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{DestinationRule, ServiceEntry};
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::mesh::MeshConfig;
@@ -41,13 +42,13 @@ impl<'o> Hosts<'o> {
         let services = services
             .map(|service| (full_name(service.name(), service.namespace()), service.as_ref()))
             .collect();
-        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+        let mut slices: HashMap<_, Vec<_>> = HashMap::default();
         for slice in objects.endpoint_slices.values() {
             if let Some(service) = slice.service() {
                 slices.entry((slice.namespace().as_ref(), service)).or_default().push(slice.as_ref());
             }
         }
-        let mut rules: HashMap<_, HashMap<_, Vec<_>>> = HashMap::new();
+        let mut rules: HashMap<_, HashMap<_, Vec<_>>> = HashMap::default();
         for rule in objects.destination_rules.values() {
             let host = full_name(&rule.spec.host, rule.namespace());
             let of_namespace = rules.entry(rule.namespace().as_ref()).or_default();
@@ -55,8 +56,8 @@ impl<'o> Hosts<'o> {
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let mut declared = HostSet::default();
-        let (mut entry_ports, mut has_wildcards) = (HashMap::<_, BTreeSet<_>>::new(), false);
-        let mut entries: HashMap<_, Vec<_>> = HashMap::new();
+        let (mut entry_ports, mut has_wildcards) = (HashMap::<_, BTreeSet<_>>::default(), false);
+        let mut entries: HashMap<_, Vec<_>> = HashMap::default();
         for entry in objects.service_entries.values() {
             for host in &entry.spec.hosts {
                 declared.insert(&host.to_lowercase());
@@ -99,7 +100,7 @@ impl<'o> Hosts<'o> {
         let services = wanted
             .map(|service| (full_name(service.name(), service.namespace()), service.as_ref()))
             .collect();
-        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+        let mut slices: HashMap<_, Vec<_>> = HashMap::default();
         let known: HashSet<(&str, &str)> =
             keys.iter().map(|(namespace, name)| (&**namespace, &**name)).collect();
         for slice in objects.endpoint_slices.values() {

@@ -1,10 +1,11 @@
 //! Destinations of rules: whether the service, its port and its subset are there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use super::hosts::{Hosts, full_name, namespace_of, with_domain};
 use crate::compile::sight;
 use crate::finding::code;
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{Destination, VirtualService};
 use crate::kubernetes::Service;
 use crate::objects::{Kept, Key, Object, Objects};
@@ -80,7 +81,7 @@ impl<'o> Targets<'o> {
         let services = own.filter_map(|host| hosts.service(&full_name(host, object.namespace())));
         let asked = services.flat_map(|service| ports_of(&service.spec)).collect();
         let clients = clients(objects, hosts, object);
-        Targets { objects, hosts, object, asked, clients, by_host: HashMap::new() }
+        Targets { objects, hosts, object, asked, clients, by_host: HashMap::default() }
     }
 
     /// Warns of what a destination names and is not there.
