@@ -83,7 +83,7 @@ impl Stream {
 }
 
 /// The certificates that a peer has shown, its own first; none in plain text.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Presented(pub(super) Vec<CertificateDer<'static>>);
 
 impl From<TcpStream> for Stream {

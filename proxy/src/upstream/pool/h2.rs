@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ struct State {
     active: Cell<u32>,
     idle_since: Cell<Option<Instant>>,
     /// What the upstream has shown of itself.
-    shown: Presented,
+    shown: Rc<Presented>,
     /// Its task.
     task: OnceCell<AbortHandle>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Outline(Weak<State>);
 
 impl Outline {
     /// What the upstream has shown of itself; `None` when the connection is gone.
-    pub(super) fn presented(&self) -> Option<Presented> {
+    pub(super) fn presented(&self) -> Option<Rc<Presented>> {
         Some(self.0.upgrade()?.shown.clone())
     }
 
@@ -296,7 +296,7 @@ impl Pool {
     async fn dial_h2(self: &Rc<Self>, open: Counted) -> Result<H2, ConnectError> {
         let (stream, ends) = self.connect(Spoken::Http2, &open.connection).await?;
         let local_address = stream.socket().local_addr().ok();
-        let shown = stream.presented();
+        let shown = self.trust.shared(stream.presented());
         let failed = |error| ConnectError::Failed(format!("{error}"));
         let (mut client, connection) =
             h2_client::connect(stream, self.limits.process(), self.limits.unread()).await.map_err(failed)?;
@@ -304,6 +304,8 @@ impl Pool {
         let state = State { idle_since: Cell::new(Some(time::now())), shown, ..State::default() };
         let state = Rc::new(state);
         let (pool, served) = (self.clone(), state.clone());
+        // In a box, so that there is one of it: a future keeps the room of what it was given and has moved.
+        let connection = Box::pin(connection);
         let task = tokio::task::spawn_local(async move {
             if let Some(limit) = pool.drive_h2(connection, &served).await {
                 pool.limits.reached(limit);
@@ -320,8 +322,11 @@ impl Pool {
     }
 
     /// Moves a connection to its end. Those who wait for the upstream to say how many streams it allows are served when it has.
-    async fn drive_h2<T>(self: &Rc<Self>, connection: impl Future<Output = T>, state: &Rc<State>) -> T {
-        let mut connection = pin!(connection);
+    async fn drive_h2<T>(
+        self: &Rc<Self>,
+        mut connection: Pin<Box<impl Future<Output = T>>>,
+        state: &Rc<State>,
+    ) -> T {
         let mut is_told = false;
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);

@@ -47,9 +47,9 @@ impl Open {
         }
     }
 
-    fn presented(&self) -> Option<Presented> {
+    fn presented(&self) -> Option<Rc<Presented>> {
         match self {
-            Open::H1(connection) => connection.presented(),
+            Open::H1(connection) => connection.presented().map(Rc::new),
             Open::H2(connection) => connection.presented(),
         }
     }
@@ -66,6 +66,12 @@ impl Trust {
     /// One more connection.
     pub(super) fn watch(&self, connection: Open) {
         self.open.borrow_mut().push(connection);
+    }
+
+    /// What an upstream has shown of itself, once for all connections in a row on which it is the same.
+    pub(super) fn shared(&self, shown: Presented) -> Rc<Presented> {
+        let last = self.open.borrow().last().and_then(Open::presented);
+        last.filter(|last| **last == shown).unwrap_or_else(|| Rc::new(shown))
     }
 
     /// Forgets those that are gone.
