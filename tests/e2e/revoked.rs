@@ -133,6 +133,38 @@ async fn beside_an_identity_of_the_mesh_s_authority() {
     life_of_a_list(authority.source(), authority.ca()).await;
 }
 
+/// Roots of one name, as those of a mesh are while its root is rotated, and lists of both; of one of them the newer list is behind
+/// one that revokes nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_list_of_authorities_of_one_name_counts_for_its_own() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("mesh"));
+    let files = files(&ca, &ca.workload(SERVER));
+    files.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
+    let app = TestBackend::echo("app").await;
+    let of_both = [ca.revoke(&[]), ca.revoke(&[1]), other.revoke(&[2])];
+    let turned = [2, 0, 1].map(|at: usize| of_both[at].clone());
+    for lists in [of_both, turned] {
+        files.write("ca-crl.pem", &lists.concat());
+        let list = files.path().join("ca-crl.pem");
+        let server = server(files.identity().into(), &app, &list).await.ready().await;
+        for (of, serial, is_good) in
+            [(&ca, 1, false), (&ca, 2, true), (&other, 1, true), (&other, 2, false), (&other, 3, true)]
+        {
+            let shown = of.workload_numbered(CLIENT, serial);
+            let connected = connect(&ca, &server, &shown).await;
+            assert_eq!(connected.is_ok(), is_good, "{serial}: {connected:?}");
+        }
+        // Its own certificate is one of the other authority, too.
+        files.show(&other.workload_numbered(SERVER, 3));
+        let taken = || async {
+            let shown = ca.workload_numbered(CLIENT, 2);
+            connect(&other, &server, &shown).await.ok().map(drop)
+        };
+        eventually("the certificate of the other authority is shown", taken).await;
+        files.show(&ca.workload(SERVER));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_start_a_list_that_cannot_be_read_closes() {
     let ca = Ca::new("mesh");

@@ -131,7 +131,7 @@ impl RevokedFile {
         let content = match (&self.known, &self.trouble) {
             (Known::Lists(lists), _) => {
                 let revoked = Some(match revoked {
-                    // The first list of an authority counts.
+                    // Whoever is on any list of an authority is revoked.
                     Some(others) => [lists, &b"\n"[..], others].concat().into(),
                     None => lists.clone(),
                 });

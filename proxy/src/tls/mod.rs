@@ -16,6 +16,7 @@ mod no_key;
 mod own;
 mod peer;
 mod reason;
+mod revocation;
 mod secrets;
 mod server;
 mod shown;

@@ -114,8 +114,6 @@ impl Roots {
 /// Lists of revoked certificates.
 #[derive(Debug)]
 pub(super) struct Lists {
-    pub(super) told: Vec<CertificateRevocationListDer<'static>>,
-    /// The same, parsed.
     pub(super) parsed: Arc<[CertRevocationList<'static>]>,
 }
 
@@ -306,9 +304,7 @@ pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             Ok(Parsed::Roots(Arc::new(Roots { roots, bundles, first, revoked, lists })))
         }
         SecretContent::Revoked { lists: pem } => {
-            let told = lists(pem)?;
-            let parsed = parsed(&told)?;
-            Ok(Parsed::Revoked(Arc::new(Lists { told, parsed })))
+            Ok(Parsed::Revoked(Arc::new(Lists { parsed: parsed(&lists(pem)?)? })))
         }
     }
 }

@@ -20,12 +20,15 @@ use tokio_rustls::rustls::{
     RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
     SupportedProtocolVersion,
 };
+use webpki::{CertRevocationList, KeyUsage};
 
 use super::bundles::{self, ByDomain};
 use super::no_key::NoKey;
 use super::peer;
 use super::reason::word;
+use super::revocation::{self, Shown};
 use super::secrets::{Lists, Roots, Secrets};
+use super::verify;
 
 /// A resolved [`config::DownstreamTls`].
 #[derive(Debug)]
@@ -290,12 +293,9 @@ fn verifier(
         secrets.roots(&trust.roots).ok_or_else(|| format!("the secret {} cannot be used", trust.roots))?;
     let missing = |name: &Arc<str>| format!("the secret {name} cannot be used");
     let revoked = trust.revoked.as_ref().map(|name| secrets.lists(name).ok_or_else(|| missing(name)));
-    let revoked = revoked.transpose()?.map(|lists| lists.told.as_slice()).unwrap_or_default();
+    let revoked = revoked.transpose()?.map(|lists| lists.parsed.clone()).unwrap_or_default();
     let by = |believed: &Arc<RootCertStore>| -> Result<Arc<dyn ClientCertVerifier>, String> {
-        let mut builder = WebPkiClientVerifier::builder_with_provider(believed.clone(), provider.clone())
-            .with_crls(roots.revoked.iter().chain(revoked).cloned())
-            // One authority's list says nothing of the others'.
-            .allow_unknown_revocation_status();
+        let mut builder = WebPkiClientVerifier::builder_with_provider(believed.clone(), provider.clone());
         if !required {
             builder = builder.allow_unauthenticated();
         }
@@ -306,15 +306,34 @@ fn verifier(
         Some(by_domain) => Arc::new(by_domain),
         None => by(&roots.roots)?,
     };
-    Ok(Arc::new(Named { chain, wanted: Wanted::of(trust) }))
+    let (roots, provider, wanted) = (roots.clone(), provider.clone(), Wanted::of(trust));
+    Ok(Arc::new(Named { chain, roots, revoked, provider, wanted }))
 }
 
-/// Verifies the chain, and then that the names of the certificate can be told, that it has one of those that are wanted, and
-/// one of the fingerprints.
+/// Verifies the chain, and then that nobody on it is revoked, that the names of the certificate can be told, that it has one of
+/// those that are wanted, and one of the fingerprints.
 #[derive(Debug)]
 struct Named {
     chain: Arc<dyn ClientCertVerifier>,
+    roots: Arc<Roots>,
+    /// Lists besides those of the roots.
+    revoked: Arc<[CertRevocationList<'static>]>,
+    provider: Arc<CryptoProvider>,
     wanted: Wanted,
+}
+
+impl Named {
+    /// Verifies that no list revokes anything of a chain that has been verified.
+    fn unrevoked(&self, shown: Shown<'_>, names: Option<&peer::Names>, now: UnixTime) -> Result<(), Error> {
+        if self.roots.lists.is_empty() && self.revoked.is_empty() {
+            return Ok(());
+        }
+        let anchors = self.roots.of_peer(names).ok_or_else(bundles::unknown)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let lists = self.roots.lists.iter().chain(self.revoked.iter());
+        revocation::verify(shown, &anchors.roots, lists, algorithms, KeyUsage::client_auth, now)
+            .map_err(verify::told)
+    }
 }
 
 /// What the names of a certificate must be.
@@ -382,7 +401,9 @@ impl ClientCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        self.wanted.is_met(peer::names(end_entity).as_ref())?;
+        let names = peer::names(end_entity);
+        self.unrevoked((end_entity, intermediates), names.as_ref(), now)?;
+        self.wanted.is_met(names.as_ref())?;
         match self.wanted.fingerprints.is_empty() || peer::has_any(end_entity, &self.wanted.fingerprints) {
             true => Ok(verified),
             false => Err(CertificateError::Other(OtherError(Arc::new(OtherFingerprint))).into()),

@@ -9,14 +9,11 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use webpki::{
-    CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
-    UnknownStatusPolicy,
-};
+use webpki::{CertRevocationList, KeyUsage};
 
 use super::secrets::Roots;
 use super::server::OtherFingerprint;
-use super::{bundles, peer};
+use super::{bundles, peer, revocation};
 
 /// Verifies servers.
 #[derive(Debug)]
@@ -58,19 +55,16 @@ impl Servers {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
-        let lists: Vec<&CertRevocationList<'_>> = roots.lists.iter().chain(self.revoked.iter()).collect();
-        let builder = RevocationOptionsBuilder::new(&lists).ok();
-        // One authority's list says nothing of the others'.
-        let options = builder.map(|builder| {
-            builder
-                .with_depth(RevocationCheckDepth::Chain)
-                .with_status_policy(UnknownStatusPolicy::Allow)
-                .build()
-        });
+        let lists = roots.lists.iter().chain(self.revoked.iter());
         let algorithms = self.provider.signature_verification_algorithms.all;
-        EndEntityCert::try_from(end_entity)?
-            .verify_for_usage(algorithms, anchors, intermediates, now, KeyUsage::server_auth(), options, None)
-            .map(drop)
+        revocation::verify(
+            (end_entity, intermediates),
+            anchors,
+            lists,
+            algorithms,
+            KeyUsage::server_auth,
+            now,
+        )
     }
 }
 
@@ -130,7 +124,7 @@ impl ServerCertVerifier for Servers {
 }
 
 /// Why a chain does not hold, in the words of the TLS library.
-fn told(error: webpki::Error) -> Error {
+pub(super) fn told(error: webpki::Error) -> Error {
     Error::InvalidCertificate(match error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,

@@ -9,13 +9,10 @@ use std::time::{Duration, SystemTime};
 use config::{PrivateKey, Secret, SecretContent};
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{
-    CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
-    UnknownStatusPolicy,
-};
+use webpki::{EndEntityCert, KeyUsage};
 
-use super::peer;
 use super::secrets::{Parsed, Roots, certificates, certified, parse, seconds};
+use super::{peer, revocation};
 
 /// An identity as it was handed on: the certificate with its key, and what peers are verified by.
 #[derive(Debug, Clone, Copy)]
@@ -199,8 +196,7 @@ pub(super) fn leads_to(
         kind,
         why: format!("its certificate does not lead to the roots: {error}"),
     };
-    let parsed = EndEntityCert::try_from(leaf).map_err(|error| flaw(FlawKind::Unreadable, error))?;
-    let lists: Vec<&CertRevocationList<'_>> = roots.lists.iter().collect();
+    EndEntityCert::try_from(leaf).map_err(|error| flaw(FlawKind::Unreadable, error))?;
     let anchors = roots.of_peer(peer::names(leaf).as_ref()).ok_or_else(|| Flaw {
         kind: FlawKind::Untrusted,
         why: "nothing vouches for its trust domain".to_owned(),
@@ -209,13 +205,9 @@ pub(super) fn leads_to(
     let since = Duration::from_secs(u64::try_from(now).unwrap_or(0));
     let time = UnixTime::since_unix_epoch(since);
     let algorithms = default_provider().signature_verification_algorithms.all;
-    for usage in [KeyUsage::client_auth(), KeyUsage::server_auth()] {
-        // One authority's list says nothing of the others'.
-        let options = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
-            let builder = builder.with_depth(RevocationCheckDepth::Chain);
-            builder.with_status_policy(UnknownStatusPolicy::Allow).build()
-        });
-        parsed.verify_for_usage(algorithms, anchors, intermediates, time, usage, options, None).map_err(
+    for usage in [KeyUsage::client_auth, KeyUsage::server_auth] {
+        let lists = roots.lists.iter();
+        revocation::verify((leaf, intermediates), anchors, lists, algorithms, usage, time).map_err(
             |error| match error {
                 webpki::Error::CertRevoked => flaw(FlawKind::Revoked, error),
                 // That of an authority between it and the root: its own is looked at before.
