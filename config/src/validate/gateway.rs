@@ -50,8 +50,17 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
     };
     let path = format!("{path}.tls");
     match tls.mode {
-        // On a port of plain HTTP only the redirect counts.
-        _ if matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") => {}
+        // On a port of plain HTTP only the redirect counts, which lets nothing else be said in plain text.
+        mode if matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") => {
+            if mode != ServerTlsMode::Passthrough && tls.https_redirect != Some(true) {
+                let what = format!("TLS is not terminated on a port of the protocol {protocol}");
+                check.bad(
+                    &format!("{path}.mode"),
+                    what,
+                    "write HTTPS as the port's protocol, or leave `tls` out",
+                );
+            }
+        }
         ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {}
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
             check_terminated(check, &path, tls);
@@ -73,6 +82,12 @@ fn check_terminated(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) 
             }
         }
     }
+    let is = |version: &Option<String>, wanted| version.as_deref() == Some(wanted);
+    if is(&tls.min_protocol_version, "TLSV1_3") && is(&tls.max_protocol_version, "TLSV1_2") {
+        let what = "no version is left between `minProtocolVersion` and this";
+        check.bad(&format!("{path}.maxProtocolVersion"), what, "write TLSV1_3, or leave one of them out");
+    }
+    check_certificates(check, path, tls);
     for (index, suite) in tls.cipher_suites.iter().enumerate() {
         if !CIPHER_SUITES.contains(&suite.as_str()) {
             let what = format!("weft does not speak the cipher suite `{suite}`");
@@ -93,6 +108,28 @@ fn check_terminated(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) 
             let what = "clients are verified by `caCertificates` beside `tlsCertificates` alone";
             let path = format!("{path}.tlsCertificates[{index}].caCertificates");
             check.warning(code::FIELD_NOT_HONOURED, &path, what, "write it there");
+        }
+    }
+}
+
+/// What is shown, and what clients are verified by, where no Secret is named: Istio refuses a server without it.
+fn check_certificates(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) {
+    let is_there = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+    let named = !tls.credential_names.is_empty() || !tls.tls_certificates.is_empty();
+    if is_there(&tls.credential_name) || named {
+        return;
+    }
+    let asks = tls.mode != ServerTlsMode::Simple && !is_there(&tls.ca_cert_credential_name);
+    let wanted = [
+        ("serverCertificate", &tls.server_certificate, "there is no certificate to show", true),
+        ("privateKey", &tls.private_key, "there is no key of the certificate", true),
+        ("caCertificates", &tls.ca_certificates, "there is nothing that clients are verified by", asks),
+    ];
+    for (field, told, what, is_wanted) in wanted {
+        if is_wanted && !is_there(told) {
+            let remedy =
+                format!("name a Secret by `credentialName`, or write the path of a file as `{field}`");
+            check.error(code::MISSING_FIELD, &format!("{path}.{field}"), what, remedy);
         }
     }
 }

@@ -139,6 +139,10 @@ fn gateways() {
     let http = "port: {number: 80, name: http, protocol: HTTP}";
     check(&format!("{http}, hosts: [a.b, '*.c', 'shop/*', './d.e', '*']"), &[]);
     check(&format!("{http}, hosts: [a.b], tls: {{httpsRedirect: true}}"), &[]);
+    check(
+        &format!("{http}, hosts: [a.b], tls: {{mode: MUTUAL, credentialName: c}}"),
+        &["error bad-value spec.servers[0].tls.mode"],
+    );
     check(http, &["error missing-field spec.servers[0].hosts"]);
     check(&format!("{http}, hosts: ['a_b/c']"), &["error bad-value spec.servers[0].hosts[0]"]);
     let https = "port: {number: 443, name: https, protocol: HTTPS}, hosts: [a.b]";
@@ -147,6 +151,20 @@ fn gateways() {
         check(&format!("{https}, tls: {{mode: {mode}, credentialName: c}}"), &[]);
     }
     let refused = |field: &str| check_tls(field, "error bad-value", field.split(':').next().unwrap());
+    let missing = |tls: &str, fields: &[&str]| {
+        let paths = fields.iter().map(|field| format!("error missing-field spec.servers[0].tls.{field}"));
+        let paths: Vec<String> = paths.collect();
+        check(&format!("{https}, tls: {{{tls}}}"), &paths.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    missing("mode: SIMPLE", &["serverCertificate", "privateKey"]);
+    missing("mode: SIMPLE, serverCertificate: /a", &["privateKey"]);
+    missing("mode: MUTUAL, serverCertificate: /a, privateKey: /b", &["caCertificates"]);
+    missing("mode: MUTUAL, credentialNames: [a]", &[]);
+    check_tls(
+        "minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2",
+        "error bad-value",
+        "maxProtocolVersion",
+    );
     refused("minProtocolVersion: TLSV1_1");
     refused("maxProtocolVersion: TLSV1_0");
     check_tls("cipherSuites: [AES128-SHA]", "error bad-value", "cipherSuites[0]");
