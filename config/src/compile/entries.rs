@@ -59,19 +59,21 @@ impl<'a> Entries<'a> {
             let key: (&'a str, &'a str) = (object.namespace(), object.name());
             let written = object.spec.endpoints.iter().enumerate().map(|(index, entry)| {
                 let name = format!("{}-{index}", object.name());
-                let instance = Instance::of_entry(entry, &name, object.namespace(), scope);
+                let instance = Instance::of_entry(entry, &entry.labels, &name, object.namespace(), scope);
                 Written { entry, instance }
             });
             entries.inline.insert(key, written.collect());
             if object.spec.endpoints.is_empty() {
-                let instance = Instance::of_entry(&NOTHING, object.name(), object.namespace(), scope);
+                let instance =
+                    Instance::of_entry(&NOTHING, &NOTHING.labels, object.name(), object.namespace(), scope);
                 let hosts = object.spec.hosts.iter().rev();
                 let written = hosts.map(|host| (host.to_ascii_lowercase(), host.as_str())).collect();
                 entries.by_host.insert(key, Hosts { written, instance });
             }
         }
         for object in scope.objects.workload_entries.values() {
-            let instance = Instance::of_entry(&object.spec, object.name(), object.namespace(), scope);
+            let (spec, labels): (&'a WorkloadEntry, &'a Object<WorkloadEntry>) = (&object.spec, object);
+            let instance = Instance::of_entry(spec, labels, object.name(), object.namespace(), scope);
             let written = Written { entry: &object.spec, instance };
             entries.workloads.entry(object.namespace()).or_default().push(written);
         }

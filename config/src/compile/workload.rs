@@ -76,6 +76,13 @@ impl<'a> WorkloadLabels<'a> {
     }
 }
 
+/// The labels of a WorkloadEntry: those of its metadata come before those that it says its workload has.
+impl LabelSet for Object<WorkloadEntry> {
+    fn value(&self, label: &str) -> Option<&str> {
+        self.metadata.labels.get(label).or_else(|| self.spec.labels.value(label))
+    }
+}
+
 /// A pod, or another endpoint that is written, as the registry sees it.
 pub(super) struct Instance<'a> {
     labels: &'a dyn LabelSet,
@@ -133,20 +140,20 @@ impl<'a> Instance<'a> {
     /// unless its label says otherwise.
     pub(super) fn of_entry(
         entry: &'a WorkloadEntry,
+        labels: &'a dyn LabelSet,
         name: &str,
         namespace: &'a Arc<str>,
         scope: &Scope<'a>,
     ) -> Instance<'a> {
         let cluster_id = &scope.proxy.cluster_id;
-        let labels = &entry.labels;
         let account = entry.service_account.as_deref().filter(|account| !account.is_empty());
-        let mode = labels.get(TLS_MODE).map_or(if account.is_some() { "istio" } else { "" }, String::as_str);
+        let mode = labels.value(TLS_MODE).unwrap_or(if account.is_some() { "istio" } else { "" });
         let (labelled, plain) = metadata_of(
             workload_of(scope.texts.get(name), labels, namespace.clone(), cluster_id, &scope.texts),
             mode,
             &scope.texts,
         );
-        let label = labels.get(LOCALITY).map(|label| label.replace('.', "/"));
+        let label = labels.value(LOCALITY).map(|label| label.replace('.', "/"));
         let told = entry.locality.as_deref().or(label.as_deref()).unwrap_or_default();
         Instance {
             labels,

@@ -4,6 +4,7 @@ mod auto_passthrough;
 mod clusters;
 mod compiler;
 mod endpoints;
+mod entries;
 mod envoy;
 mod gateway;
 mod identities;

@@ -1,0 +1,68 @@
+//! Which endpoints ServiceEntry and WorkloadEntry objects give, and which of several entries of a host holds.
+
+use super::mesh::{Mesh, Output, proxy};
+use crate::store::Store;
+
+/// Documents of this kind, name, further metadata and the rest.
+fn object(kind: &str, name: &str, metadata: &str, rest: &str) -> String {
+    let api = match kind {
+        "Service" | "Pod" => "v1",
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        _ => "networking.istio.io/v1",
+    };
+    format!(
+        "apiVersion: {api}\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop{metadata}}}\n{rest}\n---\n"
+    )
+}
+
+fn compile(texts: &[String]) -> Output {
+    let mut store = Store::new();
+    store.read("a.yaml", &texts.concat());
+    Mesh::of(store.objects(), proxy("client", "shop")).compile()
+}
+
+fn addresses(output: &Output, cluster: &str) -> Vec<String> {
+    let localities = output.endpoints(cluster).localities.iter();
+    localities.flat_map(|it| &it.endpoints).map(|it| it.address.to_string()).collect()
+}
+
+fn workload(name: &str, metadata: &str, spec: &str) -> String {
+    object("WorkloadEntry", name, metadata, &format!("spec: {{{spec}}}"))
+}
+
+/// A service whose pods and entries have the label `app: vm`.
+fn service(port: &str) -> String {
+    object(
+        "Service",
+        "vm",
+        "",
+        &format!("spec: {{clusterIP: 10.0.0.1, ports: [{{{port}}}], selector: {{app: vm}}}}"),
+    )
+}
+
+/// A ServiceEntry `sel.test` that selects `app: vm`.
+fn selecting(port: &str) -> String {
+    let spec = "hosts: [sel.test], location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {labels: {app: vm}}";
+    object("ServiceEntry", "sel", "", &format!("spec: {{{spec}, ports: [{{{port}, protocol: HTTP}}]}}"))
+}
+
+const VM: &str = "outbound|80||vm.shop.svc.cluster.local";
+const SELECTED: &str = "outbound|80||sel.test";
+
+/// Those of its metadata come before those of its spec.
+#[test]
+fn labels_of_a_workload_entry() {
+    let output = compile(&[
+        service("name: http, port: 80"),
+        selecting("name: http, number: 80"),
+        workload("a", ", labels: {app: vm}", "address: 10.0.0.2"),
+        workload("b", ", labels: {app: vm, istio-locality: a.b}", "address: 10.0.0.3, labels: {app: other}"),
+        workload("c", "", "address: 10.0.0.4, labels: {app: vm}"),
+        workload("d", ", labels: {app: other}", "address: 10.0.0.5, labels: {app: vm}"),
+    ]);
+    for cluster in [VM, SELECTED] {
+        let expected = ["10.0.0.2:80", "10.0.0.4:80", "10.0.0.3:80"];
+        assert_eq!(addresses(&output, cluster), expected, "{cluster}");
+        assert_eq!(output.endpoints(cluster).localities[1].locality.to_string(), "a/b/");
+    }
+}
