@@ -9,7 +9,7 @@ use super::registry::{Port, Resolution, Service};
 use super::workload::{Instance, Instances};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{ServiceEntry, WorkloadEntry};
-use crate::kubernetes;
+use crate::kubernetes::{self, TargetPort};
 use crate::objects::Object;
 
 /// All endpoints that are written.
@@ -94,12 +94,12 @@ impl<'a> Entries<'a> {
         let key = (&**object.namespace(), &**object.name());
         let mut members = Vec::new();
         for written in self.inline.get(&key).into_iter().flatten() {
-            members.extend(written.member(port.name, number, by_dns));
+            members.extend(written.member(port.name, Some(number), by_dns));
         }
         let selector = object.spec.workload_selector.as_ref().map(|selector| &selector.labels);
         if let Some(selector) = selector.filter(|labels| !labels.is_empty()) {
             let carries = |written: &Written<'_>| written.instance.labels().carries(selector);
-            members.extend(self.selected(key.0, carries, port.name, number, by_dns));
+            members.extend(self.selected(key.0, carries, port.name, Some(number), by_dns));
             let pods =
                 instances.of_namespace(key.0).into_iter().filter(|(_, pod)| pod.labels().carries(selector));
             let address = |name: &str| {
@@ -136,9 +136,18 @@ impl<'a> Entries<'a> {
         if selector.is_empty() || self.workloads.is_empty() {
             return Vec::new();
         }
-        let number = port.target.unwrap_or(port.number);
+        let mut written = object.spec.spec.ports.iter();
+        let told = written
+            .find(|it| it.port == port.number && it.name.as_deref().unwrap_or_default() == port.name)
+            .and_then(|it| it.target_port.as_ref());
+        // A name is one that the entry has, or it serves no such port.
+        let (name, number) = match told {
+            Some(TargetPort::Name(name)) => (&**name, None),
+            Some(TargetPort::Number(number)) if *number > 0 => (port.name, Some(*number)),
+            _ => (port.name, Some(port.number)),
+        };
         let selected = |written: &Written<'_>| written.instance.labels().is_selected_by(selector);
-        let mut members = self.selected(object.namespace(), selected, port.name, number, false);
+        let mut members = self.selected(object.namespace(), selected, name, number, false);
         members.retain(|member| is_reachable(member.address.ip(), &scope.proxy.ips));
         members
     }
@@ -148,7 +157,7 @@ impl<'a> Entries<'a> {
         namespace: &str,
         is_selected: impl Fn(&Written<'_>) -> bool,
         port: &str,
-        number: u16,
+        number: Option<u16>,
         by_dns: bool,
     ) -> Vec<Member<'_>> {
         let workloads = self.workloads.get(namespace).into_iter().flatten();
@@ -158,10 +167,11 @@ impl<'a> Entries<'a> {
 }
 
 impl Written<'_> {
-    /// The endpoint of a port; `None` when its address is of no use.
-    fn member(&self, port: &str, number: u16, by_dns: bool) -> Option<Member<'_>> {
+    /// The endpoint of a port, of that `number` where it does not say it itself; `None` when nobody does, or its address is
+    /// of no use.
+    fn member(&self, port: &str, number: Option<u16>, by_dns: bool) -> Option<Member<'_>> {
         let own = self.entry.ports.get(port).and_then(|port| u16::try_from(*port).ok());
-        let number = own.filter(|port| *port > 0).unwrap_or(number);
+        let number = own.filter(|port| *port > 0).or(number)?;
         match self.entry.address.parse::<IpAddr>() {
             Ok(ip) => {
                 let address = SocketAddr::new(ip, number);

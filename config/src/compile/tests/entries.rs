@@ -66,3 +66,20 @@ fn labels_of_a_workload_entry() {
         assert_eq!(output.endpoints(cluster).localities[1].locality.to_string(), "a/b/");
     }
 }
+
+/// A target port that has a name is one that the entry has; one of a number gives way to what the entry says of the service's.
+#[test]
+fn ports_of_workload_entries_behind_a_service() {
+    let check = |port: &str, expected: &[&str]| {
+        let output = compile(&[
+            service(port),
+            workload("a", ", labels: {app: vm}", "address: 10.0.0.2, ports: {web: 9000}"),
+            workload("b", ", labels: {app: vm}", "address: 10.0.0.3, ports: {http: 9001}"),
+            workload("c", ", labels: {app: vm}", "address: 10.0.0.4"),
+        ]);
+        assert_eq!(addresses(&output, VM), expected, "{port}");
+    };
+    check("name: http, port: 80, targetPort: web", &["10.0.0.2:9000"]);
+    check("name: http, port: 80, targetPort: 8080", &["10.0.0.2:8080", "10.0.0.3:9001", "10.0.0.4:8080"]);
+    check("name: http, port: 80", &["10.0.0.2:80", "10.0.0.3:9001", "10.0.0.4:80"]);
+}
