@@ -82,7 +82,8 @@ impl<'e> Member<'e> {
         self.pod.map_or(self.node, Instance::node) == node
     }
 
-    fn weight(&self) -> u32 {
+    /// Its share of the requests, against those of the others.
+    pub(super) fn weight(&self) -> u32 {
         self.pod.map_or(1, |pod| pod.weight)
     }
 
@@ -321,13 +322,9 @@ fn by_locality<'m, 'e: 'm>(members: impl Iterator<Item = &'m Member<'e>>) -> Vec
         let locality = member.pod.map_or(&nowhere, |pod| &pod.locality);
         by_locality.entry(locality).or_default().push(*member);
     }
-    let groups = by_locality.into_iter().map(|(locality, members)| Group {
-        locality: locality.clone(),
-        priority: 0,
-        weight: members.iter().fold(0, |sum: u32, member| sum.saturating_add(member.weight())),
-        members,
-    });
-    let mut groups: Vec<Group<'e>> = groups.collect();
+    let groups = by_locality.into_iter();
+    let mut groups: Vec<Group<'e>> =
+        groups.map(|(locality, members)| Group::new(locality.clone(), 0, members)).collect();
     groups.sort_by_cached_key(|group| group.locality.to_string());
     groups
 }

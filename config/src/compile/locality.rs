@@ -29,6 +29,14 @@ pub(super) struct Group<'g> {
     pub(super) members: Vec<Member<'g>>,
 }
 
+impl<'g> Group<'g> {
+    /// One that weighs what its members weigh together.
+    pub(super) fn new(locality: Locality, priority: u32, members: Vec<Member<'g>>) -> Group<'g> {
+        let weight = members.iter().fold(0, |sum: u32, member| sum.saturating_add(member.weight()));
+        Group { locality, priority, weight, members }
+    }
+}
+
 /// The locality setting that holds, and whether other priorities take over.
 pub(super) struct Holding<'a> {
     setting: Cow<'a, LocalityLbSetting>,
@@ -153,12 +161,8 @@ fn prioritize<'g>(groups: Vec<Group<'g>>, own: &WorkloadLabels<'_>, labels: &[St
         for member in members {
             by_priority.entry(differing(&member)).or_default().push(member);
         }
-        split.extend(by_priority.into_iter().map(|(priority, members)| Group {
-            locality: locality.clone(),
-            priority,
-            weight: u32::try_from(members.len()).unwrap_or(u32::MAX),
-            members,
-        }));
+        let groups = by_priority.into_iter();
+        split.extend(groups.map(|(priority, members)| Group::new(locality.clone(), priority, members)));
     }
     without_gaps(split)
 }

@@ -139,6 +139,33 @@ fn an_entry_that_prefers_endpoints_that_are_close() {
     check("networking.istio.io/traffic-distribution: PreferClose", &[0, 1]);
 }
 
+/// What localities weigh together is what their endpoints weigh, also those of one priority by labels.
+#[test]
+fn localities_weigh_what_their_endpoints_of_a_priority_weigh() {
+    let check = |policy: &str, expected: &[&str]| {
+        let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: shop}\n\
+             spec: {hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: [\
+             {address: 10.0.0.1, weight: 90, locality: r1/z1, labels: {v: '1'}}, \
+             {address: 10.0.0.2, weight: 10, locality: r1/z2, labels: {v: '1'}}, \
+             {address: 10.0.0.3, weight: 7, locality: r1/z2, labels: {v: '2'}}, \
+             {address: 10.0.0.4, locality: r1/z2, labels: {v: '2'}}]}\n---\n"
+            .to_owned();
+        let rule = rule("r", "shop", "", &format!("host: a.b, trafficPolicy: {{{policy}}}"));
+        let version = |proxy: &mut Proxy| drop(proxy.labels.insert("v".to_owned(), "1".to_owned()));
+        let output = Mesh::new(&(text + &rule)).seen_by(version).compile();
+        let groups = output.endpoints("outbound|80||a.b").localities.iter().map(|group| {
+            let weights: Vec<u32> = group.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+            format!("{} {}*{}: {weights:?}", group.priority, group.locality, group.weight)
+        });
+        assert_eq!(groups.collect::<Vec<_>>(), expected, "{policy}");
+    };
+    check("", &["0 r1/z1/*90: [90]", "0 r1/z2/*18: [10, 7, 1]"]);
+    check(
+        "outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [v]}}",
+        &["0 r1/z1/*90: [90]", "0 r1/z2/*10: [10]", "1 r1/z2/*8: [7, 1]"],
+    );
+}
+
 #[test]
 fn priorities_have_no_gaps() {
     let pods = [("a", "n3", "", ""), ("b", "n2", "", "")];
