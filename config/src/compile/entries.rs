@@ -102,12 +102,10 @@ impl<'a> Entries<'a> {
             members.extend(self.selected(key.0, carries, port.name, Some(number), by_dns));
             let pods =
                 instances.of_namespace(key.0).into_iter().filter(|(_, pod)| pod.labels().carries(selector));
-            let address = |name: &str| {
-                let pod = scope.objects.pods.get(&(object.namespace().clone(), name.into()))?;
-                pod.spec.status.pod_ip
-            };
             members.extend(pods.filter_map(|(name, pod)| {
-                let address = SocketAddr::new(address(name)?, number);
+                let written = &scope.objects.pods.get(&(object.namespace().clone(), name.into()))?.spec;
+                let number = written.port_named(port.name).unwrap_or(number);
+                let address = SocketAddr::new(written.status.pod_ip?, number);
                 Some(Member { address, name: None, is_ready: true, pod: Some(pod), node: "" })
             }));
         } else if by_dns && members.is_empty() && object.spec.endpoints.is_empty() {

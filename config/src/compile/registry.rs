@@ -295,11 +295,7 @@ fn target_number(
         TargetPort::Name(name) => name,
     };
     let pod = scope.objects.pods.get(&(object.namespace().clone(), scope.proxy.name.clone()))?;
-    let ports = pod.spec.spec.containers.iter().flat_map(|container| &container.ports);
-    ports
-        .filter(|port| port.name.as_ref() == Some(name))
-        .map(|port| port.container_port)
-        .find(|port| *port > 0)
+    pod.spec.port_named(name)
 }
 
 /// A service without `clusterIP` is not headless: the API server would have given it an address.

@@ -256,6 +256,14 @@ impl Pod {
         self.annotations.as_ref().and_then(|annotations| annotations.proxy_config.as_deref())
     }
 
+    /// The port that a container calls by this name; of several the first, as Kubernetes takes them.
+    pub fn port_named(&self, name: &str) -> Option<u16> {
+        let ports = self.spec.containers.iter().flat_map(|container| &container.ports);
+        let mut named =
+            ports.filter(|port| port.protocol == PortProtocol::Tcp && port.name.as_deref() == Some(name));
+        named.find(|port| port.container_port > 0).map(|port| port.container_port)
+    }
+
     /// Its annotation `sidecar.istio.io/interceptionMode`.
     pub fn interception_mode(&self) -> Option<&str> {
         self.annotations.as_ref().and_then(|annotations| annotations.interception_mode.as_deref())
@@ -294,6 +302,20 @@ pub struct ContainerPort {
     pub name: Option<Box<str>>,
     /// Its number.
     pub container_port: u16,
+    /// What it speaks; TCP when not given.
+    pub protocol: PortProtocol,
+}
+
+/// What a port of a [`Container`] speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum PortProtocol {
+    /// TCP.
+    #[default]
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// Anything else.
+    #[serde(other)]
+    Other,
 }
 
 /// How a [`Pod`] is.

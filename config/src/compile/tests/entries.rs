@@ -83,3 +83,29 @@ fn ports_of_workload_entries_behind_a_service() {
     check("name: http, port: 80, targetPort: 8080", &["10.0.0.2:8080", "10.0.0.3:9001", "10.0.0.4:8080"]);
     check("name: http, port: 80", &["10.0.0.2:80", "10.0.0.3:9001", "10.0.0.4:80"]);
 }
+
+fn pod(name: &str, metadata: &str, ports: &str, status: &str) -> String {
+    let rest = format!("spec: {{containers: [{{ports: [{ports}]}}]}}\nstatus: {{{status}}}");
+    object("Pod", name, &format!(", labels: {{app: vm}}{metadata}"), &rest)
+}
+
+/// What a container calls a port as the entry does comes before what the entry says.
+#[test]
+fn ports_of_selected_pods() {
+    let check = |port: &str, expected: &[&str]| {
+        let output = compile(&[
+            selecting(port),
+            pod(
+                "a",
+                "",
+                "{name: http, containerPort: 8080}, {name: http, containerPort: 1}",
+                "podIP: 10.0.0.2",
+            ),
+            pod("b", "", "{name: other, containerPort: 8080}", "podIP: 10.0.0.3"),
+            pod("c", "", "{name: http, containerPort: 8080, protocol: UDP}", "podIP: 10.0.0.4"),
+        ]);
+        assert_eq!(addresses(&output, SELECTED), expected, "{port}");
+    };
+    check("name: http, number: 80", &["10.0.0.2:8080", "10.0.0.3:80", "10.0.0.4:80"]);
+    check("name: http, number: 80, targetPort: 81", &["10.0.0.2:8080", "10.0.0.3:81", "10.0.0.4:81"]);
+}
