@@ -128,16 +128,23 @@ impl Changes {
     }
 
     fn add_pods(&mut self, before: &Kept<Pod>, now: &Kept<Pod>, scope: &Scope<'_>) -> Result<(), Anew> {
-        let differing = Differences::between(before, now).filter_map(|(before, now)| before.or(now));
+        let selects = |namespace: &str| {
+            let mut entries = scope.objects.service_entries.values();
+            entries.any(|entry| **entry.namespace() == *namespace && entry.spec.workload_selector.is_some())
+        };
+        // Of the pods of services their slices say whether they are ready.
+        let is_other = |before: &Object<Pod>, now: &Object<Pod>| {
+            before.metadata != now.metadata || !before.spec.is_as(&now.spec) || selects(now.namespace())
+        };
+        let differing = Differences::between(before, now).filter_map(|(before, now)| match (before, now) {
+            (Some(before), Some(now)) => is_other(before, now).then_some(now),
+            _ => before.or(now),
+        });
         let pods: HashSet<(&str, &str)> = differing.map(|pod| (&**pod.namespace(), &**pod.name())).collect();
         if pods.is_empty() {
             return Ok(());
         }
         let own = (&*scope.proxy.namespace, &*scope.proxy.name);
-        let selects = |namespace: &str| {
-            let mut entries = scope.objects.service_entries.values();
-            entries.any(|entry| **entry.namespace() == *namespace && entry.spec.workload_selector.is_some())
-        };
         if pods.contains(&own) {
             return Err(Anew::OwnPod);
         }

@@ -106,7 +106,8 @@ impl<'a> Entries<'a> {
                 let written = &scope.objects.pods.get(&(object.namespace().clone(), name.into()))?.spec;
                 let number = written.port_named(port.name).unwrap_or(number);
                 let address = SocketAddr::new(written.status.pod_ip?, number);
-                Some(Member { address, name: None, is_ready: true, pod: Some(pod), node: "" })
+                let is_ready = written.is_ready();
+                Some(Member { address, name: None, is_ready, pod: Some(pod), node: "" })
             }));
         } else if by_dns && members.is_empty() && object.spec.endpoints.is_empty() {
             // The host is what DNS is asked for.

@@ -5,7 +5,8 @@ mod secret;
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use crate::labels::Labels;
 use crate::mesh::InterceptionMode;
@@ -211,6 +212,8 @@ pub struct SlicePort {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
+    /// What others want to know of it.
+    pub metadata: PodMetadata,
     /// What is wanted.
     pub spec: PodSpec,
     /// How it is.
@@ -218,6 +221,19 @@ pub struct Pod {
     /// Its annotations that matter to a proxy; `None` when it has none of them, as most.
     #[serde(skip)]
     pub annotations: Option<Box<PodAnnotations>>,
+}
+
+/// What the metadata of a [`Pod`] say besides what all objects' do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodMetadata {
+    /// Whether it is going away: `deletionTimestamp` is there.
+    #[serde(rename = "deletionTimestamp", deserialize_with = "is_told")]
+    pub is_deleted: bool,
+}
+
+fn is_told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<IgnoredAny>::deserialize(deserializer)?.is_some())
 }
 
 /// Annotation of a pod: the ports that go through its proxy.
@@ -254,6 +270,19 @@ impl Pod {
     /// Its annotation `proxy.istio.io/config`.
     pub fn proxy_config(&self) -> Option<&str> {
         self.annotations.as_ref().and_then(|annotations| annotations.proxy_config.as_deref())
+    }
+
+    /// Whether it may get requests. Of one that is written without conditions nobody says that it may not.
+    pub fn is_ready(&self) -> bool {
+        !self.metadata.is_deleted && !self.status.is_over && !self.status.is_unready
+    }
+
+    /// Whether it differs from `other` in nothing but whether it is ready.
+    pub(crate) fn is_as(&self, other: &Pod) -> bool {
+        self.spec == other.spec
+            && self.annotations == other.annotations
+            && self.status.pod_ip == other.status.pod_ip
+            && self.status.pod_ips == other.status.pod_ips
     }
 
     /// The port that a container calls by this name; of several the first, as Kubernetes takes them.
@@ -328,6 +357,31 @@ pub struct PodStatus {
     /// Its addresses, one per family.
     #[serde(rename = "podIPs")]
     pub pod_ips: Box<[PodIp]>,
+    /// Whether it ran to its end: `phase` is `Succeeded` or `Failed`.
+    #[serde(rename = "phase", deserialize_with = "is_over")]
+    pub is_over: bool,
+    /// Whether there are conditions, and none says that it is `Ready`.
+    #[serde(rename = "conditions", deserialize_with = "is_unready")]
+    pub is_unready: bool,
+}
+
+fn is_over<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let phase = Option::<String>::deserialize(deserializer)?;
+    Ok(matches!(phase.as_deref(), Some("Succeeded" | "Failed")))
+}
+
+fn is_unready<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let conditions = Option::<Vec<Condition>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(!conditions.is_empty() && !conditions.iter().any(|it| it.kind == "Ready" && it.status == "True"))
+}
+
+/// How a [`Pod`] is in one respect; only what is made of it is kept.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 /// One address of a [`Pod`].

@@ -109,3 +109,25 @@ fn ports_of_selected_pods() {
     check("name: http, number: 80", &["10.0.0.2:8080", "10.0.0.3:80", "10.0.0.4:80"]);
     check("name: http, number: 80, targetPort: 81", &["10.0.0.2:8080", "10.0.0.3:81", "10.0.0.4:81"]);
 }
+
+/// Of one that is written without conditions nobody says that it is not ready.
+#[test]
+fn which_selected_pods_are_used() {
+    let check = |metadata: &str, status: &str, expected: bool| {
+        let status = format!("podIP: 10.0.0.2, {status}");
+        let output = compile(&[selecting("name: http, number: 80"), pod("a", metadata, "", &status)]);
+        assert_eq!(!addresses(&output, SELECTED).is_empty(), expected, "{metadata} {status}");
+    };
+    let ready =
+        "phase: Running, conditions: [{type: Initialized, status: 'True'}, {type: Ready, status: 'True'}]";
+    check("", "", true);
+    check("", ready, true);
+    check("", &ready.replace("Ready, status: 'True'", "Ready, status: 'False'"), false);
+    check("", "conditions: [{type: Initialized, status: 'True'}]", false);
+    check("", "conditions: []", true);
+    for phase in ["Failed", "Succeeded"] {
+        check("", &ready.replace("Running", phase), false);
+    }
+    check(", deletionTimestamp: 2026-01-01T00:00:00Z", ready, false);
+    check(", deletionTimestamp: null", ready, true);
+}

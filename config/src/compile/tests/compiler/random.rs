@@ -89,9 +89,10 @@ fn pod(random: &mut Random, name: &str, namespace: &str) -> String {
     ];
     head("v1", "Pod", name, namespace, &format!(", labels: {}", random.one(&labels)))
         + &format!(
-            "spec: {{serviceAccountName: {}, nodeName: {}, hostname: h, subdomain: {name}}}\nstatus: {{podIP: 10.2.0.7}}\n",
+            "spec: {{serviceAccountName: {}, nodeName: {}, hostname: h, subdomain: {name}}}\nstatus: {{podIP: 10.2.0.7{}}}\n",
             random.one(&["one", "two"]),
             random.one(&["here", "there"]),
+            random.one(&["", "", ", conditions: [{type: Ready, status: 'False'}]"]),
         )
 }
 
