@@ -45,6 +45,7 @@ static NOTHING: WorkloadEntry = WorkloadEntry {
     locality: None,
     weight: None,
     service_account: None,
+    is_sick: false,
 };
 
 impl<'a> Entries<'a> {
@@ -71,7 +72,7 @@ impl<'a> Entries<'a> {
                 entries.by_host.insert(key, Hosts { written, instance });
             }
         }
-        for object in scope.objects.workload_entries.values() {
+        for object in scope.objects.workload_entries.values().filter(|object| !object.spec.is_sick) {
             let (spec, labels): (&'a WorkloadEntry, &'a Object<WorkloadEntry>) = (&object.spec, object);
             let instance = Instance::of_entry(spec, labels, object.name(), object.namespace(), scope);
             let written = Written { entry: &object.spec, instance };

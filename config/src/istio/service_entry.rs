@@ -122,4 +122,8 @@ pub struct WorkloadEntry {
     pub weight: Option<u32>,
     /// Its service account; one that has one has a sidecar.
     pub service_account: Option<String>,
+    /// Whether its health is checked, as its annotation `proxy.istio.io/health-checks-enabled` says, and its status does not
+    /// say that it is healthy.
+    #[serde(skip)]
+    pub is_sick: bool,
 }

@@ -18,7 +18,7 @@ use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
 use crate::finding::{Finding, Severity, code};
-use crate::istio::ServiceEntry;
+use crate::istio::{ServiceEntry, WorkloadEntry};
 use crate::kubernetes::{
     EXCLUDE_INBOUND_PORTS_ANNOTATION, INCLUDE_INBOUND_PORTS_ANNOTATION, Pod, PodAnnotations, Secret,
     TRAFFIC_DISTRIBUTION_ANNOTATION,
@@ -299,7 +299,7 @@ impl FileReader {
             Kind::ProxyConfig => object!(ProxyConfig, spec(root, problems, room)),
             Kind::Gateway => object!(Gateway, spec(root, problems, room)),
             Kind::ServiceEntry => object!(ServiceEntry, service_entry(root, problems, room)),
-            Kind::WorkloadEntry => object!(WorkloadEntry, spec(root, problems, room)),
+            Kind::WorkloadEntry => object!(WorkloadEntry, workload_entry(root, problems, room)),
             Kind::Sidecar => object!(Sidecar, spec(root, problems, room)),
             Kind::PeerAuthentication => object!(PeerAuthentication, policy(root, problems, room)),
             Kind::RequestAuthentication => object!(RequestAuthentication, policy(root, problems, room)),
@@ -399,6 +399,9 @@ impl FileReader {
     }
 }
 
+/// Annotation of a WorkloadEntry: whether its status says how it is.
+const HEALTH_CHECKS_ANNOTATION: &str = "proxy.istio.io/health-checks-enabled";
+
 /// A Pod, with the annotations that matter.
 fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod> {
     let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems, room)?;
@@ -420,6 +423,21 @@ fn service_entry(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> O
     let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
     let told = annotations.and_then(|annotations| annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION)?.text());
     entry.traffic_distribution = told.map(Box::from);
+    Some(entry)
+}
+
+/// A WorkloadEntry, with what its annotation and its status say of its health.
+fn workload_entry(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<WorkloadEntry> {
+    let mut entry: WorkloadEntry = spec(root, problems, room)?;
+    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let told = annotations.and_then(|annotations| annotations.get(HEALTH_CHECKS_ANNOTATION)?.text());
+    let is_checked = told.is_some_and(|told| matches!(told, "1" | "t" | "T" | "TRUE" | "true" | "True"));
+    let is_healthy = |condition: &Node<'_>| {
+        let says = |field: &str, text: &str| condition.get(field).and_then(Node::text) == Some(text);
+        says("type", "Healthy") && says("status", "True")
+    };
+    let conditions = root.get("status").and_then(|status| status.get("conditions"));
+    entry.is_sick = is_checked && !conditions.is_some_and(|it| it.items().iter().any(is_healthy));
     Some(entry)
 }
 

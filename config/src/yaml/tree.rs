@@ -64,6 +64,14 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The items, when this is a list; otherwise none.
+    pub(crate) fn items(&self) -> &[Node<'a>] {
+        match &self.value {
+            Value::Sequence(items) => items,
+            _ => &[],
+        }
+    }
+
     /// The text, when this is a scalar that stands for text.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {

@@ -131,3 +131,24 @@ fn which_selected_pods_are_used() {
     check(", deletionTimestamp: 2026-01-01T00:00:00Z", ready, false);
     check(", deletionTimestamp: null", ready, true);
 }
+
+#[test]
+fn workload_entries_whose_health_is_checked() {
+    let check = |annotation: &str, status: &str, expected: bool| {
+        let metadata = format!(", labels: {{app: vm}}, annotations: {{{annotation}}}");
+        let entry =
+            object("WorkloadEntry", "a", &metadata, &format!("spec: {{address: 10.0.0.2}}\n{status}"));
+        let output = compile(&[service("name: http, port: 80"), selecting("name: http, number: 80"), entry]);
+        for cluster in [VM, SELECTED] {
+            assert_eq!(!addresses(&output, cluster).is_empty(), expected, "{cluster} {annotation} {status}");
+        }
+    };
+    let checked = "proxy.istio.io/health-checks-enabled: 'true'";
+    let sick = "status: {conditions: [{type: Healthy, status: 'False'}]}";
+    check("", sick, true);
+    check("proxy.istio.io/health-checks-enabled: 'no'", sick, true);
+    check(checked, sick, false);
+    check(checked, "", false);
+    check(checked, "status: {conditions: [{type: Other, status: 'True'}]}", false);
+    check(checked, "status: {conditions: [{type: Healthy, status: 'True'}]}", true);
+}
