@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::Scope;
 use super::endpoints::{Member, is_reachable};
 use super::registry::{Port, Resolution, Service};
 use super::workload::{Instance, Instances};
+use super::{Scope, service_entries};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{ServiceEntry, WorkloadEntry};
 use crate::kubernetes::{self, TargetPort};
@@ -81,10 +81,34 @@ impl<'a> Entries<'a> {
         entries
     }
 
-    /// The endpoints of `port` of `service`, which `object` declares.
+    /// The endpoints of `port` of `service`, which `object` declares, and others for the same host.
     pub(super) fn members<'m>(
         &'m self,
-        object: &'m Object<ServiceEntry>,
+        object: &'a Object<ServiceEntry>,
+        service: &Service<'a>,
+        port: &Port<'_>,
+        instances: &'m Instances<'a>,
+        scope: &Scope<'_>,
+    ) -> Vec<Member<'m>> {
+        let mut members = Vec::new();
+        for object in std::iter::once(object).chain(service.others.iter().copied()) {
+            // Of each its own target port.
+            let mut ports = service_entries::ports(&object.spec);
+            if let Some(port) = ports.find(|it| it.number == port.number && it.name == port.name) {
+                members.extend(self.of_entry(object, service, &port, instances, scope));
+            }
+        }
+        let mut seen = HashSet::default();
+        members.retain(|member: &Member<'m>| {
+            (member.name.is_some() || is_reachable(member.address.ip(), &scope.proxy.ips))
+                && seen.insert((member.address, member.name))
+        });
+        members
+    }
+
+    fn of_entry<'m>(
+        &'m self,
+        object: &'a Object<ServiceEntry>,
         service: &Service<'a>,
         port: &Port<'_>,
         instances: &'m Instances<'a>,
@@ -117,11 +141,6 @@ impl<'a> Entries<'a> {
             members
                 .extend(hosts.and_then(|hosts| Some(named(written(hosts)?, number, Some(&hosts.instance)))));
         }
-        let mut seen = HashSet::default();
-        members.retain(|member| {
-            (member.name.is_some() || is_reachable(member.address.ip(), &scope.proxy.ips))
-                && seen.insert((member.address, member.name))
-        });
         members
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Registry<'a> {
 /// A service.
 pub(super) struct Service<'a> {
     pub(super) source: Source<'a>,
+    /// Further entries of its namespace and resolution for its host: their endpoints are its own.
+    pub(super) others: Vec<&'a Object<ServiceEntry>>,
     pub(super) host: Arc<str>,
     pub(super) resolution: Resolution,
     /// Without those of UDP.
@@ -206,6 +208,7 @@ impl<'a> Service<'a> {
         });
         Service {
             source: Source::Kubernetes(object),
+            others: Vec::new(),
             resolution: resolution(spec),
             ports: ports.filter(|port| port.protocol != Protocol::Udp).collect(),
             addresses: addresses(spec, &scope.proxy.ips),

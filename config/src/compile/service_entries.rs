@@ -7,12 +7,13 @@ use super::Scope;
 use super::protocol::Protocol;
 use super::registry::{Aliases, Port, Resolution, Service, Source, reachable};
 use super::visibility::sight;
-use crate::hashed::HashSet;
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::{ServiceEntry, ServiceResolution};
 use crate::objects::Object;
 use crate::resource::CidrRange;
 
-/// The services that the proxy of `scope` sees. Of several for one host the oldest holds; Kubernetes' services, whose
+/// The services that the proxy of `scope` sees. Of several for one host the oldest holds, and what is [merged](merge) into it;
+/// Kubernetes' services, whose
 /// `hosts` are given, come before them. Each takes what stands for it from `aliases`.
 pub(super) fn services<'a>(
     scope: &Scope<'a>,
@@ -36,18 +37,62 @@ pub(super) fn wanted<'a>(
     let objects = scope.objects.service_entries.values().map(|object| &**object);
     let mut objects: Vec<&'a Object<ServiceEntry>> = objects.filter(|object| is_wanted(object)).collect();
     objects.sort_by_key(|object| super::age(&object.metadata));
-    let mut known = hosts.clone();
-    let mut services = Vec::new();
+    let mut known: HashMap<Arc<str>, usize> = HashMap::default();
+    let mut services: Vec<Service<'a>> = Vec::new();
     for object in objects {
         for host in &object.spec.hosts {
             let host: Arc<str> = host.to_lowercase().into();
-            if known.insert(host.clone()) {
-                let aliases = aliases.remove(&host).unwrap_or_default();
-                services.push(service(object, host, aliases, scope));
+            if hosts.contains(&host) {
+                continue;
+            }
+            match known.get(&host).and_then(|index| services.get_mut(*index)) {
+                Some(service) => merge(service, object),
+                None => {
+                    known.insert(host.clone(), services.len());
+                    let aliases = aliases.remove(&host).unwrap_or_default();
+                    services.push(service(object, host, aliases, scope));
+                }
             }
         }
     }
     services
+}
+
+/// Adds to a service what a younger entry for its host says. Istio: those of one namespace and resolution share their
+/// endpoints, and their ports where they are the same to whoever selects or sees them (`canMergeServices`).
+fn merge<'a>(service: &mut Service<'a>, object: &'a Object<ServiceEntry>) {
+    let Source::Entry(first) = service.source else { return };
+    let is_first = std::ptr::eq(first, object) || service.others.iter().any(|it| std::ptr::eq(*it, object));
+    if is_first || first.namespace() != object.namespace() || first.spec.resolution != object.spec.resolution
+    {
+        return;
+    }
+    service.others.push(object);
+    let labels = |it: &'a Object<ServiceEntry>| it.spec.workload_selector.as_ref().map(|it| &it.labels);
+    if first.metadata.labels == object.metadata.labels
+        && labels(first) == labels(object)
+        && first.spec.export_to == object.spec.export_to
+    {
+        for port in ports(&object.spec) {
+            if service.port(port.number).is_none() {
+                service.ports.push(port);
+            }
+        }
+    }
+}
+
+/// The ports of an entry, without those of UDP.
+pub(super) fn ports(spec: &ServiceEntry) -> impl Iterator<Item = Port<'_>> {
+    let port_number = |number: u32| u16::try_from(number).ok().filter(|number| *number > 0);
+    let ports = spec.ports.iter().filter_map(move |port| {
+        Some(Port {
+            number: port_number(port.number)?,
+            name: &port.name,
+            protocol: Protocol::told(port.protocol.as_deref().unwrap_or_default()),
+            target: port.target_port.and_then(port_number),
+        })
+    });
+    ports.filter(|port| port.protocol != Protocol::Udp)
 }
 
 fn service<'a>(
@@ -57,19 +102,11 @@ fn service<'a>(
     scope: &Scope<'a>,
 ) -> Service<'a> {
     let spec = &object.spec;
-    let port_number = |number: u32| u16::try_from(number).ok().filter(|number| *number > 0);
-    let ports = spec.ports.iter().filter_map(|port| {
-        Some(Port {
-            number: port_number(port.number)?,
-            name: &port.name,
-            protocol: Protocol::told(port.protocol.as_deref().unwrap_or_default()),
-            target: port.target_port.and_then(port_number),
-        })
-    });
     let addresses: Vec<IpAddr> = spec.addresses.iter().filter_map(|address| single(address)).collect();
     let ranges = spec.addresses.iter().filter(|address| single(address).is_none());
     Service {
         source: Source::Entry(object),
+        others: Vec::new(),
         host,
         resolution: match spec.resolution {
             ServiceResolution::Static => Resolution::ClientSide,
@@ -77,7 +114,7 @@ fn service<'a>(
             ServiceResolution::DnsRoundRobin => Resolution::DnsRoundRobin,
             ServiceResolution::None | ServiceResolution::DynamicDns => Resolution::Passthrough,
         },
-        ports: ports.filter(|port| port.protocol != Protocol::Udp).collect(),
+        ports: ports(spec).collect(),
         addresses: reachable(addresses, &scope.proxy.ips),
         ranges: ranges.filter_map(|range| CidrRange::parse(range)).collect(),
         aliases,

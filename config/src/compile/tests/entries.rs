@@ -1,6 +1,7 @@
 //! Which endpoints ServiceEntry and WorkloadEntry objects give, and which of several entries of a host holds.
 
 use super::mesh::{Mesh, Output, proxy};
+use crate::resource::DiscoveryType;
 use crate::store::Store;
 
 /// Documents of this kind, name, further metadata and the rest.
@@ -151,4 +152,45 @@ fn workload_entries_whose_health_is_checked() {
     check(checked, "", false);
     check(checked, "status: {conditions: [{type: Other, status: 'True'}]}", false);
     check(checked, "status: {conditions: [{type: Healthy, status: 'True'}]}", true);
+}
+
+/// Entries of one host, namespace and resolution are one service, as when each declares a port of it.
+#[test]
+fn several_entries_of_a_host() {
+    let entry = |name: &str, metadata: &str, spec: &str, port: &str| {
+        let spec = format!("spec: {{hosts: [a.test], {spec}, ports: [{{{port}, protocol: HTTP}}]}}");
+        object("ServiceEntry", name, metadata, &spec)
+    };
+    let at = |address: &str| format!("resolution: STATIC, endpoints: [{{address: {address}}}]");
+    let (http, web) = ("number: 80, name: http", "number: 81, name: web, targetPort: 8081");
+    let output = compile(&[
+        entry("a", "", &at("10.0.0.2"), http),
+        entry("b", "", &at("10.0.0.3"), web),
+        entry("c", "", &at("10.0.0.4"), http),
+        entry("d", "", &at("10.0.0.5"), "number: 80, name: http, targetPort: 8080"),
+    ]);
+    let first = ["10.0.0.2:80", "10.0.0.4:80", "10.0.0.5:8080"];
+    assert_eq!(addresses(&output, "outbound|80||a.test"), first);
+    assert_eq!(addresses(&output, "outbound|81||a.test"), ["10.0.0.3:8081"]);
+
+    // What differs for whoever selects or sees them keeps its ports to itself; another resolution, its endpoints too.
+    let labels = ", labels: {a: b}";
+    let of_others = [
+        entry("b", labels, &at("10.0.0.3"), web),
+        entry("b", "", &(at("10.0.0.3") + ", exportTo: [.]"), web),
+        entry("b", "", "resolution: DNS", web),
+    ];
+    for other in of_others {
+        let output = compile(&[entry("a", "", &at("10.0.0.2"), http), other.clone()]);
+        assert!(!output.has_cluster("outbound|81||a.test"), "{other}");
+    }
+    let labelled =
+        compile(&[entry("a", "", &at("10.0.0.2"), http), entry("b", labels, &at("10.0.0.3"), http)]);
+    assert_eq!(addresses(&labelled, "outbound|80||a.test"), ["10.0.0.2:80", "10.0.0.3:80"]);
+
+    let by_name = |name: &str, port: &str| entry(name, "", "resolution: DNS", port);
+    let output = compile(&[by_name("a", http), by_name("b", web)]);
+    let DiscoveryType::StrictDns(dns) = &output.cluster("outbound|81||a.test").discovery else { panic!() };
+    let names = dns.localities.iter().flat_map(|it| &it.endpoints);
+    assert_eq!(names.map(|it| (&*it.host, it.port)).collect::<Vec<_>>(), [("a.test", 8081)]);
 }
