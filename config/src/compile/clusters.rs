@@ -147,6 +147,7 @@ impl Clusters {
             return;
         }
         let whole = place.cluster(self.name(place.name(None)), None, place.discovery(None));
+        place.find_no_labels(&whole, None, findings);
         let passthrough = whole.discovery == DiscoveryType::OriginalDst;
         self.push_with_endpoints(place, whole, None);
         for subset in place.rule.iter().flat_map(|rule| &rule.subsets) {
@@ -161,6 +162,7 @@ impl Clusters {
                 false => place.discovery(Some(subset)),
             };
             let cluster = place.cluster(self.name(place.name(Some(subset))), Some(subset), discovery);
+            place.find_no_labels(&cluster, Some(subset), findings);
             self.push_with_endpoints(place, cluster, Some(subset));
         }
     }
@@ -212,10 +214,23 @@ impl<'p> Place<'p> {
         }
     }
 
+    /// Finds that labels were to decide over the endpoints of `cluster`, and do not.
+    fn find_no_labels(&self, cluster: &Cluster, subset: Option<&RuleSubset<'p>>, findings: &mut Findings) {
+        let asks_dns =
+            matches!(cluster.discovery, DiscoveryType::StrictDns(_) | DiscoveryType::LogicalDns(_));
+        let Source::Entry(entry) = self.service.source else { return };
+        // Nothing decides over an only endpoint.
+        if asks_dns && self.members.len() > 1 {
+            let holding = self.assigned(Arc::default(), subset).locality;
+            holding.iter().for_each(|holding| holding.find_no_labels(entry, findings));
+        }
+    }
+
     /// How the endpoints of a subset are found.
     fn discovery(&self, subset: Option<&RuleSubset<'p>>) -> DiscoveryType {
         let dns = || {
-            let assignment = self.assigned(Arc::default(), subset);
+            let mut assignment = self.assigned(Arc::default(), subset);
+            assignment.locality = assignment.locality.and_then(locality::Holding::of_names);
             Arc::new(DnsDiscovery {
                 localities: self.endpoints.names(self.members, &assignment, self.scope),
                 refresh_rate: self.refresh_rate(),

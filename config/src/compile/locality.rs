@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 
 use super::Scope;
 use super::endpoints::Member;
+use super::findings::Findings;
 use super::traffic_policy::Policy;
 use super::workload::WorkloadLabels;
-use crate::istio::{Distribute, Failover, LocalityLbSetting};
+use crate::finding::{Severity, code};
+use crate::istio::{Distribute, Failover, LocalityLbSetting, ServiceEntry};
 use crate::kubernetes::TrafficDistribution;
+use crate::objects::Object;
 use crate::resource::Locality;
 
 /// The labels by which endpoints are preferred that are close: up to the zone, and then up to the node. Values of istiod's.
@@ -41,6 +44,34 @@ impl<'g> Group<'g> {
 pub(super) struct Holding<'a> {
     setting: Cow<'a, LocalityLbSetting>,
     fails_over: bool,
+}
+
+impl Holding<'_> {
+    /// Whether labels decide over priorities.
+    fn has_labels(&self) -> bool {
+        self.setting.distribute.is_empty() && self.fails_over && !self.setting.failover_priority.is_empty()
+    }
+
+    /// What is left of it for endpoints that DNS is asked for: istiod compares no labels of theirs.
+    pub(super) fn of_names(mut self) -> Option<Self> {
+        if self.has_labels() {
+            if self.setting.failover.is_empty() {
+                return None;
+            }
+            self.setting.to_mut().failover_priority.clear();
+        }
+        Some(self)
+    }
+
+    /// Finds that labels decide over nothing, as DNS is asked for the endpoints of `entry`.
+    pub(super) fn find_no_labels(&self, entry: &Object<ServiceEntry>, findings: &mut Findings) {
+        if self.has_labels() {
+            let what = "`failoverPriority`, and that close endpoints are preferred, does not hold for endpoints that DNS is asked for";
+            let remedy = "use `failover` or `distribute`, or `resolution: STATIC`";
+            let (path, severity) = ("spec.resolution", Severity::Warning);
+            findings.add(entry, path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);
+        }
+    }
 }
 
 /// The locality setting that holds under `policy`: the rule's, or else what the service prefers, or else the mesh's; `None`

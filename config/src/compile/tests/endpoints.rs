@@ -166,6 +166,42 @@ fn localities_weigh_what_their_endpoints_of_a_priority_weigh() {
     );
 }
 
+/// As in Istio: there labels of endpoints that DNS is asked for decide over nothing. Who asks for it is told.
+#[test]
+fn labels_do_not_decide_over_endpoints_that_dns_is_asked_for() {
+    let check = |annotations: &str, setting: &str, expected: [u32; 2], codes: &[&str]| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: a, namespace: shop, annotations: {{{annotations}}}}}\n\
+             spec: {{hosts: [a.b], resolution: DNS, ports: [{{number: 80, name: http, protocol: HTTP}}], endpoints: [\
+             {{address: one.b, locality: r1/z1, labels: {{v: '1'}}}}, {{address: two.b, locality: r2/z2}}]}}\n---\n\
+             apiVersion: networking.istio.io/v1\n"
+        );
+        let policy = match setting {
+            "" => String::new(),
+            _ => format!("outlierDetection: {{}}, loadBalancer: {{localityLbSetting: {{{setting}}}}}"),
+        };
+        let rule = rule("r", "shop", "", &format!("host: a.b, trafficPolicy: {{{policy}}}"));
+        let mut store = Store::new();
+        store.read("a.yaml", &(text + &rule));
+        let mut proxy = Proxy { namespace: "shop".into(), ..Proxy::default() };
+        drop(proxy.labels.insert("v".to_owned(), "1".to_owned()));
+        let output = Mesh::of(store.objects(), proxy).compile();
+        let DiscoveryType::StrictDns(dns) = &output.cluster("outbound|80||a.b").discovery else { panic!() };
+        let priorities = dns.localities.iter().map(|group| group.priority);
+        assert_eq!(priorities.collect::<Vec<_>>(), expected, "{annotations} {setting}");
+        assert_eq!(output.codes(), codes, "{annotations} {setting}");
+    };
+    let ineffective = ["ineffective-value"];
+    check("", "failoverPriority: [v]", [0, 0], &ineffective);
+    check("networking.istio.io/traffic-distribution: PreferClose", "", [0, 0], &ineffective);
+    // What the rule says of localities holds, whatever it says of labels.
+    let failover = "failover: [{from: '', to: r2}]";
+    check("", failover, [1, 0], &[]);
+    check("", &format!("failoverPriority: [v], {failover}"), [1, 0], &ineffective);
+    check("", "failoverPriority: [v], distribute: [{from: '*', to: {r1/*: 1, r2/*: 9}}]", [0, 0], &[]);
+}
+
 #[test]
 fn priorities_have_no_gaps() {
     let pods = [("a", "n3", "", ""), ("b", "n2", "", "")];
