@@ -42,10 +42,18 @@ impl<'c> Conditions<'c> {
 
     /// Whether they hold for a sidecar wherever `other` do.
     pub(crate) fn cover(&self, other: &Conditions<'_>) -> bool {
+        self.are_for_sidecars() && other.are_for_sidecars() && self.cover_where_both_are(other)
+    }
+
+    /// Whether they hold wherever `other` do, for sidecars and gateways.
+    pub(crate) fn cover_anywhere(&self, other: &Conditions<'_>) -> bool {
+        (self.gateways.is_empty() || self.gateways == other.gateways) && self.cover_where_both_are(other)
+    }
+
+    /// The same, gateways left aside.
+    fn cover_where_both_are(&self, other: &Conditions<'_>) -> bool {
         let has = |key: &String, value: &String| other.labels.is_some_and(|of| of.get(key) == Some(value));
-        self.are_for_sidecars()
-            && other.are_for_sidecars()
-            && self.port.is_none_or(|port| other.port == Some(port))
+        self.port.is_none_or(|port| other.port == Some(port))
             && self.namespace().is_none_or(|namespace| other.namespace() == Some(namespace))
             && self.labels.into_iter().flatten().all(|(key, value)| has(key, value))
     }

@@ -1,11 +1,13 @@
 //! HTTP rules that can never match, because rules before them take all that they would.
 //!
 //! One match covers another when everything it asks for is asked for by the other too: only what is certain is
-//! warned of. A match that no request can meet is told by itself.
+//! warned of. A match that no request can meet is told by itself. Of a delegate each rule may be left out where another
+//! delegates to it, unless it matches all.
 
 use std::collections::BTreeMap;
 
 use super::check::Check;
+use super::conditions::Conditions;
 use crate::finding::code;
 use crate::istio::{HttpMatchRequest, HttpRoute, StringMatch};
 
@@ -15,8 +17,8 @@ const MATCHES_COMPARED_MAX: usize = 2_000;
 /// are all compared with each other take fewer.
 const COMPARISONS_MAX: usize = 2_000_000;
 
-/// Warns of matches and rules that have no effect.
-pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
+/// Warns of matches and rules that have no effect; whether they are a delegate's is told.
+pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute], of_delegate: bool) {
     // What earlier rules take, and which rule it is. A rule that delegates takes only what its delegate does.
     let mut taken: Vec<(usize, &HttpMatchRequest)> = Vec::new();
     let mut room = COMPARISONS_MAX;
@@ -40,7 +42,8 @@ pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute]) {
             .collect();
         let name = |by| name(routes, by);
         tell_taken(check, "http", index, &covering, Taken { name: &name, of: "requests" });
-        if route.delegate.is_none() && taken.len() < MATCHES_COMPARED_MAX {
+        let may_be_left_out = of_delegate && !route.matches.is_empty();
+        if route.delegate.is_none() && !may_be_left_out && taken.len() < MATCHES_COMPARED_MAX {
             let possible = matches.iter().zip(&never).filter(|(_, never)| never.is_none());
             taken.extend(possible.map(|(wanted, _)| (index, wanted)));
         }
@@ -143,30 +146,24 @@ fn name(routes: &[HttpRoute], index: usize) -> String {
 
 /// Whether every request that `later` wants is one that `earlier` wants too.
 fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
+    type Strings = BTreeMap<String, StringMatch>;
     let same = |a: &Option<StringMatch>, b: &Option<StringMatch>| match (a, b) {
         (None, _) => true,
         (Some(a), _) if is_anything(a) => true,
         (Some(a), Some(b)) => covers_string(a, b),
         (Some(_), None) => false,
     };
-    let all = |wanted: &BTreeMap<String, StringMatch>, of: &BTreeMap<String, StringMatch>| {
-        wanted.iter().all(|(name, wanted)| of.get(name).is_some_and(|of| covers_string(wanted, of)))
+    let each = |wanted: &Strings, of: &Strings, covers: fn(&StringMatch, &StringMatch) -> bool| {
+        wanted.iter().all(|(name, wanted)| of.get(name).is_some_and(|of| covers(wanted, of)))
     };
-    let port = earlier.port.unwrap_or(0);
     same(&earlier.scheme, &later.scheme)
         && same(&earlier.method, &later.method)
         && same(&earlier.authority, &later.authority)
-        && all(&earlier.headers, &later.headers)
+        && each(&earlier.headers, &later.headers, covers_string)
         // What forbids less wants more.
-        && earlier
-            .without_headers
-            .iter()
-            .all(|(name, less)| later.without_headers.get(name).is_some_and(|more| covers_string(more, less)))
-        && all(&earlier.query_params, &later.query_params)
-        && earlier.source_labels.iter().all(|(key, value)| later.source_labels.get(key) == Some(value))
-        && (earlier.source_namespace.is_none() || earlier.source_namespace == later.source_namespace)
-        && (earlier.gateways.is_empty() || earlier.gateways == later.gateways)
-        && (port == 0 || Some(port) == later.port)
+        && each(&earlier.without_headers, &later.without_headers, |less, more| forbids(more, less))
+        && each(&earlier.query_params, &later.query_params, covers_string)
+        && Conditions::of_http(earlier).cover_anywhere(&Conditions::of_http(later))
         && covers_uri(earlier, later)
 }
 
@@ -191,30 +188,49 @@ fn is_any_path(wanted: &StringMatch) -> bool {
         )
 }
 
-/// Whether every value that `other` is met by meets `wanted` too. Regular expressions are only compared as they are written.
-fn covers_string(wanted: &StringMatch, other: &StringMatch) -> bool {
-    fn text(field: &Option<String>) -> Option<&str> {
-        field.as_deref().filter(|text| !text.is_empty())
-    }
-    if wanted == other {
-        return true;
-    }
-    if text(&wanted.regex).or(text(&other.regex)).is_some() {
-        return false;
-    }
-    match (text(&wanted.exact), text(&wanted.prefix)) {
-        // It only asks that there is one.
-        (None, None) => true,
-        (Some(exact), _) => text(&other.exact) == Some(exact),
-        (None, Some(prefix)) => {
-            text(&other.exact).or(text(&other.prefix)).is_some_and(|other| other.starts_with(prefix))
+/// What is asked of a value, as it is compiled: what is empty is asked for all the same.
+#[derive(PartialEq)]
+enum Asked<'a> {
+    /// Only that there is one.
+    Present,
+    Exact(&'a str),
+    Prefix(&'a str),
+    Regex(&'a str),
+}
+
+impl Asked<'_> {
+    fn of(wanted: &StringMatch) -> Asked<'_> {
+        match wanted {
+            StringMatch { exact: Some(exact), .. } => Asked::Exact(exact),
+            StringMatch { prefix: Some(prefix), .. } => Asked::Prefix(prefix),
+            StringMatch { regex: Some(regex), .. } if regex != "*" => Asked::Regex(regex),
+            _ => Asked::Present,
         }
     }
 }
 
+/// Whether every value that `other` is met by meets `wanted` too. Regular expressions are only compared as they are written.
+fn covers_string(wanted: &StringMatch, other: &StringMatch) -> bool {
+    match (Asked::of(wanted), Asked::of(other)) {
+        (wanted, other) if wanted == other => true,
+        (Asked::Regex(_), _) | (_, Asked::Regex(_)) => false,
+        (Asked::Present, _) => true,
+        (Asked::Prefix(prefix), Asked::Exact(other) | Asked::Prefix(other)) => other.starts_with(prefix),
+        _ => false,
+    }
+}
+
+/// Whether `more` of `withoutHeaders` forbids all that `less` does. A header that is not there is as an empty one, except
+/// where only its being there is asked.
+fn forbids(more: &StringMatch, less: &StringMatch) -> bool {
+    covers_string(more, less) && (Asked::of(less) != Asked::Exact("") || Asked::of(more) != Asked::Present)
+}
+
 fn covers_uri(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
     let Some(wanted) = &earlier.uri else { return true };
-    if is_any_path(wanted) {
+    // `*` of OPTIONS is told of only where it is what is asked for.
+    let is_asterisk = |uri: &StringMatch| matches!(Asked::of(uri), Asked::Exact("*") | Asked::Prefix("*"));
+    if is_any_path(wanted) && !later.uri.as_ref().is_some_and(is_asterisk) {
         return true;
     }
     let Some(other) = &later.uri else { return false };

@@ -4,6 +4,7 @@ mod destination_rule;
 mod inbound;
 mod mesh_objects;
 mod proxy_config;
+mod reachability;
 mod virtual_service;
 
 use std::sync::Arc;
@@ -35,6 +36,11 @@ fn findings(kind: &str, spec: &str) -> Vec<String> {
 
 fn check(kind: &str, spec: &str, expected: &[&str]) {
     assert_eq!(findings(kind, spec), expected, "{spec}");
+}
+
+/// Checks a VirtualService for `catalog` with these HTTP rules.
+fn check_http(rules: &str, expected: &[&str]) {
+    check("VirtualService", &format!("  hosts: [catalog]\n  http:\n{rules}"), expected);
 }
 
 #[test]

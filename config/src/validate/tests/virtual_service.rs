@@ -1,11 +1,6 @@
 //! VirtualServices.
 
-use super::check;
-
-/// Checks a VirtualService for `catalog` with these HTTP rules.
-fn check_http(rules: &str, expected: &[&str]) {
-    check("VirtualService", &format!("  hosts: [catalog]\n  http:\n{rules}"), expected);
-}
+use super::{check, check_http};
 
 /// Checks one HTTP rule to `catalog` that also says `extra`.
 fn check_rule(extra: &str, expected: &[&str]) {
@@ -257,124 +252,6 @@ fn faults_mirrors_and_cross_origin_requests() {
     cors("allowOrigins: [{}]", &["error missing-field spec.http[0].corsPolicy.allowOrigins[0]"]);
     cors("allowMethods: [get]", &["error bad-value spec.http[0].corsPolicy.allowMethods[0]"]);
     cors("maxAge: 1500ms", &["error bad-value spec.http[0].corsPolicy.maxAge"]);
-}
-
-#[test]
-fn rules_that_never_match() {
-    let to = "route: [{destination: {host: catalog}}]";
-    let rules = |matches: &[&str]| {
-        let rule = |wanted: &&str| format!("  - {{{to}{wanted}}}\n");
-        matches.iter().map(rule).collect::<String>()
-    };
-    let check = |matches: &[&str], expected: &[&str]| check_http(&rules(matches), expected);
-    let unreachable = ["warning unreachable-rule spec.http[1]"];
-    check(&["", ", match: [{uri: {exact: /a}}]"], &unreachable);
-    check(&[", match: [{uri: {prefix: /}}]", ", match: [{uri: {exact: /a}}]"], &unreachable);
-    check(
-        &[", match: [{uri: {prefix: /a}}]", ", match: [{uri: {prefix: /a/b}, method: {exact: GET}}]"],
-        &unreachable,
-    );
-    // Regular expressions that every path, or every method, meets.
-    for any in ["uri: {regex: '/.*'}", "uri: {regex: '^/.*$'}", "uri: {regex: '.+'}", "uri: {regex: '(/.*)'}"]
-    {
-        check(&[&format!(", match: [{{{any}}}]"), ""], &unreachable);
-        check(&[&format!(", match: [{{{any}}}]"), ", match: [{uri: {regex: '/[a-z]+'}}]"], &unreachable);
-    }
-    check(&[", match: [{uri: {prefix: /}, method: {regex: '.*'}}]", ""], &unreachable);
-    check(&[", match: [{authority: {regex: '.*'}}]", ", match: [{authority: {prefix: a}}]"], &unreachable);
-    check(&[", match: [{uri: {regex: '/a.*'}}]", ""], &[]);
-    check(&[", match: [{uri: {prefix: /}, method: {regex: 'G.*'}}]", ""], &[]);
-    check(&[", match: [{headers: {x: {regex: '.*'}}}]", ""], &[]);
-    check(&[", match: [{name: x, port: 80}]", ", match: [{name: y, port: 80}]"], &unreachable);
-    check(
-        &[", match: [{uri: {prefix: /A}, ignoreUriCase: true}]", ", match: [{uri: {exact: /a}}]"],
-        &unreachable,
-    );
-    check(&[", match: [{uri: {prefix: /a}}]", ", match: [{uri: {prefix: /A}, ignoreUriCase: true}]"], &[]);
-    check(&[", match: [{uri: {exact: /a}}]", ", match: [{uri: {prefix: /a}}]"], &[]);
-    check(
-        &[", match: [{uri: {prefix: /a}, headers: {x: {exact: b}}}]", ", match: [{uri: {prefix: /a}}]"],
-        &[],
-    );
-    check(&[", match: [{sourceLabels: {app: a}}]", ", match: [{sourceLabels: {app: b}}]"], &[]);
-    let one_of_two = ["warning ineffective-match spec.http[1].match[0]"];
-    check(
-        &[", match: [{uri: {prefix: /a}}]", ", match: [{uri: {exact: /a}}, {uri: {exact: /b}}]"],
-        &one_of_two,
-    );
-    // What asks only that there is a value takes each; what begins so takes what is so.
-    let both = |field: &str, before: &str, after: &str, expected: &[&str]| {
-        let rule = |value: &str| format!(", match: [{{{field}: {{x: {value}}}}}]");
-        check(&[&rule(before), &rule(after)], expected);
-    };
-    for field in ["headers", "queryParams"] {
-        both(field, "{}", "{exact: q}", &unreachable);
-        both(field, "{}", "{prefix: q}", &unreachable);
-        both(field, "{prefix: ab}", "{exact: abc}", &unreachable);
-        both(field, "{prefix: ab}", "{prefix: abc}", &unreachable);
-        both(field, "{exact: q}", "{}", &[]);
-        both(field, "{prefix: abc}", "{exact: ab}", &[]);
-        both(field, "{exact: ab}", "{prefix: ab}", &[]);
-        both(field, "{prefix: ab}", "{regex: abc}", &[]);
-        both(field, "{}", "{regex: abc}", &[]);
-        both(field, "{regex: 'a.*'}", "{exact: abc}", &[]);
-    }
-    // The other way round where it must not be.
-    both("withoutHeaders", "{exact: abc}", "{prefix: ab}", &unreachable);
-    both("withoutHeaders", "{exact: abc}", "{}", &unreachable);
-    both("withoutHeaders", "{prefix: ab}", "{exact: abc}", &[]);
-    both("withoutHeaders", "{}", "{exact: abc}", &[]);
-    both("withoutHeaders", "{regex: 'a.*'}", "{}", &[]);
-    check(&[", match: [{method: {prefix: P}}]", ", match: [{method: {exact: PUT}}]"], &unreachable);
-    check(&[", match: [{headers: {x: {}}}]", ", match: [{headers: {y: {exact: q}}}]"], &[]);
-    // A rule that delegates takes only what its delegate takes.
-    check_http(&format!("  - delegate: {{name: d}}\n{}", rules(&[""])), &[]);
-}
-
-#[test]
-fn matches_that_never_hold() {
-    let check = |matches: &str, expected: &[&str]| {
-        let rules = format!(
-            "  - {{match: [{matches}], route: [{{destination: {{host: catalog}}}}]}}\n  - {{route: [{{destination: {{host: catalog}}}}]}}\n"
-        );
-        check_http(&rules, expected);
-    };
-    check("{uri: {exact: items}}", &["warning unreachable-rule spec.http[0].match[0].uri.exact"]);
-    check("{uri: {prefix: items}}", &["warning unreachable-rule spec.http[0].match[0].uri.prefix"]);
-    check(
-        "{uri: {exact: /items}}, {uri: {exact: items}}",
-        &["warning ineffective-match spec.http[0].match[1].uri.exact"],
-    );
-    // OPTIONS * has no other path.
-    for uri in ["{exact: '*'}", "{prefix: '*'}", "{regex: items}", "{exact: /}"] {
-        check(&format!("{{uri: {uri}}}"), &[]);
-    }
-    let headers = |headers: &str, without: &str, is_told: bool| {
-        let told = ["warning unreachable-rule spec.http[0].match[0].withoutHeaders[x]"];
-        let expected: &[&str] = if is_told { &told } else { &[] };
-        check(&format!("{{headers: {{x: {headers}}}, withoutHeaders: {{x: {without}}}}}"), expected);
-    };
-    headers("{exact: a}", "{exact: a}", true);
-    headers("{exact: a}", "{}", true);
-    headers("{}", "{}", true);
-    headers("{exact: ab}", "{prefix: a}", true);
-    headers("{regex: a+}", "{regex: a+}", true);
-    headers("{prefix: a}", "{exact: ab}", false);
-    headers("{}", "{exact: a}", false);
-    headers("{exact: a}", "{exact: b}", false);
-    headers("{regex: a+}", "{prefix: a}", false);
-    check("{headers: {x: {exact: a}}, withoutHeaders: {y: {exact: a}}}", &[]);
-    // One that never holds takes nothing from those after it.
-    let rule = |uri: &str| {
-        format!("  - {{match: [{{uri: {{prefix: {uri}}}}}], route: [{{destination: {{host: catalog}}}}]}}\n")
-    };
-    check_http(
-        &format!("{}{}", rule("items"), rule("items/new")),
-        &[
-            "warning unreachable-rule spec.http[0].match[0].uri.prefix",
-            "warning unreachable-rule spec.http[1].match[0].uri.prefix",
-        ],
-    );
 }
 
 #[test]
