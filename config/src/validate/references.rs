@@ -69,7 +69,7 @@ impl References {
         self.look_at_slices(&before, objects);
         let touched = if same_hosts { touched(&before, objects) } else { HashSet::default() };
         self.look_at_tls(&before, same_hosts.then_some(&touched), objects);
-        if same_hosts {
+        if same_hosts && same(&before.workload_entries, &objects.workload_entries) {
             self.look_at_rules_for(&touched, objects);
         } else {
             let each = objects.destination_rules.iter();

@@ -1,14 +1,28 @@
 //! What DestinationRules and EndpointSlices refer to.
 
+use std::collections::BTreeMap;
+
 use super::hosts::{Hosts, full_name, key};
 use super::targets::dangling_host;
 use crate::finding::{Finding, code};
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
-use crate::labels::Labels;
-use crate::objects::{Object, Objects};
+use crate::labels::LabelSet;
+use crate::objects::{Key, Object, Objects};
 use crate::validate::Check;
 use crate::yaml::Limits;
+
+/// Labels that Istio adds to workloads from where they run.
+const ADDED_LABELS: [&str; 5] = [
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "topology.istio.io/subzone",
+    "topology.istio.io/cluster",
+    "kubernetes.io/hostname",
+];
+
+/// Those of an endpoint without a pod.
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 /// Checks the host and the subsets of one DestinationRule.
 pub(super) fn check(
@@ -27,14 +41,15 @@ pub(super) fn check(
         dangling_host(&mut check, objects, hosts, ("spec.host", written, &host));
         return check.into_findings();
     };
-    let pods: Vec<_> = pods_of(objects, hosts, service).collect();
+    if object.spec.subsets.is_empty() {
+        return check.into_findings();
+    }
+    let mut endpoints: Vec<&dyn LabelSet> = pods_of(objects, hosts, service).collect();
+    endpoints.extend(entries_of(objects, service));
     for (index, subset) in object.spec.subsets.iter().enumerate() {
-        let carries = |labels: &Option<&Labels>| {
-            let value_of = |key: &str| labels.and_then(|labels| labels.get(key));
-            subset.labels.iter().all(|(key, value)| value_of(key) == Some(value))
-        };
+        let wanted = || subset.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
         // Of a service without endpoints nothing can be said.
-        if !pods.is_empty() && !pods.iter().any(carries) {
+        if !endpoints.is_empty() && !endpoints.iter().any(|labels| may_carry(*labels, wanted())) {
             let what = format!(
                 "no endpoint of `{host}` carries the labels of subset `{}`; requests that go there are answered 503 UH",
                 subset.name
@@ -46,20 +61,40 @@ pub(super) fn check(
     check.into_findings()
 }
 
+/// Whether an endpoint with these labels may carry those that are wanted. Of what Istio adds to them, nothing is known here.
+fn may_carry<'w>(labels: &dyn LabelSet, mut wanted: impl Iterator<Item = (&'w str, &'w str)>) -> bool {
+    wanted.all(|(label, value)| ADDED_LABELS.contains(&label) || labels.value(label) == Some(value))
+}
+
 /// Labels of the pods behind the endpoints of a service; none for an endpoint without a pod.
 fn pods_of<'o>(
     objects: &'o Objects,
     hosts: &Hosts<'o>,
     service: &Object<Service>,
-) -> impl Iterator<Item = Option<&'o Labels>> {
+) -> impl Iterator<Item = &'o dyn LabelSet> {
     let slices = hosts.slices(service).to_vec();
     slices.into_iter().flat_map(move |slice| {
         slice.spec.endpoints.iter().map(move |endpoint| {
             let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
             let name = pod.and_then(|pod| pod.name.as_deref()).unwrap_or_default();
-            objects.pods.get(&key(slice, name)).map(|pod| &pod.metadata.labels)
+            let pod = objects.pods.get(&key(slice, name));
+            pod.map_or(&NO_LABELS as &dyn LabelSet, |pod| &pod.metadata.labels)
         })
     })
+}
+
+/// Labels of the WorkloadEntry objects that a service may select.
+fn entries_of<'o>(
+    objects: &'o Objects,
+    service: &'o Object<Service>,
+) -> impl Iterator<Item = &'o dyn LabelSet> {
+    let (namespace, selector) = (service.namespace(), &service.spec.spec.selector);
+    let from: Key = (namespace.clone(), "".into());
+    let entries = objects
+        .workload_entries
+        .range(from..)
+        .map_while(move |((of, _), entry)| (of == namespace).then_some(&entry.spec.labels as &dyn LabelSet));
+    entries.filter(|labels| !selector.is_empty() && may_carry(*labels, selector.iter()))
 }
 
 /// Checks that the service of an EndpointSlice exists.

@@ -1,5 +1,6 @@
 //! Tables of meshes and what dangles in them.
 
+mod destination_rules;
 mod names;
 
 use super::*;
@@ -89,9 +90,6 @@ fn hosts() {
     check(&[route("host: legacy")], &dangling);
     check(&[route("host: web.shop")], &dangling);
     check(&[route("host: nothing.example.com")], &dangling);
-    // What is only for gateways is none of a sidecar's business.
-    let bound = "hosts: [a.b], gateways: [g], http: [{route: [{destination: {host: x}}]}]";
-    check(&[gateway("g"), object("VirtualService", "r", "shop", bound)], &[]);
     let mut store = Store::new();
     store.read("a.yaml", SERVICES);
     store.read("b.yaml", &route("host: web.shop"));
@@ -271,18 +269,6 @@ fn subsets() {
         "host: '*.shop.svc.cluster.local', subsets: [{name: v1}]",
     );
     check(&[to_web, wildcard], &[]);
-}
-
-#[test]
-fn destination_rules() {
-    let rule = |spec: &str| object("DestinationRule", "d", "shop", spec);
-    check(&[rule("host: nothing")], &["dangling-host DestinationRule shop/d spec.host"]);
-    check(&[rule("host: '*.example.com'")], &[]);
-    let subsets =
-        "host: catalog, subsets: [{name: a, labels: {version: v1}}, {name: b, labels: {version: v2}}]";
-    check(&[rule(subsets)], &["empty-subset DestinationRule shop/d spec.subsets[1].labels"]);
-    // Of a service without endpoints nothing can be said.
-    check(&[rule("host: web, subsets: [{name: a, labels: {x: y}}]")], &[]);
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! What DestinationRules refer to.
+
+use super::*;
+use crate::finding::code;
+
+#[test]
+fn hosts_and_subsets() {
+    let rule = |spec: &str| object("DestinationRule", "d", "shop", spec);
+    check(&[rule("host: nothing")], &["dangling-host DestinationRule shop/d spec.host"]);
+    check(&[rule("host: '*.example.com'")], &[]);
+    let subsets =
+        "host: catalog, subsets: [{name: a, labels: {version: v1}}, {name: b, labels: {version: v2}}]";
+    check(&[rule(subsets)], &["empty-subset DestinationRule shop/d spec.subsets[1].labels"]);
+    // Of a service without endpoints nothing can be said.
+    check(&[rule("host: web, subsets: [{name: a, labels: {x: y}}]")], &[]);
+}
+
+/// What a subset asks that no label of a pod says: where it runs, and what WorkloadEntry objects carry.
+#[test]
+fn subsets_of_other_endpoints() {
+    let subset = |labels: &str| {
+        object(
+            "DestinationRule",
+            "d",
+            "shop",
+            &format!("host: catalog, subsets: [{{name: a, labels: {{{labels}}}}}]"),
+        )
+    };
+    let empty = ["empty-subset DestinationRule shop/d spec.subsets[0].labels"];
+    for label in [
+        "topology.kubernetes.io/region: r",
+        "topology.kubernetes.io/zone: z",
+        "topology.istio.io/subzone: s",
+        "topology.istio.io/cluster: Kubernetes",
+        "kubernetes.io/hostname: n",
+    ] {
+        check(&[subset(label)], &[]);
+        check(&[subset(&format!("version: v1, {label}"))], &[]);
+        check(&[subset(&format!("version: v2, {label}"))], &empty);
+    }
+    let service = |selector: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: vms, namespace: shop}}\nspec: {{selector: {{{selector}}}, ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let entry = |namespace: &str| {
+        object("WorkloadEntry", "vm", namespace, "address: 10.0.0.9, labels: {app: vms, version: vm}")
+    };
+    let of_vms = |version: &str| subset(&format!("version: {version}")).replace("catalog", "vms");
+    check(&[service("app: vms"), entry("shop"), of_vms("vm")], &[]);
+    check(&[service("app: vms"), entry("shop"), of_vms("v2")], &empty);
+    // Of these there is no endpoint.
+    check(&[service("app: vms"), entry("ops"), of_vms("v2")], &[]);
+    check(&[service("app: others"), entry("shop"), of_vms("v2")], &[]);
+    check(&[service(""), entry("shop"), of_vms("v2")], &[]);
+}
+
+/// An entry that comes later fills a subset, without anything else that changes.
+#[test]
+fn an_entry_that_comes_later() {
+    let mut store = Store::new();
+    store.read("services.yaml", SERVICES);
+    let selecting = SERVICES
+        .replace("spec: {ports: [{port: 8000}", "spec: {selector: {app: catalog}, ports: [{port: 8000}");
+    store.read("services.yaml", &selecting);
+    store.read(
+        "rule.yaml",
+        &object(
+            "DestinationRule",
+            "d",
+            "shop",
+            "host: catalog, subsets: [{name: vm, labels: {version: vm}}]",
+        ),
+    );
+    let mut references = References::default();
+    let mut codes = |store: &Store| -> Vec<_> {
+        let found = references.of(&store.objects(), &Limits::DEFAULT);
+        found.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes(&store), [code::EMPTY_SUBSET]);
+    let entry =
+        object("WorkloadEntry", "vm", "shop", "address: 10.0.0.9, labels: {app: catalog, version: vm}");
+    store.read("entry.yaml", &entry);
+    assert_eq!(codes(&store), [] as [&str; 0]);
+}
