@@ -33,7 +33,7 @@ pub(super) enum Anew {
     SelectedPods,
     /// A service that changed is, or was, another name of a third.
     Alias,
-    /// A ServiceEntry has the host of a service that changed, which it gives way to.
+    /// A ServiceEntry has the host of a service that changed, which it gives way to or takes.
     SharedHost,
     /// A host that the name of its cluster does not tell.
     UntoldHost,
@@ -79,6 +79,14 @@ impl Changes {
                 super::registry::resolution(&service.spec.spec) == Resolution::Passthrough
             })
         };
+        let taken = super::service_entries::own_hosts(scope);
+        let is_taken = |(namespace, name): &Key| {
+            *namespace != scope.proxy.namespace
+                && taken.contains(&*service_host(name, namespace, &scope.proxy.dns_domain))
+        };
+        if !taken.is_empty() && changes.keys.iter().any(is_taken) {
+            return Err(Anew::SharedHost);
+        }
         // Their endpoints are addresses that clients connect to.
         if changes.keys.iter().any(is_headless) {
             (changes.listeners, changes.names) = (true, true);

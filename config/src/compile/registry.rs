@@ -82,7 +82,7 @@ pub(super) struct Port<'a> {
 impl<'a> Registry<'a> {
     /// The services of `scope` that its proxy sees and that `imports` lets in.
     pub(super) fn new(scope: &Scope<'a>, imports: &Imports<'a>) -> Registry<'a> {
-        let mut services = services(scope, |service| is_seen(service, scope));
+        let mut services = services(scope, |service| is_seen(service, scope), Some(imports));
         if imports.trim() {
             services.retain_mut(|service| {
                 let (namespace, host) = (service.namespace(), service.host.clone());
@@ -109,7 +109,7 @@ impl<'a> Registry<'a> {
         if !imports.trim() && !scope.objects.services.values().any(|service| is_hidden(service)) {
             return None;
         }
-        Some(Registry::of(services(scope, |service| is_own(service))))
+        Some(Registry::of(services(scope, |service| is_own(service), None)))
     }
 
     /// Services whoever sees them, without their aliases: of Kubernetes' those of `keys` or else all, of Istio's those of
@@ -122,7 +122,8 @@ impl<'a> Registry<'a> {
         let mut services: Vec<Service<'a>> =
             of_kubernetes.map(|service| Service::new(service, scope, &mut none)).collect();
         let is_internal = |entry: &Object<ServiceEntry>| entry.spec.location == ServiceLocation::MeshInternal;
-        let of_istio = service_entries::wanted(scope, is_internal, &HashSet::default(), &mut none);
+        let of_istio =
+            service_entries::wanted(scope, is_internal, |_, _| true, &HashSet::default(), &mut none);
         services.extend(of_istio.into_iter().filter(|service| !is_of_kubernetes(scope, &service.host)));
         services
     }
@@ -182,17 +183,32 @@ fn is_seen(service: &Object<kubernetes::Service>, scope: &Scope<'_>) -> bool {
     sight(&service.spec.export_to(), default, service.namespace(), &scope.proxy.namespace).is_some()
 }
 
-/// Those of Kubernetes' services that are wanted, and those of Istio's that the proxy sees, each with its aliases.
+/// Those of Kubernetes' services that are wanted, and those of Istio's that the proxy sees, each with its aliases, as far as
+/// `imports` lets them in. Of a host in several namespaces the proxy's own holds.
 fn services<'a>(
     scope: &Scope<'a>,
     is_wanted: impl Fn(&Object<kubernetes::Service>) -> bool,
+    imports: Option<&Imports<'a>>,
 ) -> Vec<Service<'a>> {
+    let imports = imports.filter(|imports| imports.trim());
+    let is_imported =
+        |namespace: &str, host: &str| imports.is_none_or(|imports| imports.service(namespace, host));
+    let taken = service_entries::own_hosts(scope);
+    let holds = |service: &Object<kubernetes::Service>| {
+        let is_own = *service.namespace() == scope.proxy.namespace;
+        if imports.is_none() && (is_own || taken.is_empty()) {
+            return true;
+        }
+        let host = service_host(service.name(), service.namespace(), &scope.proxy.dns_domain);
+        let is_taken = !is_own && taken.contains(&*host) && is_imported(&scope.proxy.namespace, &host);
+        !is_taken && is_imported(service.namespace(), &host)
+    };
     let mut aliases = aliases(scope);
-    let wanted = scope.objects.services.values().filter(|service| is_wanted(service));
+    let wanted = scope.objects.services.values().filter(|service| is_wanted(service) && holds(service));
     let mut services: Vec<Service<'a>> =
         wanted.map(|service| Service::new(service, scope, &mut aliases)).collect();
     let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
-    services.extend(service_entries::services(scope, &hosts, &mut aliases));
+    services.extend(service_entries::services(scope, is_imported, &hosts, &mut aliases));
     services
 }
 

@@ -12,37 +12,50 @@ use crate::istio::{ServiceEntry, ServiceResolution};
 use crate::objects::Object;
 use crate::resource::CidrRange;
 
-/// The services that the proxy of `scope` sees. Of several for one host the oldest holds, and what is [merged](merge) into it;
+/// The services that the proxy of `scope` sees. Of several for one host the oldest of its own namespace holds, or else the oldest, and what is [merged](merge) into it;
 /// Kubernetes' services, whose
 /// `hosts` are given, come before them. Each takes what stands for it from `aliases`.
 pub(super) fn services<'a>(
     scope: &Scope<'a>,
+    is_imported: impl Fn(&str, &str) -> bool,
     hosts: &HashSet<Arc<str>>,
     aliases: &mut Aliases,
 ) -> Vec<Service<'a>> {
+    wanted(scope, |object| is_seen(object, scope), is_imported, hosts, aliases)
+}
+
+/// Whether the proxy of `scope` sees an entry.
+fn is_seen(object: &Object<ServiceEntry>, scope: &Scope<'_>) -> bool {
     let default = &scope.mesh.default_service_export_to;
-    let is_seen = |object: &Object<ServiceEntry>| {
-        sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some()
-    };
-    wanted(scope, is_seen, hosts, aliases)
+    sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some()
+}
+
+/// Hosts of entries of the proxy's own namespace, in lower case: there they come before Kubernetes' services of other
+/// namespaces.
+pub(super) fn own_hosts(scope: &Scope<'_>) -> HashSet<String> {
+    let entries = scope.objects.service_entries.values();
+    let own = entries.filter(|it| *it.namespace() == scope.proxy.namespace && is_seen(it, scope));
+    own.flat_map(|entry| &entry.spec.hosts).map(|host| host.to_lowercase()).collect()
 }
 
 /// The same of those that are wanted, whoever sees them.
 pub(super) fn wanted<'a>(
     scope: &Scope<'a>,
     is_wanted: impl Fn(&Object<ServiceEntry>) -> bool,
+    is_imported: impl Fn(&str, &str) -> bool,
     hosts: &HashSet<Arc<str>>,
     aliases: &mut Aliases,
 ) -> Vec<Service<'a>> {
     let objects = scope.objects.service_entries.values().map(|object| &**object);
     let mut objects: Vec<&'a Object<ServiceEntry>> = objects.filter(|object| is_wanted(object)).collect();
-    objects.sort_by_key(|object| super::age(&object.metadata));
+    let is_foreign = |object: &Object<ServiceEntry>| *object.namespace() != scope.proxy.namespace;
+    objects.sort_by_key(|object| (is_foreign(object), super::age(&object.metadata)));
     let mut known: HashMap<Arc<str>, usize> = HashMap::default();
     let mut services: Vec<Service<'a>> = Vec::new();
     for object in objects {
         for host in &object.spec.hosts {
             let host: Arc<str> = host.to_lowercase().into();
-            if hosts.contains(&host) {
+            if hosts.contains(&host) || !is_imported(object.namespace(), &host) {
                 continue;
             }
             match known.get(&host).and_then(|index| services.get_mut(*index)) {

@@ -194,3 +194,38 @@ fn several_entries_of_a_host() {
     let names = dns.localities.iter().flat_map(|it| &it.endpoints);
     assert_eq!(names.map(|it| (&*it.host, it.port)).collect::<Vec<_>>(), [("a.test", 8081)]);
 }
+
+/// What the proxy's namespace declares for itself is no other's to take, however old, not even a Service's.
+#[test]
+fn of_a_host_in_several_namespaces_the_own_holds() {
+    let entry = |host: &str, namespace: &str, year: u16| {
+        let address = if namespace == "shop" { "10.0.0.2" } else { "10.0.0.3" };
+        let spec = format!(
+            "spec: {{hosts: [{host}], resolution: STATIC, endpoints: [{{address: {address}}}], ports: [{{number: 80, name: http, protocol: HTTP}}]}}"
+        );
+        let made = format!(", creationTimestamp: '{year}-01-01T00:00:00Z'");
+        object("ServiceEntry", "e", &made, &spec)
+            .replace("namespace: shop", &format!("namespace: {namespace}"))
+    };
+    let service = service("name: http, port: 80");
+    let foreign = service.replace("namespace: shop", "namespace: ops");
+    let sidecar =
+        |hosts: &str| object("Sidecar", "s", "", &format!("spec: {{egress: [{{hosts: [{hosts}]}}]}}"));
+    let check = |texts: &[String], host: &str, expected: &[&str]| {
+        let found = addresses(&compile(texts), &format!("outbound|80||{host}"));
+        assert_eq!(found, expected, "{texts:?}");
+    };
+    let both = [entry("a.test", "ops", 2020), entry("a.test", "shop", 2021)];
+    check(&both, "a.test", &["10.0.0.2:80"]);
+    check(&[entry("a.test", "ops", 2020), entry("a.test", "alpha", 2021)], "a.test", &["10.0.0.3:80"]);
+    // An own one that a Sidecar does not let in takes nothing.
+    let of_ops = [both[0].clone(), both[1].clone(), sidecar("ops/*")];
+    check(&of_ops, "a.test", &["10.0.0.3:80"]);
+
+    let host = "vm.ops.svc.cluster.local";
+    check(&[foreign.clone(), entry(host, "shop", 2021)], host, &["10.0.0.2:80"]);
+    check(&[foreign.clone(), entry(host, "shop", 2021), sidecar("ops/*")], host, &[]);
+    check(&[foreign, entry(host, "alpha", 2021)], host, &[]);
+    let host = "vm.shop.svc.cluster.local";
+    check(&[service, entry(host, "shop", 2021)], host, &[]);
+}

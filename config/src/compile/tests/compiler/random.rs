@@ -131,7 +131,7 @@ fn virtual_service(random: &mut Random, name: &str, namespace: &str) -> String {
 }
 
 fn entry(random: &mut Random, name: &str, namespace: &str) -> String {
-    let hosts = ["db.test", "web.shop.svc.cluster.local", "pay", "web"];
+    let hosts = ["db.test", "web.shop.svc.cluster.local", "web.ops.svc.cluster.local", "pay", "web"];
     let how = [
         "resolution: STATIC, endpoints: [{address: 10.3.0.1, serviceAccount: x}]",
         "resolution: DNS",
