@@ -1,11 +1,15 @@
 //! Regular expressions as Istio and Envoy mean them: RE2 syntax.
 //!
-//! The library used here is close to RE2 and, like it, takes time linear in the text. Patterns work on bytes, as
+//! The library used here is close to RE2 and, like it, takes time linear in the text; where the two read a text
+//! differently, it is given one that it reads as RE2 does. Patterns work on bytes, as
 //! headers and paths are bytes. Validation and the proxy compile patterns here and nowhere else, so that what was
 //! accepted always compiles.
 
+mod re2;
+
 use std::fmt;
 
+use re2::translated;
 use regex::bytes::{Regex, RegexBuilder};
 
 /// Largest compiled program of one pattern.
@@ -41,7 +45,8 @@ impl std::error::Error for PatternError {}
 /// When it is malformed or its program is larger than [`PROGRAM_BYTES_MAX`].
 pub fn full_match(pattern: &str) -> Result<Regex, PatternError> {
     // Compiled alone first: `a)(b` is only well-formed within the anchors.
-    compile(pattern)?;
+    let pattern = translated(pattern)?;
+    compile(&pattern)?;
     compile(&format!(r"\A(?:{pattern})\z"))
 }
 
@@ -51,12 +56,13 @@ pub fn full_match(pattern: &str) -> Result<Regex, PatternError> {
 ///
 /// As [`full_match`].
 pub fn full_match_sized(pattern: &str) -> Result<(Regex, usize), PatternError> {
-    let anchored = format!(r"\A(?:{pattern})\z");
+    let translated = translated(pattern)?;
+    let anchored = format!(r"\A(?:{translated})\z");
     // The library does not tell the size; it stops as soon as a program is larger than it may be.
     let [small @ .., _] = PROGRAM_BYTES;
     let sized = small.into_iter().find_map(|size| {
         let build = |pattern: &str| compile_within(pattern, size);
-        build(pattern).and_then(|_| build(&anchored)).ok().map(|regex| (regex, size))
+        build(&translated).and_then(|_| build(&anchored)).ok().map(|regex| (regex, size))
     });
     sized.map_or_else(|| full_match(pattern).map(|regex| (regex, PROGRAM_BYTES_MAX)), Ok)
 }
@@ -67,7 +73,7 @@ pub fn full_match_sized(pattern: &str) -> Result<(Regex, usize), PatternError> {
 ///
 /// As [`full_match`].
 pub fn search(pattern: &str) -> Result<Regex, PatternError> {
-    compile(pattern)
+    compile(&translated(pattern)?)
 }
 
 /// Character classes are ASCII as in RE2; a pattern that names Unicode classes or characters gets them.
@@ -151,6 +157,71 @@ mod tests {
         assert!(!full_match(r"\d").unwrap().is_match("٣".as_bytes()));
         assert!(full_match("é+").unwrap().is_match("éé".as_bytes()));
         assert!(full_match("[éè]").unwrap().is_match("è".as_bytes()));
+    }
+
+    /// Whether each pattern matches the text, or is none (`None`), as with RE2.
+    #[test]
+    fn patterns_are_read_as_re2_reads_them() {
+        let check = |pattern: &str, text: &str, expected: Option<bool>| {
+            let matched = full_match(pattern).ok().map(|regex| regex.is_match(text.as_bytes()));
+            assert_eq!(matched, expected, "{pattern} of {text}");
+            let sized = full_match_sized(pattern).ok().map(|(regex, _)| regex.is_match(text.as_bytes()));
+            assert_eq!(sized, expected, "{pattern} of {text}");
+        };
+        let (yes, no) = (Some(true), Some(false));
+        // What is an operation on classes for the library.
+        check("[a&&b]+", "a&b", yes);
+        check("[a~~b]+", "a~b", yes);
+        check("[!--]+", "!+-", yes);
+        check("[!--]+", "a", no);
+        check("[a--c]", "b", None);
+        check("[^[]*", "abc", yes);
+        check("[^[]*", "a[", no);
+        check("[[a]+", "[a", yes);
+        check("[]a-]+", "]a-", yes);
+        check(r"[\w-z]+", "_-z", yes);
+        check("[[:alpha:]-]+", "a-B", yes);
+        check("[[:^digit:]]", "7", no);
+        check("[[:nothing:]]", "a", None);
+        check("[[:a]+", "[:a", yes);
+        check("[a", "a", None);
+        check(r"[^\D]", "7", yes);
+        check(r"[\]\-\x41-\x43]+", "]-B", yes);
+        // Escapes.
+        check(r"x\<y\>", "x<y>", yes);
+        check(r"\Q/a.b[\E+", "/a.b[[", yes);
+        check(r"\Q/a.b\E", "/axb", no);
+        check(r"\Qa|b", "a|b", yes);
+        check(r"a\_b", "a_b", yes);
+        check(r"\101\x42\x{43}\0", "ABC\0", yes);
+        check(r"\xe9", "é", yes);
+        check(r"a\Cb", "a\nb", yes);
+        check(r"\s", "\x0b", no);
+        check(r"\p{Greek}\pL\d", "αb1", yes);
+        check(r"\p{Greek}\d", "α٣", no);
+        check(r"a\b{start}", "a", no);
+        for pattern in
+            [r"\1", r"\u0041", r"\y", r"\x4", r"\x{}", r"\x{110000}", r"a\", r"[\b]", r"\p{", "[\\"]
+        {
+            check(pattern, "a", None);
+        }
+        // Repetitions and braces that are none.
+        check("a{b}", "a{b}", yes);
+        check("a{,2}{", "a{,2}{", yes);
+        check("a{1, 2}", "a{1, 2}", yes);
+        check("a{01}", "a{01}", yes);
+        check("a{2,3}?", "aaa", yes);
+        check("{", "{", yes);
+        for pattern in ["a**", "a+*", "a*??", "a{2}{3}", "a{1001}", "a{99999999999}", "*", "a{2,1}"] {
+            check(pattern, "a", None);
+        }
+        check("(a*)*", "aa", yes);
+        // Flags.
+        check("(?i)A(?-i:b)", "ab", yes);
+        check("(?P<n>a)(?:b)", "ab", yes);
+        for pattern in ["(?x)a b", "(?u)a", "(?i-x:a)", "(?R)a"] {
+            check(pattern, "a", None);
+        }
     }
 
     #[test]
