@@ -94,6 +94,56 @@ async fn the_first_bytes_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_served_as_a_request_does_not_go_around_the_rules() {
+    let backend = TestBackend::echo("backend").await;
+    let proxy = proxy(&backend).await;
+    let lines: [&[u8]; 10] = [
+        b"get /a HTTP/1.1",
+        b"FOO /a HTTP/1.1",
+        b"QUERY /a HTTP/1.1",
+        b"M-SEARCH * HTTP/1.1",
+        b"CONNECT / HTTP/1.1",
+        b"PRI /a HTTP/1.1",
+        b"GET\t/a HTTP/1.1",
+        b"GET /a\0 HTTP/1.1",
+        b"GET /a b HTTP/1.1",
+        b"GET /caf\xc3\xa9 HTTP/1.1",
+    ];
+    for line in lines {
+        let request = [line, b"\r\nhost: a\r\nconnection: close\r\n\r\n"].concat();
+        let heard = ask(proxy.listener(0), &[&request]).await;
+        let text = String::from_utf8_lossy(&heard);
+        assert!(text.starts_with("HTTP/1.1 400 "), "{:?}: {text}", String::from_utf8_lossy(line));
+    }
+    // A line that does not end is nobody's.
+    let mut client = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
+    client.write_all(&[b"GET /", &[b'a'; 64 * 1024][..]].concat()).await.expect("it is taken");
+    assert!(matches!(client.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+    proxy.reached("first_bytes_max").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_slow_to_say_its_version_is_served_as_one() {
+    let (backend, other) = (TestBackend::echo("backend").await, raw("other").await);
+    let mut listener = sniffing("auto", vec![to_http(http(), "http")], Some(to_tcp(any(), "other")));
+    listener.listener_filters.timeout = Some(Duration::from_millis(50));
+    listener.listener_filters.continue_on_timeout = true;
+    let resources = update(vec![listener], [cluster("http", &[backend.address]), cluster("other", &[other])]);
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    let mut client = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
+    client.write_all(b"GET /slow HT").await.expect("it is taken");
+    eventually("its time is over", || async {
+        (proxy.metric("envoy_listener_downstream_pre_cx_timeout", &[]).await == Some(1.0)).then_some(())
+    })
+    .await;
+    client.write_all(b"TP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.expect("it is taken");
+    let mut heard = String::new();
+    client.read_to_string(&mut heard).await.expect("an answer");
+    assert!(heard.starts_with("HTTP/1.1 200 ") && heard.contains("/slow"), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn half_a_hello_goes_on_or_ends_when_its_time_is_over() {
     let other = raw("other").await;
     let listener = |name, continues| {

@@ -30,7 +30,6 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
         }
     };
     let verdict = first_bytes(&listener, asked, steps);
-    let is_missed = listener.inspectors(asked.destination.port()).1 && matches!(verdict, Verdict::Other);
     let Spoken { transport, protocols, server_name } = spoken(verdict);
     let facts = Facts {
         destination: asked.destination,
@@ -63,7 +62,7 @@ pub(super) fn follow(world: &World<'_>, asked: &Understood, steps: &mut Vec<Step
             }
         }
         Some(Filter::Tcp(proxy)) => match handshake::terminate(world, asked, &listener, chosen, steps) {
-            Ok(behind) => pass_on(world, asked, proxy, (&behind, is_missed), steps),
+            Ok(behind) => pass_on(world, asked, proxy, &behind, steps),
             Err(reason) => unserved(reason.to_owned()),
         },
         Some(Filter::Closed(closed)) => {
@@ -206,7 +205,7 @@ fn first_bytes(listener: &Listener, asked: &Understood, steps: &mut Vec<Step>) -
         Verdict::Tls(_) => "TLS",
         Verdict::Http10 | Verdict::Http11 => "HTTP/1",
         Verdict::Http2 => "HTTP/2",
-        Verdict::NeedMore | Verdict::ClientHelloTooLarge | Verdict::Other => "nothing known",
+        Verdict::NeedMore | Verdict::TooLarge | Verdict::Other => "nothing known",
     };
     let what = if tls || http { format!("{looks}; it is {found}") } else { looks.to_owned() };
     steps.push(Step::new("first_bytes", what));
@@ -295,12 +294,12 @@ fn left_behind(wanted: &FilterChainMatch, field: Field, facts: &Facts<'_>) -> St
     }
 }
 
-/// A connection whose bytes are passed on, among others because HTTP `is_missed` in the first of them.
+/// A connection whose bytes are passed on.
 fn pass_on(
     world: &World<'_>,
     asked: &Understood,
     proxy: &TcpProxy,
-    (behind, is_missed): (&Behind, bool),
+    behind: &Behind,
     steps: &mut Vec<Step>,
 ) -> Outcome {
     let Some(cluster) = proxy.draw(asked.draw).cloned() else {
@@ -316,19 +315,10 @@ fn pass_on(
     } else if let Some(origin) = &proxy.declared.origin {
         steps.push(Step::new("rule", format!("passes the bytes on to {cluster}")).by(Some(origin)));
     }
-    if let Speaks::Http(head) = &asked.speaks
+    if let Speaks::Http(_) = &asked.speaks
         && behind.is_understood
     {
-        let (what, origin) = match is_missed {
-            true => {
-                let which = format!("this request, of the method `{}`,", head.method);
-                (
-                    format!("HTTP is passed on as bytes: {which} is not taken for HTTP by its first bytes"),
-                    None,
-                )
-            }
-            false => seen_as_tcp(world, &cluster),
-        };
+        let (what, origin) = seen_as_tcp(world, &cluster);
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }
     let bounded_by = bounded_by(world, proxy);

@@ -12,8 +12,7 @@ use super::headers::NotSanitized;
 use super::peer::{Peer, ToldScheme};
 use super::{headers, path, peer};
 
-/// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody; and a first line
-/// without one of them is not taken for HTTP.
+/// Methods that Envoy's HTTP/1 codec knows. It refuses others, so that a mistyped method reaches nobody.
 pub(crate) const METHODS: [&str; 34] = [
     "ACL",
     "BIND",

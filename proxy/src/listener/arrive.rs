@@ -298,7 +298,7 @@ pub(crate) fn spoken(verdict: Verdict) -> Spoken {
         Verdict::Http10 => plain(vec!["http/1.0".into()]),
         Verdict::Http11 => plain(vec!["http/1.1".into()]),
         Verdict::Http2 => plain(vec!["h2c".into()]),
-        Verdict::Other | Verdict::NeedMore | Verdict::ClientHelloTooLarge => plain(Vec::new()),
+        Verdict::Other | Verdict::NeedMore | Verdict::TooLarge => plain(Vec::new()),
     }
 }
 

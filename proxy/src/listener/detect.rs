@@ -4,7 +4,8 @@
 //!
 //! Semantics: Envoy's `tls_inspector` and `http_inspector`, in that order. What neither knows is [`Verdict::Other`].
 //! Where Envoy reads on before it says the same, the verdict comes as early as the bytes allow: a server that waits for
-//! all of a client's first message must not wait for us.
+//! all of a client's first message must not wait for us. A line that a lenient server may take for a request is HTTP also where
+//! Envoy passes it on (words or bytes too many in its target): the codec refuses it, and it does not go around the rules.
 
 mod client_hello;
 #[cfg(test)]
@@ -12,10 +13,7 @@ mod tests;
 
 pub(crate) use client_hello::ClientHello;
 
-use crate::http::admission::METHODS;
-
-/// Bytes that are looked at. A first message that is not understood by then is nothing we know; a ClientHello that is
-/// longer is refused. Envoy: 64 KiB, for both.
+/// Bytes that are looked at. A ClientHello and a first line of HTTP that are longer are refused. Envoy: 64 KiB, for both.
 pub(crate) const FIRST_BYTES_MAX: usize = 64 * 1024;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 section 3.4).
@@ -47,8 +45,8 @@ pub(crate) enum Verdict {
     NeedMore,
     /// TLS, and what its client asks for.
     Tls(ClientHello),
-    /// A ClientHello of more than [`FIRST_BYTES_MAX`].
-    ClientHelloTooLarge,
+    /// A ClientHello or a first line of HTTP of more than [`FIRST_BYTES_MAX`].
+    TooLarge,
     /// HTTP/1.0, or 0.9.
     Http10,
     /// HTTP/1.1.
@@ -59,9 +57,17 @@ pub(crate) enum Verdict {
     Other,
 }
 
-/// Bytes after which a method or the preface of HTTP/2 has been told from anything else, and only the end of the first line
-/// is still to come.
-const FIRST_LINE_BEGUN: usize = 64;
+/// Which part of a first line of HTTP comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Method,
+    /// What is between the method and its target.
+    Gap,
+    /// The scheme of a target in absolute form.
+    Scheme,
+    /// Anything up to the end of the line.
+    Rest,
+}
 
 /// Looks at the first bytes of a client, as they come.
 #[derive(Debug)]
@@ -70,12 +76,14 @@ pub(crate) struct Detector {
     hello: client_hello::Progress,
     /// Bytes that are the beginning of a line of HTTP.
     line: usize,
+    /// What they lead to.
+    part: Part,
 }
 
 impl Detector {
     /// For a client that has said nothing yet.
     pub(crate) fn new(inspect: Inspect) -> Detector {
-        Detector { inspect, hello: client_hello::Progress::default(), line: 0 }
+        Detector { inspect, hello: client_hello::Progress::default(), line: 0, part: Part::Method }
     }
 
     /// Looks at all that has come: the bytes of the call before, and more.
@@ -86,75 +94,95 @@ impl Detector {
                 return verdict;
             }
         }
-        if !self.inspect.http {
-            return Verdict::Other;
+        if self.inspect.http { self.http(bytes) } else { Verdict::Other }
+    }
+
+    /// What those bytes are when the client ends with them: a line may lack its end.
+    pub(crate) fn ended(&self, bytes: &[u8]) -> Verdict {
+        let looks = Inspect { tls: false, ..self.inspect };
+        match Detector::new(looks).detect(&[bytes, b"\n"].concat()) {
+            Verdict::NeedMore | Verdict::TooLarge => Verdict::Other,
+            verdict => verdict,
         }
-        let goes_on = || bytes.get(self.line..).is_some_and(|more| more.iter().all(|byte| is_of_line(*byte)));
-        let verdict = if self.line >= FIRST_LINE_BEGUN && bytes.len() < FIRST_BYTES_MAX && goes_on() {
-            Verdict::NeedMore
-        } else {
-            detect_http(bytes)
-        };
-        if verdict == Verdict::NeedMore {
-            self.line = bytes.len();
+    }
+
+    /// What they are when nobody waits for more of them: a target that has begun is one of HTTP, as the rest of its line would
+    /// go around the rules.
+    pub(crate) fn so_far(&self) -> Verdict {
+        if self.part == Part::Rest { Verdict::Http11 } else { Verdict::Other }
+    }
+
+    fn http(&mut self, bytes: &[u8]) -> Verdict {
+        if bytes.starts_with(HTTP2_PREFACE) {
+            return Verdict::Http2;
         }
-        verdict
+        if HTTP2_PREFACE.starts_with(bytes) {
+            return Verdict::NeedMore;
+        }
+        while let Some(byte) = bytes.get(self.line).copied()
+            && self.part != Part::Rest
+        {
+            self.part = match (self.part, byte) {
+                (Part::Method, b'\t' | 0x0b | 0x0c | b'\r' | b' ') if self.line > 0 => Part::Gap,
+                (Part::Method, _) if is_token(byte) => Part::Method,
+                (Part::Gap, 0..=b' ') if byte != b'\n' => Part::Gap,
+                (Part::Gap, b'/' | b'*') => Part::Rest,
+                (Part::Gap, _) if words(bytes).next() == Some(b"CONNECT") && byte != b'\n' => Part::Rest,
+                (Part::Gap, _) if byte.is_ascii_alphabetic() => Part::Scheme,
+                (Part::Scheme, b':') => Part::Rest,
+                (Part::Scheme, _) if is_of_scheme(byte) => Part::Scheme,
+                _ => return Verdict::Other,
+            };
+            self.line += 1;
+        }
+        let rest = bytes.get(self.line..).unwrap_or_default();
+        if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            return request_line(bytes.get(..self.line + end).unwrap_or_default());
+        }
+        self.line = bytes.len();
+        if bytes.len() >= FIRST_BYTES_MAX { Verdict::TooLarge } else { Verdict::NeedMore }
     }
 }
 
-fn detect_http(bytes: &[u8]) -> Verdict {
-    if bytes.starts_with(HTTP2_PREFACE) {
-        return Verdict::Http2;
-    }
-    if HTTP2_PREFACE.starts_with(bytes) {
-        return Verdict::NeedMore;
-    }
-    let method_ends = bytes.iter().position(|byte| !byte.is_ascii_uppercase()).unwrap_or(bytes.len());
-    let (method, rest) = bytes.split_at(method_ends);
-    if rest.is_empty() {
-        let may_be_one = METHODS.iter().any(|known| known.as_bytes().starts_with(method));
-        return if may_be_one { Verdict::NeedMore } else { Verdict::Other };
-    }
-    if !rest.starts_with(b" ") || !METHODS.iter().any(|known| known.as_bytes() == method) {
-        return Verdict::Other;
-    }
-    match rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
-        Some(end) => request_line(method, rest.get(1..end).unwrap_or_default()),
-        None if bytes.len() >= FIRST_BYTES_MAX => Verdict::Other,
-        None if rest.iter().all(|byte| is_of_line(*byte)) => Verdict::NeedMore,
-        None => Verdict::Other,
-    }
-}
-
-/// Judges what follows the method and its space, up to the end of the line.
-fn request_line(method: &[u8], rest: &[u8]) -> Verdict {
-    if !rest.iter().all(|byte| is_of_line(*byte)) {
-        return Verdict::Other;
-    }
-    let mut words = rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-    let (target, version) = (words.next().unwrap_or_default(), words.next());
-    if words.next().is_some() || !is_target(method, target) {
-        return Verdict::Other;
-    }
-    match version {
+/// Judges a line, whose method is a token. The connection manager answers a method that it does not know.
+fn request_line(line: &[u8]) -> Verdict {
+    let mut words = words(line);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let version = words.next();
+    let last = words.last();
+    match last.or(version) {
+        _ if !is_target(method, target) => Verdict::Other,
         Some(b"HTTP/1.1") => Verdict::Http11,
         // HTTP/0.9 has no version at all.
-        None | Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => Verdict::Http10,
+        None => Verdict::Http10,
+        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) if last.is_none() => {
+            Verdict::Http10
+        }
         Some(_) => Verdict::Other,
     }
 }
 
-/// The four forms of a target (RFC 9112 section 3.2).
+/// The words of a line, as lenient servers see them.
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte <= b' ').filter(|word| !word.is_empty())
+}
+
+/// The forms of a target (RFC 9112 section 3.2).
 fn is_target(method: &[u8], target: &[u8]) -> bool {
+    let scheme = target.iter().position(|byte| !is_of_scheme(*byte)).unwrap_or(target.len());
     match target {
         [] => false,
-        [b'/' | b'*', ..] => method != b"CONNECT",
-        _ if method == b"CONNECT" => true,
-        [first, ..] => first.is_ascii_alphabetic() && target.windows(3).any(|three| three == b"://"),
+        [b'/' | b'*', ..] => true,
+        _ => method == b"CONNECT" || target.get(scheme..).is_some_and(|rest| rest.starts_with(b"://")),
     }
 }
 
-/// Bytes of a request line besides its end. Envoy's parser takes those above ASCII, too.
-fn is_of_line(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f
+/// Bytes of a scheme (RFC 3986 section 3.1).
+fn is_of_scheme(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+/// Bytes of a token (RFC 9110 section 5.6.2), as a method is one.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

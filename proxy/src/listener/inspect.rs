@@ -112,9 +112,9 @@ pub(super) async fn inspect(
     // Who looks at it next counts it anew.
     guard.holds_head(0);
     let (verdict, exceeds) = match first {
-        First::Client(Verdict::ClientHelloTooLarge) => {
+        First::Client(Verdict::TooLarge) => {
             engine.limit_reached("first_bytes_max");
-            (Verdict::ClientHelloTooLarge, Some("first_bytes_max"))
+            (Verdict::TooLarge, Some("first_bytes_max"))
         }
         First::Client(verdict) => (verdict, None),
         First::Full => {
@@ -124,7 +124,7 @@ pub(super) async fn inspect(
         First::Server | First::Silent => (Verdict::Other, None),
         First::Timeout(limit) => {
             timed_out(engine, inspection.listener);
-            (Verdict::Other, (!inspection.continues).then_some(limit))
+            (detector.so_far(), (!inspection.continues).then_some(limit))
         }
         First::Gone => return None,
     };
@@ -180,7 +180,7 @@ fn poll_client(
         if bytes.is_empty() {
             // Who says half a word and no more may still listen.
             let silent = first.is_empty();
-            return Poll::Ready(if silent { First::Silent } else { First::Client(Verdict::Other) });
+            return Poll::Ready(if silent { First::Silent } else { First::Client(detector.ended(first)) });
         }
         guard.received(bytes, time::now);
         first.extend_from_slice(bytes);

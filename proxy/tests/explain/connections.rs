@@ -30,15 +30,13 @@ fn inbound_and_other_connections() {
     assert_eq!(told["outcome"]["endpoint"], "192.0.2.1:3307");
 }
 
-/// What is not taken for HTTP is told from what nobody knows.
+/// A method that nobody knows is one of HTTP all the same.
 #[test]
-fn a_method_that_is_not_looked_for() {
+fn an_unknown_method_is_looked_at_as_a_request() {
     let config = Config::of(&[]);
-    let why = |method: &str| {
-        format!("this request, of the method `{method}`, is not taken for HTTP by its first bytes")
-    };
-    for method in ["FOO", "CONNECT"] {
-        config.check(&[method, "http://catalog:8000/"], "passes_on", ("protocol", &why(method), ""));
+    for method in ["FOO", "get"] {
+        let step = ("admission", "the request is refused before it is routed", "");
+        config.check(&[method, "http://catalog:8000/"], "answers 400 DPE http1.codec_error", step);
     }
     let nobody = "no service that the workload sees has this address and port";
     config.check(&["FOO", "http://192.0.2.1:5/"], "passes_on", ("protocol", nobody, ""));

@@ -44,7 +44,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Looks for a ClientHello in all that has come: [`Verdict::Tls`], [`Verdict::NeedMore`],
-    /// [`Verdict::ClientHelloTooLarge`] or [`Verdict::Other`].
+    /// [`Verdict::TooLarge`] or [`Verdict::Other`].
     pub(super) fn detect(&mut self, bytes: &[u8]) -> Verdict {
         loop {
             match record(bytes.get(self.passed..).unwrap_or_default()) {
@@ -58,7 +58,7 @@ impl Progress {
                 }
                 Record::Begun(fragment) => {
                     return match self.judge(fragment) {
-                        Verdict::NeedMore if bytes.len() >= FIRST_BYTES_MAX => Verdict::ClientHelloTooLarge,
+                        Verdict::NeedMore if bytes.len() >= FIRST_BYTES_MAX => Verdict::TooLarge,
                         verdict => verdict,
                     };
                 }
@@ -88,7 +88,7 @@ impl Progress {
         }
         let length = begin.take(MESSAGE_HEADER - 1).fold(0, |length, byte| length << 8 | usize::from(byte));
         if length > FIRST_BYTES_MAX - MESSAGE_HEADER - RECORD_HEADER {
-            return Verdict::ClientHelloTooLarge;
+            return Verdict::TooLarge;
         }
         let message = MESSAGE_HEADER..MESSAGE_HEADER + length;
         if has < message.end {

@@ -72,22 +72,55 @@ fn what_the_first_bytes_say() {
     plain(b"OPTIONS * HTTP/1.1\r\n", Verdict::Http11);
     plain(b"MSEARCH * HTTP/1.1\r\n", Verdict::Http11);
     plain(b"CONNECT a:443 HTTP/1.1\r\n", Verdict::Http11);
+    plain(b"CONNECT / HTTP/1.1\r\n", Verdict::Http11);
+    plain(b"GET a+b://c HTTP/1.1\r\n", Verdict::Http11);
     plain(HTTP2_PREFACE, Verdict::Http2);
     plain(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Verdict::Http2);
+    plain(b"PRI * HTTP/2.0\r\n\r\nXX", Verdict::Http10);
+    plain(b"PRI / HTTP/1.1\r\n", Verdict::Http11);
+    // Any token is a method, whoever knows it.
+    for method in ["get", "Get", "FOO", "QUERY", "M-SEARCH", "123", "*", "!#$%&'*+-.^_`|~"] {
+        plain(format!("{method} /a HTTP/1.1\r\n").as_bytes(), Verdict::Http11);
+        plain(method.as_bytes(), Verdict::NeedMore);
+    }
+    plain(b"get /key\r\n", Verdict::Http10);
+    // White space of other kinds, and more of it.
+    plain(b"GET\t/a\x0bHTTP/1.1\r\n", Verdict::Http11);
+    plain(b"GET\r/ \0HTTP/1.1\x1c \r\n", Verdict::Http11);
+    plain(b"GET /a\r HTTP/1.1\r\n", Verdict::Http11);
+    plain(b"GET /a\t HTTP/1.1\r\n", Verdict::Http11);
+    // What Envoy passes on, and a lenient server may serve.
+    plain(b"GET /a b HTTP/1.1\r\n", Verdict::Http11);
+    plain(b"GET /\x80\x7f\x01 HTTP/1.1\r\n", Verdict::Http11);
     // What only looks like them.
-    plain(b"PRI * HTTP/2.0\r\n\r\nXX", Verdict::Other);
-    plain(b"get / HTTP/1.1\r\n", Verdict::Other);
     plain(b"GET", Verdict::NeedMore);
-    plain(b"GETX", Verdict::Other);
     plain(b"GET\r\n", Verdict::Other);
     plain(b"GET  \r\n", Verdict::Other);
+    plain(b"CONNECT \r\n", Verdict::Other);
     plain(b"GET / FTP/1.1\r\n", Verdict::Other);
+    plain(b"GET / http/1.1\r\n", Verdict::Other);
+    plain(b"GET / HTTP/1.10\r\n", Verdict::Other);
     plain(b"GET / HTTP/1.1 x\r\n", Verdict::Other);
-    plain(b"GET /a\x00", Verdict::Other);
+    plain(b"GET / x HTTP/1.0\r\n", Verdict::Other);
     plain(b"GET rows HTTP/1.1\r\n", Verdict::Other);
-    plain(b"CONNECT / HTTP/1.1\r\n", Verdict::Other);
-    plain(b"SEARCH", Verdict::NeedMore);
+    plain(b"GET rows", Verdict::NeedMore);
+    plain(b"GET a/b", Verdict::Other);
+    plain(b"GET ?", Verdict::Other);
+    plain(b"GET http:a HTTP/1.1\r\n", Verdict::Other);
+    plain(b"connect a:80 HTTP/1.1\r\n", Verdict::Other);
+    plain(b"\r\nGET / HTTP/1.1\r\n", Verdict::Other);
+    plain(b" GET / HTTP/1.1\r\n", Verdict::Other);
+    plain(b"G@", Verdict::Other);
+    plain(b"G\xc3", Verdict::Other);
+    plain(b"GET\0/ HTTP/1.1\r\n", Verdict::Other);
+    plain(b"HTTP/1.1 200 OK\r\n", Verdict::Other);
     plain(b"HELO mail\r\n", Verdict::Other);
+    plain(b"PING\r\n", Verdict::Other);
+    plain(b"set /key 0 0 5\r\n", Verdict::Other);
+    plain(b"AMQP\0\0\x09\x01", Verdict::Other);
+    plain(b"AMQP\x03\x01\0\0", Verdict::Other);
+    plain(b"JRMI\0\x02K", Verdict::Other);
+    plain(b"0\x0c\x02\x01\x01\x60", Verdict::Other);
     plain(b"*1\r\n$4\r\nPING\r\n", Verdict::Other);
     plain(b"\0\0\0\x08\x04\xd2\x16\x2f", Verdict::Other);
     plain(b"\x16", Verdict::NeedMore);
@@ -138,7 +171,8 @@ fn each_cut_needs_more_and_never_says_something_else() {
         (records(&message, 16_384), tls(Some("catalog.shop"), &["istio", "h2"])),
         (records(&message, 1), tls(Some("catalog.shop"), &["istio", "h2"])),
         (records(&message, 37), tls(Some("catalog.shop"), &["istio", "h2"])),
-        (b"PATCH /a?b=c HTTP/1.1\r".to_vec(), Verdict::Http11),
+        (b"PATCH /a?b=c HTTP/1.1\r\n".to_vec(), Verdict::Http11),
+        (b"m-search http://a HTTP/1.1\r\n".to_vec(), Verdict::Http11),
         (b"CHECKOUT / HTTP/1.0\n".to_vec(), Verdict::Http10),
         (HTTP2_PREFACE.to_vec(), Verdict::Http2),
     ];
@@ -182,16 +216,35 @@ fn bytes_that_are_wrong_do_no_harm() {
 #[test]
 fn a_first_message_has_a_limit() {
     let announced = [&[22, 3, 1, 0x40, 0, 1, 1, 0, 0][..], &[0; 100]].concat();
-    assert_eq!(detect(&announced, BOTH), Verdict::ClientHelloTooLarge);
+    assert_eq!(detect(&announced, BOTH), Verdict::TooLarge);
     // As many tiny records as there may be, whose message is within its own limit.
     let tiny = records(&hello(None, &[], 20_000), 1);
     assert_eq!(detect(&tiny[..FIRST_BYTES_MAX - 1], BOTH), Verdict::NeedMore);
-    assert_eq!(detect(&tiny[..FIRST_BYTES_MAX], BOTH), Verdict::ClientHelloTooLarge);
+    assert_eq!(detect(&tiny[..FIRST_BYTES_MAX], BOTH), Verdict::TooLarge);
     let large = records(&hello(Some("a"), &[], 60_000), 16_384);
     assert_eq!(detect(&large, BOTH), tls(Some("a"), &[]));
     let line = [b"GET /", &*vec![b'a'; FIRST_BYTES_MAX]].concat();
     assert_eq!(detect(&line[..FIRST_BYTES_MAX - 1], BOTH), Verdict::NeedMore);
-    assert_eq!(detect(&line[..FIRST_BYTES_MAX], BOTH), Verdict::Other);
+    assert_eq!(detect(&line[..FIRST_BYTES_MAX], BOTH), Verdict::TooLarge);
+    assert_eq!(detect(&[b'F'; FIRST_BYTES_MAX], BOTH), Verdict::TooLarge);
+}
+
+#[test]
+fn a_line_that_stays_without_its_end() {
+    let check = |bytes: &[u8], ended, so_far| {
+        let mut detector = Detector::new(BOTH);
+        assert_eq!(detector.detect(bytes), Verdict::NeedMore);
+        assert_eq!((detector.ended(bytes), detector.so_far()), (ended, so_far), "{bytes:?}");
+    };
+    check(b"GET /a HTTP/1.1", Verdict::Http11, Verdict::Http11);
+    check(b"GET /a HT", Verdict::Other, Verdict::Http11);
+    check(b"GET http://a", Verdict::Http10, Verdict::Http11);
+    check(b"GET http", Verdict::Other, Verdict::Other);
+    check(b"ruok", Verdict::Other, Verdict::Other);
+    check(b"PRI * HTTP/2.0\r\n", Verdict::Http10, Verdict::Other);
+    check(b"\x16\x03", Verdict::Other, Verdict::Other);
+    let detector = Detector::new(Inspect { tls: true, http: false });
+    assert_eq!(detector.ended(b"GET /a HTTP/1.1"), Verdict::Other);
 }
 
 #[test]
@@ -204,7 +257,7 @@ fn bytes_are_looked_at_once() {
         assert!(detector.hello.passed() + 6 > end, "{} of {end}", detector.hello.passed());
     }
     assert_eq!(detector.detect(&tiny), tls(Some("a"), &[]));
-    // A line of any bytes that may be in one.
+    // A line of any bytes.
     let line = [&b"GET /"[..], &[0xc3; 1000], b" HTTP/1.1\r\n"].concat();
     let mut detector = Detector::new(BOTH);
     for end in 0..line.len() - 1 {
