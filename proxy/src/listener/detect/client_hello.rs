@@ -119,14 +119,12 @@ fn record(bytes: &[u8]) -> Record<'_> {
         [HANDSHAKE, 3, ..] => {}
         _ => return Record::Wrong,
     }
-    let Some((&[_, _, minor, high, low], rest)) = bytes.split_first_chunk::<RECORD_HEADER>() else {
-        return match bytes {
-            [_, _, minor, ..] if *minor > 4 => Record::Wrong,
-            _ => Record::Begun(&[]),
-        };
+    // Of the version only the first half is looked at (RFC 8446 section 5.1), and a record may be empty, as in Envoy.
+    let Some((&[_, _, _, high, low], rest)) = bytes.split_first_chunk::<RECORD_HEADER>() else {
+        return Record::Begun(&[]);
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if minor > 4 || length == 0 || length > RECORD_BYTES_MAX {
+    if length > RECORD_BYTES_MAX {
         return Record::Wrong;
     }
     match rest.split_at_checked(length) {
@@ -146,7 +144,7 @@ fn hello(body: &mut Reader<'_>) -> Option<ClientHello> {
         && session.0.len() <= 32
         && !suites.0.is_empty()
         && suites.0.len() % 2 == 0
-        && compressions.0.contains(&0);
+        && !compressions.0.is_empty();
     if !is_well_formed {
         return None;
     }
@@ -163,7 +161,8 @@ fn hello(body: &mut Reader<'_>) -> Option<ClientHello> {
         let mut content = extensions.vector16()?;
         match kind {
             SERVER_NAME => found.server_name = Some(server_name(&mut content)?),
-            ALPN => found.protocols = protocols(&mut content)?,
+            // Who offers nothing that is well formed offers nothing.
+            ALPN => found.protocols = protocols(&mut content).unwrap_or_default(),
             _ => {}
         }
     }
@@ -175,9 +174,9 @@ fn server_name(content: &mut Reader<'_>) -> Option<Arc<str>> {
     let (kind, name) = (names.number8()?, names.vector16()?);
     // Of the kinds of names only one was ever defined, and of each kind there is one.
     let is_one = kind == HOST_NAME && names.0.is_empty() && content.0.is_empty();
-    let is_name = (1..=255).contains(&name.0.len()) && name.0.iter().all(u8::is_ascii_graphic);
-    let name = std::str::from_utf8(name.0).ok()?;
-    (is_one && is_name).then(|| name.to_ascii_lowercase().into())
+    // Envoy takes control characters but NUL, too; here they do not get into logs.
+    let is_name = (1..=255).contains(&name.0.len()) && !name.0.iter().any(u8::is_ascii_control);
+    (is_one && is_name).then(|| String::from_utf8_lossy(name.0).to_ascii_lowercase().into())
 }
 
 fn protocols(content: &mut Reader<'_>) -> Option<Vec<Arc<str>>> {

@@ -126,8 +126,9 @@ fn what_the_first_bytes_say() {
     plain(b"\x16", Verdict::NeedMore);
     plain(b"\x15\x03\x01", Verdict::Other);
     plain(b"\x16\x02\x01", Verdict::Other);
-    plain(b"\x16\x03\x09", Verdict::Other);
-    plain(b"\x16\x03\x01\x00\x00", Verdict::Other);
+    plain(b"\x16\x03\x09", Verdict::NeedMore);
+    plain(b"\x16\x03\x01\x00\x00", Verdict::NeedMore);
+    plain(b"\x16\x03\x01\x00\x00\x15", Verdict::Other);
     plain(b"\x16\x03\x01\xff\xff", Verdict::Other);
     // A server's message.
     plain(b"\x16\x03\x03\x00\x10\x02", Verdict::Other);
@@ -145,6 +146,21 @@ fn what_a_client_hello_asks_for() {
     check(None, &["istio-peer-exchange"]);
     let upper = records(&hello(Some("Payments.SHOP"), &[], 0), 16_384);
     assert_eq!(detect(&upper, BOTH), tls(Some("payments.shop"), &[]));
+    // Odd ones that name their server all the same.
+    check(Some("caf\u{e9} bar.shop"), &[]);
+    check(Some(".shop"), &[]);
+    let odd = |what: &str, bytes: &[u8]| assert_eq!(detect(bytes, BOTH), tls(Some("a"), &[]), "{what}");
+    odd("an empty protocol", &records(&hello(Some("a"), &[""], 0), 16_384));
+    let mut bytes = records(&hello(Some("a"), &[], 0), 16_384);
+    odd("an empty record before", &[&[22, 3, 1, 0, 0], &*bytes].concat());
+    bytes[2] = 255;
+    odd("a version that nobody knows", &bytes);
+    // The only method of compression, after record, header, version, random, session, suites and its count.
+    bytes[5 + 4 + 2 + 32 + 33 + 6 + 1] = 1;
+    odd("a compression", &bytes);
+    let bytes = hello(Some("\u{80}"), &[], 0);
+    let broken: Vec<u8> = bytes.iter().map(|byte| if *byte == 0xc2 { 0xff } else { *byte }).collect();
+    assert_eq!(detect(&records(&broken, 16_384), BOTH), tls(Some("\u{fffd}\u{fffd}"), &[]));
 }
 
 #[test]
@@ -154,7 +170,7 @@ fn a_malformed_client_hello_is_not_tls() {
     };
     check("an empty name", &hello(Some(""), &[], 0));
     check("a name with a zero", &hello(Some("a\0b"), &[], 0));
-    check("an empty protocol", &hello(None, &[""], 0));
+    check("a name of two lines", &hello(Some("a\nb"), &[], 0));
     let mut short = hello(Some("a"), &[], 0);
     short[3] -= 1;
     check("a body that is too short", &short);
