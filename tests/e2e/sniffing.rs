@@ -85,6 +85,8 @@ async fn the_first_bytes_decide() {
     let payments = hello("Payments.SHOP");
     let bytes: Vec<&[u8]> = payments.chunks(1).collect();
     assert_eq!(ask(to, &bytes).await, whole("payments", &payments), "one byte after the other");
+    let dotted = hello(".shop");
+    assert_eq!(ask(to, &[&dotted]).await, whole("payments", &dotted));
     let stranger = hello("example.com");
     assert_eq!(ask(to, &[&stranger]).await, whole("other", &stranger));
     assert_eq!(ask(to, &[b"*1\r\n$4\r\nPING\r\n"]).await, whole("other", b"*1\r\n$4\r\nPING\r\n"));

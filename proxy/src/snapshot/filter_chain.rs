@@ -128,7 +128,7 @@ fn prefix(chain: &FilterChainMatch, address: IpAddr) -> Option<u8> {
     ranges.map(config::CidrRange::prefix_bits).max()
 }
 
-/// Exactly first, then by the longest suffix.
+/// Exactly first, then by the longest suffix, which may be all that is asked for, as in Envoy.
 fn server_name(chain: &FilterChainMatch, asked: Option<&str>) -> Option<usize> {
     if chain.server_names.is_empty() {
         return Some(0);
@@ -136,7 +136,7 @@ fn server_name(chain: &FilterChainMatch, asked: Option<&str>) -> Option<usize> {
     let asked = asked?;
     let rank = |name: &str| match name.strip_prefix('*') {
         None => (name == asked).then_some(usize::MAX),
-        Some(suffix) => (asked.len() > suffix.len() && asked.ends_with(suffix)).then_some(suffix.len()),
+        Some(suffix) => asked.ends_with(suffix).then_some(suffix.len()),
     };
     chain.server_names.iter().filter_map(|name| rank(name)).max()
 }
