@@ -69,11 +69,13 @@ fn sanitize_hop(head: &mut RequestHead) -> Result<Option<HeaderValue>, NotSaniti
     // An offer to speak HTTP/2 may be ignored (RFC 9113 section 3.1); any other upgrade changes what the request means. Of
     // those a WebSocket is let through, as istiod has it everywhere.
     let mut websocket = None;
-    if let Some(upgrade) = head.headers.get(UPGRADE)
-        && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")
+    let mut upgrades = head.headers.get_all(UPGRADE).iter();
+    let (first, is_list) = (upgrades.next(), upgrades.next().is_some());
+    if let Some(upgrade) = first
+        && (is_list || !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && options(&head.headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
     {
-        if !asks_for_websocket(head) {
+        if is_list || !asks_for_websocket(head) {
             return Err(NotSanitized::Upgrade);
         }
         websocket = Some(upgrade.clone());

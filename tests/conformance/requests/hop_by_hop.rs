@@ -57,6 +57,18 @@ pub(crate) fn cases() -> Vec<Case> {
             403,
         ),
         refused(
+            "a WebSocket and another upgrade on two lines",
+            "RFC 9110 7.8",
+            with("connection: upgrade\r\nupgrade: websocket\r\nupgrade: h2c"),
+            403,
+        ),
+        refused(
+            "an offer of h2c and a WebSocket on two lines",
+            "RFC 9110 7.8",
+            with("connection: upgrade\r\nupgrade: h2c\r\nupgrade: websocket"),
+            403,
+        ),
+        refused(
             "an upgrade, then a request that must not be taken for what comes after it",
             "RFC 9110 7.8",
             [with("connection: upgrade\r\nupgrade: x"), b"GET /b HTTP/1.1\r\nhost: catalog\r\n\r\n".to_vec()]

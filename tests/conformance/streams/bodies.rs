@@ -110,6 +110,10 @@ fn with_trailers() -> Vec<StreamCase> {
         good("trailers without a field", &[]),
         bad("a length as a trailer, by frames", b"content-length", b"50").answered(400),
         good("a Host as a trailer, by frames", &[(b"host", b"other")]),
+        bad("an empty Host as a trailer, by frames", b"host", b"").answered(400),
+        bad("a Host with a user as a trailer, by frames", b"host", b"user@catalog").answered(400),
+        bad("a Host with a path as a trailer, by frames", b"host", b"catalog/a").answered(400),
+        bad("a Host with a space as a trailer, by frames", b"host", b"catalog ").answered(400),
         good("an address as a trailer, by frames", &[(b"x-real-ip", b"1.1.1.1")]).hides("x-real-ip"),
         good("an internal field as a trailer, by frames", &[(b"x-envoy-internal", b"true")])
             .hides("x-envoy-internal"),

@@ -141,6 +141,14 @@ fn authority() -> Vec<StreamCase> {
         malformed("a Host with a header", "8.2.1", without(b"catalog\r\nx-a: b")).ends_connection(),
         malformed("a Host with a path, by frames", "8.3.1", without(b"catalog/a")).answered(400),
         malformed("a bad Host beside :authority", "8.3.1", and(&[(b"host", b"cata log")])).answered(400),
+        malformed("an empty Host beside :authority", "8.3.1", and(&[(b"host", b"")])).answered(400),
+        malformed("a Host with a user beside :authority", "8.3.1", and(&[(b"host", b"user@catalog")]))
+            .answered(400),
+        malformed("a space before a Host beside :authority", "8.3.1", and(&[(b"host", b" catalog")]))
+            .answered(400),
+        malformed("an empty Host by frames", "8.3.1", without(b"")).answered(400),
+        malformed("a Host with a user, by frames", "8.3.1", without(b"user@catalog")).answered(400),
+        malformed("a tab behind a Host, by frames", "8.3.1", without(b"catalog\t")).answered(400),
     ]
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, StatusCode};
 
 use super::body::AbortOnDrop;
@@ -17,7 +17,7 @@ use super::guard::Guard;
 use super::h2_watched::Known;
 use super::reserved::Side;
 use super::unread::Held;
-use super::{BodyBounds, Frame, StreamError, Unread};
+use super::{BodyBounds, Frame, StreamError, Unread, is_host};
 
 /// A frame below this is small: copying it costs less than passing it on alone.
 const SMALL_FRAME_BYTES: usize = 1024;
@@ -218,6 +218,10 @@ impl H2Body {
                     // h2 looks for the names that RFC 9113 section 8.2.2 forbids, and this one is not among them.
                     Ok(Some(trailers)) if trailers.contains_key(CONTENT_LENGTH) => {
                         Some(Err(StreamError::Protocol("a length behind the body".to_owned())))
+                    }
+                    // It goes no further, but Envoy holds it to what one in front is held to.
+                    Ok(Some(trailers)) if !trailers.get_all(HOST).iter().all(is_host) => {
+                        Some(Err(StreamError::Protocol("no Host behind the body".to_owned())))
                     }
                     Ok(Some(trailers)) if self.has_left_out(&trailers) => {
                         Some(Err(StreamError::Protocol("a pseudo-header behind the body".to_owned())))

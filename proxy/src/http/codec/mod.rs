@@ -31,7 +31,7 @@ pub(crate) use unread::{UNREAD_BYTES_TOTAL_MAX, Unread};
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -83,6 +83,19 @@ pub(crate) struct ResponseHead {
     pub(crate) headers: HeaderMap,
 }
 
+/// Whether an authority has only characters that one may have (RFC 3986 section 3.2).
+pub(crate) fn is_authority(authority: &HeaderValue) -> bool {
+    authority.as_bytes().iter().all(|byte| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'$'..=b'.' | b':' | b';' | b'=' | b'@' | b'[' | b']' | b'_' | b'~')
+    })
+}
+
+/// Whether a Host may be one of HTTP/2: as `:authority`, it is not empty and names no user (RFC 9113 section 8.3.1).
+pub(crate) fn is_host(host: &HeaderValue) -> bool {
+    !host.is_empty() && !host.as_bytes().contains(&b'@') && is_authority(host)
+}
+
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.1): what follows it then is not HTTP.
 pub(crate) fn asks_for_websocket(head: &RequestHead) -> bool {
     let Some(upgrade) = head.headers.get(UPGRADE) else { return false };
@@ -120,10 +133,12 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
 /// Takes white space off both ends of the values of a head of HTTP/2, which may have none (RFC 9113 section 8.2.1): an upstream of
 /// HTTP/1 takes it off, and nothing is to be decided by another value than it sees.
 fn trim(headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
+    for (name, value) in headers.iter_mut() {
         let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         let bytes = value.as_bytes();
         if (is_space(bytes.first()) || is_space(bytes.last()))
+            // As Envoy: that one is refused.
+            && *name != HOST
             && let Ok(mut trimmed) = HeaderValue::from_bytes(bytes.trim_ascii())
         {
             trimmed.set_sensitive(value.is_sensitive());

@@ -341,8 +341,12 @@ impl Target {
             let path = PathAndQuery::from_maybe_shared(bytes).ok()?;
             return Some(Target { path: Some(path), ..Target::default() });
         }
-        let uri = Uri::from_maybe_shared(bytes).ok()?.into_parts();
+        let uri = Uri::from_maybe_shared(bytes.clone()).ok()?.into_parts();
         let (scheme, authority) = (uri.scheme?, uri.authority?);
+        // A fragment is cut off a path; without one, where the host ends is not agreed upon.
+        if bytes.get(scheme.as_str().len() + "://".len() + authority.as_str().len()) == Some(&b'#') {
+            return None;
+        }
         if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
             return None;
         }
