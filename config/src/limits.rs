@@ -86,7 +86,7 @@ limits! {
     /// Bytes of a message's head: request line or status line, and headers (Envoy's `max_request_headers_kb`).
     head_bytes_max = 61_440, 8_192;
     /// Headers of a message (Envoy's `max_headers_count`).
-    headers_max = 100, 1;
+    headers_max = 100, 1 .. 32_768;
     /// Bytes of the head of an upstream's answer (Envoy's `max_response_headers_kb`).
     upstream_head_bytes_max = 81_920, 8_192;
     /// Informational answers (1xx) that an HTTP/1 upstream may send before the one that counts.

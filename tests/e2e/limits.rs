@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Limits;
 use support::mesh::{destination_rule, virtual_service};
 use support::{
     Mesh, Request, ScriptedBackend, TestBackend, TestProxy, Weft, binary, client, eventually, frames,
@@ -97,6 +98,18 @@ async fn more_headers_than_allowed_are_431_in_both_protocols() {
     }
     stage.proxy.reached("headers_max").await;
     assert_eq!(stage.backend.served(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_heads_that_may_be_allowed_are_served() {
+    let (headers_max, head_bytes_max) = (32_768, u64::MAX);
+    assert!(Limits::default().set("headers_max", headers_max + 1).is_err());
+    let stage = Stage::with(&[("headers_max", headers_max), ("head_bytes_max", head_bytes_max)]).await;
+    for http2 in [false, true] {
+        let request = Request::get("/");
+        let request = if http2 { request.http2() } else { request };
+        assert_eq!(request.send(stage.proxy.listener(0)).await.status, 200, "{http2}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
