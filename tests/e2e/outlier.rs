@@ -41,11 +41,15 @@ async fn proxy(backends: &[&TestBackend], outlier: &str) -> TestProxy {
     for (version, backend) in ["v1", "v2", "v3"].iter().zip(backends) {
         mesh = mesh.endpoint("catalog", "http", version, backend.address);
     }
-    let policy = format!("  trafficPolicy: {{outlierDetection: {{{outlier}}}}}");
     let routes = "  - route: [{destination: {host: catalog}}]\n    retries: {attempts: 0}\n";
     mesh.write("routes.yaml", &support::mesh::virtual_service("catalog", routes));
-    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", &policy));
+    let mesh = mesh.with("rule.yaml", &rule(outlier));
     TestProxy::of(mesh).set(|settings| settings.workers = 2).listen("catalog", 8000).ready().await
+}
+
+/// A DestinationRule for `catalog` with this `outlierDetection`.
+fn rule(outlier: &str) -> String {
+    destination_rule("catalog", &format!("  trafficPolicy: {{outlierDetection: {{{outlier}}}}}"))
 }
 
 async fn get(proxy: &TestProxy) -> u16 {
@@ -103,6 +107,22 @@ async fn bad_answers_eject_and_time_brings_back() {
     for figure in ["rq_active", "rq_pending_active", "rq_retry_active"] {
         proxy.figure_is("catalog", figure, 0).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shorter_interval_counts_at_once() {
+    let (good, bad) = (status(200), status(500));
+    let (one, two) = (backend(&good).await, backend(&bad).await);
+    let times = |time| format!("consecutive5xxErrors: 1, interval: {time}, baseEjectionTime: {time}");
+    let proxy = proxy(&[&one, &two], &(times("600s") + ", maxEjectionPercent: 50")).await;
+    eventually("the bad one is out", || async {
+        get(&proxy).await;
+        is_out(&proxy, two.address).await.then_some(())
+    })
+    .await;
+    bad.store(200, Ordering::Relaxed);
+    proxy.mesh.write("rule.yaml", &rule(&(times("20ms") + ", maxEjectionPercent: 50")));
+    eventually("it is in again", || async { (!is_out(&proxy, two.address).await).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

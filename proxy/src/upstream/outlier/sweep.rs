@@ -46,6 +46,8 @@ impl Sweeps {
             };
             let settings = Settings::of(declared);
             let due = self.0.entry(name.clone()).or_insert(now + settings.interval);
+            // An interval that was made shorter counts at once.
+            *due = (*due).min(now + settings.interval);
             if *due <= now {
                 *due = now + if sweep(cluster, &settings, now) { settings.interval } else { AGAIN };
             }
