@@ -116,6 +116,21 @@ async fn before_an_upstream_says_how_many_streams_it_allows_it_gets_one() {
     proxy.figure_is("catalog", "rq_active", 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_served_when_an_upstream_allows_more_streams() {
+    let server = RawH2::new(Some(1), |number| if number == 0 { Reply::Silence } else { Reply::Ok }).await;
+    let proxy = proxy(&server, "tcp: {maxConnections: 1}").await;
+    let first = tokio::spawn(Request::get("/first").send(proxy.listener(0)));
+    seen(&server, 1).await;
+    let others: JoinSet<Answer> = (0..4).map(|_| Request::get("/").send(proxy.listener(0))).collect();
+    proxy.figure_is("catalog", "rq_pending_active", 4).await;
+    server.allow(100);
+    assert!(others.join_all().await.iter().all(|answer| answer.status == StatusCode::OK));
+    assert_eq!(server.requests(), [5]);
+    first.abort();
+    proxy.figure_is("catalog", "rq_active", 0).await;
+}
+
 /// The next request is not kept waiting for an upstream that does not begin.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_never_says_how_many_streams_it_allows_gets_another_connection() {

@@ -57,6 +57,8 @@ struct Seen {
     requests: Vec<u32>,
     /// Bodies of the requests, in the order these ended.
     bodies: Vec<Vec<u8>>,
+    /// What goes to each connection.
+    to: Vec<mpsc::UnboundedSender<Vec<u8>>>,
 }
 
 impl RawH2 {
@@ -91,6 +93,7 @@ impl RawH2 {
                 connections.spawn(async move {
                     let (from, mut to) = stream.into_split();
                     let (says, mut said) = mpsc::unbounded_channel::<Vec<u8>>();
+                    state.lock().to.push(says.clone());
                     let writing = async {
                         drop(speaks.acquire().await);
                         while let Some(bytes) = said.recv().await {
@@ -112,6 +115,13 @@ impl RawH2 {
     /// Requests by connection, in the order the connections came.
     pub fn requests(&self) -> Vec<u32> {
         self.seen.lock().requests.clone()
+    }
+
+    /// Says on all connections that so many streams are allowed from now on.
+    pub fn allow(&self, streams_max: u32) {
+        for to in &self.seen.lock().to {
+            write(to, SETTINGS, 0, 0, &streams_max_is(streams_max));
+        }
     }
 
     /// Bodies of the requests, in the order these ended.
@@ -148,6 +158,11 @@ fn write(to: &mpsc::UnboundedSender<Vec<u8>>, kind: u8, flags: u8, stream: u32, 
     let _ = to.send(frames::frame(kind, flags, stream, payload));
 }
 
+/// SETTINGS_MAX_CONCURRENT_STREAMS.
+fn streams_max_is(max: u32) -> Vec<u8> {
+    [&[0, 3][..], &max.to_be_bytes()].concat()
+}
+
 async fn serve(
     from: OwnedReadHalf,
     to: &mpsc::UnboundedSender<Vec<u8>>,
@@ -157,13 +172,7 @@ async fn serve(
     reply: &(dyn Fn(usize) -> Reply + Send + Sync),
 ) -> std::io::Result<()> {
     let mut from = BufReader::new(from);
-    let mut settings = Vec::new();
-    if let Some(max) = streams_max {
-        // SETTINGS_MAX_CONCURRENT_STREAMS
-        settings.extend([0, 3]);
-        settings.extend(max.to_be_bytes());
-    }
-    write(to, SETTINGS, 0, 0, &settings);
+    write(to, SETTINGS, 0, 0, &streams_max.map(streams_max_is).unwrap_or_default());
     let mut preface = [0; 24];
     from.read_exact(&mut preface).await?;
     let mut bodies: BTreeMap<u32, Vec<u8>> = BTreeMap::new();

@@ -321,28 +321,30 @@ impl Pool {
         Ok(H2 { client, local_address, ends, opened_at: time::now(), state })
     }
 
-    /// Moves a connection to its end. Those who wait for the upstream to say how many streams it allows are served when it has.
+    /// Moves a connection to its end. Those who wait for the upstream to allow streams are served whenever it says how many.
     async fn drive_h2<T>(
         self: &Rc<Self>,
         mut connection: Pin<Box<impl Future<Output = T>>>,
         state: &Rc<State>,
     ) -> T {
-        let mut is_told = false;
+        let mut told = None;
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx);
-            if !is_told && self.is_told_h2(state) {
-                is_told = true;
-                self.serve_h2();
+            if self.h2_line.borrow().len() > 0 {
+                let before = std::mem::replace(&mut told, self.told_h2(state));
+                if told != before {
+                    self.serve_h2();
+                }
             }
             ended
         })
         .await
     }
 
-    /// Whether the upstream has said how many streams it allows on the connection of this state.
-    fn is_told_h2(&self, state: &Rc<State>) -> bool {
+    /// How many streams the upstream has said that it allows on the connection of this state.
+    fn told_h2(&self, state: &Rc<State>) -> Option<usize> {
         let open = self.h2_open.borrow();
         let connection = open.iter().find(|connection| Rc::ptr_eq(&connection.state, state));
-        connection.is_some_and(|connection| connection.client.streams_max().is_some())
+        connection.and_then(|connection| connection.client.streams_max())
     }
 }
