@@ -178,6 +178,8 @@ fn check_redirect(check: &mut Check<'_>, path: &str, redirect: &HttpRedirect) {
         path,
         &[("port", redirect.port.is_some()), ("derivePort", redirect.derive_port.is_some())],
     );
+    values::url_part(check, &format!("{path}.authority"), redirect.authority.as_deref());
+    values::url_part(check, &format!("{path}.uri"), redirect.uri.as_deref());
     let texts = [&redirect.uri, &redirect.authority, &redirect.scheme];
     let says_something = texts.iter().any(|text| text.as_deref().is_some_and(|text| !text.is_empty()));
     if !says_something && redirect.port.is_none() && redirect.derive_port.is_none() {
@@ -235,7 +237,13 @@ fn check_rewrite(check: &mut Check<'_>, path: &str, rewrite: &HttpRewrite) {
         let what = "the rewrite rewrites nothing";
         check.error(code::MISSING_FIELD, path, what, "add `uri`, `uriRegexRewrite` or `authority`");
     }
+    values::url_part(check, &format!("{path}.authority"), rewrite.authority.as_deref());
+    values::url_part(check, &format!("{path}.uri"), rewrite.uri.as_deref());
+    if rewrite.uri.as_deref().is_some_and(|uri| !uri.is_empty() && !uri.starts_with('/')) {
+        check.bad(&format!("{path}.uri"), "the path does not begin with `/`", "write a `/` before it");
+    }
     let Some(regex) = &rewrite.uri_regex_rewrite else { return };
+    values::url_part(check, &format!("{path}.uriRegexRewrite.rewrite"), Some(&regex.rewrite));
     let path = format!("{path}.uriRegexRewrite");
     if regex.rewrite.is_empty() {
         check.error(code::MISSING_FIELD, &path, "`rewrite` is missing", "write what each match becomes");

@@ -140,6 +140,13 @@ pub(crate) fn substitution(check: &mut Check<'_>, path: &str, text: &str, groups
     }
 }
 
+/// A part of a URL to write.
+pub(crate) fn url_part(check: &mut Check<'_>, path: &str, text: Option<&str>) {
+    if text.is_some_and(|text| text.bytes().any(|byte| byte == b' ' || byte.is_ascii_control())) {
+        check.bad(path, "it holds a space or a control character", "remove it, or write a space as `%20`");
+    }
+}
+
 /// The value of a header to write.
 pub(crate) fn header_value(check: &mut Check<'_>, path: &str, value: &str) {
     if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {

@@ -159,7 +159,13 @@ fn rewrites_redirects_and_answers() {
         "uri: /a, uriRegexRewrite: {match: a, rewrite: b}",
         &["error conflicting-fields spec.http[0].rewrite"],
     );
+    for (field, value) in [("uri", "/a b"), ("uri", "/a\\r\\nX: b"), ("uri", "a"), ("authority", "a\\r\\nb")]
+    {
+        let expected = format!("error bad-value spec.http[0].rewrite.{field}");
+        rewrite(&format!("{field}: \"{value}\""), &[&expected]);
+    }
     let regex = "spec.http[0].rewrite.uriRegexRewrite";
+    rewrite("uriRegexRewrite: {match: a, rewrite: 'y z'}", &[&format!("error bad-value {regex}.rewrite")]);
     rewrite("uriRegexRewrite: {match: 'a', rewrite: '\\1'}", &[&format!("error bad-value {regex}.rewrite")]);
     rewrite("uriRegexRewrite: {match: 'a', rewrite: 'b\\'}", &[&format!("error bad-value {regex}.rewrite")]);
     rewrite("uriRegexRewrite: {match: 'a', rewrite: '\\x'}", &[&format!("error bad-value {regex}.rewrite")]);
@@ -173,6 +179,10 @@ fn rewrites_redirects_and_answers() {
     redirect("", &["error missing-field spec.http[0].redirect"]);
     redirect("uri: /a, redirectCode: 200", &["error bad-value spec.http[0].redirect.redirectCode"]);
     redirect("uri: /a, redirectCode: 305", &["error bad-value spec.http[0].redirect.redirectCode"]);
+    for (field, value) in [("uri", "/a\\r\\nSet-Cookie: b"), ("uri", "/a\\tc"), ("authority", "e\\r\\nvil")] {
+        let expected = format!("error bad-value spec.http[0].redirect.{field}");
+        redirect(&format!("{field}: \"{value}\""), &[&expected]);
+    }
     redirect("scheme: ftp", &["error bad-value spec.http[0].redirect.scheme"]);
     redirect("port: 65536", &["error bad-value spec.http[0].redirect.port"]);
     redirect("port: 80, derivePort: FROM_REQUEST_PORT", &["error conflicting-fields spec.http[0].redirect"]);
