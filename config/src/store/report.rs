@@ -161,7 +161,7 @@ impl Store {
             let place = key.place(file);
             if key == first {
                 if file.config.is_none() {
-                    let what = "the MeshConfig that was good last still holds, or Istio's defaults";
+                    let what = "a MeshConfig that was good before still holds; a proxy that starts with this one serves nothing";
                     findings.push(note(object_ref(), place, what.to_owned()));
                 }
             } else if key.holder == first.holder {

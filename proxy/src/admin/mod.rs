@@ -231,6 +231,7 @@ impl Console {
             proxy: &published.proxy,
             findings: &findings,
             is_live: true,
+            unserved: None,
             bound: &bound,
             allows_unenforced: self.status.allow_unenforced_security,
             limits: &self.limits,

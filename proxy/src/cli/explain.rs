@@ -209,7 +209,7 @@ impl Arguments {
         };
         let (mesh_config, limits) = (self.mesh_config.as_deref(), self.limits.limits());
         let loaded = control::load(&self.config, mesh_config, &workload, &request, (given, &limits))?;
-        let Loaded { objects, findings, proxy, names, snapshot } = &loaded;
+        let Loaded { objects, findings, proxy, names, snapshot, unserved } = &loaded;
         let limits = &limits;
         let allows_unenforced = self.allow_unenforced_security;
         let world = World {
@@ -219,6 +219,7 @@ impl Arguments {
             proxy,
             findings,
             is_live: false,
+            unserved: unserved.as_deref(),
             bound: &[],
             allows_unenforced,
             limits,

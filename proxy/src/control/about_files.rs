@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use config::finding::{Finding, Severity, code};
+use config::origin::ObjectRef;
+use config::store::Store;
 
 use super::files::Found;
 
@@ -25,6 +27,27 @@ impl AboutFiles {
             empty: std::mem::take(&mut found.empty),
             overridden: std::mem::take(&mut found.overridden),
         }
+    }
+
+    /// Why what was read may lack what decides: before anything was published there is no last good of it, and it is
+    /// better not to be ready than to be wrong.
+    pub(super) fn hides_what_decides(&self, store: &Store) -> Option<String> {
+        if let Some((path, why)) = self.unreadable.first() {
+            return Some(format!("{} cannot be read: {why}", path.display()));
+        }
+        let findings = store.findings();
+        let nameless = |finding: &&Finding| finding.severity == Severity::Error && finding.object.is_none();
+        if let Some(Finding { place: Some(place), what, remedy, .. }) = findings.iter().find(nameless) {
+            return Some(format!(
+                "{place}: {what}. It may be an object that guards access, so nothing is served before it is known; {remedy}"
+            ));
+        }
+        let is_mesh = |object: &ObjectRef| *object == config::mesh::object_ref();
+        let refusals = store.refusals();
+        let refusal = refusals
+            .iter()
+            .find(|refusal| refusal.serving.is_none() && refusal.object.as_ref().is_some_and(is_mesh))?;
+        Some(format!("the MeshConfig at {} is refused; see /findings", refusal.place))
     }
 
     /// The same as findings.

@@ -101,6 +101,8 @@ pub(crate) struct Loaded {
     pub(crate) names: NameTable,
     /// What would decide.
     pub(crate) snapshot: Snapshot,
+    /// Why a proxy that starts by it serves nothing at all.
+    pub(crate) unserved: Option<String>,
 }
 
 /// The identity of a workload whose proxy does not run.
@@ -129,6 +131,7 @@ pub(crate) fn load(
 ) -> Result<Loaded, String> {
     let (store, about_files) = read(paths, mesh_config, &workload.revision, limits)?;
     let objects = store.objects();
+    let unserved = about_files.hides_what_decides(&store);
     let mut findings = before_compile(&store, &about_files, &objects);
     let proxy = proxy_beside(workload, &objects)?;
     let request = Request {
@@ -159,7 +162,7 @@ pub(crate) fn load(
     let process = ProcessShared::new(limits, time::now());
     let builder = Builder::new(request.allow_unenforced_security, process);
     let snapshot = builder.build(&resources, &secrets, &Snapshot::default(), None);
-    Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot })
+    Ok(Loaded { objects, findings, proxy, names: compiled.names, snapshot, unserved })
 }
 
 fn standard_input(bytes_max: u64) -> io::Result<String> {

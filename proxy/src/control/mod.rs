@@ -26,9 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since, TrustAnchors};
-use config::finding::{Finding, Severity};
+use config::finding::Finding;
 use config::objects::Objects;
-use config::origin::ObjectRef;
 use config::store::Store;
 use config::validate::References;
 use config::{Changed, Limits, NameTable, OWN_ROOTS, Resources, yaml};
@@ -300,7 +299,7 @@ impl Control {
         findings.extend(self.about_files.findings());
         let began = time::now();
         let first = !self.status.is_published();
-        if first && let Some(why) = self.hides_what_decides() {
+        if first && let Some(why) = self.about_files.hides_what_decides(&self.store) {
             self.status.not_published(&why, findings);
             return;
         }
@@ -475,26 +474,5 @@ impl Control {
     pub(crate) fn worker_count(&self) -> WorkerCount {
         let asked = self.status.concurrency();
         workers::decide(self.settings.workers, asked.as_deref(), &self.settings.workload.environment.cpu)
-    }
-
-    /// Why what was read may lack what decides: before anything was published there is no last good of it, and it is
-    /// better not to be ready than to be wrong.
-    fn hides_what_decides(&self) -> Option<String> {
-        if let Some((path, why)) = self.about_files.unreadable.first() {
-            return Some(format!("{} cannot be read: {why}", path.display()));
-        }
-        let findings = self.store.findings();
-        let nameless = |finding: &&Finding| finding.severity == Severity::Error && finding.object.is_none();
-        if let Some(Finding { place: Some(place), what, remedy, .. }) = findings.iter().find(nameless) {
-            return Some(format!(
-                "{place}: {what}. It may be an object that guards access, so nothing is served before it is known; {remedy}"
-            ));
-        }
-        let is_mesh = |object: &ObjectRef| *object == config::mesh::object_ref();
-        let refusals = self.store.refusals();
-        let refusal = refusals
-            .iter()
-            .find(|refusal| refusal.serving.is_none() && refusal.object.as_ref().is_some_and(is_mesh))?;
-        Some(format!("the MeshConfig at {} is refused; see /findings", refusal.place))
     }
 }

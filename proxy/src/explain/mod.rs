@@ -54,6 +54,8 @@ pub(crate) struct World<'w> {
     pub(crate) findings: &'w [Finding],
     /// Whether a proxy serves by it, so that counts say something.
     pub(crate) is_live: bool,
+    /// Why a proxy that starts by it serves nothing at all, where it is so.
+    pub(crate) unserved: Option<&'w str>,
     /// Names of listeners, and where they were bound: the kernel chooses a port where 0 is asked for.
     pub(crate) bound: &'w [(String, SocketAddr)],
     /// Whether what guards the workload and is not enforced yet is passed over (`--allow-unenforced-security`).
@@ -174,7 +176,9 @@ pub(crate) struct Outcome {
 /// When the question has no answer: what is wrong with it.
 pub(crate) fn explain(world: &World<'_>, question: &Question) -> Result<Explanation, String> {
     let asked = question.understand(world)?;
-    let mut steps = asked.steps.clone();
+    let start = |why| Step::new("not_served", format!("a proxy that starts by this serves nothing: {why}"));
+    let mut steps: Vec<Step> = world.unserved.map(start).into_iter().collect();
+    steps.extend_from_slice(&asked.steps);
     let outcome = connection::follow(world, &asked, &mut steps);
     let findings = findings(world, &steps);
     let workload = workload(world);

@@ -130,3 +130,19 @@ fn headers_of_answers_of_our_own() {
     assert!(told.contains("    response: x-gone is removed by the rule\n"), "{told}");
     assert!(!config.run(&["http://catalog:8000/bare"]).contains("headers:"));
 }
+
+/// What a proxy would not start by is no configuration that forwards anything.
+#[test]
+fn what_is_not_served_at_all_is_said_first() {
+    let check = |file: &str, text: &str, why: &str| {
+        let told = Config::of(&[(file, text)]).run(&[URL]);
+        let expected = format!("not served: a proxy that starts by this serves nothing: {why}");
+        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    };
+    check("bad.yaml", "apiVersion: v1\nmetadata: {name: x}\n", "bad.yaml:1: ");
+    let refused = "the MeshConfig at mesh.yaml:1 is refused";
+    check("mesh.yaml", "outboundTraficPolicy: {mode: REGISTRY_ONLY}\n", refused);
+    // One object that is refused is left out alone.
+    let bad = Config::of(&[("route.yaml", &route("  - {timout: 7s}\n"))]);
+    assert!(!bad.run(&[URL]).contains("not served"));
+}
