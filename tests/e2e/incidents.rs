@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::no_interception::{free, sidecar};
 use crate::timeouts::black_hole;
 
-const CATALOG: &str = "outbound|8000||catalog.shop.svc.cluster.local";
+pub(crate) const CATALOG: &str = "outbound|8000||catalog.shop.svc.cluster.local";
 
 /// The service `catalog` at `address`, with this `trafficPolicy` and this rule beside the destination.
 pub(crate) fn mesh(port: &str, address: SocketAddr, policy: &str, rule: &str) -> Mesh {
@@ -30,13 +30,13 @@ pub(crate) fn mesh(port: &str, address: SocketAddr, policy: &str, rule: &str) ->
         .with("rule.yaml", &destination_rule("catalog", &format!("  trafficPolicy: {{{policy}}}")))
 }
 
-async fn start(mesh: Mesh) -> TestProxy {
+pub(crate) async fn start(mesh: Mesh) -> TestProxy {
     TestProxy::of(mesh).listen("catalog", 8000).ready().await
 }
 
 /// Sends a request and asserts its status; then, that the flight recorder tells it by its ID, and the errors of the last
 /// hour count it, with this cause. `DIRECTORY/` stands for where the mesh is written.
-async fn check(proxy: &TestProxy, request: Request, status: u16, cause: &str) {
+pub(crate) async fn check(proxy: &TestProxy, request: Request, status: u16, cause: &str) {
     let answer = request.header("x-request-id", "night").send(proxy.listener(0)).await;
     assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
     is_told(proxy, cause).await;
@@ -101,7 +101,7 @@ async fn all_are_ejected() {
     assert_eq!(Request::get("/").send(proxy.listener(0)).await.status, 500);
     let cause = format!(
         "503 UH: all 1 endpoints are ejected by outlierDetection, cluster {CATALOG} of DestinationRule shop/catalog \
-         (DIRECTORY/rule.yaml:1)"
+         (DIRECTORY/rule.yaml:6)"
     );
     check(&proxy, Request::get("/"), 503, &cause).await;
     let told = explained(&proxy).await;
@@ -181,7 +181,7 @@ async fn nobody_answers_the_phone() {
     let pool = "connectionPool: {tcp: {connectTimeout: 100ms}}";
     let proxy = start(mesh("http/8000", address, pool, "retries: {attempts: 0}")).await;
     let cause = format!(
-        "503 UF: connectTimeout 100ms, cluster {CATALOG} of DestinationRule shop/catalog (DIRECTORY/rule.yaml:1)"
+        "503 UF: connectTimeout 100ms, cluster {CATALOG} of DestinationRule shop/catalog (DIRECTORY/rule.yaml:6)"
     );
     check(&proxy, Request::get("/"), 503, &cause).await;
 }
@@ -192,7 +192,7 @@ async fn hang_up(mut peer: Peer) {
     }
 }
 
-async fn hang(mut peer: Peer) {
+pub(crate) async fn hang(mut peer: Peer) {
     drop(peer.rest().await);
 }
 
@@ -455,8 +455,9 @@ async fn bytes_for_endpoints_that_are_all_ejected() {
         format!("outbound|{}||ledger.shop.svc.cluster.local", at.port()),
         "DestinationRule shop/ledger (DIRECTORY/rule.yaml:1)",
     );
+    let field = rule.replace(":1)", ":6)");
     let cause =
-        format!("TCP UH: all 1 endpoints are ejected by outlierDetection, cluster {cluster} of {rule}");
+        format!("TCP UH: all 1 endpoints are ejected by outlierDetection, cluster {cluster} of {field}");
     refused_bytes(&proxy, at, &cause, &[&format!("cluster: `{cluster}`\n    by {rule}")]).await;
 }
 

@@ -14,6 +14,7 @@ mod body_limits;
 mod breakers;
 mod broken_tls;
 mod carried;
+mod causes;
 mod checking;
 mod churn;
 mod destinations;

@@ -199,6 +199,7 @@ pub fn manager(cluster: &str) -> HttpConnectionManager {
         headers: None,
         operation: "".into(),
         origin: None,
+        delegation: None,
     };
     let host = VirtualHost {
         name: "all".into(),

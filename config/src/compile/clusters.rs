@@ -342,7 +342,8 @@ impl<'p> Place<'p> {
             is_entry: matches!(self.service.source, Source::Entry(_)),
         };
         if let Some(tls) = policy.tls {
-            return Transport::told(tls, &towards, self.origin(subset));
+            let origin = fields::asking_for_tls(policy, self.rule, subset);
+            return Transport::told(tls, &towards, origin);
         }
         // Nobody there would understand it, or it is not to be spoken unless somebody asks for it.
         if self.service.is_external() || !self.scope.mesh.is_mutual_by_itself() {

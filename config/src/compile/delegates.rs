@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::Scope;
 use super::virtual_services::Rule;
 use super::visibility::sight;
+use super::{Scope, headers};
 use crate::istio::{Delegate, HttpMatchRequest, HttpRoute, StringMatch, VirtualService};
 use crate::objects::{Object, Objects};
+use crate::resource::{Delegation, RulePart};
 
 /// The HTTP rules of `object`, delegates taken in.
 pub(super) fn merged_rules<'a>(object: &'a Object<VirtualService>, scope: &Scope<'a>) -> Vec<Rule<'a>> {
@@ -18,21 +19,42 @@ pub(super) fn merged_rules<'a>(object: &'a Object<VirtualService>, scope: &Scope
     for (index, http) in object.spec.http.iter().enumerate() {
         match &http.delegate {
             None => rules.push(Rule::new(Cow::Borrowed(http), object, index)),
-            Some(delegate) => rules.extend(delegated(http, delegate, object, scope.objects)),
+            Some(delegate) => {
+                let root = Rule::new(Cow::Borrowed(http), object, index);
+                rules.extend(delegated(&root, delegate, scope.objects));
+            }
         }
     }
     rules
 }
 
-fn delegated<'a>(
-    root: &'a HttpRoute,
-    delegate: &Delegate,
-    object: &Object<VirtualService>,
-    objects: &'a Objects,
-) -> Vec<Rule<'a>> {
-    let Some(found) = found(delegate, object, objects) else { return Vec::new() };
+fn delegated<'a>(root: &Rule<'a>, delegate: &Delegate, objects: &'a Objects) -> Vec<Rule<'a>> {
+    let Some(found) = found(delegate, root.object, objects) else { return Vec::new() };
     let rules = found.spec.http.iter().enumerate();
-    rules.filter_map(|(index, leaf)| Some(Rule::new(Cow::Owned(merge(root, leaf)?), found, index))).collect()
+    let merged = rules.filter_map(|(index, leaf)| {
+        let mut rule = Rule::new(Cow::Owned(merge(&root.http, leaf)?), found, index);
+        let delegation = Delegation { origin: root.origin().clone(), inherited: inherited(&root.http, leaf) };
+        rule.delegation = Some(Box::new(delegation));
+        Some(rule)
+    });
+    merged.collect()
+}
+
+/// What [`merge`] takes from `root`, as far as an explanation tells it.
+fn inherited(root: &HttpRoute, leaf: &HttpRoute) -> Vec<RulePart> {
+    let of_root = |root: bool, leaf: bool| root && !leaf;
+    let rewrite = of_root(root.rewrite.is_some(), leaf.rewrite.is_some());
+    let headers = of_root(root.headers.is_some(), leaf.headers.is_some());
+    // Headers rewrite the host where no rewrite does.
+    let host = headers && leaf.rewrite.is_none() && headers::translate(root.headers.as_ref()).host.is_some();
+    let parts = [
+        (RulePart::Timeout, of_root(root.timeout.is_some(), leaf.timeout.is_some())),
+        (RulePart::Retries, of_root(root.retries.is_some(), leaf.retries.is_some())),
+        (RulePart::Rewrite, rewrite || host),
+        (RulePart::Headers, headers),
+        (RulePart::DirectResponse, of_root(root.direct_response.is_some(), leaf.direct_response.is_some())),
+    ];
+    parts.into_iter().filter(|(_, inherited)| *inherited).map(|(part, _)| part).collect()
 }
 
 /// What `object` delegates to, if it is a delegate that it sees.

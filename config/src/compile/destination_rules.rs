@@ -37,7 +37,7 @@ pub(super) struct Merged<'a> {
     object: &'a Object<DestinationRule>,
     export_to: BTreeSet<&'a str>,
     pub(super) traffic_policy: Option<&'a TrafficPolicy>,
-    /// The one of them whose policy that is.
+    /// The one of them whose policy that is; the oldest where none has one.
     policy_object: &'a Object<DestinationRule>,
     pub(super) subsets: Vec<RuleSubset<'a>>,
     /// Their places by name.
@@ -107,7 +107,7 @@ impl<'a> Merged<'a> {
         self.subsets.get(*self.subset_places.get(name)?)
     }
 
-    /// Where it is written.
+    /// Where the oldest of the rules is written, which is the one that istiod names.
     pub(super) fn origin(&self) -> &Origin {
         self.origin.get_or_init(|| self.object.origin())
     }
@@ -231,7 +231,10 @@ fn merge<'a>(
         known.add_subsets(object);
         if known.traffic_policy.is_none() {
             known.traffic_policy = object.spec.traffic_policy.as_deref();
-            known.policy_object = object;
+            // Without a policy anywhere the oldest stands for all.
+            if known.traffic_policy.is_some() {
+                known.policy_object = object;
+            }
         }
     }
     if !is_merged {

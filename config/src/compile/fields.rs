@@ -82,6 +82,20 @@ pub(super) fn fields(
     (!fields.is_empty()).then(|| Box::new(Fields(fields.into())))
 }
 
+/// The rule, or the subset of it, that says the `tls` of `policy`.
+pub(super) fn asking_for_tls(
+    policy: &Policy<'_>,
+    rule: Option<&Merged<'_>>,
+    subset: Option<&RuleSubset<'_>>,
+) -> Option<Origin> {
+    let says_it = |written| prefix(policy, Block::Tls, written, "").is_some();
+    let of_subset = subset.filter(|subset| subset.policy().is_some_and(|(_, written, _)| says_it(written)));
+    match of_subset {
+        Some(subset) => Some(subset.origin().clone()),
+        None => rule.and_then(Merged::policy).map(|(object, ..)| object.origin()),
+    }
+}
+
 /// The path of what holds the block: the policy at `path`, or its settings of a port.
 fn prefix(policy: &Policy<'_>, block: Block, written: &TrafficPolicy, path: &str) -> Option<String> {
     if block.is_same(policy, &Policy::whole(written)) {

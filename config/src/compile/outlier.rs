@@ -7,7 +7,7 @@ use super::findings::Findings;
 use crate::finding::{Severity, code};
 use crate::istio::OutlierDetection as Settings;
 use crate::origin::Origin;
-use crate::resource::{Cluster, ClusterLoadAssignment, OutlierDetection};
+use crate::resource::{Cluster, ClusterLoadAssignment, OutlierDetection, Setting};
 
 /// What `settings` say; `None` when there are none.
 pub(super) fn outlier_detection(settings: Option<&Settings>) -> Option<OutlierDetection> {
@@ -52,7 +52,8 @@ pub(super) fn never_ejecting(
     cluster: &Cluster,
     assignment: Option<&ClusterLoadAssignment>,
 ) -> Option<NeverEjecting> {
-    let (outlier, origin) = (cluster.outlier_detection.as_ref()?, cluster.metadata.origin.as_deref()?);
+    let outlier = cluster.outlier_detection.as_ref()?;
+    let origin = cluster.metadata.origin_of(Setting::OutlierDetection)?;
     let count = assignment?.localities.iter().map(|group| group.endpoints.len()).sum::<usize>();
     let percent = outlier.max_ejection_percent.unwrap_or(OutlierDetection::DEFAULTS.max_ejection_percent);
     let share = u64::from(percent).saturating_mul(count as u64);

@@ -77,5 +77,6 @@ pub(super) fn refusing<T>(object: &Object<T>) -> Route {
         }),
         headers: None,
         origin: Some(Box::new(object.origin())),
+        delegation: None,
     }
 }

@@ -171,6 +171,7 @@ impl Routes<'_> {
             action,
             headers: mutations.of_route(),
             origin: Some(Box::new(rule.origin().clone())),
+            delegation: rule.delegation.clone(),
         })
     }
 
@@ -301,6 +302,7 @@ impl Routes<'_> {
             action,
             headers: None,
             origin: None,
+            delegation: None,
         }
     }
 }
@@ -363,6 +365,7 @@ fn added_by_istiod(name: &str, operation: String, action: RouteAction) -> Route 
         headers: None,
         operation: operation.into(),
         origin: None,
+        delegation: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::hashed::HashMap;
 use crate::istio::{HttpRoute, VirtualService};
 use crate::objects::Object;
 use crate::origin::Origin;
+use crate::resource::Delegation;
 
 /// The gateway name that means sidecars.
 pub(super) const MESH: &str = "mesh";
@@ -46,6 +47,8 @@ pub(super) struct Rule<'a> {
     pub(super) object: &'a Object<VirtualService>,
     index: usize,
     origin: OnceCell<Origin>,
+    /// The rule that delegates to it, if one does.
+    pub(super) delegation: Option<Box<Delegation>>,
 }
 
 impl MeshVirtualService<'_> {
@@ -66,7 +69,7 @@ impl<'a> Rule<'a> {
         object: &'a Object<VirtualService>,
         index: usize,
     ) -> Rule<'a> {
-        Rule { http, object, index, origin: OnceCell::new() }
+        Rule { http, object, index, origin: OnceCell::new(), delegation: None }
     }
 
     /// Its path in its object.

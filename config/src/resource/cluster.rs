@@ -356,11 +356,21 @@ pub struct ClusterMetadata {
 pub struct Fields(pub Box<[(Setting, Origin)]>);
 
 impl ClusterMetadata {
+    /// The rule that shaped it; of several for a host the one that tells its settings, where the oldest tells none.
+    pub fn shaped_by(&self) -> Option<&Origin> {
+        let mut fields = self.fields.iter().filter(|_| self.subset.is_empty()).flat_map(|fields| &fields.0);
+        let oldest = self.origin.as_deref()?;
+        match fields.next() {
+            Some((_, told)) if told.object != oldest.object => Some(told),
+            _ => Some(oldest),
+        }
+    }
+
     /// The field that tells a setting, or else the rule.
     pub fn origin_of(&self, setting: Setting) -> Option<&Origin> {
         let fields = self.fields.iter().flat_map(|fields| &fields.0);
         let field = fields.into_iter().find(|(of, _)| *of == setting).map(|(_, origin)| origin);
-        field.or(self.origin.as_deref())
+        field.or_else(|| self.shaped_by())
     }
 }
 

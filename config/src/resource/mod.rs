@@ -45,9 +45,10 @@ pub use matcher::{
 pub use name_table::{KubernetesName, NameInfo, NameTable};
 pub use resources::{Changed, Named, Resources, Update};
 pub use route::{
-    Destinations, DirectResponse, Forward, HeaderAppendAction, HeaderMutations, HeaderToAdd, HostRewrite,
-    PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition, RetryConditions,
-    RetryPolicy, Route, RouteAction, RouteConfiguration, VirtualHost, WeightedCluster,
+    Delegation, Destinations, DirectResponse, Forward, HeaderAppendAction, HeaderMutations, HeaderToAdd,
+    HostRewrite, PathRewrite, Redirect, RedirectPath, RegexRewrite, RetryBackOff, RetryCondition,
+    RetryConditions, RetryPolicy, Route, RouteAction, RouteConfiguration, RulePart, VirtualHost,
+    WeightedCluster,
 };
 pub use secret::{
     FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey, SYSTEM_ROOTS, Secret,

@@ -61,6 +61,32 @@ pub struct Route {
     pub operation: Arc<str>,
     /// The object and place that wrote this rule. `None` for what istiod adds by itself.
     pub origin: Option<Box<Origin>>,
+    /// The rule that delegates to this one, if one does.
+    pub delegation: Option<Box<Delegation>>,
+}
+
+/// A rule that delegates, and what the delegate's rule has of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegation {
+    /// The object and place that wrote the rule that delegates.
+    pub origin: Origin,
+    /// What the delegate leaves out and it says.
+    pub inherited: Vec<RulePart>,
+}
+
+/// What a rule may say, or the rule that delegates to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RulePart {
+    /// [`Forward::timeout`].
+    Timeout,
+    /// [`Forward::retry_policy`].
+    Retries,
+    /// [`Forward::path_rewrite`] and [`Forward::host_rewrite`].
+    Rewrite,
+    /// [`Route::headers`].
+    Headers,
+    /// [`RouteAction::DirectResponse`].
+    DirectResponse,
 }
 
 /// What a rule does with a request.
@@ -75,6 +101,12 @@ pub enum RouteAction {
 }
 
 impl Route {
+    /// What wrote this part of it: the rule, or the one that delegates to it.
+    pub fn origin_of(&self, part: RulePart) -> Option<&Origin> {
+        let inherited = self.delegation.as_ref().filter(|root| root.inherited.contains(&part));
+        inherited.map(|root| &root.origin).or(self.origin.as_deref())
+    }
+
     /// Redirects to HTTPS what did not come by it, as `x-forwarded-proto` tells. It stands before the routes of a virtual
     /// host for which Envoy has `require_tls: ALL`, which means the same. `origin` asks for it.
     pub fn to_https(origin: Option<Box<Origin>>) -> Route {
@@ -102,6 +134,7 @@ impl Route {
             headers: None,
             operation: "".into(),
             origin,
+            delegation: None,
         }
     }
 }

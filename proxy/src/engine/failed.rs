@@ -49,7 +49,7 @@ impl Engine {
             status: status.map_or(0, |status| status.as_u16()),
             flags: flags.into(),
             details: details.into(),
-            ..Flight::of_connection(client, Cause::new(cause, None))
+            ..Flight::of_connection(client, Cause::new(cause, (&[], "")))
         };
         self.recorder.record(flight, self.minute());
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::telemetry::flight::Flight;
+use crate::telemetry::flight::{Flight, Sent};
 use crate::telemetry::format;
 
 use super::{Does, Explanation, Outcome, Step, World, again, findings, upstream};
@@ -124,9 +124,9 @@ fn remembered(world: &World<'_>, flight: &Flight, is_served: bool) -> Vec<Step> 
 
 /// What the upstream saw, where that is not what the client said.
 pub(super) fn rewritten(flight: &Flight) -> Option<Step> {
-    let (authority, path) = flight.sent.as_ref()?;
+    let Sent { authority, path, origin } = flight.sent.as_ref()?;
     let step = Step::new("rewrite", format!("the upstream sees {authority} {path}"));
-    Some(step.by(flight.route_origin.as_ref()))
+    Some(step.by(origin.as_ref()))
 }
 
 /// Each attempt, with what came of it.
@@ -154,7 +154,7 @@ fn outcome(flight: &Flight) -> Outcome {
     let is_request = !flight.method.is_empty();
     let seen = flight.sent.as_ref();
     let (authority, path) = match seen {
-        Some((authority, path)) => (authority, path),
+        Some(sent) => (&sent.authority, &sent.path),
         None => (&flight.authority, &flight.path),
     };
     Outcome {

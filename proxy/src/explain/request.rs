@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use config::RulePart;
 use config::compile::{LeftOut, Mode, rules_left_out};
 use config::origin::Origin;
 use http::StatusCode;
@@ -204,7 +205,7 @@ fn act(
         }
         Action::Forward(forward) => {
             let timeouts = Timeouts::of(forward, &head, grpc);
-            rule.steps.extend(settings::of_rule(route, forward, &timeouts, origin));
+            rule.steps.extend(settings::of_rule(route, forward, &timeouts));
             steps.push(rule);
             forwarded(world, asked, found, forward, head, origin, outcome, steps)
         }
@@ -217,7 +218,11 @@ fn rule_step(route: &Route) -> Step {
     let origin = declared.and_then(|declared| declared.origin.as_deref());
     let wanted = declared.map_or_else(String::new, |declared| conditions::wanted(&declared.matches));
     let what = format!("{} applies: {wanted}", rule_name(route.index(), route.name()));
-    Step::new("rule", what).by_or(origin, "Istio default")
+    let mut rule = Step::new("rule", what).by_or(origin, "Istio default");
+    if let Some(root) = declared.and_then(|declared| declared.delegation.as_ref()) {
+        rule.steps.push(Step::new("delegated", "by a rule of another object").by(Some(&root.origin)));
+    }
+    rule
 }
 
 /// The rule that took a recorded request, with its settings and what it changes; the cluster that was drawn is known.
@@ -228,11 +233,12 @@ pub(super) fn recorded_rule(route: &Route, flight: &Flight, head: &RequestHead) 
         rule.steps.extend(own_headers(&route.mutations));
         return vec![rule];
     };
-    rule.steps.extend(settings::of_rule(route, forward, &Timeouts::of(forward, head, flight.grpc), origin));
+    rule.steps.extend(settings::of_rule(route, forward, &Timeouts::of(forward, head, flight.grpc)));
     if flight.timeout_is_clients {
         rule.steps.push(Step::new("timeout", "a shorter one held, by the client's grpc-timeout"));
     }
-    let drawn = forward.destinations.iter().find(|it| flight.cluster.as_ref() == Some(&it.cluster));
+    let drawn = forward.destinations.get(flight.drawn);
+    let drawn = drawn.filter(|it| flight.cluster.as_ref() == Some(&it.cluster));
     let mut steps = vec![rule];
     if let Some(drawn) = drawn.filter(|_| forward.destinations.len() > 1) {
         let what = format!("{}, as it was drawn", drawn.cluster);
@@ -241,7 +247,11 @@ pub(super) fn recorded_rule(route: &Route, flight: &Flight, head: &RequestHead) 
     let of_drawn = drawn.into_iter().flat_map(|drawn| header_steps("destination", &drawn.mutations));
     let headers: Vec<Step> = of_drawn.chain(header_steps("rule", &route.mutations)).collect();
     if !headers.is_empty() {
-        steps.push(Step::new("headers", "are changed").by(origin).with(headers));
+        steps.push(
+            Step::new("headers", "are changed")
+                .by(settings::origin_of(route, RulePart::Headers))
+                .with(headers),
+        );
     }
     steps
 }
@@ -279,6 +289,7 @@ fn forwarded(
     let mutations = [("destination", &destination.mutations), ("rule", &route.mutations)];
     let headers: Vec<Step> = mutations.into_iter().flat_map(|(whose, it)| header_steps(whose, it)).collect();
     let changes = rewrite::target(&mut head, route, forward, destination);
+    let rewriting = settings::origin_of(route, RulePart::Rewrite);
     match &changes {
         Ok(()) => {
             outcome.authority = head.authority.as_ref().map(text);
@@ -292,13 +303,17 @@ fn forwarded(
                     outcome.authority.as_deref().unwrap_or(""),
                     outcome.path.as_deref().unwrap_or("")
                 );
-                steps.push(Step::new("rewrite", what).by(origin));
+                steps.push(Step::new("rewrite", what).by(rewriting));
             }
         }
-        Err(_) => steps.push(Step::new("rewrite", "makes a path that is none").by(origin)),
+        Err(_) => steps.push(Step::new("rewrite", "makes a path that is none").by(rewriting)),
     }
     if !headers.is_empty() {
-        steps.push(Step::new("headers", "are changed").by(origin).with(headers));
+        steps.push(
+            Step::new("headers", "are changed")
+                .by(settings::origin_of(route, RulePart::Headers))
+                .with(headers),
+        );
     }
     let to = upstream::To {
         cluster: &destination.cluster,

@@ -3,19 +3,15 @@
 use std::time::Duration;
 
 use config::origin::Origin;
-use config::{Cluster, ClusterMetadata, LoadBalancingPolicy, OutlierDetection, Setting, ToldBy};
+use config::{Cluster, ClusterMetadata, LoadBalancingPolicy, OutlierDetection, RulePart, Setting, ToldBy};
 
 use super::Step;
 use crate::http::timeout::Timeouts;
 use crate::snapshot::{Forward, Route};
 
 /// Timeout and retries of a rule.
-pub(super) fn of_rule(
-    route: &Route,
-    forward: &Forward,
-    timeouts: &Timeouts,
-    origin: Option<&Origin>,
-) -> Vec<Step> {
+pub(super) fn of_rule(route: &Route, forward: &Forward, timeouts: &Timeouts) -> Vec<Step> {
+    let origin = |part| origin_of(route, part);
     let told = match route.declared().map(|declared| &declared.action) {
         Some(config::RouteAction::Forward(forward)) => forward.told,
         _ => config::Told::default(),
@@ -32,9 +28,14 @@ pub(super) fn of_rule(
     };
     let timeout = match timeouts.route_is_clients {
         true => Step::new("timeout", format!("{timeout}, by the client's grpc-timeout")),
-        false => Step::new("timeout", timeout).told(told.by(Setting::Timeout), origin),
+        false => Step::new("timeout", timeout).told(told.by(Setting::Timeout), origin(RulePart::Timeout)),
     };
-    vec![timeout, Step::new("retries", retries).told(told.by(Setting::Retries), origin)]
+    vec![timeout, Step::new("retries", retries).told(told.by(Setting::Retries), origin(RulePart::Retries))]
+}
+
+/// What wrote this part of a rule.
+pub(super) fn origin_of(route: &Route, part: RulePart) -> Option<&Origin> {
+    route.declared().and_then(|declared| declared.origin_of(part))
 }
 
 /// Settings of a cluster.

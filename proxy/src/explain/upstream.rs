@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use config::compile::BLACK_HOLE;
 use config::origin::Origin;
-use config::{ClusterMetadata, DiscoveryType};
+use config::{ClusterMetadata, DiscoveryType, Setting};
 
 use super::question::Understood;
 use super::trace::Remembers;
@@ -126,7 +126,7 @@ fn carried(
         None => Ok(address),
         Some(limit) => {
             let metadata = &cluster.declared.metadata;
-            let origin = limit.setting().map_or(metadata.origin.as_deref(), |it| metadata.origin_of(it));
+            let origin = limit.setting().map_or(metadata.shaped_by(), |it| metadata.origin_of(it));
             let reason = limit.describe(cluster);
             steps.push(Step::new("breaker", format!("{reason}: FULL")).by(origin));
             Err(Refusal::Reset { reset: Reset::Overflow(limit), reason: Some(reason), retried: false })
@@ -165,7 +165,7 @@ fn named(world: &World<'_>, cluster: &Cluster) -> Step {
     if !declared.metadata.subset.is_empty() {
         let _ = write!(what, ", subset {}", declared.metadata.subset);
     }
-    let origin = declared.metadata.origin.as_deref().cloned().or_else(|| world.service_of(declared));
+    let origin = declared.metadata.shaped_by().cloned().or_else(|| world.service_of(declared));
     Step::new("cluster", what).by(origin.as_ref())
 }
 
@@ -300,10 +300,8 @@ fn nobody(world: &World<'_>, cluster: &Cluster) -> String {
 /// The object to look at when nobody can get it.
 fn whom(world: &World<'_>, cluster: &Cluster) -> Option<Origin> {
     let metadata = &cluster.declared.metadata;
-    let rule = metadata
-        .origin
-        .as_deref()
-        .cloned()
-        .filter(|_| !metadata.subset.is_empty() || !cluster.endpoints.is_empty());
+    let ejecting = (!cluster.endpoints.is_empty()).then(|| metadata.origin_of(Setting::OutlierDetection));
+    let rule = ejecting.unwrap_or_else(|| metadata.shaped_by());
+    let rule = rule.cloned().filter(|_| !metadata.subset.is_empty() || !cluster.endpoints.is_empty());
     rule.or_else(|| world.service_of(&cluster.declared))
 }

@@ -230,6 +230,7 @@ async fn forward(
         timeouts,
         body,
     };
+    record.drawn = forwarding.destination;
     match forwarding.run(&mut record, head).await {
         Ok(success) => forwarding.respond(record, success),
         Err(Refusal::RequestFailed(failure)) if !failure.is_answered() => leave(record, &failure),
@@ -390,7 +391,7 @@ impl Forwarding<'_> {
         match &endpoint.transport {
             Transport::Plain | Transport::Tls(_) => Ok((endpoint, declared.protocol)),
             Transport::Unusable(why) => {
-                record.reason(why.to_string());
+                record.tls_unusable(why);
                 Err(Refusal::tls_unusable(record.attempts > 0))
             }
             Transport::TlsNotEnforced(mode) => Err(Refusal::TlsNotEnforced(*mode)),

@@ -67,6 +67,8 @@ pub(crate) struct Record {
     refused: bool,
     /// The rule.
     pub(crate) route: Option<Rc<RouteHandle>>,
+    /// Which of its destinations was drawn.
+    pub(super) drawn: usize,
     /// The cluster.
     pub(crate) upstream: Option<Rc<View>>,
     /// The endpoint of the last attempt.
@@ -139,6 +141,7 @@ impl Record {
             reset: None,
             refused: false,
             route: None,
+            drawn: 0,
             upstream: None,
             endpoint: None,
             reached: Reached::default(),

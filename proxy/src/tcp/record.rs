@@ -23,7 +23,7 @@ use crate::engine::standing::Standing;
 use crate::engine::trusted::Trusted;
 use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
-use crate::snapshot::{Listener, LogSink};
+use crate::snapshot::{Listener, LogSink, Transport};
 use crate::telemetry::flags::{Flag, Flags};
 use crate::telemetry::flight::{Cause, Flight};
 use crate::telemetry::format::{self, Message, Values, address, text};
@@ -356,7 +356,7 @@ impl FactsOf {
         let why = self.why(origin);
         let told = refused.unwrap_or(&why);
         let leading = origin.filter(|_| !self.goes_nowhere());
-        let at = declared.map(|declared| format!(", {}", causes::at_cluster(declared, leading)));
+        let at = self.view.as_ref().map(|view| format!(", {}", self.at_cluster(view, leading)));
         let cause = format!("TCP {}: {told}{}", self.flags.text(), at.unwrap_or_default());
         let flight = Flight {
             began: self.wall,
@@ -366,7 +366,7 @@ impl FactsOf {
             details: if self.missing.is_some() { "cluster not found".into() } else { why.into() },
             route_origin: origin.cloned(),
             cluster: declared.map(|declared| declared.name.clone()).or_else(|| self.missing.clone()),
-            cluster_origin: declared.and_then(|declared| declared.metadata.origin.as_deref().cloned()),
+            cluster_origin: declared.and_then(|declared| declared.metadata.shaped_by().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
             endpoint_identity: self.upstream_ends.as_ref().and_then(|ends| ends.peer.clone()),
             client_identity: self.arrival.session.as_ref().and_then(|session| session.ends.peer.clone()),
@@ -376,10 +376,25 @@ impl FactsOf {
             listener_origin: listener.origin.clone(),
             ..Flight::of_connection(
                 self.arrival.remote_address,
-                Cause::new(cause, None).at(declared.map(|it| &**it)),
+                Cause::new(cause, (&[], "")).at(declared.map(|it| &**it)),
             )
         };
         engine.recorder.record(flight, engine.minute());
+    }
+
+    /// The cluster, and the object because of which it failed there, or else that shaped it or leads there.
+    fn at_cluster(&self, view: &View, leading: Option<&Origin>) -> String {
+        let declared = &view.cluster.declared;
+        match &self.endpoint {
+            Some(endpoint) if matches!(endpoint.transport, Transport::Unusable(_)) => {
+                causes::at_tls(declared, &endpoint.metadata, leading)
+            }
+            _ => {
+                let nobody = self.flags.contains(Flag::NoHealthyUpstream);
+                let setting = nobody.then(|| causes::nobody(&view.cluster).1).flatten();
+                causes::at_cluster(declared, setting, leading)
+            }
+        }
     }
 
     /// Whether it is led to where what nobody knows is refused.
@@ -406,7 +421,7 @@ impl FactsOf {
                 "no destination has a weight over 0".to_owned()
             }
             (None, _) => match &self.view {
-                Some(view) if self.flags.contains(Flag::NoHealthyUpstream) => causes::nobody(&view.cluster),
+                Some(view) if self.flags.contains(Flag::NoHealthyUpstream) => causes::nobody(&view.cluster).0,
                 _ => "it ended without a word".to_owned(),
             },
         }

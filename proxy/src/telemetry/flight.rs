@@ -32,7 +32,7 @@ pub(crate) struct Flight {
     /// Whether it was gRPC.
     pub(crate) grpc: bool,
     /// Authority and path as the upstream saw them or would have, where a rule changes them.
-    pub(crate) sent: Option<(Box<str>, Box<str>)>,
+    pub(crate) sent: Option<Sent>,
     /// Name of the listener, and the index of the chain that served it; empty when that is not known any more.
     pub(crate) listener: (Arc<str>, Option<usize>),
     /// The object that the listener is of.
@@ -61,6 +61,8 @@ pub(crate) struct Flight {
     pub(crate) timeout_is_clients: bool,
     /// The cluster.
     pub(crate) cluster: Option<Arc<str>>,
+    /// Which destination of the rule was drawn; several may lead to one cluster.
+    pub(crate) drawn: usize,
     /// The object that shaped it.
     pub(crate) cluster_origin: Option<Origin>,
     /// The endpoint of the last attempt.
@@ -73,6 +75,17 @@ pub(crate) struct Flight {
     pub(crate) tries: Box<[Try]>,
     /// Why it failed; `None` where it did not, and was sampled.
     pub(crate) cause: Option<Cause>,
+}
+
+/// What the upstream saw of a request that a rule changes, or would have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// The authority.
+    pub(crate) authority: Box<str>,
+    /// Path and query.
+    pub(crate) path: Box<str>,
+    /// The object that changes them.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// An attempt that was not the last.
@@ -131,6 +144,7 @@ impl Flight {
             route_origin: None,
             timeout_is_clients: false,
             cluster: None,
+            drawn: 0,
             cluster_origin: None,
             endpoint: None,
             endpoint_identity: None,
@@ -143,7 +157,7 @@ impl Flight {
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
         let texts = [&self.id, &self.method, &self.authority, &self.path, &self.flags, &self.details];
-        let sent = self.sent.iter().map(|(authority, path)| authority.len() + path.len());
+        let sent = self.sent.iter().map(|sent| sent.authority.len() + sent.path.len());
         let tries = self.tries.iter().map(|attempt| size_of::<Try>() + attempt.outcome.len());
         // It may be written for this flight alone.
         let cause = self.cause.as_ref().map_or(0, |cause| cause.text.len() + cause.key.len());
@@ -153,15 +167,14 @@ impl Flight {
 }
 
 impl Cause {
-    /// In these words. `rule` tells one rule of an object from another: where it is written, and what it is called.
-    pub(crate) fn new(text: String, rule: Option<(&Origin, &str)>) -> Cause {
-        let key = match rule {
-            Some((origin, name)) => {
-                let named = text.replace(&origin.to_string(), &format!("{} rule {name}", origin.object));
-                without_places(&named)
-            }
-            None => without_places(&text),
-        };
+    /// In these words. `rule` tells one rule of an object from another: where it and who delegates to it are written, and
+    /// what it is called.
+    pub(crate) fn new(text: String, rule: (&[&Origin], &str)) -> Cause {
+        let (origins, name) = rule;
+        let named = origins.iter().fold(text.clone(), |text, origin| {
+            text.replace(&origin.to_string(), &format!("{} rule {name}", origin.object))
+        });
+        let key = without_places(&named);
         Cause { text: text.into(), key: key.into(), service: None }
     }
 
@@ -220,28 +233,28 @@ mod tests {
             object: ObjectRef { kind: "VirtualService".into(), namespace: "shop".into(), name: "v".into() },
             place: Some(Place { file: "/a (1)/b(c).yaml".into(), line: 12 }),
         };
-        let check = |text: &str, rule: Option<(&Origin, &str)>, key: &str| {
+        let check = |text: &str, rule: (&[&Origin], &str), key: &str| {
             let cause = Cause::new(text.to_owned(), rule);
             assert_eq!((&*cause.text, &*cause.key), (text, key));
         };
         check(
             "maxRetries 3 of DestinationRule shop/d (b.yaml:7), with x",
-            None,
+            (&[], ""),
             "maxRetries 3 of DestinationRule shop/d, with x",
         );
         check(
             "refused (os error 111), cluster c of D shop/d (b.yaml:7)",
-            None,
+            (&[], ""),
             "refused (os error 111), cluster c of D shop/d",
         );
         check(
             "connectTimeout 10s (Istio default), cluster c",
-            None,
+            (&[], ""),
             "connectTimeout 10s (Istio default), cluster c",
         );
-        check("a (b(c).yaml:7) and b (c:9)", None, "a and b");
-        check("a (b", None, "a (b");
+        check("a (b(c).yaml:7) and b (c:9)", (&[], ""), "a and b");
+        check("a (b", (&[], ""), "a (b");
         let text = format!("timeout 3s of {origin}");
-        check(&text, Some((&origin, "all")), "timeout 3s of VirtualService shop/v rule all");
+        check(&text, (&[&origin], "all"), "timeout 3s of VirtualService shop/v rule all");
     }
 }

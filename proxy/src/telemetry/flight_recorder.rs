@@ -204,7 +204,7 @@ mod tests {
         let nothing = Cause::of_process(String::new());
         Flight {
             path: path.into(),
-            cause: cause.map(|cause| Cause::new(cause.to_owned(), None)),
+            cause: cause.map(|cause| Cause::new(cause.to_owned(), (&[], ""))),
             ..Flight::of_connection(client, nothing)
         }
     }

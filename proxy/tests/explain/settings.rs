@@ -64,6 +64,7 @@ fn settings_name_the_object_they_are_in() {
     let policy = RULE.replace("name: catalog,", "name: b,");
     let config = Config::of(&[("a.yaml", oldest), ("b.yaml", &policy)]);
     config.check(&[URL], "forwards", ("limit", "maxConnections 7", "DestinationRule b b.yaml:10"));
+    config.check(&[URL], "forwards", ("cluster", "outbound|8000||catalog", "DestinationRule b b.yaml:7"));
 }
 
 #[test]
@@ -137,4 +138,37 @@ fn how_long_bytes_may_be_idle() {
     check("      http: {idleTimeout: 77s}\n      tcp: {idleTimeout: 7s}\n", "7s", rule);
     // That it is what Istio would have anyway makes it no default.
     check("      http: {idleTimeout: 77s}\n      tcp: {idleTimeout: 3600s}\n", "3600s", rule);
+}
+
+/// What a delegate leaves out the rule says that delegates to it, and where it says it is told.
+#[test]
+fn what_a_delegate_inherits_is_told_with_its_root() {
+    let root = "  - delegate: {name: leaf}\n    timeout: 200ms\n    retries: {attempts: 4}\n    rewrite: {uri: /other}\n    \
+                headers: {request: {set: {x-a: b}}}\n";
+    let leaf = |more: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: leaf, namespace: shop}}\nspec:\n  \
+             http:\n  - route: [{{destination: {{host: catalog}}}}]\n{more}"
+        )
+    };
+    let (of_root, of_leaf) = ("VirtualService catalog route.yaml:7", "VirtualService leaf leaf.yaml:6");
+    let config = Config::of(&[("route.yaml", &route(root)), ("leaf.yaml", &leaf(""))]);
+    for step in [
+        ("rule", "takes everything", of_leaf),
+        ("delegated", "by a rule of another object", of_root),
+        ("timeout", "200ms", of_root),
+        ("retries", "4 on ", of_root),
+        ("rewrite", " /other", of_root),
+        ("headers", "are changed", of_root),
+    ] {
+        config.check(&[URL], "forwards", step);
+    }
+    let own = leaf("    timeout: 3s\n    headers: {request: {set: {Host: a.example}}}\n");
+    let config = Config::of(&[("route.yaml", &route(root)), ("leaf.yaml", &own)]);
+    for step in [("timeout", "3s", of_leaf), ("retries", "4 on ", of_root), ("rewrite", " /other", of_root)] {
+        config.check(&[URL], "forwards", step);
+    }
+    let host = "  - delegate: {name: leaf}\n    headers: {request: {set: {Host: a.example}}}\n";
+    let config = Config::of(&[("route.yaml", &route(host)), ("leaf.yaml", &leaf(""))]);
+    config.check(&[URL], "forwards", ("rewrite", "a.example", of_root));
 }

@@ -78,7 +78,7 @@ fn rule(matches: RouteMatch) -> Route {
     let action =
         RouteAction::DirectResponse(DirectResponse { status: StatusCode::OK, body: [].into(), limit: None });
     let (headers, operation) = (None, "".into());
-    Route { name: "".into(), matches, action, headers, operation, origin: None }
+    Route { name: "".into(), matches, action, headers, operation, origin: None, delegation: None }
 }
 
 /// Adds a condition to a rule, if it is one.

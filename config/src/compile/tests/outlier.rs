@@ -51,3 +51,27 @@ fn rules_that_can_eject_nobody_are_told() {
     check("maxEjectionPercent: 99", 1, Some(("the only endpoint is more", "to 100 or more")));
     check("maxEjectionPercent: 100", 1, None);
 }
+
+/// Of several rules for a host, the one is told that ejects.
+#[test]
+fn of_several_rules_the_one_is_told_that_ejects() {
+    let rule = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{host: a, {spec}}}\n"
+        )
+    };
+    let (one, two) =
+        (rule("one", "subsets: [{name: v1}]"), rule("two", "trafficPolicy: {outlierDetection: {}}"));
+    let mesh = Mesh::new(&format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: shop}}\n\
+         spec: {{clusterIP: 10.1.0.1, ports: [{{name: http, port: 80}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: a, namespace: shop, labels: {{kubernetes.io/service-name: a}}}}\naddressType: IPv4\n\
+         ports: [{{name: http, port: 80}}]\nendpoints: [{{addresses: [10.0.0.1]}}]\n{one}{two}"
+    ));
+    let found = mesh.compile().compiled.findings;
+    let mut found = found.iter().filter(|finding| finding.code == code::NEVER_EJECTS);
+    let object = found.next().and_then(|finding| finding.object.clone()).map(|object| object.to_string());
+    assert_eq!(object.as_deref(), Some("DestinationRule shop/two"));
+}

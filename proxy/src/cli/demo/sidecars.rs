@@ -151,6 +151,7 @@ fn manager() -> HttpConnectionManager {
         headers: None,
         operation: "".into(),
         origin: None,
+        delegation: None,
     };
     let host = VirtualHost {
         name: INBOUND.into(),

@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use config::origin::Origin;
-use config::{Setting, ToldBy};
+use config::{RulePart, Setting, ToldBy};
 use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 use super::Record;
 use crate::http::attempt::{Answered, Failed};
@@ -16,7 +17,7 @@ use crate::http::codec::{RequestHead, Version};
 use crate::http::{error, headers, observe, path, rewrite};
 use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
-use crate::telemetry::flight::{Cause, Flight, Try, bounded};
+use crate::telemetry::flight::{Cause, Flight, Sent, Try, bounded};
 use crate::time;
 use crate::upstream::pool::UPSTREAM_NOT_ADMITTED;
 use crate::upstream::retry::Reset;
@@ -105,6 +106,12 @@ impl Record {
         });
     }
 
+    /// Notes that TLS cannot be spoken to the endpoint, and why.
+    #[cold]
+    pub(crate) fn tls_unusable(&mut self, why: &str) {
+        self.reason = Some(format!("{why}, {}", self.at_tls()));
+    }
+
     /// Notes why it failed, in words that name an object.
     pub(crate) fn reason(&mut self, reason: String) {
         self.reason = Some(reason);
@@ -153,10 +160,14 @@ impl Record {
         };
         let route = self.route.as_ref().map(|handle| &handle.route);
         let cluster = self.upstream.as_ref().map(|view| &view.cluster.declared);
-        let rule = route.map(|route| match route.name() {
-            "" => format!("{}", route.index() + 1),
+        // Without a name it is what it takes, not its number: rules before it come and go.
+        let declared = route.and_then(|route| route.declared());
+        let rule = declared.map_or_else(String::new, |declared| match &*declared.name {
+            "" => format!("{:?}", declared.matches),
             name => name.to_owned(),
         });
+        let root = declared.and_then(|declared| declared.delegation.as_ref()).map(|root| &root.origin);
+        let rules: SmallVec<[&Origin; 2]> = self.route_origin().into_iter().chain(root).collect();
         let flight = Flight {
             id: self.asked.id(),
             began: time::wall().checked_sub(took).unwrap_or(std::time::SystemTime::UNIX_EPOCH),
@@ -181,15 +192,14 @@ impl Record {
             route_origin: self.route_origin().cloned(),
             timeout_is_clients: self.timeout_is_clients,
             cluster: cluster.map(|cluster| cluster.name.clone()),
-            cluster_origin: cluster.and_then(|cluster| cluster.metadata.origin.as_deref().cloned()),
+            drawn: self.drawn,
+            cluster_origin: cluster.and_then(|cluster| cluster.metadata.shaped_by().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
             endpoint_identity: self.reached.ends().and_then(|ends| ends.peer.clone()),
             attempts: self.attempts,
             tries: self.tries.as_slice().into(),
             number: 0,
-            cause: failed.then(|| {
-                Cause::new(self.cause(), self.route_origin().zip(rule.as_deref())).at(cluster.map(|it| &**it))
-            }),
+            cause: failed.then(|| Cause::new(self.cause(), (&rules, &rule)).at(cluster.map(|it| &**it))),
         };
         engine.recorder.record(flight, engine.minute());
     }
@@ -201,11 +211,11 @@ impl Record {
     }
 
     /// What the upstream saw of authority and path, or would have, where the rule changes them.
-    fn sent(&self) -> Option<(Box<str>, Box<str>)> {
+    fn sent(&self) -> Option<Sent> {
         let route = &self.route.as_ref()?.route;
         let Action::Forward(forward) = &route.action else { return None };
-        let cluster = self.upstream.as_ref()?.cluster.name();
-        let destination = forward.destinations.iter().find(|it| it.cluster == *cluster)?;
+        self.upstream.as_ref()?;
+        let destination = forward.destinations.get(self.drawn)?;
         let authority = self.asked_authority().clone();
         let (method, path) = (self.asked.method.clone(), self.asked.path.clone());
         let normalization = self.listener.manager.declared.path_normalization;
@@ -217,7 +227,16 @@ impl Record {
         let is_same = head.authority == *self.asked_authority() && head.path == self.asked.path;
         let authority = head.authority.as_ref().map(|authority| bounded(authority.as_bytes()));
         let path = head.path.as_ref().map(|path| bounded(path.as_str().as_bytes()));
-        (!is_same).then(|| (authority.unwrap_or_default(), path.unwrap_or_default()))
+        (!is_same).then(|| Sent {
+            authority: authority.unwrap_or_default(),
+            path: path.unwrap_or_default(),
+            origin: self.rule_origin(RulePart::Rewrite).cloned(),
+        })
+    }
+
+    /// What wrote this part of the rule.
+    fn rule_origin(&self, part: RulePart) -> Option<&Origin> {
+        self.route.as_ref()?.route.declared()?.origin_of(part)
     }
 
     fn route_origin(&self) -> Option<&Origin> {
@@ -247,7 +266,7 @@ impl Record {
             let _ = write!(
                 text,
                 "{}; the last: ",
-                self.told_by_rule(&format!("{retries} retries"), Setting::Retries)
+                self.told_by_rule(&format!("{retries} retries"), Setting::Retries, RulePart::Retries)
             );
         }
         text.push_str(&self.why());
@@ -264,7 +283,9 @@ impl Record {
         match (self.reset, &self.upstream) {
             (Some(reset), Some(view)) => return self.why_reset(reset, &view.cluster),
             (None, Some(view)) if self.flags.contains(Flag::NoHealthyUpstream) => {
-                return format!("{}, {}", causes::nobody(&view.cluster), self.at_cluster());
+                let (why, setting) = causes::nobody(&view.cluster);
+                let at = causes::at_cluster(&view.cluster.declared, setting, self.route_origin());
+                return format!("{why}, {at}");
             }
             _ => {}
         }
@@ -276,7 +297,7 @@ impl Record {
         }
         match &*self.details {
             "via_upstream" => format!("the upstream's own answer, from {cluster}"),
-            "direct_response" => match self.route_origin() {
+            "direct_response" => match self.rule_origin(RulePart::DirectResponse) {
                 Some(origin) if self.is_blocked() => {
                     format!("no service has the host: outboundTrafficPolicy REGISTRY_ONLY of {origin}")
                 }
@@ -287,17 +308,7 @@ impl Record {
             "response_timeout" if self.timeout_is_clients => {
                 "the timeout that the client brought (grpc-timeout)".to_owned()
             }
-            "response_timeout" => {
-                let timeout = match self.route.as_ref().map(|handle| &handle.route.action) {
-                    Some(Action::Forward(forward)) if self.grpc => {
-                        forward.max_grpc_timeout.or(forward.timeout)
-                    }
-                    Some(Action::Forward(forward)) => forward.timeout,
-                    _ => None,
-                };
-                let timeout = timeout.unwrap_or_default();
-                self.told_by_rule(&format!("timeout {timeout:?}"), Setting::Timeout)
-            }
+            "response_timeout" => self.why_timeout(),
             "request_headers_too_large" => {
                 format!("head_bytes_max {} of this process", self.downstream.engine.limits.head_bytes_max)
             }
@@ -318,7 +329,9 @@ impl Record {
                 let value = self.downstream.engine.limit(limit).map(|value| format!(" {value}"));
                 format!("{limit}{} of this process", value.unwrap_or_default())
             }
-            "upstream_tls_not_enforced" => format!("TLS is asked for and not spoken yet, by {cluster}"),
+            "upstream_tls_not_enforced" => {
+                format!("TLS is asked for and not spoken yet, by {}", self.at_tls())
+            }
             UPSTREAM_NOT_ADMITTED if let Some(words) = &self.transport_failure => {
                 format!("{}, {cluster}", words.replace('_', " "))
             }
@@ -326,6 +339,17 @@ impl Record {
             details if cluster.is_empty() => details.to_owned(),
             details => format!("{details}, {cluster}"),
         }
+    }
+
+    /// The timeout of the rule.
+    fn why_timeout(&self) -> String {
+        let timeout = match self.route.as_ref().map(|handle| &handle.route.action) {
+            Some(Action::Forward(forward)) if self.grpc => forward.max_grpc_timeout.or(forward.timeout),
+            Some(Action::Forward(forward)) => forward.timeout,
+            _ => None,
+        };
+        let timeout = timeout.unwrap_or_default();
+        self.told_by_rule(&format!("timeout {timeout:?}"), Setting::Timeout, RulePart::Timeout)
     }
 
     /// Whether the rule is the one for hosts that nobody may ask.
@@ -348,6 +372,8 @@ impl Record {
         let at = self.at_cluster();
         match reset {
             Reset::ConnectTimeout => {
+                let setting = Some(Setting::ConnectTimeout);
+                let at = causes::at_cluster(&cluster.declared, setting, self.route_origin());
                 let timeout = cluster.declared.connect_timeout;
                 let whose = cluster.declared.metadata.told.by(Setting::ConnectTimeout).whose_default();
                 let whose = whose.map(|whose| format!(" ({whose})")).unwrap_or_default();
@@ -366,7 +392,7 @@ impl Record {
                     _ => None,
                 };
                 let limit = policy.map_or(Duration::ZERO, |policy| policy.per_try_timeout);
-                self.told_by_rule(&format!("perTryTimeout {limit:?}"), Setting::Retries)
+                self.told_by_rule(&format!("perTryTimeout {limit:?}"), Setting::Retries, RulePart::Retries)
             }
             Reset::Unsendable => {
                 format!("no endpoint was asked: the client's Host or path cannot be sent over HTTP/2, {at}")
@@ -378,17 +404,27 @@ impl Record {
     /// The cluster, and the object that shaped it, or else the one that leads there; empty when it did not come so far.
     fn at_cluster(&self) -> String {
         let Some(view) = &self.upstream else { return String::new() };
-        causes::at_cluster(&view.cluster.declared, self.route_origin())
+        causes::at_cluster(&view.cluster.declared, None, self.route_origin())
+    }
+
+    /// The same, with the object that asks for TLS.
+    fn at_tls(&self) -> String {
+        match (&self.upstream, &self.endpoint) {
+            (Some(view), Some(endpoint)) => {
+                causes::at_tls(&view.cluster.declared, &endpoint.metadata, self.route_origin())
+            }
+            _ => self.at_cluster(),
+        }
     }
 
     /// A setting of the rule, with who told it.
-    fn told_by_rule(&self, what: &str, setting: Setting) -> String {
+    fn told_by_rule(&self, what: &str, setting: Setting, part: RulePart) -> String {
         let declared = self.route.as_ref().and_then(|handle| handle.route.declared());
         let told = match declared.map(|declared| &declared.action) {
             Some(config::RouteAction::Forward(forward)) => forward.told.by(setting),
             _ => ToldBy::Nobody,
         };
-        match (told.whose_default(), self.route_origin()) {
+        match (told.whose_default(), self.rule_origin(part)) {
             (None, Some(origin)) => format!("{what} of {origin}"),
             (whose, _) => format!("{what} ({})", whose.unwrap_or("Istio default")),
         }

@@ -64,6 +64,7 @@ fn route(matches: RouteMatch) -> config::Route {
         headers: None,
         operation: "".into(),
         origin: None,
+        delegation: None,
     }
 }
 

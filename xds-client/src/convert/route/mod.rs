@@ -179,6 +179,7 @@ fn route(told: pb::Route, at: &At<'_>) -> Result<Route, Refused> {
         headers: headers::mutations(changes, at)?.of_route(),
         operation: operation_told.into(),
         origin: metadata::metadata(metadata, &at.field("metadata"))?.origin.map(Box::new),
+        delegation: None,
     })
 }
 
