@@ -129,6 +129,11 @@ impl<'o> Hosts<'o> {
         self.declared.overlapping(&host.to_lowercase()).is_some()
     }
 
+    /// The ServiceEntry objects that declare just that full host.
+    pub(super) fn entries(&self, host: &str) -> &[&'o Object<ServiceEntry>] {
+        self.entries.get(&host.to_lowercase()).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Whether that full host has a port on which HTTP may be spoken; so it is where its ports cannot be known.
     pub(super) fn may_speak_http(&self, host: &str) -> bool {
         let host = host.to_lowercase();
@@ -152,7 +157,7 @@ impl<'o> Hosts<'o> {
     pub(super) fn is_hidden(&self, host: &str, client: &str, mesh: &MeshConfig) -> bool {
         let default = &mesh.default_service_export_to;
         let (service, host) = (self.service(host), host.to_lowercase());
-        let entries = self.entries.get(&host).map(Vec::as_slice).unwrap_or_default();
+        let entries = self.entries(&host);
         let is_seen = |export_to: &[String], own: &str| sight(export_to, default, own, client).is_some();
         // What a wildcard declares is there under other names too.
         !self.has_wildcards
@@ -165,6 +170,15 @@ impl<'o> Hosts<'o> {
     pub(super) fn slices<'a>(&'a self, service: &'a Object<Service>) -> &'a [&'o Object<EndpointSlice>] {
         let key = (service.namespace().as_ref(), service.name().as_ref());
         self.slices.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Subsets of all rules that may hold for `host`, whoever the client is.
+    pub(super) fn subsets_anywhere(&self, host: &str) -> impl Iterator<Item = &'o str> {
+        let hosts: Vec<_> = same_or_wider(host).collect();
+        let rules = self.rules.values().flat_map(move |rules| {
+            hosts.iter().filter_map(|host| rules.get(host)).flatten().copied().collect::<Vec<_>>()
+        });
+        rules.flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str())
     }
 
     /// The rules that hold for `host`, whose service is in `service_namespace`, for clients in `client`: those of the

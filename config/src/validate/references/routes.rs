@@ -22,10 +22,9 @@ pub(super) fn check(
 ) -> Vec<Finding> {
     let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     check_gateways(&mut check, objects, object);
-    if !is_for_mesh(&object.spec) {
-        return check.into_findings();
+    if is_for_mesh(&object.spec) {
+        check_hosts(&mut check, objects, hosts, object);
     }
-    check_hosts(&mut check, objects, hosts, object);
     let mut targets = Targets::new(objects, hosts, object);
     for (index, route) in object.spec.http.iter().enumerate() {
         let path = format!("spec.http[{index}]");

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::hosts::{Hosts, full_name, namespace_of, with_domain};
-use crate::compile::sight;
+use crate::compile::{gateway_name, sight};
 use crate::finding::code;
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{Destination, VirtualService};
-use crate::kubernetes::Service;
 use crate::objects::{Kept, Key, Object, Objects};
 use crate::validate::Check;
+use crate::validate::virtual_service::is_for_mesh;
 use crate::yaml::nearest;
 
 /// Ports that are listed in a finding.
@@ -58,13 +58,43 @@ enum Found<'o> {
     Service(Target<'o>),
 }
 
+/// Ports at which the rules of one object are asked.
+struct Asked {
+    /// Those that clients of its hosts can ask for, as far as services tell; `None` where it is for gateways alone.
+    of_mesh: Option<BTreeSet<u32>>,
+    /// Those of the Gateway objects it is for. Which of them serve it is not looked at.
+    of_gateways: BTreeSet<u32>,
+}
+
+impl Asked {
+    fn of(objects: &Objects, hosts: &Hosts<'_>, object: &Object<VirtualService>) -> Asked {
+        let of_mesh = is_for_mesh(&object.spec).then(|| {
+            let own = object.spec.hosts.iter().map(|host| full_name(host, object.namespace()));
+            own.flat_map(|host| declared_ports(hosts, &host)).collect()
+        });
+        let gateways = object.spec.gateways.iter().filter_map(|written| {
+            let full = gateway_name(written, object.namespace());
+            let (namespace, name) = full.split_once('/')?;
+            objects.gateways.get(&(namespace.into(), name.into()))
+        });
+        let ports = gateways.flat_map(|gateway| &gateway.spec.servers).map(|server| server.port.number);
+        Asked { of_mesh, of_gateways: ports.collect() }
+    }
+
+    /// Whether one may be asked for, or all of a gateway's are, that is none of `ports`.
+    fn may_lack(&self, ports: &BTreeSet<u32>) -> bool {
+        let of_mesh = self.of_mesh.as_ref();
+        of_mesh.is_some_and(|asked| asked.is_empty() || !asked.is_subset(ports))
+            || (!self.of_gateways.is_empty() && self.of_gateways.is_disjoint(ports))
+    }
+}
+
 /// What the rules of one object lead to, looked up once however many do.
 pub(super) struct Targets<'o> {
     objects: &'o Objects,
     hosts: &'o Hosts<'o>,
     object: &'o Object<VirtualService>,
-    /// Ports that clients of its hosts can ask for, as far as services tell.
-    asked: BTreeSet<u32>,
+    asked: Asked,
     /// The namespaces whose clients are sure to be meant: its own, unless it is for the mesh, or else those it names.
     clients: Vec<&'o str>,
     /// What its destinations lead to, by full host.
@@ -77,9 +107,7 @@ impl<'o> Targets<'o> {
         hosts: &'o Hosts<'o>,
         object: &'o Object<VirtualService>,
     ) -> Targets<'o> {
-        let own = object.spec.hosts.iter();
-        let services = own.filter_map(|host| hosts.service(&full_name(host, object.namespace())));
-        let asked = services.flat_map(|service| ports_of(&service.spec)).collect();
+        let asked = Asked::of(objects, hosts, object);
         let clients = clients(objects, hosts, object);
         Targets { objects, hosts, object, asked, clients, by_host: HashMap::default() }
     }
@@ -100,7 +128,10 @@ impl<'o> Targets<'o> {
             }
         });
         match found {
-            Found::Service(target) => target.check(check, wanted, asked),
+            Found::Service(target) => {
+                target.check_port(check, wanted, asked);
+                target.check_subset(check, wanted, hosts, asked);
+            }
             Found::Hidden(client) => {
                 check.warning_with(code::HIDDEN_HOST, &format!("{}.host", wanted.path), || {
                     let what = format!(
@@ -110,8 +141,15 @@ impl<'o> Targets<'o> {
                 });
             }
             Found::Nothing => {
-                let host = full_name(written, object.namespace());
-                dangling_host(check, objects, hosts, (&format!("{}.host", wanted.path), written, &host));
+                let (path, host) = (format!("{}.host", wanted.path), full_name(written, object.namespace()));
+                if !hosts.is_declared(&host) {
+                    return dangling_host(check, objects, hosts, (&path, written, &host));
+                }
+                check.warning_with(code::DANGLING_HOST, &path, || {
+                    let what =
+                        format!("only a wildcard stands for `{written}`, and no service has that host");
+                    (wanted.routed.refused(&what), "declare the host itself in a ServiceEntry".to_owned())
+                });
             }
         }
     }
@@ -122,7 +160,8 @@ fn clients<'o>(objects: &'o Objects, hosts: &Hosts<'o>, object: &'o Object<Virtu
     let default = &objects.mesh.default_virtual_service_export_to;
     let (export_to, own) = (&object.spec.export_to, object.namespace().as_ref());
     let sees = |client: &&str| sight(export_to, default, own, client).is_some();
-    if own == hosts.root_namespace() {
+    // Where the workloads of gateways are is not told by them.
+    if own == hosts.root_namespace() || !is_for_mesh(&object.spec) {
         return Vec::new();
     }
     if sees(&own) {
@@ -140,6 +179,8 @@ struct Target<'o> {
     known: HashSet<&'o str>,
     /// Whether a client may have asked for a port that it has not; `None` until that is asked.
     is_ambiguous: Option<bool>,
+    /// Whether the subsets of rules for other clients are among those that are known.
+    is_widened: bool,
 }
 
 impl<'o> Target<'o> {
@@ -149,24 +190,37 @@ impl<'o> Target<'o> {
         object: &Object<VirtualService>,
         host: &str,
     ) -> Option<Target<'o>> {
-        let service = hosts.service(host)?;
+        let ports = declared_ports(hosts, host);
+        let service = hosts.service(host).map(|service| service.namespace());
+        let entries = hosts.entries(host).iter().map(|entry| entry.namespace()).filter(|_| service.is_none());
+        let namespaces: BTreeSet<_> = service.into_iter().chain(entries).collect();
+        if namespaces.is_empty() {
+            return None;
+        }
         let default = &objects.mesh.default_destination_rule_export_to;
-        let rules = hosts.rules(host, service.namespace(), object.namespace(), default);
+        let rules = namespaces.iter().flat_map(|of| hosts.rules(host, of, object.namespace(), default));
         let subsets: Vec<_> =
-            rules.iter().flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str()).collect();
+            rules.flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str()).collect();
         Some(Target {
             host: host.to_owned(),
-            ports: ports_of(&service.spec).collect(),
+            ports,
             known: subsets.iter().copied().collect(),
             subsets,
             is_ambiguous: None,
+            is_widened: false,
         })
     }
 
-    fn check(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &BTreeSet<u32>) {
-        self.check_port(check, wanted, asked);
+    fn check_subset(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, hosts: &Hosts<'o>, asked: &Asked) {
         let subset = wanted.destination.subset.as_deref().filter(|subset| !subset.is_empty());
         let Some(subset) = subset.filter(|subset| !self.known.contains(subset)) else { return };
+        // The workloads of gateways may be clients in any namespace.
+        if asked.of_mesh.is_none() && !std::mem::replace(&mut self.is_widened, true) {
+            self.known.extend(hosts.subsets_anywhere(&self.host));
+        }
+        if self.known.contains(subset) {
+            return;
+        }
         check.warning_with(code::DANGLING_SUBSET, &format!("{}.subset", wanted.path), || {
             let what =
                 format!("no DestinationRule that holds here for `{}` has a subset `{subset}`", self.host);
@@ -179,12 +233,12 @@ impl<'o> Target<'o> {
     }
 
     /// Without a port, istiod takes the only one of the service, or else the one that the client asked for.
-    fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &BTreeSet<u32>) {
+    fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &Asked) {
         let (host, ports, path) = (&self.host, &self.ports, wanted.path);
         let is_ambiguous = &mut self.is_ambiguous;
         let mut may_lack = || match wanted.port {
             Some(port) => !ports.contains(&port),
-            None => *is_ambiguous.get_or_insert_with(|| asked.is_empty() || !asked.is_subset(ports)),
+            None => *is_ambiguous.get_or_insert_with(|| asked.may_lack(ports)),
         };
         match &wanted.destination.port {
             Some(port) if !ports.contains(&port.number) => {
@@ -215,9 +269,13 @@ pub(super) fn listed(ports: &BTreeSet<u32>) -> String {
     format!("{}{more}", listed.join(", "))
 }
 
-/// The ports of a service.
-pub(super) fn ports_of(service: &Service) -> impl Iterator<Item = u32> {
-    service.spec.ports.iter().map(|port| u32::from(port.port))
+/// The ports of the service of a full host, or else of the ServiceEntry objects that declare it.
+fn declared_ports(hosts: &Hosts<'_>, host: &str) -> BTreeSet<u32> {
+    if let Some(service) = hosts.service(host) {
+        return service.spec.spec.ports.iter().map(|port| u32::from(port.port)).collect();
+    }
+    let ports = hosts.entries(host).iter().flat_map(|entry| &entry.spec.ports);
+    ports.map(|port| port.number).collect()
 }
 
 /// Warns of a host that no service has, of which it is told where it is written, how, and what it is in full.

@@ -1,6 +1,7 @@
 //! Tables of meshes and what dangles in them.
 
 mod destination_rules;
+mod destinations;
 mod names;
 
 use super::*;

@@ -34,7 +34,8 @@ fn gateways() {
     // One that comes later is no longer missed.
     let mut references = References::default();
     let mut store = Store::new();
-    store.read("a.yaml", &rule("web.example", "gateways: [edge], ").replace("host: web", "host: b.example"));
+    store.read("services.yaml", SERVICES);
+    store.read("a.yaml", &rule("web.example", "gateways: [edge], "));
     assert_eq!(references.of(&store.objects(), &Limits::DEFAULT).len(), 1);
     store.read("b.yaml", &gateway("edge"));
     assert_eq!(references.of(&store.objects(), &Limits::DEFAULT), []);
