@@ -2,7 +2,8 @@
 //!
 //! Whatever has a limit is held as a guard, which is counted until it is dropped, so that no way out of a request can
 //! leave a count behind. When the limit of connections is reached, a pool that has none may still open one, as in
-//! Envoy: the overshoot is at most endpoints x workers. All other limits are exact. A limit that is lowered holds for what
+//! Envoy: the overshoot is at most endpoints x workers x (hosts or protocols that have pools of their own). All other
+//! limits are exact. A limit that is lowered holds for what
 //! there is already: connections beyond it are closed as their requests end, but for one of each pool.
 
 use std::cell::Cell;
