@@ -40,7 +40,7 @@ async fn paths_and_hosts() {
         rule("uri: {prefix: /every}", "uriRegexRewrite: {match: 'a', rewrite: 'b'}"),
         rule("uri: {prefix: /query}", "uriRegexRewrite: {match: '^/query', rewrite: '/q?y=1'}"),
         rule("uri: {prefix: /host}", "authority: 'new.example:81'"),
-        rule("uri: {prefix: /broken}", "uri: x"),
+        rule("uri: {prefix: /broken}", "uriRegexRewrite: {match: '^/broken', rewrite: x}"),
     ];
     let written: Vec<&str> = written.iter().map(String::as_str).collect();
     let (_backend, proxies) = rules(&written).await;
