@@ -406,7 +406,8 @@ impl FactsOf {
     fn why(&self, rule: Option<&Origin>) -> String {
         let of_age = self.flags.contains(Flag::DurationTimeout).then_some(DURATION_REACHED);
         if let Some(why) = self.reason.as_deref().or(self.termination_details).or(of_age) {
-            return why.replace('_', " ");
+            // A word of Envoy's is made readable; a text may name a file.
+            return if why.contains(' ') { why.to_owned() } else { why.replace('_', " ") };
         }
         match (&self.missing, rule) {
             (Some(missing), rule) => causes::missing_cluster(missing, rule),
