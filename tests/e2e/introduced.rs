@@ -174,15 +174,15 @@ async fn bytes_behind_it_are_the_clients() {
     let resources = update(vec![listener], [ledger, cluster("none", &[])]);
     let proxy =
         TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
-    for pieces in [vec![[V2, b"deposit"].concat()], vec![V2.to_vec(), b"deposit".to_vec()]] {
+    for pieces in [vec![[V2, b"deposit\n"].concat()], vec![V2.to_vec(), b"deposit\n".to_vec()]] {
         let mut client = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
         client.set_nodelay(true).expect("it is set");
         for piece in pieces {
             client.write_all(&piece).await.expect("it is taken");
         }
         let (mut taken, _) = server.accept().await.expect("a connection");
-        let mut heard = [0; 7];
+        let mut heard = [0; 8];
         taken.read_exact(&mut heard).await.expect("bytes");
-        assert_eq!(&heard, b"deposit");
+        assert_eq!(&heard, b"deposit\n");
     }
 }
