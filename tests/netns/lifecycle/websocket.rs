@@ -52,8 +52,9 @@ pub(super) async fn server(address: SocketAddr) {
     });
 }
 
-/// Says something and hears it.
+/// Says a line and hears it: before a line has ended, it may be the first one of a request.
 pub(super) async fn echoes(stream: &mut TcpStream, text: &str) {
+    let text = format!("{text}\n");
     stream.write_all(text.as_bytes()).await.unwrap_or_else(|why| panic!("{text}: {why}"));
     let mut heard = vec![0; text.len()];
     let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut heard)).await;
