@@ -70,11 +70,11 @@ async fn asking(to: SocketAddr) -> [Connection; 2] {
 /// Whether a new connection to `web` is served.
 async fn is_echoed() -> bool {
     let Ok(mut stream) = TcpStream::connect(at(WEB, ECHO)).await else { return false };
-    let mut heard = [0; 5];
+    let mut heard = [0; 6];
     // One that is closed at once may be so before it is written to.
-    let _ = stream.write_all(b"probe").await;
+    let _ = stream.write_all(b"probe\n").await;
     let read = tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut heard)).await;
-    matches!(read, Ok(Ok(_))) && heard == *b"probe"
+    matches!(read, Ok(Ok(_))) && heard == *b"probe\n"
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn connections_that_are_closed_are_counted_each_and_told_together() {
             let ended = client.run(async {
                 let mut stream = TcpStream::connect(at(WEB, ECHO)).await.expect("it accepts");
                 // Whether a chain is for it shows when it says something.
-                let _ = stream.write_all(b"hello").await;
+                let _ = stream.write_all(b"hello\n").await;
                 end(stream, clock()).await
             });
             ended.await;
