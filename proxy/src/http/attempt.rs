@@ -5,7 +5,6 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::timeout::{Deadline, poll_passed};
 use crate::time;
 use crate::tls::Ends;
 use crate::upstream::ConnectError;
-use crate::upstream::pool::{H1, H2Guard, Pool, UPSTREAM_NOT_ADMITTED};
+use crate::upstream::pool::{H1, H2Guard, Pool};
 use crate::upstream::request_body::{AttemptBody, RequestBody};
 use crate::upstream::retry::{Reset, repeats_refused};
 
@@ -84,11 +83,11 @@ pub(super) enum Failed {
 }
 
 impl Lease {
-    /// Why the connection was cut, if it was.
-    pub(super) fn parted(&self) -> Option<Arc<str>> {
+    /// See [`Pool::cut_by`].
+    pub(super) fn cut_by(&self, error: &StreamError) -> Option<String> {
         match self {
-            Lease::H1(pool, _) => pool.parted(),
-            Lease::H2(guard) => guard.pool().parted(),
+            Lease::H1(pool, _) => pool.cut_by(error),
+            Lease::H2(guard) => guard.pool().cut_by(error),
         }
     }
 
@@ -241,11 +240,9 @@ fn upstream_failed(pool: &Pool, request: &RequestBody, error: &StreamError) -> (
     {
         pool.exceeded(limit);
     }
-    match pool.parted() {
-        Some(why) if *error == StreamError::ConnectionClosed => {
-            (Reset::ConnectionTermination, Some(format!("{UPSTREAM_NOT_ADMITTED}: {why}")))
-        }
-        _ => stream_failed(error),
+    match pool.cut_by(error) {
+        Some(words) => (Reset::ConnectionTermination, Some(words)),
+        None => stream_failed(error),
     }
 }
 

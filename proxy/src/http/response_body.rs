@@ -148,15 +148,15 @@ impl ResponseBody {
 impl Record {
     /// Notes that the response ended before its time, on this connection. Whether we have cut that.
     fn broken_off(&mut self, error: &StreamError, lease: Option<&Lease>) -> bool {
-        let parted = lease.and_then(Lease::parted).filter(|_| *error == StreamError::ConnectionClosed);
-        if let Some(why) = &parted {
-            self.transport_failure(&format!("{UPSTREAM_NOT_ADMITTED}: {why}"));
+        let cut = lease.and_then(|lease| lease.cut_by(error));
+        if let Some(words) = &cut {
+            self.transport_failure(words);
             self.fail(Flag::UpstreamConnectionTermination, UPSTREAM_NOT_ADMITTED);
         } else {
             let (flag, details) = failure(error, matches!(lease, Some(Lease::H1(..))));
             self.fail(flag, details);
         }
-        parted.is_some()
+        cut.is_some()
     }
 }
 

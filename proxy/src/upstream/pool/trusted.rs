@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::super::connect::ConnectError;
 use super::h2::Outline as H2Outline;
 use super::{Pool, Pools};
-use crate::http::codec::h1;
+use crate::http::codec::{StreamError, h1};
 use crate::snapshot::{Cluster, Transport};
 use crate::tls::Presented;
 
@@ -94,9 +94,12 @@ impl Pools {
 }
 
 impl Pool {
-    /// Why connections of it were cut, if they were.
-    pub(crate) fn parted(&self) -> Option<Arc<str>> {
-        self.trust.parted.borrow().clone()
+    /// Why what came of a stream was this error, where connections of the pool were cut and it is that of one, in the words of
+    /// access logs.
+    pub(crate) fn cut_by(&self, error: &StreamError) -> Option<String> {
+        let why = self.trust.parted.borrow();
+        let why = why.as_ref().filter(|_| *error == StreamError::ConnectionClosed)?;
+        Some(format!("{UPSTREAM_NOT_ADMITTED}: {why}"))
     }
 
     /// What carries the bytes of its connections.
@@ -133,7 +136,7 @@ impl Pool {
             parted += 1;
             false
         });
-        if let Some(reason) = self.parted().filter(|_| parted > 0) {
+        if let Some(reason) = self.trust.parted.borrow().as_ref().filter(|_| parted > 0) {
             let (cluster, address) = (self.limits.cluster(), self.address);
             tracing::warn!(%cluster, %address, %reason, connections = parted, "connections to an upstream are closed");
         }
