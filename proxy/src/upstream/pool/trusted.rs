@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::super::connect::ConnectError;
@@ -33,6 +33,8 @@ pub(super) struct Trust {
     open: RefCell<Vec<Open>>,
     /// What would carry the bytes now, where that is something else.
     now: RefCell<Option<Transport>>,
+    /// The cluster by which that was found.
+    judged_by: RefCell<Weak<Cluster>>,
     /// Whether somebody waits for the time of what is in flight to be over.
     is_waiting: Cell<bool>,
     /// Why connections were cut, once they were.
@@ -84,8 +86,11 @@ impl Pools {
     /// A generation has come: connections of all pools are judged by it.
     pub(crate) fn follow(&self, clusters: &HashMap<Arc<str>, Arc<Cluster>>) {
         for pool in self.all() {
-            if let Some(now) =
-                clusters.get(pool.limits.cluster()).and_then(|it| it.transport_to(pool.address))
+            let Some(cluster) = clusters.get(pool.limits.cluster()) else { continue };
+            let judged_by = pool.trust.judged_by.replace(Arc::downgrade(cluster));
+            // What is shared between generations says what it has said.
+            if judged_by.as_ptr() != Arc::as_ptr(cluster)
+                && let Some(now) = cluster.transport_to(pool.address)
             {
                 pool.follow(now);
             }
