@@ -3,6 +3,7 @@
 //! All of this is for what failed, or was sampled; nothing else pays for it. A cause holds nothing that a client chose, so
 //! that there are few of them.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -160,14 +161,6 @@ impl Record {
         };
         let route = self.route.as_ref().map(|handle| &handle.route);
         let cluster = self.upstream.as_ref().map(|view| &view.cluster.declared);
-        // Without a name it is what it takes, not its number: rules before it come and go.
-        let declared = route.and_then(|route| route.declared());
-        let rule = declared.map_or_else(String::new, |declared| match &*declared.name {
-            "" => format!("{:?}", declared.matches),
-            name => name.to_owned(),
-        });
-        let root = declared.and_then(|declared| declared.delegation.as_ref()).map(|root| &root.origin);
-        let rules: SmallVec<[&Origin; 2]> = self.route_origin().into_iter().chain(root).collect();
         let flight = Flight {
             id: self.asked.id(),
             began: time::wall().checked_sub(took).unwrap_or(std::time::SystemTime::UNIX_EPOCH),
@@ -199,9 +192,22 @@ impl Record {
             attempts: self.attempts,
             tries: self.tries.as_slice().into(),
             number: 0,
-            cause: failed.then(|| Cause::new(self.cause(), (&rules, &rule)).at(cluster.map(|it| &**it))),
+            cause: failed.then(|| self.told_cause().at(cluster.map(|it| &**it))),
         };
         engine.recorder.record(flight, engine.minute());
+    }
+
+    /// The cause, told from those of other rules.
+    fn told_cause(&self) -> Cause {
+        let declared = self.route.as_ref().and_then(|handle| handle.route.declared());
+        // Without a name it is what it takes, not its number: rules before it come and go.
+        let rule = declared.map(|declared| match &*declared.name {
+            "" => Cow::Owned(format!("{:?}", declared.matches)),
+            name => Cow::Borrowed(name),
+        });
+        let root = declared.and_then(|declared| declared.delegation.as_ref()).map(|root| &root.origin);
+        let rules: SmallVec<[&Origin; 2]> = self.route_origin().into_iter().chain(root).collect();
+        Cause::new(self.cause(), (&rules, &rule.unwrap_or_default()))
     }
 
     /// Authority as the client said it.
