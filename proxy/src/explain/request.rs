@@ -246,14 +246,14 @@ pub(super) fn recorded_rule(route: &Route, flight: &Flight, head: &RequestHead) 
     }
     let of_drawn = drawn.into_iter().flat_map(|drawn| header_steps("destination", &drawn.mutations));
     let headers: Vec<Step> = of_drawn.chain(header_steps("rule", &route.mutations)).collect();
-    if !headers.is_empty() {
-        steps.push(
-            Step::new("headers", "are changed")
-                .by(settings::origin_of(route, RulePart::Headers))
-                .with(headers),
-        );
-    }
+    steps.extend(changed_headers(route, headers));
     steps
+}
+
+/// That a rule changes headers, in these steps; nothing where there are none.
+fn changed_headers(route: &Route, headers: Vec<Step>) -> Option<Step> {
+    let origin = settings::origin_of(route, RulePart::Headers);
+    (!headers.is_empty()).then(|| Step::new("headers", "are changed").by(origin).with(headers))
 }
 
 fn weights(forward: &Forward) -> Vec<Step> {
@@ -308,13 +308,7 @@ fn forwarded(
         }
         Err(_) => steps.push(Step::new("rewrite", "makes a path that is none").by(rewriting)),
     }
-    if !headers.is_empty() {
-        steps.push(
-            Step::new("headers", "are changed")
-                .by(settings::origin_of(route, RulePart::Headers))
-                .with(headers),
-        );
-    }
+    steps.extend(changed_headers(route, headers));
     let to = upstream::To {
         cluster: &destination.cluster,
         route: origin,
