@@ -184,8 +184,7 @@ impl Changes {
             }
             let Some(key) = now.or(before).map(|service| service.key()) else { continue };
             let host = service_host(&key.1, &key.0, &scope.proxy.dns_domain);
-            let mut entries = scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
-            if entries.any(|entry| entry.eq_ignore_ascii_case(&host)) {
+            if is_of_entry(&host, scope) {
                 return Err(Anew::SharedHost);
             }
             self.keys.insert(key);
@@ -230,13 +229,18 @@ fn asked_over_http(host: &str, scope: &Scope<'_>) -> Option<Key> {
     let (name, namespace) = name.split_once('.')?;
     let service = scope.objects.services.get(&(namespace.into(), name.into()))?;
     let spec = &service.spec.spec;
-    let mut entries = scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
     let is_plain = super::registry::resolution(spec) == Resolution::ClientSide
         && (scope.mode == Mode::Explicit
             || *service.namespace() != scope.proxy.namespace
                 && spec.ports.iter().all(|port| Protocol::of(port).is_http()))
-        && !entries.any(|entry| entry.eq_ignore_ascii_case(host));
+        && !is_of_entry(host, scope);
     is_plain.then(|| service.key())
+}
+
+/// Whether a ServiceEntry has this host.
+fn is_of_entry(host: &str, scope: &Scope<'_>) -> bool {
+    let mut hosts = scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
+    hosts.any(|entry| entry.eq_ignore_ascii_case(host))
 }
 
 /// Whether an endpoint of `slice` is the workload itself.

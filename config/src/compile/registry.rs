@@ -88,7 +88,7 @@ impl<'a> Registry<'a> {
                 let (namespace, host) = (service.namespace(), service.host.clone());
                 let had_ports = !service.ports.is_empty();
                 service.ports.retain(|port| imports.port(namespace, &host, port.number));
-                imports.service(namespace, &host) && !(had_ports && service.ports.is_empty())
+                !(had_ports && service.ports.is_empty())
             });
         }
         Registry::of(services)

@@ -12,9 +12,9 @@ use crate::istio::{ServiceEntry, ServiceResolution};
 use crate::objects::Object;
 use crate::resource::CidrRange;
 
-/// The services that the proxy of `scope` sees. Of several for one host the oldest of its own namespace holds, or else the oldest, and what is [merged](merge) into it;
-/// Kubernetes' services, whose
-/// `hosts` are given, come before them. Each takes what stands for it from `aliases`.
+/// The services that the proxy of `scope` sees. Of several for one host the oldest of its own namespace holds, or else the
+/// oldest, and what is [merged](merge) into it; Kubernetes' services, whose `hosts` are given, come before them. Each takes
+/// what stands for it from `aliases`.
 pub(super) fn services<'a>(
     scope: &Scope<'a>,
     is_imported: impl Fn(&str, &str) -> bool,

@@ -402,11 +402,15 @@ impl FileReader {
 /// Annotation of a WorkloadEntry: whether its status says how it is.
 const HEALTH_CHECKS_ANNOTATION: &str = "proxy.istio.io/health-checks-enabled";
 
+/// What an annotation of an object says.
+fn annotation<'n>(root: &'n Node<'_>, name: &str) -> Option<&'n str> {
+    root.get("metadata")?.get("annotations")?.get(name)?.text()
+}
+
 /// A Pod, with the annotations that matter.
 fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod> {
     let mut pod: Pod = typed::read(root, &Path::Root, Unknown::Ignored, problems, room)?;
-    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let annotation = |name| annotations.and_then(|annotations| annotations.get(name)?.text()).map(Box::from);
+    let annotation = |name| annotation(root, name).map(Box::from);
     let annotations = PodAnnotations {
         proxy_config: annotation(PROXY_CONFIG_ANNOTATION),
         interception_mode: annotation(INTERCEPTION_MODE_ANNOTATION),
@@ -420,17 +424,14 @@ fn pod(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<Pod>
 /// A ServiceEntry, with the annotation that matters.
 fn service_entry(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<ServiceEntry> {
     let mut entry: ServiceEntry = spec(root, problems, room)?;
-    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let told = annotations.and_then(|annotations| annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION)?.text());
-    entry.traffic_distribution = told.map(Box::from);
+    entry.traffic_distribution = annotation(root, TRAFFIC_DISTRIBUTION_ANNOTATION).map(Box::from);
     Some(entry)
 }
 
 /// A WorkloadEntry, with what its annotation and its status say of its health.
 fn workload_entry(root: &Node<'_>, problems: &mut Problems, room: &mut Room) -> Option<WorkloadEntry> {
     let mut entry: WorkloadEntry = spec(root, problems, room)?;
-    let annotations = root.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let told = annotations.and_then(|annotations| annotations.get(HEALTH_CHECKS_ANNOTATION)?.text());
+    let told = annotation(root, HEALTH_CHECKS_ANNOTATION);
     let is_checked = told.is_some_and(|told| matches!(told, "1" | "t" | "T" | "TRUE" | "true" | "True"));
     let is_healthy = |condition: &Node<'_>| {
         let says = |field: &str, text: &str| condition.get(field).and_then(Node::text) == Some(text);
