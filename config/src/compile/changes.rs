@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::behind::{Pods, target};
 use super::host::{complete, is_wildcard, service_host};
 use super::protocol::Protocol;
 use super::registry::Resolution;
@@ -145,24 +146,22 @@ impl Changes {
             before.metadata != now.metadata || !before.spec.is_as(&now.spec) || selects(now.namespace())
         };
         let differing = Differences::between(before, now).filter_map(|(before, now)| match (before, now) {
-            (Some(before), Some(now)) => is_other(before, now).then_some(now),
-            _ => before.or(now),
+            (Some(before), Some(now)) => is_other(before, now).then_some([Some(before), Some(now)]),
+            _ => Some([before, now]),
         });
-        let pods: HashSet<(&str, &str)> = differing.map(|pod| (&**pod.namespace(), &**pod.name())).collect();
-        if pods.is_empty() {
+        let pods = Pods::of(differing.flatten().flatten());
+        if pods.names().is_empty() {
             return Ok(());
         }
         let own = (&*scope.proxy.namespace, &*scope.proxy.name);
-        if pods.contains(&own) {
+        if pods.names().contains(&own) {
             return Err(Anew::OwnPod);
         }
-        if pods.iter().any(|(namespace, _)| selects(namespace)) {
+        if pods.names().iter().any(|(namespace, _)| selects(namespace)) {
             return Err(Anew::SelectedPods);
         }
         for slice in scope.objects.endpoint_slices.values() {
-            let mut targets =
-                slice.spec.endpoints.iter().filter_map(|it| super::endpoints::target(slice, it));
-            if targets.any(|target| pods.contains(&target)) {
+            if pods.are_behind(slice) {
                 self.keys.extend(slice.service_key());
                 self.listeners |= has_own(slice, scope);
             }
@@ -247,7 +246,7 @@ fn is_of_entry(host: &str, scope: &Scope<'_>) -> bool {
 fn has_own(slice: &Object<EndpointSlice>, scope: &Scope<'_>) -> bool {
     let addresses = slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first());
     let own = (&*scope.proxy.namespace, &*scope.proxy.name);
-    let mut targets = slice.spec.endpoints.iter().filter_map(|it| super::endpoints::target(slice, it));
+    let mut targets = slice.spec.endpoints.iter().filter_map(|it| target(slice, it));
     addresses
         .filter_map(|address| address.parse::<IpAddr>().ok())
         .any(|address| scope.proxy.ips.contains(&address))

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Scope;
+use super::behind::{At, by_address, target};
 use super::entries::Entries;
 use super::findings::Findings;
 use super::locality::{self, Group};
@@ -17,7 +18,7 @@ use super::workload::{Instance, Instances};
 use crate::finding::{Finding, Severity, code};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::ClientTlsMode;
-use crate::kubernetes::{EndpointSlice, SliceEndpoint, SlicePort};
+use crate::kubernetes::{EndpointSlice, Pod, SliceEndpoint, SlicePort};
 use crate::objects::{Key, Object};
 use crate::resource::{
     ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,
@@ -46,6 +47,8 @@ pub(super) struct Endpoints<'a> {
     /// By namespace and name of the service; IPv4 before IPv6, then by name.
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>>,
     instances: Instances<'a>,
+    /// Pods that slices mean by their address alone.
+    by_address: HashMap<At<'a>, &'a Object<Pod>>,
     entries: Entries<'a>,
     /// Whether a PeerAuthentication turns mutual TLS off for any workload.
     disables: bool,
@@ -127,9 +130,13 @@ impl<'a> Endpoints<'a> {
         for slices in slices.values_mut() {
             slices.sort_by_key(|slice| slice.spec.address_type.as_deref() == Some("IPv6"));
         }
+        let by_address = by_address(scope.objects, slices.values().flatten().copied());
         let instances = match wanted {
             Wanted::All => Instances::new(scope),
-            Wanted::These(_) => Instances::of_slices(scope, slices.values().flatten().copied()),
+            Wanted::These(_) => {
+                let meant = by_address.values().copied();
+                Instances::of_slices(scope, slices.values().flatten().copied(), meant)
+            }
         };
         let workload = Workload {
             name: Arc::default(),
@@ -140,7 +147,7 @@ impl<'a> Endpoints<'a> {
         };
         let unknown = Arc::new(EndpointMetadata { tls_mode: None, workload: Some(workload) });
         let disables = peer_authentication::any_disables(scope);
-        Endpoints { slices, instances, entries: Entries::new(scope), disables, unknown }
+        Endpoints { slices, instances, by_address, entries: Entries::new(scope), disables, unknown }
     }
 
     /// What there is to say about slices, by their service. One that names a pod which is not there: the endpoint is left
@@ -178,7 +185,8 @@ impl<'a> Endpoints<'a> {
             for endpoint in &slice.spec.endpoints {
                 let ip = endpoint.addresses.first().and_then(|address| address.parse::<IpAddr>().ok());
                 let Some(ip) = ip else { continue };
-                let pod = match target(slice, endpoint) {
+                let meant = || self.by_address.get(&(&**slice.namespace(), ip)).map(|pod| name_of(pod));
+                let pod = match target(slice, endpoint).or_else(meant) {
                     None => None,
                     Some((namespace, name)) => {
                         let Some(instance) = self.instances.get(namespace, name) else { continue };
@@ -300,13 +308,9 @@ fn number(ports: &[SlicePort], name: &str) -> Option<u16> {
     port.port.filter(|number| *number > 0)
 }
 
-/// The pod that `endpoint` of `slice` says is behind it.
-pub(super) fn target<'s>(
-    slice: &'s Object<EndpointSlice>,
-    endpoint: &'s SliceEndpoint,
-) -> Option<(&'s str, &'s str)> {
-    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
-    Some((target.namespace.as_deref().unwrap_or(slice.namespace()), target.name.as_deref()?))
+/// Namespace and name of a pod.
+fn name_of(pod: &Object<Pod>) -> (&str, &str) {
+    (pod.namespace(), pod.name())
 }
 
 /// Whether a proxy with these addresses has one of the family of `ip`.

@@ -24,6 +24,7 @@
 mod access_log;
 mod actions;
 mod auto_passthrough;
+mod behind;
 mod changes;
 mod closed;
 mod clusters;
@@ -85,6 +86,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use behind::{At, Pods, by_address, place, target};
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};

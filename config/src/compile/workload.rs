@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Scope;
-use super::endpoints::target;
+use super::behind::target;
 use super::texts::Texts;
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::WorkloadEntry;
@@ -236,10 +236,11 @@ impl<'a> Instances<'a> {
         Instances::of(scope, scope.objects.pods.values().map(|pod| &**pod))
     }
 
-    /// Those that `slices` name, and those that entries may select.
+    /// Those that `slices` name, those that they mean otherwise, and those that entries may select.
     pub(super) fn of_slices(
         scope: &Scope<'a>,
         slices: impl Iterator<Item = &'a Object<EndpointSlice>>,
+        meant: impl Iterator<Item = &'a Object<Pod>>,
     ) -> Instances<'a> {
         let named = |slice: &'a Object<EndpointSlice>| {
             let targets = slice.spec.endpoints.iter().filter_map(|endpoint| target(slice, endpoint));
@@ -249,7 +250,7 @@ impl<'a> Instances<'a> {
         let selecting = entries.filter(|entry| entry.spec.workload_selector.is_some());
         let namespaces: HashSet<&Arc<str>> = selecting.map(|entry| entry.namespace()).collect();
         let selected = scope.objects.pods.values().filter(|pod| namespaces.contains(pod.namespace()));
-        Instances::of(scope, slices.flat_map(named).chain(selected).map(|pod| &**pod))
+        Instances::of(scope, slices.flat_map(named).chain(selected).map(|pod| &**pod).chain(meant))
     }
 
     fn of(scope: &Scope<'a>, pods: impl Iterator<Item = &'a Object<Pod>>) -> Instances<'a> {

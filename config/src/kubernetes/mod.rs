@@ -277,12 +277,13 @@ impl Pod {
         !self.metadata.is_deleted && !self.status.is_over && !self.status.is_unready
     }
 
-    /// Whether it differs from `other` in nothing but whether it is ready.
+    /// Whether it differs from `other` in nothing but whether it is ready; one that ran to its end is another.
     pub(crate) fn is_as(&self, other: &Pod) -> bool {
         self.spec == other.spec
             && self.annotations == other.annotations
             && self.status.pod_ip == other.status.pod_ip
             && self.status.pod_ips == other.status.pod_ips
+            && self.status.is_over == other.status.is_over
     }
 
     /// The port that a container calls by this name; of several the first, as Kubernetes takes them.

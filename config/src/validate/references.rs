@@ -16,10 +16,9 @@ mod tests;
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
-use crate::compile::{TlsConflict, tls_conflicts};
+use crate::compile::{Pods, TlsConflict, tls_conflicts};
 use crate::finding::Finding;
 use crate::hashed::HashSet;
-use crate::kubernetes::TargetRef;
 use crate::objects::{Differences, Key, Objects, same};
 use crate::yaml::Limits;
 use hosts::{Hosts, full_name};
@@ -159,23 +158,11 @@ fn touched(before: &Objects, now: &Objects) -> HashSet<Key> {
     for (before, now) in Differences::between(&before.endpoint_slices, &now.endpoint_slices) {
         services.extend([before, now].into_iter().flatten().filter_map(|slice| slice.service_key()));
     }
-    let pods: HashSet<(&str, &str)> = Differences::between(&before.pods, &now.pods)
-        .filter_map(|(before, now)| now.or(before))
-        .map(|pod| (&**pod.namespace(), &**pod.name()))
-        .collect();
-    if !pods.is_empty() {
-        for slice in now.endpoint_slices.values() {
-            let mut targets = slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref());
-            let own: &str = slice.namespace();
-            let is_changed = |target: &TargetRef| {
-                let namespaces = [own, target.namespace.as_deref().unwrap_or(own)];
-                let name = target.name.as_deref();
-                name.is_some_and(|name| namespaces.iter().any(|namespace| pods.contains(&(namespace, name))))
-            };
-            if targets.any(is_changed) {
-                services.extend(slice.service_key());
-            }
-        }
+    let pods = Differences::between(&before.pods, &now.pods);
+    let pods = Pods::of(pods.flat_map(|(before, now)| [before, now]).flatten());
+    if !pods.names().is_empty() {
+        let touched = now.endpoint_slices.values().filter(|slice| pods.are_behind(slice));
+        services.extend(touched.filter_map(|slice| slice.service_key()));
     }
     services
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::compile::tests::mesh::{load, proxy};
 use crate::compile::{Mode, Proxy};
 
-/// A service with two endpoints, one that the client chooses endpoints of, another name of the first, an entry, and one that
+/// A service with two endpoints, of which one names its pod, one that the client chooses endpoints of, another name of the first, an entry, and one that
 /// selects pods.
 const MESH: &str = "
 kind: Service
@@ -19,7 +19,7 @@ spec: {type: ExternalName, externalName: catalog.shop.svc.cluster.local}
 ---
 kind: EndpointSlice
 metadata: {name: catalog, namespace: shop, labels: {kubernetes.io/service-name: catalog}}
-endpoints: [{addresses: [10.2.0.1], targetRef: {kind: Pod, name: catalog}}]
+endpoints: [{addresses: [10.2.0.1], targetRef: {kind: Pod, name: catalog}}, {addresses: [10.2.0.2]}]
 ports: [{name: http, port: 8080}]
 ---
 kind: ServiceEntry
@@ -82,6 +82,11 @@ fn what_follows_from_a_change() {
     check(&slice("pods", "10.2.0.9"), Ok((1, true, true)));
     check(&object("Pod", "catalog", "{}"), Ok((1, false, false)));
     check(&object("Pod", "stranger", "{}"), Ok((0, false, false)));
+    // One that an endpoint means which names none, in its namespace.
+    let meant = object("Pod", "meant", "{}") + "status: {podIP: 10.2.0.2}\n";
+    check(&meant, Ok((1, false, false)));
+    check(&meant.replace("shop", "ops"), Ok((0, false, false)));
+    check(&meant.replace("10.2.0.2", "10.2.0.1"), Ok((0, false, false)));
     check(&object("DestinationRule", "rule", "{host: catalog}"), Ok((0, true, false)));
     check(&object("VirtualService", "rule", "{hosts: [catalog]}"), Ok((0, true, false)));
     check(&object("Service", "catalog", service), Ok((1, true, true)));

@@ -355,3 +355,43 @@ fn an_address_serves_a_port_by_one_number() {
     assert_eq!(twice.codes(), ["repeated-endpoint"]);
     assert_eq!(twice.endpoints(WEB).localities[0].endpoints.len(), 1);
 }
+
+/// An endpoint that names no pod is the pod of its namespace that has its address, whichever comes first.
+#[test]
+fn endpoints_that_name_no_pod() {
+    let check = |pods: &[(&str, &str, &str)], expected: (Option<&str>, &str, &str)| {
+        let pods = pods.iter().map(|(name, namespace, status)| {
+            format!(
+                "kind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, \
+                 labels: {{version: v1, security.istio.io/tlsMode: istio}}}}\n\
+                 spec: {{serviceAccountName: them}}\nstatus: {{{status}}}\n---\n"
+            )
+        });
+        let text = pods.collect::<String>()
+            + &service("web")
+            + "kind: EndpointSlice\nmetadata: {name: web-x, namespace: shop, labels: {kubernetes.io/service-name: web}}\n\
+               endpoints: [{addresses: [10.0.0.1]}]\nports: [{name: http, port: 8080}]\n---\n"
+            + &rule("r", "shop", "", "host: web, subsets: [{name: v1, labels: {version: v1}}]");
+        let output = Mesh::new(&text).compile();
+        let endpoint = &output.endpoints(WEB).localities[0].endpoints[0];
+        let workload = endpoint.metadata.workload.as_ref().unwrap();
+        let subset = output.endpoints("outbound|80|v1|web.shop.svc.cluster.local");
+        let subset: Vec<String> = subset
+            .localities
+            .iter()
+            .flat_map(|group| &group.endpoints)
+            .map(|endpoint| endpoint.address.to_string())
+            .collect();
+        let made = (endpoint.metadata.tls_mode.as_deref(), &*workload.name, &*subset.join(" "));
+        assert_eq!(made, expected, "{text}");
+    };
+    let (none, of) = ((None, "", ""), |name| (Some("istio"), name, "10.0.0.1:8080"));
+    check(&[], none);
+    check(&[("a", "shop", "podIP: 10.0.0.1")], of("a"));
+    check(&[("a", "shop", "podIPs: [{ip: 'fd00::1'}, {ip: 10.0.0.1}]")], of("a"));
+    check(&[("b", "shop", "podIP: 10.0.0.1"), ("a", "shop", "podIP: 10.0.0.1")], of("a"));
+    // Not of another namespace, nor one whose address may be another's by now.
+    check(&[("a", "ops", "podIP: 10.0.0.1")], none);
+    check(&[("a", "shop", "podIP: 10.0.0.2")], none);
+    check(&[("a", "shop", "podIP: 10.0.0.1, phase: Failed"), ("b", "shop", "podIP: 10.0.0.1")], of("b"));
+}

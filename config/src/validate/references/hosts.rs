@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::compile::{may_be_http, may_be_told_http, sight};
+use crate::compile::{At, by_address, may_be_http, may_be_told_http, sight};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{DestinationRule, ServiceEntry};
-use crate::kubernetes::{EndpointSlice, Service};
+use crate::kubernetes::{EndpointSlice, Pod, Service};
 use crate::mesh::MeshConfig;
 use crate::objects::{Key, Object, Objects};
 use crate::validate::host_set::HostSet;
@@ -21,6 +21,8 @@ pub(super) struct Hosts<'o> {
     services: HashMap<String, &'o Object<Service>>,
     /// Slices by namespace and name of their service.
     slices: HashMap<(&'o str, &'o str), Vec<&'o Object<EndpointSlice>>>,
+    /// Pods that slices mean by their address alone.
+    pods: HashMap<At<'o>, &'o Object<Pod>>,
     /// Rules by namespace and full host, or wildcard.
     rules: HashMap<&'o str, HashMap<String, Vec<&'o Object<DestinationRule>>>>,
     root_namespace: &'o str,
@@ -71,6 +73,7 @@ impl<'o> Hosts<'o> {
         let sidecar_ports = listeners.filter_map(|listener| Some(listener.port.as_ref()?.number)).collect();
         Hosts {
             services,
+            pods: by_address(objects, slices.values().flatten().copied()),
             slices,
             rules,
             root_namespace,
@@ -110,7 +113,8 @@ impl<'o> Hosts<'o> {
             }
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-        Hosts { services, slices, root_namespace, ..Hosts::default() }
+        let pods = by_address(objects, slices.values().flatten().copied());
+        Hosts { services, slices, pods, root_namespace, ..Hosts::default() }
     }
 
     /// The namespace whose objects are for the whole mesh.
@@ -170,6 +174,11 @@ impl<'o> Hosts<'o> {
     pub(super) fn slices<'a>(&'a self, service: &'a Object<Service>) -> &'a [&'o Object<EndpointSlice>] {
         let key = (service.namespace().as_ref(), service.name().as_ref());
         self.slices.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The pod of that address behind an endpoint that names none.
+    pub(super) fn pod_at(&self, place: At<'_>) -> Option<&'o Object<Pod>> {
+        self.pods.get(&place).copied()
     }
 
     /// Subsets of all rules that may hold for `host`, whoever the client is.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::hosts::{Hosts, full_name, key};
 use super::targets::dangling_host;
+use crate::compile::{place, target};
 use crate::finding::{Finding, code};
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
@@ -69,15 +70,17 @@ fn may_carry<'w>(labels: &dyn LabelSet, mut wanted: impl Iterator<Item = (&'w st
 /// Labels of the pods behind the endpoints of a service; none for an endpoint without a pod.
 fn pods_of<'o>(
     objects: &'o Objects,
-    hosts: &Hosts<'o>,
-    service: &Object<Service>,
+    hosts: &'o Hosts<'o>,
+    service: &'o Object<Service>,
 ) -> impl Iterator<Item = &'o dyn LabelSet> {
-    let slices = hosts.slices(service).to_vec();
-    slices.into_iter().flat_map(move |slice| {
+    hosts.slices(service).iter().flat_map(move |slice| {
         slice.spec.endpoints.iter().map(move |endpoint| {
-            let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
-            let name = pod.and_then(|pod| pod.name.as_deref()).unwrap_or_default();
-            let pod = objects.pods.get(&key(slice, name));
+            let pod = match target(slice, endpoint) {
+                Some((namespace, name)) => {
+                    objects.pods.get(&(namespace.into(), name.into())).map(|pod| &**pod)
+                }
+                None => place(slice, endpoint).and_then(|place| hosts.pod_at(place)),
+            };
             pod.map_or(&NO_LABELS as &dyn LabelSet, |pod| &pod.metadata.labels)
         })
     })

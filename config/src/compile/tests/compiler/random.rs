@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::{Changing, Made};
+use crate::compile::behind::by_address;
 use crate::compile::{ExplicitListener, ListenTarget, Mode, Proxy, Request};
 use crate::finding::code;
 use crate::resource::TrafficDirection;
@@ -71,6 +72,9 @@ fn slice(random: &mut Random, name: &str, namespace: &str) -> String {
         "{addresses: [10.2.0.9]}",
         "{addresses: [10.2.0.5], nodeName: here}",
         "{addresses: [10.2.0.6], nodeName: there}",
+        // Those of pods, which they do not name.
+        "{addresses: [10.2.0.7]}",
+        "{addresses: [10.2.0.8]}",
     ];
     head("discovery.k8s.io/v1", "EndpointSlice", name, namespace, &labels)
         + &format!(
@@ -89,10 +93,11 @@ fn pod(random: &mut Random, name: &str, namespace: &str) -> String {
     ];
     head("v1", "Pod", name, namespace, &format!(", labels: {}", random.one(&labels)))
         + &format!(
-            "spec: {{serviceAccountName: {}, nodeName: {}, hostname: h, subdomain: {name}}}\nstatus: {{podIP: 10.2.0.7{}}}\n",
+            "spec: {{serviceAccountName: {}, nodeName: {}, hostname: h, subdomain: {name}}}\nstatus: {{podIP: 10.2.0.{}{}}}\n",
             random.one(&["one", "two"]),
             random.one(&["here", "there"]),
-            random.one(&["", "", ", conditions: [{type: Ready, status: 'False'}]"]),
+            random.one(&["7", "8"]),
+            random.one(&["", "", ", conditions: [{type: Ready, status: 'False'}]", ", phase: Succeeded"]),
         )
 }
 
@@ -237,6 +242,7 @@ fn run(seed: u64, made: &mut BTreeMap<String, usize>) {
 fn shapes(changing: &Changing) -> Vec<&'static str> {
     let Changing { store, resources, .. } = changing;
     let objects = store.objects();
+    let slices = objects.endpoint_slices.values();
     let mut any_service = objects.services.values().map(|service| &service.spec.spec);
     let is_entry = |name: &str| {
         objects.service_entries.values().any(|entry| entry.spec.hosts.iter().any(|it| it == name))
@@ -244,6 +250,7 @@ fn shapes(changing: &Changing) -> Vec<&'static str> {
     let shapes = [
         ("server names", resources.clusters.keys().any(|name| name.starts_with("outbound_."))),
         ("alias of an entry", any_service.any(|spec| spec.external_name.as_deref().is_some_and(is_entry))),
+        ("pods by address", !by_address(&objects, slices.map(|slice| &**slice)).is_empty()),
         ("no node", changing.codes.contains(&code::INEFFECTIVE_VALUE)),
         ("conflict of ports", changing.codes.contains(&code::CONFLICTING_LISTENER)),
         (
@@ -268,7 +275,7 @@ fn random_changes_make_what_a_compile_anew_makes() {
         assert!(made.get(&format!("{how:?}")).is_some_and(|count| *count > 200), "{how:?}: {made:?}");
     }
     assert!(made.get("server names, Anew").is_some_and(|count| *count > 10), "{made:?}");
-    for shape in ["alias of an entry", "no node", "conflict of ports", "merged chains"] {
+    for shape in ["alias of an entry", "pods by address", "no node", "conflict of ports", "merged chains"] {
         for how in [Made::Listeners, Made::Endpoints] {
             assert!(
                 made.get(&format!("{shape}, {how:?}")).is_some_and(|count| *count > 10),

@@ -83,3 +83,30 @@ fn an_entry_that_comes_later() {
     store.read("entry.yaml", &entry);
     assert_eq!(codes(&store), [] as [&str; 0]);
 }
+
+/// A pod that an endpoint means by its address alone fills a subset, also when it comes later.
+#[test]
+fn a_pod_that_no_endpoint_names() {
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+        metadata: {name: hand, namespace: shop, labels: {kubernetes.io/service-name: web}}\n\
+        endpoints: [{addresses: [10.0.0.7]}]\nports: [{port: 8080}]\n";
+    let mut store = Store::new();
+    store.read("services.yaml", SERVICES);
+    store.read("slice.yaml", slice);
+    let rule = "host: web, subsets: [{name: v1, labels: {version: v1}}]";
+    store.read("rule.yaml", &object("DestinationRule", "d", "shop", rule));
+    let mut references = References::default();
+    let mut codes = |store: &Store| -> Vec<_> {
+        let found = references.of(&store.objects(), &Limits::DEFAULT);
+        found.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes(&store), [code::EMPTY_SUBSET]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {version: v1}}\n\
+        status: {podIP: 10.0.0.7}\n";
+    store.read("pod.yaml", &pod.replace("shop", "ops"));
+    assert_eq!(codes(&store), [code::EMPTY_SUBSET]);
+    store.read("pod.yaml", pod);
+    assert_eq!(codes(&store), [] as [&str; 0]);
+    store.read("pod.yaml", &pod.replace("podIP", "phase: Failed, podIP"));
+    assert_eq!(codes(&store), [code::EMPTY_SUBSET]);
+}

@@ -1,0 +1,84 @@
+//! Which pods are behind the endpoints of slices. Istio: `getPod`.
+
+use std::net::IpAddr;
+
+use crate::hashed::{HashMap, HashSet};
+use crate::kubernetes::{EndpointSlice, Pod, SliceEndpoint};
+use crate::objects::{Object, Objects};
+
+/// A namespace, and an address of one of its pods.
+pub(crate) type At<'o> = (&'o str, IpAddr);
+
+/// Namespace and name of the pod that `endpoint` of `slice` says is behind it.
+pub(crate) fn target<'s>(
+    slice: &'s Object<EndpointSlice>,
+    endpoint: &'s SliceEndpoint,
+) -> Option<(&'s str, &'s str)> {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    Some((target.namespace.as_deref().unwrap_or(slice.namespace()), target.name.as_deref()?))
+}
+
+/// Where the pod behind `endpoint` is, which names none: in the namespace of its slice.
+pub(crate) fn place<'s>(slice: &'s Object<EndpointSlice>, endpoint: &SliceEndpoint) -> Option<At<'s>> {
+    let address = endpoint.addresses.first().filter(|_| target(slice, endpoint).is_none())?;
+    Some((slice.namespace(), address.parse().ok()?))
+}
+
+/// The pods whose addresses are those of endpoints of `slices` that name none. Of those that share an address, as they do on
+/// the network of their node, nobody knows which it is; the first by name counts.
+pub(crate) fn by_address<'o>(
+    objects: &'o Objects,
+    slices: impl Iterator<Item = &'o Object<EndpointSlice>>,
+) -> HashMap<At<'o>, &'o Object<Pod>> {
+    let of_slice =
+        |slice: &'o Object<EndpointSlice>| slice.spec.endpoints.iter().filter_map(|it| place(slice, it));
+    let places: HashSet<At<'o>> = slices.flat_map(of_slice).collect();
+    let mut found: HashMap<At<'o>, &'o Object<Pod>> = HashMap::default();
+    if places.is_empty() {
+        return found;
+    }
+    // The address of one that ran to its end is given to others.
+    for pod in objects.pods.values().filter(|pod| !pod.spec.status.is_over) {
+        for place in addresses(pod).filter(|place| places.contains(place)) {
+            found.entry(place).or_insert(pod);
+        }
+    }
+    found
+}
+
+fn addresses(pod: &Object<Pod>) -> impl Iterator<Item = At<'_>> {
+    let status = &pod.spec.status;
+    status.pod_ip.into_iter().chain(status.pod_ips.iter().map(|it| it.ip)).map(|ip| (&**pod.namespace(), ip))
+}
+
+/// Pods, by name and by address.
+pub(crate) struct Pods<'o> {
+    names: HashSet<(&'o str, &'o str)>,
+    places: HashSet<At<'o>>,
+}
+
+impl<'o> Pods<'o> {
+    /// These; of one that changed both states count.
+    pub(crate) fn of(pods: impl Iterator<Item = &'o Object<Pod>>) -> Pods<'o> {
+        let mut known = Pods { names: HashSet::default(), places: HashSet::default() };
+        for pod in pods {
+            known.names.insert((pod.namespace(), pod.name()));
+            known.places.extend(addresses(pod));
+        }
+        known
+    }
+
+    /// Namespaces and names.
+    pub(crate) fn names(&self) -> &HashSet<(&'o str, &'o str)> {
+        &self.names
+    }
+
+    /// Whether some are behind endpoints of `slice`.
+    pub(crate) fn are_behind(&self, slice: &Object<EndpointSlice>) -> bool {
+        let mut endpoints = slice.spec.endpoints.iter();
+        endpoints.any(|endpoint| match target(slice, endpoint) {
+            Some(name) => self.names.contains(&name),
+            None => place(slice, endpoint).is_some_and(|place| self.places.contains(&place)),
+        })
+    }
+}
