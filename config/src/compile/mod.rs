@@ -95,6 +95,7 @@ pub use left_out::{LeftOut, rules_left_out};
 pub(crate) use protocol::{may_be_http, may_be_told_http};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
+pub(crate) use service_entries::{Merged, entry_ports, merged};
 pub(crate) use tls_conflicts::{Refusal, Said, Sent, TlsConflict, tls_conflicts};
 pub use trust_anchors::TrustAnchors;
 pub(crate) use virtual_services::gateway_name;

@@ -71,27 +71,52 @@ pub(super) fn wanted<'a>(
     services
 }
 
-/// Adds to a service what a younger entry for its host says. Istio: those of one namespace and resolution share their
-/// endpoints, and their ports where they are the same to whoever selects or sees them (`canMergeServices`).
+/// How much of an entry counts besides an older one for its host that is seen as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merged {
+    /// Nothing.
+    Nothing,
+    /// Its endpoints, for the ports that are known.
+    Endpoints,
+    /// Its endpoints and its ports.
+    All,
+}
+
+/// How much of `object` counts besides `first`. Istio: those of one namespace and resolution share their endpoints, and their
+/// ports where they are the same to whoever selects or sees them (`canMergeServices`).
+pub(crate) fn merged(first: &Object<ServiceEntry>, object: &Object<ServiceEntry>) -> Merged {
+    let (one, other) = (&first.spec, &object.spec);
+    if first.namespace() != object.namespace() || one.resolution != other.resolution {
+        return Merged::Nothing;
+    }
+    let selected = [one, other].map(|it| it.workload_selector.as_ref().map(|it| &it.labels));
+    let is_same = first.metadata.labels == object.metadata.labels
+        && selected[0] == selected[1]
+        && one.export_to == other.export_to;
+    if is_same { Merged::All } else { Merged::Endpoints }
+}
+
+/// Adds to a service what a younger entry for its host says.
 fn merge<'a>(service: &mut Service<'a>, object: &'a Object<ServiceEntry>) {
     let Source::Entry(first) = service.source else { return };
     let is_first = std::ptr::eq(first, object) || service.others.iter().any(|it| std::ptr::eq(*it, object));
-    if is_first || first.namespace() != object.namespace() || first.spec.resolution != object.spec.resolution
-    {
+    let how = merged(first, object);
+    if is_first || how == Merged::Nothing {
         return;
     }
     service.others.push(object);
-    let labels = |it: &'a Object<ServiceEntry>| it.spec.workload_selector.as_ref().map(|it| &it.labels);
-    if first.metadata.labels == object.metadata.labels
-        && labels(first) == labels(object)
-        && first.spec.export_to == object.spec.export_to
-    {
+    if how == Merged::All {
         for port in ports(&object.spec) {
             if service.port(port.number).is_none() {
                 service.ports.push(port);
             }
         }
     }
+}
+
+/// Numbers and names of the ports of an entry, without those of UDP.
+pub(crate) fn entry_ports(spec: &ServiceEntry) -> impl Iterator<Item = (u16, &str)> {
+    ports(spec).map(|port| (port.number, port.name))
 }
 
 /// The ports of an entry, without those of UDP.

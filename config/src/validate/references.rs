@@ -4,6 +4,7 @@
 //! written in; a DestinationRule is looked for in the client's namespace, then the service's, then the root's.
 
 mod collisions;
+mod entries;
 mod hosts;
 mod routes;
 mod rules;
@@ -33,6 +34,7 @@ pub fn references(objects: &Objects, limits: &Limits) -> Vec<Finding> {
 pub struct References {
     objects: Objects,
     limits: Limits,
+    /// Of VirtualServices, and of hosts that several declare.
     of_routes: Vec<Finding>,
     /// Of DestinationRules; only of those about which there is something to say.
     of_rules: BTreeMap<Key, Vec<Finding>>,
@@ -64,6 +66,7 @@ impl References {
             let each = objects.virtual_services.values();
             self.of_routes = each.flat_map(|object| routes::check(objects, &hosts, object, limits)).collect();
             self.of_routes.extend(collisions::check(objects, limits));
+            self.of_routes.extend(entries::check(objects, &hosts, limits));
         }
         self.look_at_slices(&before, objects);
         let touched = if same_hosts { touched(&before, objects) } else { HashSet::default() };

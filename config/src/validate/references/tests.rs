@@ -2,6 +2,7 @@
 
 mod destination_rules;
 mod destinations;
+mod entries;
 mod names;
 
 use super::*;
@@ -120,7 +121,7 @@ fn hidden_hosts() {
     check(&[service("., shop"), to(own)], &[]);
     check(&[entry("."), to("x.example")], &told);
     check(&[entry("'.', shop"), to("x.example")], &[]);
-    check(&[service("."), entry("'*'").replace("x.example", own), to(own)], &[]);
+    check(&[service("."), entry("shop").replace("x.example", own), to(own)], &[]);
     // Who sees the rule sees the service.
     let elsewhere = to(own).replace("spec: {", "spec: {exportTo: [ops], ");
     check(&[service("."), elsewhere.clone()], &[]);
