@@ -19,7 +19,12 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        // A finding is a line, whatever somebody names a file.
+        for (index, part) in self.file.split(char::is_control).enumerate() {
+            f.write_str(if index > 0 { "?" } else { "" })?;
+            f.write_str(part)?;
+        }
+        write!(f, ":{}", self.line)
     }
 }
 
@@ -60,5 +65,16 @@ impl fmt::Display for Origin {
             Some(place) => write!(f, "{} ({place})", self.object),
             None => self.object.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn a_place_is_told_on_one_line() {
+        let place = Place { file: "a\nb\u{1b}[31m.yaml".into(), line: 3 };
+        assert_eq!(place.to_string(), "a?b?[31m.yaml:3");
     }
 }

@@ -5,7 +5,7 @@ mod secret;
 
 use std::net::IpAddr;
 
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, Unexpected};
 use serde::{Deserialize, Deserializer};
 
 use crate::labels::Labels;
@@ -137,13 +137,33 @@ pub struct ServicePort {
 }
 
 /// A port of pods. Kubernetes: `IntOrString`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetPort {
     /// By number.
     Number(u16),
     /// By the name that a container gives it.
     Name(Box<str>),
+}
+
+impl<'de> Deserialize<'de> for TargetPort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IntOrString;
+        impl serde::de::Visitor<'_> for IntOrString {
+            type Value = TargetPort;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a port from 1 to 65535 or the name of a container's port")
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<TargetPort, E> {
+                let port = u16::try_from(number);
+                port.map(TargetPort::Number)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<TargetPort, E> {
+                Ok(TargetPort::Name(name.into()))
+            }
+        }
+        deserializer.deserialize_any(IntOrString)
+    }
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice. Its label `kubernetes.io/service-name` tells the service.

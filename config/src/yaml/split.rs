@@ -53,11 +53,12 @@ fn is_marker(line: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// Whether there is more than white space, comments and directives.
+/// Whether there is more than white space, comments and the two directives that YAML has (6.8).
 fn holds_anything(text: &str) -> bool {
     text.lines().any(|line| {
         let content = line.trim_start();
-        !content.is_empty() && !content.starts_with('#') && !line.starts_with('%')
+        let is_directive = line.starts_with("%YAML ") || line.starts_with("%TAG ");
+        !content.is_empty() && !content.starts_with('#') && !is_directive
     })
 }
 
@@ -94,5 +95,6 @@ mod tests {
         check("", &[]);
         check("\n# only a comment\n---\n   # and one more\n---\n\n", &[]);
         check("%YAML 1.2\n---\na: 1\n", &[(2, "\na: 1\n")]);
+        check("%%%%\n", &[(1, "%%%%\n")]);
     }
 }

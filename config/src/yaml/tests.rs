@@ -278,6 +278,10 @@ fn kubernetes_kinds_are_lenient() {
         &format!("{SERVICE}spec:\n  ports: [{{port: 70000}}]\n"),
         &["1 Service shop/a refused", "5 bad-value spec.ports[0].port"],
     );
+    for port in ["99999", "-1", "[]"] {
+        let (_, remedy) = finding(&format!("{SERVICE}spec: {{ports: [{{port: 80, targetPort: {port}}}]}}\n"));
+        assert_eq!(remedy, "write a port from 1 to 65535 or the name of a container's port", "{port}");
+    }
     check(
         &format!("{SERVICE}spec:\n  ports: [{{port: http}}]\n"),
         &["1 Service shop/a refused", "5 wrong-type spec.ports[0].port"],
