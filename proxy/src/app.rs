@@ -331,6 +331,7 @@ impl App {
             process: process.clone(),
             static_resources: self.settings.static_resources.clone(),
             mode: self.settings.mode,
+            orders: self.bound.takes_orders(),
         }
     }
 

@@ -3,9 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use config::compile::Mode;
+use http::Method;
 use support::mesh::virtual_service;
 use support::tls::{Ca, Files};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+use weft::app::Agent;
 
 /// An address of loopback that nobody has.
 pub(crate) fn free() -> SocketAddr {
@@ -24,6 +26,7 @@ async fn sidecar_with(mesh: Mesh, identity: Option<&Files>) -> TestProxy {
         \x20 annotations: {sidecar.istio.io/interceptionMode: NONE}\nstatus: {podIP: 127.0.0.1, podIPs: [{ip: 127.0.0.1}]}\n";
     let proxy = TestProxy::of(mesh.with("web.yaml", pod)).set(|settings| {
         settings.mode = Mode::Sidecar;
+        settings.agent = Some(Agent::new(0, "", "", None).expect("nothing is told"));
         settings.workload.pod = Some(("web-1".to_owned(), "shop".to_owned()));
         settings.workload.environment.identity = identity.map(|files| files.identity().into());
     });
@@ -115,4 +118,33 @@ async fn what_refuses_plain_text_is_named() {
         })
         .await;
     }
+}
+
+/// A port of the workload's that leads to the proxy gives nobody else its orders, whatever ports it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_gives_orders_by_a_port_of_the_workload() {
+    let (to_console, to_agent) = (free(), free());
+    let proxy = sidecar(Mesh::new()).await;
+    let ingress = [(to_console, proxy.admin()), (to_agent, proxy.agent())].map(|(inside, to)| {
+        format!(
+            "{{port: {{number: {}, protocol: HTTP, name: http}}, defaultEndpoint: '{to}'}}",
+            inside.port()
+        )
+    });
+    let object = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: web, namespace: shop}}\nspec: {{ingress: [{}]}}\n",
+        ingress.join(", "),
+    );
+    proxy.publish("sidecar.yaml", &object).await;
+    let ask = async |request: Request, to: SocketAddr| {
+        eventually("the port is the sidecar's", || async { request.clone().try_send(to).await.ok() })
+            .await
+            .status
+    };
+    assert_eq!(ask(Request::get("/clusters"), to_console).await, 503);
+    assert_eq!(ask(Request::get("/healthz/ready"), to_agent).await, 200);
+    assert_eq!(ask(Request::new(Method::POST, "/drain"), to_agent).await, 403);
+    let told = proxy.page("/findings").await;
+    assert!(told.contains("spec.ingress[0].defaultEndpoint") && told.contains("console"), "{told}");
+    assert_eq!(Request::new(Method::POST, "/drain").send(proxy.agent()).await.status, 200);
 }

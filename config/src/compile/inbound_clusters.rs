@@ -15,7 +15,7 @@ use crate::resource::{
     LocalityEndpoints, ServiceRef, TransportSocket, WORKLOAD_SOURCE_V4, WORKLOAD_SOURCE_V6,
 };
 
-/// The agent's port.
+/// The agent's port, unless another is told.
 const AGENT_PORT: u16 = 15020;
 
 /// Adds the clusters of what is `served`, and the one for all other ports.
@@ -59,13 +59,14 @@ fn of_port(
         None => (DiscoveryType::OriginalDst, LoadBalancingPolicy::ClusterProvided { port: None }),
     };
     let told = told::of_cluster(scope, &policy);
+    let agent_port = scope.orders.agent_port.unwrap_or(AGENT_PORT);
     let cluster = Cluster {
         name,
         bind_addresses: match discovery {
             DiscoveryType::OriginalDst => bind_addresses(scope),
             // What goes to the pod's own address from elsewhere than there would be redirected to the proxy again; and the
             // agent's port takes orders from localhost, which a client elsewhere is not.
-            _ if serving.endpoint.is_some_and(|it| !it.ip().is_loopback() || it.port() == AGENT_PORT) => {
+            _ if serving.endpoint.is_some_and(|it| !it.ip().is_loopback() || it.port() == agent_port) => {
                 bind_addresses(scope)
             }
             _ => Box::default(),

@@ -149,6 +149,17 @@ pub struct Request {
     pub identity: bool,
     /// How many routes, and how many clusters with their endpoints, may be made at most.
     pub products_max: Option<usize>,
+    /// Where the proxy takes orders itself.
+    pub orders: TakesOrders,
+}
+
+/// Where a proxy takes orders, which are not for clients elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakesOrders {
+    /// Where its admin console listens, which asks nobody who they are; `None` where that is not known.
+    pub console: Option<SocketAddr>,
+    /// The agent's port, which takes orders from localhost; Istio's where it is not known.
+    pub agent_port: Option<u16>,
 }
 
 /// What a proxy is in the mesh. Istio: the type of a node.
@@ -195,13 +206,15 @@ struct Scope<'a> {
     endpoints: products::Products,
     /// Whether the workload has an identity.
     has_identity: bool,
+    /// Where the proxy takes orders.
+    orders: TakesOrders,
 }
 
 impl<'a> Scope<'a> {
     /// What every step of a compile needs.
     fn of(objects: &'a Objects, proxy: &'a Proxy, request: &Request) -> Scope<'a> {
-        let has_identity = request.identity;
-        Scope { has_identity, ..Scope::new(objects, proxy, request.mode, request.products_max) }
+        let (has_identity, orders) = (request.identity, request.orders);
+        Scope { has_identity, orders, ..Scope::new(objects, proxy, request.mode, request.products_max) }
     }
 
     fn new(objects: &'a Objects, proxy: &'a Proxy, mode: Mode, products_max: Option<usize>) -> Scope<'a> {
@@ -220,6 +233,7 @@ impl<'a> Scope<'a> {
             routes,
             endpoints,
             has_identity: false,
+            orders: TakesOrders::default(),
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn find_idle(scope: &Scope<'_>, served: &[Serving<'_>], findings: &mu
             find("bind", what, "write `captureMode: NONE`, or remove it");
         }
         if leads_back.contains(&ingress.port.number) {
-            let what = "the proxy itself listens there, so that nothing would ever get to the workload: the port is closed";
+            let what = "the proxy itself listens there, or has its console, so that nothing would ever get to the workload: the port is closed";
             find("defaultEndpoint", what, "write where the workload listens");
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Serving<'t> {
     pub(super) endpoint: Option<SocketAddr>,
     /// Whether nobody can be connected to there.
     pub(super) is_unreachable: bool,
-    /// Whether that is because it would lead back to the proxy.
+    /// Whether that is because it would lead back to the proxy, or to its console.
     pub(super) leads_back: bool,
     /// The services it is served for; empty when only the Sidecar object speaks of it.
     pub(super) targets: Vec<Target<'t>>,
@@ -70,7 +70,7 @@ pub(super) fn serving<'t>(scope: &Scope<'t>, targets: &BTreeMap<u16, Vec<Target<
     }
 }
 
-/// Ports that the Sidecar object leads back to the proxy, where connections would go in circles.
+/// Ports that the Sidecar object leads back to the proxy: where connections would go in circles, and to its console.
 fn in_circles(scope: &Scope<'_>, ports: &[Serving<'_>]) -> BTreeSet<u16> {
     let by_number: BTreeMap<u16, &Serving<'_>> = ports.iter().map(|port| (port.number, port)).collect();
     let is_here = |ip: IpAddr| ip.is_loopback() || scope.proxy.ips.contains(&ip);
@@ -84,7 +84,7 @@ fn in_circles(scope: &Scope<'_>, ports: &[Serving<'_>]) -> BTreeSet<u16> {
         let mut told = port.endpoint;
         for _ in 0..HOPS_MAX {
             let Some(address) = told else { return false };
-            if is_own(address) {
+            if is_own(address) || scope.orders.console.is_some_and(|console| takes(console, address)) {
                 return true;
             }
             let next = by_number.get(&address.port());

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use config::compile::TakesOrders;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -68,6 +69,13 @@ impl PageSockets {
             dns: None,
             listeners: Vec::new(),
         })
+    }
+}
+
+impl Bound {
+    /// Where orders are taken.
+    pub(super) fn takes_orders(&self) -> TakesOrders {
+        TakesOrders { console: Some(self.admin), agent_port: self.agent.map(|agent| agent.port()) }
     }
 }
 

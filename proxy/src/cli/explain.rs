@@ -196,11 +196,9 @@ impl Arguments {
         let workload =
             Workload { pod: self.pod.clone(), revision: self.revision.clone(), ..Workload::default() };
         let request = Request {
-            listeners: Vec::new(),
             mode: if self.gateway { Mode::Gateway } else { Mode::Sidecar },
             allow_unenforced_security: self.allow_unenforced_security,
-            identity: false,
-            products_max: None,
+            ..Request::default()
         };
         let given = match &self.identity_from {
             Some(directory) => GivenIdentity::Files(identity::in_directory(directory)),

@@ -25,7 +25,9 @@ mod workers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::compile::{Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since, TrustAnchors};
+use config::compile::{
+    Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since, TakesOrders, TrustAnchors,
+};
 use config::finding::Finding;
 use config::objects::Objects;
 use config::store::Store;
@@ -85,6 +87,8 @@ pub(crate) struct Settings {
     pub(crate) process: Arc<ProcessShared>,
     /// Which listeners there are besides.
     pub(crate) mode: Mode,
+    /// Where the proxy takes orders.
+    pub(crate) orders: TakesOrders,
     /// What is there whatever the files say.
     pub(crate) static_resources: config::Update,
 }
@@ -290,6 +294,7 @@ impl Control {
             allow_unenforced_security: self.settings.allow_unenforced_security,
             identity: self.settings.workload.environment.identity.is_some(),
             products_max: Some(self.store.limits().mesh_products_max),
+            orders: self.settings.orders,
         }
     }
 

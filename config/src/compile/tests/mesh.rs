@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::compile::{Compiled, ExplicitListener, ListenTarget, Mode, Proxy, Request, compile_as};
+use crate::compile::{
+    Compiled, ExplicitListener, ListenTarget, Mode, Proxy, Request, TakesOrders, compile_as,
+};
 use crate::mesh::MeshConfig;
 use crate::objects::{Kept, Metadata, Object, Objects, Source};
 use crate::origin::ObjectRef;
@@ -116,6 +118,7 @@ pub(super) struct Mesh {
     pub(super) mode: Mode,
     pub(super) allow_unenforced_security: bool,
     pub(super) products_max: Option<usize>,
+    pub(super) orders: TakesOrders,
 }
 
 impl Mesh {
@@ -137,6 +140,7 @@ impl Mesh {
             mode: Mode::Explicit,
             allow_unenforced_security: false,
             products_max: None,
+            orders: TakesOrders::default(),
         }
     }
 
@@ -175,6 +179,7 @@ impl Mesh {
             mode: self.mode,
             allow_unenforced_security: self.allow_unenforced_security,
             products_max: self.products_max,
+            orders: self.orders,
             ..Request::default()
         };
         let compiled = compile_as(&self.objects, &self.proxy, &request);

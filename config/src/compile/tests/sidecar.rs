@@ -194,9 +194,15 @@ fn from_where_the_workload_is_dialled() {
     check("127.0.0.1:8080", &[]);
     // The agent would take the orders of a client elsewhere for those of the pod.
     check("127.0.0.1:15020", &["127.0.0.6"]);
+    check("127.0.0.1:16020", &[]);
     check("0.0.0.0:8080", &["127.0.0.6"]);
     check("10.244.1.10:8080", &["127.0.0.6"]);
     check("", &["127.0.0.6"]);
+    let of_agent =
+        "ingress: [{port: {number: 9000, protocol: HTTP, name: p}, defaultEndpoint: '127.0.0.1:16020'}]";
+    let mut mesh = Mesh::sidecar(&sidecar("s", "shop", of_agent));
+    mesh.orders.agent_port = Some(16020);
+    assert_eq!(mesh.compile().cluster("inbound|9000||").bind_addresses.len(), 1);
 }
 
 /// No client is led in circles, and whoever wrote it is told.
@@ -210,7 +216,8 @@ fn a_port_that_leads_back_to_the_proxy_is_closed() {
             )
         };
         let listed: Vec<String> = ports.iter().map(of_port).collect();
-        let mesh = Mesh::sidecar(&sidecar("s", "shop", &format!("ingress: [{}]", listed.join(", "))));
+        let mut mesh = Mesh::sidecar(&sidecar("s", "shop", &format!("ingress: [{}]", listed.join(", "))));
+        mesh.orders.console = Some("127.0.0.1:15000".parse().unwrap());
         let output = mesh.compile();
         let is_closed = |number: &u16| {
             let cluster = output.cluster(&format!("inbound|{number}||"));
@@ -233,6 +240,14 @@ fn a_port_that_leads_back_to_the_proxy_is_closed() {
         &[(9000, "127.0.0.1:9001"), (9001, "127.0.0.1:9002"), (9002, "127.0.0.1:9001")],
         &[9000, 9001, 9002],
     );
+    // Its console asks nobody who they are.
+    for mode in ["NONE", "DEFAULT"] {
+        check(
+            mode,
+            &[(9000, "127.0.0.1:15000"), (9001, "127.0.0.1:15002"), (9002, "127.0.0.2:15000")],
+            &[9000],
+        );
+    }
     // Nobody listens there but the workload.
     check("DEFAULT", &[(9000, "127.0.0.1:9000")], &[]);
 }
