@@ -30,10 +30,17 @@ async fn raw(name: &'static str) -> SocketAddr {
 
 /// A ClientHello that asks for a name.
 fn hello(name: &str) -> Vec<u8> {
-    let name_length = u8::try_from(name.len()).expect("a short name");
-    let extension = [&[0, 0, 0, name_length + 5, 0, name_length + 3, 0, 0, name_length][..], name.as_bytes()];
-    let extension = extension.concat();
-    let extensions = [&[0, u8::try_from(extension.len()).expect("short")][..], &extension].concat();
+    hello_of(&[name])
+}
+
+/// One with an extension for each of these names.
+fn hello_of(names: &[&str]) -> Vec<u8> {
+    let extension = |name: &&str| {
+        let length = u8::try_from(name.len()).expect("a short name");
+        [&[0, 0, 0, length + 5, 0, length + 3, 0, 0, length][..], name.as_bytes()].concat()
+    };
+    let extensions: Vec<u8> = names.iter().flat_map(extension).collect();
+    let extensions = [&[0, u8::try_from(extensions.len()).expect("short")][..], &extensions].concat();
     let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &extensions].concat();
     let body_length = u8::try_from(body.len()).expect("a short hello");
     [&[22, 3, 1, 0, body_length + 4, 1, 0, 0, body_length][..], &body].concat()
@@ -87,6 +94,12 @@ async fn the_first_bytes_decide() {
     assert_eq!(ask(to, &bytes).await, whole("payments", &payments), "one byte after the other");
     let dotted = hello(".shop");
     assert_eq!(ask(to, &[&dotted]).await, whole("payments", &dotted));
+    // Whatever version it says; but of two names none counts.
+    let mut odd = ledger.clone();
+    odd[9..11].copy_from_slice(&[4, 0]);
+    assert_eq!(ask(to, &[&odd]).await, whole("ledger", &odd));
+    let twice = hello_of(&["payments.shop", "ledger.shop"]);
+    assert_eq!(ask(to, &[&twice]).await, whole("other", &twice));
     let stranger = hello("example.com");
     assert_eq!(ask(to, &[&stranger]).await, whole("other", &stranger));
     assert_eq!(ask(to, &[b"*1\r\n$4\r\nPING\r\n"]).await, whole("other", b"*1\r\n$4\r\nPING\r\n"));

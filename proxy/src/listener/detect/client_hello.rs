@@ -135,13 +135,12 @@ fn record(bytes: &[u8]) -> Record<'_> {
 
 fn hello(body: &mut Reader<'_>) -> Option<ClientHello> {
     let mut found = ClientHello::default();
-    let version = body.number16()?;
-    body.take(32)?;
+    // The version is judged by who speaks TLS with the client: whatever it is, the client asks for a server.
+    body.take(2 + 32)?;
     let session = body.vector8()?;
     let suites = body.vector16()?;
     let compressions = body.vector8()?;
-    let is_well_formed = version >> 8 == 3
-        && session.0.len() <= 32
+    let is_well_formed = session.0.len() <= 32
         && !suites.0.is_empty()
         && suites.0.len() % 2 == 0
         && !compressions.0.is_empty();
@@ -156,8 +155,15 @@ fn hello(body: &mut Reader<'_>) -> Option<ClientHello> {
     if !body.0.is_empty() {
         return None;
     }
+    // A bit for each kind, of which there is one at most (RFC 8446 section 4.2): of two names nobody knows which counts.
+    let mut seen = vec![0_u8; (1 << u16::BITS) / 8];
     while !extensions.0.is_empty() {
         let kind = extensions.number16()?;
+        let (bits, bit) = (seen.get_mut(usize::from(kind / 8))?, 1 << (kind % 8));
+        if *bits & bit != 0 {
+            return None;
+        }
+        *bits |= bit;
         let mut content = extensions.vector16()?;
         match kind {
             SERVER_NAME => found.server_name = Some(server_name(&mut content)?),

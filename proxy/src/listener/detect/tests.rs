@@ -18,8 +18,8 @@ fn hello(server_name: Option<&str>, protocols: &[&str], padding: usize) -> Vec<u
         let names: Vec<u8> = protocols.iter().flat_map(|name| vector8(name.as_bytes())).collect();
         extension(&mut extensions, 16, &vector16(&names));
     }
-    for _ in 0..padding / 1000 {
-        extension(&mut extensions, 21, &[0; 996]);
+    for kind in (1000..).take(padding / 1000) {
+        extension(&mut extensions, kind, &[0; 996]);
     }
     let mut body = vec![3, 3];
     body.extend([7; 32]);
@@ -155,6 +155,11 @@ fn what_a_client_hello_asks_for() {
     odd("an empty record before", &[&[22, 3, 1, 0, 0], &*bytes].concat());
     bytes[2] = 255;
     odd("a version that nobody knows", &bytes);
+    for version in [[0, 0], [2, 0], [3, 0], [4, 0], [255, 255]] {
+        let mut bytes = records(&hello(Some("a"), &[], 0), 16_384);
+        bytes[5 + 4..5 + 4 + 2].copy_from_slice(&version);
+        odd("a version of TLS that nobody speaks", &bytes);
+    }
     // The only method of compression, after record, header, version, random, session, suites and its count.
     bytes[5 + 4 + 2 + 32 + 33 + 6 + 1] = 1;
     odd("a compression", &bytes);
@@ -178,6 +183,21 @@ fn a_malformed_client_hello_is_not_tls() {
     // The count of suites, after header, version, random and session.
     suites[4 + 2 + 32 + 33 + 1] = 3;
     check("half a suite", &suites);
+    // Of the same name, too.
+    for name in [&b"a"[..], b"b"] {
+        let mut entry = Vec::new();
+        extension(&mut entry, 0, &vector16(&[&[0], &*vector16(name)].concat()));
+        check("two names", &with(&hello(Some("a"), &[], 0), &entry));
+    }
+    let unknown = [0xfa, 0xfa, 0, 0];
+    check("an unknown extension twice", &with(&hello(Some("a"), &[], 0), &unknown.repeat(2)));
+}
+
+/// The ClientHello `message`, which has a name of one letter and nothing else, with further extensions.
+fn with(message: &[u8], extensions: &[u8]) -> Vec<u8> {
+    let own = message.len() - (2 + 2 + 2 + 1 + 2 + 1);
+    let body = [&message[4..own - 2], &vector16(&[&message[own..], extensions].concat())].concat();
+    [&[1, 0], &*vector16(&body)].concat()
 }
 
 #[test]
