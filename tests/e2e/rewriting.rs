@@ -1,7 +1,8 @@
 //! What rules change in a request on its way to the upstream and in a response on its way back.
 
+use http::Method;
 use support::mesh::virtual_service;
-use support::{Answer, Mesh, ScriptedBackend, Sides, TestBackend, TestProxy, ask};
+use support::{Answer, Mesh, Request, ScriptedBackend, Sides, TestBackend, TestProxy, ask};
 
 async fn rules(rules: &[&str]) -> (TestBackend, Sides) {
     let backend = TestBackend::echo("catalog").await;
@@ -220,6 +221,36 @@ async fn response_headers() {
         }
         let added: Vec<_> = answer.headers.get_all("x-add").iter().collect();
         assert_eq!(added, ["app", "rule"], "{}", side.name());
+    }
+}
+
+/// What is about one connection or says where a message ends is the proxy's to tell, whatever a rule says. Envoy writes it, and
+/// its upstream waits for a body that does not come.
+#[tokio::test(flavor = "multi_thread")]
+async fn framing_is_not_changed() {
+    let own = "content-length: '77', connection: x-b, transfer-encoding: gzip, upgrade: a, keep-alive: b";
+    let rule = format!(
+        "headers: {{request: {{set: {{{own}}}}}, response: {{set: {{{own}, x-a: 'yes'}}}}}}, {CATALOG}"
+    );
+    for port in ["http/8000", "http2/8000"] {
+        let backend = TestBackend::echo("catalog").await;
+        let mesh = Mesh::new()
+            .service("catalog", port)
+            .endpoint("catalog", port.split('/').next().unwrap(), "v1", backend.address)
+            .with("rules.yaml", &virtual_service("catalog", &format!("  - {{{rule}}}\n")));
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        for http2 in [false, true] {
+            let mut request = Request::new(Method::POST, "/").host("catalog").body("four");
+            if http2 {
+                request = request.http2();
+            }
+            let told = format!("{port} {http2}");
+            let answer = request.send(proxy.listener(0)).await;
+            assert_eq!((answer.status.as_u16(), answer.header("x-a")), (200, "yes"), "{told}");
+            assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{told}");
+            let seen = ["content-length", "upgrade", "keep-alive"].map(|name| saw(&answer, name));
+            assert_eq!(seen, ["4", "-", "-"], "{told}");
+        }
     }
 }
 

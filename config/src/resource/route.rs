@@ -281,6 +281,16 @@ pub struct HeaderToAdd {
     pub action: HeaderAppendAction,
 }
 
+impl HeaderToAdd {
+    /// Whether a header of this name is written. What is about one connection (RFC 9110 section 7.6.1) or says where a message
+    /// ends is not: the proxy tells it of its own, and HTTP/2 takes a message for malformed where it is false.
+    pub fn is_honoured(name: &HeaderName) -> bool {
+        use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+        let own = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
+        !own.contains(name) && name != "keep-alive" && name != "proxy-connection"
+    }
+}
+
 /// Envoy's `HeaderAppendAction`, those values that Istio uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderAppendAction {

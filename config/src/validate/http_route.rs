@@ -9,6 +9,7 @@ use crate::istio::{
     Destination, HeaderOperations, Headers, HttpDirectResponse, HttpRedirect, HttpRetry, HttpRewrite,
     HttpRoute, HttpRouteDestination,
 };
+use crate::resource::HeaderToAdd;
 
 /// Retry conditions that Istio accepts and weft does not know.
 pub(crate) const RETRY_ON_NOT_HONOURED: [&str; 2] = ["retriable-headers", "http3-post-connect-failure"];
@@ -133,6 +134,12 @@ fn check_operations(check: &mut Check<'_>, path: &str, operations: &HeaderOperat
     for (field, headers) in [("set", &operations.set), ("add", &operations.add)] {
         for (name, value) in headers {
             let path = format!("{path}.{field}[{name}]");
+            if HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !HeaderToAdd::is_honoured(&name)) {
+                let what = format!(
+                    "`{name}` is not written: it is about one connection or message, of which weft tells"
+                );
+                check.warning(code::FIELD_NOT_HONOURED, &path, what, "remove it");
+            }
             if !(to_request && is_authority(name)) {
                 check_header_name(check, &path, name);
             }

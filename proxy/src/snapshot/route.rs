@@ -265,9 +265,12 @@ impl Mutations {
 }
 
 impl HeaderToAdd {
-    /// `None` for a value that is empty, which Envoy does not write, and for one that no header can have, which
-    /// validation has refused before it comes here.
+    /// `None` for a value that is empty, which Envoy does not write, for one that no header can have, which validation has
+    /// refused before it comes here, and for a name that is not written.
     fn resolve(declared: &config::HeaderToAdd) -> Option<HeaderToAdd> {
+        if !config::HeaderToAdd::is_honoured(&declared.name) {
+            return None;
+        }
         let value = match declared.value.as_literal() {
             Some("") => return None,
             Some(text) => HeaderValueTemplate::Literal(HeaderValue::from_str(text).ok()?),

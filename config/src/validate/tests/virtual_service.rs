@@ -135,6 +135,11 @@ fn headers() {
         &[],
     );
     check("response: {set: {x-a: '%RESP(x-b)%'}}", &[]);
+    for (field, name) in [("request.set", "Content-Length"), ("response.add", "connection")] {
+        let (direction, operation) = field.split_once('.').unwrap();
+        let expected = format!("warning field-not-honoured spec.http[0].headers.{field}[{name}]");
+        check(&format!("{direction}: {{{operation}: {{{name}: a}}}}"), &[&expected]);
+    }
     check("request: {set: {x-a: '100%'}}", &["error bad-value spec.http[0].headers.request.set[x-a]"]);
     check("request: {set: {x-a: '%NO_SUCH%'}}", &["error bad-value spec.http[0].headers.request.set[x-a]"]);
     check("request: {add: {x-a: \"a\\nb\"}}", &["error bad-value spec.http[0].headers.request.add[x-a]"]);
