@@ -28,8 +28,14 @@ pub(super) fn check(
     let mut targets = Targets::new(objects, hosts, object);
     for (index, route) in object.spec.http.iter().enumerate() {
         let path = format!("spec.http[{index}]");
-        let destinations = route.route.iter().map(|entry| &entry.destination);
-        check_destinations(&mut check, &mut targets, &path, destinations, (Routed::Requests, None));
+        let destinations = &route.route;
+        // The weight of an only one does not count.
+        let is_one = destinations.len() == 1;
+        let destinations = destinations.iter().map(|entry| {
+            let gets = is_one || entry.weight > 0;
+            (&entry.destination, if gets { Routed::Requests } else { Routed::Nothing })
+        });
+        check_destinations(&mut check, &mut targets, &path, destinations, None);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
         check_matched_ports(&mut check, hosts, object, &path, &ports);
         if let Some(delegate) = &route.delegate {
@@ -46,9 +52,12 @@ pub(super) fn check(
         (format!("spec.tcp[{index}]"), ports, &rule.route)
     });
     for (path, ports, route) in tls.chain(tcp) {
-        let destinations = route.iter().map(|entry| &entry.destination);
-        let routed = (Routed::Connections, only_port(&ports));
-        check_destinations(&mut check, &mut targets, &path, destinations, routed);
+        let is_one = route.len() == 1;
+        let destinations = route.iter().map(|entry| {
+            let gets = is_one || entry.weight > 0;
+            (&entry.destination, if gets { Routed::Connections } else { Routed::Nothing })
+        });
+        check_destinations(&mut check, &mut targets, &path, destinations, only_port(&ports));
         check_matched_ports(&mut check, hosts, object, &path, &ports);
     }
     check.into_findings()
@@ -107,10 +116,10 @@ fn check_destinations<'d>(
     check: &mut Check<'_>,
     targets: &mut Targets<'_>,
     path: &str,
-    destinations: impl Iterator<Item = &'d Destination>,
-    (routed, port): (Routed, Option<u32>),
+    destinations: impl Iterator<Item = (&'d Destination, Routed)>,
+    port: Option<u32>,
 ) {
-    for (number, destination) in destinations.enumerate() {
+    for (number, (destination, routed)) in destinations.enumerate() {
         let path = format!("{path}.route[{number}].destination");
         targets.check(check, Wanted { path: &path, destination, routed, port });
     }

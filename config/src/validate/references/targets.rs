@@ -28,6 +28,8 @@ pub(super) enum Routed {
     Requests,
     /// Of TCP and TLS.
     Connections,
+    /// What has a weight of 0 beside others.
+    Nothing,
 }
 
 impl Routed {
@@ -36,6 +38,7 @@ impl Routed {
         match self {
             Routed::Requests => format!("{what}; requests that go there are answered 503 NC"),
             Routed::Connections => format!("{what}; connections that go there are closed (NC)"),
+            Routed::Nothing => format!("{what}; nothing goes there while its weight is 0"),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod destination_rules;
 mod destinations;
 mod entries;
+mod gateways;
 mod names;
 
 use super::*;
