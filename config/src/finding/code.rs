@@ -55,6 +55,8 @@ pub const DANGLING_SUBSET: &str = "dangling-subset";
 pub const DANGLING_PORT: &str = "dangling-port";
 /// Warning. A Gateway that does not exist.
 pub const DANGLING_GATEWAY: &str = "dangling-gateway";
+/// Warning. A host of a VirtualService that no server has of the gateways it is for.
+pub const UNSERVED_HOST: &str = "unserved-host";
 /// Warning. A delegate that does not exist, or is not one.
 pub const DANGLING_DELEGATE: &str = "dangling-delegate";
 /// Warning. A rule of a delegate that is left out, because it matches what the rule that delegates does not.

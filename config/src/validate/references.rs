@@ -8,6 +8,7 @@ mod entries;
 mod hosts;
 mod routes;
 mod rules;
+mod served;
 mod targets;
 mod tls_modes;
 
@@ -23,6 +24,7 @@ use crate::hashed::HashSet;
 use crate::objects::{Differences, Key, Objects, same};
 use crate::yaml::Limits;
 use hosts::{Hosts, full_name};
+use served::Served;
 
 /// What dangles or collides among `objects`, by file and line.
 pub fn references(objects: &Objects, limits: &Limits) -> Vec<Finding> {
@@ -64,7 +66,9 @@ impl References {
             && same(&before.gateways, &objects.gateways);
         if !same_routes {
             let each = objects.virtual_services.values();
-            self.of_routes = each.flat_map(|object| routes::check(objects, &hosts, object, limits)).collect();
+            let mut served = Served::of(objects);
+            let mut check = |object| routes::check(objects, &hosts, object, limits, &mut served);
+            self.of_routes = each.flat_map(|object| check(object)).collect();
             self.of_routes.extend(collisions::check(objects, limits));
             self.of_routes.extend(entries::check(objects, &hosts, limits));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hosts::{Hosts, full_name, namespace_of, with_domain};
+use super::served::Served;
 use super::targets::{Routed, Targets, Wanted, dangling_host, listed, names};
 use crate::compile::{gateway_name, is_taken_in, sight};
 use crate::finding::{Finding, code};
@@ -19,9 +20,11 @@ pub(super) fn check(
     hosts: &Hosts<'_>,
     object: &Object<VirtualService>,
     limits: &Limits,
+    served: &mut Served<'_>,
 ) -> Vec<Finding> {
     let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     check_gateways(&mut check, objects, object);
+    served.check(&mut check, object);
     if is_for_mesh(&object.spec) {
         check_hosts(&mut check, objects, hosts, object);
     }

@@ -1,6 +1,46 @@
-//! Destinations that get nothing.
+//! Hosts of gateways, and destinations that get nothing.
 
 use super::*;
+
+/// Rules at gateways for hosts that none of their servers has.
+#[test]
+fn hosts_of_gateways() {
+    let server =
+        |host: &str| format!("{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['{host}']}}");
+    let gateway = |name: &str, namespace: &str, hosts: &[&str]| {
+        let servers: Vec<String> = hosts.iter().map(|host| server(host)).collect();
+        let spec = format!("selector: {{a: b}}, servers: [{}]", servers.join(", "));
+        object("Gateway", name, namespace, &spec)
+    };
+    let rules = |hosts: &str, gateways: &str| {
+        let route = "http: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+        object("VirtualService", "r", "shop", &format!("hosts: [{hosts}], gateways: [{gateways}], {route}"))
+    };
+    let told = |index: u32| format!("unserved-host VirtualService shop/r spec.hosts[{index}]");
+    let say = |hosts: &str, gateways: &str, expected: &[u32]| {
+        let documents = [
+            gateway("g", "shop", &["*.example", "./own.test", "ops/theirs.test", "*/all.test", "Upper.test"]),
+            gateway("any", "ops", &["*"]),
+            gateway("others", "ops", &["./*", "web.shop.svc.cluster.local"]),
+            rules(hosts, gateways),
+        ];
+        let expected: Vec<String> = expected.iter().map(|index| told(*index)).collect();
+        check(&documents, &expected.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    say("a.example, a.b.example, '*.c.example', own.test, all.test, upper.test", "g", &[]);
+    say("'*.test'", "g", &[]);
+    say("'*'", "g", &[]);
+    say("a.example, example, theirs.test, other.test, '*.own.test'", "g", &[1, 2, 3, 4]);
+    say("other.test", "ops/any", &[]);
+    say("other.test", "g, ops/any", &[]);
+    say("other.test, web", "ops/others", &[0]);
+    // Some may be for the mesh alone; and a gateway may come.
+    say("web, a.example", "g, mesh", &[]);
+    say("other.test", "g, mesh", &[0]);
+    say("web", "mesh", &[]);
+    let missing = "dangling-gateway VirtualService shop/r spec.gateways[0]";
+    check(&[rules("other.test", "gone")], &[missing]);
+}
 
 /// What gets nothing is not said to be answered.
 #[test]
