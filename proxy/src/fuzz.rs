@@ -107,7 +107,7 @@ pub struct Routes(RouteTable);
 impl Routes {
     /// Of what is declared.
     pub fn new(declared: RouteConfiguration) -> Routes {
-        Routes(RouteTable::resolve(&Arc::new(declared), None))
+        Routes(RouteTable::resolve(&Arc::new(declared), None, 1))
     }
 
     /// By which rule a request goes: the indices of virtual host and rule.

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde_json::Value;
 use support::client::raw;
 use support::declared::{any, cluster, listener, to_tcp, update};
-use support::mesh::virtual_service;
+use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
 use crate::incidents::{mesh, with_status};
@@ -170,6 +170,121 @@ async fn a_recorded_request_is_told_as_it_was_decided() {
         assert!(told.contains(&expected), "no `{expected}` in\n{told}");
     }
     assert!(!told.contains("`now`") && !told.contains("timeout: "), "{told}");
+}
+
+/// What changes elsewhere leaves the telling of a request whole, and what changes of its own is told as far as it was recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_request_is_told_by_what_has_not_changed() {
+    let backend = with_status(StatusCode::SERVICE_UNAVAILABLE).await;
+    let rules = virtual_service(
+        "catalog",
+        "  - {name: put, match: [{method: {exact: PUT}}], route: [{destination: {host: catalog}}]}\n  \
+         - {name: all, timeout: 5s, retries: {attempts: 0}, route: [{destination: {host: catalog}}]}",
+    );
+    let mesh = mesh("http/8000", backend.address, "connectionPool: {http: {http2MaxRequests: 77}}", "");
+    let proxy = TestProxy::of(mesh.with("route.yaml", &rules)).listen_outbound(8000).ready().await;
+    let request = Request::get("/").host("catalog").header("x-request-id", "night");
+    assert_eq!(request.send(proxy.listener(0)).await.status, 503);
+    recorded(&proxy, 1).await;
+    let tells = async |then: &str, expected: &[&str]| {
+        let told = proxy.page("/recorder?id=night").await;
+        for expected in
+            [then, "  rule: 1 `put` does not apply: the method is `GET`, not `PUT`\n", "  timeout: 5s\n"]
+                .iter()
+                .chain(expected)
+        {
+            assert!(told.contains(expected), "no `{expected}` in\n{told}");
+        }
+        told
+    };
+    let same =
+        |now: u64| format!("generation: 1 decided; in {now}, which is served now, the rules are the same\n");
+    let limit = "http2MaxRequests 77";
+    tells("", &[limit]).await;
+    // Another service of the same port: its virtual host is new in the same table.
+    let pay = "apiVersion: v1\nkind: Service\nmetadata: {name: pay, namespace: shop}\n\
+               spec: {clusterIP: 10.96.9.9, ports: [{name: http, port: 8000}]}\n";
+    let now = proxy.publish("pay.yaml", pay).await;
+    tells(&same(now), &[limit]).await;
+    let now = proxy.publish("pay.yaml", &pay.replace("10.96.9.9", "10.96.9.8")).await;
+    tells(&same(now), &[limit]).await;
+    // The cluster is another one, and its rules are the same.
+    let policy = "  trafficPolicy: {connectionPool: {http: {http2MaxRequests: 78}}}";
+    let now = proxy.publish("rule.yaml", &destination_rule("catalog", policy)).await;
+    let told =
+        tells(&same(now), &["`, which is not as it was then\n    by DestinationRule shop/catalog ("]).await;
+    assert!(!told.contains("http2MaxRequests"), "{told}");
+    // That rules are as they were once more does not make them those that decided.
+    let other = virtual_service("catalog", "  - {name: now, route: [{destination: {host: catalog}}]}");
+    proxy.publish("route.yaml", &other).await;
+    proxy.publish("route.yaml", &rules).await;
+    let told = proxy.page("/recorder?id=night").await;
+    assert!(
+        told.contains("served no more: only what was recorded is told") && !told.contains("timeout"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_not_there_is_told_with_what_there_is() {
+    let backend = TestBackend::echo("catalog").await;
+    let rules =
+        virtual_service("catalog", "  - {name: v2, route: [{destination: {host: catalog, subset: v2}}]}");
+    let subsets = "  subsets: [{name: v1, labels: {version: v1}}]";
+    let mesh = mesh("http/8000", backend.address, "", "")
+        .with("route.yaml", &rules)
+        .with("rule.yaml", &destination_rule("catalog", subsets));
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let request = Request::get("/").header("x-request-id", "night");
+    assert_eq!(request.send(proxy.listener(0)).await.status, 503);
+    recorded(&proxy, 1).await;
+    let name = "outbound|8000|v2|catalog.shop.svc.cluster.local";
+    let told = proxy.page("/recorder?id=night").await;
+    for expected in [
+        format!("cluster: there is no cluster `{name}`: no DestinationRule gives "),
+        "the subset `v2`; it has v1\n    by VirtualService shop/catalog (".to_owned(),
+        format!("=> answered by the proxy with 503 NC, cluster_not_found of {name}"),
+    ] {
+        assert!(told.contains(&expected), "no `{expected}` in\n{told}");
+    }
+    proxy.publish("rule.yaml", &destination_rule("catalog", &subsets.replace("v1", "v2"))).await;
+    let told = proxy.page("/recorder?id=night").await;
+    assert!(told.contains(&format!("cluster: there was no cluster `{name}`\n")), "{told}");
+}
+
+/// Of what is not recorded nothing is made up.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_rule_did_not_apply_is_told_as_far_as_it_is_known() {
+    let backend = with_status(StatusCode::SERVICE_UNAVAILABLE).await;
+    let to = "route: [{destination: {host: catalog}}]";
+    let rules = virtual_service(
+        "catalog",
+        &format!(
+            "  - {{name: without, match: [{{withoutHeaders: {{x-b: {{}}}}, queryParams: {{q: {{exact: a}}}}}}], {to}}}\n  \
+             - {{name: long, match: [{{uri: {{regex: '/long.*tail'}}, headers: {{x-c: {{exact: c}}}}}}], {to}}}\n  \
+             - {{name: all, retries: {{attempts: 0}}, {to}}}"
+        ),
+    );
+    let mesh = mesh("http/8000", backend.address, "", "").with("route.yaml", &rules);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    let long = format!("/long{}tail", "x".repeat(2_000));
+    for (id, path) in [("short", "/"), ("long", &long)] {
+        let request = Request::get(path).header("x-request-id", id).header("x-b", "b");
+        assert_eq!(request.send(proxy.listener(0)).await.status, 503);
+    }
+    recorded(&proxy, 2).await;
+    let short = proxy.page("/recorder?id=short").await;
+    for expected in [
+        "rule: 1 `without` does not apply: what it asks of header `x-b` or query parameter `q` does not hold; headers are \
+         not recorded\n",
+        "rule: 2 `long` does not apply: path `/` does not match",
+    ] {
+        assert!(short.contains(expected), "no `{expected}` in\n{short}");
+    }
+    let long = proxy.page("/recorder?id=long").await;
+    let expected = "rule: 2 `long` does not apply: what it asks of the path or header `x-c` does not hold; headers are not \
+                    recorded, nor is all of a path as long\n";
+    assert!(long.contains(expected), "no `{expected}` in\n{long}");
 }
 
 /// A call that fails is answered 200 all the same.

@@ -1,14 +1,17 @@
-//! The decision about a recorded request once more, by the generation that made it.
+//! The decision about a recorded request once more, by what made it.
+//!
+//! That is there still in each later generation that changes nothing of it: the connection manager, and the virtual host with
+//! its rules. Each says since which generation it is as it is, so that nothing is kept for the recorder's sake.
 //!
 //! The recorder knows what was chosen, so nothing is chosen anew; the rules before it are tried again to tell why they did not
 //! apply. It keeps no headers, which may hold secrets, and so it is only told which condition on them was in the way.
 
-use config::{MatchedHeader, RouteMatch, TrafficDirection};
+use config::{RouteMatch, TrafficDirection};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::question::{Speaks, Understood};
 use super::trace::Remembers;
-use super::{Step, Way, World, recorded, request, upstream};
+use super::{Step, Way, World, conditions, recorded, request, upstream};
 use crate::http::codec::{RequestHead, Version};
 use crate::http::path;
 use crate::snapshot::{Filter, Listener, Manager, Mismatch, Trace};
@@ -19,20 +22,26 @@ pub(super) fn decide(world: &World<'_>, flight: &Flight) -> Option<Vec<Step>> {
     let (name, chain) = &flight.listener;
     let listener = world.snapshot.listeners.get(name)?;
     let Some(Filter::Http(manager)) = listener.filter((*chain)?) else { return None };
+    if manager.since > flight.generation {
+        return None;
+    }
     let head = head(flight, manager)?;
     let routes = manager.routes.as_ref()?;
     let asked = understood(flight, listener, manager, &head)?;
     let found = flight.route.as_ref();
     // A request that no rule took has the flag that says so.
-    if found.is_none() && &*flight.details != "route_not_found" {
+    if found.is_none() && (&*flight.details != "route_not_found" || routes.since > flight.generation) {
         return None;
     }
-    let mut trace = Remembers::default();
+    let mut trace = Remembers { path_is_cut: flight.path_is_cut(), ..Remembers::default() };
     routes.route(&head, &mut trace);
     if let Some((index, _)) = &trace.virtual_host {
         let host = routes.declared().virtual_hosts.get(*index)?;
         let rules_before = match found {
-            Some((name, _, rule)) if *name == host.name => *rule,
+            Some((name, _, rule)) if *name == host.name => {
+                routes.virtual_hosts().get(*index).filter(|host| host.since <= flight.generation)?;
+                *rule
+            }
             Some(_) => return None,
             None => host.routes.len(),
         };
@@ -40,7 +49,8 @@ pub(super) fn decide(world: &World<'_>, flight: &Flight) -> Option<Vec<Step>> {
         routes.try_rules(&head, *index, rules_before, &mut tried);
         let known = |(index, why): (usize, Option<Mismatch>)| {
             let matches = host.routes.get(index).map(|route| &route.matches);
-            (index, why.filter(|why| matches.is_some_and(|matches| is_known(*why, matches))))
+            let is_known = |why: &Mismatch| matches.is_some_and(|matches| is_known(*why, matches));
+            (index, why.filter(|why| !trace.path_is_cut && is_known(why)))
         };
         trace.mismatches = tried.0.into_iter().map(known).collect();
     }
@@ -49,12 +59,9 @@ pub(super) fn decide(world: &World<'_>, flight: &Flight) -> Option<Vec<Step>> {
     let mut hosts = routes.virtual_hosts().iter().zip(&routes.declared().virtual_hosts);
     let (host, _) = hosts.find(|(_, declared)| declared.name == *host)?;
     let route = host.routes().get(*rule)?;
-    let cluster = flight.cluster.as_deref();
     steps.extend(request::recorded_rule(route, flight, &head));
     steps.extend(recorded::rewritten(flight));
-    if let Some(cluster) = cluster {
-        steps.extend(upstream::recorded(world, cluster, flight.route_origin.as_ref()));
-    }
+    steps.extend(upstream::recorded(world, flight));
     Some(steps)
 }
 
@@ -71,16 +78,14 @@ impl Trace for Tried {
     }
 }
 
-/// Whether a condition is on what the recorder keeps of a request.
+/// Whether a condition, and each before it, is on what the recorder keeps of a request.
 fn is_known(why: Mismatch, matches: &RouteMatch) -> bool {
-    match why {
-        Mismatch::Path | Mismatch::QueryParameter(_) | Mismatch::Connect => true,
-        Mismatch::Header(index) => matches.headers.get(index).is_some_and(|matcher| match matcher.name {
-            MatchedHeader::Method | MatchedHeader::Authority => true,
-            // The scheme may be told by a header.
-            MatchedHeader::Scheme | MatchedHeader::Header(_) => false,
-        }),
-    }
+    let until = match why {
+        Mismatch::Path | Mismatch::Connect => 0,
+        Mismatch::Header(index) => index + 1,
+        Mismatch::QueryParameter(_) => matches.headers.len(),
+    };
+    !matches.headers.iter().take(until).any(conditions::is_of_header)
 }
 
 /// The head as it was routed, without its headers.

@@ -38,15 +38,25 @@ pub(super) fn mismatch(why: Mismatch, wanted: &RouteMatch, head: &RequestHead) -
     }
 }
 
-/// Why a rule does not apply to a request of which no headers are known.
-pub(super) fn of_headers(wanted: &RouteMatch) -> String {
-    let named = |matcher: &HeaderMatcher| match &matcher.name {
-        MatchedHeader::Header(name) => Some(format!("header `{name}`")),
-        MatchedHeader::Scheme => Some("the scheme".to_owned()),
-        MatchedHeader::Method | MatchedHeader::Authority => None,
-    };
-    let named: Vec<String> = wanted.headers.iter().filter_map(named).collect();
-    format!("what it asks of {} does not hold; headers are not recorded", named.join(" or "))
+/// Whether a condition is on a header; the scheme may be told by one.
+pub(super) fn is_of_header(matcher: &HeaderMatcher) -> bool {
+    matches!(matcher.name, MatchedHeader::Scheme | MatchedHeader::Header(_))
+}
+
+/// Why a rule does not apply to a recorded request, of which no headers are known, and of a long path only the beginning: by
+/// what is asked first that is not known, or something behind that.
+pub(super) fn of_unknown(wanted: &RouteMatch, path_is_cut: bool) -> String {
+    let mut named: Vec<String> = path_is_cut.then(|| "the path".to_owned()).into_iter().collect();
+    let known = wanted.headers.iter().take_while(|matcher| !path_is_cut && !is_of_header(matcher)).count();
+    named.extend(wanted.headers.iter().skip(known).map(|matcher| match &matcher.name {
+        MatchedHeader::Header(name) => format!("header `{name}`"),
+        MatchedHeader::Scheme => "the scheme".to_owned(),
+        MatchedHeader::Method => "the method".to_owned(),
+        MatchedHeader::Authority => "the authority".to_owned(),
+    }));
+    named.extend(wanted.query_parameters.iter().map(|it| format!("query parameter `{}`", it.name)));
+    let long = if path_is_cut { ", nor is all of a path as long" } else { "" };
+    format!("what it asks of {} does not hold; headers are not recorded{long}", named.join(" or "))
 }
 
 fn header(matcher: &HeaderMatcher, head: &RequestHead) -> String {

@@ -1,7 +1,7 @@
 //! A request that the flight recorder kept, told as an explanation is.
 //!
-//! What was recorded is told as it was then. Where the generation that decided is served still, the decision is made once more
-//! with it, so that the rules that were tried and the settings in force are told too (see [`super::again`]).
+//! What was recorded is told as it was then. Where what decided is served still, the decision is made once more with it, so
+//! that the rules that were tried and the settings in force are told too (see [`super::again`]).
 
 use std::sync::Arc;
 
@@ -28,19 +28,20 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
         steps.push(listener.by(flight.listener_origin.as_ref()));
     }
     let is_served = flight.generation == world.snapshot.generation;
+    let again = again::decide(world, flight);
+    let holds = is_served || again.is_some() && upstream::is_as_recorded(world, flight);
     if !is_served {
-        let what = format!(
-            "{} decided, which is served no more: only what was recorded is told (generation {} is served now, and \
-             `weft explain --live` tells what that would do)",
-            flight.generation, world.snapshot.generation
-        );
+        let (then, now) = (flight.generation, world.snapshot.generation);
+        let what = match &again {
+            Some(_) => format!("{then} decided; in {now}, which is served now, the rules are the same"),
+            None => format!(
+                "{then} decided, which is served no more: only what was recorded is told (generation {now} is served now, \
+                 and `weft explain --live` tells what that would do)"
+            ),
+        };
         steps.push(Step::new("generation", what));
     }
-    let again = if is_served { again::decide(world, flight) } else { None };
-    match again {
-        Some(decided) => steps.extend(decided),
-        None => steps.extend(remembered(world, flight, is_served)),
-    }
+    steps.extend(again.unwrap_or_else(|| remembered(world, flight)));
     steps.extend(attempts(flight));
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
     if let Some(cause) = &flight.cause {
@@ -51,7 +52,7 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
         method => format!("{method} http://{}{}", flight.authority, flight.path),
     };
     // What is found now says nothing of a configuration that is gone.
-    let findings = if is_served { findings(world, &steps) } else { Vec::new() };
+    let findings = if holds { findings(world, &steps) } else { Vec::new() };
     Explanation {
         asked,
         workload: super::workload(world),
@@ -94,8 +95,8 @@ fn identity(identity: &Option<Arc<str>>) -> String {
     identity.as_ref().map(|identity| format!(", {identity}")).unwrap_or_default()
 }
 
-/// What was recorded of the decision; of the cluster also why it is not there, where the generation is still.
-fn remembered(world: &World<'_>, flight: &Flight, is_served: bool) -> Vec<Step> {
+/// What was recorded of the decision.
+fn remembered(world: &World<'_>, flight: &Flight) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some((host, rule, index)) = &flight.route {
         let rule = if rule.is_empty() { String::new() } else { format!(" `{rule}`") };
@@ -106,19 +107,7 @@ fn remembered(world: &World<'_>, flight: &Flight, is_served: bool) -> Vec<Step> 
         steps.push(Step::new("rule", format!("passes the bytes on to {cluster}")).by(Some(origin)));
     }
     steps.extend(rewritten(flight));
-    if let Some(name) = &flight.cluster {
-        let known = world.snapshot.clusters.get(name);
-        steps.push(match known {
-            None if is_served => {
-                Step::new("cluster", upstream::missing(world, name)).by(flight.route_origin.as_ref())
-            }
-            _ => {
-                let service = known.and_then(|cluster| world.service_of(&cluster.declared));
-                Step::new("cluster", format!("`{name}`"))
-                    .by(flight.cluster_origin.as_ref().or(service.as_ref()))
-            }
-        });
-    }
+    steps.extend(upstream::remembered(world, flight));
     steps
 }
 

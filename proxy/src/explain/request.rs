@@ -127,7 +127,7 @@ pub(super) fn virtual_host(
         let Some(route) = host.routes.get(*index) else { continue };
         let why = match why {
             Some(why) => conditions::mismatch(*why, &route.matches, head),
-            None => conditions::of_headers(&route.matches),
+            None => conditions::of_unknown(&route.matches, trace.path_is_cut),
         };
         let what = format!("{} does not apply: {why}", rule_name(*index, &route.name));
         step.steps.push(Step::new("rule", what).by(route.origin.as_deref()));

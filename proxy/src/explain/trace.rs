@@ -7,8 +7,10 @@ use crate::snapshot::{Field, Mismatch, Trace};
 pub(super) struct Remembers {
     /// The virtual host, and the domain by which it was chosen.
     pub(super) virtual_host: Option<(usize, String)>,
-    /// Rules that do not apply, and why; `None` for what was recorded, where a header was in the way, which is not.
+    /// Rules that do not apply, and why; `None` for what was recorded, where that may be what is not.
     pub(super) mismatches: Vec<(usize, Option<Mismatch>)>,
+    /// Whether the path was too long to be recorded whole.
+    pub(super) path_is_cut: bool,
     /// Chains that were left behind, and for which field.
     pub(super) chains: Vec<(usize, Field)>,
     /// The priority that was drawn last, and whether it is in panic.

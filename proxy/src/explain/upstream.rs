@@ -16,6 +16,7 @@ use crate::http::attempt;
 use crate::http::codec::Version;
 use crate::http::error::Refusal;
 use crate::snapshot::{Cluster, Endpoint};
+use crate::telemetry::flight::Flight;
 use crate::time;
 use crate::upstream::balancer::{self, Avoid, Balance, Conditions};
 use crate::upstream::retry::Reset;
@@ -88,10 +89,34 @@ pub(super) fn follow(
     carried(world, cluster, endpoint, to, steps)
 }
 
-/// A cluster that took a recorded request, and who could get it now.
-pub(super) fn recorded(world: &World<'_>, name: &str, route: Option<&Origin>) -> Vec<Step> {
-    let Some(cluster) = world.snapshot.clusters.get(name) else {
-        return vec![Step::new("cluster", missing(world, name)).by(route)];
+/// Whether the cluster of what was recorded is as it was then, or was not there and is not.
+pub(super) fn is_as_recorded(world: &World<'_>, flight: &Flight) -> bool {
+    let known = flight.cluster.as_ref().and_then(|name| world.snapshot.clusters.get(name));
+    match known {
+        Some(cluster) => !flight.is_clusterless() && cluster.since <= flight.generation,
+        None => flight.cluster.is_none() || flight.is_clusterless(),
+    }
+}
+
+/// The cluster of what was recorded as far as it was recorded, or that it was not there.
+pub(super) fn remembered(world: &World<'_>, flight: &Flight) -> Option<Step> {
+    let name = flight.cluster.as_ref()?;
+    let is_same = is_as_recorded(world, flight);
+    if flight.is_clusterless() {
+        let what = if is_same { missing(world, name) } else { format!("there was no cluster `{name}`") };
+        return Some(Step::new("cluster", what).by(flight.route_origin.as_ref()));
+    }
+    let what = if is_same { format!("`{name}`") } else { format!("`{name}`, which is not as it was then") };
+    let known = world.snapshot.clusters.get(name);
+    let service = known.and_then(|cluster| world.service_of(&cluster.declared));
+    Some(Step::new("cluster", what).by(flight.cluster_origin.as_ref().or(service.as_ref())))
+}
+
+/// The cluster of a recorded request, and who could get it now.
+pub(super) fn recorded(world: &World<'_>, flight: &Flight) -> Vec<Step> {
+    let cluster = flight.cluster.as_ref().and_then(|name| world.snapshot.clusters.get(name));
+    let Some(cluster) = cluster.filter(|_| is_as_recorded(world, flight)) else {
+        return remembered(world, flight).into_iter().collect();
     };
     let declared = &cluster.declared;
     let mut step = named(world, cluster);
@@ -170,7 +195,7 @@ fn named(world: &World<'_>, cluster: &Cluster) -> Step {
 }
 
 /// Why there is no cluster of that name.
-pub(super) fn missing(world: &World<'_>, name: &str) -> String {
+fn missing(world: &World<'_>, name: &str) -> String {
     let parts: Vec<&str> = name.split('|').collect();
     let [_, port, subset, host] = parts[..] else { return format!("there is no cluster `{name}`") };
     let clusters = &world.snapshot.clusters;

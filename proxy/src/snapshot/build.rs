@@ -39,7 +39,8 @@ impl Builder {
         next.clusters = self.clusters(resources, secrets, previous, changed);
         for (name, declared) in &*resources.routes {
             let known = previous.route_tables.get(name);
-            next.route_tables.insert(name.clone(), route_table(declared, known));
+            let table = route_table(declared, known, next.generation);
+            next.route_tables.insert(name.clone(), table);
         }
         for (name, declared) in &*resources.listeners {
             let listener = listener(declared, &next, secrets, previous.listeners.get(name));
@@ -107,7 +108,7 @@ impl Builder {
                 known.map(|cluster| &**cluster),
                 &self.process,
                 transports,
-                time::now(),
+                (previous.generation + 1, time::now()),
             )),
         }
     }
@@ -142,10 +143,11 @@ fn unchanged(
 fn route_table(
     declared: &Arc<config::RouteConfiguration>,
     known: Option<&Arc<RouteTable>>,
+    generation: u64,
 ) -> Arc<RouteTable> {
     match known {
         Some(table) if Arc::ptr_eq(table.declared(), declared) => table.clone(),
-        _ => Arc::new(RouteTable::resolve(declared, known.map(|table| &**table))),
+        _ => Arc::new(RouteTable::resolve(declared, known.map(|table| &**table), generation)),
     }
 }
 
@@ -214,7 +216,8 @@ fn filter(declared: &config::NetworkFilter, next: &Snapshot, known: Option<&Filt
             let routes = match &declared.routes {
                 RouteSource::Rds(routes) => next.route_tables.get(routes).cloned(),
                 RouteSource::Inline(routes) => {
-                    Some(route_table(routes, known.and_then(|known| known.routes.as_ref())))
+                    let known = known.and_then(|known| known.routes.as_ref());
+                    Some(route_table(routes, known, next.generation))
                 }
             };
             let same_routes = |known: &Manager| match (&known.routes, &routes) {
@@ -222,11 +225,13 @@ fn filter(declared: &config::NetworkFilter, next: &Snapshot, known: Option<&Filt
                 (None, None) => true,
                 _ => false,
             };
+            let known = known.filter(|known| known.declared == *declared);
             match known {
-                Some(known) if known.declared == *declared && same_routes(known) => {
-                    Filter::Http(known.clone())
+                Some(known) if same_routes(known) => Filter::Http(known.clone()),
+                _ => {
+                    let since = known.map_or(next.generation, |known| known.since);
+                    Filter::Http(Arc::new(Manager::resolve(declared, routes, since)))
                 }
-                _ => Filter::Http(Arc::new(Manager::resolve(declared, routes))),
             }
         }
         config::NetworkFilter::TcpProxy(declared) => match known {

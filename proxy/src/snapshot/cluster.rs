@@ -30,6 +30,8 @@ pub(crate) struct Cluster {
     transports: Transports,
     /// Its counts, for the whole process.
     pub(crate) shared: Arc<ClusterShared>,
+    /// Since which generation it is declared so, whatever its endpoints are.
+    pub(crate) since: u64,
 }
 
 /// Endpoints that are used together.
@@ -194,7 +196,7 @@ impl Cluster {
         previous: Option<&Cluster>,
         process: &Arc<ProcessShared>,
         transports: Transports,
-        now: Instant,
+        (generation, now): (u64, Instant),
     ) -> Cluster {
         let now = process.age(now);
         let known: HashMap<SocketAddr, &Arc<EndpointShared>> = previous
@@ -236,6 +238,7 @@ impl Cluster {
             let is_asked = matches!(declared.socket_for(&endpoint.metadata), config::TransportSocket::Tls(_));
             is_asked && endpoint.transport.tls().is_none()
         };
+        let same = previous.filter(|previous| Arc::ptr_eq(&previous.declared, declared));
         Cluster {
             tls_endpoints: endpoints.iter().filter(asks_for_tls).count(),
             declared: declared.clone(),
@@ -244,6 +247,7 @@ impl Cluster {
             endpoints: endpoints.into(),
             priorities: priorities.into_iter().map(|(_, localities)| Priority::of(localities)).collect(),
             shared,
+            since: same.map_or(generation, |same| same.since),
         }
     }
 

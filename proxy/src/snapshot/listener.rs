@@ -59,6 +59,8 @@ pub(crate) struct Manager {
     pub(crate) access_log: Box<[LogSink]>,
     /// The headers that access logs ask for.
     pub(crate) logged: Logged,
+    /// Since which generation it is declared so at its place, whatever its routes are.
+    pub(crate) since: u64,
 }
 
 /// A resolved [`config::AccessLog`].
@@ -143,12 +145,13 @@ impl Manager {
     pub(super) fn resolve(
         declared: &Arc<config::HttpConnectionManager>,
         routes: Option<Arc<RouteTable>>,
+        since: u64,
     ) -> Manager {
         let server_name =
             HeaderValue::from_str(&declared.server_name).unwrap_or(HeaderValue::from_static("envoy"));
         let access_log = sinks(&declared.access_log);
         let logged = Logged::by(&access_log);
-        Manager { declared: declared.clone(), routes, server_name, access_log, logged }
+        Manager { declared: declared.clone(), routes, server_name, access_log, logged, since }
     }
 
     /// The cluster that every request of it goes to, whatever it says; `None` when there is not one such.

@@ -16,6 +16,8 @@ pub(crate) struct RouteTable {
     declared: Arc<config::RouteConfiguration>,
     virtual_hosts: Box<[VirtualHost]>,
     domains: Arc<Domains>,
+    /// Since which generation it is declared so.
+    pub(crate) since: u64,
 }
 
 /// Who is known by which domain: virtual hosts by index. Tables whose virtual hosts are known by the same share it.
@@ -34,6 +36,8 @@ pub(crate) struct VirtualHost {
     declared: Arc<config::VirtualHost>,
     /// Built when the first request comes for it, so that a large mesh costs what is used of it.
     routes: OnceLock<Box<[Arc<Route>]>>,
+    /// Since which generation it is declared so in its table.
+    pub(crate) since: u64,
 }
 
 /// The rule for a request, by index, so that a worker finds what it keeps for it.
@@ -48,15 +52,20 @@ pub(crate) struct Found<'a> {
 }
 
 impl RouteTable {
-    /// Resolves `declared`, taking over virtual hosts of `previous` that did not change.
+    /// Resolves `declared` for this generation, taking over virtual hosts of `previous` that did not change.
     pub(crate) fn resolve(
         declared: &Arc<config::RouteConfiguration>,
         previous: Option<&RouteTable>,
+        generation: u64,
     ) -> RouteTable {
         let mut known = Known::of(previous);
-        let resolved = |host: &Arc<config::VirtualHost>| VirtualHost {
-            declared: host.clone(),
-            routes: known.take(host).map(|host| host.routes.clone()).unwrap_or_default(),
+        let resolved = |host: &Arc<config::VirtualHost>| {
+            let known = known.take(host);
+            VirtualHost {
+                declared: host.clone(),
+                routes: known.map(|known| known.routes.clone()).unwrap_or_default(),
+                since: known.map_or(generation, |known| known.since),
+            }
         };
         let virtual_hosts: Box<[VirtualHost]> = declared.virtual_hosts.iter().map(resolved).collect();
         let same = previous.filter(|previous| {
@@ -67,7 +76,7 @@ impl RouteTable {
             previous.len() == virtual_hosts.len() && previous.iter().zip(&virtual_hosts).all(same)
         });
         let domains = same.map_or_else(|| Arc::new(Domains::of(declared)), |table| table.domains.clone());
-        RouteTable { declared: declared.clone(), virtual_hosts, domains }
+        RouteTable { declared: declared.clone(), virtual_hosts, domains, since: generation }
     }
 
     /// What it was resolved from.
@@ -209,10 +218,11 @@ impl<'t> Known<'t> {
         Known { in_order: all.iter().peekable(), all, by_declared: OnceCell::new() }
     }
 
-    /// The one that was made from the same.
+    /// The one that was made from the same, or in its place from one that says the same.
     fn take(&mut self, declared: &Arc<config::VirtualHost>) -> Option<&'t VirtualHost> {
         if let Some(next) = self.in_order.next_if(|next| next.declared.name == declared.name) {
-            return Arc::ptr_eq(&next.declared, declared).then_some(next);
+            let is_same = Arc::ptr_eq(&next.declared, declared) || next.declared == *declared;
+            return is_same.then_some(next);
         }
         let by_declared = self
             .by_declared

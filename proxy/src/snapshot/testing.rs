@@ -67,7 +67,14 @@ pub(crate) fn next_generation(
         previous.map_or_else(|| ProcessShared::new(&limits, now), |cluster| cluster.shared.process.clone());
     let securing = Securing { secrets: &Secrets::default(), allow_unenforced: false };
     let transports = Transports::resolve(&declared, &securing, None);
-    Cluster::resolve(&Arc::new(declared), Some(&Arc::new(assignment)), previous, &process, transports, now)
+    Cluster::resolve(
+        &Arc::new(declared),
+        Some(&Arc::new(assignment)),
+        previous,
+        &process,
+        transports,
+        (1, now),
+    )
 }
 
 /// Ejects an endpoint.

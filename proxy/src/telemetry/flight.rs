@@ -154,6 +154,16 @@ impl Flight {
         }
     }
 
+    /// Whether the cluster was not there.
+    pub(crate) fn is_clusterless(&self) -> bool {
+        matches!(&*self.details, "cluster_not_found" | "cluster not found")
+    }
+
+    /// Whether the path may have been longer.
+    pub(crate) fn path_is_cut(&self) -> bool {
+        self.path.len() >= TEXT_BYTES_MAX
+    }
+
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
         let texts = [&self.id, &self.method, &self.authority, &self.path, &self.flags, &self.details];

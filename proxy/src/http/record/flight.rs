@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::origin::Origin;
@@ -184,7 +185,7 @@ impl Record {
             route: route.map(|route| (route.virtual_host().name.clone(), route.name().into(), route.index())),
             route_origin: self.route_origin().cloned(),
             timeout_is_clients: self.timeout_is_clients,
-            cluster: cluster.map(|cluster| cluster.name.clone()),
+            cluster: cluster.map(|cluster| cluster.name.clone()).or_else(|| self.missing_cluster()),
             drawn: self.drawn,
             cluster_origin: cluster.and_then(|cluster| cluster.metadata.shaped_by().cloned()),
             endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.address),
@@ -214,6 +215,13 @@ impl Record {
     fn asked_authority(&self) -> &Option<HeaderValue> {
         let captured = self.captured.as_ref().map(|captured| &captured.asked_authority);
         captured.filter(|authority| authority.is_some()).unwrap_or(&self.authority)
+    }
+
+    /// The cluster that was drawn and is not there.
+    fn missing_cluster(&self) -> Option<Arc<str>> {
+        let Action::Forward(forward) = &self.route.as_ref()?.route.action else { return None };
+        let drawn = forward.destinations.get(self.drawn).filter(|_| self.details == "cluster_not_found");
+        drawn.map(|drawn| drawn.cluster.clone())
     }
 
     /// What the upstream saw of authority and path, or would have, where the rule changes them.

@@ -80,7 +80,7 @@ fn host(domains: &[&str], routes: Vec<config::Route>) -> Arc<config::VirtualHost
 fn table(virtual_hosts: Vec<Arc<config::VirtualHost>>) -> RouteTable {
     let declared =
         RouteConfiguration { name: "8000".into(), virtual_hosts, ignore_port_in_host_matching: true };
-    RouteTable::resolve(&Arc::new(declared), None)
+    RouteTable::resolve(&Arc::new(declared), None, 1)
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_port_counts_where_it_is_not_ignored() {
         virtual_hosts: vec![host(&["catalog"], vec![route(any())])],
         ignore_port_in_host_matching: false,
     };
-    let table = RouteTable::resolve(&Arc::new(declared), None);
+    let table = RouteTable::resolve(&Arc::new(declared), None, 1);
     assert!(table.route(&request("GET catalog /", &[]), &mut NoTrace).is_some());
     assert!(table.route(&request("GET catalog:80 /", &[]), &mut NoTrace).is_none());
 }
@@ -251,15 +251,17 @@ fn the_first_rule_wins_and_unchanged_hosts_stay_built() {
         virtual_hosts: vec![host(&["*"], rules)],
         ignore_port_in_host_matching: true,
     });
-    let first = RouteTable::resolve(&declared, None);
+    let first = RouteTable::resolve(&declared, None, 1);
     assert_eq!(first.route(&request("GET h /a", &[]), &mut NoTrace).unwrap().index, 0);
     assert_eq!(first.route(&request("GET h /b", &[]), &mut NoTrace).unwrap().index, 1);
     let mut grown = (*declared).clone();
     grown.virtual_hosts.insert(0, host(&["new"], vec![route(any())]));
-    let second = RouteTable::resolve(&Arc::new(grown), Some(&first));
+    let second = RouteTable::resolve(&Arc::new(grown), Some(&first), 2);
     let before = &first.virtual_hosts()[0].routes()[0];
     let after = &second.virtual_hosts()[1].routes()[0];
     assert!(Arc::ptr_eq(before, after));
+    let since: Vec<u64> = second.virtual_hosts().iter().map(|host| host.since).collect();
+    assert_eq!((since, second.since), (vec![2, 1], 2));
 }
 
 #[test]
