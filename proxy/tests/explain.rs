@@ -116,6 +116,17 @@ impl Config {
         String::from_utf8(output.stdout).unwrap().replace(&format!("{config}/"), "")
     }
 
+    /// Why a question has no answer.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let config = self.0.path().to_str().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+        let output =
+            command.args(["explain", "--config", config, "--as", "web-1.shop"]).args(arguments).output();
+        let output = output.unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// What the gateway `edge` would do.
     fn at_gateway(&self, arguments: &[&str]) -> String {
         let config = self.0.path().to_str().unwrap();

@@ -141,7 +141,8 @@ fn port(authority: &str, usual: u16) -> Result<u16, String> {
 ///
 /// When it is none: how one is written.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is not an IP address and port, like 10.96.0.14:3306"))
+    let told = text.parse().ok().filter(|address: &SocketAddr| address.port() > 0);
+    told.ok_or_else(|| format!("`{text}` is not an IP address and port, like 10.96.0.14:3306"))
 }
 
 /// Where a host is taken to be that no name of the mesh is (RFC 5737, for documentation).
@@ -198,6 +199,9 @@ impl Question {
     /// How the client begins TLS, if it does; `host` is that of its request.
     fn hello(&self, world: &World<'_>, host: Option<&str>) -> Result<Option<Hello>, String> {
         let is_https = self.url.as_ref().is_some_and(|url| url.starts_with("https:"));
+        if self.sni.as_deref() == Some("") {
+            return Err("sni is empty; write the name, or for none leave it out and say alpn".to_owned());
+        }
         if self.mtls {
             return self.mutual_hello(world, is_https).map(Some);
         }
@@ -281,8 +285,14 @@ impl Question {
             }
         };
         let authority = uri.authority().ok_or_else(|| format!("`{url}` has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(format!(
+                "`{url}` has a user, whom clients do not send; leave out what is before `@`"
+            ));
+        }
         let method = self.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method"))?;
+        let connects = method == Method::CONNECT;
         let mut headers = HeaderMap::new();
         let mut host = None;
         for line in &self.headers {
@@ -306,9 +316,15 @@ impl Question {
             version: if self.http2 { Version::Http2 } else { Version::Http11 },
             authority: Some(host.unwrap_or(told)),
             scheme: self.http2.then(|| scheme.clone()),
-            path: Some(target(&uri)),
+            // RFC 9110 section 9.3.6: it asks for a host and a port.
+            path: (!connects).then(|| target(&uri)),
             headers,
         };
+        if connects && (authority.port().is_none() || target(&uri).as_str() != "/") {
+            return Err(format!(
+                "`{url}` is more or less than a host and a port; write it like http://catalog:8000"
+            ));
+        }
         let port = port(authority.as_str(), if scheme == Scheme::HTTPS { 443 } else { 80 })?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         Ok((head, name, port))

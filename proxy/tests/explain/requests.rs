@@ -146,3 +146,23 @@ fn what_is_not_served_at_all_is_said_first() {
     let bad = Config::of(&[("route.yaml", &route("  - {timout: 7s}\n"))]);
     assert!(!bad.run(&[URL]).contains("not served"));
 }
+
+/// What a client says in another way than it is asked about, or not at all.
+#[test]
+fn questions_that_nobody_asks_a_proxy() {
+    let config = Config::of(&[]);
+    let check = |arguments: &[&str], expected: &str| {
+        let told = config.refused(arguments);
+        assert!(told.contains(expected), "no `{expected}` in\n{told}");
+    };
+    check(&["--tcp", "10.96.0.14:0"], "is not an IP address and port");
+    check(&["--tcp", "10.96.0.14:3306", "--sni", ""], "sni is empty");
+    check(&["http://user@catalog:8000/"], "leave out what is before `@`");
+    check(&["CONNECT", "http://catalog:8000/items"], "write it like http://catalog:8000");
+    check(&["CONNECT", "http://catalog/"], "write it like http://catalog:8000");
+    let refused = "answers 404 NR route_not_found";
+    let rules = "  - {route: [{destination: {host: catalog}}]}\n";
+    let config = Config::of(&[("route.yaml", &route(rules))]);
+    let rule = ("rule", "it does not take CONNECT", "VirtualService catalog route.yaml:7");
+    config.check(&["CONNECT", "http://catalog:8000"], refused, rule);
+}

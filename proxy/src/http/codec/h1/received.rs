@@ -18,8 +18,9 @@ pub(crate) fn received(
     limits: &Limits,
 ) -> Result<RequestHead, (StatusCode, &'static str)> {
     let mut bytes = BytesMut::new();
-    let path = head.path.as_ref().map_or("/", |path| path.as_str());
-    bytes.extend_from_slice(format!("{} {path} HTTP/1.1\r\n", head.method).as_bytes());
+    let authority = || head.authority.as_ref().and_then(|authority| authority.to_str().ok());
+    let target = head.path.as_ref().map(|path| path.as_str()).or_else(authority).unwrap_or("/");
+    bytes.extend_from_slice(format!("{} {target} HTTP/1.1\r\n", head.method).as_bytes());
     let host = head.authority.as_ref().map(|authority| (&HOST, authority));
     for (name, value) in host.into_iter().chain(&head.headers) {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
