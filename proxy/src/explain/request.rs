@@ -11,7 +11,7 @@ use super::handshake::Behind;
 use super::question::Understood;
 use super::trace::Remembers;
 use super::{Does, Named, Outcome, Step, Way, World, conditions, settings, upstream};
-use crate::http::codec::{RequestHead, ResponseHead, Version, h1};
+use crate::http::codec::{self, RequestHead, ResponseHead, Version, h1};
 use crate::http::error::Refusal;
 use crate::http::peer::Peer;
 use crate::http::timeout::Timeouts;
@@ -73,7 +73,11 @@ pub(super) fn follow(
 fn decoded(world: &World<'_>, head: &RequestHead) -> Result<RequestHead, (StatusCode, &'static str)> {
     match head.version {
         Version::Http10 | Version::Http11 => h1::received(head, world.limits),
-        Version::Http2 => Ok(head.clone()),
+        Version::Http2 => {
+            let mut head = head.clone();
+            codec::tidy(&mut head.headers);
+            Ok(head)
+        }
     }
 }
 

@@ -166,3 +166,12 @@ fn questions_that_nobody_asks_a_proxy() {
     let rule = ("rule", "it does not take CONNECT", "VirtualService catalog route.yaml:7");
     config.check(&["CONNECT", "http://catalog:8000"], refused, rule);
 }
+
+/// RFC 9113 section 8.2.3: they are one before anything is decided by them.
+#[test]
+fn cookies_in_several_fields() {
+    let rules = "  - {name: both, match: [{headers: {cookie: {exact: 'a=1; b=2'}}}], route: [{destination: {host: catalog}}]}\n";
+    let config = Config::of(&[("route.yaml", &route(rules))]);
+    let cookies = ["--http2", "-H", "cookie: a=1", "-H", "cookie: b=2", URL];
+    config.check(&cookies, "forwards", ("rule", "1 `both` applies", "VirtualService catalog route.yaml:7"));
+}

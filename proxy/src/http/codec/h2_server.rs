@@ -10,7 +10,7 @@ use bytes::Bytes;
 use config::Limits;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, SendStream};
-use http::header::{COOKIE, HOST};
+use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -18,7 +18,7 @@ use super::fair::FairReader;
 use super::guard::Guard;
 use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
-    Version, h2_settings, join, trim,
+    Version, h2_settings, tidy,
 };
 use crate::time;
 
@@ -202,9 +202,7 @@ fn decode<H>(
     streams: &Streams<H>,
 ) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
-    // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
-    join(&mut parts.headers, COOKIE, b"; ");
-    trim(&mut parts.headers);
+    tidy(&mut parts.headers);
     let uri = parts.uri.into_parts();
     let authority = match &uri.authority {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
