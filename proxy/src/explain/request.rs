@@ -15,7 +15,7 @@ use crate::http::codec::{self, RequestHead, ResponseHead, Version, h1};
 use crate::http::error::Refusal;
 use crate::http::peer::Peer;
 use crate::http::timeout::Timeouts;
-use crate::http::{admission, headers, local_reply, rewrite};
+use crate::http::{admission, attempt, headers, local_reply, rewrite};
 use crate::snapshot::{
     Action, Destination, Forward, Found, HeaderValueTemplate, Manager, Mutations, Route, RouteTable,
 };
@@ -296,6 +296,13 @@ fn forwarded(
     let rewriting = settings::origin_of(route, RulePart::Rewrite);
     match &changes {
         Ok(()) => {
+/// Whether a WebSocket is asked for, and cannot be of this cluster.
+fn cannot_switch(world: &World<'_>, cluster: &str, head: &RequestHead) -> bool {
+    let cluster = world.snapshot.clusters.get(cluster);
+    let http2 = cluster.is_some_and(|cluster| attempt::is_http2(cluster.declared.protocol, head.version));
+    http2 && head.headers.contains_key(http::header::UPGRADE)
+}
+
             outcome.authority = head.authority.as_ref().map(text);
             outcome.path = head.path.as_ref().map(ToString::to_string);
             if forward.path_rewrite.is_some()
@@ -362,6 +369,11 @@ fn header_steps(whose: &str, mutations: &Mutations) -> Vec<Step> {
     steps.extend(added("request", &mutations.request_add));
     steps.extend(removed("response", &mutations.response_remove));
     steps.extend(added("response", &mutations.response_add));
+        (Ok(_), Ok(())) if cannot_switch(world, &destination.cluster, &head) => {
+            let what = "WebSockets are not asked for over HTTP/2, which the cluster's endpoints speak";
+            steps.push(Step::new("upgrade", what));
+            refused(&Refusal::UpgradeRefused, grpc, outcome)
+        }
     steps
 }
 

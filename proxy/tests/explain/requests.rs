@@ -175,3 +175,15 @@ fn cookies_in_several_fields() {
     let cookies = ["--http2", "-H", "cookie: a=1", "-H", "cookie: b=2", URL];
     config.check(&cookies, "forwards", ("rule", "1 `both` applies", "VirtualService catalog route.yaml:7"));
 }
+
+#[test]
+fn a_websocket_to_an_upstream_of_http2() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: catalog, namespace: shop}\n\
+                spec: {host: catalog, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}}\n";
+    let asks = ["-H", "connection: upgrade", "-H", "upgrade: websocket", URL];
+    let spoken = ("transport", "plain text", "Pod catalog-1 kubernetes.yaml:37");
+    Config::of(&[]).check(&asks, "forwards", spoken);
+    let config = Config::of(&[("rule.yaml", rule)]);
+    config.check(&asks, "answers 403 upgrade_failed", ("upgrade", "over HTTP/2", ""));
+    config.check(&[URL], "forwards", spoken);
+}
