@@ -287,6 +287,31 @@ async fn why_a_rule_did_not_apply_is_told_as_far_as_it_is_known() {
     assert!(long.contains(expected), "no `{expected}` in\n{long}");
 }
 
+/// Whatever the port of the listener is, hosts are looked for at the one that it stands for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_not_named_after_http() {
+    let backend = TestBackend::echo("catalog").await;
+    let proxy = TestProxy::of(mesh("tcp-x/8000", backend.address, "", "timeout: 5s"));
+    let proxy = proxy.listen_outbound(8000).ready().await;
+    for (host, object, expected) in [
+        (
+            "catalog:8000",
+            "\n    by Service shop/catalog (",
+            "`catalog` does not speak HTTP there: port 8000 is named `tcp-x`; a ",
+        ),
+        (
+            "no.example",
+            " (Istio default)\n",
+            "no service that the workload sees has the host `no.example` on port 8000; outbound",
+        ),
+    ] {
+        let page = format!("/explain?url=http://{}/&header=host:{host}", proxy.listener(0));
+        let told = Request::new(http::Method::POST, &page).send(proxy.admin()).await.text();
+        assert!(told.contains(&format!(", by the domain `*`: {expected}")), "{told}");
+        assert!(told.contains(&format!("ALLOW_ANY lets it go{object}")), "{told}");
+    }
+}
+
 /// A call that fails is answered 200 all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_call_of_grpc_is_a_failure() {

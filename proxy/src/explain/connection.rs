@@ -372,22 +372,27 @@ fn duration_step(bounded_by: Option<&ClusterMetadata>, duration: Duration) -> St
 
 /// Why HTTP is taken for bytes: the name of the service's port, mostly.
 fn seen_as_tcp(world: &World<'_>, cluster: &str) -> (String, Option<Origin>) {
-    let declared = world.snapshot.clusters.get(cluster).map(|cluster| &cluster.declared);
-    let service = declared.and_then(|declared| declared.metadata.services.first());
-    let port = cluster.split('|').nth(1).and_then(|port| port.parse::<u16>().ok());
-    let (Some(service), Some(port)) = (service, port) else {
+    let Some((named, service)) = port_name(world, cluster) else {
         let what = "HTTP is passed on as bytes: no service that the workload sees has this address and port";
         return (what.to_owned(), None);
     };
+    let what = format!("HTTP is passed on as bytes, without routes, retries or metrics of requests: {named}");
+    (what, service)
+}
+
+/// How the port of a cluster's service is named, and what name would say HTTP; `None` where it has no service.
+pub(super) fn port_name(world: &World<'_>, cluster: &str) -> Option<(String, Option<Origin>)> {
+    let declared = world.snapshot.clusters.get(cluster).map(|cluster| &cluster.declared);
+    let service = declared.and_then(|declared| declared.metadata.services.first());
+    let port = cluster.split('|').nth(1).and_then(|port| port.parse::<u16>().ok());
+    let (service, port) = (service?, port?);
     let object = world.objects.services.get(&(service.namespace.clone(), service.name.clone()));
     let named = object.and_then(|object| {
         let ports = &object.spec.spec.ports;
         ports.iter().find(|candidate| candidate.port == port).and_then(|port| port.name.clone())
     });
     let name = named.map_or_else(|| "has no name".to_owned(), |name| format!("is named `{name}`"));
-    let what = format!(
-        "HTTP is passed on as bytes, without routes, retries or metrics of requests: port {port} {name}; a name that begins \
-         with `http` or `grpc`, or appProtocol, says HTTP"
-    );
-    (what, world.service(service))
+    let what =
+        format!("port {port} {name}; a name that begins with `http` or `grpc`, or appProtocol, says HTTP");
+    Some((what, world.service(service)))
 }

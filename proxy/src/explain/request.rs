@@ -1,6 +1,6 @@
 //! From the head of a request to its rule, and what that does.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
 
 use config::RulePart;
 use config::compile::{LeftOut, Mode, rules_left_out};
@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::handshake::Behind;
 use super::question::Understood;
 use super::trace::Remembers;
-use super::{Does, Named, Outcome, Step, Way, World, conditions, settings, upstream};
+use super::{Does, Named, Outcome, Step, Way, World, conditions, connection, settings, upstream};
 use crate::http::codec::{self, RequestHead, ResponseHead, Version, h1};
 use crate::http::error::Refusal;
 use crate::http::peer::Peer;
@@ -98,21 +98,17 @@ pub(super) fn virtual_host(
     };
     let Some(host) = declared.virtual_hosts.get(*index) else { return Step::new("virtual_host", "") };
     let mut what = format!("`{}` of `{}`, by the domain `{domain}`", host.name, declared.name);
-    let mut origin = None;
+    let (mut origin, mut by_default) = (None, false);
     if domain == "*" && matches!(&*host.name, "allow_any" | "block_all") {
-        let _ = write!(
-            what,
-            ": no service that the workload sees has the host `{authority}` on port {}; ",
-            asked.destination.port()
-        );
-        what.push_str(match &*host.name {
-            "allow_any" => "outboundTrafficPolicy ALLOW_ANY lets it go",
-            _ => "outboundTrafficPolicy REGISTRY_ONLY refuses it",
-        });
-        origin = Some(config::compile::outbound_traffic_policy_origin(world.objects, world.proxy));
+        let (why, policy) = unknown(world, asked, &declared.name, &host.name, authority);
+        what.push_str(&why);
+        origin = policy;
+        by_default = origin.is_none();
     }
     let mut step = Step::new("virtual_host", what).by(origin.as_ref());
-    if step.object.is_none() {
+    if by_default {
+        step = step.default_of("Istio default");
+    } else if step.object.is_none() {
         step.object = match asked.way {
             // Its hosts are those of a VirtualService, whatever they are called.
             Way::Gateway => {
@@ -148,6 +144,46 @@ pub(super) fn virtual_host(
         step.steps.push(Step::new("rule", "no other: none applies"));
     }
     step
+}
+
+/// What is done with a host that no virtual host has, and by what; no object where that is Istio's default.
+fn unknown(
+    world: &World<'_>,
+    asked: &Understood,
+    table: &str,
+    policy: &str,
+    authority: &str,
+) -> (String, Option<Origin>) {
+    // A table is named after its port, whatever the port of its listener is.
+    let port = table.parse().unwrap_or(asked.destination.port());
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let (why, service) = not_http(world, host, port).unwrap_or_else(|| {
+        (format!("no service that the workload sees has the host `{authority}` on port {port}"), None)
+    });
+    let does = match policy {
+        "allow_any" => "outboundTrafficPolicy ALLOW_ANY lets it go",
+        _ => "outboundTrafficPolicy REGISTRY_ONLY refuses it",
+    };
+    let policy = || config::compile::outbound_traffic_policy_origin(world.objects, world.proxy);
+    // What has no place nobody has written.
+    let origin = service.unwrap_or_else(policy);
+    (format!(": {why}; {does}"), Some(origin).filter(|origin| origin.place.is_some()))
+}
+
+/// Why a service of this host is not among those that speak HTTP at this port, where there is one.
+fn not_http(world: &World<'_>, host: &str, port: u16) -> Option<(String, Option<Origin>)> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let (own, behind) = (format!("{host}.{}.", world.proxy.namespace), format!("{host}."));
+    let prefix = format!("outbound|{port}||");
+    let is_it = |name: &&Arc<str>| {
+        let of_port = name.strip_prefix(&*prefix);
+        of_port.is_some_and(|full| {
+            full == host || full.starts_with(&own) || host.contains('.') && full.starts_with(&behind)
+        })
+    };
+    let cluster = world.snapshot.clusters.keys().find(is_it)?;
+    let (named, service) = connection::port_name(world, cluster)?;
+    Some((format!("`{host}` does not speak HTTP there: {named}"), service))
 }
 
 fn rule_name(index: usize, name: &str) -> String {
@@ -260,6 +296,13 @@ fn changed_headers(route: &Route, headers: Vec<Step>) -> Option<Step> {
     (!headers.is_empty()).then(|| Step::new("headers", "are changed").by(origin).with(headers))
 }
 
+/// Whether a WebSocket is asked for, and cannot be of this cluster.
+fn cannot_switch(world: &World<'_>, cluster: &str, head: &RequestHead) -> bool {
+    let cluster = world.snapshot.clusters.get(cluster);
+    let http2 = cluster.is_some_and(|cluster| attempt::is_http2(cluster.declared.protocol, head.version));
+    http2 && head.headers.contains_key(http::header::UPGRADE)
+}
+
 fn weights(forward: &Forward) -> Vec<Step> {
     let total: u64 = forward.destinations.iter().map(|it| u64::from(it.weight())).sum();
     let weight =
@@ -296,13 +339,6 @@ fn forwarded(
     let rewriting = settings::origin_of(route, RulePart::Rewrite);
     match &changes {
         Ok(()) => {
-/// Whether a WebSocket is asked for, and cannot be of this cluster.
-fn cannot_switch(world: &World<'_>, cluster: &str, head: &RequestHead) -> bool {
-    let cluster = world.snapshot.clusters.get(cluster);
-    let http2 = cluster.is_some_and(|cluster| attempt::is_http2(cluster.declared.protocol, head.version));
-    http2 && head.headers.contains_key(http::header::UPGRADE)
-}
-
             outcome.authority = head.authority.as_ref().map(text);
             outcome.path = head.path.as_ref().map(ToString::to_string);
             if forward.path_rewrite.is_some()
@@ -333,6 +369,11 @@ fn cannot_switch(world: &World<'_>, cluster: &str, head: &RequestHead) -> bool {
     match (picked, changes) {
         (Err(refusal), _) => refused(&refusal, grpc, outcome),
         (Ok(_), Err(rewrite::BadRewrite)) => refused(&Refusal::BadRewrite, grpc, outcome),
+        (Ok(_), Ok(())) if cannot_switch(world, &destination.cluster, &head) => {
+            let what = "WebSockets are not asked for over HTTP/2, which the cluster's endpoints speak";
+            steps.push(Step::new("upgrade", what));
+            refused(&Refusal::UpgradeRefused, grpc, outcome)
+        }
         (Ok(endpoint), Ok(())) => Outcome { does: Does::Forwards, endpoint: Some(endpoint), ..outcome },
     }
 }
@@ -369,11 +410,6 @@ fn header_steps(whose: &str, mutations: &Mutations) -> Vec<Step> {
     steps.extend(added("request", &mutations.request_add));
     steps.extend(removed("response", &mutations.response_remove));
     steps.extend(added("response", &mutations.response_add));
-        (Ok(_), Ok(())) if cannot_switch(world, &destination.cluster, &head) => {
-            let what = "WebSockets are not asked for over HTTP/2, which the cluster's endpoints speak";
-            steps.push(Step::new("upgrade", what));
-            refused(&Refusal::UpgradeRefused, grpc, outcome)
-        }
     steps
 }
 
