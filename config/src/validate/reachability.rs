@@ -128,7 +128,7 @@ fn impossible(wanted: &HttpMatchRequest) -> Option<Impossible> {
         }
     }
     let both = wanted.headers.iter().find(|(name, value)| {
-        wanted.without_headers.get(*name).is_some_and(|without| covers_string(without, value))
+        any_header(&wanted.without_headers, name, |without| covers_string(without, value))
     });
     both.map(|(name, _)| Impossible {
         field: format!("withoutHeaders[{name}]"),
@@ -154,7 +154,7 @@ fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
         (Some(_), None) => false,
     };
     let each = |wanted: &Strings, of: &Strings, covers: fn(&StringMatch, &StringMatch) -> bool| {
-        wanted.iter().all(|(name, wanted)| of.get(name).is_some_and(|of| covers(wanted, of)))
+        wanted.iter().all(|(name, wanted)| any_header(of, name, |of| covers(wanted, of)))
     };
     same(&earlier.scheme, &later.scheme)
         && same(&earlier.method, &later.method)
@@ -162,7 +162,9 @@ fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
         && each(&earlier.headers, &later.headers, covers_string)
         // What forbids less wants more.
         && each(&earlier.without_headers, &later.without_headers, |less, more| forbids(more, less))
-        && each(&earlier.query_params, &later.query_params, covers_string)
+        && earlier.query_params.iter().all(|(name, wanted)| {
+            parameters.get(name).is_some_and(|of| covers_string(wanted, of))
+        })
         && Conditions::of_http(earlier).cover_anywhere(&Conditions::of_http(later))
         && covers_uri(earlier, later)
 }
@@ -182,6 +184,7 @@ fn is_any_path(wanted: &StringMatch) -> bool {
     };
     let regex = regex.strip_prefix('^').unwrap_or(regex);
     is_anything(wanted)
+    let parameters = &later.query_params;
         || matches!(
             regex.strip_suffix('$').unwrap_or(regex),
             "/.*" | "/.*?" | "/(.*)" | "(/.*)" | ".+" | "(.+)"
@@ -193,6 +196,12 @@ fn is_any_path(wanted: &StringMatch) -> bool {
 enum Asked<'a> {
     /// Only that there is one.
     Present,
+/// Whether a condition on this header is one that is looked for: case does not matter in its name.
+fn any_header(of: &BTreeMap<String, StringMatch>, name: &str, is_it: impl Fn(&StringMatch) -> bool) -> bool {
+    of.get(name).is_some_and(&is_it)
+        || of.iter().any(|(other, of)| other.eq_ignore_ascii_case(name) && is_it(of))
+}
+
     Exact(&'a str),
     Prefix(&'a str),
     Regex(&'a str),

@@ -93,6 +93,10 @@ fn rules_that_take_less_than_they_seem_to() {
     }
     headers("withoutHeaders", "{exact: ''}", "{}", false);
     headers("withoutHeaders", "{exact: ''}", "{exact: ''}", true);
+    // Case does not matter in the name of a header.
+    check("{headers: {X-A: {exact: q}}}", "{headers: {x-a: {exact: q}}}", true);
+    check("{withoutHeaders: {x-a: {exact: q}}}", "{withoutHeaders: {X-A: {exact: q}}}", true);
+    check("{queryParams: {A: {exact: q}}}", "{queryParams: {a: {exact: q}}}", false);
     // `*` begins with no `/`.
     check("{uri: {prefix: /}}", "{uri: {exact: '*'}}", false);
     check("{name: all}", "{uri: {exact: '*'}}", true);
@@ -155,6 +159,8 @@ fn matches_that_never_hold() {
     headers("{exact: a}", "{exact: b}", false);
     headers("{regex: a+}", "{prefix: a}", false);
     check("{headers: {x: {exact: a}}, withoutHeaders: {y: {exact: a}}}", &[]);
+    let other_case = ["warning unreachable-rule spec.http[0].match[0].withoutHeaders[x]"];
+    check("{headers: {x: {exact: a}}, withoutHeaders: {X: {}}}", &other_case);
     // One that never holds takes nothing from those after it.
     let rule = |uri: &str| {
         format!("  - {{match: [{{uri: {{prefix: {uri}}}}}], route: [{{destination: {{host: catalog}}}}]}}\n")
