@@ -19,33 +19,59 @@ const COMPARISONS_MAX: usize = 2_000_000;
 
 /// Warns of matches and rules that have no effect; whether they are a delegate's is told.
 pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute], of_delegate: bool) {
+    look(check, routes, of_delegate, &[]);
+}
+
+/// The same of what is behind rules whose delegates take all that they do; they are told by index.
+pub(crate) fn check_behind(check: &mut Check<'_>, routes: &[HttpRoute], delegating: &[usize]) {
+    if !delegating.is_empty() {
+        look(check, routes, false, delegating);
+    }
+}
+
+/// Where rules delegate, only what is behind them is told.
+fn look(check: &mut Check<'_>, routes: &[HttpRoute], of_delegate: bool, delegating: &[usize]) {
     // What earlier rules take, and which rule it is. A rule that delegates takes only what its delegate does.
-    let mut taken: Vec<(usize, &HttpMatchRequest)> = Vec::new();
+    let mut taken: Vec<(usize, bool, &HttpMatchRequest)> = Vec::new();
     let mut room = COMPARISONS_MAX;
     let everything = [HttpMatchRequest::default()];
     for (index, route) in routes.iter().enumerate() {
         let matches = if route.matches.is_empty() { everything.as_slice() } else { &route.matches };
         let never: Vec<_> = matches.iter().map(impossible).collect();
         let path = format!("spec.http[{index}]");
-        tell_impossible(check, &path, &never);
-        let covering: Vec<_> = matches
+        if delegating.is_empty() {
+            tell_impossible(check, &path, &never);
+        }
+        let mut covering: Vec<_> = matches
             .iter()
             .zip(&never)
             .map(|(wanted, never)| {
                 if never.is_some() {
                     return None;
                 }
-                let found = taken.iter().take(room).position(|(_, earlier)| covers(earlier, wanted));
+                // One that a delegate takes too is told of without it.
+                let among = |delegated: bool| {
+                    let mut taken = taken.iter().take(room);
+                    taken.position(|(_, by, earlier)| *by == delegated && covers(earlier, wanted))
+                };
+                let found = among(false).or_else(|| among(true));
                 room = room.saturating_sub(found.map_or(taken.len(), |at| at + 1));
-                found.and_then(|at| taken.get(at)).map(|(by, _)| *by)
+                found.and_then(|at| taken.get(at)).map(|(by, ..)| *by)
             })
             .collect();
         let name = |by| name(routes, by);
+        let by_delegate = |by: &Option<usize>| by.is_some_and(|by| delegating.binary_search(&by).is_ok());
+        let are_taken = covering.iter().all(Option::is_some) && covering.iter().any(by_delegate);
+        if !delegating.is_empty() && !are_taken {
+            covering.iter_mut().filter(|by| !by_delegate(by)).for_each(|by| *by = None);
+        }
         tell_taken(check, "http", index, &covering, Taken { name: &name, of: "requests" });
         let may_be_left_out = of_delegate && !route.matches.is_empty();
-        if route.delegate.is_none() && !may_be_left_out && taken.len() < MATCHES_COMPARED_MAX {
+        let delegates = route.delegate.is_some();
+        let takes = !delegates || by_delegate(&Some(index));
+        if takes && !may_be_left_out && taken.len() < MATCHES_COMPARED_MAX {
             let possible = matches.iter().zip(&never).filter(|(_, never)| never.is_none());
-            taken.extend(possible.map(|(wanted, _)| (index, wanted)));
+            taken.extend(possible.map(|(wanted, _)| (index, delegates, wanted)));
         }
     }
 }
@@ -156,6 +182,7 @@ fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
     let each = |wanted: &Strings, of: &Strings, covers: fn(&StringMatch, &StringMatch) -> bool| {
         wanted.iter().all(|(name, wanted)| any_header(of, name, |of| covers(wanted, of)))
     };
+    let parameters = &later.query_params;
     same(&earlier.scheme, &later.scheme)
         && same(&earlier.method, &later.method)
         && same(&earlier.authority, &later.authority)
@@ -167,6 +194,12 @@ fn covers(earlier: &HttpMatchRequest, later: &HttpMatchRequest) -> bool {
         })
         && Conditions::of_http(earlier).cover_anywhere(&Conditions::of_http(later))
         && covers_uri(earlier, later)
+}
+
+/// Whether a condition on this header is one that is looked for: case does not matter in its name.
+fn any_header(of: &BTreeMap<String, StringMatch>, name: &str, is_it: impl Fn(&StringMatch) -> bool) -> bool {
+    of.get(name).is_some_and(&is_it)
+        || of.iter().any(|(other, of)| other.eq_ignore_ascii_case(name) && is_it(of))
 }
 
 /// Whether each value of what every request has meets this: a method, a scheme, an authority, a path.
@@ -184,7 +217,6 @@ fn is_any_path(wanted: &StringMatch) -> bool {
     };
     let regex = regex.strip_prefix('^').unwrap_or(regex);
     is_anything(wanted)
-    let parameters = &later.query_params;
         || matches!(
             regex.strip_suffix('$').unwrap_or(regex),
             "/.*" | "/.*?" | "/(.*)" | "(/.*)" | ".+" | "(.+)"
@@ -196,12 +228,6 @@ fn is_any_path(wanted: &StringMatch) -> bool {
 enum Asked<'a> {
     /// Only that there is one.
     Present,
-/// Whether a condition on this header is one that is looked for: case does not matter in its name.
-fn any_header(of: &BTreeMap<String, StringMatch>, name: &str, is_it: impl Fn(&StringMatch) -> bool) -> bool {
-    of.get(name).is_some_and(&is_it)
-        || of.iter().any(|(other, of)| other.eq_ignore_ascii_case(name) && is_it(of))
-}
-
     Exact(&'a str),
     Prefix(&'a str),
     Regex(&'a str),

@@ -11,6 +11,7 @@ use crate::istio::{Delegate, Destination, HttpRoute, VirtualService};
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 use crate::validate::conditions::told;
+use crate::validate::reachability;
 use crate::validate::virtual_service::{MESH_GATEWAY, is_for_mesh};
 use crate::yaml::{Limits, nearest};
 
@@ -29,6 +30,8 @@ pub(super) fn check(
         check_hosts(&mut check, objects, hosts, object);
     }
     let mut targets = Targets::new(objects, hosts, object);
+    // Rules whose delegates take all that they do.
+    let mut delegating = Vec::new();
     for (index, route) in object.spec.http.iter().enumerate() {
         let path = format!("spec.http[{index}]");
         let destinations = &route.route;
@@ -41,10 +44,13 @@ pub(super) fn check(
         check_destinations(&mut check, &mut targets, &path, destinations, None);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
         check_matched_ports(&mut check, hosts, object, &path, &ports);
-        if let Some(delegate) = &route.delegate {
-            check_delegate(&mut check, objects, &format!("{path}.delegate"), route, delegate);
+        if let Some(delegate) = &route.delegate
+            && check_delegate(&mut check, objects, &format!("{path}.delegate"), route, delegate)
+        {
+            delegating.push(index);
         }
     }
+    reachability::check_behind(&mut check, &object.spec.http, &delegating);
     let spec = &object.spec;
     let tls = spec.tls.iter().enumerate().map(|(index, rule)| {
         let ports: Vec<_> = rule.matches.iter().map(|matched| matched.port).collect();
@@ -162,13 +168,14 @@ fn check_matched_ports(
     }
 }
 
+/// Warns of a delegate that is not there, or of rules of it that are not taken in. Whether it takes all that the rule does.
 fn check_delegate(
     check: &mut Check<'_>,
     objects: &Objects,
     path: &str,
     route: &HttpRoute,
     delegate: &Delegate,
-) {
+) -> bool {
     let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.unwrap_or(check.namespace());
     let name = delegate.name.as_deref().unwrap_or_default();
@@ -179,10 +186,14 @@ fn check_delegate(
         Some(found) if sight(&found.spec.export_to, default, namespace, check.namespace()).is_none() => {
             "is not exported to this namespace"
         }
-        Some(found) => return check_delegated(check, path, route, found),
+        Some(found) => {
+            check_delegated(check, path, route, found);
+            return found.spec.http.iter().any(|rule| rule.matches.is_empty());
+        }
     };
     let what = format!("the VirtualService {namespace}/{name} {problem}; the rule has no effect");
     check.warning(code::DANGLING_DELEGATE, path, what, "correct `name` and `namespace`, or that object");
+    false
 }
 
 /// Warns of rules of a delegate that are not taken in.

@@ -1,4 +1,4 @@
-//! Hosts of gateways, and destinations that get nothing.
+//! Hosts of gateways, and what gets nothing: destinations, and rules behind a delegate.
 
 use super::*;
 
@@ -70,4 +70,28 @@ fn destinations_without_weight() {
     };
     assert!(told([0, 100]).ends_with("; nothing goes there while its weight is 0"), "{}", told([0, 100]));
     assert!(told([1, 99]).ends_with("; requests that go there are answered 503 NC"), "{}", told([1, 99]));
+}
+
+/// A delegate with a rule for everything takes all that the rule does that delegates.
+#[test]
+fn rules_behind_a_delegate() {
+    let delegate = |rule: &str| object("VirtualService", "d", "shop", &format!("http: [{{{rule}}}]"));
+    let to = "route: [{destination: {host: web}}]";
+    let root = |rules: &str| {
+        let all = "delegate: {name: d}";
+        let rules = format!("hosts: [web], http: [{{match: [{{uri: {{prefix: /a}}}}], {all}}}, {rules}]");
+        object("VirtualService", "r", "shop", &rules)
+    };
+    let check = |rules: &str, of_delegate: &str, expected: &[&str]| {
+        check(&[delegate(of_delegate), root(&rules.replace("TO", to))], expected);
+    };
+    let of_one = format!("match: [{{uri: {{prefix: /a/b}}}}], {to}");
+    let rule = ["unreachable-rule VirtualService shop/r spec.http[1]"];
+    check("{match: [{uri: {prefix: /a/c}}], TO}", to, &rule);
+    check("{match: [{uri: {prefix: /a/c}}], TO}", &of_one, &[]);
+    check("{match: [{uri: {prefix: /b}}], TO}, {TO}", to, &[]);
+    let half = ["ineffective-match VirtualService shop/r spec.http[1].match[1]"];
+    check("{match: [{uri: {prefix: /b}}, {uri: {prefix: /a/c}}], TO}", to, &half);
+    // What is told without the delegate is not told again.
+    check("{match: [{uri: {prefix: /b}}], TO}, {match: [{uri: {prefix: /b/c}}], TO}", to, &[]);
 }
