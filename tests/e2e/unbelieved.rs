@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what is not as expected ends the test")]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use config::PrivateKey;
 use support::frames::{END_STREAM, Frame, frame, headers, hello, kind};
@@ -115,6 +116,58 @@ async fn a_silent_client_of_http1_is_parted_with() {
     let log = Files::new(&Ca::new("nobody"));
     let server = Server::start(&app, &log).await;
     let mut asked = server.connect("istio-http/1.1").await;
+async fn is_answered(stream: &mut TlsStream<TcpStream>) -> bool {
+    let asked = stream.write_all(ASK).await.is_ok();
+    asked && stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0)
+}
+
+/// Whoever writes a file in two pieces takes so long, or the first counts by itself; a test that was slower begins anew.
+const IN_TWO_PIECES: Duration = Duration::from_millis(200);
+
+/// The first of two roots alone is as good to read as both; who is vouched for by the second is parted with only when it stays so.
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_that_are_written_in_two_pieces_part_nobody() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let app = TestBackend::echo("app").await;
+    let files = files(&ca, &ca.workload(SERVER));
+    let roots = files.path().join("roots.pem");
+    let both = format!("{}{}", ca.pem, other.pem);
+    files.write("roots.pem", &both);
+    let log = files.path().join("log");
+    let server = server_with(files.identity().into(), &app, false, &log).await.ready().await;
+    let connect = async || {
+        let config = believing(&ca, Some(&other.workload(CLIENT)), &["istio-http/1.1"]);
+        handshake(config, server.listener(0), "outbound_.80_._.a.b").await.unwrap()
+    };
+    let mut stream = connect().await;
+    assert!(is_answered(&mut stream).await);
+    for attempt in 0.. {
+        // What there is to say about another file tells that all were looked at.
+        let looked = async |piece: &str| {
+            let name = format!("{piece}-{attempt}.yaml");
+            server.mesh.write(&name, "[");
+            server.page_has("/findings", &name).await;
+        };
+        #[allow(clippy::disallowed_methods, reason = "the clock of the proxy is not that of its test")]
+        let began = std::time::Instant::now();
+        std::fs::write(&roots, &ca.pem).unwrap();
+        looked("first").await;
+        std::fs::write(&roots, &both).unwrap();
+        if began.elapsed() < IN_TWO_PIECES {
+            looked("second").await;
+            assert!(is_answered(&mut stream).await, "it is believed now as before");
+            break;
+        }
+        stream = eventually("it is believed again", || async {
+            let mut again = connect().await;
+            is_answered(&mut again).await.then_some(again)
+        })
+        .await;
+    }
+    std::fs::write(&roots, &ca.pem).unwrap();
+    assert_eq!(rest(&mut stream).await.as_deref(), Some(&b""[..]));
+}
+
     let mut never_asked = server.connect("istio-http/1.1").await;
     let ask = async |stream: &mut TlsStream<TcpStream>| {
         stream.write_all(ASK).await.unwrap();
@@ -234,7 +287,7 @@ async fn a_client_that_answers_the_last_ping_is_parted_with_at_once() {
     server.believes_the_new_one().await;
     let ping = next(&mut stream, unread, kind::PING).await;
     stream.write_all(&frame(kind::PING, support::frames::ACK, 0, &ping.payload)).await.unwrap();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(1), rest(&mut stream)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), rest(&mut stream)).await;
     ended.expect("it is not waited for its end");
 }
 

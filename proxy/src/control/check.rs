@@ -150,7 +150,7 @@ pub(crate) fn load(
     };
     let mut files = SecretFiles::new(identity_files, None, Vec::new(), limits.file_bytes_max);
     files.want(&resources);
-    files.look();
+    files.look(time::now());
     let declared = resources.secrets.values().chain(files.secrets());
     let anchors = TrustAnchors::new(&objects.mesh, &proxy);
     let declared = TrustAnchors::among(anchors.as_ref(), declared);

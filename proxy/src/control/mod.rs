@@ -215,12 +215,8 @@ impl Control {
         let is_routine = !was_heard && found.again.is_none();
         self.again = found.again.unwrap_or(now + LOOK_INTERVAL).min(now + LOOK_INTERVAL);
         let identity_differs = self.pushed.look();
-        let secrets_differ = self.secret_files.look() || identity_differs;
-        self.again = self
-            .secret_files
-            .revoked()
-            .and_then(RevokedFile::again)
-            .map_or(self.again, |at| self.again.min(at));
+        let secrets_differ = self.secret_files.look(now) || identity_differs;
+        self.again = self.secret_files.again().map_or(self.again, |at| self.again.min(at));
         self.tell_source();
         self.status.identity(self.pushed.state());
         if self.watched() != watched {
@@ -392,7 +388,7 @@ impl Control {
     /// Parses the secrets that are declared now, and whether they are those of before.
     fn resolve_secrets(&mut self, anchors: Option<&TrustAnchors>, findings: &mut Vec<Finding>) -> bool {
         if self.secret_files.want(&self.resources) {
-            self.secret_files.look();
+            self.secret_files.look(time::now());
         }
         let declared =
             self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());

@@ -2,13 +2,16 @@
 //! workload's own identity.
 //!
 //! Files are read when their marks differ from those of before. What is read is given on as it is: whether a certificate
-//! and a key belong together is for the one who parses them, and who keeps what was there before when they do not.
+//! and a key belong together is for the one who parses them, and who keeps what was there before when they do not. What
+//! takes the place of something else is given on when all files have been quiet for a moment, because half of the roots is as
+//! good to read as all of them, and whoever the other half vouches for would be parted with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use config::{
     ClientCertificates, FILE_CERTIFICATE, FILE_REVOKED, FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, PrivateKey,
@@ -17,8 +20,8 @@ use config::{
 
 use super::files::{Stamp, too_long};
 use super::revoked::{RevokedFile, Seen};
+use super::settle::Burst;
 use super::watch::{Wanted, parent};
-use crate::time;
 
 /// Where operating systems have the roots that they trust, the first that is there; those that Istio's agent knows.
 const SYSTEM_ROOTS_FILES: [&str; 6] = [
@@ -59,8 +62,11 @@ pub(crate) struct SecretFiles {
     file_bytes_max: u64,
     /// Names of secrets that are named by somebody.
     wanted: BTreeSet<Arc<str>>,
-    /// What was read, by path.
+    /// What was read last, by path.
     read: BTreeMap<PathBuf, Known>,
+    /// What of it counts, and the change that is not over yet.
+    settled: BTreeMap<PathBuf, Known>,
+    burst: Option<Burst>,
     secrets: BTreeMap<Arc<str>, Arc<Secret>>,
 }
 
@@ -71,6 +77,13 @@ struct Known {
     /// Whether there is something, if only what cannot be read.
     is_there: bool,
     content: Result<Arc<[u8]>, Arc<str>>,
+}
+
+impl Known {
+    /// Whether both say the same, whenever they were written.
+    fn holds(&self, other: &Known) -> bool {
+        self.is_there == other.is_there && self.content == other.content
+    }
 }
 
 impl SecretFiles {
@@ -89,6 +102,8 @@ impl SecretFiles {
             file_bytes_max,
             wanted: BTreeSet::new(),
             read: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            burst: None,
             secrets: BTreeMap::new(),
         }
     }
@@ -121,8 +136,25 @@ impl SecretFiles {
         differs
     }
 
-    /// Reads what differs from what was read before, and whether any secret does.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Reads what differs from what was read before, and whether any secret that counts does.
+    pub(crate) fn look(&mut self, now: Instant) -> bool {
+        let before = self.read.clone();
+        self.read();
+        self.settle(&before, now);
+        let revoked_differs = self.look_at_revoked(now);
+        let mut secrets = BTreeMap::new();
+        for name in &self.wanted {
+            let Some(content) = self.secret(name) else { continue };
+            let secret = Secret { name: name.clone(), content, origin: None };
+            let known = self.secrets.get(name).filter(|known| ***known == secret).cloned();
+            secrets.insert(name.clone(), known.unwrap_or_else(|| Arc::new(secret)));
+        }
+        let differs = secrets != self.secrets;
+        self.secrets = secrets;
+        differs || revoked_differs
+    }
+
+    fn read(&mut self) {
         let paths: BTreeSet<PathBuf> = self.paths();
         for _ in 0..SWAPS_MAX {
             let mut read = BTreeMap::new();
@@ -145,24 +177,39 @@ impl SecretFiles {
                 break;
             }
         }
-        let revoked_differs = self.look_at_revoked();
-        let mut secrets = BTreeMap::new();
-        for name in &self.wanted {
-            let Some(content) = self.secret(name) else { continue };
-            let secret = Secret { name: name.clone(), content, origin: None };
-            let known = self.secrets.get(name).filter(|known| ***known == secret).cloned();
-            secrets.insert(name.clone(), known.unwrap_or_else(|| Arc::new(secret)));
-        }
-        let differs = secrets != self.secrets;
-        self.secrets = secrets;
-        differs || revoked_differs
     }
 
-    fn look_at_revoked(&mut self) -> bool {
+    /// Lets count what was read, where it is the first that was read of a file, or all files have been quiet.
+    fn settle(&mut self, before: &BTreeMap<PathBuf, Known>, now: Instant) {
+        let differs = |from: &BTreeMap<PathBuf, Known>| {
+            let is_other =
+                |(path, known): (&PathBuf, &Known)| from.get(path).is_some_and(|it| !it.holds(known));
+            self.read.iter().any(is_other)
+        };
+        self.burst = match self.burst {
+            _ if !differs(&self.settled) => None,
+            Some(burst) if !differs(before) => Some(burst),
+            burst => Some(Burst::with(burst, now)),
+        };
+        self.burst = self.burst.filter(|burst| now < burst.secrets_over());
+        let counts = |(path, known): (&PathBuf, &Known)| {
+            let held = self.settled.get(path).filter(|_| self.burst.is_some());
+            (path.clone(), held.unwrap_or(known).clone())
+        };
+        self.settled = self.read.iter().map(counts).collect();
+    }
+
+    /// When they are to be looked at again, if not only when they change.
+    pub(super) fn again(&self) -> Option<Instant> {
+        let revoked = self.revoked.as_ref().and_then(RevokedFile::again);
+        self.burst.map(Burst::secrets_over).into_iter().chain(revoked).min()
+    }
+
+    fn look_at_revoked(&mut self, now: Instant) -> bool {
         let Some(file) = &mut self.revoked else { return false };
-        let known = self.read.get(file.path());
+        let known = self.settled.get(file.path());
         let seen: Seen = known.filter(|known| known.is_there).map(|known| known.content.clone());
-        file.look(seen, time::now())
+        file.look(seen, now)
     }
 
     /// What is known of the certificates that the mesh has revoked.
@@ -172,7 +219,7 @@ impl SecretFiles {
 
     /// What one of the files besides holds, if it can be read.
     pub(super) fn content(&self, path: &Path) -> Option<&Arc<[u8]>> {
-        self.read.get(path)?.content.as_ref().ok()
+        self.settled.get(path)?.content.as_ref().ok()
     }
 
     /// These secrets as they hold: the mesh's roots with what the mesh has revoked.
@@ -217,7 +264,7 @@ impl SecretFiles {
 
     fn secret(&self, name: &str) -> Option<Result<SecretContent, Arc<str>>> {
         let read = |path: &Path| -> Result<Arc<[u8]>, Arc<str>> {
-            let known = self.read.get(path).map(|known| known.content.clone());
+            let known = self.settled.get(path).map(|known| known.content.clone());
             known.unwrap_or_else(|| Err(format!("{} is not there", path.display()).into()))
         };
         let certificate = |chain: &Path, key: &Path| {
@@ -275,4 +322,50 @@ pub(super) fn content(path: &Path, bytes_max: u64) -> Result<Arc<[u8]>, Arc<str>
         return Err(refused(too_long(bytes_max).to_string()));
     }
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::time;
+
+    const ROOTS: &str = "file-root:";
+
+    #[test]
+    fn what_takes_the_place_of_something_is_given_on_when_all_is_quiet() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("roots.pem");
+        fs::write(&path, "one, two").unwrap();
+        let mut files = SecretFiles::new(None, None, Vec::new(), 1000);
+        files.wanted.insert(format!("{ROOTS}{}", path.display()).into());
+        let begin = time::now();
+        let mut check = |at: u64, written: Option<&str>, differs: bool, again: Option<u64>, held: &str| {
+            if let Some(text) = written {
+                fs::write(&path, text).unwrap();
+            }
+            let after = |at| begin + Duration::from_millis(at);
+            assert_eq!(files.look(after(at)), differs, "{at}");
+            assert_eq!(files.again(), again.map(after), "{at}");
+            let content = files.secrets().next().map(|secret| secret.content.clone());
+            let Some(Ok(SecretContent::Roots { roots, .. })) = content else { panic!("{content:?}") };
+            assert_eq!(&*roots, held.as_bytes(), "{at}");
+        };
+        // What was first is given on at once.
+        check(0, None, true, None, "one, two");
+        // As it was before, it never was anything else.
+        check(10, Some("one"), false, Some(260), "one, two");
+        check(60, Some("one, two"), false, None, "one, two");
+        check(400, Some("on"), false, Some(650), "one, two");
+        check(500, None, false, Some(650), "one, two");
+        check(600, Some("one, three"), false, Some(850), "one, two");
+        check(850, None, true, None, "one, three");
+        // Who never stops writing is believed some time.
+        check(1000, Some("four"), false, Some(1250), "one, three");
+        check(1200, Some("fifth"), false, Some(1450), "one, three");
+        check(1400, Some("sixteen"), false, Some(1650), "one, three");
+        check(1600, Some("twenty one"), false, Some(1750), "one, three");
+        check(1760, Some("twenty-four."), true, None, "twenty-four.");
+    }
 }

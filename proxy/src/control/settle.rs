@@ -15,6 +15,12 @@ const DEBOUNCE_MAX: Duration = Duration::from_millis(100);
 /// How long a file that may be in the middle of an edit must stay as it is.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
+/// Secrets in files are taken when none of them differs for so long: roots that are written in two pieces are no other roots,
+const SECRETS_QUIET: Duration = Duration::from_millis(250);
+
+/// and at the latest so long after one did.
+const SECRETS_MAX: Duration = Duration::from_millis(750);
+
 /// A burst of changes that was heard and not acted on yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Burst {
@@ -31,6 +37,11 @@ impl Burst {
     /// When to act on it.
     pub(crate) fn over(self) -> Instant {
         (self.last + DEBOUNCE_QUIET).min(self.first + DEBOUNCE_MAX)
+    }
+
+    /// When to take what is in files of secrets.
+    pub(crate) fn secrets_over(self) -> Instant {
+        (self.last + SECRETS_QUIET).min(self.first + SECRETS_MAX)
     }
 }
 
