@@ -49,6 +49,7 @@ async fn is_refused(ca: &Ca, server: &TestProxy, shown: &Pem) {
 /// Writes a file at once.
 fn write(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&draft, text).unwrap();
     std::fs::rename(draft, path).unwrap();
 }
@@ -57,7 +58,8 @@ fn write(path: &Path, text: &str) {
 async fn life_of_a_list(source: IdentitySource, ca: &Ca) {
     let app = TestBackend::echo("app").await;
     let directory = tempfile::tempdir().unwrap();
-    let list = directory.path().join("ca-crl.pem");
+    // Its directory comes with it.
+    let list = directory.path().join("istio/crl/ca-crl.pem");
     let server = server(source, &app, &list).await.ready().await;
     let clients = [1, 2, 3, 4].map(|serial| ca.workload_numbered(CLIENT, serial));
     let [_, _, revoked, good] = &clients;

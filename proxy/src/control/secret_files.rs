@@ -241,13 +241,16 @@ impl SecretFiles {
 
     /// Adds the directories of what is named to those that are watched.
     pub(crate) fn watch(&self, watched: &mut Wanted) {
-        let revoked = self.revoked.as_ref().map(RevokedFile::path);
         for path in self.paths() {
-            // Few meshes mount a list: where there is no directory for it, nothing can be heard of it.
-            if revoked == Some(&path) && !parent(&path).is_dir() {
-                continue;
+            // Few meshes mount a list, and what is mounted may come late: where there is no directory for it, the nearest
+            // above tells when there is one.
+            let mut path = path.as_path();
+            while !parent(path).is_dir()
+                && let Some(above) = path.parent().filter(|above| above.file_name().is_some())
+            {
+                path = above;
             }
-            let names = watched.entry(parent(&path).to_owned()).or_insert_with(|| Some(BTreeSet::new()));
+            let names = watched.entry(parent(path).to_owned()).or_insert_with(|| Some(BTreeSet::new()));
             if let Some(names) = names {
                 names.extend(path.file_name().map(ToOwned::to_owned));
                 names.insert(VOLUME_LINK.into());
@@ -367,5 +370,22 @@ mod tests {
         check(1400, Some("sixteen"), false, Some(1650), "one, three");
         check(1600, Some("twenty one"), false, Some(1750), "one, three");
         check(1760, Some("twenty-four."), true, None, "twenty-four.");
+    }
+
+    #[test]
+    fn where_there_is_no_directory_the_nearest_above_is_watched() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("istio/crl/ca-crl.pem");
+        let files = SecretFiles::new(None, Some(list.clone()), Vec::new(), 1000);
+        let check = |path: &Path, name: &str| {
+            let mut watched = Wanted::new();
+            files.watch(&mut watched);
+            let names = watched.remove(path).flatten().unwrap_or_default();
+            assert!(names.contains(std::ffi::OsStr::new(name)), "{names:?}");
+            assert!(watched.is_empty());
+        };
+        check(directory.path(), "istio");
+        fs::create_dir_all(directory.path().join("istio/crl")).unwrap();
+        check(parent(&list), "ca-crl.pem");
     }
 }
