@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use support::binary;
+use support::tls::Ca;
 
 /// Two pods that take mutual TLS alone, and a rule that has them spoken to in plain text.
 const MESH: &str = "\
@@ -72,4 +73,15 @@ async fn a_tls_mode_that_cannot_work_is_found_where_it_is_written() {
         // Whether a workload has an identity for that is not for a configuration to say.
         assert_eq!((&*said, is_good), ("0 errors, 0 warnings, 0 notes\n", true));
     }
+}
+
+#[tokio::test]
+async fn an_authority_of_the_mesh_config_that_cannot_be_read_is_found_where_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mesh.yaml");
+    std::fs::write(&file, format!("caCertificates: [{{pem: garbage}}, {{pem: {:?}}}]\n", Ca::new("a").pem))
+        .unwrap();
+    let (said, is_good) = checked(directory.path()).await;
+    let at = format!("{}:1: error: MeshConfig mesh: caCertificates[0].pem: ", file.display());
+    assert!(!is_good && said.contains(&at) && said.ends_with("1 error, 0 warnings, 0 notes\n"), "{said}");
 }

@@ -110,13 +110,29 @@ async fn by_what_the_mesh_config_says() {
     let authorities = Authorities::new();
     let files = files(&authorities.own, &authorities.own.workload(SERVER));
     let start = server_with(files.identity().into(), &app, false, &files.path().join("log")).await;
-    let mesh = format!(
-        "trustDomainAliases: [alias.example]\ncaCertificates: [{{trustDomains: [partner.example], pem: {:?}}}]\n",
-        authorities.partner.pem
-    );
+    // Entries that cannot be read are refused alone.
+    let (partner, half) = (&authorities.partner.pem, &authorities.partner.pem[..200]);
+    let mesh = |of_partner: &str| {
+        format!(
+            "trustDomainAliases: [alias.example]\ncaCertificates: [{{trustDomains: [partner.example], pem: {of_partner:?}}}, \
+             {{trustDomains: [other.example], pem: garbage}}, {{pem: {half:?}}}]\n"
+        )
+    };
     let file = start.mesh().file("mesh.yaml");
-    std::fs::write(&file, mesh).unwrap();
+    std::fs::write(&file, mesh(partner)).unwrap();
     let server = start.set(any_workload).ready().await;
+    check(&server, &authorities, None).await;
+    let unreadable = async |server: &TestProxy| {
+        let findings = server.page("/findings").await;
+        let of = |index: usize| {
+            findings.contains(&format!("mesh.yaml:1: error: MeshConfig mesh: caCertificates[{index}].pem: "))
+        };
+        [0, 1, 2].map(of)
+    };
+    assert_eq!(unreadable(&server).await, [false, true, true], "{}", server.page("/findings").await);
+    // What cannot be read any more is believed as it was.
+    std::fs::write(&file, mesh(half)).unwrap();
+    eventually("it is found", || async { unreadable(&server).await[0].then_some(()) }).await;
     check(&server, &authorities, None).await;
 
     // Who is connected, and whose domain loses its authorities, is parted with like one whose root is gone.

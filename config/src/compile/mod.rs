@@ -97,7 +97,7 @@ pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 pub(crate) use service_entries::{Merged, entry_ports, merged};
 pub(crate) use tls_conflicts::{Refusal, Said, Sent, TlsConflict, tls_conflicts};
-pub use trust_anchors::TrustAnchors;
+pub use trust_anchors::{ReadRoots, TrustAnchors};
 pub(crate) use virtual_services::gateway_name;
 pub(crate) use visibility::{Sight, sight};
 

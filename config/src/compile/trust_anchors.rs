@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Proxy;
-use crate::mesh::MeshConfig;
+use crate::finding::{Finding, Severity, code};
+use crate::mesh::{CertificateData, MeshConfig};
+use crate::objects::Objects;
+use crate::origin::Origin;
 use crate::resource::{OWN_ROOTS, Secret, SecretContent, TrustBundle};
 
 /// What MeshConfig adds to the roots of the mesh.
@@ -22,9 +25,18 @@ pub struct TrustAnchors {
     by_domain: BTreeMap<Arc<str>, Vec<u8>>,
 }
 
+/// Whether a text is certificates in PEM that can be roots, or why it is not.
+pub type ReadRoots = fn(&[u8]) -> Result<(), String>;
+
 impl TrustAnchors {
-    /// Those of the mesh of `proxy`; `None` where there are none.
-    pub fn new(mesh: &MeshConfig, proxy: &Proxy) -> Option<TrustAnchors> {
+    /// Those of the mesh of `proxy`; `None` where there are none. Of an entry that cannot be read, what vouched `before` for
+    /// those whom it is for does so still.
+    pub fn new(
+        mesh: &MeshConfig,
+        proxy: &Proxy,
+        before: Option<&TrustAnchors>,
+        read: ReadRoots,
+    ) -> Option<TrustAnchors> {
         if mesh.ca_certificates.is_empty() {
             return None;
         }
@@ -36,14 +48,42 @@ impl TrustAnchors {
         };
         for authority in &mesh.ca_certificates {
             let pem = authority.honoured().unwrap_or_default().as_bytes();
+            let is_bad = !pem.is_empty() && read(pem).is_err();
+            let good = |known: Option<&Vec<u8>>| match is_bad {
+                true => known.cloned().unwrap_or_default(),
+                false => pem.to_vec(),
+            };
             if authority.trust_domains.is_empty() {
-                add(&mut anchors.for_own, pem);
+                add(&mut anchors.for_own, &good(before.map(|before| &before.for_own)));
             }
             for domain in &authority.trust_domains {
-                add(anchors.by_domain.entry(domain.as_str().into()).or_default(), pem);
+                let known = before.and_then(|before| before.by_domain.get(domain.as_str()));
+                add(anchors.by_domain.entry(domain.as_str().into()).or_default(), &good(known));
             }
         }
         Some(anchors)
+    }
+
+    /// What there is to say about entries that cannot be read.
+    pub fn unreadable(objects: &Objects, read: ReadRoots) -> Vec<Finding> {
+        let unreadable = |(index, authority): (usize, &CertificateData)| {
+            let why = read(authority.honoured()?.as_bytes()).err()?;
+            let Origin { object, place } = objects.mesh_origin();
+            let what =
+                format!("{why}; what vouched for whom it is for before does so still, and nothing else");
+            let remedy = "write whole certificates of authorities in PEM, or remove the entry".to_owned();
+            let (path, object) = (format!("caCertificates[{index}].pem"), Some(object));
+            Some(Finding {
+                place,
+                severity: Severity::Error,
+                code: code::BAD_VALUE,
+                object,
+                path,
+                what,
+                remedy,
+            })
+        };
+        objects.mesh.ca_certificates.iter().enumerate().filter_map(unreadable).collect()
     }
 
     /// Adds those of the mesh, if it has any, to the roots among `secrets`.
@@ -110,22 +150,32 @@ fn add(all: &mut Vec<u8>, pem: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::CertificateData;
 
     /// What comes of the roots `root` with these authorities (certificates, and the domains they name), as the roots and the
     /// domains; the mesh's domain is `own`, and it has the alias `alias`.
     fn check(authorities: &[(Option<&str>, &[&str])], bundles: &[(&str, &str)], expected: (&str, &[&str])) {
+        check_after(&[], authorities, bundles, expected);
+    }
+
+    /// The same after other authorities were there.
+    fn check_after(
+        before: &[(Option<&str>, &[&str])],
+        authorities: &[(Option<&str>, &[&str])],
+        bundles: &[(&str, &str)],
+        expected: (&str, &[&str]),
+    ) {
         let authority = |(pem, domains): &(Option<&str>, &[&str])| CertificateData {
             pem: pem.map(str::to_owned),
             spiffe_bundle_url: pem.is_none().then(|| "https://a".to_owned()),
             trust_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
             ..CertificateData::default()
         };
-        let mesh = MeshConfig {
+        let mesh = |authorities: &[(Option<&str>, &[&str])]| MeshConfig {
             ca_certificates: authorities.iter().map(authority).collect(),
             trust_domain_aliases: vec!["alias".to_owned()],
             ..MeshConfig::default()
         };
+        let read = |pem: &[u8]| if pem == b"bad" { Err("bad".to_owned()) } else { Ok(()) };
         let proxy = Proxy { trust_domain: "own".into(), ..Proxy::default() };
         let bundle = |(domain, roots): &(&str, &str)| TrustBundle {
             domain: (*domain).into(),
@@ -135,7 +185,8 @@ mod tests {
         let content = SecretContent::Roots { roots: b"root"[..].into(), revoked: None, bundles };
         let roots = Arc::new(Secret { name: OWN_ROOTS.into(), content: Ok(content), origin: None });
         let other = Arc::new(Secret { name: "other".into(), ..(*roots).clone() });
-        let anchors = TrustAnchors::new(&mesh, &proxy);
+        let before = TrustAnchors::new(&mesh(before), &proxy, None, read);
+        let anchors = TrustAnchors::new(&mesh(authorities), &proxy, before.as_ref(), read);
         let made = TrustAnchors::among(anchors.as_ref(), [&roots, &other].into_iter());
         assert_eq!(made[1], other);
         let Ok(SecretContent::Roots { roots, bundles, .. }) = &made[0].content else { panic!() };
@@ -163,6 +214,18 @@ mod tests {
         check(&[(None, &["b"])], &[], ("root", &["alias root", "own root"]));
         check(&[(None, &["alias"])], &[], ("root", &["own root"]));
         check(&[(None, &[])], &[], ("root", &[]));
+        // One that cannot be read is as it was, and nothing where it was not.
+        check(
+            &[(Some("bad"), &["b"]), (Some("bad"), &[]), (Some("c"), &["c"])],
+            &[],
+            ("root", &["alias root", "c c", "own root"]),
+        );
+        check_after(
+            &[(Some("b"), &["b"]), (Some("more"), &[])],
+            &[(Some("bad"), &["b", "c"]), (Some("bad"), &[])],
+            &[],
+            ("root+more", &["alias root+more", "b b", "own root+more"]),
+        );
         // A source that tells domains apart says for whom its roots are.
         let told = [("own", "mine"), ("b", "theirs")];
         check(&[(Some("b"), &["b"])], &told, ("mine", &["b theirs+b", "own mine"]));

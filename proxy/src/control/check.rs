@@ -16,7 +16,7 @@ use super::watch::Watcher;
 use super::{AboutFiles, Workload};
 use crate::snapshot::{Builder, ProcessShared, Snapshot};
 use crate::time;
-use crate::tls::{Expected, Secrets};
+use crate::tls::{Expected, Secrets, check_roots};
 
 /// Namespaces whose view of the mesh is looked at; what only others see is not compiled.
 const NAMESPACES_MAX: usize = 256;
@@ -80,7 +80,8 @@ pub(super) fn read(
 /// What there is to say of files, of objects, and of what they refer to.
 fn before_compile(store: &Store, about_files: &AboutFiles, objects: &Objects) -> Vec<Finding> {
     let said = about_files.findings().chain(store.findings());
-    said.chain(validate::references(objects, store.limits())).collect()
+    let referring = validate::references(objects, store.limits());
+    said.chain(referring).chain(TrustAnchors::unreadable(objects, check_roots)).collect()
 }
 
 /// The proxy beside `workload`; when the workload is not known, why.
@@ -152,7 +153,7 @@ pub(crate) fn load(
     files.want(&resources);
     files.look(time::now());
     let declared = resources.secrets.values().chain(files.secrets());
-    let anchors = TrustAnchors::new(&objects.mesh, &proxy);
+    let anchors = TrustAnchors::new(&objects.mesh, &proxy, None, check_roots);
     let declared = TrustAnchors::among(anchors.as_ref(), declared);
     let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &Expected::default());
     findings.extend(unusable.into_iter().map(super::certificates::about_secret));

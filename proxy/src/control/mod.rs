@@ -50,7 +50,7 @@ use crate::program::Seldom;
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
-use crate::tls::{Expected, Life, Secrets};
+use crate::tls::{Expected, Life, Secrets, check_roots};
 use about_files::AboutFiles;
 use certificates::{about_life, about_secret, ending};
 use dns::Dns;
@@ -115,6 +115,8 @@ pub(crate) struct Control {
     pushed: Pushed,
     /// What can be used of all secrets.
     secrets: Secrets,
+    /// What MeshConfig adds to the roots of the mesh.
+    anchors: Option<TrustAnchors>,
     /// How long certificates hold.
     lives: Vec<Life>,
     /// What the DNS proxy answers.
@@ -172,6 +174,7 @@ impl Control {
             ),
             pushed: Pushed::new(source, &settings.limits, registry),
             secrets: Secrets::default(),
+            anchors: None,
             lives: Vec::new(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
@@ -306,6 +309,7 @@ impl Control {
         }
         let objects = self.store.objects();
         findings.extend(self.references.of(&objects, self.store.limits()));
+        findings.extend(TrustAnchors::unreadable(&objects, check_roots));
         let Some(proxy) = self.proxy(&objects, &mut findings) else {
             let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
             self.status.not_published(&why, findings);
@@ -348,8 +352,9 @@ impl Control {
             update.endpoints.extend(self.dns.assignments(&update.clusters));
             self.resources.apply(update)
         };
-        let anchors = TrustAnchors::new(&objects.mesh, &proxy);
+        let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), check_roots);
         let same_secrets = self.resolve_secrets(anchors.as_ref(), &mut findings);
+        self.anchors = anchors;
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.

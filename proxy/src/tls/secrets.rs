@@ -367,6 +367,15 @@ pub(crate) fn check_lists(pem: &[u8]) -> Result<(), String> {
 /// When it is none: why.
 pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     certificates(pem, "the certificate")
+/// Whether these are roots, in PEM.
+///
+/// # Errors
+///
+/// When they are not: why.
+pub(crate) fn check_roots(pem: &[u8]) -> Result<(), String> {
+    certificates(pem, "what vouches for identities").and_then(|roots| store(roots, false)).map(drop)
+}
+
 }
 
 pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
