@@ -455,19 +455,18 @@ async fn an_identity_that_is_none_is_not_shown() {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
     for (pem, why) in [(ca.issue("a.b", |_| {}), "not exactly one URI"), (expired, "holds no longer")] {
-        let client = client(files(&ca, &pem), server.proxy.listener(0), SERVER).await;
-        assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 503);
-        let findings = client.proxy.page("/findings").await;
+        let files = files(&ca, &pem);
+        let mut client = client_with(files.identity().into(), server.proxy.listener(0), SERVER).start();
+        client.page_has("/ready", why).await;
+        let findings = client.page("/findings").await;
         assert!(findings.contains(why) && findings.contains("unusable-secret"), "{findings}");
         // What is good is taken at once, and what is worse than it never.
-        client.files.show(&ca.workload(CLIENT));
-        let is_well = async || Request::get("/").send(client.proxy.listener(0)).await.status == 200;
-        eventually("it is served", || async { is_well().await.then_some(()) }).await;
-        client.files.show(&pem);
-        eventually("that is found", || async {
-            client.proxy.page("/findings").await.contains("what was last good of it serves").then_some(())
-        })
-        .await;
+        files.show(&ca.workload(CLIENT));
+        client.becomes_ready().await;
+        let is_well = async || Request::get("/").send(client.listener(0)).await.status == 200;
+        assert!(is_well().await);
+        files.show(&pem);
+        client.page_has("/findings", "what was last good of it serves").await;
         assert!(is_well().await);
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+use rcgen::SanType;
+use support::proxy::Start;
 use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{TestBackend, TestProxy, eventually};
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -21,10 +23,10 @@ fn leaf(pem: &Pem) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.chain.as_bytes()).unwrap()
 }
 
-async fn start(files: &Files, app: &TestBackend, trust_domain: &str) -> TestProxy {
+async fn start(files: &Files, app: &TestBackend, trust_domain: &str) -> Start {
     let start = server_with(files.identity().into(), app, false, &files.path().join("log")).await;
     let trust_domain = trust_domain.to_owned();
-    start.set(|settings| settings.workload.environment.trust_domain = trust_domain).ready().await
+    start.set(|settings| settings.workload.environment.trust_domain = trust_domain)
 }
 
 /// Certificates that are worse than any, and why.
@@ -45,7 +47,7 @@ async fn a_worse_one_is_found_and_never_shown() {
     for trust_domain in ["cluster.local", ""] {
         let good = ca.workload(SERVER);
         let files = files(&ca, &good);
-        let server = start(&files, &app, trust_domain).await;
+        let server = start(&files, &app, trust_domain).await.ready().await;
         assert_eq!(shown(&ca, &server).await, Some(leaf(&good)));
         for (worse, why) in worse(&ca) {
             files.show(&worse);
@@ -73,19 +75,36 @@ async fn a_worse_one_is_found_and_never_shown() {
     }
 }
 
+/// Without one it is not ready, as where somebody hands it on: whoever is in the mesh could not come in.
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_start_a_certificate_of_somebody_else_is_none() {
+async fn at_the_start_a_certificate_that_is_none_is_waited_for() {
     let (ca, app) = (Ca::new("mesh"), TestBackend::echo("app").await);
-    for (worse, why) in worse(&ca) {
+    let ended = ca.issue("server", |params| {
+        params.subject_alt_names = vec![SanType::URI(SERVER.try_into().unwrap())];
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    });
+    let foreign_key = Pem { key: ca.workload(SERVER).key, ..ca.workload(SERVER) };
+    let not_there = Pem { chain: String::new(), ..ca.workload(SERVER) };
+    let others = [
+        (ended, "holds no longer"),
+        (foreign_key, "not that of the certificate"),
+        (not_there, "is not PEM of certificates"),
+    ];
+    let others = others.into_iter().map(|(pem, why)| (pem, why.to_owned()));
+    for (worse, why) in worse(&ca).into_iter().chain(others) {
         let files = files(&ca, &worse);
-        let server = start(&files, &app, "cluster.local").await;
-        server.page_has("/findings", &why).await;
-        assert_eq!(shown(&ca, &server).await, None, "{why}");
+        let mut server = start(&files, &app, "cluster.local").await.start();
+        server.page_has("/ready", &why).await;
+        assert!(server.page("/findings").await.contains(&why));
         let good = ca.workload(SERVER);
         files.show(&good);
-        eventually("a good one is shown", || async {
-            (shown(&ca, &server).await == Some(leaf(&good))).then_some(())
-        })
-        .await;
+        server.becomes_ready().await;
+        assert_eq!(shown(&ca, &server).await, Some(leaf(&good)), "{why}");
     }
+    let files = Files::new(&ca);
+    let mut server = start(&files, &app, "cluster.local").await.start();
+    server.page_has("/ready", "has not come yet from the files").await;
+    files.show(&ca.workload(SERVER));
+    server.becomes_ready().await;
 }

@@ -14,6 +14,7 @@ mod identity;
 mod pushed;
 mod revoked;
 mod secret_files;
+mod secrets;
 mod settle;
 mod socket;
 mod status;
@@ -32,7 +33,7 @@ use config::finding::Finding;
 use config::objects::Objects;
 use config::store::Store;
 use config::validate::References;
-use config::{Changed, Limits, NameTable, OWN_ROOTS, Resources, yaml};
+use config::{Changed, Limits, NameTable, Resources, yaml};
 
 pub use authority::{AuthorityRoots, MeshAuthority};
 pub(crate) use check::{GivenIdentity, Loaded, check, load};
@@ -52,7 +53,7 @@ use crate::telemetry::Registry;
 use crate::time;
 use crate::tls::{Expected, Life, Secrets, check_roots};
 use about_files::AboutFiles;
-use certificates::{about_life, about_secret, ending};
+use certificates::ending;
 use dns::Dns;
 use files::Files;
 use pushed::{Mounted, Pushed};
@@ -315,7 +316,8 @@ impl Control {
             self.status.not_published(&why, findings);
             return;
         };
-        if let Some(why) = self.awaits_identity(&proxy, first, &mut findings) {
+        let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), check_roots);
+        if let Some(why) = self.awaits_identity(&proxy, anchors.as_ref(), first, &mut findings) {
             self.status.not_published(&why, findings);
             return;
         }
@@ -352,7 +354,6 @@ impl Control {
             update.endpoints.extend(self.dns.assignments(&update.clusters));
             self.resources.apply(update)
         };
-        let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), check_roots);
         let same_secrets = self.resolve_secrets(anchors.as_ref(), &mut findings);
         self.anchors = anchors;
         self.objects = Arc::new(objects);
@@ -381,37 +382,6 @@ impl Control {
             changed.endpoints.extend(self.resources.apply_endpoints(told));
         }
         changed
-    }
-
-    /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
-    fn awaits_identity(&self, proxy: &Proxy, first: bool, findings: &mut Vec<Finding>) -> Option<String> {
-        self.pushed.want(&proxy.principal());
-        findings.extend(self.pushed.finding());
-        self.pushed.awaited().filter(|_| first)
-    }
-
-    /// Parses the secrets that are declared now, and whether they are those of before.
-    fn resolve_secrets(&mut self, anchors: Option<&TrustAnchors>, findings: &mut Vec<Finding>) -> bool {
-        if self.secret_files.want(&self.resources) {
-            self.secret_files.look(time::now());
-        }
-        let declared =
-            self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
-        let declared = self.secret_files.with_revoked(declared);
-        let declared = TrustAnchors::among(anchors, declared.iter());
-        // What was good of the roots was so without a list that is there now.
-        let closes = self.secret_files.revoked().is_some_and(RevokedFile::closes);
-        let known = closes.then(|| self.secrets.without(OWN_ROOTS));
-        let known = known.as_ref().unwrap_or(&self.secrets);
-        let (secrets, unusable) = Secrets::resolve(&declared, known, &self.expected);
-        let same_secrets = secrets.are(&self.secrets);
-        self.secrets = secrets;
-        self.lives = self.secrets.lives(time::wall());
-        self.status.certificates(&self.lives);
-        findings.extend(unusable.into_iter().map(about_secret));
-        findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
-        findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
-        same_secrets
     }
 
     /// What the generation of now is made of.

@@ -175,6 +175,11 @@ impl Secrets {
         rest
     }
 
+    /// Whether there are the workload's own certificate and its roots.
+    pub(crate) fn are_whole(&self) -> bool {
+        self.certificate(OWN_CERTIFICATE).is_some() && self.roots(OWN_ROOTS).is_some()
+    }
+
     /// The lives of all certificates, by name.
     pub(crate) fn lives(&self, now: SystemTime) -> Vec<Life> {
         let now = seconds(now);
@@ -351,6 +356,15 @@ fn parsed(
     parsed.collect::<Result<_, _>>().map_err(|_| "a list of revoked certificates cannot be read".to_owned())
 }
 
+/// Whether these are roots, in PEM.
+///
+/// # Errors
+///
+/// When they are not: why.
+pub(crate) fn check_roots(pem: &[u8]) -> Result<(), String> {
+    certificates(pem, "what vouches for identities").and_then(|roots| store(roots, false)).map(drop)
+}
+
 /// Whether these are lists of revoked certificates, in PEM.
 ///
 /// # Errors
@@ -367,15 +381,6 @@ pub(crate) fn check_lists(pem: &[u8]) -> Result<(), String> {
 /// When it is none: why.
 pub(crate) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     certificates(pem, "the certificate")
-/// Whether these are roots, in PEM.
-///
-/// # Errors
-///
-/// When they are not: why.
-pub(crate) fn check_roots(pem: &[u8]) -> Result<(), String> {
-    certificates(pem, "what vouches for identities").and_then(|roots| store(roots, false)).map(drop)
-}
-
 }
 
 pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,0 +1,82 @@
+//! What can be used of the secrets that are declared: at the start the workload's own identity, and whenever one changes, all.
+
+use config::compile::{Proxy, TrustAnchors};
+use config::finding::Finding;
+use config::{OWN_CERTIFICATE, OWN_ROOTS};
+
+use super::certificates::{about_life, about_secret};
+use super::revoked::RevokedFile;
+use super::{Control, time};
+use crate::tls::Secrets;
+
+impl Control {
+    /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
+    pub(super) fn awaits_identity(
+        &mut self,
+        proxy: &Proxy,
+        anchors: Option<&TrustAnchors>,
+        first: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Option<String> {
+        self.pushed.want(&proxy.principal());
+        findings.extend(self.pushed.finding());
+        if !first {
+            return None;
+        }
+        self.pushed.awaited().or_else(|| self.awaits_files(anchors, findings))
+    }
+
+    /// Why the files with the identity are waited for, if that is where it is: without one, whoever is in the mesh could not
+    /// come in.
+    fn awaits_files(
+        &mut self,
+        anchors: Option<&TrustAnchors>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<String> {
+        let source = self.settings.workload.environment.identity.as_ref()?;
+        source.files()?;
+        let waited_for = format!("the identity of the workload has not come yet from {source}");
+        self.want_files();
+        let own = self.secret_files.secrets().filter(|it| [OWN_CERTIFICATE, OWN_ROOTS].contains(&&*it.name));
+        let declared = TrustAnchors::among(anchors, own);
+        let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &self.expected);
+        if secrets.are_whole() {
+            return None;
+        }
+        let why = unusable.first().map(|first| format!(": {}", first.why)).unwrap_or_default();
+        findings.extend(unusable.into_iter().map(about_secret));
+        Some(format!("{waited_for}{why}"))
+    }
+
+    fn want_files(&mut self) {
+        if self.secret_files.want(&self.resources) {
+            self.secret_files.look(time::now());
+        }
+    }
+
+    /// Parses the secrets that are declared now, and whether they are those of before.
+    pub(super) fn resolve_secrets(
+        &mut self,
+        anchors: Option<&TrustAnchors>,
+        findings: &mut Vec<Finding>,
+    ) -> bool {
+        self.want_files();
+        let declared =
+            self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
+        let declared = self.secret_files.with_revoked(declared);
+        let declared = TrustAnchors::among(anchors, declared.iter());
+        // What was good of the roots was so without a list that is there now.
+        let closes = self.secret_files.revoked().is_some_and(RevokedFile::closes);
+        let known = closes.then(|| self.secrets.without(OWN_ROOTS));
+        let known = known.as_ref().unwrap_or(&self.secrets);
+        let (secrets, unusable) = Secrets::resolve(&declared, known, &self.expected);
+        let same_secrets = secrets.are(&self.secrets);
+        self.secrets = secrets;
+        self.lives = self.secrets.lives(time::wall());
+        self.status.certificates(&self.lives);
+        findings.extend(unusable.into_iter().map(about_secret));
+        findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
+        findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
+        same_secrets
+    }
+}
