@@ -7,10 +7,12 @@ use rcgen::SanType;
 use support::proxy::Start;
 use support::tls::{Ca, Files, Pem, believing, handshake};
 use support::{TestBackend, TestProxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::mutual::{CLIENT, SERVER, files, server_with};
+use crate::unbelieved::{ASK, connect, rest};
 
 /// The certificate that a server shows; `None` when it makes no handshake.
 async fn shown(ca: &Ca, server: &TestProxy) -> Option<CertificateDer<'static>> {
@@ -73,6 +75,29 @@ async fn a_worse_one_is_found_and_never_shown() {
         })
         .await;
     }
+}
+
+/// Roots alone of another mesh are an error of whoever writes them: nobody would believe the workload, and it nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_that_its_own_certificate_does_not_lead_to_are_found_and_not_taken() {
+    let (ca, other, app) = (Ca::new("mesh"), Ca::new("mesh, renewed"), TestBackend::echo("app").await);
+    let (good, of_other) = (ca.workload(SERVER), other.workload(SERVER));
+    let files = files(&ca, &good);
+    let server = start(&files, &app, "cluster.local").await.ready().await;
+    let mut connected = connect(&ca, server.listener(0), "istio-http/1.1").await;
+    files.write("roots.pem", &other.pem);
+    server.page_has("/findings", "they are not those of the workload's own certificate").await;
+    assert_eq!(shown(&ca, &server).await, Some(leaf(&good)));
+    connected.write_all(ASK).await.unwrap();
+    assert!(connected.read(&mut [0; 4096]).await.unwrap() > 0, "who was believed is so still");
+    // What the certificate leads to is taken with it.
+    files.show(&of_other);
+    eventually("that of the other root is shown", || async {
+        (shown(&other, &server).await == Some(leaf(&of_other))).then_some(())
+    })
+    .await;
+    assert_eq!(rest(&mut connected).await.as_deref(), Some(&b""[..]));
+    assert!(!server.page("/findings").await.contains("unusable-secret"));
 }
 
 /// Without one it is not ready, as where somebody hands it on: whoever is in the mesh could not come in.

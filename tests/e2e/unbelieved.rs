@@ -83,7 +83,9 @@ async fn who_is_not_believed_any_more_is_parted_with() {
     let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
     let app = TestBackend::echo("app").await;
     let server = server(&ca, &app, false).await;
-    let client = client(files(&ca, &ca.workload(CLIENT)), server.proxy.listener(0), SERVER).await;
+    let of_client = files(&ca, &ca.workload(CLIENT));
+    of_client.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
+    let client = client(of_client, server.proxy.listener(0), SERVER).await;
     assert_eq!(Request::get("/").send(client.proxy.listener(0)).await.status, 200);
     let mut bytes = TcpStream::connect(client.proxy.listener(2)).await.unwrap();
     bytes.write_all(b"a").await.unwrap();
@@ -94,7 +96,11 @@ async fn who_is_not_believed_any_more_is_parted_with() {
     bytes.write_all(b"a").await.unwrap();
     bytes.read_exact(&mut back).await.unwrap();
     let served = app.served();
-    server.renewed(|files| files.write("roots.pem", &other.pem)).await;
+    let only_the_other = |files: &Files| {
+        files.show(&other.workload(SERVER));
+        files.write("roots.pem", &other.pem);
+    };
+    server.renewed(only_the_other).await;
     // By an end or by a reset.
     let ended = tokio::time::timeout(PATIENCE, bytes.read(&mut back)).await;
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
@@ -110,12 +116,6 @@ pub(crate) async fn rest(stream: &mut TlsStream<TcpStream>) -> Option<Vec<u8>> {
     ended.expect("the connection is still there").ok().map(|_| rest)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_client_of_http1_is_parted_with() {
-    let app = TestBackend::echo("app").await;
-    let log = Files::new(&Ca::new("nobody"));
-    let server = Server::start(&app, &log).await;
-    let mut asked = server.connect("istio-http/1.1").await;
 async fn is_answered(stream: &mut TlsStream<TcpStream>) -> bool {
     let asked = stream.write_all(ASK).await.is_ok();
     asked && stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0)
@@ -168,6 +168,12 @@ async fn roots_that_are_written_in_two_pieces_part_nobody() {
     assert_eq!(rest(&mut stream).await.as_deref(), Some(&b""[..]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_client_of_http1_is_parted_with() {
+    let app = TestBackend::echo("app").await;
+    let log = Files::new(&Ca::new("nobody"));
+    let server = Server::start(&app, &log).await;
+    let mut asked = server.connect("istio-http/1.1").await;
     let mut never_asked = server.connect("istio-http/1.1").await;
     let ask = async |stream: &mut TlsStream<TcpStream>| {
         stream.write_all(ASK).await.unwrap();
@@ -319,7 +325,11 @@ async fn connections_are_made_anew_when_another_authority_vouches_for_us() {
     let after = hashes().await;
     assert!(after.iter().zip(&before).all(|(after, before)| after != before), "{after:?} {before:?}");
     // By then nobody shows the old one any more.
-    server.renewed(|files| files.write("roots.pem", &new.pem)).await;
+    let only_the_new = |files: &Files| {
+        files.show(&new.workload(SERVER));
+        files.write("roots.pem", &new.pem);
+    };
+    server.renewed(only_the_new).await;
     assert_eq!(hashes().await, after);
 }
 

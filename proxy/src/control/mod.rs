@@ -116,7 +116,8 @@ pub(crate) struct Control {
     pushed: Pushed,
     /// What can be used of all secrets.
     secrets: Secrets,
-    /// What MeshConfig adds to the roots of the mesh.
+    /// The roots of the mesh in a file, as they were last taken, and what MeshConfig adds to roots.
+    own_roots: Option<Arc<config::Secret>>,
     anchors: Option<TrustAnchors>,
     /// How long certificates hold.
     lives: Vec<Life>,
@@ -175,6 +176,7 @@ impl Control {
             ),
             pushed: Pushed::new(source, &settings.limits, registry),
             secrets: Secrets::default(),
+            own_roots: None,
             anchors: None,
             lives: Vec::new(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),

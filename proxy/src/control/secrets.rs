@@ -1,13 +1,15 @@
 //! What can be used of the secrets that are declared: at the start the workload's own identity, and whenever one changes, all.
 
+use std::sync::Arc;
+
 use config::compile::{Proxy, TrustAnchors};
 use config::finding::Finding;
-use config::{OWN_CERTIFICATE, OWN_ROOTS};
+use config::{OWN_CERTIFICATE, OWN_ROOTS, Secret};
 
 use super::certificates::{about_life, about_secret};
 use super::revoked::RevokedFile;
 use super::{Control, time};
-use crate::tls::Secrets;
+use crate::tls::{Secrets, Unusable};
 
 impl Control {
     /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
@@ -61,15 +63,21 @@ impl Control {
         findings: &mut Vec<Finding>,
     ) -> bool {
         self.want_files();
-        let declared =
-            self.resources.secrets.values().chain(self.secret_files.secrets()).chain(self.pushed.secrets());
-        let declared = self.secret_files.with_revoked(declared);
-        let declared = TrustAnchors::among(anchors, declared.iter());
-        // What was good of the roots was so without a list that is there now.
-        let closes = self.secret_files.revoked().is_some_and(RevokedFile::closes);
-        let known = closes.then(|| self.secrets.without(OWN_ROOTS));
-        let known = known.as_ref().unwrap_or(&self.secrets);
-        let (secrets, unusable) = Secrets::resolve(&declared, known, &self.expected);
+        let roots = self.secret_files.secrets().find(|it| *it.name == *OWN_ROOTS).cloned();
+        let (mut secrets, mut unusable) = self.resolved(anchors, None);
+        if roots != self.own_roots {
+            let bad = unusable.iter().find(|it| *it.name == *OWN_ROOTS).cloned();
+            match (bad.or_else(|| secrets.apart()), self.own_roots.as_ref()) {
+                // With what else is declared now: a list of revoked certificates counts beside the last good roots, too.
+                (Some(refused), Some(last_good)) => {
+                    (secrets, unusable) = self.resolved(anchors, Some(last_good));
+                    unusable.retain(|it| it.name != refused.name);
+                    unusable.push(refused);
+                }
+                (Some(_), None) => {}
+                (None, _) => self.own_roots = roots,
+            }
+        }
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());
@@ -78,5 +86,22 @@ impl Control {
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
         same_secrets
+    }
+
+    /// What is declared now, with these roots of the mesh instead of those in the file, if any are given.
+    fn resolved(
+        &self,
+        anchors: Option<&TrustAnchors>,
+        roots: Option<&Arc<Secret>>,
+    ) -> (Secrets, Vec<Unusable>) {
+        let in_files = self.secret_files.secrets();
+        let in_files = in_files.map(|it| roots.filter(|roots| roots.name == it.name).unwrap_or(it));
+        let declared = self.resources.secrets.values().chain(in_files).chain(self.pushed.secrets());
+        let declared = self.secret_files.with_revoked(declared);
+        let declared = TrustAnchors::among(anchors, declared.iter());
+        // What was good of the roots was so without a list that is there now.
+        let closes = self.secret_files.revoked().is_some_and(RevokedFile::closes);
+        let known = closes.then(|| self.secrets.without(OWN_ROOTS));
+        Secrets::resolve(&declared, known.as_ref().unwrap_or(&self.secrets), &self.expected)
     }
 }

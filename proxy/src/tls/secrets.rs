@@ -14,7 +14,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::own::{self, Expected};
-use super::peer;
+use super::{peer, whole};
 use crate::time;
 
 /// All secrets that can be used, by name.
@@ -178,6 +178,17 @@ impl Secrets {
     /// Whether there are the workload's own certificate and its roots.
     pub(crate) fn are_whole(&self) -> bool {
         self.certificate(OWN_CERTIFICATE).is_some() && self.roots(OWN_ROOTS).is_some()
+    }
+
+    /// The workload's own roots, where its own certificate does not lead to them: they are those of another mesh. One that
+    /// has ended or is revoked says nothing about roots.
+    pub(crate) fn apart(&self) -> Option<Unusable> {
+        let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
+        let (leaf, intermediates) = own.cert.split_first()?;
+        let flaw = whole::leads_to(leaf, intermediates, roots, seconds(time::wall())).err()?;
+        let is_untrusted = flaw.kind == whole::FlawKind::Untrusted;
+        let why = format!("they are not those of the workload's own certificate: {flaw}");
+        is_untrusted.then(|| Unusable { name: OWN_ROOTS.into(), origin: None, why, last_good: true })
     }
 
     /// The lives of all certificates, by name.
