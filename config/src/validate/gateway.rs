@@ -65,7 +65,22 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
             check_terminated(check, &path, tls);
         }
-        ServerTlsMode::IstioMutual => check_clients(check, &path, tls),
+        ServerTlsMode::IstioMutual => {
+            check_clients(check, &path, tls);
+            let is_told = |version: &Option<String>| {
+                version.as_deref().is_some_and(|version| !matches!(version, "" | "TLS_AUTO"))
+            };
+            for (field, is_told) in [
+                ("minProtocolVersion", is_told(&tls.min_protocol_version)),
+                ("maxProtocolVersion", is_told(&tls.max_protocol_version)),
+                ("cipherSuites", !tls.cipher_suites.is_empty()),
+            ] {
+                if is_told {
+                    let what = "with `mode: ISTIO_MUTUAL` versions and cipher suites are those of the mesh";
+                    check.warning(code::INEFFECTIVE_VALUE, &format!("{path}.{field}"), what, "leave it out");
+                }
+            }
+        }
     }
 }
 
@@ -96,9 +111,15 @@ fn check_terminated(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) 
         }
     }
     if tls.mode == ServerTlsMode::Simple {
-        if tls.ca_crl.as_deref().is_some_and(|path| !path.is_empty()) {
-            let what = "clients are asked for no certificate that could be revoked";
-            check.bad(&format!("{path}.caCrl"), what, "write `mode: MUTUAL`, or leave it out");
+        let asks = [
+            ("caCrl", tls.ca_crl.as_deref().is_some_and(|path| !path.is_empty())),
+            ("subjectAltNames", !tls.subject_alt_names.is_empty()),
+            ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
+            ("verifyCertificateSpki", !tls.verify_certificate_spki.is_empty()),
+        ];
+        for (field, _) in asks.into_iter().filter(|(_, is_told)| *is_told) {
+            let what = "clients are asked for no certificate that this could be looked for in";
+            check.bad(&format!("{path}.{field}"), what, "write `mode: MUTUAL`, or leave it out");
         }
     } else {
         check_clients(check, path, tls);
@@ -115,6 +136,15 @@ fn check_terminated(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) 
 /// What is shown, and what clients are verified by, where no Secret is named: Istio refuses a server without it.
 fn check_certificates(check: &mut Check<'_>, path: &str, tls: &ServerTlsSettings) {
     let is_there = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+    let several = tls.credential_names.iter().enumerate();
+    let names = several.map(|(index, name)| (format!("credentialNames[{index}]"), name));
+    let one = tls.credential_name.iter().map(|name| ("credentialName".to_owned(), name));
+    let roots = tls.ca_cert_credential_name.iter().map(|name| ("caCertCredentialName".to_owned(), name));
+    for (field, name) in one.chain(names).chain(roots) {
+        if !names::is_secret(name) {
+            check.bad(&format!("{path}.{field}"), names::NOT_A_SECRET, "write the name of a Secret");
+        }
+    }
     let named = !tls.credential_names.is_empty() || !tls.tls_certificates.is_empty();
     if is_there(&tls.credential_name) || named {
         return;

@@ -70,6 +70,14 @@ pub(crate) fn is_ip(host: &str) -> bool {
 }
 
 /// Whether every name that `inner` stands for is one that `outer` stands for too; `*` stands for any beginning.
+/// Why a name is not that of a Secret.
+pub(super) const NOT_A_SECRET: &str = "it is not the name of a Secret in the namespace of the proxy";
+
+/// Whether a name is that of a Secret beside the proxy, as istiod writes it or without its `kubernetes://`.
+pub(super) fn is_secret(name: &str) -> bool {
+    !name.strip_prefix("kubernetes://").unwrap_or(name).contains('/')
+}
+
 #[cfg(test)]
 pub(crate) fn is_subset(inner: &str, outer: &str) -> bool {
     match outer.strip_prefix('*') {

@@ -190,6 +190,12 @@ fn check_outlier(check: &mut Check<'_>, path: &str, outlier: &OutlierDetection) 
     }
 }
 
+/// Whether a handshake can ask for a server of that name.
+fn is_server_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    name.chars().all(is_plain) && !names::is_ip(name)
+}
+
 fn check_tls(check: &mut Check<'_>, path: &str, tls: &ClientTlsSettings) {
     let written = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     let mode = tls.mode.unwrap_or(ClientTlsMode::Disable);
@@ -197,10 +203,39 @@ fn check_tls(check: &mut Check<'_>, path: &str, tls: &ClientTlsSettings) {
     let (roots, credential) = (written(&tls.ca_certificates), written(&tls.credential_name));
     let names = !tls.subject_alt_names.is_empty();
     let simple = mode == ClientTlsMode::Simple;
+    if let Some(sni) = tls.sni.as_deref().filter(|sni| !sni.is_empty() && !is_server_name(sni)) {
+        let what = format!("`{sni}` is not a name that a server can be asked for");
+        check.bad(&format!("{path}.sni"), what, "write the name of a host, not an address");
+    }
+    let (crl, skips) = (written(&tls.ca_crl), tls.insecure_skip_verify == Some(true));
     if !matches!(mode, ClientTlsMode::Simple | ClientTlsMode::Mutual) {
+        let without_effect = [
+            ("clientCertificate", certificate),
+            ("privateKey", key),
+            ("caCertificates", roots),
+            ("credentialName", credential),
+            ("caCrl", crl),
+            ("insecureSkipVerify", skips),
+            ("subjectAltNames", names && mode == ClientTlsMode::Disable),
+        ];
+        let instead = match mode {
+            ClientTlsMode::Disable => "connections are in plain text: `mode` is DISABLE, or not written",
+            _ => "`mode: ISTIO_MUTUAL` speaks and verifies by the identities of the mesh alone",
+        };
+        for (field, _) in without_effect.into_iter().filter(|(_, is_written)| *is_written) {
+            let remedy = "write `mode: SIMPLE` or `mode: MUTUAL`, or leave it out";
+            check.warning(code::INEFFECTIVE_VALUE, &format!("{path}.{field}"), instead, remedy);
+        }
         return;
     }
-    if tls.insecure_skip_verify == Some(true) && (roots || names || simple && credential) {
+    if skips && crl {
+        let what = "a server that is not verified is not looked for among those that are revoked";
+        check.warning(code::INEFFECTIVE_VALUE, &format!("{path}.caCrl"), what, "keep one of them");
+    }
+    if tls.credential_name.as_deref().is_some_and(|name| !names::is_secret(name)) {
+        check.bad(&format!("{path}.credentialName"), names::NOT_A_SECRET, "write the name of a Secret");
+    }
+    if skips && (roots || names || simple && credential) {
         let what = "`insecureSkipVerify` contradicts what the server is to be verified with";
         check.error(code::CONFLICTING_FIELDS, path, what, "keep one of them");
     }
@@ -209,7 +244,7 @@ fn check_tls(check: &mut Check<'_>, path: &str, tls: &ClientTlsSettings) {
             ("clientCertificate", certificate),
             ("privateKey", key),
             ("caCertificates", roots),
-            ("caCrl", written(&tls.ca_crl)),
+            ("caCrl", crl),
         ];
         for (file, written) in files {
             check.at_most_one(path, &[("credentialName", true), (file, written)]);

@@ -54,6 +54,26 @@ fn traffic_policies() {
     let contradiction = format!("error conflicting-fields {p}.tls");
     check_policy("{tls: {mode: SIMPLE, credentialName: a, caCertificates: b}}", &[&contradiction]);
     check_policy("{tls: {mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}}", &[&contradiction]);
+    for sni in ["10.0.0.1", "'::1'", "a b", "'*.a'"] {
+        check_policy(
+            &format!("{{tls: {{mode: SIMPLE, sni: {sni}}}}}"),
+            &[&format!("error bad-value {p}.tls.sni")],
+        );
+    }
+    check_policy("{tls: {mode: SIMPLE, sni: a_b.c-d.example}}", &[]);
+    check_policy(
+        "{tls: {mode: SIMPLE, credentialName: a/b}}",
+        &[&format!("error bad-value {p}.tls.credentialName")],
+    );
+    check_policy("{tls: {mode: SIMPLE, credentialName: 'kubernetes://b'}}", &[]);
+    let without_effect = |field: &str| format!("warning ineffective-value {p}.tls.{field}");
+    check_policy("{tls: {mode: SIMPLE, insecureSkipVerify: true, caCrl: /a}}", &[&without_effect("caCrl")]);
+    check_policy("{tls: {caCertificates: /a}}", &[&without_effect("caCertificates")]);
+    check_policy(
+        "{tls: {mode: ISTIO_MUTUAL, caCertificates: /a, caCrl: /b, insecureSkipVerify: true}}",
+        &[&without_effect("caCertificates"), &without_effect("caCrl"), &without_effect("insecureSkipVerify")],
+    );
+    check_policy("{tls: {mode: ISTIO_MUTUAL, subjectAltNames: [a], sni: b.c}}", &[]);
 }
 
 #[test]

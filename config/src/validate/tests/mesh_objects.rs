@@ -177,7 +177,28 @@ fn gateways() {
         &format!("{https}, tls: {{mode: SIMPLE, {files}, caCrl: /d}}"),
         &["error bad-value spec.servers[0].tls.caCrl"],
     );
+    for (field, value) in
+        [("subjectAltNames", "[a]"), ("verifyCertificateHash", "[ab]"), ("verifyCertificateSpki", "[ab]")]
+    {
+        check(
+            &format!("{https}, tls: {{mode: SIMPLE, credentialName: a, {field}: {value}}}"),
+            &[&format!("error bad-value spec.servers[0].tls.{field}")],
+        );
+    }
+    for (field, value) in [("credentialName", "a/b"), ("credentialNames", "[b, a/b]")] {
+        let at = if value.starts_with('[') { "[1]" } else { "" };
+        check(
+            &format!("{https}, tls: {{mode: SIMPLE, {field}: {value}}}"),
+            &[&format!("error bad-value spec.servers[0].tls.{field}{at}")],
+        );
+    }
     check(&format!("{https}, tls: {{mode: ISTIO_MUTUAL}}"), &[]);
+    for (field, value) in [("minProtocolVersion", "TLSV1_3"), ("cipherSuites", "[a]")] {
+        check(
+            &format!("{https}, tls: {{mode: ISTIO_MUTUAL, {field}: {value}}}"),
+            &[&format!("warning ineffective-value spec.servers[0].tls.{field}")],
+        );
+    }
     let tls = "port: {number: 443, name: tls, protocol: TLS}, hosts: [a.b]";
     check(&format!("{tls}, tls: {{mode: PASSTHROUGH}}"), &[]);
     check(&format!("{tls}, tls: {{mode: SIMPLE, {files}}}"), &[]);
