@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use data_encoding::BASE64;
 use support::binary;
 use support::tls::Ca;
 
@@ -72,6 +73,65 @@ async fn a_tls_mode_that_cannot_work_is_found_where_it_is_written() {
         let (said, is_good) = checked(&file).await;
         // Whether a workload has an identity for that is not for a configuration to say.
         assert_eq!((&*said, is_good), ("0 errors, 0 warnings, 0 notes\n", true));
+    }
+}
+
+/// A gateway in another namespace than its object, and what its Secret holds.
+fn gateway(values: Option<(&str, &str)>) -> String {
+    let mut mesh = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: gateway-1, namespace: edge, labels: {app: gateway}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: gateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [shop.example]
+    tls: {mode: SIMPLE, credentialName: web}
+"
+    .to_owned();
+    if let Some((chain, key)) = values {
+        let [chain, key] = [chain, key].map(|pem| BASE64.encode(pem.as_bytes()));
+        mesh.push_str(&format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: web, namespace: edge}}\n\
+             data: {{tls.crt: {chain}, tls.key: {key}}}\n"
+        ));
+    }
+    mesh
+}
+
+#[tokio::test]
+async fn secrets_of_gateways_are_looked_at_where_there_are_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.yaml");
+    let ca = Ca::new("shop");
+    let (good, other) = (ca.issue("shop.example", |_| {}), ca.issue("shop.example", |_| {}));
+    let elsewhere = gateway(Some((&good.chain, &good.key)))
+        .replace("name: web, namespace: edge", "name: web, namespace: b");
+    let cases = [
+        (gateway(Some((&good.chain, &good.key))), "", "0 errors, 0 warnings, 0 notes"),
+        (
+            gateway(Some((&good.chain, &other.key))),
+            "not that of the certificate",
+            "0 errors, 1 warning, 0 notes",
+        ),
+        (
+            gateway(Some((&good.chain[..100], &good.key))),
+            "not all of it is there",
+            "0 errors, 1 warning, 0 notes",
+        ),
+        (elsewhere, "there is no Secret web in namespace edge", "0 errors, 1 warning, 0 notes"),
+        // Whoever keeps Secrets elsewhere is not told at each.
+        (gateway(None), "there is no Secret web in namespace edge", "0 errors, 0 warnings, 1 note"),
+    ];
+    for (mesh, why, counts) in cases {
+        std::fs::write(&file, mesh).unwrap();
+        let (said, _) = checked(&file).await;
+        assert!(said.contains(why) && said.ends_with(&format!("{counts}\n")), "{said}");
     }
 }
 

@@ -1,11 +1,12 @@
 //! What there is to say about a configuration, without running it for anybody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use config::compile::{ExplicitListener, ListenTarget, Proxy, Request, TrustAnchors, compile_as};
-use config::finding::Finding;
+use config::compile::{ExplicitListener, ListenTarget, Mode, Proxy, Request, TrustAnchors, compile_as};
+use config::finding::{Finding, Severity};
 use config::objects::Objects;
 use config::store::Store;
 use config::{Limits, NameTable, Resources, validate, yaml};
@@ -22,6 +23,9 @@ use crate::tls::{Expected, Secrets, check_roots};
 const NAMESPACES_MAX: usize = 256;
 
 /// The path that stands for standard input, and the name under which findings speak of it.
+/// Gateways whose Secrets are looked at.
+const GATEWAYS_MAX: usize = 64;
+
 const STANDARD_INPUT: (&str, &str) = ("-", "<stdin>");
 
 /// What there is to say about the configuration at `paths`, by file and line, for a mesh of this revision of Istio. The
@@ -41,6 +45,7 @@ pub(crate) fn check(
     let mut findings = before_compile(&store, &about_files, &objects);
     findings.extend(compiled(&objects, store.limits().mesh_products_max));
     findings.sort();
+    findings.extend(of_gateways(&objects, store.limits().mesh_products_max));
     findings.dedup();
     Ok(findings)
 }
@@ -204,6 +209,43 @@ fn compiled(objects: &Objects, products_max: usize) -> Vec<Finding> {
         let found = compile_as(objects, &proxy, &request).findings;
         // What is about the whole mesh is said once, not as every namespace sees it.
         findings.extend(found.into_iter().filter(|finding| number == 0 || finding.place.is_some()));
+    }
+    findings
+}
+
+/// What there is to say about the Secrets that gateways ask for. Where the configuration has none at all, they are elsewhere.
+fn of_gateways(objects: &Objects, products_max: usize) -> Vec<Finding> {
+    let pods = objects.pods.keys();
+    let pods = pods.filter_map(|(namespace, name)| Proxy::of_pod(objects, namespace, name, &BTreeMap::new()));
+    let pods: BTreeSet<_> = pods.map(|pod| (pod.namespace, pod.labels)).collect();
+    let mut workloads = BTreeSet::new();
+    for gateway in objects.gateways.values().filter(|it| it.spec.servers.iter().any(|it| it.tls.is_some())) {
+        let selector = &gateway.spec.selector;
+        let carries = |labels: &BTreeMap<String, String>| {
+            selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+        };
+        let mut selected = pods.iter().filter(|(_, labels)| carries(labels)).cloned().peekable();
+        if selected.peek().is_none() {
+            workloads.insert((gateway.namespace().clone(), selector.clone()));
+        }
+        workloads.extend(selected);
+    }
+    let request = Request {
+        mode: Mode::Gateway,
+        identity: true,
+        products_max: Some(products_max),
+        ..Request::default()
+    };
+    let mut findings = Vec::new();
+    for (namespace, labels) in workloads.into_iter().take(GATEWAYS_MAX) {
+        let proxy = Proxy { namespace, labels, node_type: Mode::Gateway.into(), ..Proxy::default() };
+        let secrets: Vec<_> =
+            compile_as(objects, &proxy, &request).update.secrets.into_iter().map(Arc::new).collect();
+        let (_, unusable) = Secrets::resolve(&secrets, &Secrets::default(), &Expected::default());
+        findings.extend(unusable.into_iter().map(super::certificates::about_secret));
+    }
+    if objects.secrets.is_empty() {
+        findings.iter_mut().for_each(|finding| finding.severity = Severity::Note);
     }
     findings
 }
