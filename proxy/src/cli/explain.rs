@@ -106,7 +106,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     assume_identity: bool,
 
-    /// The same with this identity: cert-chain.pem, key.pem and root-cert.pem of a directory.
+    /// The same with this identity: cert-chain.pem, key.pem and root-cert.pem of a directory, and ca-crl.pem with what the mesh
+    /// has revoked, if that is there.
     #[arg(long, value_name = "DIR", conflicts_with = "assume_identity")]
     identity_from: Option<PathBuf>,
 

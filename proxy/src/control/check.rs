@@ -12,6 +12,7 @@ use config::store::Store;
 use config::{Limits, NameTable, Resources, validate, yaml};
 
 use super::files::{Change, Content, Files, Place, too_long};
+use super::revoked::RevokedFile;
 use super::secret_files::{IdentityFiles, SecretFiles};
 use super::watch::Watcher;
 use super::{AboutFiles, Workload};
@@ -22,10 +23,10 @@ use crate::tls::{Expected, Secrets, check_roots};
 /// Namespaces whose view of the mesh is looked at; what only others see is not compiled.
 const NAMESPACES_MAX: usize = 256;
 
-/// The path that stands for standard input, and the name under which findings speak of it.
 /// Gateways whose Secrets are looked at.
 const GATEWAYS_MAX: usize = 64;
 
+/// The path that stands for standard input, and the name under which findings speak of it.
 const STANDARD_INPUT: (&str, &str) = ("-", "<stdin>");
 
 /// What there is to say about the configuration at `paths`, by file and line, for a mesh of this revision of Istio. The
@@ -44,8 +45,8 @@ pub(crate) fn check(
     let objects = store.objects();
     let mut findings = before_compile(&store, &about_files, &objects);
     findings.extend(compiled(&objects, store.limits().mesh_products_max));
-    findings.sort();
     findings.extend(of_gateways(&objects, store.limits().mesh_products_max));
+    findings.sort();
     findings.dedup();
     Ok(findings)
 }
@@ -154,14 +155,17 @@ pub(crate) fn load(
         GivenIdentity::Files(files) => Some(files),
         GivenIdentity::Nothing | GivenIdentity::Assumed => None,
     };
-    let mut files = SecretFiles::new(identity_files, None, Vec::new(), limits.file_bytes_max);
+    // What the mesh has revoked is taken from beside the roots.
+    let revoked = identity_files.as_ref().map(|files| files.roots.with_file_name("ca-crl.pem"));
+    let mut files = SecretFiles::new(identity_files, revoked, Vec::new(), limits.file_bytes_max);
     files.want(&resources);
     files.look(time::now());
     let declared = resources.secrets.values().chain(files.secrets());
     let anchors = TrustAnchors::new(&objects.mesh, &proxy, None, check_roots);
-    let declared = TrustAnchors::among(anchors.as_ref(), declared);
+    let declared = TrustAnchors::among(anchors.as_ref(), files.with_revoked(declared).iter());
     let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &Expected::default());
     findings.extend(unusable.into_iter().map(super::certificates::about_secret));
+    findings.extend(files.revoked().and_then(RevokedFile::finding));
     findings.sort();
     findings.dedup();
     let secrets = if is_assumed { secrets.with_assumed_identity() } else { secrets };

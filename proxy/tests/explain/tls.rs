@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use data_encoding::BASE64;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, RevokedCertParams, SanType,
+};
 
 use super::Config;
 
@@ -30,11 +33,36 @@ impl Ca {
 
     /// A certificate with this name, and its key.
     fn issue(&self, name: SanType) -> (String, String) {
+        self.issue_numbered(name, 1)
+    }
+
+    fn issue_numbered(&self, name: SanType, serial: u8) -> (String, String) {
         let mut params = CertificateParams::default();
+        params.serial_number = Some(vec![serial].into());
         params.subject_alt_names = vec![name];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (pem("CERTIFICATE", certificate.der()), pem("PRIVATE KEY", &key.serialize_der()))
+    }
+
+    /// A list that revokes the certificate with that number.
+    fn revoke(&self, serial: u8) -> String {
+        let [begun, over] = [2020, 2100].map(|year| rcgen::date_time_ymd(year, 1, 1));
+        let revoked = RevokedCertParams {
+            serial_number: vec![serial].into(),
+            revocation_time: begun,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: begun,
+            next_update: over,
+            crl_number: vec![1].into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        pem("X509 CRL", list.signed_by(&self.issuer).unwrap().der())
     }
 }
 
@@ -390,7 +418,8 @@ fn how_an_endpoint_is_spoken_to_and_who_says_so() {
 fn an_identity_that_is_at_hand() {
     let ca = Ca::new("mesh");
     let (chain, key) = ca.issue(SanType::URI("spiffe://cluster.local/ns/shop/sa/web".try_into().unwrap()));
-    let (cart, _) = ca.issue(SanType::URI("spiffe://cluster.local/ns/shop/sa/cart".try_into().unwrap()));
+    let cart = SanType::URI("spiffe://cluster.local/ns/shop/sa/cart".try_into().unwrap());
+    let (cart, _) = ca.issue_numbered(cart, 2);
     let (stranger, _) = ca.issue(SanType::URI("spiffe://elsewhere/ns/shop/sa/cart".try_into().unwrap()));
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -419,6 +448,9 @@ fn an_identity_that_is_at_hand() {
     assert!(ask(&stranger).contains("=> closed NR, certificate_not_of_a_wanted_name"));
 }
 
+    // What the mesh has revoked is beside it.
+    file("ca-crl.pem", &ca.revoke(2));
+    assert!(ask(&cart).contains("certificate_revoked"));
 #[test]
 fn a_workload_that_takes_mutual_tls_only() {
     let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict, namespace: shop}\nspec:\n  \
