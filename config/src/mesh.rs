@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
-use crate::resource::ForwardClientCert;
+use crate::resource::{ForwardClientCert, TlsVersion};
 
 /// Where outbound traffic is redirected to, unless the mesh says otherwise.
 const OUTBOUND_PORT: u16 = 15001;
@@ -78,6 +78,8 @@ pub struct MeshConfig {
     pub ca_certificates: Vec<CertificateData>,
     /// Whether workloads are spoken to in mutual TLS where they accept it and no DestinationRule says how; true when not given.
     pub enable_auto_mtls: Option<bool>,
+    /// The oldest version that workloads accept mutual TLS in; TLS 1.2 when not given.
+    pub mutual_tls_version_min: Option<TlsVersion>,
     /// Settings of proxies.
     pub default_config: ProxyConfig,
     /// Paths of the fields written that weft does not honour yet.

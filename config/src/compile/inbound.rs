@@ -76,7 +76,7 @@ impl MutualTls {
                     subject_alt_names: domains.iter().map(prefix).collect(),
                     fingerprints: Vec::new(),
                 }),
-                version_min: TlsVersion::V1_2,
+                version_min: scope.mesh.mutual_tls_version_min.unwrap_or(TlsVersion::V1_2),
                 version_max: TlsVersion::V1_3,
                 cipher_suites: MESH_CIPHER_SUITES.map(Arc::from).to_vec(),
                 alpn: alpn.iter().copied().map(Arc::from).collect(),

@@ -69,7 +69,8 @@ pub(super) fn downstream(
     };
     // Istio: with the identity of the workload, versions and suites are those of the mesh.
     let told = if is_mutual { &ServerTlsSettings::default() } else { told };
-    let version_min = version(&told.min_protocol_version, TlsVersion::V1_2)?;
+    let of_mesh = scope.mesh.mutual_tls_version_min.filter(|_| is_mutual);
+    let version_min = version(&told.min_protocol_version, of_mesh.unwrap_or(TlsVersion::V1_2))?;
     let version_max = version(&told.max_protocol_version, TlsVersion::V1_3)?;
     if version_min > version_max {
         return Err("the oldest version is newer than the newest".to_owned());

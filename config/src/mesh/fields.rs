@@ -48,7 +48,7 @@ pub(super) const MESH_CONFIG: &[(&str, Fate)] = &[
     ("ingressSelector", NotForProxy),
     ("ingressService", NotForProxy),
     ("localityLbSetting", Honoured),
-    ("meshMTLS", NotHonoured(&[])),
+    ("meshMTLS", Honoured),
     ("outboundClusterStatName", NotHonoured(&[])),
     ("outboundTrafficPolicy", Honoured),
     ("pathNormalization", Honoured),

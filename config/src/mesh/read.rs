@@ -14,6 +14,7 @@ use crate::format::{Format, FormatError, JsonFormat};
 use crate::istio::{GoDuration, HttpRetry, LocalityLbSetting, TcpKeepalive};
 use crate::objects::Source;
 use crate::origin::ObjectRef;
+use crate::resource::TlsVersion;
 use crate::validate::{Check, check_mesh};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
@@ -164,6 +165,12 @@ fn warn_not_honoured(check: &mut Check<'_>, root: &Node<'_>, config: &mut MeshCo
         not_honoured(check, config, "accessLogFormat".to_owned(), &instead);
         config.access_log_format = None;
     }
+    let mutual = root.get("meshMTLS");
+    for field in ["cipherSuites", "ecdhCurves"] {
+        if mutual.and_then(|mutual| mutual.get(field)).is_some_and(|value| !is_harmless(value, &[])) {
+            not_honoured(check, config, format!("meshMTLS.{field}"), "those of the mesh are spoken");
+        }
+    }
     let policy = root.get("outboundTrafficPolicy");
     if policy.and_then(|policy| policy.get("mode")).and_then(Node::text) == Some("ALLOW_ANY_DYNAMIC_DNS") {
         not_honoured(check, config, "outboundTrafficPolicy.mode".to_owned(), "it counts as ALLOW_ANY");
@@ -226,6 +233,8 @@ struct Fields {
     trust_domain_aliases: Vec<String>,
     ca_certificates: Vec<CertificateData>,
     enable_auto_mtls: Option<bool>,
+    #[serde(rename = "meshMTLS")]
+    mesh_mtls: MeshMtls,
     default_config: ProxyConfig,
     #[serde(rename = "defaultProviders")]
     _default_providers: DefaultProviders,
@@ -245,6 +254,27 @@ struct OutboundPolicy {
     mode: Option<OutboundMode>,
     #[serde(rename = "tlsSettings")]
     _tls_settings: IgnoredAny,
+}
+
+#[derive(Debug, Default, Deserialize)]
+enum MinVersion {
+    #[default]
+    #[serde(rename = "TLS_AUTO")]
+    Auto,
+    #[serde(rename = "TLSV1_2")]
+    V1_2,
+    #[serde(rename = "TLSV1_3")]
+    V1_3,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct MeshMtls {
+    min_protocol_version: MinVersion,
+    #[serde(rename = "cipherSuites")]
+    _cipher_suites: IgnoredAny,
+    #[serde(rename = "ecdhCurves")]
+    _ecdh_curves: IgnoredAny,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -292,6 +322,11 @@ impl Fields {
             trust_domain_aliases: self.trust_domain_aliases,
             ca_certificates: self.ca_certificates,
             enable_auto_mtls: self.enable_auto_mtls,
+            mutual_tls_version_min: match self.mesh_mtls.min_protocol_version {
+                MinVersion::Auto => None,
+                MinVersion::V1_2 => Some(TlsVersion::V1_2),
+                MinVersion::V1_3 => Some(TlsVersion::V1_3),
+            },
             default_config: self.default_config,
             not_honoured: Vec::new(),
         }

@@ -32,7 +32,7 @@ fn honoured_fields() {
     let text = "accessLogFile: /dev/stdout\naccessLogFormat: '%PROTOCOL%'\naccessLogEncoding: TEXT\nenableTracing: true\n\
                 outboundTrafficPolicy: {mode: REGISTRY_ONLY}\npathNormalization: {normalization: MERGE_SLASHES}\n\
                 connectTimeout: 3s\nprotocolDetectionTimeout: 100ms\nproxyListenPort: 25001\nproxyInboundListenPort: 25006\ndnsRefreshRate: 7s\ntcpKeepalive: {time: 60s, probes: 3}\ndefaultHttpRetryPolicy: {attempts: 0}\n\
-                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\ncaCertificates: [{pem: roots, trustDomains: [partner]}]\nenableAutoMtls: false\ndefaultServiceExportTo: [.]\n\
+                localityLbSetting: {enabled: false}\nrootNamespace: root\ntrustDomain: corp\ntrustDomainAliases: [old.corp]\ncaCertificates: [{pem: roots, trustDomains: [partner]}]\nenableAutoMtls: false\nmeshMTLS: {minProtocolVersion: TLSV1_3}\ndefaultServiceExportTo: [.]\n\
                 defaultVirtualServiceExportTo: ['*']\ndefaultDestinationRuleExportTo: [shop]\n\
                 defaultConfig:\n  proxyMetadata: {ISTIO_META_HTTP10: \"1\"}\n  concurrency: 3\n  terminationDrainDuration: 7s\n  holdApplicationUntilProxyStarts: true\n  \
                 gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: APPEND_FORWARD, proxyProtocol: {}}\n  interceptionMode: TPROXY\n\
@@ -69,6 +69,7 @@ fn honoured_fields() {
             ..CertificateData::default()
         }],
         enable_auto_mtls: Some(false),
+        mutual_tls_version_min: Some(TlsVersion::V1_3),
         default_config: ProxyConfig {
             concurrency: Some(3),
             proxy_metadata: BTreeMap::from([("ISTIO_META_HTTP10".to_owned(), "1".to_owned())]),
@@ -113,6 +114,7 @@ fn fields_not_honoured_are_warned_of_and_kept_by_name() {
     assert_eq!(honoured.access_log_format.as_deref(), Some("{\"a\": \"%PROTOCOL%\"}"));
     warned("caCertificates: [{spiffeBundleUrl: 'https://a'}]", "caCertificates[0].spiffeBundleUrl");
     warned("caCertificates: [{pem: a}, {pem: a, certSigners: [b]}]", "caCertificates[1].certSigners");
+    warned("meshMTLS: {cipherSuites: [a]}", "meshMTLS.cipherSuites");
     warned("defaultProviders: {tracing: [otel]}", "defaultProviders.tracing");
     warned("defaultProviders: {metrics: [prometheus, other]}", "defaultProviders.metrics");
     let policy = warned("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}", "outboundTrafficPolicy.mode");
@@ -127,6 +129,7 @@ fn what_weft_does_anyway_is_not_warned_of() {
         "protocolDetectionTimeout: 0s",
         "h2UpgradePolicy: DO_NOT_UPGRADE",
         "meshMTLS: {}",
+        "meshMTLS: {minProtocolVersion: TLS_AUTO, ecdhCurves: []}",
         "caCertificates:",
         "ingressService: istio-ingressgateway",
         "defaultConfig: {discoveryAddress: 'istiod.istio-system.svc:15012', statusPort: 15020}",
@@ -182,6 +185,7 @@ fn errors_refuse_it() {
         &["1 error bad-value caCertificates[0].trustDomains[1]"],
     );
     check("caCertificates: [{trustDomains: [a]}]", &["1 error bad-value caCertificates[0]"]);
+    check("meshMTLS: {minProtocolVersion: TLSV1_1}", &["1 error bad-value meshMTLS.minProtocolVersion"]);
     check("caCertificates: [{pems: a}]", &["1 error unknown-field caCertificates[0].pems"]);
     check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
     check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);

@@ -357,6 +357,8 @@ fn who_comes_in_mutual_tls_and_in_plain_text() {
         forwarded,
     ];
     web_says("STRICT", &[], &MUTUAL, &tls);
+    let mesh = ("mesh.yaml", "meshMTLS: {minProtocolVersion: TLSV1_3}\n");
+    web_says("STRICT", &[mesh], &MUTUAL, &["ISTIO_MUTUAL: TLS 1.3, h2 or http/1.1\n", forwarded]);
     let http2 = [&MUTUAL[..], &["--http2"]].concat();
     web_says("STRICT", &[], &http2, &["it agrees on h2; the client is", forwarded]);
     // Without a policy both come in.
@@ -446,11 +448,11 @@ fn an_identity_that_is_at_hand() {
         assert!(told.contains(expected), "no `{expected}` in\n{told}");
     }
     assert!(ask(&stranger).contains("=> closed NR, certificate_not_of_a_wanted_name"));
-}
-
     // What the mesh has revoked is beside it.
     file("ca-crl.pem", &ca.revoke(2));
     assert!(ask(&cart).contains("certificate_revoked"));
+}
+
 #[test]
 fn a_workload_that_takes_mutual_tls_only() {
     let policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: strict, namespace: shop}\nspec:\n  \
