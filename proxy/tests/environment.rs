@@ -133,6 +133,7 @@ fn an_injected_pod_needs_no_flags() {
         ("ISTIO_META_MESH_ID", "mesh-1"),
         ("ISTIO_META_OWNER", "kubernetes://apis/apps/v1/namespaces/shop/deployments/web"),
         ("ISTIO_META_APP_CONTAINERS", "web"),
+        ("ISTIO_META_TLS_SERVER_KEY", "/elsewhere/key.pem"),
         ("PROXY_CONFIG", "{}\n"),
     ];
     let config = config.path().to_str().unwrap();
@@ -163,6 +164,7 @@ fn an_injected_pod_needs_no_flags() {
         "service account web (SERVICE_ACCOUNT), addresses [10.244.1.9] (INSTANCE_IP), 4 labels (",
         "node's address 172.18.0.2 (HOST_IP); workload `web`, canonical name `storefront`, cluster east",
         "identity spiffe://corp.example/ns/shop/sa/web",
+        "ISTIO_META_TLS_SERVER_KEY: /elsewhere/key.pem has no effect",
     ] {
         assert!(log.contains(part), "{part} is not in {log}");
     }

@@ -89,6 +89,18 @@ pub(super) fn source(
             *path = told.into();
         }
     }
+    for (name, path) in [
+        ("ISTIO_META_TLS_SERVER_CERT_CHAIN", &mounted.chain),
+        ("ISTIO_META_TLS_SERVER_KEY", &mounted.key),
+        ("ISTIO_META_TLS_SERVER_ROOT_CERT", &mounted.roots),
+    ] {
+        if let Some(other) = told(name).filter(|told| Path::new(told) != path) {
+            tracing::warn!(
+                "{name}: {other} has no effect: clients are shown and believed as servers are, by {}",
+                path.display()
+            );
+        }
+    }
     if told("FILE_MOUNTED_CERTS") == Some("true") || whole(&mounted) {
         return Ok(Some(mounted.into()));
     }
