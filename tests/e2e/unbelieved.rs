@@ -333,6 +333,27 @@ async fn connections_are_made_anew_when_another_authority_vouches_for_us() {
     assert_eq!(hashes().await, after);
 }
 
+/// As the root of a mesh is that was made anew: whoever the one before signed is untrusted, and not malformed.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_root_of_the_same_name_is_unknown() {
+    let (ca, before) = (Ca::new("mesh"), Ca::new("mesh"));
+    let app = TestBackend::echo("app").await;
+    let files = files(&ca, &ca.workload(SERVER));
+    let log = files.path().join("log");
+    let server = server_with(files.identity().into(), &app, false, &log).await.ready().await;
+    let config = believing(&ca, Some(&before.workload(CLIENT)), &["istio-http/1.1"]);
+    // In TLS 1.3 a client hears of it when it reads.
+    let stream = handshake(config, server.listener(0), "outbound_.80_._.a.b").await;
+    eventually("it is counted", || async {
+        let reason = [("reason", "certificate_unknown_issuer")];
+        server.metric("weft_listener_tls_handshake_failures_total", &reason).await
+    })
+    .await;
+    drop(stream);
+    files.show(&before.workload(SERVER));
+    server.page_has("/findings", "does not lead to the roots: none of them has signed it").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_shows_besides_its_chain_does_not_part_it() {
     let (ca, other) = (Ca::new("mesh"), Ca::new("other"));

@@ -26,7 +26,12 @@ pub(super) fn verify<'l>(
     now: UnixTime,
 ) -> Result<(), Error> {
     let leaf = EndEntityCert::try_from(leaf)?;
-    let path = leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage(), None, None)?;
+    let path = leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage(), None, None);
+    let path = path.map_err(|error| match error {
+        // By a key that is not that of a root of this name: of a root that there was before, say.
+        Error::InvalidSignatureForPublicKey => Error::UnknownIssuer,
+        error => error,
+    })?;
     let anchor = [path.anchor().to_owned()];
     let between: Vec<CertificateDer<'_>> = path.intermediate_certificates().map(|it| it.der()).collect();
     for list in lists {

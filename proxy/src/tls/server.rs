@@ -400,7 +400,8 @@ impl ClientCertVerifier for Named {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now);
+        let verified = verified.map_err(verify::of_its_name)?;
         let names = peer::names(end_entity);
         self.unrevoked((end_entity, intermediates), names.as_ref(), now)?;
         self.wanted.is_met(names.as_ref())?;

@@ -123,6 +123,15 @@ impl ServerCertVerifier for Servers {
     }
 }
 
+/// Why a chain does not hold, as the TLS library found it: signed by a key that is not that of a root of this name, it is of an
+/// issuer that nobody knows, as after the root of a mesh was made anew.
+pub(super) fn of_its_name(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => CertificateError::UnknownIssuer.into(),
+        error => error,
+    }
+}
+
 /// Why a chain does not hold, in the words of the TLS library.
 pub(super) fn told(error: webpki::Error) -> Error {
     Error::InvalidCertificate(match error {

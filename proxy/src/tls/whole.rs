@@ -185,6 +185,22 @@ fn identity(leaf: &CertificateDer<'_>, wanted: Option<&str>) -> Result<String, F
     Err(Flaw { kind: FlawKind::WrongIdentity, why })
 }
 
+/// What the library found, for operators.
+fn words(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::UnknownIssuer => "none of them has signed it".to_owned(),
+        webpki::Error::CertRevoked => "it is revoked".to_owned(),
+        webpki::Error::CertExpired { .. } => "its chain holds no longer".to_owned(),
+        webpki::Error::CertNotValidYet { .. } => "its chain does not hold yet".to_owned(),
+        webpki::Error::RequiredEkuNotFoundContext(_) => {
+            "it is not for clients and for servers, as its extended key usage says".to_owned()
+        }
+        webpki::Error::CaUsedAsEndEntity => "it is that of an authority".to_owned(),
+        // Its name alone: what it carries is written as the library's source has it.
+        other => format!("{other:?}").split(['(', ' ', '{']).next().unwrap_or_default().to_owned(),
+    }
+}
+
 /// Whether peers that have the same roots would believe it, as a client and as a server.
 pub(super) fn leads_to(
     leaf: &CertificateDer<'_>,
@@ -194,7 +210,7 @@ pub(super) fn leads_to(
 ) -> Result<(), Flaw> {
     let flaw = |kind, error: webpki::Error| Flaw {
         kind,
-        why: format!("its certificate does not lead to the roots: {error}"),
+        why: format!("its certificate does not lead to the roots: {}", words(&error)),
     };
     EndEntityCert::try_from(leaf).map_err(|error| flaw(FlawKind::Unreadable, error))?;
     let anchors = roots.of_peer(peer::names(leaf).as_ref()).ok_or_else(|| Flaw {
