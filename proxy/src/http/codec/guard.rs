@@ -206,6 +206,11 @@ impl Guard {
         self.carried.subtract(head);
     }
 
+    /// Whether a stream that has just come may be reset already.
+    pub(super) fn has_seen_resets(&self) -> bool {
+        self.frames.borrow().as_ref().is_some_and(Watch::has_seen_resets)
+    }
+
     /// How many fields the trailers of this stream had, pseudo-headers counted, where that is known; they are forgotten.
     pub(super) fn take_trailer_fields(&self, stream: u32) -> Option<usize> {
         self.frames.borrow_mut().as_mut()?.take_trailer_fields(stream)

@@ -407,6 +407,11 @@ impl Watch {
         verdict
     }
 
+    /// Whether the peer has reset streams, or made us reset them, of which it has not been forgiven all.
+    pub(crate) fn has_seen_resets(&self) -> bool {
+        self.budget.resets < self.budget.resets_max
+    }
+
     /// The head of an answer on this stream is to be sent, and the client takes nothing.
     pub(crate) fn answer_waits(&mut self, stream: u32, bytes: u32) {
         self.unsent.heads.push_back((stream, bytes));

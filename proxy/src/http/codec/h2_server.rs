@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use config::Limits;
@@ -85,7 +85,10 @@ where
         })
         .await;
         match accepted {
-            Some(Ok((request, respond))) => {
+            Some(Ok((request, mut respond))) => {
+                if guard.has_seen_resets() && is_reset(&mut respond) {
+                    continue;
+                }
                 let streams = streams.clone();
                 tokio::task::spawn_local(async move {
                     // Here, so that what is made of one head is refused, if it is, before another is made.
@@ -97,6 +100,11 @@ where
             None => return Ok(()),
         }
     }
+}
+
+/// Whether the client has reset a stream before anybody looked at it. Nobody is to: it may send a thousand of them at once.
+fn is_reset(respond: &mut SendResponse<Bytes>) -> bool {
+    respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 /// What connections are served by.
