@@ -35,8 +35,8 @@ const SECONDS: &str = "WEFT_ATTACK_SECONDS";
 /// Environment variable with a part of the names of the attacks to run.
 const ONLY: &str = "WEFT_ATTACK_ONLY";
 
-/// One attack, and the client beside it before and during that.
-async fn endure(stage: &Stage, attack: &Attack, time: Duration) -> Row {
+/// One attack, and the client beside it before and during that. `first` is the memory there was before all attacks.
+async fn endure(stage: &Stage, attack: &Attack, time: Duration, first: u64) -> Row {
     let short = (time / 3).min(Duration::from_secs(10));
     let (quiet, quiet_direct) = both(stage, short).await;
     let before = stage.settled().await;
@@ -48,7 +48,7 @@ async fn endure(stage: &Stage, attack: &Attack, time: Duration) -> Row {
     let attackers = percent(attacked.await);
     let weft = percent(stage.computed().saturating_sub(computed));
     let peak = watching.stop();
-    let after = stage.settled_like(&before).await;
+    let after = stage.settled_like(first).await;
     Row { name: attack.name, quiet, loud, quiet_direct, loud_direct, before, peak, after, attackers, weft }
 }
 
@@ -80,7 +80,7 @@ async fn endure_all(core: Option<usize>) {
     let first = stage.warmed_up().await.memory;
     let mut rows = Vec::new();
     for attack in attacks().iter().filter(|attack| attack.name.contains(&only)) {
-        let row = endure(&stage, attack, time).await;
+        let row = endure(&stage, attack, time, first).await;
         println!("{row}");
         rows.push(row);
     }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use support::mesh::destination_rule;
 use support::{Mesh, eventually, metrics};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::attacker::{self, Scene};
 use crate::backend::Backend;
@@ -171,7 +173,24 @@ impl Stage {
     pub(crate) async fn warmed_up(&self) -> State {
         let seen = bystander::run(self.catalog(), Duration::from_secs(1), self.is_measured()).await;
         assert!(seen.failures.is_empty() && !seen.micros.is_empty(), "{seen:?}");
+        if self.is_measured() {
+            self.fill_recorder().await;
+        }
         self.settled().await
+    }
+
+    /// The recorder keeps the last requests that failed, up to its limits: what it keeps of attacks is not left over.
+    async fn fill_recorder(&self) {
+        let limits = config::Limits::default();
+        let request = format!("GET /{} HTTP/1.1\r\nhost: nobody\r\n\r\n", "a".repeat(1_000));
+        let mut stream = TcpStream::connect(self.catalog()).await.expect("a connection");
+        let mut answer = [0; 4096];
+        for _ in 0..limits.recorder_requests_max {
+            stream.write_all(request.as_bytes()).await.expect("a request");
+            let read = stream.read(&mut answer).await.expect("an answer");
+            let answer = String::from_utf8_lossy(&answer[..read]);
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        }
     }
 
     /// What there is when nobody asks for anything.
@@ -183,12 +202,12 @@ impl Stage {
         .await
     }
 
-    /// What there is when nobody asks for anything and memory is near what it was, or will not be.
-    pub(crate) async fn settled_like(&self, before: &State) -> State {
+    /// What there is when nobody asks for anything and memory is near what it was at first, or will not be.
+    pub(crate) async fn settled_like(&self, first: u64) -> State {
         let end = Instant::now() + GOES_IN;
         loop {
             let state = self.state().await;
-            if self.is_empty(&state) && is_near(state.memory, before.memory) || Instant::now() > end {
+            if self.is_empty(&state) && is_near(state.memory, first) || Instant::now() > end {
                 return state;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
