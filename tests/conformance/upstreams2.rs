@@ -106,6 +106,7 @@ fn heads() -> Vec<Case> {
         field("an answer's field with a line end", &[OK, (b"x-a", b"b\r\nx-b: c")]),
         field("an answer's field with a NUL", &[OK, (b"x-a", b"\0")]),
         field("an answer's field without a name", &[OK, (b"", b"b")]),
+        field("an answer's field with a quotation mark in its name", &[OK, (b"x\"a", b"b")]),
         field("an answer's coding by frames", &[OK, (b"transfer-encoding", b"chunked")]),
         field("an answer's Connection by frames", &[OK, (b"connection", b"close")]),
         field("an answer's length that is none, by frames", &[OK, (b"content-length", b"x")]),
@@ -149,6 +150,7 @@ fn bodies() -> Vec<Case> {
             headers(stream, END_STREAM, &[(b":status", b"204")])
         }),
         whole("an answer's trailer", "8.1", (200, "ok"), trailers(&[(b"x-a", b"b")])),
+        cut("a quotation mark in an answer's trailer's name", "8.1", trailers(&[(b"x\"a", b"b")])),
         cut("an answer's length as a trailer", "8.1", trailers(&[(b"content-length", b"5")])),
         cut("an answer's coding as a trailer", "8.1", trailers(&[(b"transfer-encoding", b"chunked")])),
         cut("an answer's :status as a trailer", "8.1", trailers(&[OK])),

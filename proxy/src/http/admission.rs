@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{HeaderValue, Method};
 
-use super::codec::{FIELD_BYTES, RequestHead, Version, field_bytes, is_authority, is_host};
+use super::codec::{FIELD_BYTES, RequestHead, Version, is_authority, is_host, token_field_bytes};
 use super::error::Refusal;
 use super::headers::NotSanitized;
 use super::peer::{Peer, ToldScheme};
@@ -65,7 +65,10 @@ pub(crate) fn admit(
         return Err(Refusal::TooManyHeaders);
     }
     // That of HTTP/1 was counted as it was read.
-    let bytes = if head.version == Version::Http2 { bytes(head) } else { 0 };
+    let bytes = match head.version {
+        Version::Http2 => bytes(head).ok_or(Refusal::BadMessaging)?,
+        Version::Http10 | Version::Http11 => 0,
+    };
     if bytes as u64 > limits.head_bytes_max {
         return Err(Refusal::HeadTooLarge);
     }
@@ -116,11 +119,11 @@ fn check_syntax(head: &mut RequestHead) -> Result<(), Refusal> {
     if head.headers.contains_key(TRANSFER_ENCODING) { Err(Refusal::UnknownTransferCoding) } else { Ok(()) }
 }
 
-/// Bytes of a head, as HTTP/2 counts them (RFC 9113 section 10.5.1).
-fn bytes(head: &RequestHead) -> usize {
+/// Bytes of a head, as HTTP/2 counts them (RFC 9113 section 10.5.1); `None` when a name is no token.
+fn bytes(head: &RequestHead) -> Option<usize> {
     let path = head.path.as_ref().map_or(0, |path| path.as_str().len() + FIELD_BYTES);
     let authority = head.authority.as_ref().map_or(0, |authority| authority.len() + FIELD_BYTES);
-    path + authority + field_bytes(&head.headers)
+    Some(path + authority + token_field_bytes(&head.headers)?)
 }
 
 fn is_known(method: &Method) -> bool {

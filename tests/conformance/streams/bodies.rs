@@ -110,6 +110,7 @@ fn with_trailers() -> Vec<StreamCase> {
         good("trailers without a field", &[]),
         bad("a length as a trailer, by frames", b"content-length", b"50").answered(400),
         good("a Host as a trailer, by frames", &[(b"host", b"other")]),
+        bad("a quotation mark in a trailer's name, by frames", b"x\"a", b"b").answered(400),
         bad("an empty Host as a trailer, by frames", b"host", b"").answered(400),
         bad("a Host with a user as a trailer, by frames", b"host", b"user@catalog").answered(400),
         bad("a Host with a path as a trailer, by frames", b"host", b"catalog/a").answered(400),

@@ -18,6 +18,8 @@ pub(crate) fn cases() -> Vec<StreamCase> {
 
 fn names() -> Vec<StreamCase> {
     let bad = |name, field: &[u8]| unreadable(name, "8.2.1", with(&[(field, b"b")]));
+    // h2 takes it.
+    let mark = |name, field: &[u8]| malformed(name, "8.2.1", with(&[(field, b"b")])).answered(400);
     vec![
         good("a field", "8.2", &[(b"x-a", b"b")]).sees("x-a", "b"),
         good("a field of all token characters", "8.2.1", &[(b"!#$%&'*+-.^_`|~09az", b"b")]),
@@ -36,6 +38,9 @@ fn names() -> Vec<StreamCase> {
         bad("a byte above ASCII in a field's name", b"x\xe9a"),
         bad("brackets in a field's name", b"x(a)"),
         bad("a slash in a field's name", b"x/a"),
+        mark("a quotation mark in a field's name", b"x\"a"),
+        mark("a quotation mark behind a long name", b"x-a-long-name\""),
+        mark("a field whose name is a quotation mark", b"\""),
         bad("a length with a space at its name's end", b"content-length "),
         bad("a coding with a space at its name's end", b"transfer-encoding "),
     ]

@@ -210,9 +210,9 @@ impl H2Body {
             End::DataEnded => {
                 let trailers = ready!(self.stream.poll_trailers(cx));
                 self.end = End::Complete;
-                let exceeded = trailers.as_ref().ok().and_then(Option::as_ref);
-                if let Some(limit) = exceeded.and_then(|trailers| self.bounds.exceeded_by(trailers)) {
-                    return Poll::Ready(Some(Err(StreamError::Limit(limit))));
+                let came = trailers.as_ref().ok().and_then(Option::as_ref);
+                if let Some(error) = came.and_then(|trailers| self.bounds.refuse(trailers)) {
+                    return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Ready(match trailers {
                     // h2 looks for the names that RFC 9113 section 8.2.2 forbids, and this one is not among them.

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AbortOnDrop;
+use super::bounds::is_token;
 use super::error::upstream_limit;
 use super::fair::FairReader;
 use super::h2_server::{Before, send_body, whole, window};
@@ -110,6 +111,9 @@ impl Client {
 fn check(headers: &HeaderMap, headers_max: u64) -> Result<(), StreamError> {
     if headers.len() as u64 > headers_max {
         return Err(StreamError::Limit("headers_max"));
+    }
+    if !headers.keys().all(is_token) {
+        return Err(StreamError::Protocol("a bad name".to_owned()));
     }
     let is_repeated = headers.len() != headers.keys_len();
     if is_repeated && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
