@@ -193,7 +193,7 @@ fn check_http2(head: &RequestHead) -> Result<(), Refusal> {
     if has_user || !hosts.next().is_none_or(is_host) || hosts.next().is_some() {
         return Err(Refusal::BadAuthority);
     }
-    if head.scheme.as_ref().map(Scheme::as_str) == Some("") {
+    if head.scheme.as_ref().is_some_and(|scheme| !is_scheme(scheme.as_str())) {
         return Err(Refusal::BadMessaging);
     }
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
@@ -203,6 +203,13 @@ fn check_http2(head: &RequestHead) -> Result<(), Refusal> {
     } else {
         Err(Refusal::BadMessaging)
     }
+}
+
+/// Whether what the library takes for a scheme is one (RFC 3986 section 3.1): it may be empty there, begin with anything, and have
+/// a tilde.
+fn is_scheme(scheme: &str) -> bool {
+    matches!(scheme, "http" | "https")
+        || scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && !scheme.contains('~')
 }
 
 /// `*` is for OPTIONS only; bytes beyond ASCII must be percent-encoded.
