@@ -85,7 +85,7 @@ macro_rules! limits {
 limits! {
     /// Bytes of a message's head: request line or status line, and headers (Envoy's `max_request_headers_kb`).
     head_bytes_max = 61_440, 8_192;
-    /// Headers of a message (Envoy's `max_headers_count`).
+    /// Headers of a message (Envoy's `max_headers_count`); those of HTTP/2 are counted as they come, with the pseudo-headers.
     headers_max = 100, 1 .. 32_768;
     /// Bytes of the head of an upstream's answer (Envoy's `max_response_headers_kb`).
     upstream_head_bytes_max = 81_920, 8_192;

@@ -75,6 +75,32 @@ async fn heads_of_requests_in_flight_take_no_more_memory_than_they_may() {
     assert_eq!(modest.streams[&27].status, Some(200));
 }
 
+/// A cookie may come in many fields, each of which takes room, and few bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_count_as_the_fields_that_came() {
+    let limits = &[("request_head_bytes_total_max", 200_000), ("headers_max", 1_000)];
+    let (proxy, _backend, to) = proxy(limits).await;
+    let head = [
+        (&b":method"[..], &b"GET"[..]),
+        (b":scheme", b"http"),
+        (b":path", b"/wait"),
+        (b":authority", b"catalog"),
+    ];
+    let crumbs = |count: usize| [&head[..], &vec![(&b"cookie"[..], &b"a"[..]); count]].concat();
+    let mut greedy = frames::Client::connect(to).await;
+    greedy.send(&frames::hello()).await;
+    for number in 0..30 {
+        greedy.send(&frames::headers(2 * number + 1, frames::END_STREAM, &crumbs(300))).await;
+    }
+    assert!(greedy.read_to_end(59, support::PATIENCE).await);
+    assert_eq!(greedy.streams[&59].status, Some(503), "{:?}", greedy.goaway);
+    proxy.reached("request_head_bytes_total_max").await;
+    greedy.send(&frames::headers(61, frames::END_STREAM, &crumbs(997))).await;
+    assert!(greedy.read_to_end(61, support::PATIENCE).await);
+    assert_eq!(greedy.streams[&61].status, Some(431), "{:?}", greedy.goaway);
+    proxy.reached("headers_max").await;
+}
+
 /// The heads of answers that a client does not read: what it does not take lies here.
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_of_answers_that_are_not_read_take_no_more_memory_than_they_may() {

@@ -75,7 +75,7 @@ fn decoded(world: &World<'_>, head: &RequestHead) -> Result<RequestHead, (Status
         Version::Http10 | Version::Http11 => h1::received(head, world.limits),
         Version::Http2 => {
             let mut head = head.clone();
-            codec::tidy(&mut head.headers);
+            codec::trim(&mut head.headers);
             Ok(head)
         }
     }

@@ -4,11 +4,11 @@
 
 use std::net::Ipv6Addr;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{HeaderValue, Method};
 
-use super::codec::{FIELD_BYTES, RequestHead, Version, is_authority, is_host, token_field_bytes};
+use super::codec::{FIELD_BYTES, RequestHead, Version, is_authority, is_host, join, token_field_bytes};
 use super::error::Refusal;
 use super::headers::NotSanitized;
 use super::peer::{Peer, ToldScheme};
@@ -61,17 +61,12 @@ pub(crate) fn admit(
     limits: &config::Limits,
     random: impl FnOnce() -> u128,
 ) -> Result<usize, Refusal> {
-    if head.headers.len() as u64 > limits.headers_max {
-        return Err(Refusal::TooManyHeaders);
-    }
-    // That of HTTP/1 was counted as it was read.
     let bytes = match head.version {
-        Version::Http2 => bytes(head).ok_or(Refusal::BadMessaging)?,
+        Version::Http2 => check_size(head, limits)?,
+        _ if head.headers.len() as u64 > limits.headers_max => return Err(Refusal::TooManyHeaders),
+        // They were counted as it was read.
         Version::Http10 | Version::Http11 => 0,
     };
-    if bytes as u64 > limits.head_bytes_max {
-        return Err(Refusal::HeadTooLarge);
-    }
     check_syntax(head)?;
     if head.version == Version::Http10 && !settings.accept_http_10 {
         return Err(Refusal::LowVersion);
@@ -119,11 +114,32 @@ fn check_syntax(head: &mut RequestHead) -> Result<(), Refusal> {
     if head.headers.contains_key(TRANSFER_ENCODING) { Err(Refusal::UnknownTransferCoding) } else { Ok(()) }
 }
 
-/// Bytes of a head, as HTTP/2 counts them (RFC 9113 section 10.5.1); `None` when a name is no token.
-fn bytes(head: &RequestHead) -> Option<usize> {
+/// Bytes of a head of HTTP/2, as that counts them (RFC 9113 section 10.5.1), unless they or its fields are too many. Its cookies
+/// become one field only then: each that comes takes room.
+fn check_size(head: &mut RequestHead, limits: &config::Limits) -> Result<usize, Refusal> {
+    if fields(head) as u64 > limits.headers_max {
+        return Err(Refusal::TooManyHeaders);
+    }
     let path = head.path.as_ref().map_or(0, |path| path.as_str().len() + FIELD_BYTES);
     let authority = head.authority.as_ref().map_or(0, |authority| authority.len() + FIELD_BYTES);
-    Some(path + authority + token_field_bytes(&head.headers)?)
+    let bytes = path + authority + token_field_bytes(&head.headers).ok_or(Refusal::BadMessaging)?;
+    if bytes as u64 > limits.head_bytes_max {
+        return Err(Refusal::HeadTooLarge);
+    }
+    // RFC 9113 section 8.2.3: they may come in several for the sake of compression only.
+    join(&mut head.headers, COOKIE, b"; ");
+    Ok(bytes)
+}
+
+/// Fields of a head of HTTP/2, as Envoy counts them: pseudo-headers are some.
+fn fields(head: &RequestHead) -> usize {
+    head.headers.len()
+        + match (&head.path, &head.scheme) {
+            (None, _) => 2,
+            // The library leaves `:scheme` out where there is no `:authority`.
+            (Some(_), None) => 3,
+            (Some(_), Some(_)) => 4,
+        }
 }
 
 fn is_known(method: &Method) -> bool {

@@ -3,6 +3,23 @@
 use super::{Field, GET, forwarded, head, malformed, unreadable};
 use crate::http2::StreamCase;
 
+const X: Field<'static> = (b"x-a", b"b");
+
+const CRUMB: Field<'static> = (b"cookie", b"a");
+
+const HOST: Field<'static> = (b"host", b"catalog");
+
+/// GET with a Host for `:authority`, and these fields.
+fn by_host(fields: &[Field<'_>]) -> Vec<u8> {
+    let [method, scheme, _, path] = GET;
+    head(&[&[method, scheme, path, HOST], fields].concat())
+}
+
+/// More fields than a head may have.
+fn too_many(name: &'static str, bytes: Vec<u8>) -> StreamCase {
+    malformed(name, "RFC 6585 5", bytes).answered(431)
+}
+
 /// GET with these fields behind its own.
 fn with(fields: &[Field<'_>]) -> Vec<u8> {
     head(&[&GET[..], fields].concat())
@@ -76,7 +93,16 @@ fn values() -> Vec<StreamCase> {
         good("a cookie in crumbs", "8.2.3", &[(b"cookie", b"a=b"), (b"cookie", b"c=d"), (b"cookie", b"e=f")])
             .sees("cookie", "a=b; c=d; e=f"),
         good("an expectation by frames", "RFC 9110 10.1.1", &[(b"expect", b"100-continue")]),
-        malformed("150 fields", "RFC 6585 5", with(&[(&b"x-a"[..], &b"b"[..]); 150])).answered(431),
+        good("96 fields and four pseudo-headers", "RFC 6585 5", &[X; 96]),
+        too_many("97 fields and four pseudo-headers", with(&[X; 97])),
+        forwarded("97 fields, one a Host", "RFC 6585 5", by_host(&[X; 96]), "GET catalog /a"),
+        too_many("98 fields, one a Host", by_host(&[X; 97])),
+        good("96 fields, one a Host beside :authority", "RFC 6585 5", &[&[HOST][..], &[X; 95]].concat()),
+        too_many("97 fields, one a Host beside :authority", with(&[&[HOST][..], &[X; 96]].concat())),
+        too_many("150 fields", with(&[X; 150])),
+        good("a cookie in 96 crumbs", "8.2.3", &[CRUMB; 96]),
+        too_many("a cookie in 97 crumbs", with(&[CRUMB; 97])),
+        too_many("a cookie in 1,000 crumbs", with(&[CRUMB; 1_000])),
         unreadable("a field of 70,000 bytes", "RFC 6585 5", with(&[(b"x-a", &[b'a'; 70_000])])),
     ]
 }

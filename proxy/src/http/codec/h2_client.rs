@@ -109,7 +109,8 @@ impl Client {
 
 /// Refuses what h2 takes and others would not.
 fn check(headers: &HeaderMap, headers_max: u64) -> Result<(), StreamError> {
-    if headers.len() as u64 > headers_max {
+    // As Envoy, with `:status`.
+    if headers.len() as u64 >= headers_max {
         return Err(StreamError::Limit("headers_max"));
     }
     if !headers.keys().all(is_token) {

@@ -18,7 +18,7 @@ use super::fair::FairReader;
 use super::guard::Guard;
 use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
-    Version, h2_settings, tidy,
+    Version, h2_settings, trim,
 };
 use crate::time;
 
@@ -210,7 +210,7 @@ fn decode<H>(
     streams: &Streams<H>,
 ) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
-    tidy(&mut parts.headers);
+    trim(&mut parts.headers);
     let uri = parts.uri.into_parts();
     let authority = match &uri.authority {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),

@@ -31,7 +31,7 @@ pub(crate) use unread::{UNREAD_BYTES_TOTAL_MAX, Unread};
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -130,16 +130,9 @@ pub(crate) fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) 
     }
 }
 
-/// What is made of the headers of a request that comes by HTTP/2, before anything is decided by them.
-pub(crate) fn tidy(headers: &mut HeaderMap) {
-    // RFC 9113 section 8.2.3: cookies may come in several fields, for the sake of compression only.
-    join(headers, COOKIE, b"; ");
-    trim(headers);
-}
-
 /// Takes white space off both ends of the values of a head of HTTP/2, which may have none (RFC 9113 section 8.2.1): an upstream of
 /// HTTP/1 takes it off, and nothing is to be decided by another value than it sees.
-fn trim(headers: &mut HeaderMap) {
+pub(crate) fn trim(headers: &mut HeaderMap) {
     for (name, value) in headers.iter_mut() {
         let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
         let bytes = value.as_bytes();
