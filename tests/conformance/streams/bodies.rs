@@ -101,6 +101,8 @@ fn lengths() -> Vec<StreamCase> {
     ]
 }
 
+const HOST: Field<'static> = (b"host", b"catalog");
+
 fn with_trailers() -> Vec<StreamCase> {
     let good = |name, fields: &[Field<'_>]| forwarded(name, "8.1", trailers(fields), "POST catalog /a abc");
     let bad =
@@ -110,6 +112,13 @@ fn with_trailers() -> Vec<StreamCase> {
         good("trailers without a field", &[]),
         bad("a length as a trailer, by frames", b"content-length", b"50").answered(400),
         good("a Host as a trailer, by frames", &[(b"host", b"other")]),
+        malformed("two Hosts as trailers, by frames", "8.1", trailers(&[HOST; 2])).answered(400).may_be_cut(),
+        malformed("a Host, and one as a trailer, by frames", "8.1", {
+            let head = headers(STREAM, 0, &[&POST[..], &[HOST]].concat());
+            [head, data(STREAM, 0, b"abc"), headers(STREAM, END_STREAM, &[HOST])].concat()
+        })
+        .answered(400)
+        .may_be_cut(),
         bad("a quotation mark in a trailer's name, by frames", b"x\"a", b"b").answered(400),
         bad("an empty Host as a trailer, by frames", b"host", b"").answered(400),
         bad("a Host with a user as a trailer, by frames", b"host", b"user@catalog").answered(400),

@@ -105,14 +105,15 @@ impl RecvBody {
         RecvBody(Source::H1Client(incoming))
     }
 
-    /// What h2 receives from a client.
+    /// What h2 receives from a client behind these headers.
     pub(super) fn from_h2(
         stream: h2::RecvStream,
+        headers: &HeaderMap,
         unread: &Rc<Unread>,
         bounds: BodyBounds,
         client: &Rc<Guard>,
     ) -> RecvBody {
-        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, unread, bounds, client))
+        RecvBody::of_stream(stream, |stream| H2Body::of_request(stream, headers, unread, bounds, client))
     }
 
     /// What h2 receives from an upstream on this connection behind a head with this status; `sender` is aborted when the body

@@ -37,6 +37,8 @@ pub(super) struct H2Body {
     end: End,
     /// The head says that there is none, so that what comes breaks the protocol.
     is_forbidden: bool,
+    /// A Host stands in the head.
+    has_host: bool,
     /// Where a client sends it.
     client: Option<Rc<Guard>>,
     /// On the client side.
@@ -66,9 +68,10 @@ enum End {
 }
 
 impl H2Body {
-    /// Of a request.
+    /// Of a request with these headers.
     pub(super) fn of_request(
         stream: h2::RecvStream,
+        headers: &HeaderMap,
         unread: &Rc<Unread>,
         bounds: BodyBounds,
         client: &Rc<Guard>,
@@ -80,6 +83,7 @@ impl H2Body {
             bounds,
             end: End::Open,
             is_forbidden: false,
+            has_host: headers.contains_key(HOST),
             client: Some(client.clone()),
             connection: None,
             _sender: None,
@@ -103,6 +107,7 @@ impl H2Body {
             bounds,
             end: End::Open,
             is_forbidden,
+            has_host: false,
             client: None,
             connection: Some(connection),
             _sender: sender,
@@ -220,7 +225,7 @@ impl H2Body {
                         Some(Err(StreamError::Protocol("a length behind the body".to_owned())))
                     }
                     // It goes no further, but Envoy holds it to what one in front is held to.
-                    Ok(Some(trailers)) if !trailers.get_all(HOST).iter().all(is_host) => {
+                    Ok(Some(trailers)) if !self.may_have_host(&trailers) => {
                         Some(Err(StreamError::Protocol("no Host behind the body".to_owned())))
                     }
                     Ok(Some(trailers)) if self.has_left_out(&trailers) => {
@@ -233,6 +238,12 @@ impl H2Body {
             End::Complete => Poll::Ready(None),
             End::Failed(error) => Poll::Ready(Some(Err(error.clone()))),
         }
+    }
+
+    /// Whether these trailers have a Host as one may be, and the message no other, or have none.
+    fn may_have_host(&self, trailers: &HeaderMap) -> bool {
+        let mut hosts = trailers.get_all(HOST).iter();
+        hosts.next().is_none_or(|host| !self.has_host && is_host(host)) && hosts.next().is_none()
     }
 
     /// Whether h2 has left fields of these trailers out, which are pseudo-headers then (RFC 9113 section 8.1).

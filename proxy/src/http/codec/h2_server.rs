@@ -210,6 +210,7 @@ fn decode<H>(
     streams: &Streams<H>,
 ) -> (RequestHead, RecvBody) {
     let (mut parts, stream) = request.into_parts();
+    let body = RecvBody::from_h2(stream, &parts.headers, &streams.unread, bounds, &streams.guard);
     trim(&mut parts.headers);
     let uri = parts.uri.into_parts();
     let authority = match &uri.authority {
@@ -224,7 +225,7 @@ fn decode<H>(
         path: uri.path_and_query,
         headers: parts.headers,
     };
-    (head, RecvBody::from_h2(stream, &streams.unread, bounds, &streams.guard))
+    (head, body)
 }
 
 fn encode(head: ResponseHead) -> Response<()> {
