@@ -41,6 +41,13 @@ pub(crate) fn cases() -> Vec<Case> {
         good("TE: gzip", "te: gzip").hides("te"),
         good("TE: trailers in a list", "te: gzip, trailers").sees("te", "trailers"),
         good("Proxy-Connection", "proxy-connection: keep-alive"),
+        good("Proxy-Connection: close", "Proxy-Connection: Close").closes(),
+        good("close in a list of Proxy-Connection", "proxy-connection: x-a, close").closes(),
+        good(
+            "Proxy-Connection: close beside Connection",
+            "connection: keep-alive\r\nproxy-connection: close",
+        )
+        .closes(),
         good("an internal header", "x-envoy-internal: true").hides("x-envoy-internal"),
         good("a header that steers the router", "x-envoy-upstream-rq-timeout-ms: 1")
             .hides("x-envoy-upstream-rq-timeout-ms"),

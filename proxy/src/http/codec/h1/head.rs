@@ -250,7 +250,7 @@ impl Fields {
             return Ok(self.is_coded);
         }
         if *name == CONNECTION {
-            for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            for option in options(value) {
                 self.close |= option.eq_ignore_ascii_case(b"close");
                 self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
@@ -258,6 +258,9 @@ impl Fields {
             self.hosts += 1;
         } else if *name == EXPECT {
             self.expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        } else if name.as_str() == "proxy-connection" {
+            // It is no standard, and some mean this by it; as Envoy.
+            self.close |= options(value).any(|option| option.eq_ignore_ascii_case(b"close"));
         }
         Ok(true)
     }
@@ -312,6 +315,11 @@ impl Fields {
             None => Framing::UntilClose,
         })
     }
+}
+
+/// What a list for the connection says.
+fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Digits only: no sign, no list, no space.
