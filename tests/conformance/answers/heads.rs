@@ -44,6 +44,8 @@ fn lines() -> Vec<AnswerCase> {
         not("a request as an answer", "GET / HTTP/1.1"),
         not("a NUL in the reason", "HTTP/1.1 200 O\0K"),
         not("a CR in the reason", "HTTP/1.1 200 O\rK"),
+        not("an empty line before an answer", "\r\nHTTP/1.1 200 OK"),
+        not("an LF before an answer", "\nHTTP/1.1 200 OK"),
         bad("an answer without a status line", "4", "content-length: 2\r\n\r\nok"),
         bad("garbage as an answer", "4", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"),
         bad("a page as an answer", "4", "<html>ok</html>\r\n\r\n"),

@@ -139,6 +139,10 @@ impl HeadReader {
         if !self.is_worth_parsing(buffer, limits)? {
             return Ok(None);
         }
+        if matches!(buffer.first(), Some(b'\r' | b'\n')) {
+            // RFC 9112 section 2.2 has it before a request only.
+            return Err(BadMessage::request("an empty line before an answer"));
+        }
         let mut room = Room::new(limits);
         let mut response = httparse::Response::new(&mut []);
         let parsed = ParserConfig::default().parse_response_with_uninit_headers(
