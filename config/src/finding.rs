@@ -1,6 +1,7 @@
 //! What weft has to say about its configuration: one [`Finding`] per defect, with its place and its remedy.
 
 pub mod code;
+mod untold;
 
 use std::fmt;
 
@@ -8,6 +9,9 @@ use serde::Serialize;
 
 use crate::limits::Limits;
 use crate::origin::{ObjectRef, Place};
+
+pub(crate) use untold::Untold;
+pub use untold::bound;
 
 /// How bad a finding is, worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -90,6 +94,11 @@ impl Finding {
             let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
             Limits::DEFAULT.entries().into_iter().map(|entry| entry.name).find(|known| *known == name)
         })
+    }
+
+    /// Bytes of memory that it takes; names are shared.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Finding>() + self.path.len() + self.what.len() + self.remedy.len()
     }
 
     fn fmt_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -170,16 +170,22 @@ limits! {
     /// service there is a route for each rule of its virtual service, and a cluster for each subset. What would be more is not
     /// made, and answers 503. 0 is one for each KiB of `memory_bytes_max`, or 1,000,000 where that is none.
     mesh_products_max = 0, 0;
-    /// Bytes of one file of the configuration, or of an identity. A file that is longer is not read.
-    file_bytes_max = 67_108_864, 1_024;
+    /// Bytes of memory that findings may take together, with the objects that are refused and about which they are; they are kept
+    /// three times. What there is no room for is counted, and an object that is refused and nothing holds of is forgotten. 0 is
+    /// one for each 32 bytes of `memory_bytes_max`, or 256 MiB where that is none.
+    findings_bytes_total_max = 0, 0;
+    /// Bytes of one file of the configuration, or of an identity. A file that is longer is not read. 0 is a quarter of
+    /// `memory_bytes_max`, but 1 MiB at least, or 64 MiB where that is none or more.
+    file_bytes_max = 0, 0;
     /// Documents of one file that hold anything; items of a List count too. A file with more is refused.
     file_documents_max = 100_000, 1;
     /// Problems that are told of one file; past it, of every object only the first, and of documents that are none only how many.
     file_problems_max = 10_000, 1;
     /// Bytes of one document. One that is longer is refused. A List of all objects of a cluster is one document, hence its size.
     document_bytes_max = 33_554_432, 1_024 .. 4_294_967_295;
-    /// Scalars, lists and mappings of one document, those that aliases repeat included. One with more is refused.
-    document_nodes_max = 2_000_000, 1;
+    /// Scalars, lists and mappings of one document, those that aliases repeat included. One with more is refused. 0 is one for each
+    /// 256 bytes of `memory_bytes_max`, or 2,000,000 where that is none or more.
+    document_nodes_max = 0, 0;
     /// Lists and mappings inside each other. A document with more is refused; who reads it takes of the stack for each.
     document_depth_max = 64, 1 .. 256;
     /// Scalars, lists and mappings that the aliases of one document repeat. One with more is refused.
@@ -248,6 +254,18 @@ limits! {
     identity_certificates_max = 10, 1;
     /// Time that the authority of the mesh may take to connect, to make a handshake and to answer.
     ca_answer_time_max_ms = 10_000, 100;
+}
+
+/// [`Limits::file_bytes_max`] and [`Limits::document_nodes_max`] where nothing is said; less where memory is bounded.
+pub const FILE_BYTES_MAX: u64 = 67_108_864;
+/// The same of the other.
+pub const DOCUMENT_NODES_MAX: u64 = 2_000_000;
+
+impl Limits {
+    /// Bytes that a file may have.
+    pub const fn file_bytes(&self) -> u64 {
+        if self.file_bytes_max == 0 { FILE_BYTES_MAX } else { self.file_bytes_max }
+    }
 }
 
 #[cfg(test)]

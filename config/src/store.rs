@@ -28,10 +28,10 @@ use crate::finding::{Finding, Severity};
 use crate::objects::{AnyObject, Objects, RefusedGuard};
 use crate::origin::{ObjectRef, Origin, Place};
 use crate::validate;
-use crate::yaml::{FileRead, Guard, Limits, ObjectRead, read_file_within};
+use crate::yaml::{FileRead, Guard, Limits, ObjectRead, Within, read_file_within};
 
 use mesh::MeshFiles;
-use room::bytes_of;
+use room::{bytes_of, told_of};
 
 /// Base name of the file in a configuration directory that holds MeshConfig.
 pub const MESH_FILE: &str = "mesh.yaml";
@@ -48,6 +48,8 @@ pub struct Store {
     objects: Objects,
     /// Bytes of memory that what is claimed takes, and what holds though nothing claims it, as far as they are known.
     bytes: usize,
+    /// Bytes of memory that findings take, and what is refused.
+    told: usize,
     /// Changes so far.
     revision: u64,
 }
@@ -56,6 +58,10 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct File {
     findings: Vec<Finding>,
+    /// Bytes of memory that those take.
+    told: usize,
+    /// How many errors are not told beside.
+    untold: usize,
     /// Whether each document of it tells which object it is.
     is_whole: bool,
     /// The revision that brought its text.
@@ -172,12 +178,16 @@ impl Store {
         }
         self.revision += 1;
         let name = self.file_name(file);
-        let FileRead { objects, mesh_maps, mut findings, unidentified } =
-            read_file_within(&name, text, &self.limits, self.room_for(&name));
+        let room = self.room_for(&name);
+        let mut before = self.take_claims(&name);
+        let holds = |object: &Arc<ObjectRef>| self.holds_last(object, &before);
+        let left = self.limits.findings_bytes_total_max.saturating_sub(self.told);
+        let within = Within { objects: room, findings: left, holds: &holds };
+        let FileRead { objects, mesh_maps, mut findings, unidentified, mut untold } =
+            read_file_within(&name, text, &self.limits, within);
         let is_whole = unidentified == 0;
         findings.extend(self.mesh.read_maps(&name, mesh_maps, is_whole, &self.limits, self.revision));
         self.mesh.elect(&mut self.objects);
-        let mut before = self.take_claims(&name);
         let read = objects.iter().map(|read| self.identity(&read.object));
         let touched: BTreeSet<_> = before.keys().cloned().chain(read).collect();
         let (mut written, mut guards) = (BTreeSet::new(), BTreeMap::new());
@@ -185,25 +195,36 @@ impl Store {
             let object = read.object.clone();
             guards.extend(read.guard.clone().map(|guard| (number, guard)));
             let known = before.get(&object).map(Vec::as_slice).unwrap_or_default();
-            let claim = self.claim(&name, number, read, known);
-            let claims = &mut self.records.entry(object.clone()).or_default().claims;
+            let mut claim = self.claim(&name, number, read, known);
+            written.insert(object.clone());
+            if !self.tell(&object, &mut claim, self.holds_last(&object, &before), &mut untold) {
+                continue;
+            }
+            let claims = &mut self.records.entry(object).or_default().claims;
             // Nearly every object is written once; room for more is most of what a store would hold.
             claims.reserve_exact(1);
             self.bytes += claim.bytes;
+            self.told += claim.told();
             claims.push(claim);
-            written.insert(object);
         }
         before.retain(|object, _| !written.contains(object));
         let standing = if is_whole { Standing::Missing } else { Standing::Kept };
         for (object, claims) in before {
             let claims = claims.into_iter().map(|claim| Claim { standing, ..claim });
-            let claims = claims.inspect(|claim| self.bytes += claim.bytes);
+            let claims = claims.inspect(|claim| {
+                self.bytes += claim.bytes;
+                self.told += claim.told();
+            });
             self.records.entry(object).or_default().claims.extend(claims);
         }
-        self.make_room(&name, &touched, &mut guards);
-        let (revision, objects) = (self.revision, touched.iter().cloned().collect());
-        self.files.insert(name, File { findings, is_whole, revision, objects });
+        self.make_room(&name, &touched, &mut guards, &mut untold);
         touched.iter().for_each(|object| self.elect(object));
+        let objects = touched.into_iter().filter(|object| self.records.contains_key(object)).collect();
+        findings.extend(untold.finding(self.limits.findings_bytes_total_max));
+        let told = findings.iter().map(Finding::bytes).sum();
+        self.told += told;
+        let (revision, untold) = (self.revision, untold.errors());
+        self.files.insert(name, File { findings, told, untold, is_whole, revision, objects });
         self.missing(file)
     }
 
@@ -239,7 +260,7 @@ impl Store {
     pub fn remove(&mut self, file: &str) {
         self.revision += 1;
         self.drop_claims(file, |_| true);
-        self.files.remove(file);
+        self.told -= self.files.remove(file).map_or(0, |file| file.told);
         self.mesh.remove(file);
         self.mesh.elect(&mut self.objects);
     }
@@ -280,12 +301,15 @@ impl Store {
     /// Takes the claims of `file` out of the records.
     fn take_claims(&mut self, file: &str) -> BTreeMap<Arc<ObjectRef>, Vec<Claim>> {
         let mut taken = BTreeMap::new();
-        for object in self.files.remove(file).map(|file| file.objects).unwrap_or_default() {
+        let Some(held) = self.files.remove(file) else { return taken };
+        self.told -= held.told;
+        for object in held.objects {
             let Some(record) = self.records.get_mut(&object) else { continue };
             let (own, other) =
                 std::mem::take(&mut record.claims).into_iter().partition(|claim| &*claim.file == file);
             record.claims = other;
             self.bytes -= bytes_of(&own);
+            self.told -= told_of(&own);
             taken.insert(object, own);
         }
         taken
@@ -314,9 +338,11 @@ impl Store {
         let mut objects = Vec::from(std::mem::take(&mut held.objects));
         objects.retain(|object| {
             let Some(record) = self.records.get_mut(object) else { return false };
-            let (count, before) = (record.claims.len(), bytes_of(&record.claims));
+            let (count, before, told) =
+                (record.claims.len(), bytes_of(&record.claims), told_of(&record.claims));
             record.claims.retain(|claim| &*claim.file != file || !gone(claim));
             self.bytes -= before - bytes_of(&record.claims);
+            self.told -= told - told_of(&record.claims);
             let stays = record.claims.iter().any(|claim| &*claim.file == file);
             // Of most objects of a file nothing is gone.
             if record.claims.len() < count {

@@ -339,8 +339,7 @@ impl App {
     fn configuration_limits(&self) -> Limits {
         let mut limits = self.settings.limits.clone();
         let memory = overload::memory_limit(limits.memory_bytes_max);
-        set_part(&mut limits.objects_bytes_total_max, memory, 4);
-        set_part(&mut limits.mesh_products_max, memory, 1024);
+        memory::share_among_configuration(&mut limits, memory);
         limits
     }
 

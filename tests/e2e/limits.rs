@@ -497,3 +497,31 @@ async fn routes_that_are_not_made_name_the_limit() {
     assert!(errors.contains("503: the rules of VirtualService shop/"), "{errors}");
     assert!(errors.contains("mesh_products_max"), "{errors}");
 }
+
+/// Objects that are wrong in large numbers: what is kept of them has a limit, which is told by its name, and what is good beside
+/// them is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_for_which_there_is_no_room_are_counted_and_the_rest_serves() {
+    let rules = "  - directResponse: {status: 200}\n";
+    let bad = |number| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{number}, namespace: shop}}\nspec: {{ports: [{{port: 70000}}]}}\n"
+        )
+    };
+    let mesh = Mesh::new().service("catalog", "http/8000").service("orders", "http/8000");
+    let proxy = TestProxy::of(mesh.with("rules.yaml", &virtual_service("catalog", rules)));
+    let proxy = proxy.set(|settings| settings.limits.findings_bytes_total_max = 20_000);
+    let proxy = proxy.listen_outbound(8000).ready().await;
+    let ask = async |host| Request::get("/").host(host).send(proxy.listener(0)).await.status.as_u16();
+    let metric = async |name, labels: &[(&str, &str)]| proxy.metric(name, labels).await.unwrap_or_default();
+    let limit = [("limit", "findings_bytes_total_max")];
+    assert_eq!(metric("weft_limit_reached_total", &limit).await, 0.0);
+    let many: String = (0..1_000).map(bad).collect();
+    proxy.publish("rules.yaml", &format!("{many}---\n{}", virtual_service("orders", rules))).await;
+    assert_eq!(ask("orders").await, 200);
+    assert!(metric("weft_limit_reached_total", &limit).await >= 1.0);
+    assert_eq!(metric("weft_config_refused_objects", &[]).await, 1_000.0);
+    let findings = proxy.page("/findings").await;
+    let told = findings.matches("70000").count();
+    assert!((5..100).contains(&told) && findings.contains("of this file is not told"), "{told}: {findings}");
+}

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Claim, Record, Standing, Store, Trouble};
-use crate::finding::{Finding, Severity, code};
+use crate::finding::{Finding, Severity, Untold, code};
 use crate::origin::ObjectRef;
-use crate::yaml::{Guard, past_total};
+use crate::yaml::{Guard, bytes_refused, past_total};
 
 impl Record {
     /// The first one counts.
@@ -34,6 +34,11 @@ impl Record {
 }
 
 impl Claim {
+    /// Bytes of memory that what there is to say about it takes, and that it is refused.
+    pub(super) fn told(&self) -> usize {
+        self.trouble.as_ref().map_or(0, |trouble| bytes_refused(&trouble.findings))
+    }
+
     /// Refuses it for want of room.
     fn refuse(&mut self, object: &ObjectRef, total: usize, guard: Option<Guard>) {
         let place = self.place();
@@ -53,6 +58,47 @@ impl Claim {
 }
 
 impl Store {
+    /// Whether of `object` something holds that is to be kept for a claim which was there `before`.
+    pub(super) fn holds_last(
+        &self,
+        object: &Arc<ObjectRef>,
+        before: &BTreeMap<Arc<ObjectRef>, Vec<Claim>>,
+    ) -> bool {
+        let is_held = || self.records.get(object).is_some_and(|record| record.serving.is_some());
+        before.contains_key(object) && is_held()
+    }
+
+    /// Takes from a claim what there is no room to tell. Whether it is to be kept: one that is refused is for the sake of what
+    /// holds in its place, or of what it guards.
+    pub(super) fn tell(
+        &self,
+        object: &ObjectRef,
+        claim: &mut Claim,
+        holds: bool,
+        untold: &mut Untold,
+    ) -> bool {
+        if self.told + claim.told() <= self.limits.findings_bytes_total_max {
+            return true;
+        }
+        let place = claim.place();
+        let Some(trouble) = &mut claim.trouble else { return true };
+        // Of those that are empty it is known already.
+        let worst = std::mem::take(&mut trouble.findings).iter().map(|finding| finding.severity).max();
+        if let Some(severity) = worst {
+            untold.add(severity, Some(object), Some(&place));
+        }
+        let is_kept = holds || trouble.guard.is_some() || claim.value.is_some();
+        if claim.value.is_some() {
+            claim.trouble = None;
+        }
+        is_kept
+    }
+
+    /// How many errors are not told, for want of room.
+    pub fn untold(&self) -> usize {
+        self.files.values().map(|file| file.untold).sum()
+    }
+
     /// Bytes of memory that the objects of `file` may take beside those of all other files. Its own count as if its text
     /// replaced them all; [`Store::make_room`] sees to those that it does not.
     pub(super) fn room_for(&self, file: &str) -> usize {
@@ -72,6 +118,7 @@ impl Store {
         file: &Arc<str>,
         touched: &BTreeSet<Arc<ObjectRef>>,
         guards: &mut BTreeMap<u32, Guard>,
+        untold: &mut Untold,
     ) {
         let max = self.limits.objects_bytes_total_max;
         let (mut kept, mut kept_before, mut brought) = (0, 0, Vec::new());
@@ -102,7 +149,13 @@ impl Store {
                 continue;
             }
             self.bytes -= claim.bytes;
+            self.told -= claim.told();
             claim.refuse(&object, max, guards.remove(&number));
+            if self.told + claim.told() > self.limits.findings_bytes_total_max {
+                untold.add(Severity::Error, Some(&object), Some(&claim.place()));
+                claim.trouble.iter_mut().for_each(|trouble| trouble.findings = Box::default());
+            }
+            self.told += claim.told();
             kept = kept + record.bytes_kept() - before;
         }
     }
@@ -111,4 +164,9 @@ impl Store {
 /// Bytes of memory that claims take.
 pub(super) fn bytes_of(claims: &[Claim]) -> usize {
     claims.iter().map(|claim| claim.bytes).sum()
+}
+
+/// Bytes of memory that what there is to say about them takes.
+pub(super) fn told_of(claims: &[Claim]) -> usize {
+    claims.iter().map(Claim::told).sum()
 }

@@ -3,6 +3,7 @@
 mod limits;
 mod mesh_maps;
 mod room;
+mod told;
 
 use super::*;
 use crate::finding::code;

@@ -2,9 +2,10 @@
 
 use crate::limits as process;
 
-/// [`Limits::objects_bytes_total_max`] and [`Limits::mesh_products_max`] where nothing is said and memory is not bounded.
+/// What holds where nothing is said and memory is not bounded.
 const OBJECTS_BYTES_TOTAL_MAX: u64 = 1 << 30;
 const MESH_PRODUCTS_MAX: u64 = 1_000_000;
+const FINDINGS_BYTES_TOTAL_MAX: u64 = 1 << 28;
 
 /// Bounds that keep a text, also a hostile one, from costing more than it should.
 ///
@@ -31,6 +32,8 @@ pub struct Limits {
     pub object_bytes_max: usize,
     /// Bytes of memory that all objects of a [`Store`](crate::store::Store) may take together.
     pub objects_bytes_total_max: usize,
+    /// Bytes of memory that findings may take together, with the objects that are refused.
+    pub findings_bytes_total_max: usize,
     /// Routes or endpoints that are made of one object.
     pub object_products_max: usize,
     /// Bytes that the compiled regular expressions of one object may take together.
@@ -48,16 +51,20 @@ impl Limits {
     /// The bounds of a process with these limits.
     pub const fn of(limits: &process::Limits) -> Limits {
         Limits {
-            file_bytes_max: saturating(limits.file_bytes_max),
+            file_bytes_max: saturating(limits.file_bytes()),
             file_documents_max: saturating(limits.file_documents_max),
             document_bytes_max: saturating(limits.document_bytes_max),
-            document_nodes_max: saturating(limits.document_nodes_max),
+            document_nodes_max: saturating(or(limits.document_nodes_max, process::DOCUMENT_NODES_MAX)),
             document_depth_max: saturating(limits.document_depth_max),
             alias_nodes_max: saturating(limits.alias_nodes_max),
             document_problems_max: saturating(limits.document_problems_max),
             file_problems_max: saturating(limits.file_problems_max),
             object_bytes_max: saturating(limits.object_bytes_max),
             objects_bytes_total_max: saturating(or(limits.objects_bytes_total_max, OBJECTS_BYTES_TOTAL_MAX)),
+            findings_bytes_total_max: saturating(or(
+                limits.findings_bytes_total_max,
+                FINDINGS_BYTES_TOTAL_MAX,
+            )),
             object_products_max: saturating(limits.object_products_max),
             object_pattern_bytes_max: saturating(limits.object_pattern_bytes_max),
             mesh_products_max: saturating(or(limits.mesh_products_max, MESH_PRODUCTS_MAX)),

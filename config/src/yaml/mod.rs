@@ -37,6 +37,6 @@ pub(crate) use build::build;
 pub(crate) use mesh_map::{Lines, MESH_MAP};
 pub(crate) use path::Path;
 pub(crate) use problem::{Problem, Problems, Room, past_total};
-pub(crate) use read::read_file_within;
+pub(crate) use read::{Within, bytes_refused, read_file_within};
 pub(crate) use split::{DocumentText as Document, documents};
 pub(crate) use suggest::{nearest, remedy};

@@ -1,5 +1,7 @@
 //! A file's text to the objects in it.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use super::problem::{Problem, Problems, Room};
 use super::split::{DocumentText, documents};
 use super::tree::{Node, Value};
 use super::typed::{self, Unknown};
-use crate::finding::{Finding, Severity, code};
+use crate::finding::{Finding, Untold, code};
 use crate::istio::{ServiceEntry, WorkloadEntry};
 use crate::kubernetes::{
     EXCLUDE_INBOUND_PORTS_ANNOTATION, INCLUDE_INBOUND_PORTS_ANNOTATION, Pod, PodAnnotations, Secret,
@@ -26,6 +28,7 @@ use crate::kubernetes::{
 use crate::mesh::{INTERCEPTION_MODE_ANNOTATION, PROXY_CONFIG_ANNOTATION};
 use crate::objects::{AnyObject, Object, Source};
 use crate::origin::{ObjectRef, Place};
+pub(crate) use told::bytes_refused;
 
 /// What every object takes besides what it says: who it is, where, and that it is kept.
 const OBJECT_BYTES: usize = 1024;
@@ -42,6 +45,8 @@ pub struct FileRead {
     /// Documents that hold something, but do not tell which object they are, or pretend to be of a kind that there is
     /// not. While there are any, an object that is missing from the text may be meant by one of them.
     pub unidentified: usize,
+    /// What is not told for want of room.
+    pub(crate) untold: Untold,
 }
 
 /// One object that a file names.
@@ -63,15 +68,30 @@ pub struct ObjectRead {
 
 /// Reads the objects of `text`, which is all that the file `file` holds.
 pub fn read_file(file: &Arc<str>, text: &str, limits: &Limits) -> FileRead {
-    read_file_within(file, text, limits, limits.objects_bytes_total_max)
+    let within = Within {
+        objects: limits.objects_bytes_total_max,
+        findings: limits.findings_bytes_total_max,
+        holds: &|_| false,
+    };
+    read_file_within(file, text, limits, within)
 }
 
-/// The same, while its objects may take `room` bytes of memory: what those of other files have left.
-pub(crate) fn read_file_within(file: &Arc<str>, text: &str, limits: &Limits, room: usize) -> FileRead {
+/// What a file may take of the memory: what other files have left.
+pub(crate) struct Within<'w> {
+    /// Bytes of its objects.
+    pub(crate) objects: usize,
+    /// Bytes of what there is to say, with the objects that are refused.
+    pub(crate) findings: usize,
+    /// Whether a version of an object holds; that it is refused now is not forgotten then.
+    pub(crate) holds: &'w dyn Fn(&Arc<ObjectRef>) -> bool,
+}
+
+/// The same, while it may take so much.
+pub(crate) fn read_file_within(file: &Arc<str>, text: &str, limits: &Limits, within: Within<'_>) -> FileRead {
     let mut reader = FileReader {
         file: file.clone(),
         limits: *limits,
-        room,
+        within,
         names: Names::default(),
         skipped: BTreeMap::new(),
         told: 0,
@@ -94,11 +114,11 @@ pub(crate) fn read_file_within(file: &Arc<str>, text: &str, limits: &Limits, roo
     reader.read
 }
 
-struct FileReader {
+struct FileReader<'w> {
     file: Arc<str>,
     limits: Limits,
-    /// Bytes of memory that further objects may take.
-    room: usize,
+    /// What is left of that.
+    within: Within<'w>,
     names: Names,
     /// How many objects of which version and kind were skipped, and the line of the first.
     skipped: BTreeMap<(String, String), (usize, u32)>,
@@ -109,7 +129,7 @@ struct FileReader {
     read: FileRead,
 }
 
-impl FileReader {
+impl FileReader<'_> {
     fn document(&mut self, document: &DocumentText<'_>) {
         match build(document, &self.limits) {
             Ok(built) => {
@@ -213,7 +233,7 @@ impl FileReader {
             Recognized::Read(kind) => match identity::object_ref(root, kind, meta.kind, &mut self.names) {
                 Ok(object) => {
                     let object = Arc::new(object);
-                    let mut room = Room::new(&self.limits, self.room);
+                    let mut room = Room::new(&self.limits, self.within.objects);
                     let value = self.typed(kind, root, object.clone(), &mut problems, &mut room);
                     let value = value.map(|value| (value, room.taken()));
                     self.push(root, object, value, Guard::of(kind, root), problems);
@@ -250,7 +270,7 @@ impl FileReader {
             Err(problem) => return self.unidentified(*problem),
         };
         if is == Some(Versioned::NotHonoured) {
-            return self.read.findings.push(problem.into_error(&self.file, Some(object)));
+            return self.tell(problem.into_error(&self.file, Some(object)));
         }
         let mut problems = Problems::new(self.limits.document_problems_max);
         problems.push(problem);
@@ -306,96 +326,6 @@ impl FileReader {
             Kind::AuthorizationPolicy => object!(AuthorizationPolicy, policy(root, problems, room)),
         };
         problems.is_empty().then_some(value)
-    }
-
-    fn push(
-        &mut self,
-        root: &Node<'_>,
-        object: Arc<ObjectRef>,
-        value: Option<(AnyObject, usize)>,
-        guard: Option<Guard>,
-        problems: Problems,
-    ) {
-        let place = Place { file: self.file.clone(), line: root.line };
-        let room = self.limits.file_problems_max.saturating_sub(self.told).max(1);
-        let told = problems.into_told(room, "file_problems_max");
-        let finding = |problem: Problem| problem.into_error(&self.file, Some((*object).clone()));
-        let findings: Vec<Finding> = told.into_iter().map(finding).collect();
-        self.told += findings.len();
-        let (value, bytes) = value.map_or((None, 0), |(value, bytes)| (Some(value), bytes));
-        self.room = self.room.saturating_sub(bytes);
-        self.read.objects.push(ObjectRead { object, place, value, bytes, findings, guard });
-    }
-
-    fn unidentified(&mut self, problem: Problem) {
-        if self.told < self.limits.file_problems_max {
-            self.told += 1;
-            self.tell_unidentified(problem);
-        } else {
-            self.read.unidentified += 1;
-            self.untold.get_or_insert((0, problem.line)).0 += 1;
-        }
-    }
-
-    fn tell_unidentified(&mut self, problem: Problem) {
-        self.read.unidentified += 1;
-        self.read.findings.push(problem.into_error(&self.file, None));
-    }
-
-    fn count_untold(&mut self) {
-        let Some((count, line)) = self.untold else { return };
-        let problem = Problem {
-            line,
-            path: String::new(),
-            code: code::NO_IDENTITY,
-            what: format!("{count} more documents do not tell which object they are"),
-            remedy: "correct those before, or move what are no objects of the mesh out of this directory"
-                .to_owned(),
-        };
-        self.read.findings.push(problem.into_error(&self.file, None));
-    }
-
-    fn past_limit(&mut self, line: u32, name: &str, limit: usize) {
-        self.tell_unidentified(Problem {
-            line,
-            path: String::new(),
-            code: code::LIMIT_EXCEEDED,
-            what: format!("the file is past the limit {name}, which is {limit}; what follows is not read"),
-            remedy: "split it into several files".to_owned(),
-        });
-    }
-
-    fn not_honoured(&mut self, line: u32, object: Option<ObjectRef>) {
-        self.read.findings.push(Finding {
-            place: Some(Place { file: self.file.clone(), line }),
-            severity: Severity::Warning,
-            code: code::KIND_NOT_HONOURED,
-            object,
-            path: String::new(),
-            what: "weft does not honour this kind yet; the object has no effect".to_owned(),
-            remedy: "keep Istio's own proxy where the mesh relies on this object".to_owned(),
-        });
-    }
-
-    fn skip(&mut self, meta: &TypeMeta<'_>, line: u32) {
-        let key = (meta.api_version.to_owned(), meta.kind.to_owned());
-        self.skipped.entry(key).or_insert((0, line)).0 += 1;
-    }
-
-    /// One note a kind, not one an object: a directory of manifests holds hundreds.
-    fn note_skipped(&mut self) {
-        for ((api_version, kind), (count, line)) in std::mem::take(&mut self.skipped) {
-            let objects = if count == 1 { "object is".to_owned() } else { format!("objects ({count}) are") };
-            self.read.findings.push(Finding {
-                place: Some(Place { file: self.file.clone(), line }),
-                severity: Severity::Note,
-                code: code::KIND_SKIPPED,
-                object: None,
-                path: String::new(),
-                what: format!("{kind} ({api_version}) {objects} skipped: a proxy does not need this kind"),
-                remedy: String::new(),
-            });
-        }
     }
 }
 

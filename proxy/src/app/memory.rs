@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use config::Limits;
+use config::limits::{DOCUMENT_NODES_MAX, FILE_BYTES_MAX};
+
 use crate::allocator;
 use crate::overload::{self, Memory, Overload};
 use crate::telemetry::Registry;
@@ -38,5 +41,54 @@ pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told
 pub(super) fn set_part(limit: &mut u64, memory: Option<u64>, parts: u64) {
     if *limit == 0 {
         *limit = memory.map_or(0, |memory| (memory / parts).max(1));
+    }
+}
+
+/// However little memory there is, texts are read that are as long as if there were so much.
+const TEXT_MEMORY_MIN: u64 = 4 << 20;
+
+/// Sets the limits of the configuration that nobody has set to parts of the memory there is, if that is known. Objects, what is
+/// compiled of them and findings, of which there are four times as many while they change, should stay below two thirds of it,
+/// and so should a text and the tree of it, while nothing else is there.
+pub(super) fn share_among_configuration(limits: &mut Limits, memory: Option<u64>) {
+    set_part(&mut limits.objects_bytes_total_max, memory, 4);
+    set_part(&mut limits.findings_bytes_total_max, memory, 32);
+    set_part(&mut limits.mesh_products_max, memory, 1024);
+    let most = |max: u64| memory.map(|memory| memory.clamp(TEXT_MEMORY_MIN, max));
+    set_part(&mut limits.file_bytes_max, most(4 * FILE_BYTES_MAX), 4);
+    set_part(&mut limits.document_nodes_max, most(256 * DOCUMENT_NODES_MAX), 256);
+}
+
+#[cfg(test)]
+mod tests {
+    use config::yaml;
+
+    use super::*;
+
+    /// Bytes of an entry of a tree of YAML.
+    const NODE_BYTES: u64 = 72;
+
+    #[test]
+    fn what_a_configuration_may_take_follows_the_memory() {
+        for memory in [16 << 20, 100 << 20, 1 << 30, 1 << 40] {
+            let mut limits = Limits::default();
+            share_among_configuration(&mut limits, Some(memory));
+            let Limits { objects_bytes_total_max: objects, findings_bytes_total_max: findings, .. } = limits;
+            assert!(2 * objects + 4 * findings <= memory / 3 * 2, "{limits:?}");
+            let Limits { file_bytes_max: text, document_nodes_max: nodes, .. } = limits;
+            assert!(text + nodes * NODE_BYTES <= memory / 3 * 2, "{limits:?}");
+            let most = yaml::Limits::DEFAULT;
+            assert!(
+                text <= most.file_bytes_max as u64 && nodes <= most.document_nodes_max as u64,
+                "{limits:?}"
+            );
+        }
+        let (mut untold, mut told) = (Limits::default(), Limits::default());
+        share_among_configuration(&mut untold, None);
+        assert_eq!(untold, Limits::default());
+        (told.file_bytes_max, told.document_nodes_max, told.findings_bytes_total_max) = (5, 6, 7);
+        share_among_configuration(&mut told, Some(1 << 20));
+        let Limits { file_bytes_max, document_nodes_max, findings_bytes_total_max, .. } = told;
+        assert_eq!((file_bytes_max, document_nodes_max, findings_bytes_total_max), (5, 6, 7));
     }
 }

@@ -224,7 +224,7 @@ impl Source {
     }
 
     fn content(&self, path: &Path) -> Result<Arc<[u8]>, Arc<str>> {
-        content(path, self.limits.file_bytes_max)
+        content(path, self.limits.file_bytes())
     }
 
     fn token(&self) -> Result<String, Trouble> {

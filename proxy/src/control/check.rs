@@ -63,7 +63,7 @@ pub(super) fn read(
     for path in paths {
         if path.as_os_str() == STANDARD_INPUT.0 {
             let text =
-                standard_input(limits.file_bytes_max).map_err(|error| format!("standard input: {error}"))?;
+                standard_input(limits.file_bytes()).map_err(|error| format!("standard input: {error}"))?;
             super::take::take(&mut store, Change::Text(STANDARD_INPUT.1.into(), Content::Objects, text));
             continue;
         }
@@ -75,7 +75,7 @@ pub(super) fn read(
         });
     }
     places.extend(mesh_config.map(|path| Place::MeshConfig(path.to_owned())));
-    let mut found = Files::new(places, limits.file_bytes_max).look(&Watcher::deaf(), time::now());
+    let mut found = Files::new(places, limits.file_bytes()).look(&Watcher::deaf(), time::now());
     let about_files = AboutFiles::of(&mut found);
     for change in found.changes {
         super::take::take(&mut store, change);
@@ -157,7 +157,7 @@ pub(crate) fn load(
     };
     // What the mesh has revoked is taken from beside the roots.
     let revoked = identity_files.as_ref().map(|files| files.roots.with_file_name("ca-crl.pem"));
-    let mut files = SecretFiles::new(identity_files, revoked, Vec::new(), limits.file_bytes_max);
+    let mut files = SecretFiles::new(identity_files, revoked, Vec::new(), limits.file_bytes());
     files.want(&resources);
     files.look(time::now());
     let declared = resources.secrets.values().chain(files.secrets());

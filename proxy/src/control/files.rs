@@ -321,7 +321,8 @@ pub(super) fn too_long(bytes_max: u64) -> io::Error {
 
 /// What is in a file that looks like `seen`; `None` when it changed meanwhile.
 fn read(file: &Path, seen: Stamp, bytes_max: u64) -> io::Result<Option<String>> {
-    let mut bytes = Vec::new();
+    // No more than it has: a long one that grows bit by bit would be there twice.
+    let mut bytes = Vec::with_capacity(usize::try_from(seen.length.min(bytes_max)).unwrap_or_default());
     // What looks like a file may wait for others all the same: /proc/kmsg, until the kernel has something to say.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(file)?;

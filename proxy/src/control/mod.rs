@@ -155,7 +155,7 @@ impl Control {
             tracing::info!("the identity of the workload comes from {source}");
         }
         Control {
-            files: Files::new(settings.places.clone(), settings.limits.file_bytes_max),
+            files: Files::new(settings.places.clone(), settings.limits.file_bytes()),
             watcher: Watcher::new(),
             store: Store::with_limits(yaml::Limits::of(&settings.limits))
                 .of_revision(&settings.workload.revision),
@@ -172,7 +172,7 @@ impl Control {
                 source.and_then(IdentitySource::files).cloned(),
                 settings.workload.environment.revoked.clone(),
                 source.and_then(IdentitySource::mesh_roots).cloned().into_iter().collect(),
-                settings.limits.file_bytes_max,
+                settings.limits.file_bytes(),
             ),
             pushed: Pushed::new(source, &settings.limits, registry),
             secrets: Secrets::default(),
@@ -288,6 +288,11 @@ impl Control {
         self.status.findings(findings.collect(), *refused);
     }
 
+    /// Leaves as many findings as there is room for.
+    fn bound(&self, findings: &mut Vec<Finding>) {
+        config::finding::bound(findings, self.store.limits().findings_bytes_total_max);
+    }
+
     /// What is to be compiled for.
     fn request(&self) -> Request {
         Request {
@@ -307,6 +312,7 @@ impl Control {
         let began = time::now();
         let first = !self.status.is_published();
         if first && let Some(why) = self.about_files.hides_what_decides(&self.store) {
+            self.bound(&mut findings);
             self.status.not_published(&why, findings);
             return;
         }
@@ -315,11 +321,13 @@ impl Control {
         findings.extend(TrustAnchors::unreadable(&objects, check_roots));
         let Some(proxy) = self.proxy(&objects, &mut findings) else {
             let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
+            self.bound(&mut findings);
             self.status.not_published(&why, findings);
             return;
         };
         let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), check_roots);
         if let Some(why) = self.awaits_identity(&proxy, anchors.as_ref(), first, &mut findings) {
+            self.bound(&mut findings);
             self.status.not_published(&why, findings);
             return;
         }
@@ -361,7 +369,8 @@ impl Control {
         self.objects = Arc::new(objects);
         self.took.compile = since(began);
         // First, so that whoever sees a generation sees what there is to say about it.
-        let refused = self.store.refusals().len() + self.about_files.unreadable.len();
+        let refused = self.store.refusals().len() + self.store.untold() + self.about_files.unreadable.len();
+        self.bound(&mut findings);
         self.findings = (findings, refused);
         self.tell_findings();
         if first || !changed.is_empty() || !same_names || !same_secrets {

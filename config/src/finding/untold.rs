@@ -1,0 +1,86 @@
+//! Findings for which there is no room: how many they are is a finding.
+
+use super::{Finding, Severity, code};
+use crate::origin::{ObjectRef, Place};
+
+/// What is not told of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Untold {
+    count: usize,
+    /// How many of them are errors.
+    errors: usize,
+    worst: Option<Severity>,
+    object: Option<ObjectRef>,
+    place: Option<Place>,
+}
+
+impl Untold {
+    /// One more is not told, of such a severity.
+    pub(crate) fn add(&mut self, severity: Severity, object: Option<&ObjectRef>, place: Option<&Place>) {
+        self.count += 1;
+        self.errors += usize::from(severity == Severity::Error);
+        self.worst = self.worst.max(Some(severity));
+        // The first that has a name stands for all: an error without one may be about anything.
+        if self.object.is_none() && (object.is_some() || self.place.is_none()) {
+            (self.object, self.place) = (object.cloned(), place.cloned());
+        }
+    }
+
+    /// How many errors are not told, but for the one that says so.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.saturating_sub(1)
+    }
+
+    /// How much is not told, while findings may take so many bytes.
+    pub(crate) fn finding(&self, max: usize) -> Option<Finding> {
+        let what = format!(
+            "what there is to say about this and {} more of this file is not told: findings take more memory than the \
+             limit findings_bytes_total_max, which is {max}",
+            self.count - usize::from(self.count > 0)
+        );
+        let remedy = "correct what is told, or raise the limit with `--limit findings_bytes_total_max=BYTES`; then write \
+                      this file again";
+        Some(Finding {
+            place: self.place.clone(),
+            severity: self.worst?,
+            code: code::LIMIT_EXCEEDED,
+            object: self.object.clone(),
+            path: String::new(),
+            what,
+            remedy: remedy.to_owned(),
+        })
+    }
+}
+
+/// Leaves of `findings` no more than take `max` bytes, the least bad first; how many they were is one more.
+pub fn bound(findings: &mut Vec<Finding>, max: usize) {
+    let (mut bytes, before, mut worst) = (0, findings.len(), None);
+    for severity in [Severity::Error, Severity::Warning, Severity::Note] {
+        findings.retain(|finding| {
+            if finding.severity != severity {
+                return true;
+            }
+            bytes += finding.bytes();
+            if bytes > max {
+                worst = worst.max(Some(severity));
+            }
+            bytes <= max
+        });
+    }
+    let Some(severity) = worst else { return };
+    let untold = before - findings.len();
+    findings.shrink_to_fit();
+    findings.push(Finding {
+        place: None,
+        severity,
+        code: code::LIMIT_EXCEEDED,
+        object: None,
+        path: String::new(),
+        what: format!(
+            "{untold} more findings are not told: together they take more memory than the limit \
+             findings_bytes_total_max, which is {max}"
+        ),
+        remedy: "correct what is told, or raise the limit with `--limit findings_bytes_total_max=BYTES`"
+            .to_owned(),
+    });
+}
