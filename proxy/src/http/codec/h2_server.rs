@@ -20,7 +20,7 @@ use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
     Version, h2_settings, trim,
 };
-use crate::time;
+use crate::{time, turn};
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
@@ -54,7 +54,14 @@ where
     let streams = Rc::new(streams);
     let mut shutdown = pin!(shutdown);
     let mut draining = false;
+    let mut in_turn = 0;
     loop {
+        // Each that is accepted lets the reader go on to one more, though its turn is over.
+        if in_turn == turn::TURN_TASKS {
+            in_turn = 0;
+            turn::over().await;
+        }
+        in_turn += 1;
         let accepted = poll_fn(|cx| {
             if !draining && shutdown.as_mut().poll(cx).is_ready() {
                 draining = true;
@@ -62,22 +69,18 @@ where
                 connection.graceful_shutdown();
             }
             let accepted = connection.poll_accept(cx);
-            let ends = match guard.exceeded() {
-                Some(limit) => Some((Reason::ENHANCE_YOUR_CALM, Some(Err(ConnectionError::Limit(limit))))),
-                None if guard.is_cut() => Some((Reason::NO_ERROR, None)),
-                None if guard.makes_room() && accepted.is_pending() && !connection.has_streams() => {
-                    Some((Reason::NO_ERROR, None))
-                }
-                None => None,
-            };
-            if let Some((reason, end)) = ends {
+            let is_idle = || accepted.is_pending() && !connection.has_streams();
+            if let Some((reason, error)) = end(guard, is_idle) {
                 connection.abrupt_shutdown(reason);
                 // As much of the message as fits is sent; such a client is not waited for.
                 let _ = connection.poll_closed(cx);
-                return Poll::Ready(end);
+                return Poll::Ready(error.map(Err));
             }
             if guard.makes_room() {
                 guard.stays(time::now());
+            }
+            if accepted.is_pending() {
+                in_turn = 0;
             }
             accepted.map(|accepted| {
                 accepted.map(|accepted| accepted.map_err(|error| ConnectionError::from(&error)))
@@ -99,6 +102,15 @@ where
             Some(Err(error)) => return Err(error),
             None => return Ok(()),
         }
+    }
+}
+
+/// What the client is told where the connection is to end now, and what it ends with. `is_idle` tells whether it has no stream.
+fn end(guard: &Guard, is_idle: impl FnOnce() -> bool) -> Option<(Reason, Option<ConnectionError>)> {
+    match guard.exceeded() {
+        Some(limit) => Some((Reason::ENHANCE_YOUR_CALM, Some(ConnectionError::Limit(limit)))),
+        None if guard.is_cut() || guard.makes_room() && is_idle() => Some((Reason::NO_ERROR, None)),
+        None => None,
     }
 }
 
