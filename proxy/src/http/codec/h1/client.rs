@@ -133,7 +133,11 @@ impl Client {
                 let sent = send.poll(&shared.conn, &mut body, cx);
                 begun = send.has_begun();
                 match sent {
-                    Poll::Ready(Ok(())) => sending = None,
+                    Poll::Ready(Ok(())) => {
+                        sending = None;
+                        // An answer may be long in coming, and all was said.
+                        shared.conn.state().rest();
+                    }
                     Poll::Ready(Err(SendFailure::Body(error))) => return Poll::Ready(Err(error)),
                     // The upstream may have answered before it left.
                     Poll::Ready(Err(SendFailure::Io)) if shared.conn.state().wrote() => {
@@ -289,5 +293,38 @@ impl Incoming {
     /// Bytes still to come, where that is known.
     pub(crate) fn exact_length(&self) -> Option<u64> {
         if self.ended { Some(0) } else { self.shared.conn.body_remaining() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use http::{HeaderMap, HeaderValue};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::http::codec::{EmptyBody, Version};
+
+    #[tokio::test]
+    async fn what_was_sent_is_not_held_until_the_answer_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let _upstream = listener.accept().await.unwrap();
+        let long = HeaderValue::try_from("a".repeat(20_000)).unwrap();
+        let head = RequestHead {
+            method: Method::GET,
+            version: Version::Http11,
+            authority: Some(HeaderValue::from_static("catalog")),
+            scheme: None,
+            path: Some(http::uri::PathAndQuery::from_static("/")),
+            headers: HeaderMap::from_iter([(http::header::COOKIE, long)]),
+        };
+        let mut client = Client::new(stream.into(), &Rc::new(Limits::DEFAULT));
+        let shared = client.shared.clone();
+        let mut sending = pin!(client.send(&head, EmptyBody));
+        assert!(poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending())).await);
+        assert!(shared.conn.state().wrote());
+        assert_eq!(shared.conn.state().out.capacity(), 0);
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct State<T> {
     pub(super) buffer: BytesMut,
     read_bytes: usize,
     /// What is to be written, and how much of it was: `out`, then `data`, then `tail`.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     written: usize,
     data: Bytes,
     tail: &'static [u8],
