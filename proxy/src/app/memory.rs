@@ -32,7 +32,11 @@ pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told
         if now {
             overload.ask_for_memory();
         }
-        let wait = if now { overload::ROOM_LOOK_INTERVAL } else { overload::LOOK_INTERVAL };
+        let wait = match used {
+            _ if now => overload::ROOM_LOOK_INTERVAL,
+            Some(used) if used > limit / 2 => overload::NEAR_LOOK_INTERVAL,
+            _ => overload::LOOK_INTERVAL,
+        };
         tokio::time::sleep_until((time::now() + wait).into()).await;
     }
 }

@@ -19,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const MEMORY_SHARE: usize = 16;
 
 /// For how long memory is short before requests are parted with, and after what pause that begins anew.
-const SHORT_TIME_MIN: Duration = Duration::from_secs(2);
+const SHORT_TIME_MIN: Duration = Duration::from_millis(500);
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a client may carry without being parted with while it has requests.
@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// Gives memory back because the process has too much: connections to upstreams without a request, and some of those of
-    /// clients, more of them where there are many; behind them, those of clients whose requests carry most. They are closed by their own tasks, and this thread's cache is emptied of
+    /// clients, more of them where there are many; soon those of clients whose requests take most, too. They are closed by their own tasks, and this thread's cache is emptied of
     /// those that were closed the last time.
     pub(crate) fn give_memory_back(&self) {
         if self.pools.close_idle() {
@@ -80,9 +80,9 @@ impl Engine {
         }
         let share = self.guards.borrow().len() / MEMORY_SHARE;
         let most = CLOSED_MAX.max(share);
-        let closed = self.close(MEMORY_BYTES_MAX, most, |_| true);
-        // Requests that go on are let alone; whoever holds still must not keep the memory for ever.
-        if self.is_short_for_long(time::now()) && closed < most {
+        self.close(MEMORY_BYTES_MAX, most, |_| true);
+        // Requests that go on are let alone for a while. But nobody else is served meanwhile.
+        if self.is_short_for_long(time::now()) {
             self.part_with_large();
         }
         // If it stays in the cache, it is reused.
