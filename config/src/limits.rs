@@ -131,8 +131,9 @@ limits! {
     /// HTTP/2 heads that an upstream may send ahead of those that its requests have earned: informational answers above all.
     http2_answer_heads_max = 1_000, 100;
     /// Requests of the process that wait for a connection to an upstream, whatever the clusters allow: istiod's default for
-    /// each cluster is 2^32-1. One more is refused.
-    pending_requests_max = 65_536, 1;
+    /// each cluster is 2^32-1. One more is refused. 0 is one for each 16 KiB of `memory_bytes_max`, or 65,536 where that is none or
+    /// makes more.
+    pending_requests_max = 0, 0;
     /// Bytes of one request's body that are kept for a retry (Envoy's `per_connection_buffer_limit_bytes`). A longer body is
     /// not retried.
     replay_bytes_max = 1_048_576, 0;
@@ -148,9 +149,10 @@ limits! {
     /// each do not count. A head of HTTP/1 that would pass it is answered 503, any other connection closed. Of requests sent ahead
     /// no more than half as many are read. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
     head_bytes_total_max = 0, 0;
-    /// Bytes of the heads of requests that are not answered yet, all connections together; those up to 2 KiB do not count. For a
+    /// Bytes of requests that are not answered yet, all connections together: their heads and trailers, but for those up to 2 KiB,
+    /// and 8 KiB for each request beyond the first four of its connection. For a
     /// request that would pass it the connection that has most is closed, if that has much more than its own; if none has, and its
-    /// own has more than 16 KiB, it is answered 503. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
+    /// own has more than 16 KiB, it is answered 503. 0 is a quarter of `memory_bytes_max`, or no limit where that is none.
     request_head_bytes_total_max = 0, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.

@@ -30,7 +30,7 @@ use crate::listener::{Handover, Loads, Socket};
 use crate::overload;
 use crate::peers::Own;
 use crate::program::{self, Seldom};
-use crate::snapshot::{ProcessShared, Publisher, REPLAY_BYTES_MAX, Reader};
+use crate::snapshot::{ProcessShared, Publisher, Reader};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::Writer;
 pub use crate::telemetry::logging::Logging;
@@ -39,7 +39,6 @@ use crate::upstream::outlier;
 use crate::worker::{self, Orders};
 use crate::{listener, net, time};
 pub use config::compile::GivenConfig;
-use memory::set_part;
 pub use pages::Agent;
 use pages::PageSockets;
 use sockets::{Failed, Sockets};
@@ -349,15 +348,7 @@ impl App {
         if limits.downstream_connections_max == 0 {
             limits.downstream_connections_max = net::open_files_max() / 2;
         }
-        let memory = overload::memory_limit(limits.memory_bytes_max);
-        set_part(&mut limits.unread_bytes_total_max, memory, 2);
-        set_part(&mut limits.head_bytes_total_max, memory, 8);
-        set_part(&mut limits.request_head_bytes_total_max, memory, 8);
-        set_part(
-            &mut limits.replay_bytes_total_max,
-            memory.map(|memory| memory.min(8 * REPLAY_BYTES_MAX)),
-            8,
-        );
+        memory::set_parts(&mut limits);
         limits
     }
 

@@ -3,12 +3,21 @@
 
 use std::net::SocketAddr;
 
+use support::mesh::destination_rule;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually, frames};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A proxy with these limits, of a backend that never answers `/wait`, and `/large` with a head of 70 KB.
 async fn proxy(limits: &'static [(&'static str, u64)]) -> (TestProxy, TestBackend, SocketAddr) {
+    proxy_with(limits, "  trafficPolicy: {}").await
+}
+
+/// The same with this rule for the backend.
+async fn proxy_with(
+    limits: &'static [(&'static str, u64)],
+    pool: &str,
+) -> (TestProxy, TestBackend, SocketAddr) {
     let backend = TestBackend::new(|request| async move {
         if request.uri().path() == "/wait" {
             std::future::pending::<()>().await;
@@ -19,6 +28,7 @@ async fn proxy(limits: &'static [(&'static str, u64)]) -> (TestProxy, TestBacken
     })
     .await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", pool));
     let proxy = TestProxy::of(mesh).limits(limits).listen("catalog", 8000).ready().await;
     let to = proxy.listener(0);
     (proxy, backend, to)
@@ -99,6 +109,101 @@ async fn cookies_count_as_the_fields_that_came() {
     assert!(greedy.read_to_end(61, support::PATIENCE).await);
     assert_eq!(greedy.streams[&61].status, Some(431), "{:?}", greedy.goaway);
     proxy.reached("headers_max").await;
+}
+
+/// A request on this stream that brings trailers of so many bytes.
+fn post(stream: u32, path: &str, bytes: usize) -> Vec<u8> {
+    let long = vec![b'a'; bytes];
+    let fields: [(&[u8], &[u8]); 4] = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", path.as_bytes()),
+        (b":authority", b"catalog"),
+    ];
+    let trailers = frames::headers(stream, frames::END_STREAM, &[(b"x-long", &long)]);
+    [frames::headers(stream, 0, &fields), trailers].concat()
+}
+
+/// What requests take that wait for their answers, however small they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_flight_take_no_more_memory_than_they_may() {
+    let (proxy, _backend, to) = proxy(&[("request_head_bytes_total_max", 200_000)]).await;
+    let mut greedy = frames::Client::connect(to).await;
+    greedy.send(&frames::hello()).await;
+    for number in 0..60 {
+        greedy.send(&get(2 * number + 1, "/wait", 0)).await;
+    }
+    assert!(greedy.read_to_end(119, support::PATIENCE).await);
+    let refused = greedy.streams.values().filter(|stream| stream.status == Some(503)).count();
+    // Four are not counted, and 24 have room.
+    assert_eq!(refused, 60 - 28, "{:?}", greedy.goaway);
+    proxy.reached("request_head_bytes_total_max").await;
+    // Who has few is not concerned; for who has more, whoever has most makes room.
+    let mut modest = frames::Client::connect(to).await;
+    modest.send(&frames::hello()).await;
+    for number in 0..8 {
+        modest.send(&get(2 * number + 1, "/wait", 0)).await;
+    }
+    modest.send(&get(17, "/", 0)).await;
+    assert!(modest.read_to_end(17, support::PATIENCE).await);
+    assert_eq!(modest.streams[&17].status, Some(200), "{:?}", modest.goaway);
+    while !greedy.closed {
+        assert!(greedy.read(support::PATIENCE).await, "whoever has most makes room");
+    }
+    assert_eq!(modest.streams.values().filter(|stream| stream.status == Some(503)).count(), 0);
+}
+
+/// The trailers of requests that were sent and wait for their answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_of_requests_in_flight_take_no_more_memory_than_they_may() {
+    let (proxy, _backend, to) = proxy(&[("request_head_bytes_total_max", 50_000)]).await;
+    let mut greedy = frames::Client::connect(to).await;
+    greedy.send(&frames::hello()).await;
+    for stream in [1, 3, 5, 7] {
+        greedy.send(&post(stream, "/wait", 15_000)).await;
+    }
+    assert!(greedy.read_to_end(7, support::PATIENCE).await);
+    assert_eq!(greedy.streams[&7].status, Some(503), "{:?}", greedy.goaway);
+    assert_eq!(greedy.streams.get(&1).and_then(|stream| stream.status), None, "it waits");
+    proxy.reached("request_head_bytes_total_max").await;
+    let errors = proxy.page("/errors").await;
+    assert!(errors.contains("request_head_bytes_total_max 50000 of this process"), "{errors}");
+    // What is over is let go.
+    for number in 0..6 {
+        let stream = 2 * number + 9;
+        greedy.send(&post(stream, "/", 3_000)).await;
+        assert!(greedy.read_to_end(stream, support::PATIENCE).await);
+        assert_eq!(greedy.streams[&stream].status, Some(200));
+    }
+}
+
+/// Trailers of requests that wait for a connection: nobody has read them.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_that_are_not_read_take_no_more_memory_than_they_may() {
+    let pool = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
+    let (proxy, backend, to) = proxy_with(&[("head_bytes_total_max", 100_000)], pool).await;
+    // Those that are read, or that nobody will read, do not count for long.
+    let mut client = frames::Client::connect(to).await;
+    client.send(&frames::hello()).await;
+    for number in 0..20 {
+        let stream = 2 * number + 1;
+        client.send(&post(stream, if number % 2 == 0 { "/" } else { "/none" }, 12_000)).await;
+        assert!(client.read_to_end(stream, support::PATIENCE).await);
+    }
+    client.send(&get(41, "/wait", 0)).await;
+    eventually("the only connection is taken", || async { (backend.served() > 20).then_some(()) }).await;
+    for number in 0..20 {
+        client.send(&post(2 * number + 43, "/", 12_000)).await;
+    }
+    while !client.closed {
+        assert!(client.read(support::PATIENCE).await, "it is closed");
+    }
+    assert_eq!(client.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM);
+    proxy.reached("head_bytes_total_max").await;
+    eventually("who comes is served", || async {
+        Request::get("/").try_send(to).await.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
 }
 
 /// The heads of answers that a client does not read: what it does not take lies here.

@@ -7,6 +7,7 @@ use config::limits::{DOCUMENT_NODES_MAX, FILE_BYTES_MAX};
 
 use crate::allocator;
 use crate::overload::{self, Memory, Overload};
+use crate::snapshot::{PENDING_REQUESTS_MAX, REPLAY_BYTES_MAX};
 use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
 use crate::time;
@@ -39,6 +40,21 @@ pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told
         };
         tokio::time::sleep_until((time::now() + wait).into()).await;
     }
+}
+
+/// Bytes of memory for each request that may wait for a connection: twice what it takes.
+const PENDING_REQUEST_BYTES: u64 = 16 * 1024;
+
+/// Sets the limits of workers that nobody has set to their parts of the memory there is.
+pub(super) fn set_parts(limits: &mut Limits) {
+    let memory = overload::memory_limit(limits.memory_bytes_max);
+    let at_most = |most: u64| memory.map(|memory| memory.min(most));
+    set_part(&mut limits.unread_bytes_total_max, memory, 2);
+    set_part(&mut limits.head_bytes_total_max, memory, 8);
+    set_part(&mut limits.request_head_bytes_total_max, memory, 4);
+    set_part(&mut limits.replay_bytes_total_max, at_most(8 * REPLAY_BYTES_MAX), 8);
+    let pending = at_most(u64::from(PENDING_REQUESTS_MAX) * PENDING_REQUEST_BYTES);
+    set_part(&mut limits.pending_requests_max, pending, PENDING_REQUEST_BYTES);
 }
 
 /// Sets a limit that nobody has set to this part of the memory there is, if that is known.
@@ -94,5 +110,20 @@ mod tests {
         share_among_configuration(&mut told, Some(1 << 20));
         let Limits { file_bytes_max, document_nodes_max, findings_bytes_total_max, .. } = told;
         assert_eq!((file_bytes_max, document_nodes_max, findings_bytes_total_max), (5, 6, 7));
+    }
+
+    #[test]
+    fn limits_that_nobody_has_set_follow_the_memory() {
+        let of = |memory: u64| {
+            let mut limits = Limits { memory_bytes_max: memory, ..Limits::DEFAULT };
+            set_parts(&mut limits);
+            (limits.pending_requests_max, limits.request_head_bytes_total_max, limits.replay_bytes_total_max)
+        };
+        assert_eq!(of(64 << 20), (4_096, 16 << 20, 8 << 20));
+        assert_eq!(of(64 << 30), (65_536, 16 << 30, REPLAY_BYTES_MAX));
+        let mut limits =
+            Limits { memory_bytes_max: 64 << 20, pending_requests_max: 65_536, ..Limits::DEFAULT };
+        set_parts(&mut limits);
+        assert_eq!(limits.pending_requests_max, 65_536, "it was set");
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use super::codec::StreamError;
+use super::codec::{REQUEST_HEAD_BYTES_TOTAL_MAX, StreamError};
 use crate::telemetry::flags::Flag;
 use crate::upstream::ConnectError;
 use crate::upstream::retry::Reset;
@@ -187,6 +187,9 @@ impl Refusal {
                 "overload{unread_bytes_total_max}",
                 "envoy overloaded",
             ),
+            Refusal::RequestFailed(StreamError::Limit(REQUEST_HEAD_BYTES_TOTAL_MAX)) => {
+                Answer { details: past(REQUEST_HEAD_BYTES_TOTAL_MAX), ..Refusal::TooManyHeads.answer() }
+            }
             Refusal::RequestFailed(StreamError::Limit(limit)) => {
                 Answer { details: past(limit), ..closing(status_past(limit), broken, "", "") }
             }

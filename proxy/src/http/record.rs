@@ -161,14 +161,11 @@ impl Record {
         })
     }
 
-    /// Counts the bytes of the request's head, if they are many: those of an HTTP/2 head are told here, others by the codec. It is
-    /// refused when all requests carry too many, and nobody can be parted with that has far more.
+    /// Counts the request, if its client has many, and the bytes of its head, if they are: those of an HTTP/2 head are told here,
+    /// others by the codec. It is refused when all requests carry too many, and nobody can be parted with that has far more.
     pub(crate) fn carries(&mut self, bytes: usize) -> Result<(), Refusal> {
         let guard = &self.downstream.guard;
-        let head = match self.version {
-            Version::Http2 => HeadBytes::of(bytes),
-            Version::Http10 | Version::Http11 => guard.take_head(),
-        };
+        let head = guard.take_head(bytes);
         if !head.is_counted() {
             return Ok(());
         }

@@ -29,7 +29,8 @@ pub(crate) use route::{
 };
 pub(crate) use route_table::{Found, RouteTable};
 pub(crate) use shared::{
-    ClusterShared, Dial, Ejection, EndpointShared, Ledger, ProcessShared, REPLAY_BYTES_MAX, Reason,
+    ClusterShared, Dial, Ejection, EndpointShared, Ledger, PENDING_REQUESTS_MAX, ProcessShared,
+    REPLAY_BYTES_MAX, Reason,
 };
 pub(crate) use trace::{Mismatch, NoTrace, Trace};
 

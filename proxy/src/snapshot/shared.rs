@@ -65,6 +65,9 @@ impl Count {
 /// Bytes of requests that are kept for a retry where nothing is said and memory is no reason for less.
 pub(crate) const REPLAY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Requests that may wait for a connection when nobody says how many, nor how much memory there is.
+pub(crate) const PENDING_REQUESTS_MAX: u32 = 65_536;
+
 /// Counts of the process that no cluster has for itself.
 #[derive(Debug)]
 pub(crate) struct ProcessShared {
@@ -92,7 +95,10 @@ impl ProcessShared {
     pub(crate) fn new(limits: &config::Limits, now: Instant) -> Arc<ProcessShared> {
         Arc::new(ProcessShared {
             pending_requests: Count::default(),
-            pending_requests_max: u32::try_from(limits.pending_requests_max).unwrap_or(u32::MAX),
+            pending_requests_max: match limits.pending_requests_max {
+                0 => PENDING_REQUESTS_MAX,
+                max => u32::try_from(max).unwrap_or(u32::MAX),
+            },
             replay_bytes: AtomicU64::new(0),
             replay_bytes_max: match limits.replay_bytes_total_max {
                 0 => REPLAY_BYTES_MAX,

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use super::replay::{Kept, Replay};
-use crate::http::codec::{Body, Frame, RecvBody, StreamError};
+use crate::http::codec::{Body, Frame, RecvBody, StreamError, field_bytes};
 use crate::time;
 
 /// A piece below this is copied where it is kept: it is often a small part of a buffer, all of which would stay with it.
@@ -157,7 +157,9 @@ impl State {
                     self.lose();
                 }
             }
-            Some(Ok(Frame::Trailers(trailers))) if self.keep => {
+            Some(Ok(Frame::Trailers(trailers)))
+                if self.keep && self.kept_bytes.try_add(field_bytes(trailers)) =>
+            {
                 self.kept.trailers = Some(trailers.clone());
             }
             Some(Ok(Frame::Trailers(_))) => self.lose(),

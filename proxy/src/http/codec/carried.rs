@@ -1,8 +1,9 @@
-//! Bytes of the heads of requests in flight: a limit for all of the process. By HPACK's tables a few bytes of a client become a
-//! head of tens of thousands, which lies here until there is an answer; the streams of a connection are many, and nothing else
-//! bounds the connections.
+//! Bytes of requests in flight: a limit for all of the process. By HPACK's tables a few bytes of a client become a head of tens of
+//! thousands, which lies here until there is an answer, or a request, which takes as much as many heads; the streams of a
+//! connection are many, and nothing else bounds the connections.
 //!
-//! A usual head is so small that it is not counted, and touches nothing that workers share.
+//! A usual head is so small that it is not counted, nor are the first few requests of a connection: they touch nothing that
+//! workers share.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,6 +15,12 @@ pub(crate) const REQUEST_HEAD_BYTES_TOTAL_MAX: &str = "request_head_bytes_total_
 
 /// Up to how many bytes a head is not counted: a request takes more than that besides.
 const HEAD_BYTES_MIN: u32 = 2 * 1024;
+
+/// Memory that a request takes that waits for its answer, besides what it carries: its task, its stream, its record.
+pub(super) const REQUEST_BYTES: u32 = 8 * 1024;
+
+/// So many requests of one connection are not counted, but for large heads.
+const REQUESTS_MIN: u32 = 4;
 
 /// What a client may carry whatever others do.
 const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
@@ -43,6 +50,11 @@ impl HeadBytes {
     pub(crate) fn of(bytes: usize) -> HeadBytes {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         HeadBytes(if bytes > HEAD_BYTES_MIN { bytes } else { 0 })
+    }
+
+    /// The same with what the request takes besides, where `active` are in flight on its connection.
+    pub(super) fn of_one_of(self, active: u32) -> HeadBytes {
+        if active > REQUESTS_MIN { HeadBytes(self.0.saturating_add(REQUEST_BYTES)) } else { self }
     }
 
     /// Whether it counts.
@@ -83,11 +95,16 @@ impl Carried {
         self.heads.total.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes.set(self.bytes.get() - bytes);
     }
+
+    /// They carry nothing any more: the connection ends.
+    pub(super) fn clear(&self) {
+        self.heads.total.fetch_sub(self.bytes.take(), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        self.heads.total.fetch_sub(self.bytes.get(), Ordering::Relaxed);
+        self.clear();
     }
 }
 
@@ -103,7 +120,9 @@ mod tests {
         let check = |fits: bool, expected: (bool, u64)| {
             assert_eq!((fits, total.load(Ordering::Relaxed)), expected);
         };
-        assert!(!HeadBytes::of(2_048).is_counted());
+        assert!(!HeadBytes::of(2_048).is_counted() && !HeadBytes::of(2_048).of_one_of(4).is_counted());
+        assert_eq!(HeadBytes::of(2_048).of_one_of(5), HeadBytes::of(8_192));
+        assert_eq!(HeadBytes::of(3_000).of_one_of(5), HeadBytes::of(11_192));
         check(one.add(HeadBytes::of(60_000)), (true, 60_000));
         check(one.add(HeadBytes::of(40_000)), (true, 100_000));
         check(one.add(HeadBytes::of(3_000)), (false, 103_000));
@@ -112,8 +131,11 @@ mod tests {
         check(other.add(HeadBytes::of(3_000)), (false, 119_384));
         other.subtract(HeadBytes::of(3_000));
         assert_eq!((one.bytes(), other.bytes()), (100_000, 16_384));
-        drop(one);
+        one.clear();
         check(other.add(HeadBytes::of(60_000)), (true, 76_384));
+        one.subtract(HeadBytes::of(60_000));
+        check(true, (true, 76_384));
+        drop(one);
         drop(other);
         check(true, (true, 0));
     }

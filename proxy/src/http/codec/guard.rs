@@ -4,6 +4,7 @@
 //! The worker's sweep looks at all connections once a second; a request costs no timer. A limit is met by the first sweep at
 //! which its time is over, and never before: where nobody has looked at the clock, time is counted from the next sweep.
 
+mod requests;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -24,9 +25,6 @@ pub(crate) use stream::Guarded;
 /// What the fields of a head take at most, for each byte that a head may have: twice as many bytes are read, a field counts
 /// as 33 bytes at least and takes about four times that.
 const FIELDS_SHARE: usize = 8;
-
-/// Memory that a request takes at least, besides what it carries.
-const REQUEST_BYTES: u64 = 4 * 1024;
 
 /// What the sweep does about a connection whose limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,26 +184,6 @@ impl Guard {
         self.holding.is_counted()
     }
 
-    /// A head of HTTP/1 of so many bytes has come whole.
-    pub(super) fn head_came(&self, bytes: usize) {
-        self.came.set(HeadBytes::of(bytes));
-    }
-
-    /// What it carries, for the request that is made of it.
-    pub(crate) fn take_head(&self) -> HeadBytes {
-        self.came.take()
-    }
-
-    /// A request of it carries so much until [`Guard::lets_go`]; false when the process carries too much.
-    pub(crate) fn carries(&self, head: HeadBytes) -> bool {
-        self.carried.add(head)
-    }
-
-    /// It does not any more.
-    pub(crate) fn lets_go(&self, head: HeadBytes) {
-        self.carried.subtract(head);
-    }
-
     /// Whether a stream that has just come may be reset already.
     pub(super) fn has_seen_resets(&self) -> bool {
         self.frames.borrow().as_ref().is_some_and(Watch::has_seen_resets)
@@ -213,17 +191,17 @@ impl Guard {
 
     /// How many fields the trailers of this stream had, pseudo-headers counted, where that is known; they are forgotten.
     pub(super) fn take_trailer_fields(&self, stream: u32) -> Option<usize> {
-        self.frames.borrow_mut().as_mut()?.take_trailer_fields(stream)
+        let mut frames = self.frames.borrow_mut();
+        let fields = frames.as_mut()?.take_trailer_fields(stream)?;
+        // What is less than before has room.
+        let _ = self.holding.holds_head(self.held(frames.as_ref()?));
+        Some(fields)
     }
 
-    /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
-    pub(crate) fn carried(&self) -> u64 {
-        self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
-    }
-
-    /// About how much memory its requests take.
-    pub(crate) fn takes(&self) -> u64 {
-        self.carried() + REQUEST_BYTES * u64::from(self.active.get())
+    /// Bytes that are here of heads that are not whole, and of trailers that nobody has read.
+    fn held(&self, frames: &Watch) -> usize {
+        let fields_max = usize::try_from(self.limits.head_bytes_max).unwrap_or(usize::MAX);
+        frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE))
     }
 
     /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
@@ -309,9 +287,7 @@ impl Guard {
                 if frames.unsent_bytes() != unsent {
                     self.unsent_falls_to(frames.unsent_bytes());
                 }
-                let fields_max = usize::try_from(self.limits.head_bytes_max).unwrap_or(usize::MAX);
-                let held = frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE));
-                let full = !self.holding.holds_head(held);
+                let full = !self.holding.holds_head(self.held(frames));
                 if let Some(limit) = flood.or(full.then_some(HEAD_BYTES_TOTAL_MAX)) {
                     self.closing.set(Some(Closing::Limit(limit)));
                 }
@@ -422,6 +398,8 @@ impl Guard {
     /// It ends at once, because of the limit of this name.
     pub(crate) fn exceeds(&self, limit: &'static str) {
         self.closing.set(Some(Closing::Limit(limit)));
+        // What it has is as good as gone: whoever it makes room for comes before it has ended.
+        self.carried.clear();
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }

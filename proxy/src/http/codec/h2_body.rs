@@ -13,11 +13,12 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, StatusCode};
 
 use super::body::AbortOnDrop;
+use super::carried::{HeadBytes, REQUEST_HEAD_BYTES_TOTAL_MAX};
 use super::guard::Guard;
 use super::h2_watched::Known;
 use super::reserved::Side;
 use super::unread::Held;
-use super::{BodyBounds, Frame, StreamError, Unread, is_host};
+use super::{BodyBounds, Frame, StreamError, Unread, field_bytes, is_host};
 
 /// A frame below this is small: copying it costs less than passing it on alone.
 const SMALL_FRAME_BYTES: usize = 1024;
@@ -41,6 +42,8 @@ pub(super) struct H2Body {
     has_host: bool,
     /// Where a client sends it.
     client: Option<Rc<Guard>>,
+    /// What its trailers count as among what requests carry.
+    carried: HeadBytes,
     /// On the client side.
     connection: Option<Rc<Known>>,
     _sender: Option<AbortOnDrop>,
@@ -85,6 +88,7 @@ impl H2Body {
             is_forbidden: false,
             has_host: headers.contains_key(HOST),
             client: Some(client.clone()),
+            carried: HeadBytes::default(),
             connection: None,
             _sender: None,
         }
@@ -109,6 +113,7 @@ impl H2Body {
             is_forbidden,
             has_host: false,
             client: None,
+            carried: HeadBytes::default(),
             connection: Some(connection),
             _sender: sender,
         }
@@ -231,6 +236,9 @@ impl H2Body {
                     Ok(Some(trailers)) if self.has_left_out(&trailers) => {
                         Some(Err(StreamError::Protocol("a pseudo-header behind the body".to_owned())))
                     }
+                    Ok(Some(trailers)) if !self.may_carry(&trailers) => {
+                        Some(Err(StreamError::Limit(REQUEST_HEAD_BYTES_TOTAL_MAX)))
+                    }
                     Ok(trailers) => trailers.map(|trailers| Ok(Frame::Trailers(trailers))),
                     Err(error) => Some(Err(StreamError::from(&error))),
                 })
@@ -254,11 +262,31 @@ impl H2Body {
             || self.connection.as_ref().is_some_and(|it| it.has_left_out(stream, fields))
     }
 
+    /// Whether what all requests carry has room for these trailers; they count until the request is over.
+    fn may_carry(&mut self, trailers: &HeaderMap) -> bool {
+        let Some(client) = &self.client else { return true };
+        self.carried = HeadBytes::of(field_bytes(trailers));
+        !self.carried.is_counted() || client.carries(self.carried)
+    }
+
     /// Hands data on, and lets the peer send as much again.
     fn hand_on(&mut self, data: Bytes) -> Poll<Option<Result<Frame, StreamError>>> {
         // Fails only when the stream is gone, which the next poll tells.
         let _ = self.stream.flow_control().release_capacity(data.len());
         Poll::Ready(Some(Ok(Frame::Data(data))))
+    }
+}
+
+impl Drop for H2Body {
+    fn drop(&mut self) {
+        let Some(client) = &self.client else { return };
+        if self.carried.is_counted() {
+            client.lets_go(self.carried);
+        }
+        if !matches!(self.end, End::Complete) {
+            // Trailers that came are read by nobody.
+            let _ = client.take_trailer_fields(self.stream.stream_id().as_u32());
+        }
     }
 }
 

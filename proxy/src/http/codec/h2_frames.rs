@@ -28,7 +28,7 @@ const ANSWER_HEADS_PER_REQUEST: u32 = 10;
 const RESET_FRAMES_PER_SECOND: u32 = 50;
 
 /// Memory that a field takes, about, whatever it says. By HPACK's tables it may come as one byte.
-const FIELD_BYTES: usize = 128;
+pub(super) const FIELD_BYTES: usize = 128;
 
 /// Frame types of RFC 9113 section 6 that are told apart here.
 const DATA: u8 = 0;
@@ -441,10 +441,12 @@ impl Watch {
     }
 
     /// Bytes that are held of a header block that the peer has begun and not ended. What has come of it in whole frames is
-    /// fields by then, which take more than they came in, but no more than `fields_max`.
+    /// fields by then, which take more than they came in, but no more than `fields_max`. Trailers that nobody has read are held
+    /// like those.
     pub(crate) fn head_bytes(&self, fields_max: usize) -> usize {
+        let trailers = self.trailers.as_ref().map_or(0, |trailers| trailers.held());
         if !self.in_header_block && (!self.is_head || self.received.skip == 0) {
-            return 0;
+            return trailers;
         }
         let to_come = if self.is_head { self.received.skip.min(self.last) } else { 0 };
         let (whole, part) = if to_come == 0 {
@@ -452,7 +454,7 @@ impl Watch {
         } else {
             (self.block, self.last - to_come)
         };
-        whole.saturating_mul(FIELD_BYTES).min(fields_max).saturating_add(part)
+        whole.saturating_mul(FIELD_BYTES).min(fields_max).saturating_add(part).saturating_add(trailers)
     }
 
     /// Whether the peer has begun a header block, or a frame header, and not ended it.

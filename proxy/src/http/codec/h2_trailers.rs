@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use super::h2_frames::FIELD_BYTES;
+
 /// Trailers that are remembered until their body is read to its end. Of those that are forgotten nobody knows whether they are in
 /// order.
 const SEEN_MAX: usize = 1024;
@@ -36,8 +38,12 @@ pub(super) struct Trailers {
     padding: usize,
     /// The block ends with this frame.
     is_last: bool,
-    /// Fields by streams.
-    seen: VecDeque<(u32, usize)>,
+    /// Bytes of the block.
+    bytes: usize,
+    /// Fields by streams, and about how much memory they take.
+    seen: VecDeque<(u32, usize, usize)>,
+    /// How much all of those do.
+    held: usize,
 }
 
 /// A frame of a block.
@@ -57,6 +63,12 @@ impl Trailers {
     /// Trailers of this stream begin.
     pub(super) fn begin(&mut self, stream: u32) {
         (self.stream, self.counter, self.is_open) = (stream, Counter::default(), true);
+        self.bytes = 0;
+    }
+
+    /// About how much memory those take that nobody has read.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Whether a block was begun and is not ended.
@@ -68,6 +80,7 @@ impl Trailers {
     pub(super) fn frame(&mut self, part: Part, bytes: &[u8]) {
         (self.left, self.is_padded, self.before) = (part.length, part.is_padded, part.priority);
         (self.padding, self.is_last) = (0, part.is_last);
+        self.bytes = self.bytes.saturating_add(part.length);
         self.goes_on(bytes);
     }
 
@@ -88,18 +101,25 @@ impl Trailers {
         }
         if self.left == 0 && self.is_last {
             self.is_open = false;
-            if self.seen.len() == SEEN_MAX {
-                self.seen.pop_front();
+            if self.seen.len() == SEEN_MAX
+                && let Some((.., held)) = self.seen.pop_front()
+            {
+                self.held -= held;
             }
-            self.seen.push_back((self.stream, self.counter.fields));
+            let fields = self.counter.fields;
+            let held = self.bytes.saturating_add(fields.saturating_mul(FIELD_BYTES));
+            self.held += held;
+            self.seen.push_back((self.stream, fields, held));
         }
     }
 
     /// How many fields the trailers of this stream had; they are forgotten.
     pub(super) fn take(&mut self, stream: u32) -> Option<usize> {
         // Mostly they came last.
-        let at = self.seen.iter().rposition(|(of, _)| *of == stream)?;
-        self.seen.remove(at).map(|(_, fields)| fields)
+        let at = self.seen.iter().rposition(|(of, ..)| *of == stream)?;
+        let (_, fields, held) = self.seen.remove(at)?;
+        self.held -= held;
+        Some(fields)
     }
 }
 
@@ -224,7 +244,10 @@ mod tests {
                 trailers.frame(part(second.len(), true), second);
                 assert!(!trailers.is_open());
                 assert_eq!(trailers.take(3), None);
+                let held = trailers.held();
+                assert!(held >= block.len() + fields * FIELD_BYTES, "{held}");
                 assert_eq!(trailers.take(1), Some(fields), "{block:?} cut at {cut}");
+                assert_eq!(trailers.held(), 0);
                 assert_eq!(trailers.take(1), None);
             }
         }
@@ -252,6 +275,7 @@ mod tests {
             trailers.frame(Part { length: 1, is_padded: false, priority: 0, is_last: true }, b"\x82");
         }
         assert_eq!(trailers.seen.len(), SEEN_MAX);
+        assert_eq!(trailers.held(), SEEN_MAX * (1 + FIELD_BYTES));
         assert_eq!((trailers.take(1), trailers.take(1_999)), (None, Some(1)));
     }
 }

@@ -154,6 +154,8 @@ fn an_open_head_is_measured() {
     let mut watch = watch();
     let mut check = |bytes: &[u8], expected: usize| {
         watch.received(bytes).unwrap();
+        // What comes on a stream that has had its head is trailers.
+        watch.take_trailer_fields(1);
         assert_eq!(watch.head_bytes(5_000), expected);
     };
     // Whole at once, as mostly.
@@ -169,6 +171,20 @@ fn an_open_head_is_measured() {
     check(&frame(CONTINUATION, 0, 100), 5_000);
     check(&frame(CONTINUATION, END_HEADERS, 1), 0);
     check(&frame(DATA, 0, 100)[..50], 0);
+}
+
+#[test]
+fn trailers_that_nobody_has_read_are_measured() {
+    let mut watch = watch();
+    watch.received(&frame(HEADERS, END_HEADERS, 10)).unwrap();
+    assert_eq!(watch.head_bytes(5_000), 0);
+    for count in 1..=2 {
+        watch.received(&frame(HEADERS, END_HEADERS, 10)).unwrap();
+        assert!(watch.head_bytes(5_000) >= count * 10);
+    }
+    watch.take_trailer_fields(1);
+    watch.take_trailer_fields(1);
+    assert_eq!(watch.head_bytes(5_000), 0);
 }
 
 #[test]

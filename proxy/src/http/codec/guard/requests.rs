@@ -1,0 +1,39 @@
+//! What the requests of a client carry and take.
+
+use super::Guard;
+use crate::http::codec::carried::{HeadBytes, REQUEST_BYTES};
+use crate::http::codec::unread::Held;
+
+impl Guard {
+    /// A head of HTTP/1 of so many bytes has come whole.
+    pub(in crate::http::codec) fn head_came(&self, bytes: usize) {
+        self.came.set(HeadBytes::of(bytes));
+    }
+
+    /// What the request that begins carries, by its head: of HTTP/2 of so many bytes, or of HTTP/1 that has come.
+    pub(crate) fn take_head(&self, bytes: usize) -> HeadBytes {
+        let came = self.came.take();
+        let head = if bytes == 0 { came } else { HeadBytes::of(bytes) };
+        head.of_one_of(self.active.get())
+    }
+
+    /// A request of it carries so much until [`Guard::lets_go`]; false when the process carries too much.
+    pub(crate) fn carries(&self, head: HeadBytes) -> bool {
+        self.carried.add(head)
+    }
+
+    /// It does not any more.
+    pub(crate) fn lets_go(&self, head: HeadBytes) {
+        self.carried.subtract(head);
+    }
+
+    /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
+    }
+
+    /// About how much memory its requests take.
+    pub(crate) fn takes(&self) -> u64 {
+        self.carried().max(u64::from(REQUEST_BYTES) * u64::from(self.active.get()))
+    }
+}
