@@ -16,8 +16,9 @@ use tokio::sync::watch;
 /// How often memory is looked at.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often once half of what may be used is: a burst of small requests takes tens of megabytes in a quarter of a second.
+/// How often where a burst of small requests could pass the limit before the next look, and what it takes until then at most.
 pub(crate) const NEAR_LOOK_INTERVAL: Duration = Duration::from_millis(25);
+pub(crate) const BURST_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Where the kernel says how much memory the container may have: cgroup version 2, then version 1.
 const CONTAINER_LIMITS: [&str; 2] =

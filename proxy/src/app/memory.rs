@@ -35,7 +35,7 @@ pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told
         }
         let wait = match used {
             _ if now => overload::ROOM_LOOK_INTERVAL,
-            Some(used) if used > limit / 2 => overload::NEAR_LOOK_INTERVAL,
+            Some(used) if used.saturating_add(overload::BURST_BYTES) > limit => overload::NEAR_LOOK_INTERVAL,
             _ => overload::LOOK_INTERVAL,
         };
         tokio::time::sleep_until((time::now() + wait).into()).await;
