@@ -72,6 +72,12 @@ async fn an_id_of_several_requests_and_a_long_one() {
     recorded(&proxy, 4).await;
     let told = proxy.page(&format!("/recorder?id={long}")).await;
     assert!(told.contains("/long\nas "), "{told}");
+    let few = proxy.page("/recorder?format=json&filter=/t(wo|hree)&last=1").await;
+    let few: Value = serde_json::from_str(&few).expect("JSON");
+    assert_eq!(few["requests"].as_array().expect("a list").len(), 1);
+    assert_eq!((&few["requests"][0]["path"], &few["matching"]), (&"/three".into(), &2.into()));
+    let by_cause = proxy.page("/recorder?filter=^500").await;
+    assert_eq!(by_cause.lines().filter(|line| line.contains(" GET ")).count(), 4, "{by_cause}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,9 +145,9 @@ const PAGES: [Entry; 21] = [
     show("/ready", &[], "200 when a configuration is served, 503 and the reason otherwise"),
     show(
         "/recorder",
-        &["format", "id", "last"],
-        "requests that failed or were sampled, newest first; ?last=N, ?id=ID step by step, an x-request-id or as it is \
-         listed; ?format=json",
+        &["filter", "format", "id", "last"],
+        "requests that failed or were sampled, newest first; ?last=N, ?filter=REGEX of a line or its cause, ?id=ID step by step, \
+         an x-request-id or as it is listed; ?format=json",
     ),
     show(
         "/routes",

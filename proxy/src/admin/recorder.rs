@@ -26,8 +26,11 @@ const EXAMPLES: usize = 3;
 
 /// The page at `path`, of what all workers have recorded.
 pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Option<&World<'_>>) -> Page {
-    let (all, json) = (All::of(recorded, world), query.wants_json());
+    let (mut all, json) = (All::of(recorded, world), query.wants_json());
     let last = query.last().unwrap_or(LISTED);
+    if let Some(filter) = query.filter() {
+        all.flights.retain(|it| filter.is_match(&line(it)) || filter.is_match(it.why()));
+    }
     match (path, query.value("id")) {
         ("/errors", _) if json => Page::json(&all.causes_json()),
         ("/errors", _) => Page::text(StatusCode::OK, all.causes_text()),
@@ -53,8 +56,9 @@ pub(super) fn page(path: &str, query: &Query, recorded: Vec<Recorded>, world: Op
             ),
         },
         (_, None) if json => {
+            let after = format!("], \"matching\": {}}}", all.flights.len());
             let flights = all.flights.into_iter().take(last).map(|flight| flight_json(&flight));
-            Page::json_list("{\"requests\": [", flights, "]}")
+            Page::json_list("{\"requests\": [", flights, &after)
         }
         (_, None) => all.flights_text(last),
     }
@@ -77,6 +81,13 @@ struct Numbered {
     flight: Arc<Flight>,
     /// Why it failed, in words; `None` where it did not.
     cause: Option<Arc<str>>,
+}
+
+impl Numbered {
+    /// Why it is recorded.
+    fn why(&self) -> &str {
+        self.cause.as_deref().unwrap_or("sampled")
+    }
 }
 
 /// What it is asked for by where it has no ID of its own: the worker, and the number in its recorder.
@@ -175,13 +186,15 @@ impl All {
 
     fn flights_text(self, last: usize) -> Page {
         if self.flights.is_empty() {
-            let what = "nothing is recorded: no request has failed or was sampled\n";
+            let what = "nothing is recorded: no request has failed or was sampled, or the filter has none\n";
             return Page::text(StatusCode::OK, what.to_owned());
         }
-        Page::lines(self.flights.into_iter().take(last).map(|it| {
-            let cause = it.cause.as_deref().unwrap_or("sampled");
-            format!("{} {}\n    {cause}\n", explain::time_of_day(&it.flight), line(&it))
-        }))
+        Page::lines(
+            self.flights
+                .into_iter()
+                .take(last)
+                .map(|it| format!("{} {}\n    {}\n", explain::time_of_day(&it.flight), line(&it), it.why())),
+        )
     }
 }
 

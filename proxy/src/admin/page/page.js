@@ -33,14 +33,14 @@ const sections = {};
 
 /** Asks for a section: no more rows than are shown, and of those that its filter lets through. */
 async function show(name) {
-  const { page, render, waits } = sections[name];
+  const { page, render, waits, rows = "limit" } = sections[name];
   if (waits) return;
   sections[name].waits = true;
   const place = byId(name).querySelector("div");
   const filter = byId(name).querySelector("input");
   const asked = filter ? filter.value : "";
   // What is looked for is text, in which `|` and `.` are often found.
-  const wanted = filter ? `&limit=${ROWS_MAX}` + (asked ? `&filter=${encodeURIComponent(asked.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"))}` : "") : "";
+  const wanted = filter ? `&${rows}=${ROWS_MAX}` + (asked ? `&filter=${encodeURIComponent(asked.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"))}` : "") : "";
   try {
     place.replaceChildren(render(await ask(`${page}?format=json${wanted}`)));
   } catch (error) {
@@ -167,7 +167,7 @@ const recorder = (told) => table(
     it.began, `${it.status || "-"} ${it.flags}`, `${it.method} ${it.authority}${it.path}`, it.endpoint,
     Number((it.took_us / 1000).toFixed(1)), it.sampled ? "sampled" : it.cause, recorded(it),
   ]),
-  "nothing is recorded: no request has failed or was sampled",
+  "nothing of this is recorded: no request has failed or was sampled", told.matching,
 );
 
 const clusters = (told) => table(
@@ -246,15 +246,15 @@ async function state() {
 
 Object.assign(sections, {
   errors: { page: "/errors", render: errors },
-  recorder: { page: "/recorder", render: recorder },
+  recorder: { page: "/recorder", render: recorder, rows: "last" },
   clusters: { page: "/clusters", render: clusters },
   routes: { page: "/routes", render: routes },
   listeners: { page: "/listeners", render: listeners },
   findings: { page: "/findings", render: findings },
 });
 
-/** What changes while requests come. */
-const refresh = () => Promise.all([state(), show("errors"), show("recorder"), show("clusters")]);
+/** What changes while requests come, and with the configuration. */
+const refresh = () => Promise.all([state(), ...Object.keys(sections).map(show)]);
 
 async function begin() {
   byId("question").addEventListener("submit", explainForm);
@@ -266,7 +266,7 @@ async function begin() {
       typing = setTimeout(show, TYPING_MS, name);
     });
   }
-  await Promise.all([refresh(), show("routes"), show("listeners"), show("findings")]);
+  await refresh();
   document.body.dataset.ready = "yes";
   // Nobody looks at a page that is hidden.
   setInterval(() => document.hidden || refresh(), REFRESH_MS);
