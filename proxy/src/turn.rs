@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
 /// Bytes that a task moves in its turn.
@@ -88,6 +88,38 @@ impl Together {
             come_back(&mut Context::from_waker(&Waker::from(self.ended.clone())));
         }
         true
+    }
+}
+
+/// A task's pause until the event loop has looked at the sockets, whoever wakes the task meanwhile: what a task has to do wakes it,
+/// too, and an HTTP/2 connection is woken by each stream that is dropped.
+#[derive(Debug)]
+pub(crate) struct Pause(Arc<Paused>);
+
+#[derive(Debug)]
+struct Paused {
+    task: Waker,
+    is_over: AtomicBool,
+}
+
+impl Wake for Paused {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.task.wake_by_ref();
+    }
+}
+
+impl Pause {
+    /// Of the task that `cx` is for, which is polled again when it is over.
+    pub(crate) fn begin(cx: &Context<'_>) -> Pause {
+        let paused = Arc::new(Paused { task: cx.waker().clone(), is_over: AtomicBool::new(false) });
+        come_back(&mut Context::from_waker(&Waker::from(paused.clone())));
+        Pause(paused)
+    }
+
+    /// Whether it is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Relaxed)
     }
 }
 

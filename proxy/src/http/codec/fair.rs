@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Unread;
 use super::h2_frames::Scanner;
-use crate::turn;
+use crate::turn::Pause;
 
 /// Bytes read before others get their turn. h2 reads frames for as long as the socket has any, while those who are to
 /// take them wait: this bounds how many frames lie there meanwhile, and how long other connections wait. It is less than a turn
@@ -33,13 +33,15 @@ pub(super) struct FairReader<T> {
     has_stream: bool,
     /// What was read and is for the next turns.
     held: Bytes,
+    /// Until then nothing is read.
+    pause: Option<Pause>,
 }
 
 impl<T> FairReader<T> {
     /// `preface` bytes come before the first frame (RFC 9113 section 3.4).
     pub(super) fn new(stream: T, preface: usize, unread: &Rc<Unread>) -> FairReader<T> {
         let (unread, frames, held) = (unread.clone(), Scanner::new(preface), Bytes::new());
-        FairReader { stream, unread, frames, last: 0, read: 0, has_stream: false, held }
+        FairReader { stream, unread, frames, last: 0, read: 0, has_stream: false, held, pause: None }
     }
 
     fn begin(&mut self) {
@@ -73,6 +75,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for FairReader<T> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
+        if this.pause.as_ref().is_some_and(|pause| !pause.is_over()) {
+            return Poll::Pending;
+        }
+        this.pause = None;
         if this.read < TURN_BYTES {
             if this.held.is_empty() {
                 let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
@@ -102,7 +108,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for FairReader<T> {
             }
         }
         this.begin();
-        turn::come_back(cx);
+        this.pause = Some(Pause::begin(cx));
         Poll::Pending
     }
 }
@@ -224,7 +230,8 @@ mod tests {
             let mut counts = Vec::new();
             for reader in &mut readers {
                 let mut buffer = ReadBuf::new(&mut room);
-                for is_over in [false, true] {
+                // Whoever polls it meanwhile, its turn does not come sooner.
+                for is_over in [false, true, true] {
                     let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *reader).poll_read(cx, &mut buffer)));
                     assert_eq!(polled.await.is_pending(), is_over);
                 }

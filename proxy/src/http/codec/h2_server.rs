@@ -20,7 +20,7 @@ use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
     Version, h2_settings, trim,
 };
-use crate::{time, turn};
+use crate::time;
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
@@ -54,14 +54,7 @@ where
     let streams = Rc::new(streams);
     let mut shutdown = pin!(shutdown);
     let mut draining = false;
-    let mut in_turn = 0;
     loop {
-        // Each that is accepted lets the reader go on to one more, though its turn is over.
-        if in_turn == turn::TURN_TASKS {
-            in_turn = 0;
-            turn::over().await;
-        }
-        in_turn += 1;
         let accepted = poll_fn(|cx| {
             if !draining && shutdown.as_mut().poll(cx).is_ready() {
                 draining = true;
@@ -78,9 +71,6 @@ where
             }
             if guard.makes_room() {
                 guard.stays(time::now());
-            }
-            if accepted.is_pending() {
-                in_turn = 0;
             }
             accepted.map(|accepted| {
                 accepted.map(|accepted| accepted.map_err(|error| ConnectionError::from(&error)))
