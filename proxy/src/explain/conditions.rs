@@ -77,6 +77,9 @@ fn header(matcher: &HeaderMatcher, head: &RequestHead) -> String {
     match (&matcher.value, values.as_slice()) {
         (HeaderMatch::Present, []) => format!("it has no {what}"),
         (HeaderMatch::Present, _) => format!("it has {what}, which must not be there"),
+        (HeaderMatch::Value(wanted), []) if matcher.invert => {
+            format!("it has no {what}, which counts as empty, and it must not be {}", string(wanted))
+        }
         (HeaderMatch::Value(wanted), []) => format!("it has no {what}, which must be {}", string(wanted)),
         (HeaderMatch::Value(wanted), values) => {
             let not = if matcher.invert { "which it must not be:" } else { "not" };

@@ -187,3 +187,12 @@ fn a_websocket_to_an_upstream_of_http2() {
     config.check(&asks, "answers 403 upgrade_failed", ("upgrade", "over HTTP/2", ""));
     config.check(&[URL], "forwards", spoken);
 }
+
+#[test]
+fn a_header_that_is_not_there_counts_as_empty() {
+    let rules = "  - {match: [{withoutHeaders: {x-a: {exact: \"\"}}}], route: [{destination: {host: catalog}}]}\n  \
+                 - {route: [{destination: {host: catalog}}]}\n";
+    let config = Config::of(&[("route.yaml", &route(rules))]);
+    let what = "1 does not apply: it has no header `x-a`, which counts as empty, and it must not be ``";
+    config.check(&[URL], "forwards", ("rule", what, "VirtualService catalog route.yaml:7"));
+}
