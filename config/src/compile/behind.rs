@@ -1,10 +1,12 @@
 //! Which pods are behind the endpoints of slices. Istio: `getPod`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::hashed::{HashMap, HashSet};
 use crate::kubernetes::{EndpointSlice, Pod, SliceEndpoint};
 use crate::objects::{Object, Objects};
+use crate::resource::ServiceRef;
 
 /// A namespace, and an address of one of its pods.
 pub(crate) type At<'o> = (&'o str, IpAddr);
@@ -44,6 +46,26 @@ pub(crate) fn by_address<'o>(
         }
     }
     found
+}
+
+/// The pod that slices of `service` say is behind their endpoint at `ip`.
+pub fn pod_behind<'o>(
+    objects: &'o Objects,
+    service: &ServiceRef,
+    ip: IpAddr,
+) -> Option<&'o Arc<Object<Pod>>> {
+    let is_of = |slice: &&Arc<Object<EndpointSlice>>| {
+        *slice.namespace() == service.namespace && slice.service() == Some(&service.name)
+    };
+    let mut slices = objects.endpoint_slices.values().filter(is_of);
+    slices.find_map(|slice| {
+        let is_there = |endpoint: &SliceEndpoint| {
+            endpoint.addresses.first().and_then(|address| address.parse().ok()) == Some(ip)
+        };
+        let mut there = slice.spec.endpoints.iter().filter(|endpoint| is_there(endpoint));
+        let (namespace, name) = there.find_map(|endpoint| target(slice, endpoint))?;
+        objects.pods.get(&(namespace.into(), name.into()))
+    })
 }
 
 fn addresses(pod: &Object<Pod>) -> impl Iterator<Item = At<'_>> {

@@ -86,6 +86,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use behind::pod_behind;
 pub(crate) use behind::{At, Pods, by_address, place, target};
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::{Compiler, Since};

@@ -6,7 +6,7 @@ use config::compile::mutual_tls_of_pod;
 use config::origin::Origin;
 use config::{ServerCertificate, Setting, StringMatch, ToldBy, TransportSocket, UpstreamTls};
 
-use super::whereabouts::pod_at;
+use super::whereabouts::pod_behind;
 use super::{Step, World};
 use crate::http::error::Refusal;
 use crate::snapshot::{Cluster, Endpoint, Transport};
@@ -113,7 +113,7 @@ fn because(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> (String
     if cluster.declared.transport_socket_matches.is_empty() {
         return (String::new(), world.service_of(&cluster.declared));
     }
-    let Some(pod) = pod_at(world, endpoint.address.ip()) else {
+    let Some(pod) = pod_behind(world, cluster, endpoint) else {
         let takes = if endpoint.metadata.tls_mode.is_some() {
             "takes mutual TLS"
         } else {

@@ -10,7 +10,7 @@ use config::{ClusterMetadata, DiscoveryType, Setting};
 
 use super::question::Understood;
 use super::trace::Remembers;
-use super::whereabouts::pod_at;
+use super::whereabouts::pod_behind;
 use super::{Step, World, settings, transport};
 use crate::http::attempt;
 use crate::http::codec::Version;
@@ -251,7 +251,7 @@ fn candidates(world: &World<'_>, cluster: &Cluster, balance: &Balance, chosen: O
 }
 
 fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Step {
-    let pod = pod_at(world, endpoint.address.ip());
+    let pod = pod_behind(world, cluster, endpoint);
     let mut what = format!("{}, weight {}", endpoint.address, endpoint.weight);
     let locality = endpoint.locality.to_string();
     if locality != "//" {

@@ -7,6 +7,7 @@ use config::kubernetes::Pod;
 use config::objects::Object;
 
 use super::World;
+use crate::snapshot::{Cluster, Endpoint};
 
 /// What the workload's resolver knows of a name: the DNS proxy's table, with the search domains of a pod.
 pub(super) fn find(world: &World<'_>, host: &str) -> Option<IpAddr> {
@@ -53,9 +54,21 @@ pub(super) fn source_identity(world: &World<'_>, source: &str) -> Result<String,
     Ok(format!("spiffe://{}/ns/{}/sa/{account}", world.proxy.trust_domain, pod.namespace()))
 }
 
-/// The pod that has an address.
-pub(super) fn pod_at<'w>(world: &World<'w>, ip: IpAddr) -> Option<&'w Arc<Object<Pod>>> {
-    world.objects.pods.values().find(|pod| {
+/// The pod behind an endpoint: the one that the slices of its service name, or else the one that has its address.
+pub(super) fn pod_behind<'w>(
+    world: &World<'w>,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+) -> Option<&'w Arc<Object<Pod>>> {
+    let ip = endpoint.address.ip();
+    let mut services = cluster.declared.metadata.services.iter();
+    let named = services.find_map(|service| config::compile::pod_behind(world.objects, service, ip));
+    named.or_else(|| pod_at(world, ip))
+}
+
+/// The pod that has an address. The address of one that ran to its end is given to others.
+fn pod_at<'w>(world: &World<'w>, ip: IpAddr) -> Option<&'w Arc<Object<Pod>>> {
+    world.objects.pods.values().filter(|pod| !pod.spec.status.is_over).find(|pod| {
         let status = &pod.spec.status;
         status.pod_ip == Some(ip) || status.pod_ips.iter().any(|address| address.ip == ip)
     })

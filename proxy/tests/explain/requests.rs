@@ -188,6 +188,19 @@ fn a_websocket_to_an_upstream_of_http2() {
     config.check(&[URL], "forwards", spoken);
 }
 
+/// Addresses of pods are given to others, and shared on the network of a node.
+#[test]
+fn a_pod_is_the_one_that_the_slice_names() {
+    let other = "apiVersion: v1\nkind: Pod\nmetadata: {name: aaa-job, namespace: shop}\n\
+                 status: {podIP: 10.244.1.21, phase: PHASE}\n";
+    for phase in ["Succeeded", "Running"] {
+        let config = Config::of(&[("job.yaml", &other.replace("PHASE", phase))]);
+        let step = ("candidate", "10.244.1.21:8080", "Pod catalog-1 kubernetes.yaml:37");
+        let told = config.check(&[URL], "forwards", step);
+        assert!(!told.to_string().contains("aaa-job"), "{told:#}");
+    }
+}
+
 #[test]
 fn a_header_that_is_not_there_counts_as_empty() {
     let rules = "  - {match: [{withoutHeaders: {x-a: {exact: \"\"}}}], route: [{destination: {host: catalog}}]}\n  \
