@@ -13,16 +13,23 @@ use crate::snapshot::{Cluster, Endpoint};
 pub(super) fn find(world: &World<'_>, host: &str) -> Option<IpAddr> {
     let names = &world.names.names;
     let (own, domain) = (&world.proxy.namespace, &world.proxy.dns_domain);
-    let exact = names.get(host);
-    let known = exact.or_else(|| {
-        let suffixes = [format!(".{own}.svc.{domain}"), format!(".svc.{domain}"), format!(".{domain}")];
-        suffixes.iter().find_map(|suffix| names.get(format!("{host}{suffix}").as_str()))
-    });
+    let suffixes = ["", &format!(".{own}.svc.{domain}"), &format!(".svc.{domain}"), &format!(".{domain}")];
+    let full = suffixes.map(|suffix| format!("{host}{suffix}"));
+    let known = full.iter().find_map(|full| names.get(full.as_str()));
     let wildcard = || {
         let parents = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..));
         parents.into_iter().find_map(|parent| names.get(format!("*.{parent}").as_str()))
     };
-    known.or_else(wildcard)?.addresses.first().copied()
+    // A Sidecar hides a service from the proxy, and not from the cluster's DNS.
+    let hidden = |full: &String| {
+        let (name, namespace) = full.strip_suffix(&format!(".svc.{domain}"))?.split_once('.')?;
+        let service = world.objects.services.get(&(namespace.into(), name.into()))?;
+        service.spec.spec.cluster_ip.as_deref()?.parse().ok()
+    };
+    match known {
+        Some(known) => known.addresses.first().copied(),
+        None => full.iter().find_map(hidden).or_else(|| wildcard()?.addresses.first().copied()),
+    }
 }
 
 /// The workload's own port behind `port` of its services; the same where it has none such.
