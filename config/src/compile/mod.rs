@@ -93,7 +93,7 @@ pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
-pub(crate) use protocol::{may_be_http, may_be_told_http};
+pub use protocol::{may_be_http, may_be_told_http};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 pub(crate) use service_entries::{Merged, entry_ports, merged};
@@ -254,6 +254,12 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
 /// MeshConfig, written or not.
 pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origin {
     sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar, None))
+}
+
+/// The Sidecar that tells which services `proxy`, a sidecar, sees, if one does.
+pub fn sidecar_origin(objects: &Objects, proxy: &Proxy) -> Option<Origin> {
+    let sidecar = sidecar::of_proxy(&Scope::new(objects, proxy, Mode::Sidecar, None));
+    sidecar.map(|object| object.origin_at("spec.egress"))
 }
 
 /// Whether a port takes plain text and mutual TLS.

@@ -89,12 +89,12 @@ impl Protocol {
 }
 
 /// Whether HTTP routing applies to `port` of a service, or may.
-pub(crate) fn may_be_http(port: &ServicePort) -> bool {
+pub fn may_be_http(port: &ServicePort) -> bool {
     Protocol::of(port).may_be_http()
 }
 
 /// The same of a port whose protocol an object of Istio's names.
-pub(crate) fn may_be_told_http(name: &str) -> bool {
+pub fn may_be_told_http(name: &str) -> bool {
     Protocol::told(name).may_be_http()
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::compile::{Mode, MutualTls, guards_of};
+use config::compile::{Mode, MutualTls, guards_of, may_be_http, may_be_told_http};
 use config::origin::Origin;
 use config::{ClusterMetadata, FilterChainMatch, Setting, TransportProtocol};
 use http::StatusCode;
@@ -372,27 +372,47 @@ fn duration_step(bounded_by: Option<&ClusterMetadata>, duration: Duration) -> St
 
 /// Why HTTP is taken for bytes: the name of the service's port, mostly.
 fn seen_as_tcp(world: &World<'_>, cluster: &str) -> (String, Option<Origin>) {
-    let Some((named, service)) = port_name(world, cluster) else {
+    let Some(PortName { text, service, .. }) = port_name(world, cluster) else {
         let what = "HTTP is passed on as bytes: no service that the workload sees has this address and port";
         return (what.to_owned(), None);
     };
-    let what = format!("HTTP is passed on as bytes, without routes, retries or metrics of requests: {named}");
+    let what = format!("HTTP is passed on as bytes, without routes, retries or metrics of requests: {text}");
     (what, service)
 }
 
-/// How the port of a cluster's service is named, and what name would say HTTP; `None` where it has no service.
-pub(super) fn port_name(world: &World<'_>, cluster: &str) -> Option<(String, Option<Origin>)> {
+/// What the port of a service is called, and what follows from it.
+pub(super) struct PortName {
+    /// In words, with what would say HTTP.
+    pub(super) text: String,
+    /// Whether it is HTTP, or may turn out to be.
+    pub(super) may_be_http: bool,
+    /// The object of the service.
+    pub(super) service: Option<Origin>,
+}
+
+/// How the port of a cluster's service is named; `None` where it has no service.
+pub(super) fn port_name(world: &World<'_>, cluster: &str) -> Option<PortName> {
     let declared = world.snapshot.clusters.get(cluster).map(|cluster| &cluster.declared);
-    let service = declared.and_then(|declared| declared.metadata.services.first());
-    let port = cluster.split('|').nth(1).and_then(|port| port.parse::<u16>().ok());
-    let (service, port) = (service?, port?);
+    let service = declared.and_then(|declared| declared.metadata.services.first())?;
+    let port = cluster.split('|').nth(1).and_then(|port| port.parse::<u16>().ok())?;
     let object = world.objects.services.get(&(service.namespace.clone(), service.name.clone()));
-    let named = object.and_then(|object| {
-        let ports = &object.spec.spec.ports;
-        ports.iter().find(|candidate| candidate.port == port).and_then(|port| port.name.clone())
-    });
+    let ports = object.map(|object| &object.spec.spec.ports);
+    let known = ports.and_then(|ports| ports.iter().find(|candidate| candidate.port == port));
+    let named = known.and_then(|port| port.name.as_ref());
     let name = named.map_or_else(|| "has no name".to_owned(), |name| format!("is named `{name}`"));
-    let what =
+    let mut text =
         format!("port {port} {name}; a name that begins with `http` or `grpc`, or appProtocol, says HTTP");
-    Some((what, world.service(service)))
+    let mut may_be_http = known.is_some_and(may_be_http);
+    let mut entries = world.objects.service_entries.values().filter(|entry| {
+        object.is_none()
+            && *entry.namespace() == service.namespace
+            && entry.spec.hosts.iter().any(|host| **host == *service.host)
+    });
+    let told = entries.find_map(|entry| entry.spec.ports.iter().find(|it| it.number == u32::from(port)));
+    if let Some(told) = told {
+        let protocol = told.protocol.as_deref().unwrap_or_default();
+        may_be_http = may_be_told_http(protocol);
+        text = format!("port {port} has the protocol `{protocol}`; `HTTP`, `HTTP2` or `GRPC` says HTTP");
+    }
+    Some(PortName { text, may_be_http, service: world.service(service) })
 }

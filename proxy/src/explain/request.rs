@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use config::RulePart;
-use config::compile::{LeftOut, Mode, rules_left_out};
+use config::compile::{LeftOut, Mode, rules_left_out, sidecar_origin};
 use config::origin::Origin;
 use http::StatusCode;
 
+use super::connection::PortName;
 use super::handshake::Behind;
 use super::question::Understood;
 use super::trace::Remembers;
@@ -182,8 +183,13 @@ fn not_http(world: &World<'_>, host: &str, port: u16) -> Option<(String, Option<
         })
     };
     let cluster = world.snapshot.clusters.keys().find(is_it)?;
-    let (named, service) = connection::port_name(world, cluster)?;
-    Some((format!("`{host}` does not speak HTTP there: {named}"), service))
+    let PortName { text, may_be_http, service } = connection::port_name(world, cluster)?;
+    if may_be_http {
+        // It is there for a rule of some other host that leads to it.
+        let sidecar = sidecar_origin(world.objects, world.proxy)?;
+        return Some((format!("the workload's Sidecar does not let it see `{host}` there"), Some(sidecar)));
+    }
+    Some((format!("`{host}` does not speak HTTP there: {text}"), service))
 }
 
 fn rule_name(index: usize, name: &str) -> String {

@@ -188,6 +188,35 @@ fn a_websocket_to_an_upstream_of_http2() {
     config.check(&[URL], "forwards", spoken);
 }
 
+/// A port that is called `http` speaks it: what is in the way is what the workload may see.
+#[test]
+fn a_service_that_a_sidecar_hides() {
+    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: narrow, namespace: shop}\nspec:\n  \
+                   workloadSelector: {labels: {app: web}}\n  egress: [{hosts: ['ops/*']}]\n";
+    let pay = "apiVersion: v1\nkind: Service\nmetadata: {name: pay, namespace: ops}\n\
+               spec: {clusterIP: 10.96.0.21, ports: [{name: http, port: 8000}]}\n---\n\
+               apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: pay, namespace: ops}\nspec:\n  \
+               hosts: [pay]\n  http: [{route: [{destination: {host: catalog.shop.svc.cluster.local}}]}]\n";
+    let config = Config::of(&[("sidecar.yaml", sidecar), ("pay.yaml", pay)]);
+    let what = "the workload's Sidecar does not let it see `catalog` there; outboundTrafficPolicy ALLOW_ANY";
+    let step = ("virtual_host", what, "Sidecar narrow sidecar.yaml:6");
+    let told = config.check(&[URL], "forwards", step);
+    // The cluster's DNS knows it.
+    assert_eq!(told["outcome"]["endpoint"], "10.96.0.11:8000");
+}
+
+/// The port of a ServiceEntry has no name that tells anything.
+#[test]
+fn a_service_entry_of_tcp() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: ext, namespace: shop}\nspec:\n  \
+                 hosts: [ext.test]\n  addresses: [10.99.0.1]\n  ports: [{number: 8000, name: http, protocol: TCP}]\n  \
+                 resolution: STATIC\n  endpoints: [{address: 10.99.1.1}]\n";
+    let config = Config::of(&[("entry.yaml", entry)]);
+    let what = "`ext.test` does not speak HTTP there: port 8000 has the protocol `TCP`; `HTTP`, `HTTP2` or `GRPC` says HTTP";
+    let step = ("virtual_host", what, "ServiceEntry ext entry.yaml:1");
+    config.check(&["-H", "host: ext.test", URL], "forwards", step);
+}
+
 /// Addresses of pods are given to others, and shared on the network of a node.
 #[test]
 fn a_pod_is_the_one_that_the_slice_names() {
