@@ -350,3 +350,43 @@ async fn serve(backend: SocketAddr) -> TestProxy {
     let mesh = mesh("grpc/8000", backend, "", "retries: {attempts: 0}");
     TestProxy::of(mesh).listen("catalog", 8000).ready().await
 }
+
+/// Reasons that follow from what is declared are told as long as that is what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_of_what_came_later() {
+    let backend = TestBackend::echo("catalog").await;
+    let to = "route: [{destination: {host: catalog, subset: v9}}]";
+    let rules = virtual_service("catalog", &format!("  - {{name: v9, {to}}}"));
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let proxy = TestProxy::of(mesh.with("route.yaml", &rules)).listen_outbound(8000).ready().await;
+    for (id, host) in [("subset", "catalog"), ("host", "later")] {
+        let request = Request::get("/").host(host).header("x-request-id", id);
+        assert_eq!(request.send(proxy.listener(0)).await.status, 503, "{host}");
+    }
+    recorded(&proxy, 2).await;
+    let told = async |id: &str| proxy.page(&format!("/recorder?id={id}")).await;
+    let check = async |id: &str, has: &[&str], has_not: &[&str]| {
+        let told = told(id).await;
+        for (wanted, texts) in [(true, has), (false, has_not)] {
+            for text in texts {
+                assert_eq!(told.contains(text), wanted, "`{text}` in\n{told}");
+            }
+        }
+    };
+    check("subset", &["no DestinationRule gives ", "[dangling-subset]"], &[]).await;
+    check("host", &["no service that the workload sees has the host `later`"], &[]).await;
+    // The generation stays: nothing of what decides is another.
+    let broken = destination_rule("reviews", "  bogus: 1").replace("name: reviews", "name: broken");
+    proxy.mesh.write("broken.yaml", &broken);
+    proxy.page_has("/findings", "shop/broken").await;
+    assert_eq!(proxy.generation().await, 1);
+    let gone = ["shop/broken", "[dangling-subset]", "no DestinationRule gives ", "\ngeneration: "];
+    check("subset", &["cluster: there was no cluster `", "rule: 1 `v9` applies"], &gone).await;
+    proxy.publish("rule.yaml", &destination_rule("catalog", "  subsets: [{name: v1, labels: {}}]")).await;
+    let later = "apiVersion: v1\nkind: Service\nmetadata: {name: later, namespace: shop}\n\
+                 spec: {clusterIP: 10.96.9.9, ports: [{name: tcp, port: 8000}]}\n";
+    proxy.publish("later.yaml", later).await;
+    check("subset", &["cluster: there was no cluster `", "\ngeneration: 1 decided"], &["it has v1"]).await;
+    let host = ["by the domain `*`: outboundTrafficPolicy ALLOW_ANY lets it go\n"];
+    check("host", &host, &["does not speak HTTP", "no service", "shop/later"]).await;
+}

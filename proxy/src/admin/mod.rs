@@ -230,6 +230,7 @@ impl Console {
             names: &published.names,
             proxy: &published.proxy,
             findings: &findings,
+            told: self.status.told_since(),
             is_live: true,
             unserved: None,
             bound: &bound,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use config::compile::{Mode, Request};
 use http::{Method, Uri};
@@ -217,6 +217,7 @@ impl Arguments {
             names,
             proxy,
             findings,
+            told: SystemTime::UNIX_EPOCH,
             is_live: false,
             unserved: unserved.as_deref(),
             bound: &[],

@@ -19,6 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::flight_recorder::{Ask, Recorded};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
+use crate::time;
 use crate::tls::Life;
 
 /// Findings of one change that are logged; a file that is wrong throughout has thousands.
@@ -28,6 +29,8 @@ const FINDINGS_LOGGED_MAX: usize = 100;
 /// those who ask for readiness do not wait for it.
 pub(crate) struct Status {
     generation: AtomicU64,
+    /// Since when objects and findings are what they are, in nanoseconds since 1970.
+    told: AtomicU64,
     draining: AtomicBool,
     /// The inbound listeners were drained so that they end.
     inbound_ends: AtomicBool,
@@ -136,6 +139,7 @@ impl Status {
         let of = |severity: Severity| registry.series(Family::ConfigFindings, &[&severity.to_string()]);
         Status {
             generation: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             inbound_ends: AtomicBool::new(false),
             all_end: AtomicBool::new(false),
@@ -338,8 +342,21 @@ impl Status {
 
     /// The generation stays as it is, and is made of these objects now.
     pub(super) fn told(&self, published: Published) {
+        self.told_anew();
         let at = self.last_published().map_or(published.at, |before| before.at);
         self.published.store(Some(Arc::new(Published { at, ..published })));
+    }
+
+    /// Since when the objects and findings that are seen now may be these, if the generation is the same. They are to be looked
+    /// at before.
+    pub(crate) fn told_since(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.told.load(Ordering::Acquire))
+    }
+
+    /// Objects or findings are about to be others.
+    fn told_anew(&self) {
+        let now = time::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.told.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Nothing could be published; what was before stays.
@@ -357,6 +374,9 @@ impl Status {
         findings.dedup();
         self.log(&self.findings.load(), &findings);
         self.metrics.shard.set_gauge(self.metrics.refused, refused as u64);
+        if **self.findings.load() != findings {
+            self.told_anew();
+        }
         self.findings.store(Arc::new(findings));
         self.count_findings();
     }

@@ -17,8 +17,9 @@ use crate::http::path;
 use crate::snapshot::{Filter, Listener, Manager, Mismatch, Trace};
 use crate::telemetry::flight::Flight;
 
-/// How the request was decided; `None` where that is not known well enough, or it was refused before it was routed.
-pub(super) fn decide(world: &World<'_>, flight: &Flight) -> Option<Vec<Step>> {
+/// How the request was decided; `None` where that is not known well enough, or it was refused before it was routed. Of one
+/// that `is_past` nothing is told by the objects of now.
+pub(super) fn decide(world: &World<'_>, flight: &Flight, is_past: bool) -> Option<Vec<Step>> {
     let (name, chain) = &flight.listener;
     let listener = world.snapshot.listeners.get(name)?;
     let Some(Filter::Http(manager)) = listener.filter((*chain)?) else { return None };
@@ -27,7 +28,7 @@ pub(super) fn decide(world: &World<'_>, flight: &Flight) -> Option<Vec<Step>> {
     }
     let head = head(flight, manager)?;
     let routes = manager.routes.as_ref()?;
-    let asked = understood(flight, listener, manager, &head)?;
+    let asked = Understood { is_past, ..understood(flight, listener, manager, &head)? };
     let found = flight.route.as_ref();
     // A request that no rule took has the flag that says so.
     if found.is_none() && (&*flight.details != "route_not_found" || routes.since > flight.generation) {
@@ -61,7 +62,7 @@ pub(super) fn decide(world: &World<'_>, flight: &Flight) -> Option<Vec<Step>> {
     let route = host.routes().get(*rule)?;
     steps.extend(request::recorded_rule(route, flight, &head));
     steps.extend(recorded::rewritten(flight));
-    steps.extend(upstream::recorded(world, flight));
+    steps.extend(upstream::recorded(world, flight, is_past));
     Some(steps)
 }
 
@@ -124,6 +125,7 @@ fn understood(
         speaks: Speaks::Http(Box::new(head.clone())),
         draw: 0,
         pick: 0,
+        is_past: false,
         steps: Vec::new(),
     })
 }

@@ -1,5 +1,6 @@
 //! From where a client connects to, to what serves it: listener, first bytes, filter chain.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,18 +165,20 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
         false => format!("`{}`, which stands for {}", declared.name, declared.address),
         true => format!("`{}` at {}", declared.name, world.bound(declared)),
     };
-    let of_address = || {
-        let (ip, port) = (asked.destination.ip().to_string(), asked.destination.port());
-        let mut services = world.objects.services.values().map(|service| (service, &service.spec.spec));
-        services
-            .find(|(_, spec)| {
-                spec.cluster_ip.as_deref() == Some(&ip) && spec.ports.iter().any(|it| it.port == port)
-            })
-            .map(|(service, _)| service.origin())
-    };
-    let origin = declared.origin.clone().or_else(of_address);
+    let origin = declared.origin.clone().or_else(|| service_at(world, asked.destination));
     let step = Step::new("listener", what).by(origin.as_ref());
     Ok((found, step))
+}
+
+/// The Service of an address.
+pub(super) fn service_at(world: &World<'_>, address: SocketAddr) -> Option<Origin> {
+    let (ip, port) = (address.ip().to_string(), address.port());
+    let mut services = world.objects.services.values().map(|service| (service, &service.spec.spec));
+    services
+        .find(|(_, spec)| {
+            spec.cluster_ip.as_deref() == Some(&ip) && spec.ports.iter().any(|it| it.port == port)
+        })
+        .map(|(service, _)| service.origin())
 }
 
 /// The only listener of the command line, where there is no other.

@@ -24,6 +24,7 @@ mod whereabouts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use config::NameTable;
 use config::ToldBy;
@@ -52,6 +53,8 @@ pub(crate) struct World<'w> {
     pub(crate) proxy: &'w Proxy,
     /// What there is to say about the configuration.
     pub(crate) findings: &'w [Finding],
+    /// Since when the objects and findings are these; the same generation may have been made of others before.
+    pub(crate) told: SystemTime,
     /// Whether a proxy serves by it, so that counts say something.
     pub(crate) is_live: bool,
     /// Why a proxy that starts by it serves nothing at all, where it is so.

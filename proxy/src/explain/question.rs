@@ -76,6 +76,8 @@ pub(super) struct Understood {
     pub(super) speaks: Speaks,
     pub(super) draw: u64,
     pub(super) pick: u64,
+    /// Whether it was decided when the objects were others than now: nothing is told by them.
+    pub(super) is_past: bool,
     /// How the destination was found.
     pub(super) steps: Vec<Step>,
 }
@@ -193,7 +195,19 @@ impl Question {
         let source = source.unwrap_or(SOMEBODY);
         let (draw, pick) = (self.draw, self.pick.unwrap_or(self.draw));
         let (way, listener) = (self.way, self.listener.clone());
-        Ok(Understood { line, way, destination, listener, source, hello, speaks, draw, pick, steps })
+        Ok(Understood {
+            line,
+            way,
+            destination,
+            listener,
+            source,
+            hello,
+            speaks,
+            draw,
+            pick,
+            is_past: false,
+            steps,
+        })
     }
 
     /// How the client begins TLS, if it does; `host` is that of its request.

@@ -1,14 +1,15 @@
 //! A request that the flight recorder kept, told as an explanation is.
 //!
 //! What was recorded is told as it was then. Where what decided is served still, the decision is made once more with it, so
-//! that the rules that were tried and the settings in force are told too (see [`super::again`]).
+//! that the rules that were tried and the settings in force are told too (see [`super::again`]). Why something was not there,
+//! and what is found about objects, is told only while what is declared is what it was then.
 
 use std::sync::Arc;
 
 use crate::telemetry::flight::{Flight, Sent};
 use crate::telemetry::format;
 
-use super::{Does, Explanation, Outcome, Step, World, again, findings, upstream};
+use super::{Does, Explanation, Outcome, Step, World, again, connection, findings, upstream};
 
 /// How a request is known to the recorder.
 pub(crate) struct RecordedAs {
@@ -22,14 +23,16 @@ pub(crate) struct RecordedAs {
 
 /// The explanation of what was recorded: the decision as it was made then. `world` is that of now.
 pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -> Explanation {
+    let is_served = flight.generation == world.snapshot.generation;
+    let is_past = !is_served || flight.began < world.told;
     let mut steps = vec![id(flight, known), client(flight)];
     if !flight.listener.0.is_empty() {
+        let of_address = || connection::service_at(world, flight.destination?);
+        let origin = flight.listener_origin.clone().or_else(|| of_address().filter(|_| !is_past));
         let listener = Step::new("listener", format!("`{}`", flight.listener.0));
-        steps.push(listener.by(flight.listener_origin.as_ref()));
+        steps.push(listener.by(origin.as_ref()));
     }
-    let is_served = flight.generation == world.snapshot.generation;
-    let again = again::decide(world, flight);
-    let holds = is_served || again.is_some() && upstream::is_as_recorded(world, flight);
+    let again = again::decide(world, flight, is_past);
     if !is_served {
         let (then, now) = (flight.generation, world.snapshot.generation);
         let what = match &again {
@@ -41,7 +44,7 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
         };
         steps.push(Step::new("generation", what));
     }
-    steps.extend(again.unwrap_or_else(|| remembered(world, flight)));
+    steps.extend(again.unwrap_or_else(|| remembered(world, flight, is_past)));
     steps.extend(attempts(flight));
     steps.push(Step::new("time", format!("{:?} to its last byte", flight.took)));
     if let Some(cause) = &flight.cause {
@@ -51,8 +54,8 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
         "" => format!("a connection from {} to {}", flight.client, flight.authority),
         method => format!("{method} http://{}{}", flight.authority, flight.path),
     };
-    // What is found now says nothing of a configuration that is gone.
-    let findings = if holds { findings(world, &steps) } else { Vec::new() };
+    // What is found now says nothing of what was declared then.
+    let findings = if is_past { Vec::new() } else { findings(world, &steps) };
     Explanation {
         asked,
         workload: super::workload(world),
@@ -96,7 +99,7 @@ fn identity(identity: &Option<Arc<str>>) -> String {
 }
 
 /// What was recorded of the decision.
-fn remembered(world: &World<'_>, flight: &Flight) -> Vec<Step> {
+fn remembered(world: &World<'_>, flight: &Flight, is_past: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some((host, rule, index)) = &flight.route {
         let rule = if rule.is_empty() { String::new() } else { format!(" `{rule}`") };
@@ -107,7 +110,7 @@ fn remembered(world: &World<'_>, flight: &Flight) -> Vec<Step> {
         steps.push(Step::new("rule", format!("passes the bytes on to {cluster}")).by(Some(origin)));
     }
     steps.extend(rewritten(flight));
-    steps.extend(upstream::remembered(world, flight));
+    steps.extend(upstream::remembered(world, flight, is_past));
     steps
 }
 

@@ -104,7 +104,7 @@ pub(super) fn virtual_host(
         let (why, policy) = unknown(world, asked, &declared.name, &host.name, authority);
         what.push_str(&why);
         origin = policy;
-        by_default = origin.is_none();
+        by_default = origin.is_none() && !asked.is_past;
     }
     let mut step = Step::new("virtual_host", what).by(origin.as_ref());
     if by_default {
@@ -135,8 +135,10 @@ pub(super) fn virtual_host(
     }
     let mode = if asked.way == Way::Gateway { Mode::Gateway } else { Mode::Sidecar };
     let left_out = match asked.way {
-        Way::Outbound | Way::Gateway => rules_left_out(world.objects, world.proxy, mode, host),
-        Way::Inbound => Vec::new(),
+        Way::Outbound | Way::Gateway if !asked.is_past => {
+            rules_left_out(world.objects, world.proxy, mode, host)
+        }
+        _ => Vec::new(),
     };
     for LeftOut { what, why, origin } in left_out {
         step.steps.push(Step::new("left_out", format!("{what}: {why}")).by(Some(&origin)));
@@ -155,16 +157,19 @@ fn unknown(
     policy: &str,
     authority: &str,
 ) -> (String, Option<Origin>) {
+    let does = match policy {
+        "allow_any" => "outboundTrafficPolicy ALLOW_ANY lets it go",
+        _ => "outboundTrafficPolicy REGISTRY_ONLY refuses it",
+    };
+    if asked.is_past {
+        return (format!(": {does}"), None);
+    }
     // A table is named after its port, whatever the port of its listener is.
     let port = table.parse().unwrap_or(asked.destination.port());
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let (why, service) = not_http(world, host, port).unwrap_or_else(|| {
         (format!("no service that the workload sees has the host `{authority}` on port {port}"), None)
     });
-    let does = match policy {
-        "allow_any" => "outboundTrafficPolicy ALLOW_ANY lets it go",
-        _ => "outboundTrafficPolicy REGISTRY_ONLY refuses it",
-    };
     let policy = || config::compile::outbound_traffic_policy_origin(world.objects, world.proxy);
     // What has no place nobody has written.
     let origin = service.unwrap_or_else(policy);

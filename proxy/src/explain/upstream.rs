@@ -90,7 +90,7 @@ pub(super) fn follow(
 }
 
 /// Whether the cluster of what was recorded is as it was then, or was not there and is not.
-pub(super) fn is_as_recorded(world: &World<'_>, flight: &Flight) -> bool {
+fn is_as_recorded(world: &World<'_>, flight: &Flight) -> bool {
     let known = flight.cluster.as_ref().and_then(|name| world.snapshot.clusters.get(name));
     match known {
         Some(cluster) => !flight.is_clusterless() && cluster.since <= flight.generation,
@@ -98,25 +98,25 @@ pub(super) fn is_as_recorded(world: &World<'_>, flight: &Flight) -> bool {
     }
 }
 
-/// The cluster of what was recorded as far as it was recorded, or that it was not there.
-pub(super) fn remembered(world: &World<'_>, flight: &Flight) -> Option<Step> {
+/// The cluster of what was recorded as far as it was recorded, or that it was not there; why, unless that `is_past`.
+pub(super) fn remembered(world: &World<'_>, flight: &Flight, is_past: bool) -> Option<Step> {
     let name = flight.cluster.as_ref()?;
-    let is_same = is_as_recorded(world, flight);
     if flight.is_clusterless() {
-        let what = if is_same { missing(world, name) } else { format!("there was no cluster `{name}`") };
+        let what = if is_past { format!("there was no cluster `{name}`") } else { missing(world, name) };
         return Some(Step::new("cluster", what).by(flight.route_origin.as_ref()));
     }
+    let is_same = is_as_recorded(world, flight);
     let what = if is_same { format!("`{name}`") } else { format!("`{name}`, which is not as it was then") };
-    let known = world.snapshot.clusters.get(name);
+    let known = world.snapshot.clusters.get(name).filter(|_| is_same);
     let service = known.and_then(|cluster| world.service_of(&cluster.declared));
     Some(Step::new("cluster", what).by(flight.cluster_origin.as_ref().or(service.as_ref())))
 }
 
 /// The cluster of a recorded request, and who could get it now.
-pub(super) fn recorded(world: &World<'_>, flight: &Flight) -> Vec<Step> {
+pub(super) fn recorded(world: &World<'_>, flight: &Flight, is_past: bool) -> Vec<Step> {
     let cluster = flight.cluster.as_ref().and_then(|name| world.snapshot.clusters.get(name));
     let Some(cluster) = cluster.filter(|_| is_as_recorded(world, flight)) else {
-        return remembered(world, flight).into_iter().collect();
+        return remembered(world, flight, is_past).into_iter().collect();
     };
     let declared = &cluster.declared;
     let mut step = named(world, cluster);
