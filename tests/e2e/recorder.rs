@@ -4,15 +4,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bytes::Bytes;
+use config::TcpDestinations;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 use support::client::raw;
-use support::declared::{any, cluster, listener, to_tcp, update};
+use support::declared::{any, chain, cluster, listener, tcp, to_tcp, update};
 use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+use tokio::net::TcpStream;
 
 use crate::incidents::{mesh, with_status};
+use crate::timeouts::black_hole;
 
 /// What `/recorder` lists, newest first, once there are so many.
 async fn recorded(proxy: &TestProxy, count: usize) -> Vec<Value> {
@@ -389,4 +392,41 @@ async fn nothing_is_told_of_what_came_later() {
     check("subset", &["cluster: there was no cluster `", "\ngeneration: 1 decided"], &["it has v1"]).await;
     let host = ["by the domain `*`: outboundTrafficPolicy ALLOW_ANY lets it go\n"];
     check("host", &host, &["does not speak HTTP", "no service", "shop/later"]).await;
+}
+
+/// It is told of the generation that has led it where it went, whatever comes while it is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_of_the_generation_that_decided() {
+    let open = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = open.local_addr().expect("an address");
+    let filter = tcp(TcpDestinations::Cluster("ledger".into()), |proxy| {
+        proxy.max_connection_duration = Some(Duration::from_secs(1));
+    });
+    let resources =
+        update(vec![listener("tcp", vec![chain(any(), filter)])], [cluster("ledger", &[address])]);
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    let _client = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
+    proxy.page_has("/clusters", "ledger::default_priority::cx_active::1\n").await;
+    let pay = "apiVersion: v1\nkind: Service\nmetadata: {name: pay, namespace: shop}\n\
+               spec: {clusterIP: 10.96.9.9, ports: [{name: http, port: 8000}]}\n";
+    assert_eq!(proxy.publish("pay.yaml", pay).await, 2);
+    let newest = recorded(&proxy, 1).await.remove(0);
+    assert_eq!(newest["generation"], 1, "{newest:#}");
+    assert_eq!(newest["cause"], "TCP DT: maxConnectionDuration 1s, cluster ledger");
+    let told = proxy.page(&format!("/recorder?id={}", newest["record"].as_str().expect("a number"))).await;
+    assert!(told.contains("\ngeneration: 1 decided, which is served no more"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_connection_did_not_wait_for_is_told() {
+    let (address, _hole) = black_hole();
+    let mut ledger = cluster("ledger", &[address]);
+    ledger.0.connect_timeout = Duration::from_millis(50);
+    let resources = update(vec![listener("tcp", vec![to_tcp(any(), "ledger")])], [ledger]);
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    raw(proxy.listener(0), b"hello", Duration::from_secs(5)).await;
+    let newest = recorded(&proxy, 1).await.remove(0);
+    assert_eq!(newest["cause"], "TCP UF: connectTimeout 50ms (Istio default), cluster ledger");
 }

@@ -254,6 +254,7 @@ fn choose(
         Some((_, Filter::Tcp(proxy))) => {
             let service = tcp::Service {
                 proxy: proxy.clone(),
+                generation: generation.number(),
                 direction: listener.declared.traffic_direction,
                 listener: listener.declared.name.clone(),
                 declared: listener.clone(),

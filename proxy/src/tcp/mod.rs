@@ -24,6 +24,9 @@ use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, V
 use record::Record;
 pub(crate) use record::{Unserved, log_unserved};
 
+/// Why there is no connection to an upstream in time, in Envoy's words.
+const CONNECT_TIMEOUT: &str = "connection timeout";
+
 /// A connection to an upstream that is ready for a client's bytes.
 pub(crate) struct Connected {
     /// The cluster.
@@ -49,6 +52,8 @@ pub(crate) struct Refused {
 pub(crate) struct Service {
     /// The proxy.
     pub(crate) proxy: Arc<TcpProxy>,
+    /// Number of the generation that chose it.
+    pub(crate) generation: u64,
     /// Which way the listener's traffic goes.
     pub(crate) direction: TrafficDirection,
     /// Name of the listener.
@@ -144,7 +149,7 @@ pub(crate) async fn connect(
             Ok(Connected { view: view.clone(), endpoint: endpoint.clone(), _active: active, dialed })
         }
         Err(ConnectError::Timeout) => {
-            Err(refused(Flag::UpstreamConnectionFailure, "connection timeout".to_owned()))
+            Err(refused(Flag::UpstreamConnectionFailure, CONNECT_TIMEOUT.to_owned()))
         }
         Err(ConnectError::Tls(reason)) => {
             Err(refused(Flag::UpstreamConnectionFailure, ConnectError::tls_words(reason)))

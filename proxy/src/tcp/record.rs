@@ -12,11 +12,11 @@ use std::time::{Instant, SystemTime};
 use config::compile::BLACK_HOLE;
 use config::format::{FormatHeader, Operator};
 use config::origin::Origin;
-use config::{Closed, DownstreamTls, OWN_ROOTS, TrafficDirection};
+use config::{Closed, DownstreamTls, OWN_ROOTS, Setting, TrafficDirection};
 use tokio::time::Sleep;
 
 use super::greeting::Said;
-use super::{Refused, Service};
+use super::{CONNECT_TIMEOUT, Refused, Service};
 use crate::engine::admitted::Admitted;
 use crate::engine::labels::Subject;
 use crate::engine::standing::Standing;
@@ -316,8 +316,7 @@ impl Drop for Record {
         self.engine.telemetry.shard.increment(outcome.closed);
         let refused = self.standing.reason();
         if !self.facts.flags.is_empty() || refused.is_some() {
-            let origin = self.service.proxy.declared.origin.as_ref();
-            self.facts.fly(&self.engine, &self.service.declared.declared, (origin, refused.as_deref()));
+            self.facts.fly(&self.engine, &self.service, refused.as_deref());
         }
         self.facts.log(&self.engine, &self.service.proxy.access_log);
     }
@@ -346,22 +345,34 @@ impl FactsOf {
 
     /// Tells the flight recorder of a connection that failed, or was `refused` later for this reason.
     #[cold]
-    fn fly(
-        &self,
-        engine: &Engine,
-        listener: &config::Listener,
-        (origin, refused): (Option<&Origin>, Option<&str>),
-    ) {
+    fn fly(&self, engine: &Engine, service: &Service, refused: Option<&str>) {
+        let (listener, proxy) = (&service.declared.declared, &service.proxy.declared);
+        let origin = proxy.origin.as_ref();
         let declared = self.view.as_ref().map(|view| &view.cluster.declared);
         let why = self.why(origin);
-        let told = refused.unwrap_or(&why);
+        let (limit, setting) = match (declared, proxy.max_connection_duration) {
+            _ if refused.is_some() => (None, None),
+            (Some(cluster), _) if why == CONNECT_TIMEOUT => {
+                (Some(causes::connect_timeout(cluster)), Some(Setting::ConnectTimeout))
+            }
+            (_, Some(limit)) if self.flags.contains(Flag::DurationTimeout) => {
+                let setting = Setting::MaxConnectionDuration;
+                // Of several clusters the first tells it.
+                (
+                    Some(format!("maxConnectionDuration {limit:?}")),
+                    service.proxy.only_cluster().map(|_| setting),
+                )
+            }
+            _ => (None, None),
+        };
+        let told = refused.or(limit.as_deref()).unwrap_or(&why);
         let leading = origin.filter(|_| !self.goes_nowhere());
-        let at = self.view.as_ref().map(|view| format!(", {}", self.at_cluster(view, leading)));
+        let at = self.view.as_ref().map(|view| format!(", {}", self.at_cluster(view, setting, leading)));
         let cause = format!("TCP {}: {told}{}", self.flags.text(), at.unwrap_or_default());
         let flight = Flight {
             began: self.wall,
             took: time::now().saturating_duration_since(self.started),
-            generation: engine.generation().number(),
+            generation: service.generation,
             flags: self.flags.text().into(),
             details: if self.missing.is_some() { "cluster not found".into() } else { why.into() },
             route_origin: origin.cloned(),
@@ -382,8 +393,9 @@ impl FactsOf {
         engine.recorder.record(flight, engine.minute());
     }
 
-    /// The cluster, and the object because of which it failed there, or else that shaped it or leads there.
-    fn at_cluster(&self, view: &View, leading: Option<&Origin>) -> String {
+    /// The cluster, and the object because of which it failed there, such as that of `setting`, or else that shaped it or leads
+    /// there.
+    fn at_cluster(&self, view: &View, setting: Option<Setting>, leading: Option<&Origin>) -> String {
         let declared = &view.cluster.declared;
         match &self.endpoint {
             Some(endpoint) if matches!(endpoint.transport, Transport::Unusable(_)) => {
@@ -391,8 +403,8 @@ impl FactsOf {
             }
             _ => {
                 let nobody = self.flags.contains(Flag::NoHealthyUpstream);
-                let setting = nobody.then(|| causes::nobody(&view.cluster).1).flatten();
-                causes::at_cluster(declared, setting, leading)
+                let of_nobody = nobody.then(|| causes::nobody(&view.cluster).1).flatten();
+                causes::at_cluster(declared, setting.or(of_nobody), leading)
             }
         }
     }

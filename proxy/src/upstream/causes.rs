@@ -35,6 +35,13 @@ pub(crate) fn missing_cluster(name: &Arc<str>, rule: Option<&Origin>) -> String 
     }
 }
 
+/// The time to connect, and whose default it is if it is one.
+pub(crate) fn connect_timeout(cluster: &config::Cluster) -> String {
+    let whose = cluster.metadata.told.by(Setting::ConnectTimeout).whose_default();
+    let whose = whose.map(|whose| format!(" ({whose})")).unwrap_or_default();
+    format!("connectTimeout {:?}{whose}", cluster.connect_timeout)
+}
+
 /// A cluster, and the object that told `setting` of it, or else shaped it, or else leads there.
 pub(crate) fn at_cluster(
     cluster: &config::Cluster,

@@ -388,10 +388,7 @@ impl Record {
             Reset::ConnectTimeout => {
                 let setting = Some(Setting::ConnectTimeout);
                 let at = causes::at_cluster(&cluster.declared, setting, self.route_origin());
-                let timeout = cluster.declared.connect_timeout;
-                let whose = cluster.declared.metadata.told.by(Setting::ConnectTimeout).whose_default();
-                let whose = whose.map(|whose| format!(" ({whose})")).unwrap_or_default();
-                format!("connectTimeout {timeout:?}{whose}, {at}")
+                format!("{}, {at}", causes::connect_timeout(&cluster.declared))
             }
             Reset::ConnectFailure => {
                 let words = self.transport_failure.as_deref().unwrap_or("connect failure");
