@@ -430,3 +430,22 @@ async fn what_a_connection_did_not_wait_for_is_told() {
     let newest = recorded(&proxy, 1).await.remove(0);
     assert_eq!(newest["cause"], "TCP UF: connectTimeout 50ms (Istio default), cluster ledger");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn causes_that_are_too_many_are_counted_as_a_limit() {
+    let backend = TestBackend::echo("catalog").await;
+    let nowhere = "route: [{destination: {host: nowhere}}]";
+    let rules = virtual_service(
+        "catalog",
+        &format!(
+            "  - {{name: one, match: [{{uri: {{prefix: /one}}}}], {nowhere}}}\n  - {{name: two, {nowhere}}}"
+        ),
+    );
+    let mesh = mesh("http/8000", backend.address, "", "").with("route.yaml", &rules);
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).limits(&[("recorder_causes_max", 1)]);
+    let proxy = proxy.ready().await;
+    for path in ["/one", "/two"] {
+        assert_eq!(Request::get(path).send(proxy.listener(0)).await.status, 503);
+    }
+    proxy.reached("recorder_causes_max").await;
+}

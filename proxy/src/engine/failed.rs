@@ -51,6 +51,13 @@ impl Engine {
             details: details.into(),
             ..Flight::of_connection(client, Cause::new(cause, (&[], "")))
         };
-        self.recorder.record(flight, self.minute());
+        self.record(flight);
+    }
+
+    /// Tells the flight recorder.
+    pub(crate) fn record(&self, flight: Flight) {
+        if self.recorder.record(flight, self.minute()) {
+            self.limit_reached("recorder_causes_max");
+        }
     }
 }

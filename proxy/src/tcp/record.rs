@@ -390,7 +390,7 @@ impl FactsOf {
                 Cause::new(cause, (&[], "")).at(declared.map(|it| &**it)),
             )
         };
-        engine.recorder.record(flight, engine.minute());
+        engine.record(flight);
     }
 
     /// The cluster, and the object because of which it failed there, such as that of `setting`, or else that shaped it or leads

@@ -117,18 +117,20 @@ impl Recorder {
         }
     }
 
-    /// Keeps a flight and counts its cause, in this minute of the process's life.
-    pub(crate) fn record(&self, mut flight: Flight, minute: u64) {
+    /// Keeps a flight and counts its cause, in this minute of the process's life. Whether there are too many causes to tell this
+    /// one from others.
+    pub(crate) fn record(&self, mut flight: Flight, minute: u64) -> bool {
         let mut kept = self.kept.borrow_mut();
         kept.recorded += 1;
         flight.number = kept.recorded;
+        let mut full = false;
         if let Some(cause) = &flight.cause {
             let is_new = !kept.causes.contains_key(&cause.key);
             if is_new && kept.causes.len() >= self.causes_max {
                 // What was not met for an hour makes room.
                 kept.causes.retain(|_, counted| counted.minutes.sum(minute) > 0);
             }
-            let full = is_new && kept.causes.len() >= self.causes_max;
+            full = is_new && kept.causes.len() >= self.causes_max;
             let cause = if full { Cause::of_process(OTHER_CAUSES.to_owned()) } else { cause.clone() };
             let new = || Counted { minutes: Minutes::new(minute), cause: cause.clone(), last: flight.began };
             let counted = kept.causes.entry(cause.key.clone()).or_insert_with(new);
@@ -142,6 +144,7 @@ impl Recorder {
             let Some(gone) = kept.flights.pop_front() else { break };
             kept.bytes -= gone.bytes();
         }
+        full
     }
 
     /// What is kept, in this minute.

@@ -195,7 +195,7 @@ impl Record {
             number: 0,
             cause: failed.then(|| self.told_cause().at(cluster.map(|it| &**it))),
         };
-        engine.recorder.record(flight, engine.minute());
+        engine.record(flight);
     }
 
     /// The cause, told from those of other rules.
