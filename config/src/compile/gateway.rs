@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Scope;
 use super::findings::Findings;
 use super::listeners::Tables;
+use super::matchers::catches_all;
 use super::outbound::{inspectors, listener_name, wildcard};
 use super::protocol::Protocol;
 use super::routes::Routes;
@@ -195,7 +196,8 @@ impl Gateways<'_> {
         self.tcp.common.gateway_manager(stat_prefix, RouteSource::Rds(name))
     }
 
-    /// The virtual hosts of servers that share a port. Rules of several virtual services for one host follow each other.
+    /// The virtual hosts of servers that share a port. Rules of several virtual services for one host follow each other,
+    /// those that take everything last.
     fn virtual_hosts(&self, served: &[Served<'_>], findings: &mut Findings) -> Vec<Arc<VirtualHost>> {
         let mut hosts: BTreeMap<String, VirtualHost> = BTreeMap::new();
         let mut redirected: BTreeMap<String, Origin> = BTreeMap::new();
@@ -238,6 +240,13 @@ impl Gateways<'_> {
                 hosts.entry(host.clone()).or_insert_with(|| of_host(&host));
                 redirected.entry(host).or_insert_with(asking);
             }
+        }
+        // What takes everything comes last, so that it takes nothing from the other virtual services.
+        for known in hosts.values_mut() {
+            let routes = std::mem::take(&mut known.routes).into_iter();
+            let (last, first): (Vec<_>, _) = routes.partition(|route| catches_all(&route.matches));
+            known.routes = first;
+            known.routes.extend(last);
         }
         // One server that redirects is enough, whichever it is.
         for (host, asking) in redirected {

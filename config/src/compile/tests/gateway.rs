@@ -112,6 +112,28 @@ fn which_gateways_and_virtual_services_count() {
     }
 }
 
+/// Rules of several objects for one host: what takes everything comes after all the others, which keep their order.
+#[test]
+fn what_takes_everything_comes_last() {
+    let to = |path: &str, cluster: &str| {
+        format!("{{match: [{{uri: {{{path}}}}}], route: [{{destination: {{host: {cluster}}}}}]}}")
+    };
+    let rules = |rules: &[String]| format!("http: [{}]", rules.join(", "));
+    let check = |first: &str, all: &str, second: &str, server: &str, redirect: &str| {
+        let first = rules(&[to(first, "a"), to(all, "all")]);
+        let second = rules(&[to(second, "b"), "{route: [{destination: {host: rest}}]}".to_owned()]);
+        let objects =
+            gateway(server) + &bound("v", "shop", "a.b", &first) + &bound("w", "shop", "a.b", &second);
+        let cluster = |name| format!(" outbound|80||{name}.shop.svc.cluster.local");
+        let expected = ["a", "b", "all", "rest"].map(cluster).concat();
+        assert_eq!(hosts(&compile(&objects)), [format!("a.b:80{redirect}{expected}")], "{all}");
+    };
+    check("exact: /", "prefix: /", "prefix: /b", &http("a.b"), "");
+    check("prefix: /a", "regex: '.*'", "regex: '/.*'", &http("a.b"), "");
+    let redirecting = http("a.b").replace("]}", "], tls: {httpsRedirect: true}}");
+    check("prefix: /a", "prefix: /", "prefix: /b", &redirecting, " https");
+}
+
 #[test]
 fn redirects_to_https() {
     let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.b], tls: {httpsRedirect: true}}";
