@@ -82,7 +82,12 @@ pub(super) struct Port<'a> {
 impl<'a> Registry<'a> {
     /// The services of `scope` that its proxy sees and that `imports` lets in.
     pub(super) fn new(scope: &Scope<'a>, imports: &Imports<'a>) -> Registry<'a> {
-        let mut services = services(scope, |service| is_seen(service, scope), Some(imports));
+        let mut services = services(
+            scope,
+            &|service| is_seen(service, scope),
+            &|entry| service_entries::is_seen(entry, scope),
+            Some(imports),
+        );
         if imports.trim() {
             services.retain_mut(|service| {
                 let (namespace, host) = (service.namespace(), service.host.clone());
@@ -104,12 +109,15 @@ impl<'a> Registry<'a> {
     /// The services of the proxy's namespace that its workload may be an endpoint of, whoever sees them and whatever the
     /// workload may reach; `None` where [`Registry::new`] has them all.
     pub(super) fn of_workload(scope: &Scope<'a>, imports: &Imports<'a>) -> Option<Registry<'a>> {
-        let is_own = |service: &Object<_>| *service.namespace() == scope.proxy.namespace;
-        let is_hidden = |service: &Object<kubernetes::Service>| is_own(service) && !is_seen(service, scope);
-        if !imports.trim() && !scope.objects.services.values().any(|service| is_hidden(service)) {
+        let is_own = |namespace: &str| *namespace == *scope.proxy.namespace;
+        let mut of_kubernetes = scope.objects.services.values();
+        let mut of_istio = scope.objects.service_entries.values();
+        let hides = of_kubernetes.any(|it| is_own(it.namespace()) && !is_seen(it, scope))
+            || of_istio.any(|it| is_own(it.namespace()) && !service_entries::is_seen(it, scope));
+        if !imports.trim() && !hides {
             return None;
         }
-        Some(Registry::of(services(scope, |service| is_own(service), None)))
+        Some(Registry::of(services(scope, &|it| is_own(it.namespace()), &|it| is_own(it.namespace()), None)))
     }
 
     /// Services whoever sees them, without their aliases: of Kubernetes' those of `keys` or else all, of Istio's those of
@@ -123,7 +131,7 @@ impl<'a> Registry<'a> {
             of_kubernetes.map(|service| Service::new(service, scope, &mut none)).collect();
         let is_internal = |entry: &Object<ServiceEntry>| entry.spec.location == ServiceLocation::MeshInternal;
         let of_istio =
-            service_entries::wanted(scope, is_internal, |_, _| true, &HashSet::default(), &mut none);
+            service_entries::wanted(scope, &is_internal, &|_, _| true, &HashSet::default(), &mut none);
         services.extend(of_istio.into_iter().filter(|service| !is_of_kubernetes(scope, &service.host)));
         services
     }
@@ -183,11 +191,12 @@ fn is_seen(service: &Object<kubernetes::Service>, scope: &Scope<'_>) -> bool {
     sight(&service.spec.export_to(), default, service.namespace(), &scope.proxy.namespace).is_some()
 }
 
-/// Those of Kubernetes' services that are wanted, and those of Istio's that the proxy sees, each with its aliases, as far as
-/// `imports` lets them in. Of a host in several namespaces the proxy's own holds.
+/// Those of Kubernetes' services and of Istio's that are wanted, each with its aliases, as far as `imports` lets them in. Of
+/// a host in several namespaces the proxy's own holds.
 fn services<'a>(
     scope: &Scope<'a>,
-    is_wanted: impl Fn(&Object<kubernetes::Service>) -> bool,
+    is_wanted: &dyn Fn(&Object<kubernetes::Service>) -> bool,
+    is_entry_wanted: &dyn Fn(&Object<ServiceEntry>) -> bool,
     imports: Option<&Imports<'a>>,
 ) -> Vec<Service<'a>> {
     let imports = imports.filter(|imports| imports.trim());
@@ -208,7 +217,7 @@ fn services<'a>(
     let mut services: Vec<Service<'a>> =
         wanted.map(|service| Service::new(service, scope, &mut aliases)).collect();
     let hosts: HashSet<Arc<str>> = services.iter().map(|service| service.host.clone()).collect();
-    services.extend(service_entries::services(scope, is_imported, &hosts, &mut aliases));
+    services.extend(service_entries::wanted(scope, is_entry_wanted, &is_imported, &hosts, &mut aliases));
     services
 }
 

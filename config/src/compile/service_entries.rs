@@ -12,20 +12,8 @@ use crate::istio::{ServiceEntry, ServiceResolution};
 use crate::objects::Object;
 use crate::resource::CidrRange;
 
-/// The services that the proxy of `scope` sees. Of several for one host the oldest of its own namespace holds, or else the
-/// oldest, and what is [merged](merge) into it; Kubernetes' services, whose `hosts` are given, come before them. Each takes
-/// what stands for it from `aliases`.
-pub(super) fn services<'a>(
-    scope: &Scope<'a>,
-    is_imported: impl Fn(&str, &str) -> bool,
-    hosts: &HashSet<Arc<str>>,
-    aliases: &mut Aliases,
-) -> Vec<Service<'a>> {
-    wanted(scope, |object| is_seen(object, scope), is_imported, hosts, aliases)
-}
-
 /// Whether the proxy of `scope` sees an entry.
-fn is_seen(object: &Object<ServiceEntry>, scope: &Scope<'_>) -> bool {
+pub(super) fn is_seen(object: &Object<ServiceEntry>, scope: &Scope<'_>) -> bool {
     let default = &scope.mesh.default_service_export_to;
     sight(&object.spec.export_to, default, object.namespace(), &scope.proxy.namespace).is_some()
 }
@@ -38,11 +26,13 @@ pub(super) fn own_hosts(scope: &Scope<'_>) -> HashSet<String> {
     own.flat_map(|entry| &entry.spec.hosts).map(|host| host.to_lowercase()).collect()
 }
 
-/// The same of those that are wanted, whoever sees them.
+/// The services that are wanted. Of several for one host the oldest of the proxy's own namespace holds, or else the oldest,
+/// and what is [merged](merge) into it; Kubernetes' services, whose `hosts` are given, come before them. Each takes what
+/// stands for it from `aliases`.
 pub(super) fn wanted<'a>(
     scope: &Scope<'a>,
-    is_wanted: impl Fn(&Object<ServiceEntry>) -> bool,
-    is_imported: impl Fn(&str, &str) -> bool,
+    is_wanted: &dyn Fn(&Object<ServiceEntry>) -> bool,
+    is_imported: &dyn Fn(&str, &str) -> bool,
     hosts: &HashSet<Arc<str>>,
     aliases: &mut Aliases,
 ) -> Vec<Service<'a>> {

@@ -47,7 +47,10 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &ServiceEntry) {
     }
     resolution(check, spec, selects);
     kubernetes::traffic_distribution(check, spec.traffic_distribution.as_deref());
-    names::export_to(check, &spec.export_to, false);
+    // For nobody but the workloads that serve it; other kinds cannot be so.
+    if spec.export_to != ["~"] {
+        names::export_to(check, &spec.export_to, false);
+    }
 }
 
 fn ports(check: &mut Check<'_>, spec: &ServiceEntry) {

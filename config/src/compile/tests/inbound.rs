@@ -237,4 +237,12 @@ fn a_service_is_served_whoever_sees_it() {
     let output = Mesh::sidecar(&hidden).compile();
     assert!(!output.has_cluster("outbound|80||web.shop.svc.cluster.local"));
     assert_eq!([8080, 8081].map(|port| chains(&output, Some(port)).len()), [2, 3]);
+    let entry = "---\nkind: ServiceEntry\nmetadata: {name: own, namespace: shop}\n\
+                 spec: {hosts: [own.test], exportTo: ['~'], location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {labels: {app: web}},\
+                 \x20 ports: [{number: 7005, name: http, protocol: HTTP}]}\n";
+    let mut mesh = Mesh::sidecar(&(hidden + entry));
+    mesh.proxy.labels.insert("app".to_owned(), "web".to_owned());
+    let output = mesh.compile();
+    assert!(!output.has_cluster("outbound|7005||own.test"));
+    assert_eq!(chains(&output, Some(7005)).len(), 2);
 }

@@ -53,6 +53,8 @@ fn service_entries() {
         &["warning field-not-honoured spec.resolution"],
     );
     check(&format!("hosts: [a.b], {port}, subjectAltNames: [x]"), &[]);
+    check(&format!("hosts: [a.b], {port}, exportTo: ['~']"), &[]);
+    check(&format!("hosts: [a.b], {port}, exportTo: ['~', ops]"), &["error bad-value spec.exportTo[0]"]);
 }
 
 #[test]
