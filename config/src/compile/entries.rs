@@ -196,7 +196,7 @@ impl Written<'_> {
                 let address = SocketAddr::new(ip, number);
                 Some(Member { address, name: None, is_ready: true, pod: Some(&self.instance), node: "" })
             }
-            Err(_) if by_dns && !self.entry.address.contains('/') => {
+            Err(_) if by_dns && !self.entry.address.is_empty() && !self.entry.address.contains('/') => {
                 Some(named(&self.entry.address, number, Some(&self.instance)))
             }
             Err(_) => None,

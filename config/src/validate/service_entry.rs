@@ -123,9 +123,14 @@ pub(super) fn check_products(check: &mut Check<'_>, spec: &ServiceEntry, limits:
 /// Checks an endpoint at `path`, or a WorkloadEntry.
 pub(crate) fn check_endpoint(check: &mut Check<'_>, path: &str, entry: &WorkloadEntry) {
     let at = format!("{path}.address");
+    let has_network = entry.network.as_deref().is_some_and(|network| !network.is_empty());
     if entry.address.starts_with("unix://") {
         let what = "weft does not honour Unix domain sockets yet: the endpoint is left out";
         check.warning(code::FIELD_NOT_HONOURED, &at, what, "serve on an IP address");
+    } else if entry.address.is_empty() && has_network {
+        // Istio would go by the gateways of that network.
+        let what = "weft does not honour `network` yet: without an address, the endpoint is left out";
+        check.warning(code::FIELD_NOT_HONOURED, &at, what, "add it");
     } else if entry.address.is_empty() {
         check.error(code::MISSING_FIELD, &at, "an endpoint needs an address", "add it");
     } else if !names::is_ip(&entry.address) {
@@ -135,7 +140,7 @@ pub(crate) fn check_endpoint(check: &mut Check<'_>, path: &str, entry: &Workload
         values::port(check, &format!("{path}.ports[{name}]"), *number);
     }
     names::labels(check, &format!("{path}.labels"), &entry.labels);
-    if entry.network.as_deref().is_some_and(|network| !network.is_empty()) {
+    if has_network && !entry.address.is_empty() {
         let what = "weft does not honour this field yet: the endpoint counts as one that can be reached";
         check.warning(code::FIELD_NOT_HONOURED, &format!("{path}.network"), what, "remove it");
     }

@@ -195,6 +195,22 @@ fn several_entries_of_a_host() {
     assert_eq!(names.map(|it| (&*it.host, it.port)).collect::<Vec<_>>(), [("a.test", 8081)]);
 }
 
+/// An endpoint that is to be reached by a gateway of its network is left out, and the others stay.
+#[test]
+fn endpoints_without_an_address() {
+    let entry = |resolution: &str| {
+        let endpoints = "endpoints: [{network: n}, {address: 10.0.0.2}]";
+        let ports = "ports: [{number: 80, name: http, protocol: HTTP}]";
+        let spec = format!("spec: {{hosts: [a.test], resolution: {resolution}, {endpoints}, {ports}}}");
+        compile(&[object("ServiceEntry", "a", "", &spec)])
+    };
+    assert_eq!(addresses(&entry("STATIC"), "outbound|80||a.test"), ["10.0.0.2:80"]);
+    let output = entry("DNS");
+    let DiscoveryType::StrictDns(dns) = &output.cluster("outbound|80||a.test").discovery else { panic!() };
+    let names = dns.localities.iter().flat_map(|it| &it.endpoints);
+    assert_eq!(names.map(|it| &*it.host).collect::<Vec<_>>(), ["10.0.0.2"]);
+}
+
 /// What the proxy's namespace declares for itself is no other's to take, however old, not even a Service's.
 #[test]
 fn of_a_host_in_several_namespaces_the_own_holds() {

@@ -55,6 +55,12 @@ fn service_entries() {
     check(&format!("hosts: [a.b], {port}, subjectAltNames: [x]"), &[]);
     check(&format!("hosts: [a.b], {port}, exportTo: ['~']"), &[]);
     check(&format!("hosts: [a.b], {port}, exportTo: ['~', ops]"), &["error bad-value spec.exportTo[0]"]);
+    check(
+        &format!(
+            "hosts: [a.b], {port}, resolution: STATIC, endpoints: [{{network: n}}, {{address: 10.0.0.1}}]"
+        ),
+        &["warning field-not-honoured spec.endpoints[0].address"],
+    );
 }
 
 #[test]
@@ -65,6 +71,7 @@ fn workload_entries() {
     check("address: 'unix:///a'", &["warning field-not-honoured spec.address"]);
     check("address: a.b, ports: {http: 0}", &["error bad-value spec.ports[http]"]);
     check("address: a.b, network: n", &["warning field-not-honoured spec.network"]);
+    check("network: n", &["warning field-not-honoured spec.address"]);
 }
 
 #[test]
