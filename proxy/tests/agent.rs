@@ -167,6 +167,8 @@ fn metrics_of_the_proxy_and_of_the_application() {
         ("", app.port(), text, "app_up 1\n"),
         ("/open", app.port(), open, "app_open 1\n# EOF\n"),
         ("/echo", app.port(), text, "# accept: application/openmetrics-text\n"),
+        ("/echo", app.port(), text, "# accept-encoding: identity\n"),
+        ("/encoded", app.port(), text, ""),
         ("/huge", app.port(), text, ""),
         ("/bad", app.port(), text, ""),
         ("/cut", app.port(), text, ""),

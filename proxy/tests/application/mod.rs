@@ -168,6 +168,7 @@ fn answer(stream: impl Read + Write, peer: SocketAddr) {
             "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n".to_owned(),
             "app_open 1\n# EOF\n".to_owned(),
         ),
+        "/encoded" => ("200 OK", "content-encoding: gzip\r\n".to_owned(), "app_encoded 1\n".to_owned()),
         "/huge" => ("200 OK", String::new(), "app_huge 1\n".repeat(1024 * 1024)),
         "/echo" => ("200 OK", String::new(), head.lines().map(|line| format!("# {line}\n")).collect()),
         "/nonsense" => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
@@ -31,6 +31,9 @@ const SCRAPE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// How long Prometheus waits, in seconds.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
+/// The coding that is none.
+const IDENTITY: &str = "identity";
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS_0_0_1: &str = "application/openmetrics-text; version=0.0.1; charset=utf-8";
@@ -177,6 +180,9 @@ impl Merged {
                 Ok(answered) if answered.status != StatusCode::OK => {
                     return Err(format!("HTTP status {}", answered.status));
                 }
+                Ok(answered) if answered.headers.get(CONTENT_ENCODING).is_some_and(|it| it != IDENTITY) => {
+                    return Err("it is encoded, which was not asked for".to_owned());
+                }
                 Ok(answered) if answered.cut => {
                     return Err(format!("more than {APPLICATION_BYTES_MAX} bytes"));
                 }
@@ -200,6 +206,8 @@ impl Application {
             }
         }
         forward_headers(&mut headers);
+        // What is shown beside other metrics is not unpacked before.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY));
         RequestHead {
             method: Method::GET,
             version: Version::Http11,
