@@ -100,6 +100,23 @@ async fn names_of_the_mesh_are_answered_and_all_others_asked_for() {
     assert_eq!(metric("istio_agent_dns_upstream_requests_total").await, Some(6.0));
 }
 
+/// A server that cannot read a question says so without it; anything else without it answers some other question.
+#[tokio::test]
+async fn an_answer_has_the_question_that_it_answers() {
+    let dns = TestDns::start().await;
+    let proxy = proxy(Mesh::new(), &dns).await;
+    let bytes = question("www.example.org.", RecordType::A).to_vec().expect("a message");
+    for (code, expected) in [
+        (ResponseCode::NoError, ResponseCode::ServFail),
+        (ResponseCode::NXDomain, ResponseCode::ServFail),
+        (ResponseCode::FormErr, ResponseCode::FormErr),
+    ] {
+        dns.say("www.example.org", Told::Unasked(code));
+        // Over TCP nothing else is waited for.
+        assert_eq!(told(&over_tcp(proxy.dns(), &bytes).await).0, expected, "{code}");
+    }
+}
+
 #[tokio::test]
 async fn the_table_changes_with_the_configuration() {
     let dns = TestDns::start().await;

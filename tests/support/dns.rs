@@ -1,7 +1,7 @@
 //! A DNS server on loopback that tells what a test wants it to.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_resolver::proto::op::{Message, Metadata, ResponseCode};
@@ -40,6 +40,8 @@ pub enum Told {
     Failure,
     /// Nothing at all.
     Silence,
+    /// An address, with this code and without the question.
+    Unasked(ResponseCode),
 }
 
 impl TestDns {
@@ -154,6 +156,12 @@ fn answer(question: &[u8], state: &Mutex<State>) -> Option<Message> {
         None => answer.metadata.response_code = ResponseCode::NXDomain,
         Some(Told::Failure) => answer.metadata.response_code = ResponseCode::ServFail,
         Some(Told::Silence) => return None,
+        Some(Told::Unasked(code)) => {
+            answer.metadata.response_code = *code;
+            answer.queries.clear();
+            let address = RData::A(A(Ipv4Addr::new(192, 0, 2, 66)));
+            answer.add_answers([Record::from_rdata(query.name().clone(), 60, address)]);
+        }
         Some(Told::Addresses(ttl, addresses)) => {
             let data = addresses.iter().filter_map(|address| match (address, query.query_type()) {
                 (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(*address))),

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Header, MessageType, Query};
+use hickory_resolver::proto::op::{Header, MessageType, Query, ResponseCode};
 use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -98,6 +98,10 @@ fn answers(bytes: &[u8], question: &[u8], query: &Query) -> bool {
     let Ok(head) = Header::read(&mut decoder) else { return false };
     head.metadata.message_type == MessageType::Response
         && bytes.get(..2) == question.get(..2)
-        // A server that cannot read a question does not repeat it.
-        && (head.counts.queries == 0 || Query::read(&mut decoder).is_ok_and(|answered| answered == *query))
+        && match head.counts.queries {
+            // A server that cannot read a question does not repeat it.
+            0 => matches!(head.metadata.response_code, ResponseCode::FormErr | ResponseCode::NotImp),
+            1 => Query::read(&mut decoder).is_ok_and(|answered| answered == *query),
+            _ => false,
+        }
 }
