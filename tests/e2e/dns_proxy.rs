@@ -12,8 +12,13 @@ use tokio::net::{TcpStream, UdpSocket};
 
 /// A proxy that answers names, and asks `dns` for those it does not know.
 async fn proxy(mesh: Mesh, dns: &TestDns) -> TestProxy {
+    proxy_with(mesh, dns, "search shop.svc.cluster.local svc.cluster.local\nnameserver 127.0.0.1\n").await
+}
+
+/// The same with this `resolv.conf`.
+async fn proxy_with(mesh: Mesh, dns: &TestDns, text: &str) -> TestProxy {
     let resolv_conf = mesh.file("resolv.conf");
-    mesh.write("resolv.conf", "search shop.svc.cluster.local svc.cluster.local\nnameserver 127.0.0.1\n");
+    mesh.write("resolv.conf", text);
     let start = TestProxy::of(mesh).set(|settings| {
         settings.dns_port = Some(0);
         settings.resolving.resolv_conf = resolv_conf;
@@ -117,22 +122,35 @@ async fn an_answer_has_the_question_that_it_answers() {
     }
 }
 
+/// Names of a wildcard, at this address.
+fn entry(address: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: fixed, namespace: shop}}\n\
+         spec:\n  hosts: ['*.example.com']\n  addresses: [{address}]\n  resolution: NONE\n\
+         \x20 ports: [{{number: 80, name: http, protocol: HTTP}}]\n"
+    )
+}
+
 #[tokio::test]
 async fn the_table_changes_with_the_configuration() {
     let dns = TestDns::start().await;
-    let entry = |address: &str| {
-        format!(
-            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: fixed, namespace: shop}}\n\
-             spec:\n  hosts: ['*.example.com']\n  addresses: [{address}]\n  resolution: NONE\n\
-             \x20 ports: [{{number: 80, name: http, protocol: HTTP}}]\n"
-        )
-    };
     let proxy = proxy(Mesh::new().with("entry.yaml", &entry("10.1.0.1")), &dns).await;
     assert_eq!(ask(&proxy, "a.example.com.", RecordType::A).await, good(&["10.1.0.1"]));
     proxy.publish("entry.yaml", &entry("10.1.0.2")).await;
     assert_eq!(ask(&proxy, "b.example.com.", RecordType::A).await, good(&["10.1.0.2"]));
     let answer = ask(&proxy, "a.example.com.shop.svc.cluster.local.", RecordType::A).await;
     assert_eq!(answer, good(&["10.1.0.2"]), "with the search domain added to it");
+}
+
+/// A search domain that is no name counts for nothing, and takes nothing from what stands beside it.
+#[tokio::test]
+async fn malformed_search_domains_are_left_out() {
+    let dns = TestDns::start().await;
+    let text = "search -a.local corp..local shop.svc.cluster.local\nnameserver 127.0.0.1\n";
+    let mesh = Mesh::new().with("entry.yaml", &entry("10.1.0.1"));
+    let proxy = proxy_with(mesh, &dns, text).await;
+    let answer = ask(&proxy, "a.example.com.shop.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(answer, good(&["10.1.0.1"]));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{MAX_TTL, Resolver, TokioResolver, system_conf};
 
 use super::names::{Answer, Key};
@@ -55,7 +55,7 @@ impl Resolving {
     pub(crate) fn read(&self) -> Result<(Vec<SocketAddr>, Option<String>), String> {
         let file = self.resolv_conf.display();
         let text = fs::read(&self.resolv_conf).unwrap_or_default();
-        let config = match system_conf::parse_resolv_conf(text) {
+        let config = match parse(&text) {
             Ok((config, _)) => config,
             Err(_) if !self.servers.is_empty() => ResolverConfig::default(),
             Err(error) => return Err(format!("{file}: {error}")),
@@ -96,8 +96,7 @@ impl Asker {
 
 fn build(resolving: &Resolving, resolv_conf: &[u8]) -> Result<TokioResolver, String> {
     let file = resolving.resolv_conf.display();
-    let read = system_conf::parse_resolv_conf(resolv_conf);
-    let (mut config, mut options) = match read {
+    let (mut config, mut options) = match parse(resolv_conf) {
         Ok(read) => read,
         Err(_) if !resolving.servers.is_empty() => (ResolverConfig::default(), ResolverOpts::default()),
         Err(error) => return Err(format!("{file}: {error}")),
@@ -112,6 +111,26 @@ fn build(resolving: &Resolving, resolv_conf: &[u8]) -> Result<TokioResolver, Str
     let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
     *builder.options_mut() = options;
     builder.build().map_err(|error| format!("{file}: {error}"))
+}
+
+/// What the file says, without search domains that are no names: the servers are asked all the same, as by libc.
+fn parse(text: &[u8]) -> Result<(ResolverConfig, ResolverOpts), NetError> {
+    let mut kept = String::with_capacity(text.len());
+    for line in String::from_utf8_lossy(text).lines() {
+        let mut words = line.split([';', '#']).next().unwrap_or_default().split_whitespace();
+        let keyword = words.next().unwrap_or_default();
+        kept.push_str(keyword);
+        for word in words {
+            if matches!(keyword, "search" | "domain") && Name::from_str_relaxed(word).is_err() {
+                tracing::warn!(domain = word, "a search domain of resolv.conf is no name; it is left out");
+                continue;
+            }
+            kept.push(' ');
+            kept.push_str(word);
+        }
+        kept.push('\n');
+    }
+    system_conf::parse_resolv_conf(kept)
 }
 
 fn server(address: SocketAddr) -> NameServerConfig {

@@ -76,3 +76,20 @@ async fn names_of_the_hosts_file_are_told_at_once() {
     check(&(v6.clone() + &v4), DnsFamily::All, &[V4, V6]).await;
     check(&(v6 + &v4), DnsFamily::V4Only, &[V4]).await;
 }
+
+/// Servers and the other search domains hold beside one that is no name.
+#[test]
+fn search_domains_that_are_no_names() {
+    let check = |text: &str, expected: &[&str]| {
+        let expected: Vec<String> = expected.iter().map(|&domain| domain.to_owned()).collect();
+        let text = format!("nameserver 192.0.2.53\n{text}\noptions ndots:5\n");
+        let (config, options) = parse(text.as_bytes()).unwrap();
+        let search: Vec<String> = config.search.iter().map(|domain| domain.to_ascii()).collect();
+        assert_eq!((search, config.name_servers.len(), options.ndots), (expected, 1, 5), "{text}");
+    };
+    check("search shop.svc.cluster.local. corp.local", &["shop.svc.cluster.local.", "corp.local"]);
+    check("search shop.svc.cluster.local -corp.local corp..local # a", &["shop.svc.cluster.local"]);
+    check("search -corp.local", &[]);
+    check("domain corp..local", &[]);
+    check("search a.b\ndomain corp..local", &["a.b"]);
+}
