@@ -35,9 +35,9 @@ impl Value {
         parse(&self.text).ok_or_else(|| self.wrong(what))
     }
 
-    /// Items between commas, without empty ones.
+    /// Items between commas, without empty ones and the blanks around them.
     fn list<T>(&self, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
-        let items = self.text.split(',').filter(|item| !item.is_empty());
+        let items = self.text.split(',').map(str::trim).filter(|item| !item.is_empty());
         items.map(|item| parse(item).ok_or_else(|| self.wrong(&format!("`{item}` {what}")))).collect()
     }
 

@@ -115,3 +115,9 @@ fn how_it_is_run_is_said_too() {
     let inside = Settings::network_namespace(&arguments, &host(&[("NETWORK_NAMESPACE", "/run/netns/a")]));
     assert_eq!(inside, Some("/run/netns/a".into()));
 }
+
+#[test]
+fn blanks_beside_commas_count_for_nothing() {
+    let ports = |text: &str| settings(&["-b", text], &host(&[])).expect("ports").inbound;
+    assert_eq!(ports("8080, 9090 ,"), InboundPorts::Only(vec![8080, 9090]));
+}
