@@ -63,7 +63,7 @@ pub(super) fn redirect(arguments: &Arguments) -> ExitCode {
         }),
         Action::Apply(arguments) => apply(arguments),
         Action::Remove(removal) => apply(&removal.arguments.to_remove(removal.force)),
-        Action::Verify(arguments) => run(arguments, verify),
+        Action::Verify(arguments) => run(arguments, |settings, host| verify(settings, host, UNPROVED)),
     }
 }
 
@@ -88,7 +88,11 @@ pub(super) fn apply(arguments: &redirect::Arguments) -> ExitCode {
                 },
             }
         }
-        if settings.run_validation && !settings.dry_run { verify(settings, host) } else { ExitCode::SUCCESS }
+        if settings.run_validation && !settings.dry_run {
+            verify(settings, host, 0)
+        } else {
+            ExitCode::SUCCESS
+        }
     })
 }
 
@@ -111,11 +115,15 @@ fn run(arguments: &redirect::Arguments, act: impl FnOnce(&Settings, &Host) -> Ex
     }
 }
 
-fn verify(settings: &Settings, host: &Host) -> ExitCode {
+/// Proves the rules; `refused` is the status when they are in force and refuse a family of addresses that the pod has. As
+/// Istio starts such a pod, `apply` has none for it.
+fn verify(settings: &Settings, host: &Host, refused: u8) -> ExitCode {
     match redirect::verify(settings, host) {
         Ok(said) => {
             print(lines(&said));
-            ExitCode::SUCCESS
+            let Some(why) = settings.refused() else { return ExitCode::SUCCESS };
+            eprintln!("weft: {why}");
+            ExitCode::from(refused)
         }
         Err(why) => {
             eprintln!("weft: {why}");

@@ -192,6 +192,7 @@ fn by_nft(settings: &Settings, rules: &[Rule], changes: &mut Changes) -> Result<
     changes.interrupts.check()?;
     nft(&nftables::replacement(rules)).map_err(|failure| failure.to_string())?;
     changes.note(Change::Nftables(before), format!("nft: {} rules", rules.len()));
+    changes.said.extend(settings.refused().map(str::to_owned));
     Ok(())
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Families {
     pub(super) v4: bool,
     /// IPv6, and it is to be caught.
     pub(super) v6: bool,
+    /// IPv6, and it is not.
+    pub(super) v6_left: bool,
 }
 
 /// Enters a network namespace with this thread, and with the threads and processes that it starts from now on.
@@ -128,7 +130,8 @@ impl Host {
                     .to_owned(),
             );
         }
-        Ok(Families { v4, v6: v6 && (dual_stack || !v4) })
+        let caught = v6 && (dual_stack || !v4);
+        Ok(Families { v4, v6: caught, v6_left: v6 && !caught })
     }
 
     /// Whether it is the machine that `why` tells of, which has no network yet, and no argument.

@@ -134,6 +134,8 @@ pub(crate) struct Settings {
     pub(super) ipv4: bool,
     /// Whether there are rules for IPv6.
     pub(super) ipv6: bool,
+    /// Whether there is IPv6 for which there are no rules.
+    pub(super) ipv6_left: bool,
     /// Who keeps the rules.
     pub(super) backend: Backend,
     /// Only say what would be done.
@@ -182,7 +184,7 @@ impl Settings {
         let dual_stack = flag(&a.dual_stack, "--dual-stack", &["ISTIO_DUAL_STACK", "DUAL_STACK"])?;
         let ip = match host.families(dual_stack) {
             // Rules are removed whatever the network looks like by now.
-            Err(_) if cleanup_only => Families { v4: true, v6: true },
+            Err(_) if cleanup_only => Families { v4: true, v6: true, v6_left: false },
             ip => ip?,
         };
         let (users, groups) = proxy_owners(a, host)?;
@@ -225,6 +227,7 @@ impl Settings {
             drop_invalid: flag(&a.drop_invalid, "--drop-invalid", &["INVALID_DROP", "DROP_INVALID"])?,
             ipv4: ip.v4,
             ipv6: ip.v6,
+            ipv6_left: ip.v6_left,
             backend: backend(a, host)?,
             dry_run: flag(&a.dry_run, "--dry-run", &["DRY_RUN"])?,
             skip_rule_apply: flag(&a.skip_rule_apply, "--skip-rule-apply", &["SKIP_RULE_APPLY"])?,
@@ -248,6 +251,15 @@ impl Settings {
     pub(crate) fn unknown_user(&self, host: &Host) -> Option<String> {
         let name = self.users.iter().map(ToString::to_string).find(|name| host.uid(name).is_none())?;
         Some(no_user(&name))
+    }
+
+    /// What happens to a family that the rules were not asked for: Istio's tables of nftables are of both, but the proxy
+    /// listens for one.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        (self.ipv6_left && self.backend == Backend::Nftables).then_some(
+            "IPv6: connections that the rules catch are refused, because without dual stack the proxy listens for IPv4 alone; \
+             use --dual-stack, here and for the proxy ($ISTIO_DUAL_STACK=true), or iptables",
+        )
     }
 
     /// Whether outbound connections to loopback addresses are asked for.
