@@ -15,6 +15,9 @@ const SERVICE_DOMAIN: &str = "svc.cluster.local";
 /// The namespace whose rules hold for the whole mesh, unless MeshConfig names another.
 const ROOT_NAMESPACE: &str = "istio-system";
 
+/// Rules by namespace and full host, or wildcard.
+type RulesByHost<'o> = HashMap<&'o str, HashMap<String, Vec<&'o Object<DestinationRule>>>>;
+
 /// What is looked up by host.
 #[derive(Default)]
 pub(super) struct Hosts<'o> {
@@ -23,8 +26,7 @@ pub(super) struct Hosts<'o> {
     slices: HashMap<(&'o str, &'o str), Vec<&'o Object<EndpointSlice>>>,
     /// Pods that slices mean by their address alone.
     pods: HashMap<At<'o>, &'o Object<Pod>>,
-    /// Rules by namespace and full host, or wildcard.
-    rules: HashMap<&'o str, HashMap<String, Vec<&'o Object<DestinationRule>>>>,
+    rules: RulesByHost<'o>,
     root_namespace: &'o str,
     /// Hosts that ServiceEntry objects declare.
     declared: HostSet,
@@ -50,12 +52,6 @@ impl<'o> Hosts<'o> {
                 slices.entry((slice.namespace().as_ref(), service)).or_default().push(slice.as_ref());
             }
         }
-        let mut rules: HashMap<_, HashMap<_, Vec<_>>> = HashMap::default();
-        for rule in objects.destination_rules.values() {
-            let host = full_name(&rule.spec.host, rule.namespace());
-            let of_namespace = rules.entry(rule.namespace().as_ref()).or_default();
-            of_namespace.entry(host).or_default().push(rule.as_ref());
-        }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let mut declared = HostSet::default();
         let (mut entry_ports, mut has_wildcards) = (HashMap::<_, BTreeSet<_>>::default(), false);
@@ -75,7 +71,7 @@ impl<'o> Hosts<'o> {
             services,
             pods: by_address(objects, slices.values().flatten().copied()),
             slices,
-            rules,
+            rules: rules_by_host(objects),
             root_namespace,
             declared,
             entry_ports,
@@ -97,7 +93,7 @@ impl<'o> Hosts<'o> {
         Some(ports.chain(self.sidecar_ports.iter().copied()).collect())
     }
 
-    /// Only those services, with their slices.
+    /// Only those services, with their slices, and all rules.
     pub(super) fn of_services(objects: &'o Objects, keys: &HashSet<Key>) -> Hosts<'o> {
         let wanted = keys.iter().filter_map(|key| objects.services.get(key));
         let services = wanted
@@ -114,7 +110,7 @@ impl<'o> Hosts<'o> {
         }
         let root_namespace = objects.mesh.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
         let pods = by_address(objects, slices.values().flatten().copied());
-        Hosts { services, slices, pods, root_namespace, ..Hosts::default() }
+        Hosts { services, slices, pods, rules: rules_by_host(objects), root_namespace, ..Hosts::default() }
     }
 
     /// The namespace whose objects are for the whole mesh.
@@ -170,6 +166,11 @@ impl<'o> Hosts<'o> {
             && !entries.iter().any(|entry| is_seen(&entry.spec.export_to, entry.namespace()))
     }
 
+    /// The rules of a namespace for just that full host.
+    pub(super) fn rules_of(&self, namespace: &str, host: &str) -> &[&'o Object<DestinationRule>] {
+        self.rules.get(namespace).and_then(|rules| rules.get(host)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Endpoint slices of a service.
     pub(super) fn slices<'a>(&'a self, service: &'a Object<Service>) -> &'a [&'o Object<EndpointSlice>] {
         let key = (service.namespace().as_ref(), service.name().as_ref());
@@ -214,6 +215,15 @@ impl<'o> Hosts<'o> {
         }
         Vec::new()
     }
+}
+
+fn rules_by_host(objects: &Objects) -> RulesByHost<'_> {
+    let mut rules = RulesByHost::default();
+    for rule in objects.destination_rules.values() {
+        let host = full_name(&rule.spec.host, rule.namespace());
+        rules.entry(rule.namespace().as_ref()).or_default().entry(host).or_default().push(rule.as_ref());
+    }
+    rules
 }
 
 /// `host`, which is no wildcard, and the wildcards that stand for it, the longest first.

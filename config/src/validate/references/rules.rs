@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::hosts::{Hosts, full_name, key};
 use super::targets::dangling_host;
-use crate::compile::{place, target};
+use crate::compile::{age, place, target};
 use crate::finding::{Finding, code};
+use crate::hashed::{HashMap, HashSet};
 use crate::istio::DestinationRule;
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::labels::LabelSet;
@@ -22,6 +23,9 @@ const ADDED_LABELS: [&str; 5] = [
     "kubernetes.io/hostname",
 ];
 
+/// Rules of one host and namespace that are held against each other.
+const RULES_MERGED_MAX: usize = 64;
+
 /// Those of an endpoint without a pod.
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
@@ -34,10 +38,11 @@ pub(super) fn check(
 ) -> Vec<Finding> {
     let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     let written = &object.spec.host;
-    if written.starts_with('*') {
-        return Vec::new();
-    }
     let host = full_name(written, object.namespace());
+    let taken = find_taken(&mut check, hosts, object, &host);
+    if written.starts_with('*') {
+        return check.into_findings();
+    }
     let Some(service) = hosts.service(&host) else {
         dangling_host(&mut check, objects, hosts, ("spec.host", written, &host));
         return check.into_findings();
@@ -50,7 +55,8 @@ pub(super) fn check(
     for (index, subset) in object.spec.subsets.iter().enumerate() {
         let wanted = || subset.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
         // Of a service without endpoints nothing can be said.
-        if !endpoints.is_empty() && !endpoints.iter().any(|labels| may_carry(*labels, wanted())) {
+        let is_asked = !endpoints.is_empty() && !taken.contains(subset.name.as_str());
+        if is_asked && !endpoints.iter().any(|labels| may_carry(*labels, wanted())) {
             let what = format!(
                 "no endpoint of `{host}` carries the labels of subset `{}`; requests that go there are answered 503 UH",
                 subset.name
@@ -60,6 +66,44 @@ pub(super) fn check(
         }
     }
     check.into_findings()
+}
+
+/// Finds what has no effect because the rule is merged with older ones of its namespace for the same host: the first policy
+/// holds, and the first subset of a name. Returns the names of subsets that others have before it.
+fn find_taken<'o>(
+    check: &mut Check<'_>,
+    hosts: &Hosts<'o>,
+    object: &Object<DestinationRule>,
+    host: &str,
+) -> HashSet<&'o str> {
+    let rules = hosts.rules_of(object.namespace(), host);
+    let spec = &object.spec;
+    let is_older = |other: &&&'o Object<DestinationRule>| {
+        age(&other.metadata) < age(&object.metadata)
+            && other.spec.workload_selector == spec.workload_selector
+            && (spec.workload_selector.is_some() || other.spec.export_to == spec.export_to)
+    };
+    let mut older: Vec<_> = rules.iter().take(RULES_MERGED_MAX).filter(is_older).collect();
+    older.sort_by_key(|other| age(&other.metadata));
+    let mut find = |path: &str, what: &str, winner: &Object<DestinationRule>| {
+        let what =
+            format!("{} comes first and says {what} of `{host}`; this one has no effect", winner.origin());
+        let remedy = "keep one of the two, or write all of one host in one DestinationRule";
+        check.warning(code::CONFLICTING_HOST, path, what, remedy);
+    };
+    let says = |other: &&&&Object<DestinationRule>| other.spec.traffic_policy.is_some();
+    if let Some(winner) = older.iter().find(says).filter(|_| spec.traffic_policy.is_some()) {
+        find("spec.trafficPolicy", "the policy", winner);
+    }
+    let named =
+        older.iter().rev().flat_map(|other| other.spec.subsets.iter().map(|it| (it.name.as_str(), **other)));
+    let named: HashMap<_, _> = named.collect();
+    for (index, subset) in spec.subsets.iter().enumerate() {
+        if let Some(winner) = named.get(subset.name.as_str()) {
+            find(&format!("spec.subsets[{index}]"), &format!("the subset `{}`", subset.name), winner);
+        }
+    }
+    named.into_keys().collect()
 }
 
 /// Whether an endpoint with these labels may carry those that are wanted. Of what Istio adds to them, nothing is known here.

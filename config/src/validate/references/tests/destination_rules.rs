@@ -15,6 +15,34 @@ fn hosts_and_subsets() {
     check(&[rule("host: web, subsets: [{name: a, labels: {x: y}}]")], &[]);
 }
 
+/// The rules of a namespace for one host are merged: what the first says, no other does.
+#[test]
+fn rules_that_are_merged() {
+    let rule =
+        |name: &str, spec: &str| object("DestinationRule", name, "shop", &format!("host: web, {spec}"));
+    let (random, turns) = ["RANDOM", "ROUND_ROBIN"]
+        .map(|simple| format!("trafficPolicy: {{loadBalancer: {{simple: {simple}}}}}"))
+        .into();
+    let lost = |path: &str| format!("conflicting-host DestinationRule shop/b {path}");
+    let (of_policy, of_subset) = (lost("spec.trafficPolicy"), lost("spec.subsets[0]"));
+    check(&[rule("b", &random), rule("a", &turns)], &[&of_policy]);
+    check(&[rule("a", "subsets: [{name: x}]"), rule("b", &random)], &[]);
+    check(&[rule("a", "subsets: [{name: x}]"), rule("b", "subsets: [{name: x}, {name: y}]")], &[&of_subset]);
+    // What nobody is ever led to lacks no endpoint; what is not merged holds.
+    let catalog = |name: &str, version: &str, more: &str| {
+        let spec = format!("host: catalog, subsets: [{{name: x, labels: {{version: {version}}}}}]{more}");
+        object("DestinationRule", name, "shop", &spec)
+    };
+    check(&[catalog("a", "v1", ""), catalog("b", "v2", "")], &[&of_subset]);
+    let empty = lost("spec.subsets[0].labels").replace("conflicting-host", "empty-subset");
+    for more in [", exportTo: ['.']", ", workloadSelector: {matchLabels: {app: a}}"] {
+        check(&[catalog("a", "v1", ""), catalog("b", "v2", more)], &[&empty]);
+    }
+    let wide =
+        |name: &str| object("DestinationRule", name, "shop", &format!("host: '*.example.com', {random}"));
+    check(&[wide("a"), wide("b")], &[&of_policy]);
+}
+
 /// What a subset asks that no label of a pod says: where it runs, and what WorkloadEntry objects carry.
 #[test]
 fn subsets_of_other_endpoints() {
