@@ -93,6 +93,7 @@ pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};
 pub use guards::Guard;
 pub use left_out::{LeftOut, rules_left_out};
+pub(crate) use protocol::is_protocol;
 pub use protocol::{may_be_http, may_be_told_http};
 pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};

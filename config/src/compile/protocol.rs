@@ -93,6 +93,11 @@ pub fn may_be_http(port: &ServicePort) -> bool {
     Protocol::of(port).may_be_http()
 }
 
+/// Whether objects of Istio's may name a protocol so; nothing is one that is found out.
+pub(crate) fn is_protocol(name: &str) -> bool {
+    name.is_empty() || Protocol::told(name) != Protocol::Detected
+}
+
 /// The same of a port whose protocol an object of Istio's names.
 pub fn may_be_told_http(name: &str) -> bool {
     Protocol::told(name).may_be_http()

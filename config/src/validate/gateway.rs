@@ -28,6 +28,7 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         let remedy = "write HTTP, HTTPS, HTTP2, GRPC, TLS or TCP";
         check.bad(&format!("{path}.port.protocol"), what, remedy);
     }
+    values::bind(check, path, server.bind.as_deref());
     if server.hosts.is_empty() {
         check.error(code::MISSING_FIELD, &format!("{path}.hosts"), "a server needs hosts", "add them");
     }
@@ -49,6 +50,10 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         return;
     };
     let path = format!("{path}.tls");
+    if matches!(protocol.as_str(), "TCP" | "MONGO") {
+        let what = format!("TLS is not terminated on a port of the protocol {protocol}");
+        check.bad(&path, what, "write TLS as the port's protocol, or leave `tls` out");
+    }
     match tls.mode {
         // On a port of plain HTTP only the redirect counts, which lets nothing else be said in plain text.
         mode if matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") => {

@@ -8,7 +8,7 @@ use super::{kubernetes, names, values};
 use crate::finding::code;
 use crate::istio::{ServiceEntry, ServiceResolution, WorkloadEntry};
 use crate::resource::CidrRange;
-use crate::yaml::Limits;
+use crate::yaml::{Limits, remedy};
 
 /// Checks one ServiceEntry.
 pub(crate) fn check(check: &mut Check<'_>, spec: &ServiceEntry) {
@@ -40,6 +40,11 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &ServiceEntry) {
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         let path = format!("spec.endpoints[{index}]");
         check_endpoint(check, &path, endpoint);
+        for name in endpoint.ports.keys().filter(|name| !spec.ports.iter().any(|port| port.name == **name)) {
+            let names: Vec<_> = spec.ports.iter().map(|port| port.name.as_str()).collect();
+            let what = format!("no port of this object is named `{name}`");
+            check.bad(&format!("{path}.ports[{name}]"), what, remedy(name, &names));
+        }
         if !by_dns && endpoint.address.parse::<IpAddr>().is_err() && !endpoint.address.is_empty() {
             let what = format!("`{}` is not an IP address, and `resolution` is not DNS", endpoint.address);
             check.bad(&format!("{path}.address"), what, "write an address, or `resolution: DNS`");
@@ -57,7 +62,7 @@ fn ports(check: &mut Check<'_>, spec: &ServiceEntry) {
     let (mut numbers, mut port_names) = (BTreeSet::new(), BTreeSet::new());
     for (index, port) in spec.ports.iter().enumerate() {
         let path = format!("spec.ports[{index}]");
-        values::port(check, &format!("{path}.number"), port.number);
+        values::port_entry(check, &path, port.number, port.protocol.as_deref().unwrap_or_default());
         values::optional_port(check, &format!("{path}.targetPort"), port.target_port);
         if !numbers.insert(port.number) {
             check.bad(&format!("{path}.number"), format!("port {} is there twice", port.number), "keep one");

@@ -1,7 +1,7 @@
 //! Sidecar: what Istio's own validation refuses, and what is not honoured yet.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use super::check::Check;
 use super::{http_route, names, values};
@@ -29,7 +29,11 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
     only_once(check, &spec.egress);
     for (index, ingress) in spec.ingress.iter().enumerate() {
         let path = format!("spec.ingress[{index}]");
-        values::port(check, &format!("{path}.port.number"), ingress.port.number);
+        values::port_entry(check, &format!("{path}.port"), ingress.port.number, &ingress.port.protocol);
+        if spec.ingress.iter().take(index).any(|before| before.port.number == ingress.port.number) {
+            let what = format!("port {} has a listener before this one", ingress.port.number);
+            check.error(code::CONFLICTING_FIELDS, &format!("{path}.port.number"), what, "keep one of them");
+        }
         if ingress.tls.is_some() {
             not_honoured(check, &format!("{path}.tls"), "the port is served without it");
         }
@@ -39,11 +43,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Sidecar) {
             let remedy = "add `defaultEndpoint: 127.0.0.1:PORT`";
             check.warning(code::MISSING_FIELD, &format!("{path}.defaultEndpoint"), what, remedy);
         }
-        let endpoint = ingress.default_endpoint.as_deref().unwrap_or_default();
-        if endpoint.starts_with("unix://") {
-            let instead = "connections to the port are closed";
-            not_honoured(check, &format!("{path}.defaultEndpoint"), instead);
-        }
+        default_endpoint(check, &format!("{path}.defaultEndpoint"), ingress.default_endpoint.as_deref());
     }
     if let Some(SidecarOutboundTrafficPolicy { mode, egress_proxy: Some(proxy) }) =
         &spec.outbound_traffic_policy
@@ -76,11 +76,9 @@ fn egress_listener(check: &mut Check<'_>, path: &str, egress: &EgressListener) {
     if bind.is_some_and(|bind| bind.starts_with("unix://")) {
         return not_honoured(check, &format!("{path}.bind"), "there is no such listener");
     }
-    if let Some(bind) = bind.filter(|bind| bind.parse::<IpAddr>().is_err()) {
-        check.bad(&format!("{path}.bind"), format!("`{bind}` is not an IP address"), "write an address");
-    }
+    values::bind(check, path, bind);
     let Some(port) = &egress.port else { return };
-    values::port(check, &format!("{path}.port.number"), port.number);
+    values::port_entry(check, &format!("{path}.port"), port.number, &port.protocol);
     if port.protocol.eq_ignore_ascii_case("HTTP_PROXY") {
         not_honoured(check, &format!("{path}.port.protocol"), "there is no such listener");
     }
@@ -98,20 +96,38 @@ fn only_once(check: &mut Check<'_>, egress: &[EgressListener]) {
             };
             let remedy = "put all hosts into one of them";
             check.error(code::CONFLICTING_FIELDS, &format!("spec.egress[{index}]{path}"), what, remedy);
+        } else if seen.len() > 1 && egress.port.is_some() && seen.contains(&None) {
+            let what = "a listener without a port stands before this one, and must be the last";
+            check.error(
+                code::CONFLICTING_FIELDS,
+                &format!("spec.egress[{index}]"),
+                what,
+                "move it to the end",
+            );
         }
     }
 }
 
 /// Where an ingress listener binds. Whether it does at all depends on the workload too, and compiling says when it does not.
 fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>) {
-    let path = format!("{path}.bind");
-    match bind.filter(|bind| !bind.is_empty()) {
-        None => {}
-        Some(bind) if bind.starts_with("unix://") => not_honoured(check, &path, "there is no such listener"),
-        Some(bind) if bind.parse::<IpAddr>().is_err() => {
-            check.bad(&path, format!("`{bind}` is not an IP address"), "write an address of the workload");
-        }
-        Some(_) => {}
+    match bind.is_some_and(|bind| bind.starts_with("unix://")) {
+        true => not_honoured(check, &format!("{path}.bind"), "there is no such listener"),
+        false => values::bind(check, path, bind),
+    }
+}
+
+/// Where the workload listens: on loopback, or on its own address. Nobody is to be led to another machine.
+fn default_endpoint(check: &mut Check<'_>, path: &str, endpoint: Option<&str>) {
+    let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else { return };
+    if endpoint.starts_with("unix://") {
+        return not_honoured(check, path, "connections to the port are closed");
+    }
+    let is_own = endpoint.parse::<SocketAddr>().is_ok_and(|address| {
+        (address.ip().is_loopback() || address.ip().is_unspecified()) && address.port() != 0
+    });
+    if !is_own {
+        let remedy = "write `127.0.0.1:PORT`, or `0.0.0.0:PORT` for the workload's own address";
+        check.bad(path, format!("`{endpoint}` is no port of the workload"), remedy);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Single values: durations, ports, shares, regular expressions, headers.
 
+use std::net::IpAddr;
+
 use super::check::Check;
+use crate::compile::is_protocol;
 use crate::finding::code;
 use crate::format::Format;
 use crate::istio::{GoDuration, Percent, StringMatch};
@@ -32,6 +35,23 @@ pub(crate) fn optional_port(check: &mut Check<'_>, path: &str, number: Option<u3
 pub(crate) fn port(check: &mut Check<'_>, path: &str, number: u32) {
     if !(1..=65535).contains(&number) {
         check.bad(path, format!("{number} is not a port"), "write a number from 1 to 65535");
+    }
+}
+
+/// A port of a listener or a service that an object of Istio's describes.
+pub(crate) fn port_entry(check: &mut Check<'_>, path: &str, number: u32, protocol: &str) {
+    port(check, &format!("{path}.number"), number);
+    if !is_protocol(protocol) {
+        let what = format!("`{protocol}` is not a protocol that Istio knows");
+        let remedy = "write HTTP, HTTPS, HTTP2, GRPC, TLS or TCP, or leave it out to have it found out";
+        check.bad(&format!("{path}.protocol"), what, remedy);
+    }
+}
+
+/// An address to listen on; nothing is none.
+pub(crate) fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>) {
+    if let Some(bind) = bind.filter(|bind| !bind.is_empty() && bind.parse::<IpAddr>().is_err()) {
+        check.bad(&format!("{path}.bind"), format!("`{bind}` is not an IP address"), "write an address");
     }
 }
 

@@ -14,6 +14,17 @@ fn service_entries() {
         ),
         &[],
     );
+    let named = |names: &str| format!("endpoints: [{{address: 10.0.0.1, ports: {{{names}}}}}]");
+    for resolution in ["STATIC", "DNS"] {
+        check(
+            &format!("hosts: [a.b], {port}, resolution: {resolution}, {}", named("http: 8080, htp: 8081")),
+            &["error bad-value spec.endpoints[0].ports[htp]"],
+        );
+    }
+    for (protocol, is_known) in [("''", true), ("grpc-Web", true), ("MySQL", true), ("HTPP", false)] {
+        let refused: &[&str] = if is_known { &[] } else { &["error bad-value spec.ports[0].protocol"] };
+        check(&format!("hosts: [a.b], ports: [{{number: 80, name: a, protocol: {protocol}}}]"), refused);
+    }
     check(port, &["error missing-field spec.hosts"]);
     check(&format!("hosts: ['*'], {port}"), &["error bad-value spec.hosts[0]"]);
     check(&format!("hosts: [a.b], addresses: [x], {port}"), &["error bad-value spec.addresses[0]"]);
@@ -88,6 +99,7 @@ fn sidecars() {
     let http = egress("number: 80, protocol: HTTP, name: http", "");
     let bound = egress("number: 81, protocol: TCP, name: tcp", ", bind: 127.0.0.1, captureMode: NONE");
     check(&format!("egress: [{http}, {bound}, {{hosts: ['*/*']}}]"), &[]);
+    check(&format!("egress: [{{hosts: ['*/*']}}, {http}]"), &["error conflicting-fields spec.egress[1]"]);
     check(&format!("egress: [{http}, {http}]"), &["error conflicting-fields spec.egress[1].port.number"]);
     check("egress: [{hosts: ['./*']}, {hosts: ['ops/*']}]", &["error conflicting-fields spec.egress[1]"]);
     check(&format!("egress: [{}]", egress("number: 0", "")), &["error bad-value spec.egress[0].port.number"]);
@@ -99,6 +111,7 @@ fn sidecars() {
             "warning field-not-honoured spec.egress[0].bind",
         ),
         ("number: 80, protocol: HTTP", ", bind: a.b", "error bad-value spec.egress[0].bind"),
+        ("number: 80, protocol: HTPP", "", "error bad-value spec.egress[0].port.protocol"),
     ] {
         check(&format!("egress: [{}]", egress(port, more)), &[expected]);
     }
@@ -115,6 +128,20 @@ fn sidecars() {
     let port = "port: {number: 80, protocol: HTTP, name: http}";
     check(&format!("ingress: [{{{port}, defaultEndpoint: '127.0.0.1:8080'}}]"), &[]);
     check("ingress: [{port: {number: 0}}]", &["error bad-value spec.ingress[0].port.number"]);
+    check("ingress: [{port: {number: 1, protocol: X}}]", &["error bad-value spec.ingress[0].port.protocol"]);
+    check(
+        &format!("ingress: [{{{port}}}, {{{port}}}]"),
+        &["error conflicting-fields spec.ingress[1].port.number"],
+    );
+    let endpoint = |endpoint: &str, expected: &[&str]| {
+        check(&format!("ingress: [{{{port}, defaultEndpoint: '{endpoint}'}}]"), expected);
+    };
+    for own in ["127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "[::]:1", ""] {
+        endpoint(own, &[]);
+    }
+    for other in ["1.2.3.4:80", "127.0.0.1:0", "127.0.0.1", "localhost:80", "[fd00::1]:80"] {
+        endpoint(other, &["error bad-value spec.ingress[0].defaultEndpoint"]);
+    }
     let endpoint = "defaultEndpoint: '127.0.0.1:8080'";
     check(&format!("ingress: [{{{port}, {endpoint}, captureMode: NONE, bind: 10.0.0.1}}]"), &[]);
     check(
@@ -151,6 +178,16 @@ fn gateways() {
     check(
         &format!("{http}, hosts: [a.b], tls: {{mode: MUTUAL, credentialName: c}}"),
         &["error bad-value spec.servers[0].tls.mode"],
+    );
+    for (bind, is_good) in
+        [("127.0.0.1", true), ("'::'", true), ("''", true), ("foo", false), ("unix:///a", false)]
+    {
+        let refused: &[&str] = if is_good { &[] } else { &["error bad-value spec.servers[0].bind"] };
+        check(&format!("{http}, bind: {bind}, hosts: [a.b]"), refused);
+    }
+    check(
+        "port: {number: 90, name: tcp, protocol: TCP}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}",
+        &["error bad-value spec.servers[0].tls"],
     );
     check(http, &["error missing-field spec.servers[0].hosts"]);
     check(&format!("{http}, hosts: ['a_b/c']"), &["error bad-value spec.servers[0].hosts[0]"]);
