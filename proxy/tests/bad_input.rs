@@ -146,11 +146,11 @@ fn texts() -> Vec<Case> {
             "not UTF-8",
             &b"# fine\nkind: \xff\xfe\n"[..],
             &[
-                ":1: error: it cannot be read: line 2 is not UTF-8",
-                "remedy: make it a readable file of UTF-8 text",
+                ":2: error: there are bytes that are not UTF-8 [malformed-yaml]",
+                "remedy: save the file as UTF-8",
             ],
         ),
-        case("UTF-16", &b"\xff\xfek\0i\0n\0d\0"[..], &[":1: error: it cannot be read: line 1 is not UTF-8"]),
+        case("UTF-16", &b"\xff\xfek\0i\0n\0d\0"[..], &[":1: error: there are bytes that are not UTF-8"]),
         case("a BOM inside", "apiVersion: v1\n\u{feff}kind: Service\n", &[":2: error: "]),
         case(
             "CRLF",

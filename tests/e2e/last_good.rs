@@ -114,7 +114,7 @@ async fn a_document_without_identity_keeps_every_object_of_its_file() {
 async fn what_may_hide_what_decides_keeps_a_first_start_from_being_ready() {
     let cases: [(&str, &[u8], &str); 5] = [
         ("x.yaml", b"kind: [\n", "x.yaml:"),
-        ("x.yaml", b"\xff\xfe", "x.yaml cannot be read: line 1 is not UTF-8"),
+        ("x.yaml", b"\xff\xfe", "x.yaml:1: there are bytes that are not UTF-8"),
         ("x.json", b"{\"apiVersion\": \"networking.istio.io/v1\", \"kind\": \"Gatewy\"}", "x.json:1"),
         ("mesh.yaml", b"outboundTrafficPolcy: {mode: REGISTRY_ONLY}\n", "the MeshConfig at "),
         ("mesh.yaml", b"accessLogFile: [\n", "the MeshConfig at "),
@@ -138,13 +138,21 @@ async fn what_may_hide_what_decides_keeps_a_first_start_from_being_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_object_that_says_who_it_is_keeps_nobody_waiting() {
-    let proxy =
-        start(mesh(&["a", "b"]).with("a.yaml", &bad("a", "1")).with("b.yaml", &answers("b", "1"))).await;
-    assert_eq!(
-        (asked(&proxy, "a").await, asked(&proxy, "b").await),
-        ("no healthy upstream".into(), "1".into())
-    );
-    assert_eq!(proxy.metric("weft_config_refused_objects", &[]).await, Some(1.0));
+    // By one of its fields, by its indentation, by a byte.
+    let dedented = answers("a", "1").replace("  http:", " http:");
+    let bytes = format!("# caf\u{e9}\n{}", answers("a", "1"));
+    let latin1 = bytes.chars().map(|c| u8::try_from(u32::from(c)).unwrap());
+    for text in [bad("a", "1").into_bytes(), dedented.into_bytes(), latin1.collect()] {
+        let mesh = mesh(&["a", "b"]);
+        let neighbour = format!("\n---\n{}", answers("b", "1"));
+        std::fs::write(mesh.file("a.yaml"), [text, neighbour.into_bytes()].concat()).unwrap();
+        let proxy = start(mesh).await;
+        assert_eq!(
+            (asked(&proxy, "a").await, asked(&proxy, "b").await),
+            ("no healthy upstream".into(), "1".into())
+        );
+        assert_eq!(proxy.metric("weft_config_refused_objects", &[]).await, Some(1.0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

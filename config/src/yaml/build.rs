@@ -30,13 +30,51 @@ pub(crate) struct Built<'a> {
 pub(crate) struct Broken<'a> {
     /// Why.
     pub(crate) problem: Problem,
-    /// The fields before the one inside which it broke. `None` when it broke elsewhere, where what was read before
-    /// may have been meant to be something else.
+    /// The fields before the one inside which it broke, or after which. `None` where what was read before may have
+    /// been meant to be something else, or is not all of its metadata.
     pub(crate) head: Option<Node<'a>>,
+}
+
+/// Stands for bytes that are not UTF-8: no character, though YAML allows it.
+const NOT_UTF8: char = '\u{10ffff}';
+
+/// The text of a file. Bytes of it that are not UTF-8 refuse the document that they are in.
+pub fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let mut text = String::with_capacity(error.as_bytes().len());
+        for chunk in error.as_bytes().utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend((!chunk.invalid().is_empty()).then_some(NOT_UTF8));
+        }
+        text
+    })
 }
 
 /// Builds the tree of `document`.
 pub(crate) fn build<'a>(document: &DocumentText<'a>, limits: &Limits) -> Result<Built<'a>, Box<Broken<'a>>> {
+    let built = parse(document, limits);
+    let Some(at) = document.text.find(NOT_UTF8) else { return built };
+    let head = match built {
+        Ok(built) => built.root,
+        Err(broken) => broken.head,
+    };
+    let before = document.text.get(..at).unwrap_or_default().matches('\n').count();
+    let problem = Problem {
+        line: document.line.saturating_add(u32::try_from(before).unwrap_or(u32::MAX)),
+        path: String::new(),
+        code: code::MALFORMED_YAML,
+        what: "there are bytes that are not UTF-8".to_owned(),
+        remedy: "save the file as UTF-8".to_owned(),
+    };
+    let is_whole = |head: &Node<'_>| {
+        let metadata = head.get("metadata");
+        let names = [head.get("apiVersion"), head.get("kind"), metadata];
+        !names.into_iter().flatten().any(|node| node.contains(NOT_UTF8))
+    };
+    Err(Box::new(Broken { problem, head: head.filter(is_whole) }))
+}
+
+fn parse<'a>(document: &DocumentText<'a>, limits: &Limits) -> Result<Built<'a>, Box<Broken<'a>>> {
     let mut builder = Builder::new(*document, *limits);
     let options = granit_parser::options! {
         flow_nesting_limit: limits.document_depth_max.saturating_add(1),
@@ -301,12 +339,14 @@ impl<'a> Builder<'a> {
 
     /// See [`Broken::head`].
     fn head(&mut self) -> Option<Node<'a>> {
-        match self.open.drain(..).next() {
-            Some(Frame { line, content: Content::Mapping { entries, key: Some(_), .. }, .. }) => {
-                Some(Node { line, value: Value::Mapping(entries) })
-            }
-            _ => None,
-        }
+        let Frame { line, content: Content::Mapping { entries, key, .. }, .. } =
+            self.open.drain(..).next()?
+        else {
+            return None;
+        };
+        // What stands right behind the metadata may have been meant to be in them.
+        let is_past = key.is_some() || entries.last().is_some_and(|last| last.key != "metadata");
+        is_past.then_some(Node { line, value: Value::Mapping(entries) })
     }
 
     fn problem(&self, line: u32, code: &'static str, what: impl Into<String>, remedy: &str) -> Problem {

@@ -27,6 +27,7 @@ pub(crate) mod typed;
 #[cfg(test)]
 mod tests;
 
+pub use build::text_of;
 pub use guard::Guard;
 pub use limits::Limits;
 pub use lines::FieldLines;

@@ -146,7 +146,13 @@ impl FileReader<'_> {
 
     /// A document that could not be read to its end, of which `head` was.
     fn broken(&mut self, head: &Node<'_>, problem: Problem, text: &str) {
-        let Ok(meta) = identity::type_meta(head, None) else { return self.unidentified(problem) };
+        // Behind the defect, another object may stand without a marker before it.
+        let is_one = ["apiVersion:", "kind:"]
+            .into_iter()
+            .all(|field| text.lines().filter(|line| line.starts_with(field)).count() < 2);
+        let Some(meta) = identity::type_meta(head, None).ok().filter(|_| is_one) else {
+            return self.unidentified(problem);
+        };
         match recognize(meta.api_version, meta.kind) {
             Recognized::Read(kind) | Recognized::Refused { is: Some(Versioned::Read(kind)), .. } => {
                 match identity::object_ref(head, kind, meta.kind, &mut self.names) {

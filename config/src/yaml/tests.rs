@@ -143,8 +143,46 @@ fn a_document_that_breaks_below_its_identity_is_refused_alone() {
     // Here the namespace was meant to be in the metadata: it is not known which object this is.
     let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n namespace: b\nspec: {}\n";
     check(text, &["5 malformed-yaml", "unidentified 1"]);
+    // Behind more than the metadata nothing more of them is to come.
+    let route = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: shop}\nspec:\n  hosts: [a]\n";
+    for (rest, said) in [
+        (" http:\n  - route: []\n", "6 malformed-yaml"),
+        ("  - http\n", "6 malformed-yaml spec"),
+        ("{{- end }}\n", "6 malformed-yaml"),
+        ("junk\n", "6 malformed-yaml spec"),
+        ("<<<<<<< HEAD\n  http: []\n", "6 malformed-yaml spec"),
+    ] {
+        check(&format!("{route}{rest}"), &["1 VirtualService shop/a refused", said]);
+    }
+    // But another object may, whose marker is missing; or this one was meant to be it.
+    for rest in ["kind: AuthorizationPolicy\n", "apiVersion: security.istio.io/v1\n"] {
+        check(&format!("{route} http: []\n{rest}"), &["6 malformed-yaml", "unidentified 1"]);
+    }
     // Before the identity is complete, nothing is known.
     check("spec: [\napiVersion: v1\n", &["1 malformed-yaml spec[0]", "unidentified 1"]);
+}
+
+#[test]
+fn a_document_with_a_byte_that_is_not_utf8_is_refused_alone() {
+    let other = SERVICE.replace("name: a", "name: b");
+    let bytes = |text: &str| text.bytes().map(|byte| if byte == b'~' { 0xe9 } else { byte }).collect();
+    let check = |text: &str, line: u32, said: &str| {
+        let text = text_of(bytes(&format!("{other}---\n{text}---\n{ROUTE}spec: {{}}\n")));
+        let expected = ["1 Service shop/b", &format!("{line} Service shop/a refused")];
+        let found = summary(&text);
+        assert_eq!((&found[..2], &found[3..]), (&expected.map(str::to_owned)[..], &[said.to_owned()][..]));
+        assert!(found[2].ends_with(" VirtualService shop/a"), "{found:?}");
+    };
+    check(&format!("# caf~\n{SERVICE}"), 6, "5 malformed-yaml");
+    check(&format!("{SERVICE}spec: {{a: caf~}}\n"), 5, "8 malformed-yaml");
+    check(&format!("{SERVICE}spec: {{a: [caf~}}\n"), 5, "8 malformed-yaml");
+    // What is damaged in its name may be another.
+    for name in ["kind", "name", "namespace", "Service", "shop"] {
+        let damaged = SERVICE.replacen(name, "~", 1);
+        let read = read(&text_of(bytes(&format!("{other}---\n{damaged}"))));
+        assert_eq!((read.objects.len(), read.unidentified), (1, 1), "{damaged} {read:?}");
+    }
+    assert_eq!(text_of("é".into()), "é");
 }
 
 #[test]
@@ -393,7 +431,9 @@ fn no_text_panics() {
     );
     for end in 0..text.len() {
         read(&text[..end]);
-        for strange in ["\0", "\t", ":", "{", "]", "*", "&", "\u{feff}", "é", "---\n", "\"", "|"] {
+        for strange in
+            ["\0", "\t", ":", "{", "]", "*", "&", "\u{feff}", "é", "---\n", "\"", "|", "\u{10ffff}"]
+        {
             read(&format!("{}{strange}{}", &text[..end], &text[end..]));
         }
     }

@@ -89,6 +89,17 @@ impl<'a> Node<'a> {
         matches!(&self.value, Value::Scalar { text, plain: true, .. } if resolve(text) == Resolved::Null)
     }
 
+    /// Whether `sought` is anywhere in its text.
+    pub(crate) fn contains(&self, sought: char) -> bool {
+        match &self.value {
+            Value::Scalar { text, .. } => text.contains(sought),
+            Value::Sequence(items) => items.iter().any(|item| item.contains(sought)),
+            Value::Mapping(entries) => {
+                entries.iter().any(|entry| entry.key.contains(sought) || entry.value.contains(sought))
+            }
+        }
+    }
+
     /// How many nodes this is, itself included.
     pub(crate) fn count(&self) -> usize {
         1 + match &self.value {

@@ -53,7 +53,7 @@ impl AboutFiles {
     /// The same as findings.
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
         let unreadable = self.unreadable.iter().map(|(path, why)| {
-            let remedy = "make it a readable file of UTF-8 text, split it if it is too long, or remove it; what was \
+            let remedy = "make it a readable file, split it if it is too long, or remove it; what was \
                           read of it before holds until then";
             about_file(
                 path,

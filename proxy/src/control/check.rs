@@ -176,12 +176,12 @@ pub(crate) fn load(
 }
 
 fn standard_input(bytes_max: u64) -> io::Result<String> {
-    let mut text = String::new();
-    io::stdin().lock().take(bytes_max.saturating_add(1)).read_to_string(&mut text)?;
-    if text.len() as u64 > bytes_max {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
         return Err(too_long(bytes_max));
     }
-    Ok(text)
+    Ok(yaml::text_of(bytes))
 }
 
 /// What only shows when the mesh is compiled for a proxy: here for one of every namespace that has rules of its own, on

@@ -334,11 +334,7 @@ fn read(file: &Path, seen: Stamp, bytes_max: u64) -> io::Result<Option<String>> 
     if stamp(file, bytes_max)? != seen {
         return Ok(None);
     }
-    String::from_utf8(bytes).map(Some).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-        io::Error::other(format!("line {line} is not UTF-8"))
-    })
+    Ok(Some(config::yaml::text_of(bytes)))
 }
 
 #[cfg(test)]
