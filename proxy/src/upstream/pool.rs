@@ -10,6 +10,8 @@ mod h2;
 mod line;
 mod reclaim;
 mod refusing;
+#[cfg(test)]
+mod simulation;
 mod surplus;
 mod tcp;
 mod trusted;

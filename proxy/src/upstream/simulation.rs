@@ -1,6 +1,7 @@
 //! Upstreams over time: requests come and are answered, fail or break, are tried again, and endpoints are ejected and come
 //! back. The balancer, the breakers, the retries and the outlier detection are those that serve; the time, the endpoints'
-//! moods and every random number come from a seed. There are no sockets, and no pools.
+//! moods and every random number come from a seed. There are no sockets, and no pools; those
+//! have a simulation of their own.
 //!
 //! A seed that fails is named by the failure; `WEFT_SIMULATION_SEED=N` runs it alone.
 
@@ -99,7 +100,7 @@ fn mix(seed: &mut u64) -> u64 {
 }
 
 /// A number below `bound`.
-fn below(random: &mut u64, bound: u32) -> u32 {
+pub(super) fn below(random: &mut u64, bound: u32) -> u32 {
     u32::try_from(mix(random) % u64::from(bound.max(1))).unwrap()
 }
 
