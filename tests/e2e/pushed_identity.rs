@@ -4,11 +4,14 @@
 
 use config::PrivateKey;
 use rcgen::SanType;
-use support::tls::{Ca, Pem};
+use support::spiffe::{Says, Speaks, TestSocket};
+use support::tls::{Ca, Pem, believing, handshake};
 use support::{Request, TestBackend, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft::app::{Identity, IdentitySource, PushedIdentity};
 
 use crate::mutual::{CLIENT, SERVER, client_with, server_with};
+use crate::unbelieved::{ASK, connect};
 
 fn identity(pem: &Pem, roots: &Ca) -> Identity {
     Identity {
@@ -120,4 +123,42 @@ async fn a_new_one_is_used_at_once() {
     eventually("the old one is refused", || async { (!is_well().await).then_some(()) }).await;
     pusher.push(identity(&new.workload(CLIENT), &new));
     eventually("the new one is believed", || async { is_well().await.then_some(()) }).await;
+}
+
+/// What one hand gives is one identity: where its certificate is another workload's, its roots vouch for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_somebody_else_s_the_roots_are_not_taken_either() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let app = TestBackend::echo("app").await;
+    let log = tempfile::tempdir().unwrap();
+    let cart = "spiffe://cluster.local/ns/shop/sa/cart";
+    for speaks in [Speaks::Discovery, Speaks::WorkloadApi] {
+        let mut socket = TestSocket::new(speaks);
+        socket.comes();
+        socket.says(Says::Identity(SERVER.to_owned(), ca.workload(SERVER), ca.pem.clone()));
+        let source = IdentitySource::Socket(socket.path());
+        let server = server_with(source, &app, false, &log.path().join("log")).await.ready().await;
+        let mut connected = connect(&ca, server.listener(0), "istio-http/1.1").await;
+        // Of another authority, or of one beside the mesh's.
+        for roots in [other.pem.clone(), format!("{}{}", ca.pem, other.pem)] {
+            socket.says(Says::Identity(cart.to_owned(), other.workload(cart), roots));
+            server.page_has("/findings", "the secret ROOTCA cannot be used").await;
+            server
+                .page_has("/findings", "the certificate is that of spiffe://cluster.local/ns/shop/sa/cart")
+                .await;
+            let config = believing(&ca, Some(&other.workload(CLIENT)), &["istio-http/1.1"]);
+            let mut stranger = handshake(config, server.listener(0), "a").await.unwrap();
+            stranger.write_all(ASK).await.ok();
+            assert!(!matches!(stranger.read(&mut [0; 64]).await, Ok(1..)), "{speaks:?}");
+            connected.write_all(ASK).await.unwrap();
+            assert!(connected.read(&mut [0; 4096]).await.unwrap() > 0, "who was believed is so still");
+            socket.says(Says::Identity(SERVER.to_owned(), ca.workload(SERVER), ca.pem.clone()));
+            eventually("nothing is found any more", || async {
+                (!server.page("/findings").await.contains("ROOTCA")).then_some(())
+            })
+            .await;
+        }
+        let counted = server.metric("weft_identity_failures_total", &[("reason", "wrong_identity")]).await;
+        assert_eq!(counted, Some(2.0), "{speaks:?}");
+    }
 }

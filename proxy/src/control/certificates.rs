@@ -41,7 +41,7 @@ pub(super) fn about_secret(unusable: Unusable) -> Finding {
         object: origin.map(|origin| origin.object),
         path: String::new(),
         what: format!("the secret {name} cannot be used, because {why}: {holds}"),
-        remedy: if is_file { "write the files anew, whole, and so that the key is that of the first certificate" } else { "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
+        remedy: if is_file { "let its source hand on what is whole and the workload's; files are written anew, with the key of the first certificate" } else { "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
                  certificate in PEM, and `ca.crt` where clients show certificates" }
             .to_owned(),
     }

@@ -116,7 +116,7 @@ pub(crate) struct Control {
     pushed: Pushed,
     /// What can be used of all secrets.
     secrets: Secrets,
-    /// The roots of the mesh in a file, as they were last taken, and what MeshConfig adds to roots.
+    /// The roots of the mesh from their source, as they were last taken, and what MeshConfig adds to roots.
     own_roots: Option<Arc<config::Secret>>,
     anchors: Option<TrustAnchors>,
     /// How long certificates hold.

@@ -20,7 +20,7 @@ use super::status::IdentityState;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
-use crate::tls::{Bounds, Flaw, Verified, Whole};
+use crate::tls::{Bounds, Flaw, FlawKind, Unusable, Verified, Whole};
 
 /// Where the identity of the workload comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,6 +225,8 @@ pub(super) struct Pushed {
     held: Option<[Arc<Secret>; 2]>,
     /// Why the last was not.
     flaw: Option<Flaw>,
+    /// Whether what is held turned out not to be the workload's.
+    is_refused: bool,
     /// What hinders the source.
     trouble: Option<Arc<str>>,
     /// Why what the mesh has revoked cannot be read now, if it cannot.
@@ -259,6 +261,7 @@ impl Pushed {
             last: None,
             held: None,
             flaw: None,
+            is_refused: false,
             trouble: None,
             revoked_trouble: None,
             shard: registry.shard(),
@@ -329,6 +332,7 @@ impl Pushed {
             Ok(verified) => {
                 tracing::info!(identity = verified.name, ends = verified.ends, "the identity is renewed");
                 self.flaw = None;
+                self.is_refused = false;
                 self.held = Some(secrets.map(Arc::new));
             }
             Err(flaw) => {
@@ -341,6 +345,17 @@ impl Pushed {
     /// What can be used of it: a certificate and roots that belong together.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
         self.held.iter().flatten()
+    }
+
+    /// Whether its certificate is among those that cannot be used: it is whole, and somebody else's. It is counted once.
+    pub(super) fn refused(&mut self, unusable: &[Unusable]) -> bool {
+        let is_refused = self.held.is_some() && unusable.iter().any(|it| *it.name == *OWN_CERTIFICATE);
+        if is_refused && !self.is_refused {
+            let reason = FlawKind::WrongIdentity.name();
+            self.shard.increment(self.registry.series(Family::IdentityFailures, &[reason]));
+        }
+        self.is_refused = is_refused;
+        is_refused
     }
 
     /// Why the start waits for an identity; `None` when there is one, or nobody to hand it on.

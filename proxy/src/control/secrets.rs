@@ -63,11 +63,15 @@ impl Control {
         findings: &mut Vec<Finding>,
     ) -> bool {
         self.want_files();
-        let roots = self.secret_files.secrets().find(|it| *it.name == *OWN_ROOTS).cloned();
+        let own = self.secret_files.secrets().chain(self.pushed.secrets());
+        let roots = { own }.find(|it| *it.name == *OWN_ROOTS).cloned();
         let (mut secrets, mut unusable) = self.resolved(anchors, None);
+        let is_refused = self.pushed.refused(&unusable);
         if roots != self.own_roots {
             let bad = unusable.iter().find(|it| *it.name == *OWN_ROOTS).cloned();
-            match (bad.or_else(|| secrets.apart()), self.own_roots.as_ref()) {
+            // What one hand gives is taken whole or not at all.
+            let half = || is_refused.then(|| Unusable::of_own_roots("the certificate with them is refused"));
+            match (bad.or_else(|| secrets.apart()).or_else(half), self.own_roots.as_ref()) {
                 // With what else is declared now: a list of revoked certificates counts beside the last good roots, too.
                 (Some(refused), Some(last_good)) => {
                     (secrets, unusable) = self.resolved(anchors, Some(last_good));
@@ -88,15 +92,15 @@ impl Control {
         same_secrets
     }
 
-    /// What is declared now, with these roots of the mesh instead of those in the file, if any are given.
+    /// What is declared now, with these roots of the mesh instead of those of its source, if any are given.
     fn resolved(
         &self,
         anchors: Option<&TrustAnchors>,
         roots: Option<&Arc<Secret>>,
     ) -> (Secrets, Vec<Unusable>) {
-        let in_files = self.secret_files.secrets();
-        let in_files = in_files.map(|it| roots.filter(|roots| roots.name == it.name).unwrap_or(it));
-        let declared = self.resources.secrets.values().chain(in_files).chain(self.pushed.secrets());
+        let own = self.secret_files.secrets().chain(self.pushed.secrets());
+        let own = own.map(|it| roots.filter(|roots| roots.name == it.name).unwrap_or(it));
+        let declared = self.resources.secrets.values().chain(own);
         let declared = self.secret_files.with_revoked(declared);
         let declared = TrustAnchors::among(anchors, declared.iter());
         // What was good of the roots was so without a list that is there now.

@@ -130,6 +130,13 @@ pub(crate) struct Unusable {
     pub(crate) last_good: bool,
 }
 
+impl Unusable {
+    /// The workload's own roots, instead of which those before serve.
+    pub(crate) fn of_own_roots(why: impl Into<String>) -> Unusable {
+        Unusable { name: OWN_ROOTS.into(), origin: None, why: why.into(), last_good: true }
+    }
+}
+
 impl Secrets {
     /// Those that are declared now, and which of them cannot be used; `previous` are those of before. The workload's own
     /// certificate must be that of whoever is `expected`.
@@ -187,8 +194,8 @@ impl Secrets {
         let (leaf, intermediates) = own.cert.split_first()?;
         let flaw = whole::leads_to(leaf, intermediates, roots, seconds(time::wall())).err()?;
         let is_untrusted = flaw.kind == whole::FlawKind::Untrusted;
-        let why = format!("they are not those of the workload's own certificate: {flaw}");
-        is_untrusted.then(|| Unusable { name: OWN_ROOTS.into(), origin: None, why, last_good: true })
+        let why = || format!("they are not those of the workload's own certificate: {flaw}");
+        is_untrusted.then(|| Unusable::of_own_roots(why()))
     }
 
     /// The lives of all certificates, by name.
