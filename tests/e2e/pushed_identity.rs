@@ -135,9 +135,13 @@ async fn of_somebody_else_s_the_roots_are_not_taken_either() {
     for speaks in [Speaks::Discovery, Speaks::WorkloadApi] {
         let mut socket = TestSocket::new(speaks);
         socket.comes();
-        socket.says(Says::Identity(SERVER.to_owned(), ca.workload(SERVER), ca.pem.clone()));
+        // At the start, too.
+        socket.says(Says::Identity(cart.to_owned(), other.workload(cart), other.pem.clone()));
         let source = IdentitySource::Socket(socket.path());
-        let server = server_with(source, &app, false, &log.path().join("log")).await.ready().await;
+        let mut server = server_with(source, &app, false, &log.path().join("log")).await.start();
+        server.page_has("/ready", "the certificate is that of spiffe://cluster.local/ns/shop/sa/cart").await;
+        socket.says(Says::Identity(SERVER.to_owned(), ca.workload(SERVER), ca.pem.clone()));
+        server.becomes_ready().await;
         let mut connected = connect(&ca, server.listener(0), "istio-http/1.1").await;
         // Of another authority, or of one beside the mesh's.
         for roots in [other.pem.clone(), format!("{}{}", ca.pem, other.pem)] {
@@ -159,6 +163,6 @@ async fn of_somebody_else_s_the_roots_are_not_taken_either() {
             .await;
         }
         let counted = server.metric("weft_identity_failures_total", &[("reason", "wrong_identity")]).await;
-        assert_eq!(counted, Some(2.0), "{speaks:?}");
+        assert_eq!(counted, Some(3.0), "{speaks:?}");
     }
 }

@@ -25,28 +25,30 @@ impl Control {
         if !first {
             return None;
         }
-        self.pushed.awaited().or_else(|| self.awaits_files(anchors, findings))
+        self.pushed.awaited().or_else(|| self.awaits_whole(anchors, findings))
     }
 
-    /// Why the files with the identity are waited for, if that is where it is: without one, whoever is in the mesh could not
-    /// come in.
-    fn awaits_files(
+    /// Why what its source has of the identity is waited for to become whole, with what the mesh has revoked: until then, whoever
+    /// is in the mesh could not come in.
+    fn awaits_whole(
         &mut self,
         anchors: Option<&TrustAnchors>,
         findings: &mut Vec<Finding>,
     ) -> Option<String> {
         let source = self.settings.workload.environment.identity.as_ref()?;
-        source.files()?;
         let waited_for = format!("the identity of the workload has not come yet from {source}");
         self.want_files();
         let own = self.secret_files.secrets().filter(|it| [OWN_CERTIFICATE, OWN_ROOTS].contains(&&*it.name));
-        let declared = TrustAnchors::among(anchors, own);
+        let declared = self.secret_files.with_revoked(own.chain(self.pushed.secrets()));
+        let declared = TrustAnchors::among(anchors, declared.iter());
         let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &self.expected);
+        self.pushed.refused(&unusable);
         if secrets.are_whole() {
             return None;
         }
         let why = unusable.first().map(|first| format!(": {}", first.why)).unwrap_or_default();
         findings.extend(unusable.into_iter().map(about_secret));
+        findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         Some(format!("{waited_for}{why}"))
     }
 
