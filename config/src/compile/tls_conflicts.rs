@@ -14,6 +14,7 @@ use super::destination_rules::{DestinationRules, Merged, RuleSubset};
 use super::endpoints::{Endpoints, Member, Wanted};
 use super::host::{HostMap, complete};
 use super::peer_authentication::{self, Modes};
+use super::protocol::Protocol;
 use super::registry::{Port, Registry, Resolution, Service, Source};
 use super::traffic_policy::{Policy, marking, mode};
 use super::workload::WorkloadLabels;
@@ -48,6 +49,8 @@ pub(crate) enum Sent {
     Simple,
     /// MUTUAL.
     Mutual,
+    /// MUTUAL towards an identity of the mesh: what it presents is one, too.
+    MutualOfMesh,
     /// ISTIO_MUTUAL.
     IstioMutual,
 }
@@ -59,6 +62,8 @@ pub(crate) enum Refusal {
     Strict,
     /// Its sidecar takes plain text alone.
     Disable,
+    /// Its sidecar takes HTTP, in plain text or in TLS of the mesh.
+    Http,
     /// It has no sidecar.
     NoSidecar,
 }
@@ -270,7 +275,7 @@ impl<'l> Look<'l> {
             for member in members.iter().filter(carries) {
                 let who = (member.address.ip(), member.name);
                 tally.all.insert(who);
-                let Some((refusal, origin)) = self.refusal(member, sent) else { continue };
+                let Some((refusal, origin)) = self.refusal(member, sent, port.protocol) else { continue };
                 let refusing = tally.refusing.entry(refusal).or_insert_with(|| Refusing {
                     all: HashSet::default(),
                     example: named(member),
@@ -296,7 +301,7 @@ impl<'l> Look<'l> {
             Some(_) => Policy::of_subset(of_service, of_subset, port),
         };
         if let Some(tls) = policy.tls {
-            return Some((place(tls, rule, subset)?, sent(tls)?));
+            return Some((place(tls, rule, subset)?, sent(tls)));
         }
         if !self.scope.mesh.is_mutual_by_itself() {
             let said = rule.map_or(Said::Mesh, |rule| Said::Rule(rule.object().key(), "spec".to_owned()));
@@ -309,32 +314,43 @@ impl<'l> Look<'l> {
         (is_marked && is_balanced).then_some((place(marked, rule, subset)?, Sent::Plain))
     }
 
-    /// Why `member` does not take what is sent, and which PeerAuthentication says so.
-    fn refusal(&self, member: &Member<'_>, sent: Sent) -> Option<(Refusal, Option<Origin>)> {
+    /// Why `member` does not take what is sent to a port of this protocol, and which PeerAuthentication says so.
+    fn refusal(
+        &self,
+        member: &Member<'_>,
+        sent: Sent,
+        protocol: Protocol,
+    ) -> Option<(Refusal, Option<Origin>)> {
         let pod = member.pod?;
         let port = member.address.port();
         let is_gateway =
             || self.gateways.iter().any(|labels| !labels.is_empty() && pod.labels().carries(labels));
-        let of_mode = |mode, refusal| {
-            let namespace = &pod.workload()?.namespace;
-            let modes = Modes::of_workload(self.scope, namespace, &pod.labels());
-            let told = modes.of(port);
-            (told.mode == mode && !is_gateway()).then(|| (refusal, told.origin.clone()))
-        };
-        let is_mutual = sent == Sent::IstioMutual;
         if !pod.accepts_mutual_tls() {
             // Without a sidecar, the application itself takes what comes.
-            let is_refused = is_mutual && pod.is_without_sidecar() && !is_gateway();
+            let is_refused = sent == Sent::IstioMutual && pod.is_without_sidecar() && !is_gateway();
             return is_refused.then_some((Refusal::NoSidecar, None));
         }
-        if !pod.is_captured(port) {
+        // Who detects the protocol passes TLS on.
+        let is_http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
+        let may_be = match sent {
+            Sent::IstioMutual => self.any_disables,
+            Sent::Plain | Sent::Untold => self.any_is_strict,
+            Sent::Simple | Sent::Mutual => self.any_is_strict || is_http,
+            Sent::MutualOfMesh => is_http,
+        };
+        if !may_be || !pod.is_captured(port) {
             return None;
         }
-        match is_mutual {
-            true if self.any_disables => of_mode(peer_authentication::Mode::Disable, Refusal::Disable),
-            false if self.any_is_strict => of_mode(peer_authentication::Mode::Strict, Refusal::Strict),
-            _ => None,
-        }
+        let modes = Modes::of_workload(self.scope, &pod.workload()?.namespace, &pod.labels());
+        let told = modes.of(port);
+        let refusal = match (told.mode == peer_authentication::Mode::Strict, sent) {
+            (false, Sent::IstioMutual) if told.mode == peer_authentication::Mode::Disable => Refusal::Disable,
+            (_, Sent::IstioMutual) | (true, Sent::MutualOfMesh) => return None,
+            (true, _) => Refusal::Strict,
+            (false, Sent::Simple | Sent::Mutual | Sent::MutualOfMesh) if is_http => Refusal::Http,
+            (false, _) => return None,
+        };
+        (!is_gateway()).then(|| (refusal, told.origin.clone()))
     }
 }
 
@@ -357,17 +373,15 @@ fn conflicts(
     })
 }
 
-/// How endpoints are spoken to; `None` where it may work anywhere: a rule that expects an identity of the mesh presents
-/// one, too.
-fn sent(tls: &ClientTlsSettings) -> Option<Sent> {
+/// How endpoints are spoken to.
+fn sent(tls: &ClientTlsSettings) -> Sent {
+    let is_of_mesh = || tls.subject_alt_names.iter().any(|name| name.starts_with(SPIFFE));
     match mode(tls) {
-        ClientTlsMode::Disable => Some(Sent::Plain),
-        ClientTlsMode::Simple => Some(Sent::Simple),
-        ClientTlsMode::IstioMutual => Some(Sent::IstioMutual),
-        ClientTlsMode::Mutual => {
-            let expects = tls.subject_alt_names.iter().any(|name| name.starts_with(SPIFFE));
-            (!expects).then_some(Sent::Mutual)
-        }
+        ClientTlsMode::Disable => Sent::Plain,
+        ClientTlsMode::Simple => Sent::Simple,
+        ClientTlsMode::IstioMutual => Sent::IstioMutual,
+        ClientTlsMode::Mutual if is_of_mesh() => Sent::MutualOfMesh,
+        ClientTlsMode::Mutual => Sent::Mutual,
     }
 }
 

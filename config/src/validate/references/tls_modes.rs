@@ -78,11 +78,13 @@ fn what(sent: Sent, several: &Several<'_>) -> String {
         Sent::Untold => "in plain text, as MeshConfig turns auto-mTLS off and no DestinationRule says `tls`,",
         Sent::Simple => "by TLS without a client certificate (SIMPLE)",
         Sent::Mutual => "by TLS with a certificate that is not the workload's identity (MUTUAL)",
+        Sent::MutualOfMesh => "by TLS that does not offer the protocols of the mesh (MUTUAL)",
         Sent::IstioMutual => "by mutual TLS of the mesh (ISTIO_MUTUAL)",
     };
     let takes = match first.refusal {
         Refusal::Strict => "only mutual TLS of the mesh is taken (STRICT)",
         Refusal::Disable => "only plain text is taken (DISABLE)",
+        Refusal::Http => "HTTP is taken without TLS, or in mutual TLS of the mesh,",
         Refusal::NoSidecar => "there is no sidecar to take it (no label `security.istio.io/tlsMode`)",
     };
     let whose = match services {
@@ -113,6 +115,7 @@ fn remedy(said: &Said, several: &Several<'_>) -> &'static str {
         (_, Refusal::Disable, _) => {
             "leave `tls` out, and auto-mTLS sends each endpoint what it takes; or let the PeerAuthentication be PERMISSIVE"
         }
+        (_, Refusal::Http, _) => "leave `tls` out, and auto-mTLS sends each endpoint what it takes",
         (_, Refusal::NoSidecar, _) => {
             "leave `tls` out, and auto-mTLS sends each endpoint what it takes; or give the pods a sidecar"
         }

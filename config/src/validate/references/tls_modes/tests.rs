@@ -152,9 +152,20 @@ fn modes_against_modes() {
     check(&[strict(), told(mutual)], &[]);
     check(&[off(), told(mutual)], &[(WHOLE, &["ISTIO_MUTUAL", "(DISABLE)", "PeerAuthentication shop/p"])]);
     check(&[off(), told(plain)], &[]);
-    for mode in [plain, "mode: SIMPLE", own, mutual] {
+    let permissive = || policy("shop", "mtls: {mode: PERMISSIVE}");
+    for mode in [plain, mutual] {
         check(&[told(mode)], &[]);
-        check(&[policy("shop", "mtls: {mode: PERMISSIVE}"), told(mode)], &[]);
+        check(&[permissive(), told(mode)], &[]);
+    }
+    // HTTP comes without TLS or in that of the mesh, whatever certificate is expected; TCP is passed on.
+    let of_mesh = format!("{own}, subjectAltNames: ['spiffe://cluster.local/ns/shop/sa/web']");
+    for mode in ["mode: SIMPLE", own, &of_mesh] {
+        let says = &["HTTP is taken without TLS", all, ":8080"];
+        check(&[told(mode)], &[(WHOLE, says)]);
+        check(&[permissive(), told(mode)], &[(WHOLE, says)]);
+        check(&[off(), told(mode)], &[(WHOLE, says)]);
+        let of_tcp = format!("portLevelSettings: [{{port: {{number: 5432}}, tls: {{{mode}}}}}]");
+        check(&[rule("shop", &format!("host: web, trafficPolicy: {{{of_tcp}}}"))], &[]);
     }
     // Without a rule each endpoint is sent what it takes.
     check(&[strict()], &[]);
