@@ -10,6 +10,8 @@ use support::{Mesh, PATIENCE, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::unbelieved::{next, rest};
 
@@ -176,4 +178,26 @@ async fn a_request_in_flight_has_time_to_end() {
     is_answered(&mut stream, "\r\nconnection: close\r\n").await;
     ends(&mut stream).await;
     assert_eq!(gateway.backend.served(), 1);
+}
+
+/// Whoever speaks a version that is spoken no more is parted with, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raised_version_parts_who_is_below_it() {
+    let gateway = Gateway::start(0).await;
+    let offers = |versions| {
+        let config = ClientConfig::builder_with_protocol_versions(versions);
+        config.with_root_certificates(gateway.ca.store()).with_no_client_auth()
+    };
+    let [mut lesser, mut newer] = [
+        handshake(offers(&[&TLS12]), gateway.edge.address, HOST).await.unwrap(),
+        handshake(offers(&[&TLS13]), gateway.edge.address, HOST).await.unwrap(),
+    ];
+    for stream in [&mut lesser, &mut newer] {
+        stream.write_all(ASK).await.unwrap();
+        is_answered(stream, "").await;
+    }
+    gateway.becomes("mode: SIMPLE", "mode: SIMPLE, minProtocolVersion: TLSV1_3").await;
+    ends(&mut lesser).await;
+    newer.write_all(ASK).await.unwrap();
+    is_answered(&mut newer, "").await;
 }

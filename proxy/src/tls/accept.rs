@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use config::TlsVersion;
 use config::format::Operator;
 use http::HeaderValue;
 use tokio::net::TcpStream;
@@ -45,9 +46,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Whether the client would be let in by `now`, too.
+    /// Whether the client would be let in by `now`, too: by what it believes, in the version of TLS that is spoken.
     pub(crate) fn is_let_in_by(&self, now: &Arc<Server>) -> bool {
-        Arc::ptr_eq(&self.server, now) || now.lets_in(&self.server, &self.chain)
+        let version = if self.ends.version == "TLSv1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 };
+        let config::DownstreamTls { version_min, version_max, .. } = &now.declared;
+        Arc::ptr_eq(&self.server, now)
+            || (version_min..=version_max).contains(&&version) && now.lets_in(&self.server, &self.chain)
     }
 
     /// Whether it was longer ago than this that the client was let in by a certificate.
