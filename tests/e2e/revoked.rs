@@ -173,9 +173,11 @@ async fn at_the_start_a_list_that_cannot_be_read_is_waited_for() {
     let files = files(&ca, &ca.workload_numbered(SERVER, 7));
     let (app, revoking) = (TestBackend::echo("app").await, ca.revoke(&[7]));
     let list = files.path().join("ca-crl.pem");
-    for (content, why) in
-        [(Some("garbage"), "not one in PEM"), (None, "Is a directory"), (Some(revoking.as_str()), "it is revoked")]
-    {
+    for (content, why) in [
+        (Some("garbage"), "not one in PEM"),
+        (None, "Is a directory"),
+        (Some(revoking.as_str()), "it is revoked"),
+    ] {
         match content {
             Some(text) => write(&list, text),
             None => {
@@ -207,6 +209,49 @@ async fn a_first_list_that_cannot_be_read_closes() {
     server.page_has("/findings", "nobody in the mesh is believed").await;
     std::fs::remove_file(&list).unwrap();
     eventually("it opens", || async { connect(&ca, &server, &good).await.ok().map(drop) }).await;
+}
+
+/// Such a list hides whom the authority has revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_no_root_has_signed_or_that_is_out_of_date_closes() {
+    let (ca, liar) = (Ca::new("mesh"), Ca::new("mesh"));
+    let (app, good, revoked) =
+        (TestBackend::echo("app").await, ca.workload_numbered(CLIENT, 2), ca.workload_numbered(CLIENT, 1));
+    for (bad, why) in [
+        (
+            liar.revoke(&[1]),
+            "the list of CN=mesh cannot be relied on, because no root of that name has signed it",
+        ),
+        (ca.revoke_until(2021, &[1]), "the list of CN=mesh cannot be relied on, because it is out of date"),
+    ] {
+        let files = files(&ca, &ca.workload(SERVER));
+        let list = files.path().join("ca-crl.pem");
+        // At the start it is waited for a better one.
+        write(&list, &bad);
+        let mut server = server(files.identity().into(), &app, &list).await.start();
+        server.page_has("/ready", "cannot be relied on").await;
+        server.page_has("/findings", why).await;
+        write(&list, &ca.revoke(&[1]));
+        server.becomes_ready().await;
+        let mut connected = connect(&ca, &server, &good).await.unwrap();
+        write(&list, &bad);
+        let ended = tokio::time::timeout(support::PATIENCE, connected.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "{why}");
+        for client in [&good, &revoked] {
+            assert!(connect(&ca, &server, client).await.is_err(), "{why}");
+        }
+        server.page_has("/findings", why).await;
+        server.page_has("/stats/prometheus", "certificate_revocation_unknown").await;
+        // Its own is renewed.
+        let renewed = ca.workload(SERVER);
+        files.show(&renewed);
+        // Beside another one of the same authority it is passed over.
+        write(&list, &format!("{bad}{}", ca.revoke(&[1])));
+        eventually("it opens", || async { connect(&ca, &server, &good).await.ok().map(drop) }).await;
+        assert!(connect(&ca, &server, &revoked).await.is_err());
+        let page = server.page("/findings").await;
+        assert!(page.contains(why) && !page.contains("the secret default"), "{page}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

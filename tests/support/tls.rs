@@ -129,6 +129,11 @@ impl Ca {
 
     /// A list that revokes the certificates with these serial numbers, in PEM.
     pub fn revoke(&self, serials: &[u8]) -> String {
+        self.revoke_until(2100, serials)
+    }
+
+    /// The same, of which there is to be a newer one in that year.
+    pub fn revoke_until(&self, year: i32, serials: &[u8]) -> String {
         let revoked = |serial: &u8| RevokedCertParams {
             serial_number: vec![*serial].into(),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
@@ -137,7 +142,7 @@ impl Ca {
         };
         let list = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            next_update: rcgen::date_time_ymd(year, 1, 1),
             crl_number: vec![1].into(),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),

@@ -1,5 +1,7 @@
 //! What there is to say about secrets: those that cannot be used, and certificates that are not renewed in time.
 
+use std::sync::Arc;
+
 use config::finding::{Finding, Severity, code};
 
 use crate::tls::{Life, Unusable};
@@ -23,6 +25,22 @@ pub(super) fn about_life(life: &Life) -> Finding {
         path: String::new(),
         what,
         remedy: "renew it; what is in its place then is used at once".to_owned(),
+    }
+}
+
+/// What there is to say about a list of revoked certificates that cannot be relied on.
+pub(super) fn about_doubt((name, why): &(Arc<str>, String)) -> Finding {
+    Finding {
+        place: None,
+        severity: Severity::Error,
+        code: code::UNUSABLE_SECRET,
+        object: None,
+        path: String::new(),
+        what: format!(
+            "of the revoked certificates of {name}, {why}: unless there is another, nobody for whom that authority vouches is \
+             believed"
+        ),
+        remedy: "write the newest list of that authority in its place".to_owned(),
     }
 }
 

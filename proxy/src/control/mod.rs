@@ -121,6 +121,8 @@ pub(crate) struct Control {
     anchors: Option<TrustAnchors>,
     /// How long certificates hold.
     lives: Vec<Life>,
+    /// Lists of revoked certificates that cannot be relied on.
+    doubts: Vec<(Arc<str>, String)>,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
@@ -179,6 +181,7 @@ impl Control {
             own_roots: None,
             anchors: None,
             lives: Vec::new(),
+            doubts: Vec::new(),
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
@@ -239,7 +242,8 @@ impl Control {
         }
         self.took = Took { read: since(read_at), compile: Duration::ZERO };
         let lives = self.secrets.lives(time::wall());
-        let ending_differs = ending(&lives) != ending(&self.lives);
+        let ending_differs =
+            ending(&lives) != ending(&self.lives) || self.secrets.doubts(time::wall()) != self.doubts;
         if changed || secrets_differ || ending_differs || !self.status.is_published() {
             self.publish();
         } else if is_routine {

@@ -6,7 +6,7 @@ use config::compile::{Proxy, TrustAnchors};
 use config::finding::Finding;
 use config::{OWN_CERTIFICATE, OWN_ROOTS, Secret};
 
-use super::certificates::{about_life, about_secret};
+use super::certificates::{about_doubt, about_life, about_secret};
 use super::revoked::RevokedFile;
 use super::{Control, time};
 use crate::tls::{Secrets, Unusable};
@@ -43,10 +43,13 @@ impl Control {
         let declared = TrustAnchors::among(anchors, declared.iter());
         let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &self.expected);
         self.pushed.refused(&unusable);
-        if secrets.are_whole() {
+        let doubt = secrets.own_doubt();
+        if secrets.are_whole() && doubt.is_none() {
             return None;
         }
-        let why = unusable.first().map(|first| format!(": {}", first.why)).unwrap_or_default();
+        let why = unusable.first().map(|first| first.why.clone()).or(doubt);
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        findings.extend(secrets.doubts(time::wall()).iter().map(about_doubt));
         findings.extend(unusable.into_iter().map(about_secret));
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         Some(format!("{waited_for}{why}"))
@@ -88,6 +91,8 @@ impl Control {
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());
         self.status.certificates(&self.lives);
+        self.doubts = self.secrets.doubts(time::wall());
+        findings.extend(self.doubts.iter().map(about_doubt));
         findings.extend(unusable.into_iter().map(about_secret));
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));

@@ -27,7 +27,6 @@ impl Secrets {
             roots: Arc::new(RootCertStore { roots: vec![nobody] }),
             bundles: Vec::new(),
             first: None,
-            revoked: Vec::new(),
             lists: Arc::default(),
         };
         let parsed = [

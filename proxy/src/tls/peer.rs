@@ -222,7 +222,7 @@ fn url_encoded_pem(certificate: &[u8]) -> String {
 }
 
 /// A subject as RFC 2253 writes it: the last part first.
-fn subject(name: &X509Name<'_>) -> String {
+pub(super) fn subject(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter().collect();
     let parts = parts.into_iter().rev().map(|part| {
         let attributes = part.iter().map(|attribute| {

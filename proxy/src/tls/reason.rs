@@ -27,6 +27,7 @@ pub(super) fn word(error: &Error) -> &'static str {
                 "certificate_not_yet_valid"
             }
             CertificateError::Revoked => "certificate_revoked",
+            CertificateError::UnknownRevocationStatus => "certificate_revocation_unknown",
             CertificateError::UnknownIssuer => "certificate_unknown_issuer",
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "certificate_not_of_a_wanted_name"

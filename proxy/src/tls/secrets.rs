@@ -11,9 +11,9 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::own::{self, Expected};
+use super::revocation::List;
 use super::{peer, whole};
 use crate::time;
 
@@ -62,9 +62,8 @@ pub(super) struct Roots {
     pub(super) bundles: Vec<Bundle>,
     /// The first of them, to be shown.
     pub(super) first: Option<CertificateDer<'static>>,
-    pub(super) revoked: Vec<CertificateRevocationListDer<'static>>,
-    /// The same lists, parsed.
-    pub(super) lists: Arc<[CertRevocationList<'static>]>,
+    /// What is revoked.
+    pub(super) lists: Arc<[List]>,
 }
 
 /// What vouches for the identities of a trust domain.
@@ -91,7 +90,7 @@ impl Roots {
         let covers_bundle = |other: &Bundle| {
             self.bundle(&other.domain).is_some_and(|bundle| covers(&bundle.roots, &other.roots))
         };
-        self.revoked == others.revoked
+        self.lists == others.lists
             && covers(&self.roots, &others.roots)
             && self.bundles.is_empty() == others.bundles.is_empty()
             && others.bundles.iter().all(covers_bundle)
@@ -114,7 +113,7 @@ impl Roots {
 /// Lists of revoked certificates.
 #[derive(Debug)]
 pub(super) struct Lists {
-    pub(super) parsed: Arc<[CertRevocationList<'static>]>,
+    pub(super) parsed: Arc<[List]>,
 }
 
 /// A secret that cannot be used.
@@ -196,6 +195,37 @@ impl Secrets {
         let is_untrusted = flaw.kind == whole::FlawKind::Untrusted;
         let why = || format!("they are not those of the workload's own certificate: {flaw}");
         is_untrusted.then(|| Unusable::of_own_roots(why()))
+    }
+
+    /// Why nobody is believed by the workload's own authority though there are its certificate and roots.
+    pub(crate) fn own_doubt(&self) -> Option<String> {
+        let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
+        let (leaf, intermediates) = own.cert.split_first()?;
+        let flaw = whole::is_heard_of(leaf, intermediates, roots, seconds(time::wall())).err()?;
+        (flaw.kind == whole::FlawKind::Doubted).then_some(flaw.why)
+    }
+
+    /// Lists of revoked certificates that cannot be relied on: of which secret, and why.
+    pub(crate) fn doubts(&self, now: SystemTime) -> Vec<(Arc<str>, String)> {
+        let now = seconds(now);
+        let algorithms = default_provider().signature_verification_algorithms.all;
+        let anchors = || {
+            let all = self.held.values().filter_map(Held::roots);
+            let stores = all.flat_map(|it| it.bundles.iter().map(|it| &it.roots).chain([&it.roots]));
+            stores.flat_map(|store| &store.roots)
+        };
+        let mut doubts = Vec::new();
+        for (name, held) in &self.held {
+            let lists = match &held.parsed {
+                Parsed::Roots(roots) => &roots.lists,
+                Parsed::Revoked(lists) => &lists.parsed,
+                Parsed::Certificate(_) => continue,
+            };
+            let of_it = lists.iter().filter_map(|list| list.doubt(anchors(), algorithms, now));
+            doubts.extend(of_it.map(|why| (name.clone(), why)));
+        }
+        doubts.sort();
+        doubts
     }
 
     /// The lives of all certificates, by name.
@@ -322,13 +352,10 @@ pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             let first = roots.first().cloned();
             let roots = store(roots, is_of_system(&declared.name))?;
             let bundles = bundles.iter().map(bundle).collect::<Result<_, _>>()?;
-            let revoked = revoked.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
-            let lists = parsed(&revoked)?;
-            Ok(Parsed::Roots(Arc::new(Roots { roots, bundles, first, revoked, lists })))
+            let lists = revoked.as_deref().map_or_else(|| Ok(Arc::default()), lists)?;
+            Ok(Parsed::Roots(Arc::new(Roots { roots, bundles, first, lists })))
         }
-        SecretContent::Revoked { lists: pem } => {
-            Ok(Parsed::Revoked(Arc::new(Lists { parsed: parsed(&lists(pem)?)? })))
-        }
+        SecretContent::Revoked { lists: pem } => Ok(Parsed::Revoked(Arc::new(Lists { parsed: lists(pem)? }))),
     }
 }
 
@@ -367,13 +394,6 @@ fn is_of_system(name: &str) -> bool {
     name.strip_prefix(FILE_ROOTS) == Some(SYSTEM_ROOTS)
 }
 
-fn parsed(
-    lists: &[CertificateRevocationListDer<'static>],
-) -> Result<Arc<[CertRevocationList<'static>]>, String> {
-    let parsed = lists.iter().map(|list| OwnedCertRevocationList::from_der(list).map(Into::into));
-    parsed.collect::<Result<_, _>>().map_err(|_| "a list of revoked certificates cannot be read".to_owned())
-}
-
 /// Whether these are roots, in PEM.
 ///
 /// # Errors
@@ -389,7 +409,7 @@ pub(crate) fn check_roots(pem: &[u8]) -> Result<(), String> {
 ///
 /// When they are not: why.
 pub(crate) fn check_lists(pem: &[u8]) -> Result<(), String> {
-    lists(pem).and_then(|lists| parsed(&lists)).map(drop)
+    lists(pem).map(drop)
 }
 
 /// A chain of certificates, the leaf first.
@@ -409,12 +429,13 @@ pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<
     }
 }
 
-fn lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+fn lists(pem: &[u8]) -> Result<Arc<[List]>, String> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match lists {
-        Ok(lists) if !lists.is_empty() => Ok(lists),
-        _ => Err("the list of revoked certificates is not one in PEM".to_owned()),
+        Ok(lists) if !lists.is_empty() => lists.into_iter().map(List::new).collect::<Option<_>>(),
+        _ => return Err("the list of revoked certificates is not one in PEM".to_owned()),
     }
+    .ok_or_else(|| "a list of revoked certificates cannot be read".to_owned())
 }
 
 #[cfg(test)]

@@ -20,13 +20,13 @@ use tokio_rustls::rustls::{
     RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite,
     SupportedProtocolVersion,
 };
-use webpki::{CertRevocationList, KeyUsage};
+use webpki::KeyUsage;
 
 use super::bundles::{self, ByDomain};
 use super::no_key::NoKey;
 use super::peer;
 use super::reason::word;
-use super::revocation::{self, Shown};
+use super::revocation::{self, List, Shown};
 use super::secrets::{Lists, Roots, Secrets};
 use super::verify;
 
@@ -317,7 +317,7 @@ struct Named {
     chain: Arc<dyn ClientCertVerifier>,
     roots: Arc<Roots>,
     /// Lists besides those of the roots.
-    revoked: Arc<[CertRevocationList<'static>]>,
+    revoked: Arc<[List]>,
     provider: Arc<CryptoProvider>,
     wanted: Wanted,
 }

@@ -9,11 +9,12 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use webpki::{CertRevocationList, KeyUsage};
+use webpki::KeyUsage;
 
+use super::revocation::{self, List};
 use super::secrets::Roots;
 use super::server::OtherFingerprint;
-use super::{bundles, peer, revocation};
+use super::{bundles, peer};
 
 /// Verifies servers.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Servers {
     /// What chains lead to; `None` when anybody's are taken.
     pub(super) roots: Option<Arc<Roots>>,
     /// Lists of revoked certificates, besides those of the roots.
-    pub(super) revoked: Arc<[CertRevocationList<'static>]>,
+    pub(super) revoked: Arc<[List]>,
     /// What a name must be; empty for any.
     pub(super) names: Vec<config::StringMatch>,
     /// What it must be, or its key; empty for any.
@@ -138,6 +139,7 @@ pub(super) fn told(error: webpki::Error) -> Error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
         webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
             CertificateError::BadEncoding

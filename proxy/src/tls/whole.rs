@@ -71,6 +71,8 @@ pub(crate) enum FlawKind {
     Untrusted,
     /// An authority has revoked it.
     Revoked,
+    /// What its authority has revoked is not known.
+    Doubted,
 }
 
 impl FlawKind {
@@ -85,6 +87,7 @@ impl FlawKind {
             FlawKind::Expired => "expired",
             FlawKind::Untrusted => "untrusted",
             FlawKind::Revoked => "revoked",
+            FlawKind::Doubted => "doubted",
         }
     }
 }
@@ -190,6 +193,9 @@ fn words(error: &webpki::Error) -> String {
     match error {
         webpki::Error::UnknownIssuer => "none of them has signed it".to_owned(),
         webpki::Error::CertRevoked => "it is revoked".to_owned(),
+        webpki::Error::UnknownRevocationStatus => {
+            "the list of what its authority has revoked cannot be relied on".to_owned()
+        }
         webpki::Error::CertExpired { .. } => "its chain holds no longer".to_owned(),
         webpki::Error::CertNotValidYet { .. } => "its chain does not hold yet".to_owned(),
         webpki::Error::RequiredEkuNotFoundContext(_) => {
@@ -201,8 +207,22 @@ fn words(error: &webpki::Error) -> String {
     }
 }
 
-/// Whether peers that have the same roots would believe it, as a client and as a server.
+/// Whether peers that have the same roots would believe it, as a client and as a server, when they have lists that can be relied
+/// on: it is not to be renewed later for want of those.
 pub(super) fn leads_to(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &Roots,
+    now: i64,
+) -> Result<(), Flaw> {
+    match is_heard_of(leaf, intermediates, roots, now) {
+        Err(flaw) if flaw.kind == FlawKind::Doubted => Ok(()),
+        heard => heard,
+    }
+}
+
+/// Whether they would with these lists.
+pub(super) fn is_heard_of(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     roots: &Roots,
@@ -226,6 +246,7 @@ pub(super) fn leads_to(
         revocation::verify((leaf, intermediates), anchors, lists, algorithms, usage, time).map_err(
             |error| match error {
                 webpki::Error::CertRevoked => flaw(FlawKind::Revoked, error),
+                webpki::Error::UnknownRevocationStatus => flaw(FlawKind::Doubted, error),
                 // That of an authority between it and the root: its own is looked at before.
                 webpki::Error::CertExpired { .. } => flaw(FlawKind::Expired, error),
                 error => flaw(FlawKind::Untrusted, error),
