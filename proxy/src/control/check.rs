@@ -166,7 +166,7 @@ pub(crate) fn load(
     let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &Expected::default());
     findings.extend(unusable.into_iter().map(super::certificates::about_secret));
     findings.extend(files.revoked().and_then(RevokedFile::finding));
-    findings.extend(secrets.doubts(crate::time::wall()).iter().map(super::certificates::about_doubt));
+    findings.extend(secrets.doubts(time::wall()).iter().map(super::certificates::about_doubt));
     findings.sort();
     findings.dedup();
     let secrets = if is_assumed { secrets.with_assumed_identity() } else { secrets };
@@ -248,7 +248,7 @@ fn of_gateways(objects: &Objects, products_max: usize) -> Vec<Finding> {
             compile_as(objects, &proxy, &request).update.secrets.into_iter().map(Arc::new).collect();
         let (secrets, unusable) = Secrets::resolve(&secrets, &Secrets::default(), &Expected::default());
         findings.extend(unusable.into_iter().map(super::certificates::about_secret));
-        let now = crate::time::wall();
+        let now = time::wall();
         findings
             .extend(secrets.lives(now).iter().filter(|it| it.ends_soon).map(super::certificates::about_life));
         findings.extend(secrets.doubts(now).iter().map(super::certificates::about_doubt));
