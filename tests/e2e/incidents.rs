@@ -365,7 +365,7 @@ async fn what_did_not_fail_is_recorded_now_and_then() {
     }
     assert_eq!(proxy.page("/errors").await, "nothing failed in the last hour\n");
     for (page, what) in [
-        ("/recorder?ids=1", "`ids` is not one of format, id, last"),
+        ("/recorder?ids=1", "`ids` is not one of filter, format, id, last"),
         ("/recorder?last=x", "last: `x` is not a whole number"),
         ("/errors?id=1", "`id` is not one of format"),
         ("/explain?url=x", "`x` does not begin with http://"),

@@ -276,6 +276,8 @@ pub(crate) struct Watch {
     last: usize,
     /// Streams that we have refused.
     refused: u32,
+    /// The peer has reset a stream.
+    has_seen_resets: bool,
     /// Heads of answers that the client does not take.
     unsent: Unsent,
     /// The last stream that a client has begun.
@@ -314,6 +316,7 @@ impl Watch {
             block: 0,
             last: 0,
             refused: 0,
+            has_seen_resets: false,
             unsent: Unsent::default(),
             begun: 0,
             trailers: None,
@@ -340,7 +343,17 @@ impl Watch {
         mut ended: impl FnMut(Ended),
     ) -> Result<(), Flood> {
         let Watch {
-            received, budget, in_header_block, is_head, block, last, unsent, begun, trailers, ..
+            received,
+            budget,
+            in_header_block,
+            is_head,
+            block,
+            last,
+            has_seen_resets,
+            unsent,
+            begun,
+            trailers,
+            ..
         } = self;
         let mut verdict = Ok(());
         if let Some(trailers) = trailers {
@@ -363,6 +376,7 @@ impl Watch {
                 }
             }
             if frame.kind == RST_STREAM {
+                *has_seen_resets = true;
                 unsent.remove(frame.stream);
             }
             if let Some(end) = frame.end(payload) {
@@ -407,9 +421,9 @@ impl Watch {
         verdict
     }
 
-    /// Whether the peer has reset streams, or made us reset them, of which it has not been forgiven all.
+    /// Whether the peer has reset a stream.
     pub(crate) fn has_seen_resets(&self) -> bool {
-        self.budget.resets < self.budget.resets_max
+        self.has_seen_resets
     }
 
     /// The head of an answer on this stream is to be sent, and the client takes nothing.
