@@ -388,7 +388,7 @@ fn what_cannot_be_read_is_an_error_of_that_file() {
     assert_eq!(
         findings(directory.path()),
         [
-            ("b.yaml".to_owned(), "1 error unreadable-file".to_owned()),
+            ("b.yaml".to_owned(), "1 error malformed-yaml".to_owned()),
             ("c.yaml".to_owned(), "1 error unreadable-file".to_owned()),
         ]
     );
