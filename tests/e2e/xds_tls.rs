@@ -92,8 +92,12 @@ async fn listeners_show_and_believe_what_is_in_files() {
     }
     assert_eq!(ask(to, &ca, &other).await.0, "");
     let reason = [("reason", "certificate_not_of_a_wanted_fingerprint")];
-    let failed = proxy.metric("weft_listener_tls_handshake_failures_total", &reason).await;
-    assert_eq!(failed, Some(1.0));
+    // The client hears of it before it is counted.
+    eventually("it is counted", || async {
+        let failed = proxy.metric("weft_listener_tls_handshake_failures_total", &reason).await;
+        failed.filter(|failed| *failed == 1.0)
+    })
+    .await;
     // What is written anew serves new connections.
     let renewed = ca.issue("shop.example", |_| {});
     let before = proxy.generation().await;
