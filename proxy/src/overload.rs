@@ -41,6 +41,8 @@ pub(crate) const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Overload {
     shedding: CachePadded<AtomicBool>,
+    /// Whether a quarter of what may be used is known to be free.
+    roomy: AtomicBool,
     /// How many times workers were asked to give memory back.
     asked: watch::Sender<u64>,
 }
@@ -49,6 +51,11 @@ impl Overload {
     /// Whether new connections and requests are to be refused.
     pub(crate) fn is_shedding(&self) -> bool {
         self.shedding.load(Ordering::Relaxed)
+    }
+
+    /// Whether a quarter of what may be used is known to be free; where there is no limit, nobody knows.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.roomy.load(Ordering::Relaxed)
     }
 
     /// Asks all workers to give memory back.
@@ -71,6 +78,7 @@ impl Overload {
     pub(crate) fn look(&self, used: Option<u64>, limit: u64) -> bool {
         let shedding = used.map_or(self.is_shedding(), |used| self.is_too_much(used, limit));
         self.shedding.store(shedding, Ordering::Relaxed);
+        self.roomy.store(used.is_some_and(|used| used <= limit - limit / 4), Ordering::Relaxed);
         shedding
     }
 }
@@ -126,6 +134,7 @@ mod tests {
         for (used, shedding) in looks {
             assert_eq!(overload.look(used, 100), shedding, "{used:?}");
             assert_eq!(overload.is_shedding(), shedding, "{used:?}");
+            assert_eq!(overload.is_roomy(), used.is_some_and(|used| used <= 75), "{used:?}");
         }
     }
 

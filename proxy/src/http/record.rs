@@ -162,7 +162,8 @@ impl Record {
     }
 
     /// Counts the request, if its client has many, and the bytes of its head, if they are: those of an HTTP/2 head are told here,
-    /// others by the codec. It is refused when all requests carry too many, and nobody can be parted with that has far more.
+    /// others by the codec. It is refused when all requests carry too many, and nobody can be parted with that has far more; one
+    /// with a usual head only when memory is scarce, too.
     pub(crate) fn carries(&mut self, bytes: usize) -> Result<(), Refusal> {
         let guard = &self.downstream.guard;
         let head = guard.take_head(bytes);
@@ -170,7 +171,11 @@ impl Record {
             return Ok(());
         }
         self.head_bytes = head;
-        if guard.carries(head) || self.engine().part_with_largest(REQUEST_HEAD_BYTES_TOTAL_MAX, guard) {
+        let has_room = |engine: &Engine| {
+            head.is_usual() && engine.overload.is_roomy()
+                || engine.part_with_largest(REQUEST_HEAD_BYTES_TOTAL_MAX, guard)
+        };
+        if guard.carries(head) || has_room(self.engine()) {
             return Ok(());
         }
         self.past(REQUEST_HEAD_BYTES_TOTAL_MAX);

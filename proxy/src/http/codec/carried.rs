@@ -57,6 +57,11 @@ impl HeadBytes {
         if active > REQUESTS_MIN { HeadBytes(self.0.saturating_add(REQUEST_BYTES)) } else { self }
     }
 
+    /// Whether it is nothing but what any request takes.
+    pub(crate) fn is_usual(self) -> bool {
+        self.0 <= REQUEST_BYTES
+    }
+
     /// Whether it counts.
     pub(crate) fn is_counted(self) -> bool {
         self.0 > 0
