@@ -22,8 +22,8 @@ pub(crate) fn target<'s>(
 
 /// Where the pod behind `endpoint` is, which names none: in the namespace of its slice.
 pub(crate) fn place<'s>(slice: &'s Object<EndpointSlice>, endpoint: &SliceEndpoint) -> Option<At<'s>> {
-    let address = endpoint.addresses.first().filter(|_| target(slice, endpoint).is_none())?;
-    Some((slice.namespace(), address.parse().ok()?))
+    let ip = endpoint.ip().filter(|_| target(slice, endpoint).is_none())?;
+    Some((slice.namespace(), ip))
 }
 
 /// The pods whose addresses are those of endpoints of `slices` that name none. Of those that share an address, as they do on
@@ -59,18 +59,14 @@ pub fn pod_behind<'o>(
     };
     let mut slices = objects.endpoint_slices.values().filter(is_of);
     slices.find_map(|slice| {
-        let is_there = |endpoint: &SliceEndpoint| {
-            endpoint.addresses.first().and_then(|address| address.parse().ok()) == Some(ip)
-        };
-        let mut there = slice.spec.endpoints.iter().filter(|endpoint| is_there(endpoint));
+        let mut there = slice.spec.endpoints.iter().filter(|endpoint| endpoint.ip() == Some(ip));
         let (namespace, name) = there.find_map(|endpoint| target(slice, endpoint))?;
         objects.pods.get(&(namespace.into(), name.into()))
     })
 }
 
 fn addresses(pod: &Object<Pod>) -> impl Iterator<Item = At<'_>> {
-    let status = &pod.spec.status;
-    status.pod_ip.into_iter().chain(status.pod_ips.iter().map(|it| it.ip)).map(|ip| (&**pod.namespace(), ip))
+    pod.spec.status.ips().map(|ip| (&**pod.namespace(), ip))
 }
 
 /// Pods, by name and by address.

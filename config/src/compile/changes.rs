@@ -5,7 +5,6 @@
 //! everything, and [`Anew`] says why: it is always right, and what changes every few seconds in a large mesh is none of it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::behind::{Pods, target};
@@ -15,7 +14,7 @@ use super::registry::Resolution;
 use super::{Mode, Scope, auto_passthrough};
 use crate::hashed::HashSet;
 use crate::istio::DestinationRule;
-use crate::kubernetes::{EndpointSlice, Pod, Service};
+use crate::kubernetes::{EndpointSlice, Pod, Service, SliceEndpoint};
 use crate::objects::{Differences, Kept, Key, Object, Objects};
 
 /// Services that are made again one by one; where they are more, everything is.
@@ -244,13 +243,10 @@ fn is_of_entry(host: &str, scope: &Scope<'_>) -> bool {
 
 /// Whether an endpoint of `slice` is the workload itself.
 fn has_own(slice: &Object<EndpointSlice>, scope: &Scope<'_>) -> bool {
-    let addresses = slice.spec.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first());
+    let mut ips = slice.spec.endpoints.iter().filter_map(SliceEndpoint::ip);
     let own = (&*scope.proxy.namespace, &*scope.proxy.name);
     let mut targets = slice.spec.endpoints.iter().filter_map(|it| target(slice, it));
-    addresses
-        .filter_map(|address| address.parse::<IpAddr>().ok())
-        .any(|address| scope.proxy.ips.contains(&address))
-        || targets.any(|target| target == own)
+    ips.any(|ip| scope.proxy.ips.contains(&ip)) || targets.any(|target| target == own)
 }
 
 /// Names of clusters that were of services of `hosts`, or of the workload's own ports where `inbound` says so.

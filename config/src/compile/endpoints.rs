@@ -183,8 +183,7 @@ impl<'a> Endpoints<'a> {
         for slice in self.slices.get(&key).into_iter().flatten() {
             let Some(number) = number(&slice.spec.ports, port.name) else { continue };
             for endpoint in &slice.spec.endpoints {
-                let ip = endpoint.addresses.first().and_then(|address| address.parse::<IpAddr>().ok());
-                let Some(ip) = ip else { continue };
+                let Some(ip) = endpoint.ip() else { continue };
                 let meant = || self.by_address.get(&(&**slice.namespace(), ip)).map(|pod| name_of(pod));
                 let pod = match target(slice, endpoint).or_else(meant) {
                     None => None,

@@ -192,6 +192,13 @@ pub struct SliceEndpoint {
     pub node_name: Option<Box<str>>,
 }
 
+impl SliceEndpoint {
+    /// The address that counts, where it is that of a host.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.addresses.first()?.parse().ok()
+    }
+}
+
 /// How an endpoint is; `None` counts as ready, not serving apart from that, not terminating.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -384,6 +391,13 @@ pub struct PodStatus {
     /// Whether there are conditions, and none says that it is `Ready`.
     #[serde(rename = "conditions", deserialize_with = "is_unready")]
     pub is_unready: bool,
+}
+
+impl PodStatus {
+    /// All its addresses; the first may come twice.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.pod_ip.into_iter().chain(self.pod_ips.iter().map(|it| it.ip))
+    }
 }
 
 fn is_over<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

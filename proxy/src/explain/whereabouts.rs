@@ -75,10 +75,8 @@ pub(super) fn pod_behind<'w>(
 
 /// The pod that has an address. The address of one that ran to its end is given to others.
 fn pod_at<'w>(world: &World<'w>, ip: IpAddr) -> Option<&'w Arc<Object<Pod>>> {
-    world.objects.pods.values().filter(|pod| !pod.spec.status.is_over).find(|pod| {
-        let status = &pod.spec.status;
-        status.pod_ip == Some(ip) || status.pod_ips.iter().any(|address| address.ip == ip)
-    })
+    let mut pods = world.objects.pods.values().map(|pod| (pod, &pod.spec.status));
+    pods.find(|(_, status)| !status.is_over && status.ips().any(|its| its == ip)).map(|(pod, _)| pod)
 }
 
 fn source_pod<'w>(world: &World<'w>, source: &str) -> Result<&'w Arc<Object<Pod>>, String> {
