@@ -309,6 +309,12 @@ impl Control {
         }
     }
 
+    /// Publishes nothing, for this reason.
+    fn withhold(&self, why: &str, mut findings: Vec<Finding>) {
+        self.bound(&mut findings);
+        self.status.not_published(why, findings);
+    }
+
     /// Compiles what holds now, and publishes it if it differs.
     fn publish(&mut self) {
         let mut findings = self.store.findings();
@@ -316,24 +322,18 @@ impl Control {
         let began = time::now();
         let first = !self.status.is_published();
         if first && let Some(why) = self.about_files.hides_what_decides(&self.store) {
-            self.bound(&mut findings);
-            self.status.not_published(&why, findings);
-            return;
+            return self.withhold(&why, findings);
         }
         let objects = self.store.objects();
         findings.extend(self.references.of(&objects, self.store.limits()));
         findings.extend(TrustAnchors::unreadable(&objects, check_roots));
         let Some(proxy) = self.proxy(&objects, &mut findings) else {
             let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
-            self.bound(&mut findings);
-            self.status.not_published(&why, findings);
-            return;
+            return self.withhold(&why, findings);
         };
         let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), check_roots);
         if let Some(why) = self.awaits_identity(&proxy, anchors.as_ref(), first, &mut findings) {
-            self.bound(&mut findings);
-            self.status.not_published(&why, findings);
-            return;
+            return self.withhold(&why, findings);
         }
         self.status.asked_for(self.settings.workload.settings(&objects, &proxy));
         findings.extend(self.needs_restart());
@@ -361,9 +361,8 @@ impl Control {
             self.dns.want(&update.clusters);
             if first && let names @ 1.. = self.dns.awaited_at_start() {
                 let why = format!("DNS has not answered yet for {names} names");
-                self.status.not_published(&why, findings);
                 self.compiler.forget();
-                return;
+                return self.withhold(&why, findings);
             }
             update.endpoints.extend(self.dns.assignments(&update.clusters));
             self.resources.apply(update)
