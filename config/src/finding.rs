@@ -81,6 +81,17 @@ impl fmt::Display for Unleveled<'_> {
 }
 
 impl Finding {
+    /// One about no object: about what the command line, the machine or the mesh as a whole asks for or has.
+    pub fn general(
+        severity: Severity,
+        code: &'static str,
+        what: String,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        let (path, remedy) = (String::new(), remedy.into());
+        Finding { place: None, severity, code, object: None, path, what, remedy }
+    }
+
     /// The finding without its severity, for a log whose lines say it.
     pub fn unleveled(&self) -> impl fmt::Display {
         Unleveled(self)

@@ -44,15 +44,7 @@ impl Findings {
 
     /// Adds a finding about no object: what the command line or the mesh configuration asks for.
     pub(super) fn add_general(&mut self, severity: Severity, code: &'static str, what: String, remedy: &str) {
-        self.0.insert(Finding {
-            place: None,
-            severity,
-            code,
-            object: None,
-            path: String::new(),
-            what,
-            remedy: remedy.to_owned(),
-        });
+        self.0.insert(Finding::general(severity, code, what, remedy));
     }
 
     /// All of them, in their order.

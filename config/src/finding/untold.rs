@@ -70,17 +70,13 @@ pub fn bound(findings: &mut Vec<Finding>, max: usize) {
     let Some(severity) = worst else { return };
     let untold = before - findings.len();
     findings.shrink_to_fit();
-    findings.push(Finding {
-        place: None,
+    findings.push(Finding::general(
         severity,
-        code: code::LIMIT_EXCEEDED,
-        object: None,
-        path: String::new(),
-        what: format!(
+        code::LIMIT_EXCEEDED,
+        format!(
             "{untold} more findings are not told: together they take more memory than the limit \
              findings_bytes_total_max, which is {max}"
         ),
-        remedy: "correct what is told, or raise the limit with `--limit findings_bytes_total_max=BYTES`"
-            .to_owned(),
-    });
+        "correct what is told, or raise the limit with `--limit findings_bytes_total_max=BYTES`",
+    ));
 }

@@ -156,13 +156,10 @@ fn not_bound((name, address): &Key, error: &io::Error, transparent: bool) -> Fin
         io::ErrorKind::AddrNotAvailable => "give the host the address first",
         _ => "choose another address or port",
     };
-    Finding {
-        place: None,
-        severity: Severity::Error,
-        code: code::LISTENER_NOT_BOUND,
-        object: None,
-        path: String::new(),
-        what: format!("listener {name} cannot listen on {address}: {error}"),
-        remedy: remedy.to_owned(),
-    }
+    Finding::general(
+        Severity::Error,
+        code::LISTENER_NOT_BOUND,
+        format!("listener {name} cannot listen on {address}: {error}"),
+        remedy,
+    )
 }

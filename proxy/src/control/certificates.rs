@@ -17,31 +17,25 @@ pub(super) fn about_life(life: &Life) -> Finding {
         true => format!("the certificate of {} holds no longer: nobody believes it", life.name),
         false => format!("the certificate of {} holds for less than a fifth of its life yet", life.name),
     };
-    Finding {
-        place: None,
-        severity: Severity::Warning,
-        code: code::EXPIRING_CERTIFICATE,
-        object: None,
-        path: String::new(),
+    Finding::general(
+        Severity::Warning,
+        code::EXPIRING_CERTIFICATE,
         what,
-        remedy: "renew it; what is in its place then is used at once".to_owned(),
-    }
+        "renew it; what is in its place then is used at once",
+    )
 }
 
 /// What there is to say about a list of revoked certificates that cannot be relied on.
 pub(super) fn about_doubt((name, why): &(Arc<str>, String)) -> Finding {
-    Finding {
-        place: None,
-        severity: Severity::Error,
-        code: code::UNUSABLE_SECRET,
-        object: None,
-        path: String::new(),
-        what: format!(
+    Finding::general(
+        Severity::Error,
+        code::UNUSABLE_SECRET,
+        format!(
             "of the revoked certificates of {name}, {why}: unless there is another, nobody for whom that authority vouches is \
              believed"
         ),
-        remedy: "write the newest list of that authority in its place".to_owned(),
-    }
+        "write the newest list of that authority in its place",
+    )
 }
 
 /// What there is to say about a secret that cannot be used.

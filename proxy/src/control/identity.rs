@@ -186,20 +186,17 @@ impl Workload {
         let mut known: Vec<String> =
             objects.pods.keys().map(|(namespace, name)| format!("{name}.{namespace}")).take(20).collect();
         known.sort();
-        Finding {
-            place: None,
-            severity: Severity::Error,
-            code: config::finding::code::UNKNOWN_WORKLOAD,
-            object: None,
-            path: String::new(),
-            what: format!("the configuration has no Pod `{name}` in namespace `{namespace}`"),
-            remedy: if known.is_empty() {
+        Finding::general(
+            Severity::Error,
+            config::finding::code::UNKNOWN_WORKLOAD,
+            format!("the configuration has no Pod `{name}` in namespace `{namespace}`"),
+            if known.is_empty() {
                 "add the Pod, or say --namespace, --labels, --service-account and --ip instead of --as"
                     .to_owned()
             } else {
                 format!("add it, or choose one of {}", known.join(", "))
             },
-        }
+        )
     }
 }
 

@@ -386,16 +386,12 @@ impl Pushed {
             Some(_) => "the last good one serves",
             None => "there was none before, and nothing is served",
         };
-        Some(Finding {
-            place: None,
-            severity: Severity::Warning,
-            code: code::IDENTITY_SOURCE,
-            object: None,
-            path: String::new(),
-            what: format!("no new identity of the workload from {}: {why}; {holds}", source.from),
-            remedy: "see to it that the source answers with a certificate of this workload, which leads to the roots of \
-                     the mesh; it is asked again by itself"
-                .to_owned(),
-        })
+        Some(Finding::general(
+            Severity::Warning,
+            code::IDENTITY_SOURCE,
+            format!("no new identity of the workload from {}: {why}; {holds}", source.from),
+            "see to it that the source answers with a certificate of this workload, which leads to the roots of \
+             the mesh; it is asked again by itself",
+        ))
     }
 }

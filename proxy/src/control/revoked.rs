@@ -151,18 +151,14 @@ impl RevokedFile {
             Known::NoList => "there was none before, and it may still be written",
             Known::Lists(_) => "the last good one holds",
         };
-        Some(Finding {
-            place: None,
-            severity: Severity::Error,
-            code: code::UNUSABLE_SECRET,
-            object: None,
-            path: String::new(),
-            what: format!(
+        Some(Finding::general(
+            Severity::Error,
+            code::UNUSABLE_SECRET,
+            format!(
                 "the list of certificates that the authority of the mesh has revoked cannot be used, because {trouble}: {holds}"
             ),
-            remedy: "write the file anew, whole, in PEM; who wants no list any more removes it and starts the proxy anew"
-                .to_owned(),
-        })
+            "write the file anew, whole, in PEM; who wants no list any more removes it and starts the proxy anew",
+        ))
     }
 }
 

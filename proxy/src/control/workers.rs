@@ -97,17 +97,16 @@ pub(crate) fn decide(told: usize, asked: Option<&Concurrency>, cpu: &Cpu) -> Wor
 
 /// The finding that what is decided now differs from what runs.
 pub(super) fn needs_restart(running: &WorkerCount, now: &WorkerCount) -> Option<Finding> {
-    (running.workers != now.workers).then(|| Finding {
-        place: None,
-        severity: Severity::Warning,
-        code: code::NEEDS_RESTART,
-        object: None,
-        path: String::new(),
-        what: format!(
-            "{} says {} workers now, but {} run since the start ({})",
-            now.decided_by, now.workers, running.workers, running.decided_by
-        ),
-        remedy: "restart the proxy to have as many".to_owned(),
+    (running.workers != now.workers).then(|| {
+        Finding::general(
+            Severity::Warning,
+            code::NEEDS_RESTART,
+            format!(
+                "{} says {} workers now, but {} run since the start ({})",
+                now.decided_by, now.workers, running.workers, running.decided_by
+            ),
+            "restart the proxy to have as many",
+        )
     })
 }
 
