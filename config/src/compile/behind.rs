@@ -22,8 +22,11 @@ pub(crate) fn target<'s>(
 
 /// Where the pod behind `endpoint` is, which names none: in the namespace of its slice.
 pub(crate) fn place<'s>(slice: &'s Object<EndpointSlice>, endpoint: &SliceEndpoint) -> Option<At<'s>> {
-    let ip = endpoint.ip().filter(|_| target(slice, endpoint).is_none())?;
-    Some((slice.namespace(), ip))
+    // Most name one, and their addresses are not parsed here.
+    if target(slice, endpoint).is_some() {
+        return None;
+    }
+    Some((slice.namespace(), endpoint.ip()?))
 }
 
 /// The pods whose addresses are those of endpoints of `slices` that name none. Of those that share an address, as they do on
