@@ -194,6 +194,7 @@ pub struct SliceEndpoint {
 
 impl SliceEndpoint {
     /// The address that counts, where it is that of a host.
+    #[inline]
     pub fn ip(&self) -> Option<IpAddr> {
         self.addresses.first()?.parse().ok()
     }
@@ -395,6 +396,7 @@ pub struct PodStatus {
 
 impl PodStatus {
     /// All its addresses; the first may come twice.
+    #[inline]
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
         self.pod_ip.into_iter().chain(self.pod_ips.iter().map(|it| it.ip))
     }
