@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use support::declared;
 use support::mesh::destination_rule;
 use support::tls::{Ca, Files, Pem, TlsServer};
-use support::{Answer, Mesh, PATIENCE, Request, TestBackend, TestProxy, eventually};
+use support::{Answer, Log, Mesh, PATIENCE, Request, Side, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -172,8 +172,15 @@ async fn a_secret_of_the_namespace_is_shown_and_believed() {
     let backend = TestBackend::echo("catalog").await;
     let server = TlsServer::new(backend.address, &ca.issue("shop.example", |_| {}), Some(&ca), &[]).await;
     let files = Files::new(&ca);
-    let proxy = proxy_of(&server, "http/8000", "mode: MUTUAL, credentialName: shop", &files).await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", server.address);
+    let mesh = mesh.with("rule.yaml", &rule("mode: MUTUAL, credentialName: shop", &files));
+    let format = "%UPSTREAM_TRANSPORT_FAILURE_REASON% %RESPONSE_CODE_DETAILS%\\n";
+    let start = TestProxy::of(Log::configure(mesh, &format!("accessLogFormat: \"{format}\"\n")));
+    let proxy = start.listen("catalog", 8000).ready().await;
     assert_eq!(ask(&proxy).await.status, 503);
+    let line = Log::of(&proxy.mesh, Side::Weft(&proxy)).next_text().await;
+    let words = "TLS_error:_Secret_is_not_supplied_by_SDS";
+    assert!(line.starts_with(&format!("{words} ")) && line.ends_with(&format!("|{words}}}")), "{line}");
     let own = ca.issue("client", |_| {});
     let indented = |text: &str| text.trim_end().replace('\n', "\n    ");
     let secret = format!(

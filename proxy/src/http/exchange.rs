@@ -390,10 +390,7 @@ impl Forwarding<'_> {
         };
         match &endpoint.transport {
             Transport::Plain | Transport::Tls(_) => Ok((endpoint, declared.protocol)),
-            Transport::Unusable(why) => {
-                record.tls_unusable(why);
-                Err(Refusal::tls_unusable(record.attempts > 0))
-            }
+            Transport::Unusable(why) => Err(record.tls_unusable(why)),
             Transport::TlsNotEnforced(mode) => Err(Refusal::TlsNotEnforced(*mode)),
         }
     }

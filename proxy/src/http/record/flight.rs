@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 use super::Record;
 use crate::http::attempt::{Answered, Failed};
 use crate::http::codec::{RequestHead, Version};
-use crate::http::{error, headers, observe, path, rewrite};
+use crate::http::error::{self, Refusal};
+use crate::http::{headers, observe, path, rewrite};
 use crate::snapshot::{Action, Cluster, Trace};
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight::{Cause, Flight, Sent, Try, bounded};
@@ -110,8 +111,13 @@ impl Record {
 
     /// Notes that TLS cannot be spoken to the endpoint, and why.
     #[cold]
-    pub(crate) fn tls_unusable(&mut self, why: &str) {
+    pub(crate) fn tls_unusable(&mut self, why: &str) -> Refusal {
         self.reason = Some(format!("{why}, {}", self.at_tls()));
+        let refusal = Refusal::tls_unusable(self.attempts > 0);
+        if let Refusal::Reset { reason: Some(words), .. } = &refusal {
+            self.transport_failure(words);
+        }
+        refusal
     }
 
     /// Notes why it failed, in words that name an object.
