@@ -116,6 +116,7 @@ fn tell_certificate(headers: &mut HeaderMap, how: ForwardClientCert, verified: O
         }
         (ForwardClientCert::AppendForward, Some(verified)) => {
             let told = headers.get_all(FORWARDED_CLIENT_CERT).iter().map(HeaderValue::as_bytes);
+            let told = told.filter(|told| !told.is_empty());
             let all: Vec<&[u8]> = told.chain([verified.as_bytes()]).collect();
             if let Ok(value) = HeaderValue::from_bytes(&all.join(&b',')) {
                 headers.insert(FORWARDED_CLIENT_CERT, value);

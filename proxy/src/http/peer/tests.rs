@@ -148,6 +148,10 @@ fn whose_word_on_certificates_counts() {
     let mut nothing = HeaderMap::new();
     tell_certificate(&mut nothing, AppendForward, Some(&HeaderValue::from_static("Hash=1")));
     assert_eq!(nothing[FORWARDED_CLIENT_CERT], "Hash=1");
+    // What is empty is followed by no comma, as in Envoy.
+    let mut empty = head(&[("x-forwarded-client-cert", "")]).headers;
+    tell_certificate(&mut empty, AppendForward, Some(&HeaderValue::from_static("Hash=1")));
+    assert_eq!(empty[FORWARDED_CLIENT_CERT], "Hash=1");
 }
 
 /// The scheme of a request that tells none is the one that a trusted proxy tells, or else that of the connection. It is no
