@@ -1,9 +1,12 @@
 //! What a connection speaks decides who serves it; nothing of what it said is lost.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use support::declared::{any, cluster, http, log, sni, sniffing, to_http, to_tcp, update};
+use config::{ClientCertificates, FilterChain, FilterChainMatch, TransportProtocol};
+use support::declared::{any, cluster, http, log, sni, sniffing, terminates, to_http, to_tcp, update};
+use support::tls::{Ca, certificate};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -207,4 +210,32 @@ async fn who_has_no_chain_is_closed_counted_and_logged() {
         std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
     });
     assert_eq!(line.await, "0 NR filter_chain_not_found -\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_begun_and_not_ended_is_told_from_what_is_no_tls() {
+    let tls = terminates("own", ClientCertificates::NotAsked, &[]);
+    let offers = FilterChainMatch { transport_protocol: Some(TransportProtocol::Tls), ..any() };
+    let mut listener =
+        sniffing("tls", vec![FilterChain { tls: Some(Arc::new(tls)), ..to_tcp(offers, "c") }], None);
+    listener.listener_filters.timeout = Some(Duration::from_millis(100));
+    let mut resources = update(vec![listener], [cluster("c", &[])]);
+    resources.secrets = vec![certificate("own", &Ca::new("shop").issue("a", |_| {}))];
+    let proxy =
+        TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = resources).ready().await;
+    let begun = &hello("a")[..20];
+    for (said, leaves, cause) in [
+        (begun, true, "the client began a handshake of TLS and left in it"),
+        (begun, false, "the client began a handshake of TLS and did not end it in time"),
+        (b"nothing known\n", false, "the client speaks no TLS"),
+    ] {
+        let mut client = TcpStream::connect(proxy.listener(0)).await.expect("the proxy accepts");
+        client.write_all(said).await.expect("it is taken");
+        if leaves {
+            client.shutdown().await.expect("it ends");
+        }
+        assert!(matches!(client.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+        let cause = format!("{cause}, and TLS is wanted");
+        eventually(&cause, || async { proxy.page("/errors").await.contains(&cause).then_some(()) }).await;
+    }
 }

@@ -208,7 +208,7 @@ fn first_bytes(listener: &Listener, asked: &Understood, steps: &mut Vec<Step>) -
         Verdict::Tls(_) => "TLS",
         Verdict::Http10 | Verdict::Http11 => "HTTP/1",
         Verdict::Http2 => "HTTP/2",
-        Verdict::NeedMore | Verdict::TooLarge | Verdict::Other => "nothing known",
+        Verdict::NeedMore | Verdict::TooLarge | Verdict::Unfinished(_) | Verdict::Other => "nothing known",
     };
     let what = if tls || http { format!("{looks}; it is {found}") } else { looks.to_owned() };
     steps.push(Step::new("first_bytes", what));

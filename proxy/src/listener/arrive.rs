@@ -238,6 +238,7 @@ fn choose(
     verdict: Verdict,
     mut arrival: Arrival,
 ) -> Option<Served> {
+    let speaks = if let Verdict::Unfinished(what) = verdict { what } else { "the client speaks no TLS" };
     let Spoken { transport, protocols, server_name } = spoken(verdict);
     arrival.server_name = server_name;
     (arrival.transport, arrival.protocols) = (transport, protocols.into());
@@ -271,7 +272,12 @@ fn choose(
             let series = engine.telemetry.registry.series(Family::NoFilterChain, &[&address]);
             engine.telemetry.shard.increment(series);
             let wanted = listener.tls_wanted(&facts).cloned();
-            tcp::log_unserved(engine, listener, arrival, Unserved::NoChain(wanted.as_deref()));
+            tcp::log_unserved(
+                engine,
+                listener,
+                arrival,
+                Unserved::NoChain(wanted.as_deref().map(|it| (it, speaks))),
+            );
             None
         }
     }
@@ -299,7 +305,7 @@ pub(crate) fn spoken(verdict: Verdict) -> Spoken {
         Verdict::Http10 => plain(vec!["http/1.0".into()]),
         Verdict::Http11 => plain(vec!["http/1.1".into()]),
         Verdict::Http2 => plain(vec!["h2c".into()]),
-        Verdict::Other | Verdict::NeedMore | Verdict::TooLarge => plain(Vec::new()),
+        Verdict::Other | Verdict::Unfinished(_) | Verdict::NeedMore | Verdict::TooLarge => plain(Vec::new()),
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum Verdict {
     Http11,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// A ClientHello that was begun, and what came of it. It is served like [`Verdict::Other`].
+    Unfinished(&'static str),
     /// None of these.
     Other,
 }
@@ -99,6 +101,9 @@ impl Detector {
 
     /// What those bytes are when the client ends with them: a line may lack its end.
     pub(crate) fn ended(&self, bytes: &[u8]) -> Verdict {
+        if self.begins_tls(bytes) {
+            return Verdict::Unfinished("the client began a handshake of TLS and left in it");
+        }
         let looks = Inspect { tls: false, ..self.inspect };
         match Detector::new(looks).detect(&[bytes, b"\n"].concat()) {
             Verdict::NeedMore | Verdict::TooLarge => Verdict::Other,
@@ -108,8 +113,20 @@ impl Detector {
 
     /// What they are when nobody waits for more of them: a target that has begun is one of HTTP, as the rest of its line would
     /// go around the rules.
-    pub(crate) fn so_far(&self) -> Verdict {
-        if self.part == Part::Rest { Verdict::Http11 } else { Verdict::Other }
+    pub(crate) fn so_far(&self, bytes: &[u8]) -> Verdict {
+        match self.part {
+            Part::Rest => Verdict::Http11,
+            _ if self.begins_tls(bytes) => {
+                Verdict::Unfinished("the client began a handshake of TLS and did not end it in time")
+            }
+            _ => Verdict::Other,
+        }
+    }
+
+    /// Whether they are the beginning of a ClientHello, where one is looked for.
+    fn begins_tls(&self, bytes: &[u8]) -> bool {
+        let begins = || client_hello::Progress::default().detect(bytes) == Verdict::NeedMore;
+        self.inspect.tls && !bytes.is_empty() && begins()
     }
 
     fn http(&mut self, bytes: &[u8]) -> Verdict {

@@ -124,7 +124,7 @@ pub(super) async fn inspect(
         First::Server | First::Silent => (Verdict::Other, None),
         First::Timeout(limit) => {
             timed_out(engine, inspection.listener);
-            (detector.so_far(), (!inspection.continues).then_some(limit))
+            (detector.so_far(&arrival.first), (!inspection.continues).then_some(limit))
         }
         First::Gone => return None,
     };

@@ -76,8 +76,8 @@ struct FactsOf {
 /// Why no filter chain serves a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unserved<'a> {
-    /// None takes it; what those ask for that want TLS, where the client speaks none.
-    NoChain(Option<&'a DownstreamTls>),
+    /// None takes it; what those ask for that want TLS, where the client speaks none, and what it does instead.
+    NoChain(Option<(&'a DownstreamTls, &'static str)>),
     /// The one that is for it is closed.
     Closed(&'a Closed),
     /// What the client says first exceeds the limit of this name.
@@ -104,11 +104,10 @@ impl Unserved<'_> {
     fn cause(self) -> String {
         let (why, origin) = match self {
             Unserved::NoChain(None) => ("no filter chain takes the connection".into(), None),
-            Unserved::NoChain(Some(tls)) => {
+            Unserved::NoChain(Some((tls, speaks))) => {
                 let is_of_mesh = tls.client_certificates.trust().is_some_and(|it| *it.roots == *OWN_ROOTS);
                 let wanted = if is_of_mesh { "mutual TLS is wanted (STRICT)" } else { "TLS is wanted" };
-                let why =
-                    format!("no filter chain takes the connection: the client speaks no TLS, and {wanted}");
+                let why = format!("no filter chain takes the connection: {speaks}, and {wanted}");
                 (why.into(), tls.origin.as_deref())
             }
             Unserved::Closed(closed) => (Cow::from(&*closed.reason), closed.origin.as_ref()),

@@ -270,7 +270,7 @@ fn a_line_that_stays_without_its_end() {
     let check = |bytes: &[u8], ended, so_far| {
         let mut detector = Detector::new(BOTH);
         assert_eq!(detector.detect(bytes), Verdict::NeedMore);
-        assert_eq!((detector.ended(bytes), detector.so_far()), (ended, so_far), "{bytes:?}");
+        assert_eq!((detector.ended(bytes), detector.so_far(bytes)), (ended, so_far), "{bytes:?}");
     };
     check(b"GET /a HTTP/1.1", Verdict::Http11, Verdict::Http11);
     check(b"GET /a HT", Verdict::Other, Verdict::Http11);
@@ -278,7 +278,11 @@ fn a_line_that_stays_without_its_end() {
     check(b"GET http", Verdict::Other, Verdict::Other);
     check(b"ruok", Verdict::Other, Verdict::Other);
     check(b"PRI * HTTP/2.0\r\n", Verdict::Http10, Verdict::Other);
-    check(b"\x16\x03", Verdict::Other, Verdict::Other);
+    check(
+        b"\x16\x03",
+        Verdict::Unfinished("the client began a handshake of TLS and left in it"),
+        Verdict::Unfinished("the client began a handshake of TLS and did not end it in time"),
+    );
     let detector = Detector::new(Inspect { tls: true, http: false });
     assert_eq!(detector.ended(b"GET /a HTTP/1.1"), Verdict::Other);
 }
