@@ -5,7 +5,7 @@
 
 use support::frames::{END_STREAM, data, headers, hello, kind};
 use support::gateway::Edge;
-use support::tls::{Ca, believing, handshake};
+use support::tls::{Ca, Pem, believing, handshake};
 use support::{Mesh, PATIENCE, TestBackend, TestProxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -181,6 +181,35 @@ async fn a_request_in_flight_has_time_to_end() {
 }
 
 /// Whoever speaks a version that is spoken no more is parted with, and nobody else.
+/// The list is one of the Secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_revoked_is_parted_with_and_refused() {
+    let gateway = Gateway::start(0).await;
+    gateway.asks_who_clients_are().await;
+    let shown = [1, 2]
+        .map(|serial| gateway.ca.issue("client", |params| params.serial_number = Some(vec![serial].into())));
+    let asks = async |shown: &Pem| {
+        let config = believing(&gateway.ca, Some(shown), &[]);
+        let mut stream = handshake(config, gateway.edge.address, HOST).await.unwrap();
+        let _ = stream.write_all(ASK).await;
+        stream
+    };
+    let [mut revoked, mut other] = [asks(&shown[0]).await, asks(&shown[1]).await];
+    is_answered(&mut revoked, "").await;
+    is_answered(&mut other, "").await;
+    let list = gateway.ca.revoke(&[1]).trim_end().replace('\n', "\n    ");
+    gateway.becomes("  ca.crt: |", &format!("  ca.crl: |\n    {list}\n  ca.crt: |")).await;
+    ends(&mut revoked).await;
+    let refused = rest(&mut asks(&shown[0]).await).await;
+    assert!(refused.is_none_or(|heard| heard.is_empty()));
+    let reason = [("reason", "certificate_revoked")];
+    let failures = || gateway.proxy.metric("weft_listener_tls_handshake_failures_total", &reason);
+    eventually("it is counted", || async { failures().await }).await;
+    other.write_all(ASK).await.unwrap();
+    is_answered(&mut other, "").await;
+    is_answered(&mut asks(&shown[1]).await, "").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raised_version_parts_who_is_below_it() {
     let gateway = Gateway::start(0).await;
