@@ -150,6 +150,8 @@ async fn of_somebody_else_s_the_roots_are_not_taken_either() {
             server
                 .page_has("/findings", "the certificate is that of spiffe://cluster.local/ns/shop/sa/cart")
                 .await;
+            server.page_has("/findings", "let its source hand on a certificate of this workload").await;
+            assert!(!server.page("/findings").await.contains("write its files anew"), "{speaks:?}");
             let config = believing(&ca, Some(&other.workload(CLIENT)), &["istio-http/1.1"]);
             let mut stranger = handshake(config, server.listener(0), "a").await.unwrap();
             stranger.write_all(ASK).await.ok();

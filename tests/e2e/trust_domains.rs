@@ -214,3 +214,23 @@ async fn servers_are_believed_by_their_trust_domain() {
         assert_eq!(failed.is_some_and(|failed| failed > 0.0), refused.is_some(), "{name}");
     }
 }
+
+/// A certificate stays when the trust domain of the mesh becomes another, and nobody of that believes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_the_trust_domain_before_is_found() {
+    let ca = Ca::new("mesh");
+    let app = TestBackend::echo("app").await;
+    let files = files(&ca, &ca.workload(SERVER));
+    let start = server_with(files.identity().into(), &app, false, &files.path().join("log")).await;
+    let server = start.ready().await;
+    let is_found =
+        async || server.page("/findings").await.contains("the trust domain of the mesh is corp now");
+    for (mesh, found) in [
+        ("trustDomain: cluster.local\n", false),
+        ("trustDomain: corp\n", true),
+        ("trustDomain: corp\ntrustDomainAliases: [cluster.local]\n", false),
+    ] {
+        std::fs::write(server.mesh.file("mesh.yaml"), mesh).unwrap();
+        eventually(mesh, || async { (is_found().await == found).then_some(()) }).await;
+    }
+}

@@ -30,12 +30,12 @@ pub type ReadRoots = fn(&[u8]) -> Result<(), String>;
 
 impl TrustAnchors {
     /// Those of the mesh of `proxy`; `None` where there are none. Of an entry that cannot be read, what vouched `before` for
-    /// those whom it is for does so still.
+    /// those whom it is for does so still; `flaws` are why, as [`TrustAnchors::flaws`] has them.
     pub fn new(
         mesh: &MeshConfig,
         proxy: &Proxy,
         before: Option<&TrustAnchors>,
-        read: ReadRoots,
+        flaws: &[Option<String>],
     ) -> Option<TrustAnchors> {
         if mesh.ca_certificates.is_empty() {
             return None;
@@ -46,9 +46,9 @@ impl TrustAnchors {
             for_own: Vec::new(),
             by_domain: BTreeMap::new(),
         };
-        for authority in &mesh.ca_certificates {
+        for (index, authority) in mesh.ca_certificates.iter().enumerate() {
             let pem = authority.honoured().unwrap_or_default().as_bytes();
-            let is_bad = !pem.is_empty() && read(pem).is_err();
+            let is_bad = flaws.get(index).is_some_and(Option::is_some);
             let good = |known: Option<&Vec<u8>>| match is_bad {
                 true => known.cloned().unwrap_or_default(),
                 false => pem.to_vec(),
@@ -64,10 +64,16 @@ impl TrustAnchors {
         Some(anchors)
     }
 
-    /// What there is to say about entries that cannot be read.
-    pub fn unreadable(objects: &Objects, read: ReadRoots) -> Vec<Finding> {
-        let unreadable = |(index, authority): (usize, &CertificateData)| {
-            let why = read(authority.honoured()?.as_bytes()).err()?;
+    /// Why entries cannot be read, for each that there is.
+    pub fn flaws(mesh: &MeshConfig, read: ReadRoots) -> Vec<Option<String>> {
+        let flaw = |authority: &CertificateData| read(authority.honoured()?.as_bytes()).err();
+        mesh.ca_certificates.iter().map(flaw).collect()
+    }
+
+    /// What there is to say about entries that cannot be read, because of these `flaws`.
+    pub fn unreadable(objects: &Objects, flaws: &[Option<String>]) -> Vec<Finding> {
+        let unreadable = |(index, flaw): (usize, &Option<String>)| {
+            let why = flaw.as_ref()?;
             let Origin { object, place } = objects.mesh_origin();
             let what =
                 format!("{why}; what vouched for whom it is for before does so still, and nothing else");
@@ -83,7 +89,7 @@ impl TrustAnchors {
                 remedy,
             })
         };
-        objects.mesh.ca_certificates.iter().enumerate().filter_map(unreadable).collect()
+        flaws.iter().enumerate().filter_map(unreadable).collect()
     }
 
     /// Adds those of the mesh, if it has any, to the roots among `secrets`.
@@ -185,8 +191,11 @@ mod tests {
         let content = SecretContent::Roots { roots: b"root"[..].into(), revoked: None, bundles };
         let roots = Arc::new(Secret { name: OWN_ROOTS.into(), content: Ok(content), origin: None });
         let other = Arc::new(Secret { name: "other".into(), ..(*roots).clone() });
-        let before = TrustAnchors::new(&mesh(before), &proxy, None, read);
-        let anchors = TrustAnchors::new(&mesh(authorities), &proxy, before.as_ref(), read);
+        let anchors = |mesh: &MeshConfig, before| {
+            TrustAnchors::new(mesh, &proxy, before, &TrustAnchors::flaws(mesh, read))
+        };
+        let before = anchors(&mesh(before), None);
+        let anchors = anchors(&mesh(authorities), before.as_ref());
         let made = TrustAnchors::among(anchors.as_ref(), [&roots, &other].into_iter());
         assert_eq!(made[1], other);
         let Ok(SecretContent::Roots { roots, bundles, .. }) = &made[0].content else { panic!() };

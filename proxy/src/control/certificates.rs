@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use config::finding::{Finding, Severity, code};
+use config::{OWN_CERTIFICATE, OWN_ROOTS};
 
 use crate::tls::{Life, Unusable};
 
@@ -38,10 +39,22 @@ pub(super) fn about_doubt((name, why): &(Arc<str>, String)) -> Finding {
     )
 }
 
-/// What there is to say about a secret that cannot be used.
-pub(super) fn about_secret(unusable: Unusable) -> Finding {
+/// What there is to say about a secret that cannot be used; whether somebody hands the workload's own on that is no file.
+pub(super) fn about_secret(unusable: Unusable, is_handed_on: bool) -> Finding {
     let Unusable { name, origin, why, last_good } = unusable;
-    let is_file = ["file-", "default", "ROOTCA"].iter().any(|begin| name.starts_with(begin));
+    let remedy = match [OWN_CERTIFICATE, OWN_ROOTS].contains(&&*name) {
+        true if is_handed_on => {
+            "let its source hand on a certificate of this workload, with its key and the roots of the mesh that it leads to; \
+             it is asked again by itself"
+        }
+        false if !name.starts_with("file-") => {
+            "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first certificate \
+             in PEM, and `ca.crt` where clients show certificates"
+        }
+        _ => {
+            "write its files anew, whole and in PEM: a certificate with its key, and the roots that it leads to"
+        }
+    };
     let holds = match last_good {
         true => "what was last good of it serves",
         false => "connections that need it are closed",
@@ -53,8 +66,17 @@ pub(super) fn about_secret(unusable: Unusable) -> Finding {
         object: origin.map(|origin| origin.object),
         path: String::new(),
         what: format!("the secret {name} cannot be used, because {why}: {holds}"),
-        remedy: if is_file { "let its source hand on what is whole and the workload's; files are written anew, with the key of the first certificate" } else { "write a Secret of that name in the gateway's namespace, with `tls.crt` and the `tls.key` of its first \
-                 certificate in PEM, and `ca.crt` where clients show certificates" }
-            .to_owned(),
+        remedy: remedy.to_owned(),
     }
+}
+
+/// What there is to say about the workload's own certificate where the trust domain of the mesh has become another.
+pub(super) fn about_domain(why: String) -> Finding {
+    Finding::general(
+        Severity::Warning,
+        code::UNUSABLE_SECRET,
+        why,
+        "have its source issue one of the new trust domain, and name the old one in MeshConfig's `trustDomainAliases` until \
+         all have theirs",
+    )
 }

@@ -87,7 +87,9 @@ pub(super) fn read(
 fn before_compile(store: &Store, about_files: &AboutFiles, objects: &Objects) -> Vec<Finding> {
     let said = about_files.findings().chain(store.findings());
     let referring = validate::references(objects, store.limits());
-    said.chain(referring).chain(TrustAnchors::unreadable(objects, check_roots)).collect()
+    said.chain(referring)
+        .chain(TrustAnchors::unreadable(objects, &TrustAnchors::flaws(&objects.mesh, check_roots)))
+        .collect()
 }
 
 /// The proxy beside `workload`; when the workload is not known, why.
@@ -161,10 +163,11 @@ pub(crate) fn load(
     files.want(&resources);
     files.look(time::now());
     let declared = resources.secrets.values().chain(files.secrets());
-    let anchors = TrustAnchors::new(&objects.mesh, &proxy, None, check_roots);
+    let anchors =
+        TrustAnchors::new(&objects.mesh, &proxy, None, &TrustAnchors::flaws(&objects.mesh, check_roots));
     let declared = TrustAnchors::among(anchors.as_ref(), files.with_revoked(declared).iter());
     let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &Expected::default());
-    findings.extend(unusable.into_iter().map(super::certificates::about_secret));
+    findings.extend(unusable.into_iter().map(|it| super::certificates::about_secret(it, false)));
     findings.extend(files.revoked().and_then(RevokedFile::finding));
     findings.extend(secrets.doubts(time::wall()).iter().map(super::certificates::about_doubt));
     findings.sort();
@@ -247,7 +250,7 @@ fn of_gateways(objects: &Objects, products_max: usize) -> Vec<Finding> {
         let secrets: Vec<_> =
             compile_as(objects, &proxy, &request).update.secrets.into_iter().map(Arc::new).collect();
         let (secrets, unusable) = Secrets::resolve(&secrets, &Secrets::default(), &Expected::default());
-        findings.extend(unusable.into_iter().map(super::certificates::about_secret));
+        findings.extend(unusable.into_iter().map(|it| super::certificates::about_secret(it, false)));
         let now = time::wall();
         findings
             .extend(secrets.lives(now).iter().filter(|it| it.ends_soon).map(super::certificates::about_life));

@@ -24,7 +24,7 @@ mod watch;
 mod workers;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::compile::{
     Compiled, Compiler, ExplicitListener, Mode, Proxy, Request, Since, TakesOrders, TrustAnchors,
@@ -121,8 +121,8 @@ pub(crate) struct Control {
     anchors: Option<TrustAnchors>,
     /// How long certificates hold.
     lives: Vec<Life>,
-    /// Lists of revoked certificates that cannot be relied on.
-    doubts: Vec<(Arc<str>, String)>,
+    /// When the next list of revoked certificates ends: they are verified anew then, and when secrets change.
+    doubts_end: Option<SystemTime>,
     /// What the DNS proxy answers.
     names: Arc<NameTable>,
     /// The endpoints that DNS tells.
@@ -181,7 +181,7 @@ impl Control {
             own_roots: None,
             anchors: None,
             lives: Vec::new(),
-            doubts: Vec::new(),
+            doubts_end: None,
             builder: Builder::new(settings.allow_unenforced_security, settings.process.clone()),
             publisher,
             status,
@@ -241,9 +241,9 @@ impl Control {
             take(&mut self.store, change);
         }
         self.took = Took { read: since(read_at), compile: Duration::ZERO };
-        let lives = self.secrets.lives(time::wall());
-        let ending_differs =
-            ending(&lives) != ending(&self.lives) || self.secrets.doubts(time::wall()) != self.doubts;
+        let wall = time::wall();
+        let ending_differs = ending(&self.secrets.lives(wall)) != ending(&self.lives)
+            || self.doubts_end.is_some_and(|end| end <= wall);
         if changed || secrets_differ || ending_differs || !self.status.is_published() {
             self.publish();
         } else if is_routine {
@@ -326,12 +326,13 @@ impl Control {
         }
         let objects = self.store.objects();
         findings.extend(self.references.of(&objects, self.store.limits()));
-        findings.extend(TrustAnchors::unreadable(&objects, check_roots));
+        let flaws = TrustAnchors::flaws(&objects.mesh, check_roots);
+        findings.extend(TrustAnchors::unreadable(&objects, &flaws));
         let Some(proxy) = self.proxy(&objects, &mut findings) else {
             let why = findings.last().map(|finding| finding.what.clone()).unwrap_or_default();
             return self.withhold(&why, findings);
         };
-        let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), check_roots);
+        let anchors = TrustAnchors::new(&objects.mesh, &proxy, self.anchors.as_ref(), &flaws);
         if let Some(why) = self.awaits_identity(&proxy, anchors.as_ref(), first, &mut findings) {
             return self.withhold(&why, findings);
         }

@@ -347,6 +347,11 @@ impl Pushed {
         self.held.iter().flatten()
     }
 
+    /// Whether somebody hands it on, and it is not in files.
+    pub(super) fn is_handed_on(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// Whether its certificate is among those that cannot be used: it is whole, and somebody else's. It is counted once.
     pub(super) fn refused(&mut self, unusable: &[Unusable]) -> bool {
         let is_refused = self.held.is_some() && unusable.iter().any(|it| *it.name == *OWN_CERTIFICATE);

@@ -6,7 +6,7 @@ use config::compile::{Proxy, TrustAnchors};
 use config::finding::Finding;
 use config::{OWN_CERTIFICATE, OWN_ROOTS, Secret};
 
-use super::certificates::{about_doubt, about_life, about_secret};
+use super::certificates::{about_domain, about_doubt, about_life, about_secret};
 use super::revoked::RevokedFile;
 use super::{Control, time};
 use crate::tls::{Secrets, Unusable};
@@ -43,14 +43,14 @@ impl Control {
         let declared = TrustAnchors::among(anchors, declared.iter());
         let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &self.expected);
         self.pushed.refused(&unusable);
-        let doubt = secrets.own_doubt();
+        let (doubt, is_handed_on) = (secrets.own_doubt(), self.pushed.is_handed_on());
         if secrets.are_whole() && doubt.is_none() {
             return None;
         }
         let why = unusable.first().map(|first| first.why.clone()).or(doubt);
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         findings.extend(secrets.doubts(time::wall()).iter().map(about_doubt));
-        findings.extend(unusable.into_iter().map(about_secret));
+        findings.extend(unusable.into_iter().map(|it| about_secret(it, is_handed_on)));
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         Some(format!("{waited_for}{why}"))
     }
@@ -91,9 +91,12 @@ impl Control {
         self.secrets = secrets;
         self.lives = self.secrets.lives(time::wall());
         self.status.certificates(&self.lives);
-        self.doubts = self.secrets.doubts(time::wall());
-        findings.extend(self.doubts.iter().map(about_doubt));
-        findings.extend(unusable.into_iter().map(about_secret));
+        let doubts = self.secrets.doubts(time::wall());
+        self.doubts_end = self.secrets.doubts_end(time::wall());
+        findings.extend(doubts.iter().map(about_doubt));
+        findings.extend(self.secrets.own_stranger(&self.expected).map(about_domain));
+        let is_handed_on = self.pushed.is_handed_on();
+        findings.extend(unusable.into_iter().map(|it| about_secret(it, is_handed_on)));
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
         same_secrets

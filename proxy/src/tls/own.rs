@@ -25,6 +25,19 @@ pub(crate) struct Expected {
 const ANYTHING: &str = "*";
 
 impl Expected {
+    /// That the identity is of no trust domain of the mesh, if it is so: it was of one when it was taken.
+    pub(super) fn is_left_by(&self, identity: &str) -> Option<String> {
+        let domain = self.trust_domains.first()?;
+        let [found, ..] = parts(identity)?;
+        let is_left = self.trust_domains.iter().all(|known| **known != *found);
+        is_left.then(|| {
+            format!(
+                "the workload's own certificate is that of {identity}, and the trust domain of the mesh is {domain} now: whoever \
+                 asks for that believes it no longer"
+            )
+        })
+    }
+
     /// Whether `found` is that of the workload, whose certificate before was that of `previous`.
     fn check(&self, found: &str, previous: Option<&str>) -> Result<(), String> {
         let Expected { trust_domains, namespace, service_account } = self;
@@ -64,6 +77,11 @@ fn parts(identity: &str) -> Option<[&str; 3]> {
     }
 }
 
+/// Whose a certificate is.
+pub(super) fn identity(certificate: &CertifiedKey) -> Option<String> {
+    Some(peer::names(certificate.end_entity_cert().ok()?)?.identity()?.to_owned())
+}
+
 /// Checks the workload's own certificate by its roots, where those are known, at `now`, in seconds since 1970.
 ///
 /// # Errors
@@ -78,11 +96,8 @@ pub(super) fn check(
 ) -> Result<(), String> {
     let unreadable = || "the certificate cannot be read".to_owned();
     let (leaf, intermediates) = certificate.cert.split_first().ok_or_else(unreadable)?;
-    let of = |certificate: &CertifiedKey| {
-        Some(peer::names(certificate.end_entity_cert().ok()?)?.identity()?.to_owned())
-    };
-    let found =
-        of(certificate).ok_or("the certificate has not exactly one URI that is an identity of SPIFFE")?;
+    let found = identity(certificate)
+        .ok_or("the certificate has not exactly one URI that is an identity of SPIFFE")?;
     let (begins, ends) = peer::life(leaf).ok_or_else(unreadable)?;
     if now < begins {
         return Err("the certificate does not hold yet".to_owned());
@@ -90,7 +105,7 @@ pub(super) fn check(
     if now >= ends {
         return Err("the certificate holds no longer".to_owned());
     }
-    expected.check(&found, previous.and_then(of).as_deref())?;
+    expected.check(&found, previous.and_then(identity).as_deref())?;
     match roots {
         Some(roots) => whole::leads_to(leaf, intermediates, roots, now).map_err(|flaw| flaw.why),
         None => Ok(()),

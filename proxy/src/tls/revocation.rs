@@ -65,6 +65,11 @@ impl List {
         Some(format!("the list of {} cannot be relied on, because {why}", peer::subject(&issuer)))
     }
 
+    /// When there is to be a newer one, in seconds since 1970.
+    pub(super) fn ends(&self) -> Option<i64> {
+        self.told().map(|(_, ends)| ends)
+    }
+
     /// Whose it is, and when there is to be a newer one.
     fn told(&self) -> Option<(X509Name<'_>, i64)> {
         let (_, list, _) = element(&self.der)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use config::origin::Origin;
 use config::{FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, SYSTEM_ROOTS, SecretContent, TrustBundle};
@@ -197,6 +197,11 @@ impl Secrets {
         is_untrusted.then(|| Unusable::of_own_roots(why()))
     }
 
+    /// That the workload's own certificate is of no trust domain of the mesh any more, if it is so.
+    pub(crate) fn own_stranger(&self, expected: &Expected) -> Option<String> {
+        expected.is_left_by(&own::identity(self.certificate(OWN_CERTIFICATE)?)?)
+    }
+
     /// Why nobody is believed by the workload's own authority though there are its certificate and roots.
     pub(crate) fn own_doubt(&self) -> Option<String> {
         let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
@@ -216,16 +221,18 @@ impl Secrets {
         };
         let mut doubts = Vec::new();
         for (name, held) in &self.held {
-            let lists = match &held.parsed {
-                Parsed::Roots(roots) => &roots.lists,
-                Parsed::Revoked(lists) => &lists.parsed,
-                Parsed::Certificate(_) => continue,
-            };
-            let of_it = lists.iter().filter_map(|list| list.doubt(anchors(), algorithms, now));
+            let of_it = held.lists().iter().filter_map(|list| list.doubt(anchors(), algorithms, now));
             doubts.extend(of_it.map(|why| (name.clone(), why)));
         }
         doubts.sort();
         doubts
+    }
+
+    /// When the doubts of `now` are others, though the secrets are these: a list ends then.
+    pub(crate) fn doubts_end(&self, now: SystemTime) -> Option<SystemTime> {
+        let lists = self.held.values().flat_map(Held::lists);
+        let next = lists.filter_map(List::ends).filter(|ends| *ends > seconds(now)).min()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(next).ok()?))
     }
 
     /// The lives of all certificates, by name.
@@ -292,6 +299,14 @@ impl Secrets {
 }
 
 impl Held {
+    fn lists(&self) -> &[List] {
+        match &self.parsed {
+            Parsed::Roots(roots) => &roots.lists,
+            Parsed::Revoked(lists) => &lists.parsed,
+            Parsed::Certificate(_) => &[],
+        }
+    }
+
     fn certificate(&self) -> Option<&Arc<CertifiedKey>> {
         match &self.parsed {
             Parsed::Certificate(certificate) => Some(certificate),
@@ -440,8 +455,6 @@ fn lists(pem: &[u8]) -> Result<Arc<[List]>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use config::PrivateKey;
     use data_encoding::BASE64;
 
