@@ -160,6 +160,7 @@ impl Proxy {
 
     fn downstream(&self) -> io::Result<Rc<Downstream>> {
         let arrival = Arrival {
+            began: time::now(),
             local_address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             remote_address: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             destination: None,

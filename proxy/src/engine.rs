@@ -130,6 +130,8 @@ pub(crate) struct Telemetry {
 /// A connection before anybody serves it: what is known of it, and what was read of it.
 #[derive(Debug)]
 pub(crate) struct Arrival {
+    /// When it was accepted.
+    pub(crate) began: Instant,
     /// Our end: where the client wanted to go, when the connection was redirected here.
     pub(crate) local_address: SocketAddr,
     /// The client's end.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use config::{ClientCertificates, DownstreamTls, FilterChain};
 use support::declared::{any, cluster, listener, terminates, to_tcp, update};
 use support::gateway::Edge;
+use support::log::Line;
 use support::tls::{Ca, certificate};
 use support::{Log, Mesh, ScriptedBackend, TestBackend, TestProxy, Weft, binary, eventually};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -350,6 +351,9 @@ async fn what_clients_do_to_tls_is_ended_and_told() {
         ask(&mut bystander).await;
         ask(&mut stage.secured(&BOTH).await).await;
     }
+    let logged = tokio::fs::read_to_string(&stage.log).await.unwrap();
+    let slow = logged.lines().find(|line| line.contains(TIMEOUT.3)).map(Line::parse).unwrap();
+    assert!(slow.field("duration").parse::<u64>().unwrap() >= TIME_MAX_MS / 2, "{slow:?}");
     let log = stage.weft.log();
     for said in ["a handshake of TLS failed", "reason=\"malformed\"", "TLS with the client broke: "] {
         assert!(log.contains(said), "{said}: {log}");

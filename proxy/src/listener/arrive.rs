@@ -43,6 +43,7 @@ pub(crate) async fn arrive(
     let accepted = accepted(engine, &generation, listener, local_address)?;
     let destination = original_destination(accepted, stream, local_address);
     let arrival = Arrival {
+        began: time::now(),
         local_address: destination.unwrap_or(local_address),
         remote_address,
         destination: destination.map(|address| Destination {

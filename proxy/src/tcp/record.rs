@@ -130,6 +130,7 @@ impl Unserved<'_> {
 /// Logs a connection that no filter chain serves, where the listener wants that.
 pub(crate) fn log_unserved(engine: &Engine, listener: &Listener, arrival: Arrival, why: Unserved<'_>) {
     let mut facts = FactsOf::new(arrival);
+    facts.started = facts.arrival.began;
     facts.flags.insert(Flag::NoRouteFound);
     facts.code_details = Some(why.details());
     facts.log(engine, &listener.access_log);
