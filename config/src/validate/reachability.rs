@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 
 use super::check::Check;
 use super::conditions::Conditions;
+use super::names::JWT_CLAIM;
+use super::virtual_service::MESH_GATEWAY;
+use crate::compile::gateway_name;
 use crate::finding::code;
-use crate::istio::{HttpMatchRequest, HttpRoute, StringMatch};
+use crate::istio::{HttpMatchRequest, HttpRoute, StringMatch, VirtualService};
 
 /// Matches of one object that those after them are compared with.
 const MATCHES_COMPARED_MAX: usize = 2_000;
@@ -17,27 +20,29 @@ const MATCHES_COMPARED_MAX: usize = 2_000;
 /// are all compared with each other take fewer.
 const COMPARISONS_MAX: usize = 2_000_000;
 
-/// Warns of matches and rules that have no effect; whether they are a delegate's is told.
-pub(crate) fn check(check: &mut Check<'_>, routes: &[HttpRoute], of_delegate: bool) {
-    look(check, routes, of_delegate, &[]);
+/// Warns of matches and rules that have no effect.
+pub(crate) fn check(check: &mut Check<'_>, spec: &VirtualService) {
+    look(check, spec, &[]);
 }
 
 /// The same of what is behind rules whose delegates take all that they do; they are told by index.
-pub(crate) fn check_behind(check: &mut Check<'_>, routes: &[HttpRoute], delegating: &[usize]) {
+pub(crate) fn check_behind(check: &mut Check<'_>, spec: &VirtualService, delegating: &[usize]) {
     if !delegating.is_empty() {
-        look(check, routes, false, delegating);
+        look(check, spec, delegating);
     }
 }
 
 /// Where rules delegate, only what is behind them is told.
-fn look(check: &mut Check<'_>, routes: &[HttpRoute], of_delegate: bool, delegating: &[usize]) {
+fn look(check: &mut Check<'_>, spec: &VirtualService, delegating: &[usize]) {
+    let (routes, of_delegate) = (&spec.http, spec.hosts.is_empty());
+    let namespace = check.namespace();
     // What earlier rules take, and which rule it is. A rule that delegates takes only what its delegate does.
     let mut taken: Vec<(usize, bool, &HttpMatchRequest)> = Vec::new();
     let mut room = COMPARISONS_MAX;
     let everything = [HttpMatchRequest::default()];
     for (index, route) in routes.iter().enumerate() {
         let matches = if route.matches.is_empty() { everything.as_slice() } else { &route.matches };
-        let never: Vec<_> = matches.iter().map(impossible).collect();
+        let never: Vec<_> = matches.iter().map(|wanted| impossible(wanted, spec, namespace)).collect();
         let path = format!("spec.http[{index}]");
         if delegating.is_empty() {
             tell_impossible(check, &path, &never);
@@ -109,7 +114,7 @@ pub(crate) fn tell_taken(
 }
 
 /// Warns of the matches of a rule that say why they can never hold.
-fn tell_impossible(check: &mut Check<'_>, path: &str, never: &[Option<Impossible>]) {
+pub(crate) fn tell_impossible(check: &mut Check<'_>, path: &str, never: &[Option<Impossible>]) {
     let all = never.iter().all(Option::is_some);
     for (number, why) in never.iter().enumerate() {
         let Some(Impossible { field, what, remedy }) = why else { continue };
@@ -134,13 +139,25 @@ fn tell_impossible(check: &mut Check<'_>, path: &str, never: &[Option<Impossible
 }
 
 /// Why no request can meet a match.
-struct Impossible {
-    field: String,
-    what: String,
-    remedy: &'static str,
+pub(crate) struct Impossible {
+    /// The field of the match.
+    pub(crate) field: String,
+    /// What is so.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) remedy: &'static str,
 }
 
-fn impossible(wanted: &HttpMatchRequest) -> Option<Impossible> {
+/// Why no request can meet a match of an object in `namespace`.
+fn impossible(wanted: &HttpMatchRequest, spec: &VirtualService, namespace: &str) -> Option<Impossible> {
+    // A delegate has no gateways of its own.
+    if !spec.hosts.is_empty() && !is_for_one_of(&wanted.gateways, &spec.gateways, namespace) {
+        return Some(Impossible {
+            field: "gateways".to_owned(),
+            what: "the object is for none of these gateways".to_owned(),
+            remedy: "name them under `spec.gateways` too",
+        });
+    }
     if let Some(uri) = &wanted.uri {
         // The target of OPTIONS may be `*`; all other paths are absolute.
         let begins = |text: &str| text.starts_with('/') || "*".starts_with(text);
@@ -152,6 +169,26 @@ fn impossible(wanted: &HttpMatchRequest) -> Option<Impossible> {
                 remedy: "write `/` before it",
             });
         }
+        for (field, text) in [("exact", &uri.exact), ("prefix", &uri.prefix)] {
+            let Some(text) = text.as_deref().filter(|text| text.contains(['?', '#'])) else { continue };
+            return Some(Impossible {
+                field: format!("uri.{field}"),
+                what: format!("`{text}` has a `?` or `#`, and what is compared is the path without query"),
+                remedy: "write the path alone, and match the query by `queryParams`",
+            });
+        }
+    }
+    // A header that is not there is as an empty one, which such an expression takes. Claims are not looked at.
+    let everything =
+        |(name, without): &(&String, &StringMatch)| is_anything(without) && !name.starts_with(JWT_CLAIM);
+    if let Some((name, _)) = wanted.without_headers.iter().find(everything) {
+        return Some(Impossible {
+            field: format!("withoutHeaders[{name}]"),
+            what: format!(
+                "it forbids each value of `{name}`, and a header that is not there counts as empty"
+            ),
+            remedy: "write `{}` if the header is not to be there",
+        });
     }
     let both = wanted.headers.iter().find(|(name, value)| {
         any_header(&wanted.without_headers, name, |without| covers_string(without, value))
@@ -161,6 +198,17 @@ fn impossible(wanted: &HttpMatchRequest) -> Option<Impossible> {
         what: format!("`headers` asks of `{name}` what `withoutHeaders` forbids"),
         remedy: "remove one of the two",
     })
+}
+
+/// Whether one of the gateways of a match is one that its object is for.
+fn is_for_one_of(wanted: &[String], gateways: &[String], namespace: &str) -> bool {
+    let mesh = [MESH_GATEWAY.to_owned()];
+    let gateways = if gateways.is_empty() { mesh.as_slice() } else { gateways };
+    let is_own = |name: &String| {
+        let name = gateway_name(name, namespace);
+        gateways.iter().any(|own| gateway_name(own, namespace) == name)
+    };
+    wanted.is_empty() || wanted.iter().any(is_own)
 }
 
 fn name(routes: &[HttpRoute], index: usize) -> String {

@@ -50,7 +50,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &VirtualService) {
         layer4::check_tcp(check, &format!("spec.tcp[{index}]"), route);
     }
     names::export_to(check, &spec.export_to, false);
-    reachability::check(check, &spec.http, delegate);
+    reachability::check(check, spec);
     taken::check(check, spec);
 }
 

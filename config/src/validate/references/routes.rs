@@ -50,7 +50,7 @@ pub(super) fn check(
             delegating.push(index);
         }
     }
-    reachability::check_behind(&mut check, &object.spec.http, &delegating);
+    reachability::check_behind(&mut check, &object.spec, &delegating);
     let spec = &object.spec;
     let tls = spec.tls.iter().enumerate().map(|(index, rule)| {
         let ports: Vec<_> = rule.matches.iter().map(|matched| matched.port).collect();

@@ -1,6 +1,6 @@
 //! HTTP rules and matches that have no effect.
 
-use super::{check_http, findings};
+use super::{check, check_http, findings};
 
 #[test]
 fn rules_that_never_match() {
@@ -124,6 +124,32 @@ fn rules_of_a_delegate_that_never_match() {
     check(&[wide, never], &["warning unreachable-rule spec.http[1].match[0].uri.prefix"]);
 }
 
+/// Matches for gateways that the object is not for.
+#[test]
+fn matches_for_other_gateways() {
+    let check = |gateways: &str, wanted: &str, is_told: bool| {
+        let to = "route: [{destination: {host: a}}]";
+        let rules = format!(
+            "  {{hosts: [catalog], gateways: [{gateways}], http: [{{match: [{{gateways: [{wanted}]}}], {to}}}, {{{to}}}]}}\n"
+        );
+        let told = ["warning unreachable-rule spec.http[0].match[0].gateways"];
+        check("VirtualService", &rules, if is_told { &told } else { &[] });
+    };
+    check("", "mesh", false);
+    check("", "g", true);
+    check("mesh", "g", true);
+    check("g", "mesh", true);
+    check("g, mesh", "h, mesh", false);
+    check("g, mesh", "h, i", true);
+    // One name, however it is written.
+    check("g", "shop/g", false);
+    check("shop/g", "g", false);
+    check("ops/g", "g", true);
+    // A delegate is for the gateways of those that delegate to it.
+    let delegate = "  {http: [{match: [{gateways: [g]}], route: [{destination: {host: a}}]}]}\n";
+    assert_eq!(findings("VirtualService", delegate), Vec::<String>::new());
+}
+
 #[test]
 fn matches_that_never_hold() {
     let check = |matches: &str, expected: &[&str]| {
@@ -138,6 +164,12 @@ fn matches_that_never_hold() {
         "{uri: {exact: /items}}, {uri: {exact: items}}",
         &["warning ineffective-match spec.http[0].match[1].uri.exact"],
     );
+    // The query is no part of what is compared.
+    for uri in ["exact: '/a?b=1'", "exact: '/a#b'", "prefix: '/a?'"] {
+        let field = uri.split(':').next().unwrap();
+        let told = format!("warning unreachable-rule spec.http[0].match[0].uri.{field}");
+        check(&format!("{{uri: {{{uri}}}}}"), &[&told]);
+    }
     // OPTIONS * has no other path.
     for uri in ["{exact: '*'}", "{prefix: '*'}", "{regex: items}", "{exact: /}"] {
         check(&format!("{{uri: {uri}}}"), &[]);
@@ -159,6 +191,17 @@ fn matches_that_never_hold() {
     headers("{exact: a}", "{exact: b}", false);
     headers("{regex: a+}", "{prefix: a}", false);
     check("{headers: {x: {exact: a}}, withoutHeaders: {y: {exact: a}}}", &[]);
+    // What is not there is as an empty value.
+    let without = |wanted: &str, is_told: bool| {
+        let told = ["warning unreachable-rule spec.http[0].match[0].withoutHeaders[x]"];
+        check(&format!("{{withoutHeaders: {{x: {wanted}}}}}"), if is_told { &told } else { &[] });
+    };
+    for all in [".*", "^.*$", "(.*)"] {
+        without(&format!("{{regex: '{all}'}}"), true);
+    }
+    for some in ["{}", "{regex: '*'}", "{regex: '.+'}", "{exact: ''}", "{regex: 'a.*'}"] {
+        without(some, false);
+    }
     let other_case = ["warning unreachable-rule spec.http[0].match[0].withoutHeaders[x]"];
     check("{headers: {x: {exact: a}}, withoutHeaders: {X: {}}}", &other_case);
     // One that never holds takes nothing from those after it.
