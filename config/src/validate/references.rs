@@ -11,6 +11,7 @@ mod rules;
 mod served;
 mod targets;
 mod tls_modes;
+mod unmet;
 
 #[cfg(test)]
 mod tests;

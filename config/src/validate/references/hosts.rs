@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::compile::{At, by_address, may_be_http, may_be_told_http, sight};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{DestinationRule, ServiceEntry};
-use crate::kubernetes::{EndpointSlice, Pod, Service};
+use crate::kubernetes::{EndpointSlice, Pod, Service, ServicePort};
 use crate::mesh::MeshConfig;
 use crate::objects::{Key, Object, Objects};
 use crate::validate::host_set::HostSet;
@@ -38,6 +38,8 @@ pub(super) struct Hosts<'o> {
     has_wildcards: bool,
     /// Ports of listeners that Sidecar objects ask for.
     sidecar_ports: BTreeSet<u32>,
+    /// Whether some services are names of others.
+    has_aliases: bool,
 }
 
 impl<'o> Hosts<'o> {
@@ -78,6 +80,7 @@ impl<'o> Hosts<'o> {
             entries,
             has_wildcards,
             sidecar_ports,
+            has_aliases: objects.services.values().any(|it| it.spec.spec.external_name.is_some()),
         }
     }
 
@@ -151,6 +154,19 @@ impl<'o> Hosts<'o> {
                     .iter()
                     .any(|port| may_be_told_http(port.protocol.as_deref().unwrap_or_default()))
             })
+    }
+
+    /// Whether sidecars ask the service of that full host for HTTP by its names alone: its ports of HTTP are told to be so,
+    /// and nothing else stands for it. Behind a port whose protocol is detected, any authority is for its service.
+    pub(super) fn is_asked_by_name(&self, host: &str) -> bool {
+        let is_told = |port: &ServicePort| {
+            let name = port.name.as_deref().unwrap_or_default();
+            port.app_protocol.is_some() || name.starts_with("http") || name.starts_with("grpc")
+        };
+        let ports = self.service(host).map(|service| &service.spec.spec.ports);
+        ports.is_some_and(|ports| ports.iter().all(|port| is_told(port) || !may_be_http(port)))
+            && self.sidecar_ports.is_empty()
+            && !self.has_aliases
     }
 
     /// Whether there are services of that full host and clients in the namespace `client` see none of them.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::hosts::{Hosts, full_name, namespace_of, with_domain};
 use super::served::Served;
 use super::targets::{Routed, Targets, Wanted, dangling_host, listed, names};
+use super::unmet;
 use crate::compile::{gateway_name, is_taken_in, sight};
 use crate::finding::{Finding, code};
 use crate::istio::{Delegate, Destination, HttpRoute, VirtualService};
@@ -26,6 +27,8 @@ pub(super) fn check(
     let mut check = Check::new(&object.metadata.object, &object.metadata.source, limits);
     check_gateways(&mut check, objects, object);
     served.check(&mut check, object);
+    unmet::check_gateways(&mut check, objects, object);
+    unmet::check_authorities(&mut check, hosts, object);
     if is_for_mesh(&object.spec) {
         check_hosts(&mut check, objects, hosts, object);
     }

@@ -5,6 +5,7 @@ mod destinations;
 mod entries;
 mod gateways;
 mod names;
+mod unmet;
 
 use super::*;
 use crate::store::Store;
