@@ -41,9 +41,9 @@ pub const SECURITY_NOT_ENFORCED: &str = "security-not-enforced";
 pub const DEPRECATED_FIELD: &str = "deprecated-field";
 /// Warning. A value that does nothing, or less than it seems to.
 pub const INEFFECTIVE_VALUE: &str = "ineffective-value";
-/// Warning. A rule that can never match, because the rules before it take all it would.
+/// Warning. A rule that can never match: the rules before it take all it would, or nothing can meet it where it is used.
 pub const UNREACHABLE_RULE: &str = "unreachable-rule";
-/// Warning. A match that does nothing, because one before it takes the same requests.
+/// Warning. A match that does nothing: one before it takes the same requests, or nothing can meet it.
 pub const INEFFECTIVE_MATCH: &str = "ineffective-match";
 /// Warning. A host that no service has.
 pub const DANGLING_HOST: &str = "dangling-host";
@@ -65,7 +65,7 @@ pub const CONFLICTING_DELEGATE: &str = "conflicting-delegate";
 pub const DANGLING_SERVICE: &str = "dangling-service";
 /// Warning. A destination without a port for a service with several.
 pub const AMBIGUOUS_PORT: &str = "ambiguous-port";
-/// Warning. A subset whose labels no pod of the service carries.
+/// Warning. A subset whose labels no endpoint of the service carries.
 pub const EMPTY_SUBSET: &str = "empty-subset";
 /// Warning. Endpoints of a service do not take what they are sent: not the TLS mode that a DestinationRule says, or not the
 /// plain text that it leaves.

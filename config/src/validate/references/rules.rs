@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::hosts::{Hosts, full_name, key};
-use super::targets::dangling_host;
+use super::targets::{dangling_host, declared_ports, listed};
 use crate::compile::{age, place, target};
 use crate::finding::{Finding, code};
 use crate::hashed::{HashMap, HashSet};
-use crate::istio::DestinationRule;
+use crate::istio::{DestinationRule, ServiceEntry};
 use crate::kubernetes::{EndpointSlice, Service};
 use crate::labels::LabelSet;
 use crate::objects::{Key, Object, Objects};
@@ -43,15 +43,18 @@ pub(super) fn check(
     if written.starts_with('*') {
         return check.into_findings();
     }
-    let Some(service) = hosts.service(&host) else {
+    check_ports(&mut check, hosts, &object.spec, &host);
+    let service = hosts.service(&host);
+    if service.is_none() {
         dangling_host(&mut check, objects, hosts, ("spec.host", written, &host));
-        return check.into_findings();
-    };
+    }
     if object.spec.subsets.is_empty() {
         return check.into_findings();
     }
-    let mut endpoints: Vec<&dyn LabelSet> = pods_of(objects, hosts, service).collect();
-    endpoints.extend(entries_of(objects, service));
+    let endpoints: Vec<&dyn LabelSet> = match service {
+        Some(service) => pods_of(objects, hosts, service).chain(entries_of(objects, service)).collect(),
+        None => listed_endpoints(hosts, &host),
+    };
     for (index, subset) in object.spec.subsets.iter().enumerate() {
         let wanted = || subset.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
         // Of a service without endpoints nothing can be said.
@@ -66,6 +69,45 @@ pub(super) fn check(
         }
     }
     check.into_findings()
+}
+
+/// Warns of settings for ports that the service does not have.
+fn check_ports(check: &mut Check<'_>, hosts: &Hosts<'_>, spec: &DestinationRule, host: &str) {
+    let of_rule = spec.traffic_policy.iter().map(|policy| ("spec.trafficPolicy".to_owned(), &**policy));
+    let of_subsets = spec.subsets.iter().enumerate().filter_map(|(index, subset)| {
+        let policy = subset.traffic_policy.as_deref()?;
+        Some((format!("spec.subsets[{index}].trafficPolicy"), policy))
+    });
+    let settings = of_rule.chain(of_subsets).flat_map(|(path, policy)| {
+        let settings = policy.port_level_settings.iter().enumerate();
+        settings.filter_map(move |(index, settings)| {
+            Some((format!("{path}.portLevelSettings[{index}].port"), settings.port.as_ref()?.number))
+        })
+    });
+    let mut settings = settings.peekable();
+    if settings.peek().is_none() {
+        return;
+    }
+    let known = declared_ports(hosts, host);
+    for (path, port) in settings.filter(|(_, port)| !known.is_empty() && !known.contains(port)) {
+        check.warning_with(code::DANGLING_PORT, &path, || {
+            let what = format!("`{host}` has no port {port}; the settings have no effect");
+            (what, format!("write one of its ports: {}", listed(&known)))
+        });
+    }
+}
+
+/// Labels of the endpoints that ServiceEntry objects list for that host; none where some are selected, or found elsewhere.
+fn listed_endpoints<'o>(hosts: &Hosts<'o>, host: &str) -> Vec<&'o dyn LabelSet> {
+    let entries = hosts.entries(host);
+    let are_known = |entry: &&Object<ServiceEntry>| {
+        entry.spec.workload_selector.is_none() && !entry.spec.endpoints.is_empty()
+    };
+    if !entries.iter().all(are_known) {
+        return Vec::new();
+    }
+    let endpoints = entries.iter().flat_map(|entry| &entry.spec.endpoints);
+    endpoints.map(|endpoint| &endpoint.labels as &dyn LabelSet).collect()
 }
 
 /// Finds what has no effect because the rule is merged with older ones of its namespace for the same host: the first policy

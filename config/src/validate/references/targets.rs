@@ -273,7 +273,7 @@ pub(super) fn listed(ports: &BTreeSet<u32>) -> String {
 }
 
 /// The ports of the service of a full host, or else of the ServiceEntry objects that declare it.
-fn declared_ports(hosts: &Hosts<'_>, host: &str) -> BTreeSet<u32> {
+pub(super) fn declared_ports(hosts: &Hosts<'_>, host: &str) -> BTreeSet<u32> {
     if let Some(service) = hosts.service(host) {
         return service.spec.spec.ports.iter().map(|port| u32::from(port.port)).collect();
     }

@@ -15,6 +15,51 @@ fn hosts_and_subsets() {
     check(&[rule("host: web, subsets: [{name: a, labels: {x: y}}]")], &[]);
 }
 
+/// Settings for ports, of the rule and of its subsets.
+#[test]
+fn settings_of_ports() {
+    let say = |host: &str, port: u16, is_told: bool| {
+        let policy = format!(
+            "trafficPolicy: {{portLevelSettings: [{{port: {{number: {port}}}, loadBalancer: {{simple: RANDOM}}}}]}}"
+        );
+        let spec = format!("host: {host}, {policy}, subsets: [{{name: a, {policy}}}]");
+        let entry = "hosts: [a.example], ports: [{number: 443, name: tls}], resolution: DNS";
+        let documents =
+            [object("DestinationRule", "d", "shop", &spec), object("ServiceEntry", "e", "shop", entry)];
+        let at = |path: &str| {
+            format!("dangling-port DestinationRule shop/d spec.{path}.portLevelSettings[0].port")
+        };
+        let told = [at("subsets[0].trafficPolicy"), at("trafficPolicy")];
+        let told: Vec<_> = told.iter().map(String::as_str).filter(|_| is_told).collect();
+        check(&documents, &told);
+    };
+    say("catalog", 9100, false);
+    say("catalog", 9101, true);
+    say("a.example", 443, false);
+    say("a.example", 80, true);
+    // Of a wildcard nobody knows the ports.
+    say("'*.example'", 80, false);
+}
+
+/// Subsets of hosts whose endpoints ServiceEntry objects list.
+#[test]
+fn subsets_of_entries() {
+    let say = |entry: &str, version: &str, is_told: bool| {
+        let spec = format!("host: a.example, subsets: [{{name: s, labels: {{version: {version}}}}}]");
+        let entry = format!("hosts: [a.example], ports: [{{number: 80, name: http}}], {entry}");
+        let documents =
+            [object("DestinationRule", "d", "shop", &spec), object("ServiceEntry", "e", "shop", &entry)];
+        let told = ["empty-subset DestinationRule shop/d spec.subsets[0].labels"];
+        check(&documents, if is_told { &told } else { &[] });
+    };
+    let listed =
+        "resolution: STATIC, endpoints: [{address: 10.0.0.1, labels: {version: v1}}, {address: 10.0.0.2}]";
+    say(listed, "v1", false);
+    say(listed, "v2", true);
+    say("resolution: STATIC, workloadSelector: {labels: {app: a}}", "v2", false);
+    say("resolution: DNS", "v2", false);
+}
+
 /// The rules of a namespace for one host are merged: what the first says, no other does.
 #[test]
 fn rules_that_are_merged() {
