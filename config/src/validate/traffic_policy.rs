@@ -239,6 +239,12 @@ fn check_tls(check: &mut Check<'_>, path: &str, tls: &ClientTlsSettings) {
         let what = "`insecureSkipVerify` contradicts what the server is to be verified with";
         check.error(code::CONFLICTING_FIELDS, path, what, "keep one of them");
     }
+    if simple && (certificate || key) {
+        let field = if certificate { "clientCertificate" } else { "privateKey" };
+        let what = "`mode: SIMPLE` shows no certificate of its own";
+        let path = format!("{path}.{field}");
+        check.warning(code::INEFFECTIVE_VALUE, &path, what, "write `mode: MUTUAL`, or leave it out");
+    }
     if credential {
         let files = [
             ("clientCertificate", certificate),

@@ -61,6 +61,8 @@ fn traffic_policies() {
         );
     }
     check_policy("{tls: {mode: SIMPLE, sni: a_b.c-d.example}}", &[]);
+    let shown = "warning ineffective-value spec.trafficPolicy.tls.clientCertificate";
+    check_policy("{tls: {mode: SIMPLE, clientCertificate: /a, privateKey: /b}}", &[shown]);
     check_policy(
         "{tls: {mode: SIMPLE, credentialName: a/b}}",
         &[&format!("error bad-value {p}.tls.credentialName")],
