@@ -11,6 +11,7 @@ mod rules;
 mod served;
 mod targets;
 mod tls_modes;
+mod twins;
 mod unmet;
 
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub struct References {
     of_rules: BTreeMap<Key, Vec<Finding>>,
     /// Of endpoint slices, likewise.
     of_slices: BTreeMap<Key, Vec<Finding>>,
+    /// Of objects of which a namespace can have one.
+    of_twins: Vec<Finding>,
     /// TLS modes that cannot work, by service of Kubernetes'; only of those with any.
     tls_of_services: BTreeMap<Key, Vec<TlsConflict>>,
     /// The same of ServiceEntry objects.
@@ -73,6 +76,11 @@ impl References {
             self.of_routes.extend(collisions::check(objects, limits));
             self.of_routes.extend(entries::check(objects, &hosts, limits));
         }
+        if !same(&before.sidecars, &objects.sidecars)
+            || !same(&before.peer_authentications, &objects.peer_authentications)
+        {
+            self.of_twins = twins::check(objects, limits);
+        }
         self.look_at_slices(&before, objects);
         let touched = if same_hosts { touched(&before, objects) } else { HashSet::default() };
         self.look_at_tls(&before, same_hosts.then_some(&touched), objects);
@@ -85,7 +93,7 @@ impl References {
         }
         let (of_rules, of_slices) = (self.of_rules.values().flatten(), self.of_slices.values().flatten());
         let mut findings: Vec<Finding> =
-            self.of_routes.iter().chain(of_rules).chain(of_slices).cloned().collect();
+            self.of_routes.iter().chain(&self.of_twins).chain(of_rules).chain(of_slices).cloned().collect();
         let conflicts = self.tls_of_services.values().flatten().chain(&self.tls_of_entries);
         findings.extend(tls_modes::findings(objects, conflicts, limits));
         findings.sort();

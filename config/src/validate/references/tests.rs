@@ -5,6 +5,7 @@ mod destinations;
 mod entries;
 mod gateways;
 mod names;
+mod twins;
 mod unmet;
 
 use super::*;
