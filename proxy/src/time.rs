@@ -3,9 +3,17 @@
 use std::time::{Instant, SystemTime};
 
 /// The monotonic time.
+#[cfg(not(test))]
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The monotonic time; that of the timers where a test has stopped their clock.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// The time of day, for logs.

@@ -55,11 +55,11 @@ pub(crate) async fn connect(
     settings: &Settings,
     made_by: impl FnOnce(&Socket),
 ) -> Result<TcpStream, ConnectError> {
-    let connecting = net::connect(address, settings.source(address), made_by);
-    let stream = match tokio::time::timeout(settings.connect_timeout, connecting).await {
-        Ok(connected) => connected?,
-        Err(_) => return Err(ConnectError::Timeout),
-    };
+    #[cfg(test)]
+    if let Some(dialed) = super::pool::simulation::dial() {
+        return in_time(settings, async { dialed.await.expect("the simulation ends it") }).await;
+    }
+    let stream = in_time(settings, net::connect(address, settings.source(address), made_by)).await?;
     stream.set_nodelay(true)?;
     if let Some(keepalive) = settings.keepalive
         && let Err(error) = set_keepalive(&stream, keepalive)
@@ -68,6 +68,15 @@ pub(crate) async fn connect(
         tracing::debug!(%address, %error, "the kernel refuses the keep-alive");
     }
     Ok(stream)
+}
+
+/// What comes of connecting in the time that it may take.
+async fn in_time<E: Into<ConnectError>>(
+    settings: &Settings,
+    connecting: impl Future<Output = Result<TcpStream, E>>,
+) -> Result<TcpStream, ConnectError> {
+    let connected = tokio::time::timeout(settings.connect_timeout, connecting).await;
+    connected.map_or(Err(ConnectError::Timeout), |connected| connected.map_err(Into::into))
 }
 
 /// What is not given is left to the kernel.

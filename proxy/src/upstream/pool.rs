@@ -11,7 +11,7 @@ mod line;
 mod reclaim;
 mod refusing;
 #[cfg(test)]
-mod simulation;
+pub(super) mod simulation;
 mod surplus;
 mod tcp;
 mod trusted;

@@ -75,10 +75,6 @@ impl Pool {
 
     /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
     async fn reach(&self, open: &OpenConnection) -> Result<TcpStream, ConnectError> {
-        #[cfg(test)]
-        if let Some(dialed) = super::simulation::dial() {
-            return dialed.await.unwrap_or(Err(ConnectError::Timeout));
-        }
         let settings = self.settings.get();
         let made_by = |socket: &Socket| open.is_made_by(socket, self.address);
         match connect(self.address, &settings, made_by).await {

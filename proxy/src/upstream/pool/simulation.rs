@@ -1,36 +1,25 @@
-//! Pools over time: requests come, wait, leave, get a connection and give it back or break it; connections take their time,
-//! or are refused. The pools and the limits of their cluster are those that serve; every time and number comes from a seed.
-//! There is no network: the other end of a connection is held here.
+//! Pools over time: those that serve, with the limits that serve, over connections whose other ends are held here. There is
+//! no network; every time and number comes from a seed.
 //!
 //! A seed that fails is named by the failure; `WEFT_SIMULATION_SEED=N` runs it alone.
 
+mod http1;
+mod http2;
+
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::TcpStream as StdStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, LocalSet};
 
 use super::super::outlier::Detector;
 use super::super::simulation::below;
 use super::*;
 use crate::http::codec::Unread;
-use crate::snapshot::testing;
+use crate::snapshot::{Cluster, testing};
 use crate::telemetry::Registry;
-
-/// Seeds that are tried.
-const SEEDS: u64 = 300;
-/// Requests of each.
-const REQUESTS: u32 = 200;
-/// Time in which they come.
-const LOAD: u32 = 20_000;
-/// How long a request or a connect takes at most.
-const LONGEST: u32 = 1_000;
-/// How often all tasks get their turn until nothing is left to do: a connect that ends calls a request, which ends in turn.
-const TURNS: usize = 16;
 
 type Dialed = Result<TcpStream, ConnectError>;
 
@@ -40,7 +29,7 @@ thread_local! {
 }
 
 /// A connect that the simulation ends, if there is one.
-pub(super) fn dial() -> Option<oneshot::Receiver<Dialed>> {
+pub(in super::super) fn dial() -> Option<oneshot::Receiver<Dialed>> {
     DIALS.with_borrow_mut(|dials| {
         let (ends, dialed) = oneshot::channel();
         dials.as_mut()?.push(ends);
@@ -48,271 +37,44 @@ pub(super) fn dial() -> Option<oneshot::Receiver<Dialed>> {
     })
 }
 
-/// What requests are told that have waited, by number.
-type Called = Vec<(usize, Result<H1, ConnectError>)>;
-
-/// What happens at some time.
-enum Event {
-    Arrives(usize),
-    Leaves(usize),
-    Dialed(oneshot::Sender<Dialed>),
-    /// A request ends, and whether it ends well.
-    Ends(usize, H1, bool),
+/// Connects that were begun since this was last asked.
+fn dials() -> Vec<oneshot::Sender<Dialed>> {
+    DIALS.with_borrow_mut(|dials| dials.as_mut().map(std::mem::take)).unwrap_or_default()
 }
 
-/// How requests ended.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Ends {
-    served: u32,
-    broken: u32,
-    left: u32,
-    refused: u32,
-    not_pending: u32,
-    not_attached: u32,
+/// A pool for each of some endpoints of one cluster, which `change` declares.
+fn pools(count: u32, change: impl FnOnce(&mut config::Cluster)) -> (Arc<Cluster>, Vec<Rc<Pool>>) {
+    let weights = vec![1; count as usize];
+    let cluster = Arc::new(testing::next_generation(None, &[(0, 1, &weights)], time::now(), change));
+    let registry = Registry::new(&config::Limits::default());
+    let shard = registry.shard();
+    let of_worker = (&Rc::default(), &Unread::unbounded(), &Rc::default());
+    let limits = Limits::new(&cluster, of_worker, &registry, &shard);
+    let detector = Detector::new(&cluster, &registry, &shard);
+    let pool = |endpoint: usize| {
+        let monitor = Monitor::new(&detector, &cluster.endpoints[endpoint]);
+        let settings = (Settings::of(&cluster.declared), None);
+        Pool::new(cluster.endpoints[endpoint].address, settings, limits.clone(), monitor)
+    };
+    let pools = (0..weights.len()).map(pool).collect();
+    (cluster, pools)
 }
 
-struct Simulation {
-    seed: u64,
-    random: u64,
-    cluster: Arc<crate::snapshot::Cluster>,
-    pools: Vec<Rc<Pool>>,
-    events: BTreeMap<(u32, u32), Event>,
-    scheduled: u32,
-    now: u32,
-    /// Requests that wait, by number, each with its pool.
-    waiting: BTreeMap<usize, (usize, AbortHandle)>,
-    /// Those that have waited.
-    called: Rc<RefCell<Called>>,
-    /// How many have a connection, by pool.
-    attached: Vec<u32>,
-    /// The other ends.
-    upstream: Vec<UnixStream>,
-    ends: Ends,
-}
+/// Says how to run a seed again that fails.
+struct Replays(u64);
 
-impl Simulation {
-    fn new(seed: u64) -> Simulation {
-        let mut random = seed;
-        let pools = 1 + below(&mut random, 3);
-        let breakers = config::CircuitBreakers {
-            max_connections: 1 + below(&mut random, 6),
-            max_pending_requests: below(&mut random, 4),
-            max_requests: 1 + below(&mut random, 8),
-            ..Default::default()
-        };
-        let requests = 1 + below(&mut random, 5);
-        let weights = vec![1; pools as usize];
-        let cluster = testing::next_generation(None, &[(0, 1, &weights)], time::now(), |declared| {
-            declared.circuit_breakers = breakers;
-            declared.max_requests_per_connection = Some(requests);
-        });
-        let cluster = Arc::new(cluster);
-        let registry = Registry::new(&config::Limits::default());
-        let shard = registry.shard();
-        let limits =
-            Limits::new(&cluster, (&Rc::default(), &Unread::unbounded(), &Rc::default()), &registry, &shard);
-        let detector = Detector::new(&cluster, &registry, &shard);
-        let pool = |endpoint: usize| {
-            let monitor = Monitor::new(&detector, &cluster.endpoints[endpoint]);
-            let settings = (Settings::of(&cluster.declared), None);
-            Pool::new(cluster.endpoints[endpoint].address, settings, limits.clone(), monitor)
-        };
-        Simulation {
-            pools: (0..weights.len()).map(pool).collect(),
-            attached: vec![0; weights.len()],
-            seed,
-            random,
-            cluster,
-            events: BTreeMap::new(),
-            scheduled: 0,
-            now: 0,
-            waiting: BTreeMap::new(),
-            called: Rc::default(),
-            upstream: Vec::new(),
-            ends: Ends::default(),
+impl Drop for Replays {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("WEFT_SIMULATION_SEED={} runs this alone", self.0);
         }
-    }
-
-    fn after(&mut self, longest: u32, event: Event) {
-        self.scheduled += 1;
-        let at = self.now + below(&mut self.random, longest);
-        self.events.insert((at, self.scheduled), event);
-    }
-
-    async fn run(mut self) -> Ends {
-        DIALS.set(Some(Vec::new()));
-        for number in 0..REQUESTS as usize {
-            self.after(LOAD, Event::Arrives(number));
-        }
-        while let Some(((at, _), event)) = self.events.pop_first() {
-            self.now = at;
-            self.happens(event);
-            self.settle().await;
-            self.check_invariants();
-        }
-        self.pools.iter().for_each(|pool| pool.close());
-        self.settle().await;
-        self.check_rest();
-        DIALS.set(None);
-        self.ends
-    }
-
-    fn happens(&mut self, event: Event) {
-        match event {
-            Event::Arrives(number) => self.arrives(number),
-            Event::Leaves(number) => {
-                if let Some((_, task)) = self.waiting.remove(&number) {
-                    task.abort();
-                    self.ends.left += 1;
-                }
-            }
-            Event::Dialed(ends) => {
-                let dialed = match below(&mut self.random, 5) {
-                    0 => Err(ConnectError::Timeout),
-                    _ => Ok(self.connection()),
-                };
-                let _ = ends.send(dialed);
-            }
-            Event::Ends(pool, connection, well) => {
-                self.attached[pool] -= 1;
-                match well {
-                    true => self.pools[pool].give_back(connection),
-                    false => drop(connection),
-                }
-                let ends = &mut self.ends;
-                *(if well { &mut ends.served } else { &mut ends.broken }) += 1;
-            }
-        }
-    }
-
-    fn arrives(&mut self, number: usize) {
-        let index = below(&mut self.random, u32::try_from(self.pools.len()).unwrap()) as usize;
-        let (pool, called) = (self.pools[index].clone(), self.called.clone());
-        let (cluster, seed) = (self.cluster.clone(), self.seed);
-        let task = tokio::task::spawn_local(async move {
-            let connection = pool.h1().await;
-            let max = match connection {
-                Err(ConnectError::Overflow(Limit::PendingRequests)) => {
-                    Some(cluster.declared.circuit_breakers.max_pending_requests)
-                }
-                Err(ConnectError::Overflow(Limit::ProcessPendingRequests)) => {
-                    Some(cluster.shared.process.pending_requests_max)
-                }
-                _ => None,
-            };
-            let pending = cluster.shared.pending_requests.get();
-            assert!(max.is_none_or(|max| pending == max), "seed {seed}: {number} is refused below the limit");
-            called.borrow_mut().push((number, connection));
-        });
-        self.waiting.insert(number, (index, task.abort_handle()));
-        if below(&mut self.random, 4) == 0 {
-            self.after(LONGEST, Event::Leaves(number));
-        }
-    }
-
-    /// What is held at the other end goes when the simulation does.
-    fn connection(&mut self) -> TcpStream {
-        let (own, other) = UnixStream::pair().expect("a pair");
-        own.set_nonblocking(true).expect("it does not block");
-        self.upstream.push(other);
-        TcpStream::from_std(StdStream::from(OwnedFd::from(own))).expect("a stream")
-    }
-
-    /// Lets everything happen that happens now.
-    async fn settle(&mut self) {
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
-        let dials = DIALS.with_borrow_mut(|dials| dials.as_mut().map(std::mem::take));
-        dials.into_iter().flatten().for_each(|ends| self.after(LONGEST, Event::Dialed(ends)));
-        for (number, connection) in self.called.take() {
-            let Some((pool, _)) = self.waiting.remove(&number) else {
-                panic!("seed {}: {number} is called after it has left", self.seed);
-            };
-            match connection {
-                Ok(connection) => {
-                    self.attached[pool] += 1;
-                    let well = below(&mut self.random, 5) > 0;
-                    self.after(LONGEST, Event::Ends(pool, connection, well));
-                }
-                Err(ConnectError::Overflow(Limit::Requests)) => self.ends.not_attached += 1,
-                Err(ConnectError::Overflow(_)) => self.ends.not_pending += 1,
-                Err(ConnectError::Timeout) => self.ends.refused += 1,
-                Err(other) => panic!("seed {}: {other:?}", self.seed),
-            }
-        }
-    }
-
-    fn check_invariants(&self) {
-        let (seed, now, shared) = (self.seed, self.now, &self.cluster.shared);
-        let breakers = &self.cluster.declared.circuit_breakers;
-        let (connections, pools) = (shared.connections.get(), self.pools.len());
-        // A pool without a connection may always open one.
-        let most = breakers.max_connections + u32::try_from(pools).unwrap() - 1;
-        assert!(connections <= most, "seed {seed} at {now}: {connections} connections, of {most}");
-        let attached: u32 = self.attached.iter().sum();
-        assert_eq!(shared.requests.get(), attached, "seed {seed} at {now}: requests");
-        assert!(attached <= breakers.max_requests, "seed {seed} at {now}: {attached} requests");
-        let waiting = u32::try_from(self.waiting.len()).unwrap();
-        assert_eq!(shared.pending_requests.get(), waiting, "seed {seed} at {now}: pending");
-        let most = breakers.max_pending_requests.min(shared.process.pending_requests_max);
-        assert!(waiting <= most, "seed {seed} at {now}: {waiting} wait");
-        let mut open = 0;
-        for (index, pool) in self.pools.iter().enumerate() {
-            let (line, idle) = (pool.h1_line.borrow(), pool.h1_idle.borrow().len());
-            let wait = self.waiting.values().filter(|(of, _)| *of == index).count();
-            assert_eq!(line.len(), wait, "seed {seed} at {now}: in line");
-            assert_eq!(
-                line.established(),
-                self.attached[index] as usize + idle,
-                "seed {seed} at {now}: open"
-            );
-            assert!(wait == 0 || idle == 0, "seed {seed} at {now}: somebody waits beside an idle connection");
-            assert!(wait == 0 || !line.has_no_connection(), "seed {seed} at {now}: somebody waits for ever");
-            let may_open = connections < breakers.max_connections && pools == 1;
-            assert!(!may_open || wait <= line.connecting, "seed {seed} at {now}: one more might be opened");
-            open += line.established() + line.connecting;
-        }
-        assert_eq!(connections as usize, open, "seed {seed} at {now}: connections");
-    }
-
-    /// Nobody waits, and nothing is left when all is over.
-    fn check_rest(&self) {
-        let (seed, shared) = (self.seed, &self.cluster.shared);
-        assert!(self.waiting.is_empty(), "seed {seed}: {} wait for ever", self.waiting.len());
-        let process = &shared.process.pending_requests;
-        let counts = [&*shared.requests, &shared.pending_requests, &shared.connections, process];
-        assert!(counts.iter().all(|count| count.get() == 0), "seed {seed}: something is still counted");
-        let Ends { served, broken, left, refused, not_pending, not_attached } = self.ends;
-        let all = served + broken + left + refused + not_pending + not_attached;
-        assert_eq!(all, REQUESTS, "seed {seed}: a request is lost");
     }
 }
 
-async fn run(seed: u64) -> Ends {
-    LocalSet::new().run_until(Simulation::new(seed).run()).await
-}
-
-#[tokio::test]
-async fn whoever_waits_is_called_and_no_limit_is_passed() {
-    if let Ok(seed) = std::env::var("WEFT_SIMULATION_SEED") {
-        let ends = run(seed.parse().unwrap()).await;
-        println!("seed {seed}: {ends:?}");
-        return;
-    }
-    let mut least = [0; 6];
-    for seed in 0..SEEDS {
-        let Ends { served, broken, left, refused, not_pending, not_attached } = run(seed).await;
-        let ends = [served, broken, left, refused, not_pending, not_attached];
-        least.iter_mut().zip(ends).for_each(|(sum, ends)| *sum += ends);
-    }
-    // What never happens proves nothing.
-    assert!(least.iter().all(|sum| u64::from(*sum) > SEEDS / 10), "{least:?}");
-}
-
-#[tokio::test]
-async fn a_seed_replays() {
-    for seed in [1, 7, 99] {
-        assert_eq!(run(seed).await, run(seed).await, "seed {seed}");
-    }
+/// A connection, and its other end.
+fn connection() -> (TcpStream, UnixStream) {
+    let (own, other) = UnixStream::pair().expect("a pair");
+    own.set_nonblocking(true).expect("it does not block");
+    other.set_nonblocking(true).expect("it does not block");
+    (TcpStream::from_std(StdStream::from(OwnedFd::from(own))).expect("a stream"), other)
 }
