@@ -124,7 +124,11 @@ fn probe(written: Written) -> Result<Probe, &'static str> {
     match written {
         Written { http_get: Some(get), tcp_socket: None, grpc: None, .. } => {
             let path = if get.path.starts_with('/') { get.path } else { format!("/{}", get.path) };
-            let tls = get.scheme == "HTTPS";
+            let tls = match get.scheme.as_str() {
+                "HTTPS" => true,
+                "HTTP" | "" => false,
+                _ => return Err("its scheme is neither HTTP nor HTTPS"),
+            };
             Ok(Probe { kind: Kind::Http { path, tls }, port: number(&get.port)?, timeout })
         }
         Written { tcp_socket: Some(socket), http_get: None, grpc: None, .. } => {
@@ -186,5 +190,6 @@ mod tests {
         check(r#"{"/app-health/web/livez": {"tcpSocket": {"port": "http"}}}"#, "not a number");
         check(r#"{"/app-health/web/livez": {"httpGet": {"port": 65536}}}"#, "not a number");
         check(r#"{"/app-health/web/livez": {"httpGet": {"port": 0}}}"#, "not a number");
+        check(r#"{"/app-health/web/livez": {"httpGet": {"port": 1, "scheme": "FTP"}}}"#, "neither HTTP nor");
     }
 }
