@@ -13,12 +13,13 @@ use super::rule::Family;
 use super::settings::Settings;
 use super::tools::Iptables;
 
-/// Takes the rules away, whoever keeps them; says what was done. Somebody else's rules stay.
+/// Takes the rules away, whoever keeps them; says what was done. Somebody else's rules stay, but in nft's tables that are called
+/// as Istio's are: those go whole, as Istio has it, since no one else has a reason to write there.
 ///
 /// # Errors
 ///
-/// What could not be taken away, and why. All the rest is; but nothing is where somebody else has rules in chains that are
-/// called as ours are, unless it is forced.
+/// What could not be taken away, and why. All the rest is; but nothing is where somebody else has rules in chains of iptables
+/// that are called as ours are, unless it is forced.
 pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
     let mut interrupts = Interrupts::note()?;
     let _lock = Lock::take(&mut interrupts)?;
@@ -50,7 +51,7 @@ pub(crate) fn remove(settings: &Settings) -> Result<Vec<String>, String> {
     match nftables_before() {
         Ok(before) if before.is_empty() => works = true,
         Ok(_) => match nft(&nftables::removal()) {
-            Ok(()) => said.push("nft: tables removed".to_owned()),
+            Ok(()) => said.push("nft: tables removed, with all that was in them".to_owned()),
             Err(failure) => failures.push(failure.to_string()),
         },
         Err(failure) if failure.is_missing() => {}
