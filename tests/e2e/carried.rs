@@ -206,6 +206,60 @@ async fn trailers_that_are_not_read_take_no_more_memory_than_they_may() {
     .await;
 }
 
+/// Clients that hold such trailers and hold still: who comes with a head in two parts is served beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_that_are_not_read_keep_no_head_out() {
+    let pool = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
+    let limits = &[("head_bytes_total_max", 100_000), ("head_time_max_ms", 0)];
+    let (proxy, backend, to) = proxy_with(limits, pool).await;
+    let mut taker = frames::Client::connect(to).await;
+    taker.send(&[frames::hello(), get(1, "/wait", 0)].concat()).await;
+    eventually("the only connection is taken", || async { (backend.served() > 0).then_some(()) }).await;
+    let ping = frames::frame(frames::kind::PING, 0, 0, &[0; 8]);
+    let pinged = |client: &frames::Client| client.frames.iter().any(|frame| frame.kind == frames::kind::PING);
+    let mut holding = Vec::new();
+    for number in 0..12 {
+        let mut client = frames::Client::connect(to).await;
+        client.send(&[frames::hello(), post(1, "/", 12_000)].concat()).await;
+        client.send(&ping).await;
+        while !client.closed && !pinged(&client) {
+            assert!(client.read(support::PATIENCE).await, "{number}");
+        }
+        // Who holds no more than before stays, whatever it says.
+        if !client.closed {
+            holding.push(client);
+        }
+    }
+    assert_eq!(holding.len(), 4, "half of the room is theirs");
+    proxy.reached("head_bytes_total_max").await;
+    // Of this, 100 bytes come first: they count 12,800.
+    let head: [(&[u8], &[u8]); 5] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":path", b"/"),
+        (b":authority", b"unknown"),
+        (b"x-long", &[b'a'; 200]),
+    ];
+    let head = frames::block(&head);
+    let (first, rest) = head.split_at(100);
+    for _ in 0..3 {
+        let mut client = frames::Client::connect(to).await;
+        let first = frames::frame(frames::kind::HEADERS, frames::END_STREAM, 1, first);
+        // Within a head, nothing else may be said: SETTINGS are acknowledged before.
+        for part in [[&frames::hello()[..], &ping].concat(), [&ping[..], &first].concat()] {
+            client.frames.clear();
+            client.send(&part).await;
+            while !client.closed && !pinged(&client) {
+                assert!(client.read(support::PATIENCE).await);
+            }
+        }
+        client.send(&frames::frame(frames::kind::CONTINUATION, frames::END_HEADERS, 1, rest)).await;
+        assert!(client.read_to_end(1, support::PATIENCE).await);
+        let status = client.streams.get(&1).and_then(|stream| stream.status);
+        assert!(status.is_some(), "{:?}", client.goaway);
+    }
+}
+
 /// The heads of answers that a client does not read: what it does not take lies here.
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_of_answers_that_are_not_read_take_no_more_memory_than_they_may() {

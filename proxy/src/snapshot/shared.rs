@@ -18,6 +18,8 @@ pub(crate) use dials::Dial;
 use dials::Dials;
 pub(crate) use health::{Ejection, Health, Ledger, Reason};
 
+use crate::http::codec;
+
 /// How many there are of something.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU32);
@@ -83,8 +85,8 @@ pub(crate) struct ProcessShared {
     pub(crate) unread_bytes: Arc<AtomicU64>,
     /// The connections that it makes.
     pub(crate) dials: Dials,
-    /// Bytes of HTTP/1 that no request was made of yet.
-    pub(crate) head_bytes: Arc<AtomicU64>,
+    /// Bytes that no request was made of yet.
+    pub(crate) head_bytes: Arc<codec::Total>,
     /// Bytes of the heads of requests in flight.
     pub(crate) request_head_bytes: Arc<AtomicU64>,
     began: Instant,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use config::Limits;
 
-use super::begun::{Begun, HEAD_BYTES_TOTAL_MAX, Holding};
+use super::begun::{Begun, Bytes, HEAD_BYTES_TOTAL_MAX, Holding};
 use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
 use super::unread::Held;
@@ -194,14 +194,15 @@ impl Guard {
         let mut frames = self.frames.borrow_mut();
         let fields = frames.as_mut()?.take_trailer_fields(stream)?;
         // What is less than before has room.
-        let _ = self.holding.holds_head(self.held(frames.as_ref()?));
+        let _ = self.holding.holds(self.held(frames.as_ref()?));
         Some(fields)
     }
 
     /// Bytes that are here of heads that are not whole, and of trailers that nobody has read.
-    fn held(&self, frames: &Watch) -> usize {
+    fn held(&self, frames: &Watch) -> Bytes {
         let fields_max = usize::try_from(self.limits.head_bytes_max).unwrap_or(usize::MAX);
-        frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE))
+        let heads = frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE));
+        Bytes { heads, behind: frames.trailer_bytes() }
     }
 
     /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
@@ -287,7 +288,7 @@ impl Guard {
                 if frames.unsent_bytes() != unsent {
                     self.unsent_falls_to(frames.unsent_bytes());
                 }
-                let full = !self.holding.holds_head(self.held(frames));
+                let full = !self.holding.holds(self.held(frames));
                 if let Some(limit) = flood.or(full.then_some(HEAD_BYTES_TOTAL_MAX)) {
                     self.closing.set(Some(Closing::Limit(limit)));
                 }

@@ -455,12 +455,10 @@ impl Watch {
     }
 
     /// Bytes that are held of a header block that the peer has begun and not ended. What has come of it in whole frames is
-    /// fields by then, which take more than they came in, but no more than `fields_max`. Trailers that nobody has read are held
-    /// like those.
+    /// fields by then, which take more than they came in, but no more than `fields_max`.
     pub(crate) fn head_bytes(&self, fields_max: usize) -> usize {
-        let trailers = self.trailers.as_ref().map_or(0, |trailers| trailers.held());
         if !self.in_header_block && (!self.is_head || self.received.skip == 0) {
-            return trailers;
+            return 0;
         }
         let to_come = if self.is_head { self.received.skip.min(self.last) } else { 0 };
         let (whole, part) = if to_come == 0 {
@@ -468,7 +466,12 @@ impl Watch {
         } else {
             (self.block, self.last - to_come)
         };
-        whole.saturating_mul(FIELD_BYTES).min(fields_max).saturating_add(part).saturating_add(trailers)
+        whole.saturating_mul(FIELD_BYTES).min(fields_max).saturating_add(part)
+    }
+
+    /// About how many bytes those trailers take that nobody has read.
+    pub(crate) fn trailer_bytes(&self) -> usize {
+        self.trailers.as_ref().map_or(0, |trailers| trailers.held())
     }
 
     /// Whether the peer has begun a header block, or a frame header, and not ended it.

@@ -21,7 +21,7 @@ mod h2_watched;
 pub(crate) mod reserved;
 mod unread;
 
-pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX};
+pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX, Total};
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use bounds::{BodyBounds, FIELD_BYTES, field_bytes, token_field_bytes};
 pub(crate) use carried::{HeadBytes, Heads, REQUEST_HEAD_BYTES_TOTAL_MAX};
