@@ -28,8 +28,11 @@ async fn proxy_with(
     })
     .await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    // To the same, and the rule is not for it.
+    let mesh = mesh.service("orders", "http/8000").endpoint("orders", "http", "v1", backend.address);
     let mesh = mesh.with("rule.yaml", &destination_rule("catalog", pool));
-    let proxy = TestProxy::of(mesh).limits(limits).listen("catalog", 8000).ready().await;
+    let proxy =
+        TestProxy::of(mesh).limits(limits).listen("catalog", 8000).listen("orders", 8000).ready().await;
     let to = proxy.listener(0);
     (proxy, backend, to)
 }
@@ -206,7 +209,8 @@ async fn trailers_that_are_not_read_take_no_more_memory_than_they_may() {
     .await;
 }
 
-/// Clients that hold such trailers and hold still: who comes with a head in two parts is served beside them.
+/// Clients that hold such trailers and hold still: who comes with a head in two parts is served beside them, and soon who comes with
+/// trailers.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_that_are_not_read_keep_no_head_out() {
     let pool = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
@@ -217,18 +221,19 @@ async fn trailers_that_are_not_read_keep_no_head_out() {
     eventually("the only connection is taken", || async { (backend.served() > 0).then_some(()) }).await;
     let ping = frames::frame(frames::kind::PING, 0, 0, &[0; 8]);
     let pinged = |client: &frames::Client| client.frames.iter().any(|frame| frame.kind == frames::kind::PING);
-    let mut holding = Vec::new();
-    for number in 0..12 {
+    let hold = || async {
         let mut client = frames::Client::connect(to).await;
+        // Who holds no more than before stays, whatever it says.
         client.send(&[frames::hello(), post(1, "/", 12_000)].concat()).await;
         client.send(&ping).await;
         while !client.closed && !pinged(&client) {
-            assert!(client.read(support::PATIENCE).await, "{number}");
+            assert!(client.read(support::PATIENCE).await);
         }
-        // Who holds no more than before stays, whatever it says.
-        if !client.closed {
-            holding.push(client);
-        }
+        (!client.closed).then_some(client)
+    };
+    let mut holding = Vec::new();
+    for _ in 0..12 {
+        holding.extend(hold().await);
     }
     assert_eq!(holding.len(), 4, "half of the room is theirs");
     proxy.reached("head_bytes_total_max").await;
@@ -237,13 +242,13 @@ async fn trailers_that_are_not_read_keep_no_head_out() {
         (b":method", b"GET"),
         (b":scheme", b"http"),
         (b":path", b"/"),
-        (b":authority", b"unknown"),
+        (b":authority", b"orders"),
         (b"x-long", &[b'a'; 200]),
     ];
     let head = frames::block(&head);
     let (first, rest) = head.split_at(100);
     for _ in 0..3 {
-        let mut client = frames::Client::connect(to).await;
+        let mut client = frames::Client::connect(proxy.listener(1)).await;
         let first = frames::frame(frames::kind::HEADERS, frames::END_STREAM, 1, first);
         // Within a head, nothing else may be said: SETTINGS are acknowledged before.
         for part in [[&frames::hello()[..], &ping].concat(), [&ping[..], &first].concat()] {
@@ -256,7 +261,13 @@ async fn trailers_that_are_not_read_keep_no_head_out() {
         client.send(&frames::frame(frames::kind::CONTINUATION, frames::END_HEADERS, 1, rest)).await;
         assert!(client.read_to_end(1, support::PATIENCE).await);
         let status = client.streams.get(&1).and_then(|stream| stream.status);
-        assert!(status.is_some(), "{:?}", client.goaway);
+        assert_eq!(status, Some(200), "{:?}", client.goaway);
+    }
+    let _newcomer = eventually("those that hold still make room", hold).await;
+    for client in &mut holding {
+        while !client.closed {
+            assert!(client.read(support::PATIENCE).await, "it is closed");
+        }
     }
 }
 

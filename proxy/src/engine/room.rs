@@ -57,18 +57,19 @@ impl Engine {
     /// them.
     fn make_room_for_heads(&self) -> Room {
         let close = || match self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, Guard::is_counted) {
-            0 => self.end_stuck_heads(),
+            0 => self.end_those_that_hold_still(),
             closed => closed,
         };
         self.unless_lately(&self.no_heads_at, close)
     }
 
-    /// Ends connections that stay in a head though they carry requests: nobody keeps the room by having one in flight.
-    fn end_stuck_heads(&self) -> usize {
+    /// Ends connections that stay in a head, or hold what waits behind one, though they carry requests: nobody keeps the room by
+    /// having one in flight.
+    fn end_those_that_hold_still(&self) -> usize {
         let now = time::now();
         let guards = self.guards.borrow();
-        let stuck = guards.iter().filter(|(_, guard)| guard.is_stuck_in_head(now)).take(CLOSED_MAX);
-        stuck.map(|(_, guard)| guard.exceeds(HEAD_BYTES_TOTAL_MAX)).count()
+        let still = guards.iter().filter(|(_, guard)| guard.holds_still(now)).take(CLOSED_MAX);
+        still.map(|(_, guard)| guard.exceeds(HEAD_BYTES_TOTAL_MAX)).count()
     }
 
     /// Gives memory back because the process has too much: connections to upstreams without a request, and some of those of

@@ -17,6 +17,7 @@ use config::Limits;
 use super::begun::{Begun, Bytes, HEAD_BYTES_TOTAL_MAX, Holding};
 use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
+use super::h2_trailers::Trailers;
 use super::unread::Held;
 use super::{ResponseHead, UNREAD_BYTES_TOTAL_MAX, Unread, field_bytes};
 
@@ -202,7 +203,7 @@ impl Guard {
     fn held(&self, frames: &Watch) -> Bytes {
         let fields_max = usize::try_from(self.limits.head_bytes_max).unwrap_or(usize::MAX);
         let heads = frames.head_bytes(fields_max.saturating_mul(FIELDS_SHARE));
-        Bytes { heads, behind: frames.trailer_bytes() }
+        Bytes { heads, behind: frames.trailers().map_or(0, Trailers::held) }
     }
 
     /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
@@ -386,14 +387,17 @@ impl Guard {
         (now.saturating_duration_since(since) >= min).then_some((awaited, since))
     }
 
-    /// Whether it holds much of a head that was begun long ago and is not ended. Over HTTP/2 it may carry requests all the same,
-    /// which get nothing more from their client before that.
-    pub(crate) fn is_stuck_in_head(&self, now: Instant) -> bool {
+    /// Whether it has long held much of what keeps others out though it may carry requests: a head that is not ended, or what
+    /// waits behind one, which over HTTP/1 it does for as long as the request before it.
+    pub(crate) fn holds_still(&self, now: Instant) -> bool {
+        if !self.is_counted() || self.closing.get().is_some() {
+            return false;
+        }
         let is_old = |since| now.saturating_duration_since(since) >= BEGUN_TIME_MIN;
-        self.has_head()
-            && self.is_counted()
-            && self.closing.get().is_none()
-            && self.since.get().is_some_and(is_old)
+        let frames = self.frames.borrow();
+        let trailers = frames.as_ref().and_then(Watch::trailers).map_or(0, Trailers::seconds);
+        (self.has_head() || frames.is_none()) && self.since.get().is_some_and(is_old)
+            || u64::from(trailers) > BEGUN_TIME_MIN.as_secs()
     }
 
     /// It ends at once, because of the limit of this name.

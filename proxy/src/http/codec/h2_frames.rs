@@ -452,6 +452,9 @@ impl Watch {
     /// Time passed.
     pub(crate) fn passed(&mut self, seconds: u32) {
         self.budget.passed(seconds);
+        if let Some(trailers) = &mut self.trailers {
+            trailers.passed(seconds);
+        }
     }
 
     /// Bytes that are held of a header block that the peer has begun and not ended. What has come of it in whole frames is
@@ -469,9 +472,9 @@ impl Watch {
         whole.saturating_mul(FIELD_BYTES).min(fields_max).saturating_add(part)
     }
 
-    /// About how many bytes those trailers take that nobody has read.
-    pub(crate) fn trailer_bytes(&self) -> usize {
-        self.trailers.as_ref().map_or(0, |trailers| trailers.held())
+    /// Those that nobody has read, if any came.
+    pub(super) fn trailers(&self) -> Option<&Trailers> {
+        self.trailers.as_deref()
     }
 
     /// Whether the peer has begun a header block, or a frame header, and not ended it.

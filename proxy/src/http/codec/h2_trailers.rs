@@ -40,9 +40,22 @@ pub(super) struct Trailers {
     is_last: bool,
     /// Bytes of the block.
     bytes: usize,
-    /// Fields by streams, and about how much memory they take.
-    seen: VecDeque<(u32, usize, usize)>,
-    /// How much all of those do.
+    /// Those that nobody has read, the first of them first.
+    seen: VecDeque<Seen>,
+    /// How much memory all of those take.
+    held: usize,
+    /// Seconds that have passed.
+    second: u32,
+}
+
+/// Trailers that nobody has read.
+#[derive(Debug)]
+struct Seen {
+    stream: u32,
+    /// When they came.
+    second: u32,
+    fields: usize,
+    /// About how much memory they take.
     held: usize,
 }
 
@@ -69,6 +82,16 @@ impl Trailers {
     /// About how much memory those take that nobody has read.
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// For how many seconds the first of those has waited, of which none may be whole.
+    pub(super) fn seconds(&self) -> u32 {
+        self.seen.front().map_or(0, |first| self.second.wrapping_sub(first.second))
+    }
+
+    /// Time passed.
+    pub(super) fn passed(&mut self, seconds: u32) {
+        self.second = self.second.wrapping_add(seconds);
     }
 
     /// Whether a block was begun and is not ended.
@@ -102,24 +125,24 @@ impl Trailers {
         if self.left == 0 && self.is_last {
             self.is_open = false;
             if self.seen.len() == SEEN_MAX
-                && let Some((.., held)) = self.seen.pop_front()
+                && let Some(first) = self.seen.pop_front()
             {
-                self.held -= held;
+                self.held -= first.held;
             }
             let fields = self.counter.fields;
             let held = self.bytes.saturating_add(fields.saturating_mul(FIELD_BYTES));
             self.held += held;
-            self.seen.push_back((self.stream, fields, held));
+            self.seen.push_back(Seen { stream: self.stream, second: self.second, fields, held });
         }
     }
 
     /// How many fields the trailers of this stream had; they are forgotten.
     pub(super) fn take(&mut self, stream: u32) -> Option<usize> {
         // Mostly they came last.
-        let at = self.seen.iter().rposition(|(of, ..)| *of == stream)?;
-        let (_, fields, held) = self.seen.remove(at)?;
-        self.held -= held;
-        Some(fields)
+        let at = self.seen.iter().rposition(|seen| seen.stream == stream)?;
+        let seen = self.seen.remove(at)?;
+        self.held -= seen.held;
+        Some(seen.fields)
     }
 }
 

@@ -182,6 +182,35 @@ fn what_may_make_room() {
     });
 }
 
+/// What has waited for long behind heads, however it is called.
+#[test]
+fn who_holds_much_behind_a_head_holds_still() {
+    let check = |what: &str, begins: fn(&Client)| {
+        let client = Client::new();
+        client.wait(10);
+        begins(&client);
+        assert!(client.guard.is_counted(), "{what}");
+        client.wait(2);
+        assert!(!client.guard.holds_still(client.now.get() - Duration::from_millis(1)), "{what}, just now");
+        client.wait(1);
+        assert!(client.guard.holds_still(client.now.get()), "{what}");
+        client.guard.cut();
+        assert!(!client.guard.holds_still(client.now.get()), "{what}, and it is closed");
+    };
+    check("requests of HTTP/1 sent ahead", |client| {
+        client.sends(b"GET / HTTP/1.1\r\n\r\n");
+        client.guard.request_begins();
+        assert!(client.guard.holds_ahead(10_000));
+    });
+    check("trailers", |client| {
+        client.guard.speaks_http2(0);
+        client.sends(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82]);
+        client.guard.request_begins();
+        let fields = [0x82; 100];
+        client.sends(&[&[0, 0, 100, 1, 5, 0, 0, 0, 1][..], &fields].concat());
+    });
+}
+
 /// A handshake has a time of its own, and what was read for it is no head.
 #[test]
 fn a_handshake_is_no_slow_head() {
