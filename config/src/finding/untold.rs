@@ -33,10 +33,13 @@ impl Untold {
 
     /// How much is not told, while findings may take so many bytes.
     pub(crate) fn finding(&self, max: usize) -> Option<Finding> {
+        let others = match self.count.saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" and {more} more of this file"),
+        };
         let what = format!(
-            "what there is to say about this and {} more of this file is not told: findings take more memory than the \
-             limit findings_bytes_total_max, which is {max}",
-            self.count - usize::from(self.count > 0)
+            "what there is to say about this{others} is not told: findings take more memory than the limit \
+             findings_bytes_total_max, which is {max}"
         );
         let remedy = "correct what is told, or raise the limit with `--limit findings_bytes_total_max=BYTES`; then write \
                       this file again";

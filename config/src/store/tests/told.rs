@@ -81,6 +81,11 @@ fn what_is_not_told_is_counted_and_told_when_there_is_room() {
     let first = b.object.as_ref().map(|object| object.name.to_string());
     assert!(first.as_deref() == Some("f1-0") && b.what.contains("this and 2 more"), "{b}");
     assert_eq!(store.refusals().len() + store.untold(), 503);
+    // Of one there are no others.
+    store.read("c.yaml", &services(2, 1, "[]"));
+    let alone = untold(&store).pop().map(|finding| finding.what).unwrap_or_default();
+    assert!(alone.starts_with("what there is to say about this is not told"), "{alone}");
+    store.remove("c.yaml");
     store.remove("a.yaml");
     store.read("b.yaml", &services(1, 3, "[]"));
     assert_eq!((untold(&store), store.refusals().len(), store.untold()), (vec![], 3, 0));
