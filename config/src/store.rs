@@ -62,6 +62,8 @@ struct File {
     told: usize,
     /// How many errors are not told beside.
     untold: usize,
+    /// How many of what is not told say that a limit was met, by its name.
+    untold_limits: BTreeMap<&'static str, usize>,
     /// Whether each document of it tells which object it is.
     is_whole: bool,
     /// The revision that brought its text.
@@ -223,8 +225,8 @@ impl Store {
         findings.extend(untold.finding(self.limits.findings_bytes_total_max));
         let told = findings.iter().map(Finding::bytes).sum();
         self.told += told;
-        let (revision, untold) = (self.revision, untold.errors());
-        self.files.insert(name, File { findings, told, untold, is_whole, revision, objects });
+        let (revision, untold, untold_limits) = (self.revision, untold.errors(), untold.into_limits());
+        self.files.insert(name, File { findings, told, untold, untold_limits, is_whole, revision, objects });
         self.missing(file)
     }
 

@@ -441,3 +441,26 @@ async fn findings_for_which_there_is_no_room_are_counted_and_the_rest_serves() {
     let told = findings.matches("70000").count();
     assert!((5..100).contains(&told) && findings.contains("of this file is not told"), "{told}: {findings}");
 }
+
+/// An object for which there is no room counts as often, whether or not there is room to tell of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_object_without_room_is_counted_though_it_is_forgotten() {
+    let proxy = TestProxy::of(Mesh::new().service("catalog", "http/8000"));
+    let proxy = proxy
+        .limits(&[("objects_bytes_total_max", 100_000), ("findings_bytes_total_max", 20_000)])
+        .listen_outbound(8000);
+    let proxy = proxy.ready().await;
+    let metric = async |name, labels: &[(&str, &str)]| proxy.metric(name, labels).await.unwrap_or_default();
+    let limit = [("limit", "objects_bytes_total_max")];
+    let service = |number| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{number}, namespace: shop}}\nspec: {{ports: [{{port: 80}}]}}\n"
+        )
+    };
+    proxy.publish("many.yaml", &(0..1_000).map(service).collect::<String>()).await;
+    let refused = metric("weft_config_refused_objects", &[]).await;
+    assert!((100.0..995.0).contains(&refused), "{refused}");
+    assert_eq!(metric("weft_limit_reached_total", &limit).await, refused);
+    let findings = proxy.page("/findings").await;
+    assert!(findings.matches("objects_bytes_total_max").count() < 200, "{findings}");
+}

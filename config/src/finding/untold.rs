@@ -1,5 +1,7 @@
 //! Findings for which there is no room: how many they are is a finding.
 
+use std::collections::BTreeMap;
+
 use super::{Finding, Severity, code};
 use crate::origin::{ObjectRef, Place};
 
@@ -10,13 +12,19 @@ pub(crate) struct Untold {
     /// How many of them are errors.
     errors: usize,
     worst: Option<Severity>,
+    /// How many of them say that a limit was met, by its name.
+    limits: BTreeMap<&'static str, usize>,
     object: Option<ObjectRef>,
     place: Option<Place>,
 }
 
 impl Untold {
-    /// One more is not told, of such a severity.
-    pub(crate) fn add(&mut self, severity: Severity, object: Option<&ObjectRef>, place: Option<&Place>) {
+    /// What there is to say about one thing is not told, if there is anything.
+    pub(crate) fn add(&mut self, findings: &[Finding], object: Option<&ObjectRef>, place: Option<&Place>) {
+        let Some(severity) = findings.iter().map(|finding| finding.severity).max() else { return };
+        for limit in findings.iter().filter_map(Finding::limit) {
+            *self.limits.entry(limit).or_default() += 1;
+        }
         self.count += 1;
         self.errors += usize::from(severity == Severity::Error);
         self.worst = self.worst.max(Some(severity));
@@ -29,6 +37,11 @@ impl Untold {
     /// How many errors are not told, but for the one that says so.
     pub(crate) fn errors(&self) -> usize {
         self.errors.saturating_sub(1)
+    }
+
+    /// How often it is not told that a limit was met, by its name.
+    pub(crate) fn into_limits(self) -> BTreeMap<&'static str, usize> {
+        self.limits
     }
 
     /// How much is not told, while findings may take so many bytes.

@@ -83,10 +83,7 @@ impl Store {
         let place = claim.place();
         let Some(trouble) = &mut claim.trouble else { return true };
         // Of those that are empty it is known already.
-        let worst = std::mem::take(&mut trouble.findings).iter().map(|finding| finding.severity).max();
-        if let Some(severity) = worst {
-            untold.add(severity, Some(object), Some(&place));
-        }
+        untold.add(&std::mem::take(&mut trouble.findings), Some(object), Some(&place));
         let is_kept = holds || trouble.guard.is_some() || claim.value.is_some();
         if claim.value.is_some() {
             claim.trouble = None;
@@ -97,6 +94,15 @@ impl Store {
     /// How many errors are not told, for want of room.
     pub fn untold(&self) -> usize {
         self.files.values().map(|file| file.untold).sum()
+    }
+
+    /// How often a limit was met without that being told, for want of room, by its name.
+    pub fn untold_limits(&self) -> BTreeMap<&'static str, usize> {
+        let mut limits = BTreeMap::new();
+        for (limit, count) in self.files.values().flat_map(|file| &file.untold_limits) {
+            *limits.entry(*limit).or_default() += count;
+        }
+        limits
     }
 
     /// Bytes of memory that the objects of `file` may take beside those of all other files. Its own count as if its text
@@ -152,8 +158,9 @@ impl Store {
             self.told -= claim.told();
             claim.refuse(&object, max, guards.remove(&number));
             if self.told + claim.told() > self.limits.findings_bytes_total_max {
-                untold.add(Severity::Error, Some(&object), Some(&claim.place()));
-                claim.trouble.iter_mut().for_each(|trouble| trouble.findings = Box::default());
+                let place = claim.place();
+                let findings = claim.trouble.as_mut().map(|trouble| std::mem::take(&mut trouble.findings));
+                untold.add(&findings.unwrap_or_default(), Some(&object), Some(&place));
             }
             self.told += claim.told();
             kept = kept + record.bytes_kept() - before;

@@ -23,6 +23,7 @@ mod took;
 mod watch;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -104,6 +105,8 @@ pub(crate) struct Control {
     about_files: AboutFiles,
     /// What there is to say, but for what DNS does not tell, and how much of it was refused.
     findings: (Vec<Finding>, usize),
+    /// How often a limit was met without that being among them, by its name.
+    untold_limits: BTreeMap<&'static str, usize>,
     resources: Resources,
     /// The objects that were compiled last.
     objects: Arc<Objects>,
@@ -163,6 +166,7 @@ impl Control {
                 .of_revision(&settings.workload.revision),
             about_files: AboutFiles::default(),
             findings: Default::default(),
+            untold_limits: BTreeMap::default(),
             objects: Arc::default(),
             names: Arc::default(),
             dns: Dns::new(settings.resolving.clone(), &settings.limits, registry, &seldom),
@@ -292,6 +296,16 @@ impl Control {
         self.status.findings(findings.collect(), *refused);
     }
 
+    /// Counts the limits that were met anew of which there is no room to tell.
+    fn count_untold_limits(&mut self) {
+        let untold = self.store.untold_limits();
+        for (limit, count) in &untold {
+            let before = self.untold_limits.get(limit).copied().unwrap_or(0);
+            self.status.limit_reached(limit, count.saturating_sub(before));
+        }
+        self.untold_limits = untold;
+    }
+
     /// Leaves as many findings as there is room for.
     fn bound(&self, findings: &mut Vec<Finding>) {
         config::finding::bound(findings, self.store.limits().findings_bytes_total_max);
@@ -319,6 +333,7 @@ impl Control {
     fn publish(&mut self) {
         let mut findings = self.store.findings();
         findings.extend(self.about_files.findings());
+        self.count_untold_limits();
         let began = time::now();
         let first = !self.status.is_published();
         if first && let Some(why) = self.about_files.hides_what_decides(&self.store) {

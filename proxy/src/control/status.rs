@@ -398,11 +398,16 @@ impl Status {
             tracing::warn!("{} more findings are at /findings", new.len() - FINDINGS_LOGGED_MAX);
         }
         for limit in new.iter().filter_map(|finding| finding.limit()) {
-            let series = self.metrics.registry.series(Family::LimitReached, &[limit]);
-            self.metrics.shard.increment(series);
+            self.limit_reached(limit, 1);
         }
         let errors = new.iter().filter(|finding| finding.severity == Severity::Error).count();
         self.metrics.shard.increase(self.metrics.refusals, errors as u64);
+    }
+
+    /// The limit of this name was met so often.
+    pub(super) fn limit_reached(&self, limit: &str, count: usize) {
+        let series = self.metrics.registry.series(Family::LimitReached, &[limit]);
+        self.metrics.shard.increase(series, count as u64);
     }
 
     /// Says how many there are.

@@ -21,7 +21,7 @@ impl FileReader<'_> {
         if value.is_none() {
             let bytes = bytes_refused(&findings);
             if bytes > self.within.findings {
-                self.read.untold.add(Severity::Error, Some(&object), Some(&place));
+                self.read.untold.add(&findings, Some(&object), Some(&place));
                 // Neither does anything of it hold, nor must anything be closed because it does not.
                 if guard.is_none() && !(self.within.holds)(&object) {
                     return;
@@ -83,8 +83,8 @@ impl FileReader<'_> {
                 self.read.findings.push(finding);
             }
             None => {
-                let Finding { severity, object, place, .. } = &finding;
-                self.read.untold.add(*severity, object.as_ref(), place.as_ref());
+                let (object, place) = (finding.object.as_ref(), finding.place.as_ref());
+                self.read.untold.add(std::slice::from_ref(&finding), object, place);
             }
         }
     }
