@@ -92,6 +92,11 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The name of the object.
+    pub(crate) fn name(&self) -> &'a str {
+        &self.object.name
+    }
+
     /// The namespace of the object.
     pub(crate) fn namespace(&self) -> &'a str {
         &self.object.namespace

@@ -1,5 +1,7 @@
 //! Gateway: what Istio's own validation refuses, and what is not honoured yet.
 
+use std::collections::BTreeSet;
+
 use super::check::Check;
 use super::{names, values};
 use crate::finding::code;
@@ -15,8 +17,22 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &Gateway) {
     if spec.servers.is_empty() {
         check.error(code::MISSING_FIELD, "spec.servers", "a gateway needs a server", "add one");
     }
+    if !names::is_dns_label(check.name()) {
+        let what = format!("`{}` is not a DNS label, as the name of a Gateway must be", check.name());
+        check.bad("metadata.name", what, "use letters, digits and `-`, a letter or digit at both ends");
+    }
+    // Routes behind TLS are told apart by them.
+    let mut port_names = BTreeSet::new();
     for (index, server) in spec.servers.iter().enumerate() {
-        check_server(check, &format!("spec.servers[{index}]"), server);
+        let path = format!("spec.servers[{index}]");
+        check_server(check, &path, server);
+        let (path, name) = (format!("{path}.port.name"), server.port.name.as_str());
+        if name.is_empty() {
+            check.error(code::MISSING_FIELD, &path, "the port of a server needs a name", "add one");
+        } else if !port_names.insert(name) {
+            let what = format!("a server before this one has a port named `{name}`");
+            check.bad(&path, what, "give each server of the object another port name");
+        }
     }
 }
 

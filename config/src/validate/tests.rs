@@ -16,16 +16,21 @@ const OBJECT_FINDINGS_MAX: usize = Limits::DEFAULT.object_findings_max;
 
 /// Findings of one object as `SEVERITY CODE PATH`, those of reading it included.
 fn findings(kind: &str, spec: &str) -> Vec<String> {
+    findings_of("a", kind, spec)
+}
+
+/// The same of an object of that name.
+fn findings_of(name: &str, kind: &str, spec: &str) -> Vec<String> {
     let spec = spec.trim_start_matches('\n');
     let group = if kind.ends_with("tion") || kind.ends_with("Policy") { "security" } else { "networking" };
     let text = format!(
-        "apiVersion: {group}.istio.io/v1beta1\nkind: {kind}\nmetadata: {{name: a, namespace: shop}}\nspec:\n{spec}"
+        "apiVersion: {group}.istio.io/v1beta1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n{spec}"
     );
     let read = read_file(&Arc::from("f.yaml"), &text, &Limits::DEFAULT);
     let [object] = read.objects.as_slice() else { panic!("{:?}\n{text}", read.findings) };
     let mut all = object.findings.clone();
     all.extend(object.value.iter().flat_map(|object| super::object(object, &Limits::DEFAULT)));
-    let has_place = |line: u32, path: &str| line > 3 || path.is_empty();
+    let has_place = |line: u32, path: &str| line > 3 || path.is_empty() || path == "metadata.name";
     assert!(
         all.iter().all(|it| it.place.as_ref().is_some_and(|place| has_place(place.line, &it.path))),
         "{all:?}"

@@ -363,6 +363,26 @@ fn https_is_terminated_with_secrets() {
     check("OPTIONAL_MUTUAL", &beside, &["kubernetes://c C+SECRET", "kubernetes://c-cacert S-"]);
 }
 
+/// Two objects may name their ports alike: each server has the routes of its own hosts.
+#[test]
+fn routes_behind_tls_are_told_apart() {
+    let https = |host: &str| {
+        format!(
+            "{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [{host}], tls: {{mode: SIMPLE, credentialName: c}}}}"
+        )
+    };
+    let objects = gateway(&https("a.b"))
+        + &gateway(&https("c.d")).replace("name: g,", "name: h,")
+        + &bound("v", "shop", "a.b", TO_WEB)
+        + &bound("w", "shop", "c.d", TO_WEB).replace("istio-system/g", "istio-system/h");
+    let output = compile(&objects);
+    for (gateway, expected) in [("g", "a.b:443"), ("h", "c.d:443")] {
+        let routes = output.routes(&format!("https.443.https.{gateway}.istio-system"));
+        assert_eq!(routes.virtual_hosts.iter().map(|host| &*host.name).collect::<Vec<_>>(), [expected]);
+    }
+    assert_eq!(output.resources.listeners["0.0.0.0_8443"].filter_chains.len(), 2);
+}
+
 /// A chain that terminates TLS as `CHAIN CERTIFICATES ALPN CLIENTS`.
 fn terminated(chain: &FilterChain) -> String {
     let Some(tls) = &chain.tls else { return told(chain) };

@@ -1,6 +1,6 @@
 //! ServiceEntry, WorkloadEntry, Sidecar and Gateway.
 
-use super::check;
+use super::{check, findings_of};
 
 #[test]
 fn service_entries() {
@@ -251,4 +251,32 @@ fn gateways() {
     check(&format!("{tls}, tls: {{mode: AUTO_PASSTHROUGH}}"), &[]);
     let bad = "port: {number: 80, name: x, protocol: UDP}, hosts: [a.b]";
     check(bad, &["error bad-value spec.servers[0].port.protocol"]);
+    check(
+        "port: {number: 80, protocol: HTTP}, hosts: [a.b]",
+        &["error missing-field spec.servers[0].port.name"],
+    );
+}
+
+/// What tells the routes of servers apart.
+#[test]
+fn names_of_gateways_and_their_ports() {
+    let tls = "hosts: [a.b], tls: {mode: SIMPLE, credentialName: c}";
+    let https =
+        |port: u16, name: &str| format!("{{port: {{number: {port}, name: {name}, protocol: HTTPS}}, {tls}}}");
+    let twice = ["error bad-value spec.servers[1].port.name"];
+    for (first, second, expected) in [
+        (https(443, "a"), https(443, "b"), &[][..]),
+        (https(443, "a"), https(443, "a"), &twice),
+        (https(443, "a"), https(8443, "a"), &twice),
+    ] {
+        check("Gateway", &format!("  {{selector: {{a: b}}, servers: [{first}, {second}]}}\n"), expected);
+    }
+    let spec = format!("  {{selector: {{a: b}}, servers: [{}]}}\n", https(443, "a"));
+    for (name, expected) in [
+        ("a-1", &[][..]),
+        ("a.b", &["error bad-value metadata.name"]),
+        ("1.a", &["error bad-value metadata.name"]),
+    ] {
+        assert_eq!(findings_of(name, "Gateway", &spec), expected, "{name}");
+    }
 }

@@ -5,10 +5,11 @@ use super::*;
 /// Rules at gateways for hosts that none of their servers has.
 #[test]
 fn hosts_of_gateways() {
-    let server =
-        |host: &str| format!("{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['{host}']}}");
+    let server = |(index, host): (usize, &&str)| {
+        format!("{{port: {{number: 80, name: http-{index}, protocol: HTTP}}, hosts: ['{host}']}}")
+    };
     let gateway = |name: &str, namespace: &str, hosts: &[&str]| {
-        let servers: Vec<String> = hosts.iter().map(|host| server(host)).collect();
+        let servers: Vec<String> = hosts.iter().enumerate().map(server).collect();
         let spec = format!("selector: {{a: b}}, servers: [{}]", servers.join(", "));
         object("Gateway", name, namespace, &spec)
     };
