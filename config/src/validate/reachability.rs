@@ -150,13 +150,9 @@ pub(crate) struct Impossible {
 
 /// Why no request can meet a match of an object in `namespace`.
 fn impossible(wanted: &HttpMatchRequest, spec: &VirtualService, namespace: &str) -> Option<Impossible> {
-    // A delegate has no gateways of its own.
-    if !spec.hosts.is_empty() && !is_for_one_of(&wanted.gateways, &spec.gateways, namespace) {
-        return Some(Impossible {
-            field: "gateways".to_owned(),
-            what: "the object is for none of these gateways".to_owned(),
-            remedy: "name them under `spec.gateways` too",
-        });
+    let elsewhere = at_other_gateways(&wanted.gateways, spec, namespace);
+    if elsewhere.is_some() {
+        return elsewhere;
     }
     if let Some(uri) = &wanted.uri {
         // The target of OPTIONS may be `*`; all other paths are absolute.
@@ -197,6 +193,31 @@ fn impossible(wanted: &HttpMatchRequest, spec: &VirtualService, namespace: &str)
         field: format!("withoutHeaders[{name}]"),
         what: format!("`headers` asks of `{name}` what `withoutHeaders` forbids"),
         remedy: "remove one of the two",
+    })
+}
+
+/// Warns of matches of TLS and TCP rules for gateways that the object is not for.
+pub(crate) fn check_layer4_gateways(check: &mut Check<'_>, spec: &VirtualService) {
+    let namespace = check.namespace();
+    let elsewhere = |gateways: &Vec<String>| at_other_gateways(gateways, spec, namespace);
+    for (index, rule) in spec.tls.iter().enumerate() {
+        let never: Vec<_> = rule.matches.iter().map(|wanted| elsewhere(&wanted.gateways)).collect();
+        tell_impossible(check, &format!("spec.tls[{index}]"), &never);
+    }
+    for (index, rule) in spec.tcp.iter().enumerate() {
+        let never: Vec<_> = rule.matches.iter().map(|wanted| elsewhere(&wanted.gateways)).collect();
+        tell_impossible(check, &format!("spec.tcp[{index}]"), &never);
+    }
+}
+
+/// That a match is for gateways that its object is not for.
+fn at_other_gateways(wanted: &[String], spec: &VirtualService, namespace: &str) -> Option<Impossible> {
+    // A delegate has no gateways of its own.
+    let is_elsewhere = !spec.hosts.is_empty() && !is_for_one_of(wanted, &spec.gateways, namespace);
+    is_elsewhere.then(|| Impossible {
+        field: "gateways".to_owned(),
+        what: "the object is for none of these gateways".to_owned(),
+        remedy: "name them under `spec.gateways` too",
     })
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn check(check: &mut Check<'_>, spec: &VirtualService) {
     }
     names::export_to(check, &spec.export_to, false);
     reachability::check(check, spec);
+    reachability::check_layer4_gateways(check, spec);
     taken::check(check, spec);
 }
 

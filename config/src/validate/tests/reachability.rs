@@ -129,11 +129,15 @@ fn rules_of_a_delegate_that_never_match() {
 fn matches_for_other_gateways() {
     let check = |gateways: &str, wanted: &str, is_told: bool| {
         let to = "route: [{destination: {host: a}}]";
-        let rules = format!(
-            "  {{hosts: [catalog], gateways: [{gateways}], http: [{{match: [{{gateways: [{wanted}]}}], {to}}}, {{{to}}}]}}\n"
-        );
-        let told = ["warning unreachable-rule spec.http[0].match[0].gateways"];
-        check("VirtualService", &rules, if is_told { &told } else { &[] });
+        for (kind, more) in [("http", ""), ("tls", "sniHosts: [catalog], "), ("tcp", "")] {
+            let after = if kind == "http" { format!(", {{{to}}}") } else { String::new() };
+            let rules = format!(
+                "  {{hosts: [catalog], gateways: [{gateways}], {kind}: [{{match: [{{{more}gateways: [{wanted}]}}], {to}}}{after}]}}\n"
+            );
+            let told = format!("warning unreachable-rule spec.{kind}[0].match[0].gateways");
+            let expected: Vec<&str> = is_told.then_some(told.as_str()).into_iter().collect();
+            check("VirtualService", &rules, &expected);
+        }
     };
     check("", "mesh", false);
     check("", "g", true);
