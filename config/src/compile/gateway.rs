@@ -47,10 +47,13 @@ pub(super) struct Served<'s> {
 }
 
 /// What a port of a gateway speaks, as far as servers can share it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// HTTP in plain text.
     Http,
+    /// TLS, passed on or terminated.
     Tls,
+    /// Anything else.
     Tcp,
 }
 
@@ -429,7 +432,8 @@ impl Served<'_> {
     }
 }
 
-fn kind(server: &Server) -> Kind {
+/// What a server's port speaks.
+pub(crate) fn kind(server: &Server) -> Kind {
     let protocol = Protocol::told(&server.port.protocol);
     // A protocol of HTTP with TLS that somebody terminates is HTTPS.
     match protocol {

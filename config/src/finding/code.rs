@@ -55,6 +55,8 @@ pub const DANGLING_SUBSET: &str = "dangling-subset";
 pub const DANGLING_PORT: &str = "dangling-port";
 /// Warning. A Gateway that does not exist.
 pub const DANGLING_GATEWAY: &str = "dangling-gateway";
+/// Warning. A selector of a Gateway whose labels no pod has.
+pub const DANGLING_SELECTOR: &str = "dangling-selector";
 /// Warning. A host of a VirtualService that no server has of the gateways it is for.
 pub const UNSERVED_HOST: &str = "unserved-host";
 /// Warning. A delegate that does not exist, or is not one.
@@ -81,7 +83,8 @@ pub const REPEATED_ENDPOINT: &str = "repeated-endpoint";
 pub const UNKNOWN_LISTEN_SERVICE: &str = "unknown-listen-service";
 /// Warning. A listener for a port that its service does not have, or does not serve as HTTP.
 pub const UNKNOWN_LISTEN_PORT: &str = "unknown-listen-port";
-/// Warning. An address and port that two services want, whose connections nothing tells apart; one of them holds.
+/// Warning. An address and port that two services want, or two servers of gateways, whose connections nothing tells apart;
+/// one of them holds.
 pub const CONFLICTING_LISTENER: &str = "conflicting-listener";
 /// Warning. An access log format with an operator weft does not have; Istio's default format is used.
 pub const ACCESS_LOG_FORMAT: &str = "access-log-format";

@@ -9,6 +9,7 @@ mod hosts;
 mod routes;
 mod rules;
 mod served;
+mod servers;
 mod targets;
 mod tls_modes;
 mod twins;
@@ -44,6 +45,8 @@ pub struct References {
     of_rules: BTreeMap<Key, Vec<Finding>>,
     /// Of endpoint slices, likewise.
     of_slices: BTreeMap<Key, Vec<Finding>>,
+    /// Of Gateway objects.
+    of_gateways: Vec<Finding>,
     /// Of objects of which a namespace can have one.
     of_twins: Vec<Finding>,
     /// TLS modes that cannot work, by service of Kubernetes'; only of those with any.
@@ -81,6 +84,12 @@ impl References {
         {
             self.of_twins = twins::check(objects, limits);
         }
+        if !same(&before.gateways, &objects.gateways)
+            || !same(&before.pods, &objects.pods)
+            || !same(&before.workload_entries, &objects.workload_entries)
+        {
+            self.of_gateways = servers::check(objects, limits);
+        }
         self.look_at_slices(&before, objects);
         let touched = if same_hosts { touched(&before, objects) } else { HashSet::default() };
         self.look_at_tls(&before, same_hosts.then_some(&touched), objects);
@@ -92,8 +101,8 @@ impl References {
             self.of_rules = found.filter(|(_, findings)| !findings.is_empty()).collect();
         }
         let (of_rules, of_slices) = (self.of_rules.values().flatten(), self.of_slices.values().flatten());
-        let mut findings: Vec<Finding> =
-            self.of_routes.iter().chain(&self.of_twins).chain(of_rules).chain(of_slices).cloned().collect();
+        let of_objects = self.of_routes.iter().chain(&self.of_gateways).chain(&self.of_twins);
+        let mut findings: Vec<Finding> = of_objects.chain(of_rules).chain(of_slices).cloned().collect();
         let conflicts = self.tls_of_services.values().flatten().chain(&self.tls_of_entries);
         findings.extend(tls_modes::findings(objects, conflicts, limits));
         findings.sort();

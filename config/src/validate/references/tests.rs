@@ -5,6 +5,7 @@ mod destinations;
 mod entries;
 mod gateways;
 mod names;
+mod servers;
 mod twins;
 mod unmet;
 
@@ -38,7 +39,7 @@ endpoints:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: catalog-v1, namespace: shop, labels: {version: v1}}
+metadata: {name: catalog-v1, namespace: shop, labels: {version: v1, a: b}}
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
