@@ -111,6 +111,7 @@ fn with_trailers() -> Vec<StreamCase> {
         good("a trailer by frames", &[(b"x-a", b"b")]),
         good("trailers without a field", &[]),
         bad("a length as a trailer, by frames", b"content-length", b"50").answered(400),
+        bad("the length as a trailer, by frames", b"content-length", b"3").answered(400),
         good("a Host as a trailer, by frames", &[(b"host", b"other")]),
         malformed("two Hosts as trailers, by frames", "8.1", trailers(&[HOST; 2])).answered(400).may_be_cut(),
         malformed("a Host, and one as a trailer, by frames", "8.1", {

@@ -112,6 +112,7 @@ fn path() -> Vec<StreamCase> {
         bad("a :path with UTF-8", b"/\xc3\xa9").answered(400),
         bad("a :path with a byte above ASCII", b"/\xff").ends_connection(),
         bad("a :path with a space before it", b" /a"),
+        bad("a quotation mark in :path's query", b"/a?b=\"c\""),
     ]
 }
 
