@@ -8,7 +8,8 @@ use support::{Mesh, Request, TestBackend, TestProxy, eventually, frames};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A proxy with these limits, of a backend that never answers `/wait`, and `/large` with a head of 70 KB.
+/// A proxy with these limits, of a backend that never answers `/wait`, `/large` with a head of 70 KB, and
+/// `/text` with a body.
 async fn proxy(limits: &'static [(&'static str, u64)]) -> (TestProxy, TestBackend, SocketAddr) {
     proxy_with(limits, "  trafficPolicy: {}").await
 }
@@ -24,7 +25,8 @@ async fn proxy_with(
         }
         let bytes = if request.uri().path() == "/large" { 70_000 } else { 0 };
         let answer = http::Response::builder().header("x-long", "a".repeat(bytes));
-        answer.body(http_body_util::Full::default()).expect("an answer")
+        let text = if request.uri().path() == "/text" { "ok" } else { "" };
+        answer.body(http_body_util::Full::from(text)).expect("an answer")
     })
     .await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
@@ -154,6 +156,37 @@ async fn requests_in_flight_take_no_more_memory_than_they_may() {
         assert!(greedy.read(support::PATIENCE).await, "whoever has most makes room");
     }
     assert_eq!(modest.streams.values().filter(|stream| stream.status == Some(503)).count(), 0);
+}
+
+/// What requests take whose answers the client has no window for; it is refused by what needs none.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_take_no_more_memory_than_they_may() {
+    let (proxy, _backend, to) = proxy(&[("request_head_bytes_total_max", 200_000)]).await;
+    let mut deaf = frames::Client::connect(to).await;
+    let no_window = [&[0, 4][..], &[0; 4]].concat();
+    deaf.send(&[frames::hello(), frames::frame(frames::kind::SETTINGS, 0, 0, &no_window)].concat()).await;
+    for number in 0..60 {
+        let stream = 2 * number + 1;
+        deaf.send(&get(stream, "/text", 0)).await;
+        while deaf.streams.get(&stream).and_then(|stream| stream.status).is_none() {
+            assert!(deaf.read(support::PATIENCE).await && !deaf.closed, "{stream}: {:?}", deaf.goaway);
+        }
+        let answer = &deaf.streams[&stream];
+        // Four are not counted, and 24 have room.
+        let expected = if number < 28 { (Some(200), false) } else { (Some(503), true) };
+        assert_eq!((answer.status, answer.ended), expected, "{stream}");
+    }
+    proxy.reached("request_head_bytes_total_max").await;
+    // What it takes is let go.
+    let window = |stream| frames::frame(frames::kind::WINDOW_UPDATE, 0, stream, &100_u32.to_be_bytes());
+    deaf.send(&(0..28).flat_map(|number| window(2 * number + 1)).collect::<Vec<_>>()).await;
+    for number in 0..28 {
+        assert!(deaf.read_to_end(2 * number + 1, support::PATIENCE).await);
+        assert_eq!(deaf.streams[&(2 * number + 1)].body, b"ok");
+    }
+    deaf.send(&[get(121, "/text", 0), window(121)].concat()).await;
+    assert!(deaf.read_to_end(121, support::PATIENCE).await);
+    assert_eq!(deaf.streams[&121].status, Some(200));
 }
 
 /// The trailers of requests that were sent and wait for their answers.

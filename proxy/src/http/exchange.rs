@@ -128,7 +128,7 @@ fn refuse(
     refusal: &Refusal,
     mutations: &[&Mutations],
 ) -> Response {
-    let answer = refusal.answer();
+    let answer = record.answer(refusal);
     record.refused(&answer);
     let mut reply = local_reply::text(answer.status, answer.body, record.grpc);
     if answer.flag == Some(Flag::UpstreamOverflow) {

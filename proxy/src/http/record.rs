@@ -3,6 +3,7 @@
 //! It begins with the request and moves into the response's body. When it is dropped, and not before, it counts the
 //! request and writes the access log; so a client that vanishes at any await is counted too, once.
 
+mod carried;
 mod flight;
 mod values;
 
@@ -17,11 +18,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::attempt::Reached;
-use super::codec::{
-    HeadBytes, REQUEST_HEAD_BYTES_TOTAL_MAX, RequestHead, ResponseHead, StreamError, Version,
-};
+use super::codec::{HeadBytes, RequestHead, ResponseHead, StreamError, Version};
 use super::connection::Downstream;
-use super::error::{Answer, Refusal};
+use super::error::Answer;
 use super::{error, headers, local_reply, peer, peer_metadata};
 use crate::engine::labels::Subject;
 use crate::engine::standing::Ending;
@@ -89,7 +88,7 @@ pub(crate) struct Record {
     bodiless: bool,
     /// An HTTP/1 connection is closed after this exchange, whatever the client would like.
     close: bool,
-    /// What counts of the request's head, until there is an answer.
+    /// What counts of the request, of its head until there is an answer.
     head_bytes: HeadBytes,
     /// Bytes of the response's body that were handed to the client's connection.
     pub(crate) bytes_sent: u64,
@@ -161,34 +160,6 @@ impl Record {
         })
     }
 
-    /// Counts the request, if its client has many, and the bytes of its head, if they are: those of an HTTP/2 head are told here,
-    /// others by the codec. It is refused when all requests carry too many, and nobody can be parted with that has far more; one
-    /// with a usual head only when memory is scarce, too.
-    pub(crate) fn carries(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let guard = &self.downstream.guard;
-        let head = guard.take_head(bytes);
-        if !head.is_counted() {
-            return Ok(());
-        }
-        self.head_bytes = head;
-        let has_room = |engine: &Engine| {
-            head.is_usual() && engine.overload.is_roomy()
-                || engine.part_with_largest(REQUEST_HEAD_BYTES_TOTAL_MAX, guard)
-        };
-        if guard.carries(head) || has_room(self.engine()) {
-            return Ok(());
-        }
-        self.past(REQUEST_HEAD_BYTES_TOTAL_MAX);
-        Err(Refusal::TooManyHeads)
-    }
-
-    /// The request's head is needed no more.
-    fn lets_go(&mut self) {
-        if self.head_bytes.is_counted() {
-            self.downstream.guard.lets_go(std::mem::take(&mut self.head_bytes));
-        }
-    }
-
     /// Keeps the head of the request for headers of the response.
     pub(crate) fn keep_request(&mut self, head: &RequestHead) {
         self.request_head = Some(Box::new(head.clone()));
@@ -225,7 +196,7 @@ impl Record {
     /// Notes the head of the response.
     pub(crate) fn response(&mut self, head: &ResponseHead) {
         self.status = Some(head.status);
-        self.lets_go();
+        self.lets_head_go();
         // Over HTTP/1 the head says so.
         if self.version == Version::Http2 && self.downstream.engine.health.is_failed() {
             self.downstream.guard.send_away();

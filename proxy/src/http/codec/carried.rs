@@ -1,5 +1,5 @@
 //! Bytes of requests in flight: a limit for all of the process. By HPACK's tables a few bytes of a client become a head of tens of
-//! thousands, which lies here until there is an answer, or a request, which takes as much as many heads; the streams of a
+//! thousands, which lies here until there is an answer, or a request, which takes as much as many heads until its answer was taken; the streams of a
 //! connection are many, and nothing else bounds the connections.
 //!
 //! A usual head is so small that it is not counted, nor are the first few requests of a connection: they touch nothing that
@@ -16,7 +16,7 @@ pub(crate) const REQUEST_HEAD_BYTES_TOTAL_MAX: &str = "request_head_bytes_total_
 /// Up to how many bytes a head is not counted: a request takes more than that besides.
 const HEAD_BYTES_MIN: u32 = 2 * 1024;
 
-/// Memory that a request takes that waits for its answer, besides what it carries: its task, its stream, its record.
+/// Memory that a request takes until its client has its answer, besides what it carries: its task, its stream, its record.
 pub(super) const REQUEST_BYTES: u32 = 8 * 1024;
 
 /// So many requests of one connection are not counted, but for large heads.
@@ -60,6 +60,13 @@ impl HeadBytes {
     /// Whether it is nothing but what any request takes.
     pub(crate) fn is_usual(self) -> bool {
         self.0 <= REQUEST_BYTES
+    }
+
+    /// Takes the head out, of which nothing is here any more: what is left is what any request takes.
+    pub(crate) fn take_head(&mut self) -> HeadBytes {
+        let head = HeadBytes(self.0.saturating_sub(REQUEST_BYTES));
+        self.0 -= head.0;
+        head
     }
 
     /// Whether it counts.
@@ -128,6 +135,8 @@ mod tests {
         assert!(!HeadBytes::of(2_048).is_counted() && !HeadBytes::of(2_048).of_one_of(4).is_counted());
         assert_eq!(HeadBytes::of(2_048).of_one_of(5), HeadBytes::of(8_192));
         assert_eq!(HeadBytes::of(3_000).of_one_of(5), HeadBytes::of(11_192));
+        let mut both = HeadBytes::of(3_000).of_one_of(5);
+        assert_eq!((both.take_head(), both), (HeadBytes(3_000), HeadBytes(8_192)));
         check(one.add(HeadBytes::of(60_000)), (true, 60_000));
         check(one.add(HeadBytes::of(40_000)), (true, 100_000));
         check(one.add(HeadBytes::of(3_000)), (false, 103_000));

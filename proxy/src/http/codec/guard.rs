@@ -8,6 +8,7 @@ mod requests;
 mod stream;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -103,6 +104,8 @@ pub(crate) struct Guard {
     carried: Carried,
     /// Heads of answers of HTTP/2 that it does not take.
     unsent: RefCell<Option<Held>>,
+    /// Since which of the sweep's seconds answers wait for the client's window, in order.
+    no_window: RefCell<VecDeque<u64>>,
     /// Bytes of the head of HTTP/1 that has just come whole.
     came: Cell<HeadBytes>,
 }
@@ -131,6 +134,7 @@ impl Guard {
             holding: Holding::new(begun),
             carried: Carried::new(heads),
             unsent: RefCell::default(),
+            no_window: RefCell::default(),
             came: Cell::default(),
         })
     }

@@ -90,7 +90,7 @@ impl Client {
         let sender = (!ended).then(|| {
             AbortOnDrop(tokio::task::spawn_local(async move {
                 let mut body = body;
-                drop(send_body(stream, &mut body, Before::Nothing).await);
+                drop(send_body(stream, &mut body, Before::Nothing, None).await);
             }))
         });
         let (parts, stream) = response.await.map_err(|error| StreamError::from(&error))?.into_parts();

@@ -183,7 +183,7 @@ async fn exchange<H, F, B>(
     streams.guard.answer_waits(respond.stream_id().as_u32(), &head, &streams.unread);
     match respond.send_response(encode(head), ended) {
         Ok(stream) if !ended => {
-            let sent = send_body(stream, &mut body, Before::Head).await;
+            let sent = send_body(stream, &mut body, Before::Head, Some(&streams.guard)).await;
             reset.set(matches!(sent, Err(StreamError::Reset(_) | StreamError::Refused)));
         }
         // Sent in full, or the stream is gone: in both cases there is nothing left to do for it.
@@ -255,11 +255,12 @@ enum Ended {
 }
 
 /// Sends a body as fast as flow control allows, holding one frame of it at a time. An error resets the stream; the
-/// returned error is the one that ended it.
+/// returned error is the one that ended it. `client` is who gets it, if that is a client.
 pub(super) async fn send_body<B: Body>(
     mut stream: SendStream<Bytes>,
     body: &mut B,
     mut before: Before,
+    client: Option<&Guard>,
 ) -> Result<(), StreamError> {
     loop {
         let next = match poll_fn(|cx| poll_next(&mut stream, body, cx)).await {
@@ -279,7 +280,7 @@ pub(super) async fn send_body<B: Body>(
         match next {
             Some(Frame::Data(data)) => {
                 if !data.is_empty() {
-                    wait_for_capacity(&mut stream, body).await?;
+                    wait_for_capacity(&mut stream, body, client).await?;
                 }
                 let ended = body.is_end_stream();
                 if data.is_empty() && !ended {
@@ -300,12 +301,20 @@ pub(super) async fn send_body<B: Body>(
 
 /// Waits until the peer would take at least one byte. A frame is then sent whole: h2 keeps what does not fit. Capacity
 /// is asked for only when there is something to send: it is the connection's, and others would miss it.
-async fn wait_for_capacity<B: Body>(stream: &mut SendStream<Bytes>, body: &mut B) -> Result<(), StreamError> {
+async fn wait_for_capacity<B: Body>(
+    stream: &mut SendStream<Bytes>,
+    body: &mut B,
+    client: Option<&Guard>,
+) -> Result<(), StreamError> {
     stream.reserve_capacity(1);
+    let mut waits = None;
     while stream.capacity() == 0 {
         let capacity = poll_fn(|cx| match stream.poll_capacity(cx) {
             Poll::Ready(capacity) => Poll::Ready(Ok(capacity)),
-            Poll::Pending => body.read_ahead(cx).map(Err),
+            Poll::Pending => {
+                waits = waits.take().or_else(|| client.map(Guard::waits_for_window));
+                body.read_ahead(cx).map(Err)
+            }
         });
         match capacity.await {
             Ok(Some(Ok(_))) => {}

@@ -27,6 +27,18 @@ impl Guard {
         self.carried.subtract(head);
     }
 
+    /// An answer waits for the client's window, until what is returned is dropped.
+    pub(in crate::http::codec) fn waits_for_window(&self) -> NoWindow<'_> {
+        let since = self.second.get();
+        self.no_window.borrow_mut().push_back(since);
+        NoWindow { guard: self, since }
+    }
+
+    /// Whether the client does not take what it is answered.
+    pub(crate) fn takes_nothing(&self) -> bool {
+        self.stuck.get() || !self.no_window.borrow().is_empty()
+    }
+
     /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
     pub(crate) fn carried(&self) -> u64 {
         self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
@@ -35,5 +47,21 @@ impl Guard {
     /// About how much memory its requests take.
     pub(crate) fn takes(&self) -> u64 {
         self.carried().max(u64::from(REQUEST_BYTES) * u64::from(self.active.get()))
+    }
+}
+
+/// One answer that waits for its client's window.
+#[derive(Debug)]
+pub(in crate::http::codec) struct NoWindow<'g> {
+    guard: &'g Guard,
+    since: u64,
+}
+
+impl Drop for NoWindow<'_> {
+    fn drop(&mut self) {
+        let mut all = self.guard.no_window.borrow_mut();
+        // Whichever of those that began at the same time.
+        let found = all.binary_search(&self.since).ok();
+        let _ = found.and_then(|at| all.remove(at));
     }
 }
