@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     no_room_at: Cell<Option<Instant>>,
     /// The same where it was to be made by heads that are begun.
     no_heads_at: Cell<Option<Instant>>,
+    /// The same by those that hold still.
+    no_still_at: Cell<Option<Instant>>,
     /// What the requests of one client carry at most.
     largest: room::Largest,
     /// Since when memory is short, and when that was last so.
@@ -230,6 +232,7 @@ impl Engine {
             guards: RefCell::default(),
             no_room_at: Cell::default(),
             no_heads_at: Cell::default(),
+            no_still_at: Cell::default(),
             largest: room::Largest::default(),
             short: Cell::default(),
             standing: RefCell::default(),

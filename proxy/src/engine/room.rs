@@ -1,11 +1,12 @@
 //! Room for those who wait to be accepted: connections of clients that are waited for are closed for them.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::http::codec::HEAD_BYTES_TOTAL_MAX;
 use crate::http::codec::guard::{Awaited, Guard};
+use crate::http::codec::{CONNECTION_BYTES_MIN, HEAD_BYTES_TOTAL_MAX};
 use crate::telemetry::metrics::Family;
 use crate::{allocator, time};
 
@@ -83,26 +84,53 @@ impl Engine {
         let most = CLOSED_MAX.max(share);
         self.close(MEMORY_BYTES_MAX, most, |_| true);
         // Requests that go on are let alone for a while. But nobody else is served meanwhile.
-        if self.is_short_for_long(time::now()) {
+        if self.is_short_for_long(time::now()) && self.end_still(MEMORY_BYTES_MAX, |_| true) == 0 {
             self.part_with_large();
         }
         // If it stays in the cache, it is reused.
         let _ = allocator::flush_cache();
     }
 
-    /// Parts with the client whose requests carry most, for one whose guard this is and that carries far less. Whether there is
-    /// one.
+    /// Parts with clients that hold still, or with the one whose requests carry most, for one whose guard this is and that
+    /// carries far less. Whether there is one. Who owes us most of its requests at the moment closes no one who does not.
     pub(crate) fn part_with_largest(&self, limit: &'static str, than: &Guard) -> bool {
         let (now, own) = (time::now(), than.carried());
+        if self.part_with_still(limit, than) {
+            return true;
+        }
         if !self.largest.is_worth_a_look(own, now) {
             return false;
         }
         let guards = self.guards.borrow();
-        let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
+        let owes = than.owes();
+        let may = |guard: &&Rc<Guard>| guard.exceeded().is_none() && (!owes || guard.owes());
+        let open = guards.iter().map(|(_, guard)| guard).filter(may);
         let largest = open.max_by_key(|guard| guard.carried());
         let parted = largest.filter(|guard| is_far_more(guard.carried(), own));
-        self.largest.looked(largest.filter(|_| parted.is_none()).map(|guard| (now, guard.carried())));
+        if !owes {
+            self.largest.looked(largest.filter(|_| parted.is_none()).map(|guard| (now, guard.carried())));
+        }
         parted.inspect(|guard| guard.exceeds(limit)).is_some()
+    }
+
+    /// Parts with those that hold still with more than anybody may carry, for another. Whether there are any.
+    fn part_with_still(&self, limit: &'static str, than: &Guard) -> bool {
+        let may = |guard: &Guard| guard.carried() > CONNECTION_BYTES_MIN && !std::ptr::eq(guard, than);
+        let part = || self.end_still(limit, may);
+        self.unless_lately(&self.no_still_at, part) == Room::Made
+    }
+
+    /// Ends those that hold still with most, of those that `may`, many at a time. How many those were.
+    fn end_still(&self, limit: &'static str, may: impl Fn(&Guard) -> bool) -> usize {
+        let guards = self.guards.borrow();
+        let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
+        let still = open.filter(|guard| may(guard)).map(|guard| (guard.holds_still(), guard));
+        let mut still: Vec<_> =
+            still.filter(|(bytes, guard)| *bytes > 0 && *bytes >= guard.takes() / 2).collect();
+        still.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        still.truncate(CLOSED_MAX.max(guards.len() / MEMORY_SHARE));
+        still.iter().for_each(|(_, guard)| guard.exceeds(limit));
+        still.len()
     }
 
     /// Whether memory has been short for as long as most requests take. It is asked for many times a second while it is.

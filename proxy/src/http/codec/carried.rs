@@ -23,7 +23,7 @@ pub(super) const REQUEST_BYTES: u32 = 8 * 1024;
 const REQUESTS_MIN: u32 = 4;
 
 /// What a client may carry whatever others do.
-const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
+pub(crate) const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
 
 /// The limit, as one worker sees it.
 #[derive(Debug, Default)]

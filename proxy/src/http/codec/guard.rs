@@ -86,6 +86,8 @@ pub(crate) struct Guard {
     awaited: Cell<Awaited>,
     /// Whether something is to be sent that the client does not take.
     stuck: Cell<bool>,
+    /// In which of the sweep's seconds it last was not, when something was to be sent.
+    stuck_at: Cell<u64>,
     /// Whether the client is to go elsewhere, once it has its answers.
     sent_away: Cell<bool>,
     /// Requests that have begun and not ended.
@@ -124,6 +126,7 @@ impl Guard {
             second: second.clone(),
             awaited: Cell::new(Awaited::Request),
             stuck: Cell::new(false),
+            stuck_at: Cell::default(),
             sent_away: Cell::new(false),
             active: Cell::new(0),
             closing: Cell::new(None),
@@ -320,7 +323,9 @@ impl Guard {
 
     /// Something was to be sent to the client: whether it is stuck.
     fn sending<T>(&self, written: Poll<T>) -> Poll<T> {
-        self.stuck.set(written.is_pending());
+        if !self.stuck.replace(written.is_pending()) {
+            self.stuck_at.set(self.second.get());
+        }
         written
     }
 

@@ -6,11 +6,14 @@
 //! needs or pings every ten seconds never runs out, and one that does nothing else soon does. Semantics: Envoy's limits of
 //! the same kinds (`max_inbound_window_update_frames_per_data_frame_sent` and its like), which have no part for time.
 
-use std::collections::VecDeque;
+mod owed;
+mod unsent;
 
 use config::Limits;
 
 use super::h2_trailers::{Part, Trailers};
+use owed::Owed;
+use unsent::Unsent;
 
 /// Bytes of a frame header (RFC 9113 section 4.1).
 const HEADER_BYTES: usize = 9;
@@ -34,6 +37,7 @@ pub(super) const FIELD_BYTES: usize = 128;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 /// The error code of a stream that is refused (RFC 9113 section 7).
@@ -280,27 +284,11 @@ pub(crate) struct Watch {
     has_seen_resets: bool,
     /// Heads of answers that the client does not take.
     unsent: Unsent,
+    owed: Owed,
     /// The last stream that a client has begun.
     begun: u32,
     /// Trailers that a client has sent, or heads that end answers of an upstream.
     trailers: Option<Box<Trailers>>,
-}
-
-/// Heads of answers that lie here because their client takes nothing, by their streams.
-#[derive(Debug, Default)]
-struct Unsent {
-    heads: VecDeque<(u32, u32)>,
-    bytes: u64,
-}
-
-impl Unsent {
-    /// The head of this stream has left, or never will. Mostly it is the first.
-    fn remove(&mut self, stream: u32) {
-        let found = self.heads.iter().position(|(of, _)| *of == stream);
-        if let Some((_, bytes)) = found.and_then(|at| self.heads.remove(at)) {
-            self.bytes -= u64::from(bytes);
-        }
-    }
 }
 
 impl Watch {
@@ -318,6 +306,7 @@ impl Watch {
             refused: 0,
             has_seen_resets: false,
             unsent: Unsent::default(),
+            owed: Owed::new(limits),
             begun: 0,
             trailers: None,
         }
@@ -351,6 +340,7 @@ impl Watch {
             last,
             has_seen_resets,
             unsent,
+            owed,
             begun,
             trailers,
             ..
@@ -371,6 +361,7 @@ impl Watch {
                 let goes_on = if is_client { frame.stream > *begun } else { !frame.has(END_STREAM) };
                 if frame.kind == HEADERS && goes_on {
                     *begun = frame.stream;
+                    owed.begins(frame.stream, is_client && !frame.has(END_STREAM));
                 } else {
                     see_trailers(trailers, frame, payload);
                 }
@@ -378,8 +369,13 @@ impl Watch {
             if frame.kind == RST_STREAM {
                 *has_seen_resets = true;
                 unsent.remove(frame.stream);
+                owed.ends(frame.stream);
+            }
+            if frame.kind == DATA {
+                owed.came(frame.stream, frame.length);
             }
             if let Some(end) = frame.end(payload) {
+                owed.ends(frame.stream);
                 ended(end);
             }
             if verdict.is_ok() {
@@ -396,7 +392,7 @@ impl Watch {
     /// that makes us reset its streams spends as many as if it had reset them.
     pub(crate) fn sent(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         let budget = &mut self.budget;
-        let (refused, unsent) = (&mut self.refused, &mut self.unsent);
+        let (refused, unsent, owed) = (&mut self.refused, &mut self.unsent, &mut self.owed);
         let mut verdict = Ok(());
         self.sent.scan(bytes, |frame, payload| {
             if frame.kind == RST_STREAM
@@ -414,8 +410,14 @@ impl Watch {
             if matches!(frame.kind, HEADERS | RST_STREAM) {
                 unsent.remove(frame.stream);
             }
-            if frame.kind == HEADERS {
-                budget.asked();
+            match frame.kind {
+                HEADERS => budget.asked(),
+                DATA => owed.went(frame.stream),
+                RST_STREAM => owed.ends(frame.stream),
+                WINDOW_UPDATE => {
+                    owed.read(frame.stream, payload.first_chunk().copied().map(u32::from_be_bytes));
+                }
+                _ => {}
             }
         });
         verdict
@@ -428,8 +430,7 @@ impl Watch {
 
     /// The head of an answer on this stream is to be sent, and the client takes nothing.
     pub(crate) fn answer_waits(&mut self, stream: u32, bytes: u32) {
-        self.unsent.heads.push_back((stream, bytes));
-        self.unsent.bytes += u64::from(bytes);
+        self.unsent.add(stream, bytes);
     }
 
     /// Bytes of such heads that are still here.
@@ -455,6 +456,12 @@ impl Watch {
         if let Some(trailers) = &mut self.trailers {
             trailers.passed(seconds);
         }
+        self.owed.passed(seconds);
+    }
+
+    /// On how many streams the client has been waited for, for its request, since so many seconds ago.
+    pub(crate) fn still(&self, seconds: u64) -> usize {
+        self.owed.still(seconds)
     }
 
     /// Bytes that are held of a header block that the peer has begun and not ended. What has come of it in whole frames is

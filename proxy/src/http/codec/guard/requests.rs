@@ -1,6 +1,6 @@
 //! What the requests of a client carry and take.
 
-use super::Guard;
+use super::{BEGUN_TIME_MIN, Guard};
 use crate::http::codec::carried::{HeadBytes, REQUEST_BYTES};
 use crate::http::codec::unread::Held;
 
@@ -42,6 +42,34 @@ impl Guard {
     /// Bytes that are here because the client has many requests: of their heads, and of those of answers that it does not take.
     pub(crate) fn carried(&self) -> u64 {
         self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
+    }
+
+    /// About how much memory its requests take where the client itself is waited for: for what is not whole, or to take what it
+    /// is answered. Not where an upstream is.
+    pub(crate) fn holds_still(&self) -> u64 {
+        // In the first of these seconds it may have been waited for through a small part of it.
+        self.waited_for(BEGUN_TIME_MIN.as_secs() + 1)
+    }
+
+    /// Whether the client is waited for, however shortly, with half of what it has.
+    pub(crate) fn owes(&self) -> bool {
+        let bytes = self.waited_for(0);
+        bytes > 0 && bytes >= self.takes() / 2
+    }
+
+    /// See [`Guard::holds_still`], since so many of the sweep's seconds.
+    fn waited_for(&self, seconds: u64) -> u64 {
+        let passed = |since: &u64| self.second.get().saturating_sub(*since) >= seconds;
+        // Heads of answers may be here behind the end of their requests.
+        let active = self.active.get().max(1) as usize;
+        let mut still = match &*self.frames.borrow() {
+            Some(frames) => frames.still(seconds) + self.no_window.borrow().partition_point(passed),
+            None => 0,
+        };
+        if self.stuck.get() && passed(&self.stuck_at.get()) {
+            still = active;
+        }
+        if still >= active { self.takes() } else { u64::from(REQUEST_BYTES) * still as u64 }
     }
 
     /// About how much memory its requests take.
