@@ -189,6 +189,66 @@ async fn answers_that_nobody_takes_take_no_more_memory_than_they_may() {
     assert_eq!(deaf.streams[&121].status, Some(200));
 }
 
+/// Who does not go on with requests is parted with before who waits for answers, whoever has more of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_still_is_parted_with_first() {
+    let (proxy, _backend, to) = proxy(&[("request_head_bytes_total_max", 545_000)]).await;
+    // One that has most, and one that has far less than none of them and more than may be had whatever others do. Who gets an
+    // answer has had its other requests seen.
+    let mut waiting = Vec::new();
+    for count in [30, 16] {
+        let mut client = frames::Client::connect(to).await;
+        client.send(&frames::hello()).await;
+        client.send(&(0..count).flat_map(|number| get(2 * number + 1, "/wait", 0)).collect::<Vec<_>>()).await;
+        assert_eq!(ask(&mut client, 2 * count + 1).await, Some(200));
+        waiting.push(client);
+    }
+    // Each below what is closed for being much, for more than there is room for.
+    let mut still = Vec::new();
+    for _ in 0..5 {
+        let mut client = frames::Client::connect(to).await;
+        client.send(&frames::hello()).await;
+        client.send(&(0..11).flat_map(|number| open(2 * number + 1, "/wait")).collect::<Vec<_>>()).await;
+        assert!(ask(&mut client, 23).await.is_some());
+        still.push(client);
+    }
+    let (mut modest, mut good) = (waiting.pop().expect("two"), waiting.pop().expect("two"));
+    let mut stream = 35;
+    let served = async {
+        while ask(&mut modest, stream).await != Some(200) {
+            stream += 2;
+        }
+    };
+    tokio::time::timeout(support::PATIENCE, served).await.expect("who holds still does not keep the room");
+    for client in &mut still[..4] {
+        while !client.closed {
+            assert!(client.read(support::PATIENCE).await);
+        }
+        assert_eq!(client.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM);
+    }
+    // Who waits for answers is not concerned.
+    assert_eq!((ask(&mut good, 63).await, good.goaway), (Some(200), None));
+    proxy.reached("request_head_bytes_total_max").await;
+}
+
+/// What a request on this stream is answered; the client is not parted with.
+async fn ask(client: &mut frames::Client, stream: u32) -> Option<u16> {
+    client.send(&get(stream, "/", 0)).await;
+    assert!(client.read_to_end(stream, support::PATIENCE).await && !client.closed, "{:?}", client.goaway);
+    client.streams[&stream].status
+}
+
+/// A request on this stream that is not whole.
+fn open(stream: u32, path: &str) -> Vec<u8> {
+    let fields: [(&[u8], &[u8]); 4] = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", path.as_bytes()),
+        (b":authority", b"catalog"),
+    ];
+    frames::headers(stream, 0, &fields)
+}
+
 /// The trailers of requests that were sent and wait for their answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_of_requests_in_flight_take_no_more_memory_than_they_may() {
