@@ -7,6 +7,7 @@ use std::sync::Arc;
 use config::{ClientCertificates, DownstreamTls, FilterChain};
 use rcgen::SanType;
 use support::declared::{any, cluster, http, listener, sniffing, terminates, to_http, to_tcp, update};
+use support::mesh::destination_rule;
 use support::tls::{Ca, certificate};
 use support::{Mesh, Request, TestBackend, TestProxy, Weft, Wire, binary, eventually, frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -282,5 +283,47 @@ async fn clients_that_wait_give_memory_back() {
     assert_eq!(app.accepted(), accepted + 2, "the idle connection to the upstream was closed, too");
     let reached = weft.metric("weft_limit_reached_total", &[("limit", "memory_bytes_max")]).await;
     assert!(reached.is_some_and(|reached| reached >= 1.0), "{reached:?}");
+    drop(held);
+}
+
+/// Few requests of each of many clients, all whole, which an upstream never answers: that it is waited for keeps nobody out for
+/// good.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_for_an_upstream_give_memory_back() {
+    let app = TestBackend::echo("app").await;
+    let silent = TestBackend::new(|_| std::future::pending()).await;
+    let pool = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
+    let mesh = Mesh::new().service("app", "http/8000").endpoint("app", "http", "v1", app.address);
+    let mesh = mesh.service("sink", "http/8000").endpoint("sink", "http", "v1", silent.address);
+    let mesh = mesh.with("rule.yaml", &destination_rule("sink", pool));
+    let directory = mesh.directory().display().to_string();
+    let listen = ["--listen", "127.0.0.1:0=app.shop:8000", "--listen", "127.0.0.1:0=sink.shop:8000"];
+    let arguments =
+        [&["--config", &directory, "--namespace", "shop", "--workers", "1"], &listen[..]].concat();
+    let before = memory(Weft::run(&binary::weft(), &arguments).await.process());
+    let limit = format!("memory_bytes_max={}", before + 12_000_000);
+    let limits = ["--limit", &limit, "--limit", "request_head_bytes_total_max=1000000000"];
+    let weft = Weft::run(&binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let fields: [(&[u8], &[u8]); 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"sink")];
+    let few = |number: u32| frames::headers(2 * number + 1, frames::END_STREAM, &fields);
+    let few = [frames::hello(), (0..7).flat_map(few).collect()].concat();
+    let held = RefCell::new(Vec::new());
+    eventually("memory is short", || async {
+        for _ in 0..20 {
+            let mut client = frames::Client::connect(weft.listener(1)).await;
+            client.send(&few).await;
+            held.borrow_mut().push(client);
+        }
+        weft.metric("weft_overloaded", &[]).await.filter(|overloaded| *overloaded == 1.0)
+    })
+    .await;
+    eventually("who comes is served", || async {
+        let answer = Request::get("/").try_send(weft.listener(0)).await;
+        answer.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
+    let reached = weft.metric("weft_limit_reached_total", &[("limit", "memory_bytes_max")]).await;
+    assert!(reached.is_some_and(|reached| reached >= 16.0), "{reached:?}");
     drop(held);
 }

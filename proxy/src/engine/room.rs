@@ -84,8 +84,9 @@ impl Engine {
         let most = CLOSED_MAX.max(share);
         self.close(MEMORY_BYTES_MAX, most, |_| true);
         // Requests that go on are let alone for a while. But nobody else is served meanwhile.
-        if self.is_short_for_long(time::now()) && self.end_still(MEMORY_BYTES_MAX, |_| true) == 0 {
-            self.part_with_large();
+        let now = time::now();
+        if self.is_short_for_long(now) && self.end_still(MEMORY_BYTES_MAX, |_| true) == 0 {
+            self.part_with_large(now);
         }
         // If it stays in the cache, it is reused.
         let _ = allocator::flush_cache();
@@ -142,15 +143,25 @@ impl Engine {
         passed(since) >= SHORT_TIME_MIN
     }
 
-    /// Parts with the clients whose requests take most, and those whose take at least half as much.
-    fn part_with_large(&self) {
+    /// Parts with the clients whose requests take most, and those whose take at least half as much. Where nobody's take much, with
+    /// more of them where there are many, those first that have had no answer for longest; and looks what that gave back.
+    fn part_with_large(&self, now: Instant) {
         let guards = self.guards.borrow();
         let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
-        let mut large: Vec<_> = open.filter(|guard| guard.takes() > CARRIED_MIN).collect();
-        large.sort_unstable_by_key(|guard| std::cmp::Reverse(guard.takes()));
-        let most = large.first().map_or(0, |guard| guard.takes());
-        let large = large.iter().take(CLOSED_MAX).take_while(|guard| guard.takes() >= most / 2);
-        large.for_each(|guard| guard.exceeds(MEMORY_BYTES_MAX));
+        let mut all: Vec<_> =
+            open.map(|guard| (guard.takes(), guard)).filter(|(bytes, _)| *bytes > 0).collect();
+        let most = all.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0);
+        all.retain(|(bytes, _)| *bytes >= most / 2);
+        if most > CARRIED_MIN {
+            all.retain(|(bytes, _)| *bytes > CARRIED_MIN);
+            all.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            all.truncate(CLOSED_MAX);
+        } else {
+            all.sort_unstable_by_key(|(_, guard)| guard.waits_since().unwrap_or(now));
+            all.truncate(CLOSED_MAX.max(guards.len() / MEMORY_SHARE));
+            self.short.set(Some((now, now)));
+        }
+        all.iter().for_each(|(_, guard)| guard.exceeds(MEMORY_BYTES_MAX));
     }
 
     /// Makes room, unless there was none lately, which is noted in `none_at`.

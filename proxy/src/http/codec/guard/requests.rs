@@ -1,5 +1,7 @@
 //! What the requests of a client carry and take.
 
+use std::time::Instant;
+
 use super::{BEGUN_TIME_MIN, Guard};
 use crate::http::codec::carried::{HeadBytes, REQUEST_BYTES};
 use crate::http::codec::unread::Held;
@@ -70,6 +72,11 @@ impl Guard {
             still = active;
         }
         if still >= active { self.takes() } else { u64::from(REQUEST_BYTES) * still as u64 }
+    }
+
+    /// Since when none of its requests has ended and no head of another came, where that is known.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.since.get()
     }
 
     /// About how much memory its requests take.
