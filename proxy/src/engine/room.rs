@@ -58,7 +58,7 @@ impl Engine {
     /// them.
     fn make_room_for_heads(&self) -> Room {
         let close = || match self.close(HEAD_BYTES_TOTAL_MAX, CLOSED_MAX, Guard::is_counted) {
-            0 => self.end_those_that_hold_still(),
+            0 => self.end_those_that_keep_heads_out(),
             closed => closed,
         };
         self.unless_lately(&self.no_heads_at, close)
@@ -66,10 +66,10 @@ impl Engine {
 
     /// Ends connections that stay in a head, or hold what waits behind one, though they carry requests: nobody keeps the room by
     /// having one in flight.
-    fn end_those_that_hold_still(&self) -> usize {
+    fn end_those_that_keep_heads_out(&self) -> usize {
         let now = time::now();
         let guards = self.guards.borrow();
-        let still = guards.iter().filter(|(_, guard)| guard.holds_still(now)).take(CLOSED_MAX);
+        let still = guards.iter().filter(|(_, guard)| guard.keeps_heads_out(now)).take(CLOSED_MAX);
         still.map(|(_, guard)| guard.exceeds(HEAD_BYTES_TOTAL_MAX)).count()
     }
 

@@ -398,7 +398,7 @@ impl Guard {
 
     /// Whether it has long held much of what keeps others out though it may carry requests: a head that is not ended, or what
     /// waits behind one, which over HTTP/1 it does for as long as the request before it.
-    pub(crate) fn holds_still(&self, now: Instant) -> bool {
+    pub(crate) fn keeps_heads_out(&self, now: Instant) -> bool {
         if !self.is_counted() || self.closing.get().is_some() {
             return false;
         }

@@ -6,29 +6,21 @@
 //! needs or pings every ten seconds never runs out, and one that does nothing else soon does. Semantics: Envoy's limits of
 //! the same kinds (`max_inbound_window_update_frames_per_data_frame_sent` and its like), which have no part for time.
 
+mod budget;
 mod owed;
 mod unsent;
 
 use config::Limits;
 
 use super::h2_trailers::{Part, Trailers};
+use budget::{Budget, CONTROL_FRAMES_PER_USEFUL};
 use owed::Owed;
 use unsent::Unsent;
 
+pub(crate) use budget::Flood;
+
 /// Bytes of a frame header (RFC 9113 section 4.1).
 const HEADER_BYTES: usize = 9;
-
-/// Control frames that one useful frame earns: Envoy's `max_inbound_window_update_frames_per_data_frame_sent`.
-const CONTROL_FRAMES_PER_USEFUL: u32 = 10;
-
-/// Control frames that a second earns.
-const CONTROL_FRAMES_PER_SECOND: u32 = 100;
-
-/// Heads of answers that a request earns: one, trailers, and some that inform.
-const ANSWER_HEADS_PER_REQUEST: u32 = 10;
-
-/// Resets that a second earns.
-const RESET_FRAMES_PER_SECOND: u32 = 50;
 
 /// Memory that a field takes, about, whatever it says. By HPACK's tables it may come as one byte.
 pub(super) const FIELD_BYTES: usize = 128;
@@ -58,31 +50,6 @@ const PRIORITY_BYTES: usize = 5;
 
 /// On DATA and HEADERS: its payload begins with the length of what it ends with.
 const PADDED: u8 = 0x8;
-
-/// Which limit a peer has exceeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flood {
-    /// Frames without payload of their own.
-    Control,
-    /// Resets of streams.
-    Reset,
-    /// Frames that carry nothing and end nothing.
-    Empty,
-    /// Heads of answers that nobody asked for.
-    Answer,
-}
-
-impl Flood {
-    /// The limit's name in [`Limits`].
-    pub(crate) fn limit(self) -> &'static str {
-        match self {
-            Flood::Control => "http2_control_frames_max",
-            Flood::Reset => "http2_reset_frames_max",
-            Flood::Empty => "http2_empty_frames_max",
-            Flood::Answer => "http2_answer_heads_max",
-        }
-    }
-}
 
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,82 +153,6 @@ impl Scanner {
             }
         }
         bytes.len()
-    }
-}
-
-/// What a peer may still send.
-#[derive(Debug)]
-struct Budget {
-    control: u32,
-    resets: u32,
-    empty: u32,
-    control_max: u32,
-    resets_max: u32,
-    empty_max: u32,
-    /// For upstreams only.
-    answers: Option<u32>,
-    answers_max: u32,
-}
-
-impl Budget {
-    fn of(limits: &Limits) -> Budget {
-        let whole = |limit| u32::try_from(limit).unwrap_or(u32::MAX);
-        let (control, resets, empty) = (
-            whole(limits.http2_control_frames_max),
-            whole(limits.http2_reset_frames_max),
-            whole(limits.http2_empty_frames_max),
-        );
-        Budget {
-            control,
-            resets,
-            empty,
-            control_max: control,
-            resets_max: resets,
-            empty_max: empty,
-            answers: None,
-            answers_max: whole(limits.http2_answer_heads_max),
-        }
-    }
-
-    fn earn(&mut self, control: u32, resets: u32, empty: u32) {
-        self.control = self.control.saturating_add(control).min(self.control_max);
-        self.resets = self.resets.saturating_add(resets).min(self.resets_max);
-        self.empty = self.empty.saturating_add(empty).min(self.empty_max);
-    }
-
-    /// A request went to an upstream.
-    fn asked(&mut self) {
-        let more = |answers: u32| answers.saturating_add(ANSWER_HEADS_PER_REQUEST).min(self.answers_max);
-        self.answers = self.answers.map(more);
-    }
-
-    fn passed(&mut self, seconds: u32) {
-        self.earn(
-            CONTROL_FRAMES_PER_SECOND.saturating_mul(seconds),
-            RESET_FRAMES_PER_SECOND.saturating_mul(seconds),
-            seconds,
-        );
-    }
-
-    fn spend(&mut self, frame: Frame) -> Result<(), Flood> {
-        let (left, flood) = match frame.kind {
-            DATA if frame.length == 0 && !frame.has(END_STREAM) => (&mut self.empty, Flood::Empty),
-            HEADERS | CONTINUATION if frame.length == 0 && !frame.has(END_HEADERS) => {
-                (&mut self.empty, Flood::Empty)
-            }
-            HEADERS if self.answers == Some(0) => return Err(Flood::Answer),
-            DATA | HEADERS | CONTINUATION => {
-                if frame.kind == HEADERS {
-                    self.answers = self.answers.map(|answers| answers.saturating_sub(1));
-                }
-                self.earn(CONTROL_FRAMES_PER_USEFUL, 0, 1);
-                return Ok(());
-            }
-            RST_STREAM => (&mut self.resets, Flood::Reset),
-            _ => (&mut self.control, Flood::Control),
-        };
-        *left = left.checked_sub(1).ok_or(flood)?;
-        Ok(())
     }
 }
 

@@ -184,18 +184,21 @@ fn what_may_make_room() {
 
 /// What has waited for long behind heads, however it is called.
 #[test]
-fn who_holds_much_behind_a_head_holds_still() {
+fn who_holds_much_behind_a_head_keeps_heads_out() {
     let check = |what: &str, begins: fn(&Client)| {
         let client = Client::new();
         client.wait(10);
         begins(&client);
         assert!(client.guard.is_counted(), "{what}");
         client.wait(2);
-        assert!(!client.guard.holds_still(client.now.get() - Duration::from_millis(1)), "{what}, just now");
+        assert!(
+            !client.guard.keeps_heads_out(client.now.get() - Duration::from_millis(1)),
+            "{what}, just now"
+        );
         client.wait(1);
-        assert!(client.guard.holds_still(client.now.get()), "{what}");
+        assert!(client.guard.keeps_heads_out(client.now.get()), "{what}");
         client.guard.cut();
-        assert!(!client.guard.holds_still(client.now.get()), "{what}, and it is closed");
+        assert!(!client.guard.keeps_heads_out(client.now.get()), "{what}, and it is closed");
     };
     check("requests of HTTP/1 sent ahead", |client| {
         client.sends(b"GET / HTTP/1.1\r\n\r\n");

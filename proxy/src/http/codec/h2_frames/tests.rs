@@ -1,3 +1,4 @@
+use super::budget::{ANSWER_HEADS_PER_REQUEST, CONTROL_FRAMES_PER_SECOND};
 use super::*;
 
 fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
