@@ -254,6 +254,138 @@ async fn a_list_that_no_root_has_signed_or_that_is_out_of_date_closes() {
     }
 }
 
+/// An identity of that workload, and what is revoked.
+fn handed_on(pem: &Pem, roots: &str, revoked: &str) -> Identity {
+    Identity {
+        chain: pem.chain.as_bytes().into(),
+        key: config::PrivateKey::new(pem.key.as_bytes()),
+        roots: roots.as_bytes().into(),
+        revoked: Some(revoked.as_bytes().into()),
+        bundles: Vec::new(),
+    }
+}
+
+/// Waits until the proxy says that it is ready, or why not: because its own certificate is revoked.
+async fn is_revoked(server: &TestProxy, is_revoked: bool) {
+    let ready = if is_revoked {
+        "no whole identity: its certificate does not lead to the roots: it is revoked"
+    } else {
+        "LIVE"
+    };
+    server.page_has("/ready", ready).await;
+    let findings = server.page("/findings").await;
+    assert_eq!(
+        findings.contains("shows its own certificate for want of a better one"),
+        is_revoked,
+        "{findings}"
+    );
+}
+
+async fn is_parted_with(mut connected: TlsStream<TcpStream>) {
+    let ended = tokio::time::timeout(support::PATIENCE, connected.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "the connection is still there");
+}
+
+/// Nothing better is there to be shown; whom its authority has revoked besides is refused as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_names_the_workload_counts_for_the_others_on_it() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let [own, next] = [7, 8].map(|serial| ca.workload_numbered(SERVER, serial));
+    let [first, second, good] = [1, 2, 3].map(|serial| ca.workload_numbered(CLIENT, serial));
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    pusher.push(handed_on(&own, &ca.pem, &ca.revoke(&[])));
+    let list = directory.path().join("ca-crl.pem");
+    let server = server(IdentitySource::Pushed(pushed), &app, &list).await.ready().await;
+    let connected = connect(&ca, &server, &first).await.unwrap();
+    let mut stays = connect(&ca, &server, &good).await.unwrap();
+    pusher.push(handed_on(&own, &ca.pem, &ca.revoke(&[1, 7])));
+    is_parted_with(connected).await;
+    is_refused(&ca, &server, &first).await;
+    is_revoked(&server, true).await;
+    assert!(connect(&ca, &server, &good).await.is_ok());
+    server.page_has("/findings", "the certificate that it handed on is refused").await;
+    let counted = async |reason| server.metric("weft_identity_failures_total", &[("reason", reason)]).await;
+    assert_eq!(counted("revoked").await, Some(1.0));
+    pusher.push(handed_on(&next, &ca.pem, &ca.revoke(&[1, 7])));
+    is_revoked(&server, false).await;
+    is_refused(&ca, &server, &first).await;
+
+    // A revoked one takes nobody's place, and its list counts.
+    let connected = connect(&ca, &server, &second).await.unwrap();
+    pusher.push(handed_on(&own, &ca.pem, &ca.revoke(&[1, 2, 7])));
+    is_parted_with(connected).await;
+    is_refused(&ca, &server, &second).await;
+    is_revoked(&server, false).await;
+    let shown = connect(&ca, &server, &good).await.unwrap();
+    let shown = shown.get_ref().1.peer_certificates().unwrap()[0].clone();
+    assert_eq!(shown, next.parsed().0[0]);
+    server.page_has("/findings", "the secret default cannot be used").await;
+    assert_eq!(counted("revoked").await, Some(2.0));
+
+    // Of one that is revoked and another's nothing counts, nor roots that the one that is shown does not lead to.
+    let both = format!("{}{}", ca.pem, other.pem);
+    let cart = ca.workload_numbered("spiffe://cluster.local/ns/shop/sa/cart", 7);
+    pusher.push(handed_on(&cart, &both, &ca.revoke(&[1, 7])));
+    server.page_has("/findings", "the certificate is that of spiffe://cluster.local/ns/shop/sa/cart").await;
+    server.page_has("/findings", "the secret ROOTCA cannot be used").await;
+    let its = other.workload_numbered(SERVER, 7);
+    for client in [&second, &other.workload(CLIENT)] {
+        assert!(connect(&ca, &server, client).await.is_err());
+    }
+    pusher.push(handed_on(&its, &other.pem, &other.revoke(&[7])));
+    server.page_has("/findings", "they are not those of the workload's own certificate").await;
+    assert!(connect(&ca, &server, &other.workload(CLIENT)).await.is_err());
+    assert!(connect(&ca, &server, &second).await.is_err());
+    stays.write_all(ASK).await.unwrap();
+    assert!(stays.read(&mut [0; 4096]).await.unwrap() > 0, "who was believed is so still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_names_the_authority_of_the_workload_counts_for_whom_that_signed() {
+    let root = Ca::new("mesh");
+    let [lost, kept] = [4, 5].map(|serial| root.under_numbered(&format!("issues {serial}"), serial));
+    let by = |ca: &Ca, name| {
+        let Pem { chain, key } = ca.workload(name);
+        Pem { chain: format!("{chain}{}", ca.pem), key }
+    };
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    let own = by(&lost, SERVER);
+    pusher.push(handed_on(&own, &root.pem, &root.revoke(&[])));
+    let list = directory.path().join("ca-crl.pem");
+    let server = server(IdentitySource::Pushed(pushed), &app, &list).await.ready().await;
+    let connected = connect(&root, &server, &by(&lost, CLIENT)).await.unwrap();
+    pusher.push(handed_on(&own, &root.pem, &root.revoke(&[4])));
+    is_parted_with(connected).await;
+    is_refused(&root, &server, &by(&lost, CLIENT)).await;
+    is_revoked(&server, true).await;
+    assert!(connect(&root, &server, &by(&kept, CLIENT)).await.is_ok());
+    pusher.push(handed_on(&by(&kept, SERVER), &root.pem, &root.revoke(&[4])));
+    is_revoked(&server, false).await;
+}
+
+/// As at the start: it is ready when its own certificate is one that others believe.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workload_s_own_certificate_on_the_list_is_found() {
+    let ca = Ca::new("mesh");
+    let pem = ca.workload_numbered(SERVER, 7);
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    pusher.push(handed_on(&pem, &ca.pem, &ca.revoke(&[])));
+    let (app, files) = (TestBackend::echo("app").await, files(&ca, &pem));
+    let list = files.path().join("ca-crl.pem");
+    for source in [files.identity().into(), IdentitySource::Pushed(pushed)] {
+        write(&list, &ca.revoke(&[]));
+        let server = server(source, &app, &list).await.ready().await;
+        is_revoked(&server, false).await;
+        write(&list, &ca.revoke(&[7]));
+        is_revoked(&server, true).await;
+        assert!(connect(&ca, &server, &ca.workload_numbered(CLIENT, 1)).await.is_ok());
+        write(&list, &ca.revoke(&[]));
+        is_revoked(&server, false).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_though_the_list_cannot_be_read() {
     let authority = TestAuthority::start(Duration::from_secs(4)).await;

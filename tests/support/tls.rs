@@ -74,7 +74,13 @@ impl Ca {
 
     /// One of that name, for which this one vouches.
     pub fn under(&self, name: &str) -> Ca {
-        let (params, key) = authority(name);
+        self.under_numbered(name, 1)
+    }
+
+    /// The same, by a certificate with that serial number.
+    pub fn under_numbered(&self, name: &str, serial: u8) -> Ca {
+        let (mut params, key) = authority(name);
+        params.serial_number = Some(vec![serial].into());
         let pem = pem("CERTIFICATE", params.signed_by(&key, &self.issuer).unwrap().der());
         Ca { issuer: Issuer::new(params, key), pem }
     }

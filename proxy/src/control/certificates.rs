@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::finding::{Finding, Severity, code};
 use config::{OWN_CERTIFICATE, OWN_ROOTS};
 
-use crate::tls::{Life, Unusable};
+use crate::tls::{Flaw, Life, Unusable};
 
 /// The certificates that end soon, and whether they have ended.
 pub(super) fn ending(lives: &[Life]) -> Vec<(&str, bool)> {
@@ -41,7 +41,7 @@ pub(super) fn about_doubt((name, why): &(Arc<str>, String)) -> Finding {
 
 /// What there is to say about a secret that cannot be used; whether somebody hands the workload's own on that is no file.
 pub(super) fn about_secret(unusable: Unusable, is_handed_on: bool) -> Finding {
-    let Unusable { name, origin, why, last_good } = unusable;
+    let Unusable { name, origin, flaw, last_good } = unusable;
     let remedy = match [OWN_CERTIFICATE, OWN_ROOTS].contains(&&*name) {
         true if is_handed_on => {
             "let its source hand on a certificate of this workload, with its key and the roots of the mesh that it leads to; \
@@ -65,9 +65,21 @@ pub(super) fn about_secret(unusable: Unusable, is_handed_on: bool) -> Finding {
         code: code::UNUSABLE_SECRET,
         object: origin.map(|origin| origin.object),
         path: String::new(),
-        what: format!("the secret {name} cannot be used, because {why}: {holds}"),
+        what: format!("the secret {name} cannot be used, because {flaw}: {holds}"),
         remedy: remedy.to_owned(),
     }
+}
+
+/// What there is to say about the workload's own certificate where it is shown though it is revoked.
+pub(super) fn about_revoked(flaw: &Flaw) -> Finding {
+    Finding::general(
+        Severity::Error,
+        code::UNUSABLE_SECRET,
+        format!(
+            "the workload shows its own certificate for want of a better one, and {flaw}: whoever has the list of that refuses it"
+        ),
+        "have its source issue another by an authority that is not revoked; it is used at once",
+    )
 }
 
 /// What there is to say about the workload's own certificate where the trust domain of the mesh has become another.

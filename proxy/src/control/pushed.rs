@@ -225,8 +225,8 @@ pub(super) struct Pushed {
     held: Option<[Arc<Secret>; 2]>,
     /// Why the last was not.
     flaw: Option<Flaw>,
-    /// Whether what is held turned out not to be the workload's.
-    is_refused: bool,
+    /// What turned out to be wrong with the certificate that is held, as far as that is not told by `flaw`.
+    refused: Option<FlawKind>,
     /// What hinders the source.
     trouble: Option<Arc<str>>,
     /// Why what the mesh has revoked cannot be read now, if it cannot.
@@ -261,7 +261,7 @@ impl Pushed {
             last: None,
             held: None,
             flaw: None,
-            is_refused: false,
+            refused: None,
             trouble: None,
             revoked_trouble: None,
             shard: registry.shard(),
@@ -332,17 +332,23 @@ impl Pushed {
             Ok(verified) => {
                 tracing::info!(identity = verified.name, ends = verified.ends, "the identity is renewed");
                 self.flaw = None;
-                self.is_refused = false;
-                self.held = Some(secrets.map(Arc::new));
             }
             Err(flaw) => {
                 self.shard.increment(self.registry.series(Family::IdentityFailures, &[flaw.kind.name()]));
+                // Its roots and lists count, as those in files do: whom else its authority has revoked is not let in for its
+                // sake. The certificate is refused where it would take the place of another.
+                let counts = flaw.kind == FlawKind::Revoked && self.held.is_some();
                 self.flaw = Some(flaw);
+                if !counts {
+                    return;
+                }
             }
         }
+        self.refused = None;
+        self.held = Some(secrets.map(Arc::new));
     }
 
-    /// What can be used of it: a certificate and roots that belong together.
+    /// What may be used of it: a certificate and roots that belong together.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
         self.held.iter().flatten()
     }
@@ -352,15 +358,19 @@ impl Pushed {
         self.source.is_some()
     }
 
-    /// Whether its certificate is among those that cannot be used: it is whole, and somebody else's. It is counted once.
+    /// Whether its certificate is among those that cannot be used so that its roots cannot either: it is somebody else's, and not
+    /// only revoked. It is counted once.
     pub(super) fn refused(&mut self, unusable: &[Unusable]) -> bool {
-        let is_refused = self.held.is_some() && unusable.iter().any(|it| *it.name == *OWN_CERTIFICATE);
-        if is_refused && !self.is_refused {
-            let reason = FlawKind::WrongIdentity.name();
-            self.shard.increment(self.registry.series(Family::IdentityFailures, &[reason]));
+        let own = unusable.iter().find(|it| *it.name == *OWN_CERTIFICATE);
+        let refused = own.filter(|_| self.held.is_some()).map(|own| own.flaw.kind);
+        if let Some(kind) = refused
+            && refused != self.refused
+            && self.flaw.as_ref().is_none_or(|told| told.kind != kind)
+        {
+            self.shard.increment(self.registry.series(Family::IdentityFailures, &[kind.name()]));
         }
-        self.is_refused = is_refused;
-        is_refused
+        self.refused = refused;
+        refused.is_some_and(|kind| kind != FlawKind::Revoked)
     }
 
     /// Why the start waits for an identity; `None` when there is one, or nobody to hand it on.
@@ -373,7 +383,13 @@ impl Pushed {
     /// What hinders it, if something does. A source in trouble was so after it handed on something bad: what it hands on ends
     /// its trouble.
     fn why(&self) -> Option<String> {
-        let flaw = self.flaw.as_ref().map(|flaw| format!("what it handed on is refused, because {flaw}"));
+        let flaw = self.flaw.as_ref().map(|flaw| {
+            let refused = match flaw.kind {
+                FlawKind::Revoked => "the certificate that it handed on",
+                _ => "what it handed on",
+            };
+            format!("{refused} is refused, because {flaw}")
+        });
         self.trouble.as_ref().map(ToString::to_string).or(flaw)
     }
 

@@ -6,10 +6,10 @@ use config::compile::{Proxy, TrustAnchors};
 use config::finding::Finding;
 use config::{OWN_CERTIFICATE, OWN_ROOTS, Secret};
 
-use super::certificates::{about_domain, about_doubt, about_life, about_secret};
+use super::certificates::{about_domain, about_doubt, about_life, about_revoked, about_secret};
 use super::revoked::RevokedFile;
 use super::{Control, time};
-use crate::tls::{Secrets, Unusable};
+use crate::tls::{FlawKind, Secrets, Unusable};
 
 impl Control {
     /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
@@ -43,11 +43,11 @@ impl Control {
         let declared = TrustAnchors::among(anchors, declared.iter());
         let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &self.expected);
         self.pushed.refused(&unusable);
-        let (doubt, is_handed_on) = (secrets.own_doubt(), self.pushed.is_handed_on());
+        let (doubt, is_handed_on) = (secrets.own_flaw(FlawKind::Doubted), self.pushed.is_handed_on());
         if secrets.are_whole() && doubt.is_none() {
             return None;
         }
-        let why = unusable.first().map(|first| first.why.clone()).or(doubt);
+        let why = unusable.first().map(|first| &first.flaw).or(doubt.as_ref());
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         findings.extend(secrets.doubts(time::wall()).iter().map(about_doubt));
         findings.extend(unusable.into_iter().map(|it| about_secret(it, is_handed_on)));
@@ -94,6 +94,9 @@ impl Control {
         let doubts = self.secrets.doubts(time::wall());
         self.doubts_end = self.secrets.doubts_end(time::wall());
         findings.extend(doubts.iter().map(about_doubt));
+        let revoked = self.secrets.own_flaw(FlawKind::Revoked);
+        findings.extend(revoked.as_ref().map(about_revoked));
+        self.status.own_revoked(revoked.map(|flaw| format!("the workload has no whole identity: {flaw}")));
         findings.extend(self.secrets.own_stranger(&self.expected).map(about_domain));
         let is_handed_on = self.pushed.is_handed_on();
         findings.extend(unusable.into_iter().map(|it| about_secret(it, is_handed_on)));

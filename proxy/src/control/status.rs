@@ -42,6 +42,8 @@ pub(crate) struct Status {
     not_bound: ArcSwap<Vec<Finding>>,
     /// Why, if there are none besides.
     none_bound: ArcSwapOption<String>,
+    /// Why the workload's own certificate, which is shown, is none that holds.
+    own_revoked: ArcSwapOption<String>,
     published: ArcSwapOption<Published>,
     /// How many workers the configuration asks for.
     concurrency: ArcSwapOption<Concurrency>,
@@ -147,6 +149,7 @@ impl Status {
             findings: ArcSwap::default(),
             not_bound: ArcSwap::default(),
             none_bound: ArcSwapOption::empty(),
+            own_revoked: ArcSwapOption::empty(),
             published: ArcSwapOption::empty(),
             concurrency: ArcSwapOption::empty(),
             termination_drain_duration: ArcSwapOption::empty(),
@@ -247,7 +250,8 @@ impl Status {
         if self.health.is_failed() {
             return Some("/healthcheck/fail was posted; POST /healthcheck/ok takes it back".to_owned());
         }
-        if let Some(why) = self.not_ready.load_full().or_else(|| self.none_bound.load_full()) {
+        let hinders = [&self.not_ready, &self.none_bound, &self.own_revoked];
+        if let Some(why) = hinders.into_iter().find_map(ArcSwapOption::load_full) {
             return Some(why.to_string());
         }
         (!self.is_serving()).then(|| "the workers have not been started yet".to_owned())
@@ -300,6 +304,11 @@ impl Status {
         let mut all: Vec<Finding> = findings.iter().chain(&**not_bound).cloned().collect();
         all.sort();
         Arc::new(all)
+    }
+
+    /// The workload's own certificate is revoked, for this reason, or not.
+    pub(super) fn own_revoked(&self, why: Option<String>) {
+        self.own_revoked.store(why.map(Arc::new));
     }
 
     /// Listeners that should have sockets have none, as these findings tell; `none` when no other has one either.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::secrets::Roots;
+use super::whole::{Flaw, FlawKind};
 use super::{peer, whole};
 
 /// Whom it must be of, as far as that is known.
@@ -86,28 +87,31 @@ pub(super) fn identity(certificate: &CertifiedKey) -> Option<String> {
 ///
 /// # Errors
 ///
-/// When a peer would not believe it, or it is not the workload's: why.
+/// When a peer would not believe it, or it is not the workload's: why. Whose it is comes first, whether it is revoked last.
 pub(super) fn check(
     certificate: &CertifiedKey,
     roots: Option<&Roots>,
     expected: &Expected,
     previous: Option<&CertifiedKey>,
     now: i64,
-) -> Result<(), String> {
-    let unreadable = || "the certificate cannot be read".to_owned();
+) -> Result<(), Flaw> {
+    let unreadable = || Flaw::new(FlawKind::Unreadable, "the certificate cannot be read");
     let (leaf, intermediates) = certificate.cert.split_first().ok_or_else(unreadable)?;
-    let found = identity(certificate)
-        .ok_or("the certificate has not exactly one URI that is an identity of SPIFFE")?;
+    let found = identity(certificate).ok_or_else(|| {
+        let why = "the certificate has not exactly one URI that is an identity of SPIFFE";
+        Flaw::new(FlawKind::WrongIdentity, why)
+    })?;
     let (begins, ends) = peer::life(leaf).ok_or_else(unreadable)?;
     if now < begins {
-        return Err("the certificate does not hold yet".to_owned());
+        return Err(Flaw::new(FlawKind::NotYetValid, "the certificate does not hold yet"));
     }
     if now >= ends {
-        return Err("the certificate holds no longer".to_owned());
+        return Err(Flaw::new(FlawKind::Expired, "the certificate holds no longer"));
     }
-    expected.check(&found, previous.and_then(identity).as_deref())?;
+    let is_meant = expected.check(&found, previous.and_then(identity).as_deref());
+    is_meant.map_err(|why| Flaw::new(FlawKind::WrongIdentity, why))?;
     match roots {
-        Some(roots) => whole::leads_to(leaf, intermediates, roots, now).map_err(|flaw| flaw.why),
+        Some(roots) => whole::leads_to(leaf, intermediates, roots, now),
         None => Ok(()),
     }
 }

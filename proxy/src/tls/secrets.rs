@@ -14,6 +14,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::own::{self, Expected};
 use super::revocation::List;
+use super::whole::{Flaw, FlawKind};
 use super::{peer, whole};
 use crate::time;
 
@@ -124,7 +125,7 @@ pub(crate) struct Unusable {
     /// Where it is written, or who asks for it.
     pub(crate) origin: Option<Origin>,
     /// What is wrong with it.
-    pub(crate) why: String,
+    pub(crate) flaw: Flaw,
     /// Whether what was there before serves.
     pub(crate) last_good: bool,
 }
@@ -132,7 +133,8 @@ pub(crate) struct Unusable {
 impl Unusable {
     /// The workload's own roots, instead of which those before serve.
     pub(crate) fn of_own_roots(why: impl Into<String>) -> Unusable {
-        Unusable { name: OWN_ROOTS.into(), origin: None, why: why.into(), last_good: true }
+        let flaw = Flaw::new(FlawKind::Untrusted, why);
+        Unusable { name: OWN_ROOTS.into(), origin: None, flaw, last_good: true }
     }
 }
 
@@ -156,14 +158,14 @@ impl Secrets {
             let known = previous.held.get(name);
             let held = match known {
                 Some(known) if *known.declared == **declared => known.clone(),
-                _ => match parse(declared).and_then(|parsed| {
+                _ => match parse(declared).map_err(unreadable).and_then(|parsed| {
                     let roots = secrets.get(OWN_ROOTS).and_then(Held::roots);
                     checked(declared, parsed, (roots, known, expected), now)
                 }) {
                     Ok(held) => held,
-                    Err(why) => {
+                    Err(flaw) => {
                         let (name, origin) = (name.clone(), declared.origin.clone());
-                        unusable.push(Unusable { name, origin, why, last_good: known.is_some() });
+                        unusable.push(Unusable { name, origin, flaw, last_good: known.is_some() });
                         let Some(known) = known else { continue };
                         known.clone()
                     }
@@ -189,12 +191,9 @@ impl Secrets {
     /// The workload's own roots, where its own certificate does not lead to them: they are those of another mesh. One that
     /// has ended or is revoked says nothing about roots.
     pub(crate) fn apart(&self) -> Option<Unusable> {
-        let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
-        let (leaf, intermediates) = own.cert.split_first()?;
-        let flaw = whole::leads_to(leaf, intermediates, roots, seconds(time::wall())).err()?;
-        let is_untrusted = flaw.kind == whole::FlawKind::Untrusted;
-        let why = || format!("they are not those of the workload's own certificate: {flaw}");
-        is_untrusted.then(|| Unusable::of_own_roots(why()))
+        let flaw = self.own_flaw(FlawKind::Untrusted)?;
+        let why = format!("they are not those of the workload's own certificate: {flaw}");
+        Some(Unusable::of_own_roots(why))
     }
 
     /// That the workload's own certificate is of no trust domain of the mesh any more, if it is so.
@@ -202,12 +201,13 @@ impl Secrets {
         expected.is_left_by(&own::identity(self.certificate(OWN_CERTIFICATE)?)?)
     }
 
-    /// Why nobody is believed by the workload's own authority though there are its certificate and roots.
-    pub(crate) fn own_doubt(&self) -> Option<String> {
+    /// What is wrong with the workload's own certificate by its roots, if that is of this kind: where its authority's list is
+    /// doubted, nobody of that is believed.
+    pub(crate) fn own_flaw(&self, kind: FlawKind) -> Option<Flaw> {
         let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
         let (leaf, intermediates) = own.cert.split_first()?;
         let flaw = whole::is_heard_of(leaf, intermediates, roots, seconds(time::wall())).err()?;
-        (flaw.kind == whole::FlawKind::Doubted).then_some(flaw.why)
+        (flaw.kind == kind).then_some(flaw)
     }
 
     /// Lists of revoked certificates that cannot be relied on: of which secret, and why.
@@ -342,10 +342,10 @@ fn checked(
     parsed: Parsed,
     (roots, known, expected): (Option<&Arc<Roots>>, Option<&Held>, &Expected),
     now: i64,
-) -> Result<Held, String> {
+) -> Result<Held, Flaw> {
     let mut life = None;
     if let Parsed::Certificate(certificate) = &parsed {
-        let leaf = certificate.end_entity_cert().map_err(|error| error.to_string())?;
+        let leaf = certificate.end_entity_cert().map_err(|error| unreadable(error.to_string()))?;
         life = peer::life(leaf);
         if *declared.name == *OWN_CERTIFICATE {
             let before = known.and_then(Held::certificate);
@@ -353,6 +353,10 @@ fn checked(
         }
     }
     Ok(Held { declared: declared.clone(), parsed, life })
+}
+
+fn unreadable(why: String) -> Flaw {
+    Flaw::new(FlawKind::Unreadable, why)
 }
 
 pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {

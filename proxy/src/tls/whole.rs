@@ -92,6 +92,13 @@ impl FlawKind {
     }
 }
 
+impl Flaw {
+    /// Of that kind, in these words.
+    pub(super) fn new(kind: FlawKind, why: impl Into<String>) -> Flaw {
+        Flaw { kind, why: why.into() }
+    }
+}
+
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
