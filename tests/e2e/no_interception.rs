@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use config::compile::Mode;
 use http::Method;
 use support::mesh::virtual_service;
-use support::tls::{Ca, Files};
+use support::tls::{Ca, Files, believing_in, handshake};
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 use weft::app::Agent;
 
 /// An address of loopback that nobody has.
@@ -117,6 +119,48 @@ async fn what_refuses_plain_text_is_named() {
             (told.contains(why) && told.contains("peers.yaml:4)")).then_some(())
         })
         .await;
+    }
+}
+
+/// How the mesh's own TLS is spoken is the mesh's to say, by that field alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mesh_says_from_which_version_on_its_tls_is_spoken() {
+    let ca = Ca::new("mesh");
+    let files = Files::new(&ca);
+    files.show(&ca.workload("spiffe://cluster.local/ns/shop/sa/default"));
+    let shown = ca.workload("spiffe://cluster.local/ns/shop/sa/client");
+    let web = TestBackend::echo("web").await;
+    for (config, is_spoken) in [("{}", true), ("meshMTLS: {minProtocolVersion: TLSV1_3}", false)] {
+        let inside = free();
+        let mesh = Mesh::new()
+            .with("mesh.yaml", config)
+            .with(
+                "sidecar.yaml",
+                &format!(
+                    "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: web, namespace: shop}}\nspec:\n\
+                     \x20 ingress: [{{port: {{number: {}, protocol: HTTP, name: http}}, defaultEndpoint: '{}'}}]\n",
+                    inside.port(),
+                    web.address,
+                ),
+            )
+            .with(
+                "peers.yaml",
+                "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: all, namespace: shop}\n\
+                 spec: {mtls: {mode: STRICT}}\n",
+            );
+        let proxy = sidecar_with(mesh, Some(&files)).await;
+        for (version, is_spoken) in [(&TLS12, is_spoken), (&TLS13, true)] {
+            let client = believing_in(&[version], &ca, Some(&shown), &["istio-http/1.1"]);
+            let connected = handshake(client, inside, "outbound_.80_._.a.b").await;
+            assert_eq!(connected.is_ok(), is_spoken, "{config} {version:?}");
+            let Ok(mut stream) = connected else { continue };
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it is asked");
+            let mut heard = [0; 12];
+            stream.read_exact(&mut heard).await.expect("it is answered");
+            assert_eq!(&heard, b"HTTP/1.1 200", "{config} {version:?}");
+        }
+        let refused = proxy.metric("weft_listener_tls_handshake_failures_total", &[]).await;
+        assert_eq!(refused.unwrap_or_default(), f64::from(u8::from(!is_spoken)), "{config}");
     }
 }
 

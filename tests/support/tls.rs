@@ -25,8 +25,8 @@ use tokio_rustls::rustls::pki_types::{
 };
 use tokio_rustls::rustls::server::{Acceptor, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error, RootCertStore,
+    ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client};
 use weft::app::IdentityFiles;
@@ -213,7 +213,19 @@ impl Files {
 /// A client that believes every server of an authority, whatever its names. It shows this certificate, if any, and offers these
 /// protocols.
 pub fn believing(ca: &Ca, shown: Option<&Pem>, offers: &[&str]) -> ClientConfig {
-    let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(anybody(ca));
+    believing_in(DEFAULT_VERSIONS, ca, shown, offers)
+}
+
+/// The same, in these versions of TLS alone.
+pub fn believing_in(
+    versions: &[&'static SupportedProtocolVersion],
+    ca: &Ca,
+    shown: Option<&Pem>,
+    offers: &[&str],
+) -> ClientConfig {
+    let builder = ClientConfig::builder_with_protocol_versions(versions)
+        .dangerous()
+        .with_custom_certificate_verifier(anybody(ca));
     let mut config = match shown.map(Pem::parsed) {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
         None => builder.with_no_client_auth(),
