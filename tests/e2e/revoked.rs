@@ -386,6 +386,19 @@ async fn the_workload_s_own_certificate_on_the_list_is_found() {
     }
 }
 
+/// Nothing comes that would have it looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_ends_meanwhile_is_found_and_closes() {
+    let ca = Ca::new("mesh");
+    let (app, files) = (TestBackend::echo("app").await, files(&ca, &ca.workload(SERVER)));
+    let list = files.path().join("ca-crl.pem");
+    write(&list, &ca.revoke_for(Duration::from_secs(2), &[1]));
+    let server = server(files.identity().into(), &app, &list).await.ready().await;
+    server.page_has("/findings", "the list of CN=mesh cannot be relied on, because it is out of date").await;
+    is_refused(&ca, &server, &ca.workload_numbered(CLIENT, 2)).await;
+    server.page_has("/stats/prometheus", "certificate_revocation_unknown").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_though_the_list_cannot_be_read() {
     let authority = TestAuthority::start(Duration::from_secs(4)).await;

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use config::{PrivateKey, Secret, SecretContent};
 use parking_lot::Mutex;
@@ -140,20 +141,31 @@ impl Ca {
 
     /// The same, of which there is to be a newer one in that year.
     pub fn revoke_until(&self, year: i32, serials: &[u8]) -> String {
+        self.list(serials, |list| list.next_update = rcgen::date_time_ymd(year, 1, 1))
+    }
+
+    /// The same, of which there is to be a newer one when this is over.
+    pub fn revoke_for(&self, life: Duration, serials: &[u8]) -> String {
+        let ends = SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap() + life;
+        self.list(serials, |list| list.next_update = ends.into())
+    }
+
+    fn list(&self, serials: &[u8], change: impl FnOnce(&mut CertificateRevocationListParams)) -> String {
         let revoked = |serial: &u8| RevokedCertParams {
             serial_number: vec![*serial].into(),
             revocation_time: rcgen::date_time_ymd(2020, 1, 1),
             reason_code: None,
             invalidity_date: None,
         };
-        let list = CertificateRevocationListParams {
+        let mut list = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(year, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
             crl_number: vec![1].into(),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
+        change(&mut list);
         pem("X509 CRL", list.signed_by(&self.issuer).unwrap().der())
     }
 
