@@ -18,6 +18,7 @@ use super::tcp::{Chains, From, Tcp, is_port, server_names};
 use super::virtual_services::{MeshVirtualService, VirtualServices, gateway_name};
 use super::workload::WorkloadLabels;
 use crate::finding::{Severity, code};
+use crate::hashed::HashMap;
 use crate::istio::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
 use crate::objects::Object;
 use crate::origin::Origin;
@@ -45,6 +46,9 @@ pub(super) struct Served<'s> {
     /// Those that are, in the order in which they win.
     virtual_services: Rc<VirtualServices<'s>>,
 }
+
+/// Which server of which object.
+pub(crate) type Written<'s> = (&'s Object<Gateway>, usize);
 
 /// What a port of a gateway speaks, as far as servers can share it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,19 +110,7 @@ impl Gateways<'_> {
         tables: &mut Tables,
         findings: &mut Findings,
     ) -> Option<Listener> {
-        let first = kind(served.first()?.server);
-        // Who was there first says what the port speaks.
-        served.retain(|it| {
-            let shares = kind(it.server) == first;
-            if !shares {
-                let what = format!("{address} already speaks another protocol for an older server");
-                let remedy = "Give the server another port.";
-                let path = format!("spec.servers[{}]", it.index);
-                let severity = Severity::Warning;
-                findings.add(it.object, &path, severity, code::CONFLICTING_LISTENER, what, remedy);
-            }
-            shares
-        });
+        let first = leave_out(&mut served, findings)?;
         let filter_chains = match first {
             Kind::Http => vec![self.http_chain(address, &served, tables, findings)],
             Kind::Tls => {
@@ -382,6 +374,44 @@ impl Gateways<'_> {
         }
         None
     }
+}
+
+/// Leaves out the servers that get nothing of what they ask for, as istiod does: those that speak another protocol than the first,
+/// and those with TLS that name a host which one before them has. What all others speak.
+fn leave_out(served: &mut Vec<Served<'_>>, findings: &mut Findings) -> Option<Kind> {
+    let oldest = served.first()?;
+    let (first, oldest) = (kind(oldest.server), (oldest.object, oldest.index));
+    let mut taken: HashMap<(Box<str>, String), Written<'_>> = HashMap::default();
+    served.retain(|it| {
+        let hosts = || it.scoped_hosts().map(|(scope, host)| (scope.into(), host.to_lowercase()));
+        let (before, wanted) = if kind(it.server) != first {
+            (oldest, "what comes".to_owned())
+        } else if first != Kind::Tls {
+            return true;
+        } else if let Some((before, host)) = hosts().find_map(|it| Some((*taken.get(&it)?, it.1))) {
+            (before, format!("TLS for `{host}`"))
+        } else {
+            taken.extend(hosts().map(|host| (host, (it.object, it.index))));
+            return true;
+        };
+        let (what, remedy) = left_out_for(before, &wanted, it.server);
+        findings.add(it.object, &it.path(), Severity::Warning, code::CONFLICTING_LISTENER, what, remedy);
+        false
+    });
+    Some(first)
+}
+
+/// What there is to say of a server that is left out because the one `before` it has what it wants, and the remedy.
+pub(crate) fn left_out_for(
+    (object, index): Written<'_>,
+    wanted: &str,
+    server: &Server,
+) -> (String, &'static str) {
+    let (first, port) = (object.origin_at(&format!("spec.servers[{index}]")), server.port.number);
+    let what = format!(
+        "{wanted} on port {port} is that of {first}, which comes first: Istio leaves this server out"
+    );
+    (what, "put them into one server, or give this one another port or other hosts")
 }
 
 impl Served<'_> {

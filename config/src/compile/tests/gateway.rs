@@ -257,21 +257,28 @@ fn told(chain: &FilterChain) -> String {
 
 #[test]
 fn tls_by_server_name() {
-    let tls = |mode: &str| {
+    let tls = |mode: &str, hosts: &str| {
         format!(
-            "{{port: {{number: 443, name: {mode}, protocol: TLS}}, hosts: ['*.b'], tls: {{mode: {mode}}}}}"
+            "{{port: {{number: 443, name: {mode}, protocol: TLS}}, hosts: [{hosts}], tls: {{mode: {mode}}}}}"
         )
     };
     let rules = "tls: [{match: [{sniHosts: [a.b]}, {sniHosts: [c.b], port: 444}], route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
-    let objects = gateway(&format!("{}, {}", tls("PASSTHROUGH"), tls("SIMPLE")))
-        + &bound("v", "shop", "a.b, c.b", rules);
-    let output = compile(&objects);
+    let compiled = |hosts: &str| {
+        let servers = format!("{}, {}", tls("PASSTHROUGH", "'*.b'"), tls("SIMPLE", hosts));
+        compile(&(gateway(&servers) + &bound("v", "shop", "a.b, c.b", rules)))
+    };
+    let output = compiled("'*.c', 'shop/*.b'");
     let listener = &output.resources.listeners["0.0.0.0_8443"];
     // The destination has one port, which is taken.
-    let expected = [format!("[a.b] {WEB}"), "[*.b] closed".to_owned()];
+    let expected = [format!("[a.b] {WEB}"), "[*.c *.b] closed".to_owned()];
     assert_eq!(listener.filter_chains.iter().map(told).collect::<Vec<_>>(), expected);
     assert!(listener.listener_filters.tls_inspector.is_some());
     assert!(!listener.listener_filters.continue_on_timeout);
+    // A server with one host that another has is left out whole, as istiod does.
+    let output = compiled("'*.c', '*.B'");
+    let chains = output.resources.listeners["0.0.0.0_8443"].filter_chains.iter().map(told);
+    assert_eq!(chains.collect::<Vec<_>>(), expected[..1]);
+    assert_eq!(output.codes(), ["conflicting-listener"]);
 }
 
 /// One `*` beside other names stands for all of them, in whichever place.

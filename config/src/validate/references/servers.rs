@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::compile::{ServerKind, age, server_kind};
+use crate::compile::{ServerKind, age, left_out_for, server_kind};
 use crate::finding::{Finding, code};
 use crate::hashed::HashMap;
 use crate::istio::{Gateway, Server, ServerTlsMode};
@@ -42,12 +42,8 @@ pub(super) fn check(objects: &Objects, limits: &Limits) -> Vec<Finding> {
                 continue;
             };
             check.warning_with(code::CONFLICTING_LISTENER, &format!("spec.servers[{index}]"), || {
-                let first = before.object.origin_at(&format!("spec.servers[{}]", before.index));
-                let what = format!(
-                    "{wanted} on port {} is that of {first}, which comes first: Istio leaves this server out",
-                    server.server.port.number
-                );
-                (what, "put them into one server, or give this one another port or other hosts".to_owned())
+                let (what, remedy) = left_out_for((before.object, before.index), &wanted, server.server);
+                (what, remedy.to_owned())
             });
         }
         found.extend(check.into_findings());
