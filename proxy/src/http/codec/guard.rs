@@ -98,8 +98,8 @@ pub(crate) struct Guard {
     /// Who looks for a reset, because a body is not read on, and the sweep's second at which that was last done.
     unread: RefCell<Option<Waker>>,
     looked: Cell<u64>,
-    /// For HTTP/2.
-    frames: RefCell<Option<Watch>>,
+    /// For HTTP/2. Most connections never need it, and it is large.
+    frames: RefCell<Option<Box<Watch>>>,
     /// What of a head, or of what comes before it, is here.
     holding: Holding,
     /// What its requests have brought and still have.
@@ -149,7 +149,7 @@ impl Guard {
 
     /// It speaks HTTP/2; `preface` bytes come before its first frame.
     pub(crate) fn speaks_http2(&self, preface: usize) {
-        *self.frames.borrow_mut() = Some(Watch::new(&self.limits, preface, 0));
+        *self.frames.borrow_mut() = Some(Box::new(Watch::new(&self.limits, preface, 0)));
         self.set_in_head(false);
     }
 
@@ -162,7 +162,7 @@ impl Guard {
     pub(crate) fn request_begins(&self) {
         self.active.set(self.active.get() + 1);
         // Behind it, another may have begun.
-        self.set_in_head(self.frames.borrow().as_ref().is_some_and(Watch::is_head_open));
+        self.set_in_head(self.frames.borrow().as_deref().is_some_and(Watch::is_head_open));
     }
 
     /// A request has been answered, or given up.
@@ -194,7 +194,7 @@ impl Guard {
 
     /// Whether a stream that has just come may be reset already.
     pub(super) fn has_seen_resets(&self) -> bool {
-        self.frames.borrow().as_ref().is_some_and(Watch::has_seen_resets)
+        self.frames.borrow().as_deref().is_some_and(Watch::has_seen_resets)
     }
 
     /// How many fields the trailers of this stream had, pseudo-headers counted, where that is known; they are forgotten.
@@ -202,7 +202,7 @@ impl Guard {
         let mut frames = self.frames.borrow_mut();
         let fields = frames.as_mut()?.take_trailer_fields(stream)?;
         // What is less than before has room.
-        let _ = self.holding.holds(self.held(frames.as_ref()?));
+        let _ = self.holding.holds(self.held(frames.as_deref()?));
         Some(fields)
     }
 
@@ -380,7 +380,7 @@ impl Guard {
 
     /// How many streams were refused since this was last asked, because the client had as many open as it may.
     pub(crate) fn take_refused(&self) -> u32 {
-        self.frames.borrow_mut().as_mut().map_or(0, Watch::take_refused)
+        self.frames.borrow_mut().as_deref_mut().map_or(0, Watch::take_refused)
     }
 
     /// What the client has been waited for, and since when, where that is long enough to close the connection for others. One
@@ -404,7 +404,7 @@ impl Guard {
         }
         let is_old = |since| now.saturating_duration_since(since) >= BEGUN_TIME_MIN;
         let frames = self.frames.borrow();
-        let trailers = frames.as_ref().and_then(Watch::trailers).map_or(0, Trailers::seconds);
+        let trailers = frames.as_deref().and_then(Watch::trailers).map_or(0, Trailers::seconds);
         (self.has_head() || frames.is_none()) && self.since.get().is_some_and(is_old)
             || u64::from(trailers) > BEGUN_TIME_MIN.as_secs()
     }
