@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use support::mesh::destination_rule;
+use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, eventually, metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +18,9 @@ use crate::upstreams::{Bad, Bad2};
 
 /// How long what an attack leaves may take to go.
 const GOES_IN: Duration = Duration::from_secs(60);
+
+/// A service without endpoints.
+const NOBODY: &str = "nobody";
 
 /// A proxy with three listeners, each for one upstream.
 pub(crate) struct Stage {
@@ -62,10 +65,14 @@ impl Drop for Elsewhere {
     }
 }
 
-/// Connections to upstreams that are not used are let go soon, so that afterwards there is no more of them than before.
+/// Connections to upstreams that are not used are let go soon, so that afterwards there is no more of them than before. And some
+/// requests are for a service without endpoints.
 fn rules() -> String {
     let rule = "  trafficPolicy: {connectionPool: {http: {idleTimeout: 1s}}}";
-    ["catalog", "bad", "bad2"].map(|host| destination_rule(host, rule)).join("---\n")
+    let rules = ["catalog", "bad", "bad2"].map(|host| destination_rule(host, rule)).join("---\n");
+    let to = |host| format!("route: [{{destination: {{host: {host}, port: {{number: 8000}}}}}}]");
+    let nobody = format!("{{match: [{{uri: {{prefix: /{NOBODY}}}}}], {}}}", to(NOBODY));
+    rules + "---\n" + &virtual_service("catalog", &format!("  - {nobody}\n  - {{{}}}\n", to("catalog")))
 }
 
 /// What there is of the proxy at one moment.
@@ -100,6 +107,7 @@ impl Stage {
             .endpoint("bad", "http", "v1", bad.address)
             .service("bad2", "http2/8000")
             .endpoint("bad2", "http2", "v1", bad2.address)
+            .service(NOBODY, "http/8000")
             .with("rules.yaml", &rules());
         let proxy = Proxy::start(mesh, &["catalog", "bad", "bad2"], core).await;
         Stage { proxy, backend, _bad: bad, _bad2: bad2, _elsewhere: elsewhere }
@@ -182,14 +190,14 @@ impl Stage {
     /// The recorder keeps the last requests that failed, up to its limits: what it keeps of attacks is not left over.
     async fn fill_recorder(&self) {
         let limits = config::Limits::default();
-        let request = format!("GET /{} HTTP/1.1\r\nhost: nobody\r\n\r\n", "a".repeat(1_000));
+        let request = format!("GET /{NOBODY}/{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(1_000));
         let mut stream = TcpStream::connect(self.catalog()).await.expect("a connection");
         let mut answer = [0; 4096];
         for _ in 0..limits.recorder_requests_max {
             stream.write_all(request.as_bytes()).await.expect("a request");
             let read = stream.read(&mut answer).await.expect("an answer");
             let answer = String::from_utf8_lossy(&answer[..read]);
-            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         }
     }
 
