@@ -265,7 +265,7 @@ impl App {
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
         tokio::task::spawn_local(let_go_of_program(reader.clone(), control.seldom()));
         tokio::task::spawn_local(memory::watch(
-            process.overload.clone(),
+            process.clone(),
             registry.clone(),
             self.settings.limits.memory_bytes_max,
         ));

@@ -16,9 +16,10 @@ use tokio::sync::watch;
 /// How often memory is looked at.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often where a burst of small requests could pass the limit before the next look, and what it takes until then at most.
+/// How often where a burst of small requests could pass the limit before the next look, and what is free then at most: 128 MiB is
+/// what such a burst takes, and bodies that wait may take half of what is free.
 pub(crate) const NEAR_LOOK_INTERVAL: Duration = Duration::from_millis(25);
-pub(crate) const BURST_BYTES: u64 = 128 * 1024 * 1024;
+pub(crate) const NEAR_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Where the kernel says how much memory the container may have: cgroup version 2, then version 1.
 const CONTAINER_LIMITS: [&str; 2] =
@@ -70,7 +71,7 @@ impl Overload {
 
     /// Whether so much is more than it may use now.
     pub(crate) fn is_too_much(&self, used: u64, limit: u64) -> bool {
-        used > if self.is_shedding() { limit - limit / 10 } else { limit }
+        used > if self.is_shedding() { ample(limit) } else { limit }
     }
 
     /// Compares what the process uses with its limit; says what holds from now on. Refusing ends when a tenth of the limit
@@ -81,6 +82,16 @@ impl Overload {
         self.roomy.store(used.is_some_and(|used| used <= limit - limit / 4), Ordering::Relaxed);
         shedding
     }
+}
+
+/// What the process uses at most when it ceases to refuse work.
+fn ample(limit: u64) -> u64 {
+    limit - limit / 10
+}
+
+/// How much more it may use of what is no reason to refuse work, even if it does.
+pub(crate) fn room(used: u64, limit: u64) -> u64 {
+    ample(limit).saturating_sub(used)
 }
 
 /// Memory the process may use before it refuses work: as told, or nine tenths of what its container may have.
@@ -136,6 +147,7 @@ mod tests {
             assert_eq!(overload.is_shedding(), shedding, "{used:?}");
             assert_eq!(overload.is_roomy(), used.is_some_and(|used| used <= 75), "{used:?}");
         }
+        assert_eq!([50, 95, 101].map(|used| room(used, 100)), [40, 0, 0]);
     }
 
     #[test]

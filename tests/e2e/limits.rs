@@ -1,6 +1,7 @@
 //! Limits of the process, met from outside: each is kept, named in a metric, and nobody else is disturbed.
 
 mod floods;
+mod unread;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -315,16 +316,7 @@ fn memory(process: u32) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_nobody_reads_take_no_more_memory_than_they_may() {
-    let silent = ScriptedBackend::new(|peer| async move {
-        let _open = peer;
-        std::future::pending::<()>().await;
-    })
-    .await;
-    let pool = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
-    let mesh = Mesh::new()
-        .service("catalog", "http/8000")
-        .endpoint("catalog", "http", "v1", silent.address)
-        .with("rule.yaml", &destination_rule("catalog", pool));
+    let (_silent, mesh) = unread::silent().await;
     let directory = mesh.directory().display().to_string();
     let arguments =
         ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];

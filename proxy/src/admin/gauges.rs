@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::snapshot::{Cluster, Snapshot};
 use crate::telemetry::metrics::Family;
@@ -38,7 +37,7 @@ impl Gauges {
             let series = self.registry.series(Family::ReplayBytes, &[]);
             self.shard.set_gauge(series, cluster.shared.process.replay_bytes());
             let series = self.registry.series(Family::UnreadBytes, &[]);
-            self.shard.set_gauge(series, cluster.shared.process.unread_bytes.load(Ordering::Relaxed));
+            self.shard.set_gauge(series, cluster.shared.process.unread_bytes.get());
         }
         for cluster in snapshot.clusters.values() {
             for (family, value) in room(cluster).into_iter().chain(ejections(cluster)) {

@@ -6,25 +6,32 @@ use config::Limits;
 use config::limits::{DOCUMENT_NODES_MAX, FILE_BYTES_MAX};
 
 use crate::allocator;
-use crate::overload::{self, Memory, Overload};
+use crate::engine::ProcessWide;
+use crate::overload::{self, Memory};
 use crate::snapshot::{PENDING_REQUESTS_MAX, REPLAY_BYTES_MAX};
 use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
 use crate::time;
 
 /// Looks at the memory of the process from time to time, and says whether work is refused. What is free counts only until it is
-/// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time.
-pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told: u64) {
+/// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time. Bodies
+/// that wait may take half of the room there is until the next look.
+pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64) {
+    let ProcessWide { overload, shared, .. } = process;
     let (shard, series) = (registry.shard(), registry.series(Family::Overloaded, &[]));
     shard.set_gauge(series, 0);
     let Some(limit) = overload::memory_limit(told) else { return };
     let (mut memory, mut refusing) = (Memory::default(), false);
     loop {
+        let unread = shared.unread_bytes.get();
         let mut used = memory.used();
         if used.is_some_and(|used| overload.is_too_much(used, limit)) && allocator::give_back() {
             used = memory.used();
         }
         let now = overload.look(used, limit);
+        if let Some(used) = used {
+            shared.unread_bytes.set_max(unread.saturating_add(overload::room(used, limit) / 2));
+        }
         if now != refusing {
             tracing::warn!(used, limit, refusing = now, "memory_bytes_max");
         }
@@ -35,7 +42,7 @@ pub(super) async fn watch(overload: Arc<Overload>, registry: Arc<Registry>, told
         }
         let wait = match used {
             _ if now => overload::ROOM_LOOK_INTERVAL,
-            Some(used) if used.saturating_add(overload::BURST_BYTES) > limit => overload::NEAR_LOOK_INTERVAL,
+            Some(used) if used.saturating_add(overload::NEAR_BYTES) > limit => overload::NEAR_LOOK_INTERVAL,
             _ => overload::LOOK_INTERVAL,
         };
         tokio::time::sleep_until((time::now() + wait).into()).await;

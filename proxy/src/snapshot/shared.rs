@@ -82,7 +82,7 @@ pub(crate) struct ProcessShared {
     /// How many of them there may be.
     replay_bytes_max: u64,
     /// Bytes of HTTP/2 bodies that wait here because nobody reads them.
-    pub(crate) unread_bytes: Arc<AtomicU64>,
+    pub(crate) unread_bytes: Arc<codec::UnreadBytes>,
     /// The connections that it makes.
     pub(crate) dials: Dials,
     /// Bytes that no request was made of yet.

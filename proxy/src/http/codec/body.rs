@@ -11,7 +11,8 @@ use super::guard::Guard;
 use super::h2_body::H2Body;
 use super::h2_watched::Known;
 use super::reserved::{Side, sanitize_trailers};
-use super::{BodyBounds, StreamError, Unread, h1};
+use super::unread::OfConnection;
+use super::{BodyBounds, StreamError, h1};
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl RecvBody {
     pub(super) fn from_h2(
         stream: h2::RecvStream,
         headers: &HeaderMap,
-        unread: &Rc<Unread>,
+        unread: &Rc<OfConnection>,
         bounds: BodyBounds,
         client: &Rc<Guard>,
     ) -> RecvBody {

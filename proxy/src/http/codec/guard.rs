@@ -19,8 +19,8 @@ use super::begun::{Begun, Bytes, HEAD_BYTES_TOTAL_MAX, Holding};
 use super::carried::{Carried, HeadBytes, Heads};
 use super::h2_frames::{Flood, Watch};
 use super::h2_trailers::Trailers;
-use super::unread::Held;
-use super::{ResponseHead, UNREAD_BYTES_TOTAL_MAX, Unread, field_bytes};
+use super::unread::{Held, OfConnection};
+use super::{ResponseHead, UNREAD_BYTES_TOTAL_MAX, field_bytes};
 
 pub(crate) use stream::Guarded;
 
@@ -215,7 +215,7 @@ impl Guard {
 
     /// The head of an answer of HTTP/2 is to be sent. It is counted where the client does not take what came before; mostly it is
     /// written at once. Who does not take it is parted with when the process holds too much of such.
-    pub(super) fn answer_waits(&self, stream: u32, head: &ResponseHead, unread: &Rc<Unread>) {
+    pub(super) fn answer_waits(&self, stream: u32, head: &ResponseHead, unread: &OfConnection) {
         if !self.stuck.get() || self.exceeded().is_some() {
             return;
         }
@@ -224,7 +224,7 @@ impl Guard {
             frames.answer_waits(stream, bytes);
         }
         let mut unsent = self.unsent.borrow_mut();
-        if !unsent.get_or_insert_with(|| unread.begin()).try_add(bytes as usize) {
+        if !unsent.get_or_insert_with(|| unread.begin_beside()).try_add(bytes as usize) {
             self.exceeds(UNREAD_BYTES_TOTAL_MAX);
         }
     }

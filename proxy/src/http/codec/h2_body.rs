@@ -17,8 +17,8 @@ use super::carried::{HeadBytes, REQUEST_HEAD_BYTES_TOTAL_MAX};
 use super::guard::Guard;
 use super::h2_watched::Known;
 use super::reserved::Side;
-use super::unread::Held;
-use super::{BodyBounds, Frame, StreamError, Unread, field_bytes, is_host};
+use super::unread::{Held, OfConnection};
+use super::{BodyBounds, Frame, StreamError, field_bytes, is_host};
 
 /// A frame below this is small: copying it costs less than passing it on alone.
 const SMALL_FRAME_BYTES: usize = 1024;
@@ -75,7 +75,7 @@ impl H2Body {
     pub(super) fn of_request(
         stream: h2::RecvStream,
         headers: &HeaderMap,
-        unread: &Rc<Unread>,
+        unread: &Rc<OfConnection>,
         bounds: BodyBounds,
         client: &Rc<Guard>,
     ) -> H2Body {

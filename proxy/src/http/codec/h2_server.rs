@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fair::FairReader;
 use super::guard::Guard;
+use super::unread::OfConnection;
 use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
     Version, h2_settings, trim,
@@ -50,7 +51,7 @@ where
         .handshake::<_, Bytes>(FairReader::new(io, h2_settings::PREFACE_BYTES, unread))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
-    let streams = Streams { handler, guard: guard.clone(), unread: unread.clone(), resetting };
+    let streams = Streams { handler, guard: guard.clone(), unread: unread.connection(), resetting };
     let streams = Rc::new(streams);
     let mut shutdown = pin!(shutdown);
     let mut draining = false;
@@ -143,7 +144,7 @@ pub(super) fn window(limit: u64) -> u32 {
 struct Streams<H> {
     handler: Rc<H>,
     guard: Rc<Guard>,
-    unread: Rc<Unread>,
+    unread: Rc<OfConnection>,
     resetting: Rc<Cell<bool>>,
 }
 

@@ -13,6 +13,7 @@ use config::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::{Ended, Watch};
+use super::unread::OfConnection;
 use super::{BodyBounds, Unread, h2_settings, written_parts};
 use crate::time;
 
@@ -29,7 +30,7 @@ pub(super) struct Known {
     ended: RefCell<VecDeque<Ended>>,
     headers_max: u64,
     bounds: BodyBounds,
-    unread: Rc<Unread>,
+    unread: Rc<OfConnection>,
 }
 
 impl Known {
@@ -42,7 +43,7 @@ impl Known {
             ended: RefCell::default(),
             headers_max: limits.headers_max,
             bounds: BodyBounds::of(limits),
-            unread: unread.clone(),
+            unread: unread.connection(),
         })
     }
 
@@ -57,7 +58,7 @@ impl Known {
     }
 
     /// Where what its streams hold is counted.
-    pub(super) fn unread(&self) -> &Rc<Unread> {
+    pub(super) fn unread(&self) -> &Rc<OfConnection> {
         &self.unread
     }
 

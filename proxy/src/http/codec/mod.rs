@@ -26,7 +26,7 @@ pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use bounds::{BodyBounds, FIELD_BYTES, field_bytes, token_field_bytes};
 pub(crate) use carried::{CONNECTION_BYTES_MIN, HeadBytes, Heads, REQUEST_HEAD_BYTES_TOTAL_MAX};
 pub(crate) use error::{BadMessage, ConnectionError, StreamError};
-pub(crate) use unread::{UNREAD_BYTES_TOTAL_MAX, Unread};
+pub(crate) use unread::{UNREAD_BYTES_TOTAL_MAX, Unread, UnreadBytes};
 
 use std::io::IoSlice;
 

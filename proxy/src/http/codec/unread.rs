@@ -4,6 +4,7 @@
 //!
 //! Semantics: Envoy's overload action `reset_high_memory_stream`, which Istio does not configure.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,9 +15,17 @@ use crate::turn;
 /// The limit's name.
 pub(crate) const UNREAD_BYTES_TOTAL_MAX: &str = "unread_bytes_total_max";
 
-/// What a stream may hold whatever others do, so that a short wait costs nobody its request because of those that hold
-/// most.
-const STREAM_BYTES_MIN: u64 = 16 * 1024;
+/// What the streams of a connection may hold whatever others do, so that a short wait costs few their requests because of those
+/// that hold most.
+const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
+
+/// Bytes that all streams of the process hold.
+#[derive(Debug)]
+pub(crate) struct UnreadBytes {
+    total: AtomicU64,
+    /// How many there may be until somebody looks at memory again: a burst is faster than that.
+    max: AtomicU64,
+}
 
 /// The limit, and who is told that it was met; and what the connections of a worker read in one turn of its event loop.
 pub(crate) struct Unread {
@@ -25,23 +34,54 @@ pub(crate) struct Unread {
 }
 
 struct Bounded {
-    /// Bytes that all streams of the process hold.
-    total: Arc<AtomicU64>,
+    process: Arc<UnreadBytes>,
     bytes_max: u64,
     reached: Box<dyn Fn()>,
 }
 
+/// Bytes that the streams of one connection hold.
+pub(super) struct OfConnection {
+    unread: Rc<Unread>,
+    bytes: Cell<u64>,
+}
+
 /// Bytes that one stream holds; they are let go when it is dropped.
 pub(super) struct Held {
-    unread: Rc<Unread>,
+    connection: Rc<OfConnection>,
     bytes: u64,
 }
 
+impl Default for UnreadBytes {
+    fn default() -> UnreadBytes {
+        UnreadBytes { total: AtomicU64::new(0), max: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl UnreadBytes {
+    /// How many there are.
+    pub(crate) fn get(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// There may be so many from now on, as far as the limit allows it.
+    pub(crate) fn set_max(&self, bytes: u64) {
+        self.max.store(bytes, Ordering::Relaxed);
+    }
+
+    fn fits(&self, total: u64) -> bool {
+        total <= self.max.load(Ordering::Relaxed)
+    }
+}
+
 impl Unread {
-    /// For one worker. `total` is what all streams of the process hold; it may be `bytes_max`, of which 0 is no limit.
-    pub(crate) fn new(total: &Arc<AtomicU64>, bytes_max: u64, reached: impl Fn() + 'static) -> Rc<Unread> {
+    /// For one worker. `process` is what all streams of the process hold; it may be `bytes_max`, of which 0 is no limit.
+    pub(crate) fn new(
+        process: &Arc<UnreadBytes>,
+        bytes_max: u64,
+        reached: impl Fn() + 'static,
+    ) -> Rc<Unread> {
         let bytes_max = if bytes_max == 0 { u64::MAX } else { bytes_max };
-        let bounded = Bounded { total: total.clone(), bytes_max, reached: Box::new(reached) };
+        let bounded = Bounded { process: process.clone(), bytes_max, reached: Box::new(reached) };
         Rc::new(Unread { bounded: Some(bounded), turn: turn::Together::default() })
     }
 
@@ -55,15 +95,33 @@ impl Unread {
         &self.turn
     }
 
+    /// A connection whose streams hold nothing yet.
+    pub(super) fn connection(self: &Rc<Self>) -> Rc<OfConnection> {
+        Rc::new(OfConnection { unread: self.clone(), bytes: Cell::new(0) })
+    }
+}
+
+impl OfConnection {
     /// A stream that holds nothing yet.
     pub(super) fn begin(self: &Rc<Self>) -> Held {
-        Held { unread: self.clone(), bytes: 0 }
+        Held { connection: self.clone(), bytes: 0 }
+    }
+
+    /// Something that is no stream, and holds nothing yet.
+    pub(super) fn begin_beside(&self) -> Held {
+        Held { connection: self.unread.connection(), bytes: 0 }
     }
 }
 
 impl fmt::Debug for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Unread").field("bounded", &self.bounded.is_some()).finish()
+    }
+}
+
+impl fmt::Debug for OfConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfConnection").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
@@ -76,10 +134,13 @@ impl fmt::Debug for Held {
 impl Held {
     /// The stream holds that many bytes more; false when the process holds too many, and the stream must let go of its own.
     pub(super) fn try_add(&mut self, bytes: usize) -> bool {
-        let (Some(bounded), bytes) = (&self.unread.bounded, bytes as u64) else { return true };
-        let total = bounded.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let OfConnection { unread, bytes: of_connection } = &*self.connection;
+        let (Some(bounded), bytes) = (&unread.bounded, bytes as u64) else { return true };
+        let total = bounded.process.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        of_connection.set(of_connection.get() + bytes);
         self.bytes += bytes;
-        if total <= bounded.bytes_max || self.bytes <= STREAM_BYTES_MIN {
+        let fits = total <= bounded.bytes_max && bounded.process.fits(total);
+        if fits || of_connection.get() <= CONNECTION_BYTES_MIN {
             return true;
         }
         (bounded.reached)();
@@ -100,20 +161,19 @@ impl Held {
     /// That many bytes were handed on, if they were held at all.
     pub(super) fn subtract(&mut self, bytes: usize) {
         let bytes = self.bytes.min(bytes as u64);
+        let OfConnection { unread, bytes: of_connection } = &*self.connection;
         if bytes != 0
-            && let Some(bounded) = &self.unread.bounded
+            && let Some(bounded) = &unread.bounded
         {
-            bounded.total.fetch_sub(bytes, Ordering::Relaxed);
+            bounded.process.total.fetch_sub(bytes, Ordering::Relaxed);
+            of_connection.set(of_connection.get() - bytes);
             self.bytes -= bytes;
         }
     }
 
     /// Nothing is held any more.
     fn clear(&mut self) {
-        if let (Some(bounded), 1..) = (&self.unread.bounded, self.bytes) {
-            bounded.total.fetch_sub(self.bytes, Ordering::Relaxed);
-            self.bytes = 0;
-        }
+        self.falls_to(0);
     }
 }
 
