@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::compile::{At, by_address, may_be_http, may_be_told_http, sight};
+use crate::compile::{At, Sight, by_address, may_be_http, may_be_told_http, sight};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{DestinationRule, ServiceEntry};
 use crate::kubernetes::{EndpointSlice, Pod, Service, ServicePort};
@@ -14,6 +14,8 @@ use crate::validate::host_set::HostSet;
 const SERVICE_DOMAIN: &str = "svc.cluster.local";
 /// The namespace whose rules hold for the whole mesh, unless MeshConfig names another.
 const ROOT_NAMESPACE: &str = "istio-system";
+/// On this port rules also speak for hosts that no service has there.
+const PORT_OF_FOREIGN_HOSTS: u16 = 80;
 
 /// Rules by namespace and full host, or wildcard.
 type RulesByHost<'o> = HashMap<&'o str, HashMap<String, Vec<&'o Object<DestinationRule>>>>;
@@ -40,6 +42,10 @@ pub(super) struct Hosts<'o> {
     sidecar_ports: BTreeSet<u32>,
     /// Whether some services are names of others.
     has_aliases: bool,
+    /// Whether there are Sidecar objects, which may hide services from those that use them.
+    has_sidecars: bool,
+    /// Whether HTTP is routed on the port of foreign hosts: some service may speak it there.
+    routes_foreign: bool,
 }
 
 impl<'o> Hosts<'o> {
@@ -81,7 +87,15 @@ impl<'o> Hosts<'o> {
             has_wildcards,
             sidecar_ports,
             has_aliases: objects.services.values().any(|it| it.spec.spec.external_name.is_some()),
+            has_sidecars: !objects.sidecars.is_empty(),
+            routes_foreign: routes_foreign(objects),
         }
+    }
+
+    /// Whether HTTP rules of matches for `port` may hold whatever ports their hosts have: there they also speak for hosts
+    /// that no service has.
+    pub(super) fn is_of_foreign(&self, port: u32) -> bool {
+        port == u32::from(PORT_OF_FOREIGN_HOSTS) && self.routes_foreign
     }
 
     /// Ports at which sidecars may be asked for that full host; `None` where they cannot be known.
@@ -137,23 +151,46 @@ impl<'o> Hosts<'o> {
         self.entries.get(&host.to_lowercase()).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether that full host has a port on which HTTP may be spoken; so it is where its ports cannot be known.
-    pub(super) fn may_speak_http(&self, host: &str) -> bool {
+    /// Whether HTTP rules may hold for that full host: it has a port on which HTTP may be spoken, or is a foreign one to
+    /// some client on the port where rules speak for such; so it is where its ports cannot be known.
+    pub(super) fn may_speak_http(&self, host: &str, mesh: &MeshConfig) -> bool {
         let host = host.to_lowercase();
-        let (service, entries) = (self.service(&host), self.entries.get(&host));
-        let unknown = host.starts_with('*') || (service.is_none() && entries.is_none());
+        let (service, entries) = (self.service(&host), self.entries(&host));
+        let unknown = host.starts_with('*') || (service.is_none() && entries.is_empty());
+        let is_told = |entry: &&Object<ServiceEntry>| {
+            let mut ports = entry.spec.ports.iter();
+            ports.any(|port| may_be_told_http(port.protocol.as_deref().unwrap_or_default()))
+        };
         // What a Sidecar says of a port counts more than what the service does.
         unknown
             || self.has_wildcards
             || !self.sidecar_ports.is_empty()
             || service.is_some_and(|service| service.spec.spec.ports.iter().any(may_be_http))
-            || entries.into_iter().flatten().any(|entry| {
-                entry
-                    .spec
-                    .ports
-                    .iter()
-                    .any(|port| may_be_told_http(port.protocol.as_deref().unwrap_or_default()))
-            })
+            || entries.iter().any(is_told)
+            || (self.routes_foreign && self.may_be_foreign(service, entries, mesh))
+    }
+
+    /// Whether the host of these may be one, to some client, that no service has on the port of foreign hosts.
+    fn may_be_foreign(
+        &self,
+        service: Option<&Object<Service>>,
+        entries: &[&Object<ServiceEntry>],
+        mesh: &MeshConfig,
+    ) -> bool {
+        let default = &mesh.default_service_export_to;
+        let all_see = |export_to: &[String], own: &str| {
+            matches!(sight(export_to, default, own, own), Some(Sight::Public))
+        };
+        let has = |service: &Object<Service>| {
+            let is_it = |it: &ServicePort| it.port == PORT_OF_FOREIGN_HOSTS && !is_udp(it);
+            service.spec.spec.ports.iter().any(is_it)
+                && all_see(&service.spec.export_to(), service.namespace())
+        };
+        let entry_has = |entry: &&Object<ServiceEntry>| {
+            entry.spec.ports.iter().any(|it| it.number == u32::from(PORT_OF_FOREIGN_HOSTS))
+                && all_see(&entry.spec.export_to, entry.namespace())
+        };
+        self.has_sidecars || !service.is_none_or(has) || !entries.iter().all(entry_has)
     }
 
     /// Whether sidecars ask the service of that full host for HTTP by its names alone: its ports of HTTP are told to be so,
@@ -231,6 +268,21 @@ impl<'o> Hosts<'o> {
         }
         Vec::new()
     }
+}
+
+/// Whether some service may speak HTTP on the port of foreign hosts, whoever sees it.
+fn routes_foreign(objects: &Objects) -> bool {
+    let of_kubernetes = objects.services.values().flat_map(|service| &service.spec.spec.ports);
+    let of_istio = objects.service_entries.values().flat_map(|entry| &entry.spec.ports);
+    of_kubernetes.into_iter().any(|port| port.port == PORT_OF_FOREIGN_HOSTS && may_be_http(port))
+        || of_istio.into_iter().any(|port| {
+            port.number == u32::from(PORT_OF_FOREIGN_HOSTS)
+                && may_be_told_http(port.protocol.as_deref().unwrap_or_default())
+        })
+}
+
+fn is_udp(port: &ServicePort) -> bool {
+    port.protocol.as_deref() == Some("UDP")
 }
 
 fn rules_by_host(objects: &Objects) -> RulesByHost<'_> {

@@ -46,7 +46,8 @@ pub(super) fn check(
         });
         check_destinations(&mut check, &mut targets, &path, destinations, None);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
-        check_matched_ports(&mut check, hosts, object, &path, &ports);
+        let is_foreign = |port: u32| hosts.is_of_foreign(port);
+        check_matched_ports(&mut check, hosts, object, (&path, &ports), is_foreign);
         if let Some(delegate) = &route.delegate
             && check_delegate(&mut check, objects, &format!("{path}.delegate"), route, delegate)
         {
@@ -70,7 +71,7 @@ pub(super) fn check(
             (&entry.destination, if gets { Routed::Connections } else { Routed::Nothing })
         });
         check_destinations(&mut check, &mut targets, &path, destinations, only_port(&ports));
-        check_matched_ports(&mut check, hosts, object, &path, &ports);
+        check_matched_ports(&mut check, hosts, object, (&path, &ports), |_| false);
     }
     check.into_findings()
 }
@@ -107,7 +108,7 @@ fn check_hosts(check: &mut Check<'_>, objects: &Objects, hosts: &Hosts<'_>, obje
     let mut may_speak_http = object.spec.http.is_empty() || !is_for_mesh_alone(&object.spec);
     for (index, written) in object.spec.hosts.iter().enumerate() {
         let host = full_name(written, object.namespace());
-        may_speak_http |= hosts.may_speak_http(&host);
+        may_speak_http |= hosts.may_speak_http(&host, &objects.mesh);
         if hosts.service(&host).is_some() || host.starts_with('*') {
             continue;
         }
@@ -143,13 +144,13 @@ fn only_port(ports: &[Option<u32>]) -> Option<u32> {
     ports.iter().all(|port| *port == Some(first)).then_some(first)
 }
 
-/// Warns of matches for ports that no service of these hosts has. Those for gateways are left alone: their ports are others.
+/// Warns of matches at `path` for ports that no service of these hosts has, and that need none (`is_foreign`). Those for gateways are left alone: their ports are others.
 fn check_matched_ports(
     check: &mut Check<'_>,
     hosts: &Hosts<'_>,
     object: &Object<VirtualService>,
-    path: &str,
-    matched: &[Option<u32>],
+    (path, matched): (&str, &[Option<u32>]),
+    is_foreign: impl Fn(u32) -> bool,
 ) {
     if !is_for_mesh_alone(&object.spec)
         || object.spec.hosts.is_empty()
@@ -163,7 +164,9 @@ fn check_matched_ports(
         known.extend(ports);
     }
     for (number, port) in matched.iter().enumerate() {
-        let Some(port) = told(*port).filter(|port| !known.contains(port)) else { continue };
+        let Some(port) = told(*port).filter(|port| !known.contains(port) && !is_foreign(*port)) else {
+            continue;
+        };
         check.warning_with(code::DANGLING_PORT, &format!("{path}.match[{number}].port"), || {
             let what = format!("the match never holds: no service of these hosts has a port {port}");
             (what, format!("write one of their ports: {}", listed(&known)))

@@ -201,6 +201,13 @@ fn matched_ports() {
     check(&[rule("web", "", matches)], &told);
     check(&[rule("web", "gateways: [mesh], ", matches)], &told);
     check(&[rule("web", "", "{port: 80}, {uri: {prefix: /a}}, {port: 0}")], &[]);
+    // On port 80 rules of HTTP, and no others, need no service.
+    check(&[rule("catalog", "", "{port: 80}, {port: 9999}")], &told);
+    let tcp = "hosts: [catalog], tcp: [{match: [{port: 80}], route: [{destination: {host: catalog, port: {number: 8000}}}]}]";
+    check(
+        &[object("VirtualService", "r", "shop", tcp)],
+        &["dangling-port VirtualService shop/r spec.tcp[0].match[0].port"],
+    );
     // A port of another of its hosts; one of a gateway; hosts that may have any.
     check(&[rule("web, catalog", "", "{port: 80}, {port: 9100}")], &[]);
     check(&[gateway("g"), rule("web", "gateways: [mesh, g], ", matches)], &[]);

@@ -74,11 +74,11 @@ fn http_rules_of_ports_of_tcp() {
         let metadata = "metadata: {name: db, namespace: shop}";
         format!("apiVersion: v1\nkind: Service\n{metadata}\nspec: {{ports: [{ports}]}}\n")
     };
-    let tcp = "{name: tcp-a, port: 5000}, {name: b, port: 3306}, {name: tls, port: 443}, {name: http, port: 53, protocol: UDP}";
+    let tcp = "{name: tcp-a, port: 5000}, {name: tcp-c, port: 80}, {name: b, port: 3306}, {name: tls, port: 443}, {name: http, port: 53, protocol: UDP}";
     let told = ["unreachable-rule VirtualService shop/r spec.http"];
     check(&[service(tcp), rule("db", "")], &told);
     check(&[service(tcp), rule("db", "gateways: [mesh], ")], &told);
-    check(&[service("{name: c, port: 5000, appProtocol: tcp}"), rule("db", "")], &told);
+    check(&[service("{name: c, port: 80, appProtocol: tcp}"), rule("db", "")], &told);
     for http in
         ["{name: http-a, port: 81}", "{name: a, port: 81}", "{name: tcp, port: 81, appProtocol: grpc}"]
     {
@@ -92,9 +92,58 @@ fn http_rules_of_ports_of_tcp() {
     let of_tcp = "hosts: [db], tcp: [{route: [{destination: {host: db, port: {number: 5000}}}]}]";
     check(&[service(tcp), object("VirtualService", "r", "shop", of_tcp)], &[]);
     let entry = |protocol: &str| {
-        let port = format!("{{number: 90, name: p, protocol: {protocol}}}");
+        let port = format!("{{number: 80, name: p, protocol: {protocol}}}");
         object("ServiceEntry", "e", "shop", &format!("hosts: [e.example], resolution: DNS, ports: [{port}]"))
     };
     check(&[entry("TCP"), rule("e.example", "")], &told);
     check(&[entry("HTTP"), rule("e.example", "")], &[]);
+}
+
+/// On port 80 HTTP rules also speak for hosts that no service has there, wherever HTTP is routed on that port.
+#[test]
+fn http_rules_of_foreign_hosts() {
+    let service = |name: &str, spec: &str, annotations: &str| {
+        let metadata = format!("metadata: {{name: {name}, namespace: shop, annotations: {{{annotations}}}}}");
+        format!("apiVersion: v1\nkind: Service\n{metadata}\nspec: {{{spec}}}\n")
+    };
+    let entry = |port: &str| {
+        let spec =
+            format!("hosts: [e.example], resolution: DNS, ports: [{{name: p, protocol: TCP, {port}}}]");
+        object("ServiceEntry", "e", "shop", &spec)
+    };
+    let tcp = |port: &str| service("db", &format!("ports: [{{name: tcp, {port}}}]"), "");
+    let alias = service("db", "type: ExternalName, externalName: www.example", "");
+    let private = service("db", "ports: [{name: tcp, port: 80}]", "networking.istio.io/exportTo: \".\"");
+    let udp = service("db", "ports: [{name: u, port: 80, protocol: UDP}]", "");
+    let sidecar = object("Sidecar", "s", "ops", "egress: [{hosts: ['ops/*']}]");
+    for (host, documents) in [
+        ("db", vec![tcp("port: 3306")]),
+        ("db", vec![alias.clone()]),
+        ("db", vec![private]),
+        ("db", vec![udp]),
+        ("db", vec![tcp("port: 80"), sidecar]),
+        ("e.example", vec![entry("number: 90")]),
+    ] {
+        check(&[documents, vec![rule(host, "")]].concat(), &[]);
+    }
+    // Nobody routes HTTP on port 80.
+    let alone = |documents: &[String], expected: &[&str]| {
+        let mut store = Store::new();
+        let other = service("web", "ports: [{name: http, port: 81}]", "");
+        store.read("a.yaml", &[&[other][..], documents].concat().join("---\n"));
+        let found = references(&store.objects(), &Limits::DEFAULT);
+        let paths: Vec<_> = found.iter().map(|finding| finding.path.as_str()).collect();
+        assert_eq!(paths, expected, "{found:?}");
+    };
+    alone(&[tcp("port: 3306"), rule("db", "")], &["spec.http"]);
+    alone(&[alias, rule("db", "")], &["spec.http"]);
+    let matched = object(
+        "VirtualService",
+        "r",
+        "shop",
+        "hosts: [web], http: [{match: [{port: 80}], route: [{destination: {host: web, port: {number: 81}}}]}]",
+    );
+    alone(std::slice::from_ref(&matched), &["spec.http[0].match[0].port"]);
+    let of_80 = service("x", "ports: [{name: http, port: 80}]", "");
+    alone(&[of_80, matched], &[]);
 }
