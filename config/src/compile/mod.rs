@@ -42,6 +42,7 @@ mod findings;
 mod gateway;
 mod guards;
 mod headers;
+mod hidden;
 mod host;
 mod identities;
 mod inbound;
@@ -93,6 +94,7 @@ pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};
 pub(crate) use gateway::{Kind as ServerKind, kind as server_kind, left_out_for};
 pub use guards::Guard;
+pub use hidden::{Hidden, View};
 pub use left_out::{LeftOut, rules_left_out};
 pub(crate) use protocol::is_protocol;
 pub use protocol::{may_be_http, may_be_told_http};
@@ -256,12 +258,6 @@ pub fn compile_as(objects: &Objects, proxy: &Proxy, request: &Request) -> Compil
 /// MeshConfig, written or not.
 pub fn outbound_traffic_policy_origin(objects: &Objects, proxy: &Proxy) -> Origin {
     sidecar::outbound_traffic_policy_origin(&Scope::new(objects, proxy, Mode::Sidecar, None))
-}
-
-/// The Sidecar that tells which services `proxy`, a sidecar, sees, if one does.
-pub fn sidecar_origin(objects: &Objects, proxy: &Proxy) -> Option<Origin> {
-    let sidecar = sidecar::of_proxy(&Scope::new(objects, proxy, Mode::Sidecar, None));
-    sidecar.map(|object| object.origin_at("spec.egress"))
 }
 
 /// Whether a port takes plain text and mutual TLS.

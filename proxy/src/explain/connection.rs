@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::compile::{Mode, MutualTls, guards_of, may_be_http, may_be_told_http};
+use config::compile::{
+    BLACK_HOLE, Hidden, Mode, MutualTls, PASSTHROUGH, View, guards_of, may_be_http, may_be_told_http,
+};
 use config::origin::Origin;
 use config::{ClusterMetadata, FilterChainMatch, Setting, TransportProtocol};
 use http::StatusCode;
@@ -170,15 +172,15 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
     Ok((found, step))
 }
 
-/// The Service of an address.
+/// The Service of an address, if the workload sees it; what hides it, if not.
+fn seen_at(world: &World<'_>, address: SocketAddr) -> Option<Result<Origin, Hidden>> {
+    let found = View::new(world.objects, world.proxy).service_at(address)?;
+    Some(found.map(|service| service.origin()))
+}
+
+/// The Service of an address that the workload sees.
 pub(super) fn service_at(world: &World<'_>, address: SocketAddr) -> Option<Origin> {
-    let (ip, port) = (address.ip().to_string(), address.port());
-    let mut services = world.objects.services.values().map(|service| (service, &service.spec.spec));
-    services
-        .find(|(_, spec)| {
-            spec.cluster_ip.as_deref() == Some(&ip) && spec.ports.iter().any(|it| it.port == port)
-        })
-        .map(|(service, _)| service.origin())
+    seen_at(world, address)?.ok()
 }
 
 /// The only listener of the command line, where there is no other.
@@ -323,6 +325,10 @@ fn pass_on(
     {
         let (what, origin) = seen_as_tcp(world, &cluster);
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
+    }
+    let is_other = asked.way == Way::Outbound && matches!(&*cluster, PASSTHROUGH | BLACK_HOLE);
+    if is_other && let Some(Err(Hidden { why, origin })) = seen_at(world, asked.destination) {
+        steps.push(Step::new("hidden", why).by(Some(&origin)));
     }
     let bounded_by = bounded_by(world, proxy);
     if let Some(duration) = proxy.declared.max_connection_duration {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use config::RulePart;
-use config::compile::{LeftOut, Mode, rules_left_out, sidecar_origin};
+use config::compile::{LeftOut, Mode, View, rules_left_out};
 use config::origin::Origin;
 use http::StatusCode;
 
@@ -179,22 +179,15 @@ fn unknown(
 /// Why a service of this host is not among those that speak HTTP at this port, where there is one.
 fn not_http(world: &World<'_>, host: &str, port: u16) -> Option<(String, Option<Origin>)> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let (own, behind) = (format!("{host}.{}.", world.proxy.namespace), format!("{host}."));
+    let view = View::new(world.objects, world.proxy);
+    if let Some(hidden) = view.hides(&host, port) {
+        return Some((hidden.why, Some(hidden.origin)));
+    }
     let prefix = format!("outbound|{port}||");
-    let is_it = |name: &&Arc<str>| {
-        let of_port = name.strip_prefix(&*prefix);
-        of_port.is_some_and(|full| {
-            full == host || full.starts_with(&own) || host.contains('.') && full.starts_with(&behind)
-        })
-    };
+    let is_it = |name: &&Arc<str>| name.strip_prefix(&*prefix).is_some_and(|full| view.calls(full, &host));
     let cluster = world.snapshot.clusters.keys().find(is_it)?;
     let PortName { text, may_be_http, service } = connection::port_name(world, cluster)?;
-    if may_be_http {
-        // It is there for a rule of some other host that leads to it.
-        let sidecar = sidecar_origin(world.objects, world.proxy)?;
-        return Some((format!("the workload's Sidecar does not let it see `{host}` there"), Some(sidecar)));
-    }
-    Some((format!("`{host}` does not speak HTTP there: {text}"), service))
+    (!may_be_http).then(|| (format!("`{host}` does not speak HTTP there: {text}"), service))
 }
 
 fn rule_name(index: usize, name: &str) -> String {

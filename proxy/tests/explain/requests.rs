@@ -203,6 +203,58 @@ fn a_service_that_a_sidecar_hides() {
     let told = config.check(&[URL], "forwards", step);
     // The cluster's DNS knows it.
     assert_eq!(told["outcome"]["endpoint"], "10.96.0.11:8000");
+    // Also where nothing else leads to it, so that the proxy knows nothing of it; nor is the listener by it.
+    let config = Config::of(&[("sidecar.yaml", sidecar), ("pay.yaml", pay.split("---").next().unwrap())]);
+    config.check(&[URL], "forwards", step);
+    config.check(&[URL], "forwards", ("listener", "0.0.0.0_8000", ""));
+    config.check(
+        &["http://pay.ops:8000/"],
+        "answers 503 UH no_healthy_upstream",
+        ("listener", "", "Service pay pay.yaml:1"),
+    );
+    // And where nothing speaks HTTP at its port.
+    let config = Config::of(&[("sidecar.yaml", sidecar)]);
+    let what = "the workload's Sidecar does not let it see `catalog.shop.svc.cluster.local` there";
+    let step = ("hidden", what, "Sidecar narrow sidecar.yaml:6");
+    config.check(&[URL], "passes_on", step);
+    config.check(&["--tcp", "10.96.0.11:8000"], "passes_on", step);
+}
+
+/// The workload has no part in what others keep to themselves.
+#[test]
+fn a_service_that_is_not_exported() {
+    let service = |name: &str, address: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  namespace: ops\n{more}\
+             spec: {{clusterIP: {address}, ports: [{{name: http, port: 8000}}]}}\n"
+        )
+    };
+    let own = "  annotations: {networking.istio.io/exportTo: .}\n";
+    let config = Config::of(&[("pay.yaml", &service("pay", "10.96.0.21", own))]);
+    let what =
+        "exportTo hides `pay.ops` of namespace ops from namespace shop; outboundTrafficPolicy ALLOW_ANY";
+    let url = ["http://pay.ops:8000/"];
+    config.check(&url, "forwards", ("virtual_host", what, "Service pay pay.yaml:1"));
+    config.check(&url, "forwards", ("listener", "0.0.0.0_8000", ""));
+    let mesh = ("mesh.yaml", "defaultServiceExportTo: ['.']\n");
+    let config = Config::of(&[("pay.yaml", &service("pay", "10.96.0.21", "")), mesh]);
+    let what = "defaultServiceExportTo hides `pay.ops` of namespace ops from namespace shop";
+    config.check(&url, "forwards", ("virtual_host", what, "MeshConfig mesh mesh.yaml:1"));
+}
+
+/// A name that is the beginning of another's is no name of it.
+#[test]
+fn what_a_sidecar_does_not_hide() {
+    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: all, namespace: shop}\n\
+                   spec: {egress: [{hosts: ['*/*']}]}\n";
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: api, namespace: shop}\n\
+                 spec: {hosts: [api.example.com], ports: [{number: 8000, name: http, protocol: HTTP}], resolution: DNS}\n";
+    let config = Config::of(&[("sidecar.yaml", sidecar), ("entry.yaml", entry)]);
+    for name in ["api.example", "catalog.shop.svc.cluster", "reviews.shop.svc.cluster"] {
+        let url = format!("http://{name}:8000/");
+        let what = format!("no service that the workload sees has the host `{name}:8000` on port 8000");
+        config.check(&[&url], "forwards", ("virtual_host", &what, ""));
+    }
 }
 
 /// The port of a ServiceEntry has no name that tells anything.

@@ -1,0 +1,124 @@
+//! Which services a workload does not see, and what hides them: to explain what cannot be seen in its configuration.
+
+use std::net::SocketAddr;
+
+use super::egress::{Egress, Imports};
+use super::host::service_host;
+use super::virtual_hosts::shorter;
+use super::visibility::sight;
+use super::{Mode, Proxy, Scope, sidecar};
+use crate::istio::ServiceEntry;
+use crate::kubernetes::Service;
+use crate::objects::{Object, Objects};
+use crate::origin::Origin;
+
+/// Where a Service says to whom it is exported.
+const EXPORT_TO: &str = "the annotation networking.istio.io/exportTo";
+
+/// A service that is there, and that a workload does not see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// Why, in words.
+    pub why: String,
+    /// What hides it.
+    pub origin: Origin,
+}
+
+/// What the workload of a proxy sees.
+pub struct View<'a> {
+    scope: Scope<'a>,
+    imports: Imports<'a>,
+}
+
+impl<'a> View<'a> {
+    /// What the workload of `proxy`, a sidecar, sees of `objects`.
+    pub fn new(objects: &'a Objects, proxy: &'a Proxy) -> View<'a> {
+        let scope = Scope::new(objects, proxy, Mode::Sidecar, None);
+        let imports = Imports::new(&scope);
+        View { scope, imports }
+    }
+
+    /// Whether the workload may call the service of the full host `full` by `name`, which is in lower case.
+    pub fn calls(&self, full: &str, name: &str) -> bool {
+        let proxy = self.scope.proxy;
+        let is_shorter = || shorter(full, &proxy.namespace, &proxy.dns_domain).iter().any(|it| **it == *name);
+        full.eq_ignore_ascii_case(name) || is_shorter()
+    }
+
+    /// What hides the services that the workload calls by `name`, which is in lower case, from its requests to `port`;
+    /// `None` where there are none, or it sees one.
+    pub fn hides(&self, name: &str, port: u16) -> Option<Hidden> {
+        let routes = self.imports.with_routes_of(port);
+        let lets_in =
+            |namespace: &str, host: &str| routes.is_none_or(|egress| egress.service(namespace, host));
+        let objects = self.scope.objects;
+        let services = objects.services.values().filter_map(|service| {
+            let host = service_host(service.name(), service.namespace(), &self.scope.proxy.dns_domain);
+            let is_it = self.calls(&host, name) && has_port(service, port);
+            is_it.then(|| self.why_not(service, lets_in(service.namespace(), &host), name))
+        });
+        let entries = objects.service_entries.values().filter_map(|entry| {
+            let has_port = entry.spec.ports.iter().any(|it| it.number == u32::from(port));
+            let host = entry.spec.hosts.iter().find(|host| has_port && self.calls(host, name))?;
+            Some(self.why_entry_is_not(entry, lets_in(entry.namespace(), host), name))
+        });
+        let all: Option<Vec<Hidden>> = services.chain(entries).collect();
+        all.and_then(|all| all.into_iter().next())
+    }
+
+    /// The Service of an address: one that the workload sees, or else what hides it.
+    pub fn service_at(&self, address: SocketAddr) -> Option<Result<&'a Object<Service>, Hidden>> {
+        let (ip, port) = (address.ip().to_string(), address.port());
+        let is_at = |service: &&'a Object<Service>| {
+            service.spec.spec.cluster_ip.as_deref() == Some(&ip) && has_port(service, port)
+        };
+        let mut hidden = None;
+        for service in self.scope.objects.services.values().map(|service| &**service).filter(is_at) {
+            let host = service_host(service.name(), service.namespace(), &self.scope.proxy.dns_domain);
+            let lets_in = |egress: &Egress<'_>| {
+                egress.port.is_none_or(|told| told.number == port)
+                    && egress.service(service.namespace(), &host)
+            };
+            match self.why_not(service, self.imports.listeners().iter().any(lets_in), &host) {
+                None => return Some(Ok(service)),
+                Some(why) => hidden = hidden.or(Some(Err(why))),
+            }
+        }
+        hidden
+    }
+
+    fn why_not(&self, service: &Object<Service>, is_let_in: bool, name: &str) -> Option<Hidden> {
+        let told = (EXPORT_TO, service.origin());
+        self.why(service.namespace(), &service.spec.export_to(), told, is_let_in, name)
+    }
+
+    fn why_entry_is_not(&self, entry: &Object<ServiceEntry>, is_let_in: bool, name: &str) -> Option<Hidden> {
+        let told = ("exportTo", entry.origin_at("spec.exportTo"));
+        self.why(entry.namespace(), &entry.spec.export_to, told, is_let_in, name)
+    }
+
+    /// Why a service of `namespace` is hidden: by the namespaces it is exported to, which are told there, or by the Sidecar.
+    fn why(
+        &self,
+        namespace: &str,
+        export_to: &[String],
+        told: (&str, Origin),
+        is_let_in: bool,
+        name: &str,
+    ) -> Option<Hidden> {
+        let (mesh, viewer) = (self.scope.mesh, &self.scope.proxy.namespace);
+        if sight(export_to, &mesh.default_service_export_to, namespace, viewer).is_none() {
+            let by_mesh = || ("defaultServiceExportTo", self.scope.objects.mesh_origin());
+            let (by, origin) = if export_to.is_empty() { by_mesh() } else { told };
+            let why = format!("{by} hides `{name}` of namespace {namespace} from namespace {viewer}");
+            return Some(Hidden { why, origin });
+        }
+        let sidecar = sidecar::of_proxy(&self.scope).filter(|_| !is_let_in)?;
+        let why = format!("the workload's Sidecar does not let it see `{name}` there");
+        Some(Hidden { why, origin: sidecar.origin_at("spec.egress") })
+    }
+}
+
+fn has_port(service: &Object<Service>, port: u16) -> bool {
+    service.spec.spec.ports.iter().any(|it| it.port == port)
+}
