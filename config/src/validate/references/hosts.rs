@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::compile::{At, Sight, by_address, may_be_http, may_be_told_http, sight};
 use crate::hashed::{HashMap, HashSet};
-use crate::istio::{DestinationRule, ServiceEntry};
+use crate::istio::{DestinationRule, ServiceEntry, VirtualService};
 use crate::kubernetes::{EndpointSlice, Pod, Service, ServicePort};
 use crate::mesh::MeshConfig;
 use crate::objects::{Key, Object, Objects};
@@ -40,6 +40,8 @@ pub(super) struct Hosts<'o> {
     has_wildcards: bool,
     /// Ports of listeners that Sidecar objects ask for.
     sidecar_ports: BTreeSet<u32>,
+    /// The VirtualServices that delegate to one of that namespace and name.
+    roots: HashMap<(&'o str, &'o str), Vec<&'o Object<VirtualService>>>,
     /// Whether some services are names of others.
     has_aliases: bool,
     /// Whether there are Sidecar objects, which may hide services from those that use them.
@@ -86,10 +88,19 @@ impl<'o> Hosts<'o> {
             entries,
             has_wildcards,
             sidecar_ports,
+            roots: roots(objects),
             has_aliases: objects.services.values().any(|it| it.spec.spec.external_name.is_some()),
             has_sidecars: !objects.sidecars.is_empty(),
             routes_foreign: routes_foreign(objects),
         }
+    }
+
+    /// The VirtualServices whose hosts and gateways the rules of `object` are for: itself, or those that delegate to it.
+    pub(super) fn askers(&self, object: &'o Object<VirtualService>) -> Vec<&'o Object<VirtualService>> {
+        if !object.spec.hosts.is_empty() {
+            return vec![object];
+        }
+        self.roots.get(&(object.namespace().as_ref(), object.name().as_ref())).cloned().unwrap_or_default()
     }
 
     /// Whether HTTP rules of matches for `port` may hold whatever ports their hosts have: there they also speak for hosts
@@ -268,6 +279,19 @@ impl<'o> Hosts<'o> {
         }
         Vec::new()
     }
+}
+
+/// The VirtualServices that delegate, by what they delegate to.
+fn roots(objects: &Objects) -> HashMap<(&str, &str), Vec<&Object<VirtualService>>> {
+    let mut roots: HashMap<_, Vec<_>> = HashMap::default();
+    for object in objects.virtual_services.values().map(|object| &**object) {
+        for delegate in object.spec.http.iter().filter_map(|rule| rule.delegate.as_ref()) {
+            let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+            let namespace: &str = namespace.unwrap_or(object.namespace());
+            roots.entry((namespace, delegate.name.as_deref().unwrap_or_default())).or_default().push(object);
+        }
+    }
+    roots
 }
 
 /// Whether some service may speak HTTP on the port of foreign hosts, whoever sees it.

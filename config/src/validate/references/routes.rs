@@ -44,7 +44,8 @@ pub(super) fn check(
             let gets = is_one || entry.weight > 0;
             (&entry.destination, if gets { Routed::Requests } else { Routed::Nothing })
         });
-        check_destinations(&mut check, &mut targets, &path, destinations, None);
+        let is_for_named = name_clients(route.matches.iter().map(|it| &it.source_namespace));
+        check_destinations(&mut check, &mut targets, (&path, None, is_for_named), destinations);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
         let is_foreign = |port: u32| hosts.is_of_foreign(port);
         check_matched_ports(&mut check, hosts, object, (&path, &ports), is_foreign);
@@ -58,19 +59,21 @@ pub(super) fn check(
     let spec = &object.spec;
     let tls = spec.tls.iter().enumerate().map(|(index, rule)| {
         let ports: Vec<_> = rule.matches.iter().map(|matched| matched.port).collect();
-        (format!("spec.tls[{index}]"), ports, &rule.route)
+        let named = name_clients(rule.matches.iter().map(|it| &it.source_namespace));
+        (format!("spec.tls[{index}]"), ports, named, &rule.route)
     });
     let tcp = spec.tcp.iter().enumerate().map(|(index, rule)| {
         let ports: Vec<_> = rule.matches.iter().map(|matched| matched.port).collect();
-        (format!("spec.tcp[{index}]"), ports, &rule.route)
+        let named = name_clients(rule.matches.iter().map(|it| &it.source_namespace));
+        (format!("spec.tcp[{index}]"), ports, named, &rule.route)
     });
-    for (path, ports, route) in tls.chain(tcp) {
+    for (path, ports, named, route) in tls.chain(tcp) {
         let is_one = route.len() == 1;
         let destinations = route.iter().map(|entry| {
             let gets = is_one || entry.weight > 0;
             (&entry.destination, if gets { Routed::Connections } else { Routed::Nothing })
         });
-        check_destinations(&mut check, &mut targets, &path, destinations, only_port(&ports));
+        check_destinations(&mut check, &mut targets, (&path, only_port(&ports), named), destinations);
         check_matched_ports(&mut check, hosts, object, (&path, &ports), |_| false);
     }
     check.into_findings()
@@ -124,18 +127,23 @@ fn check_hosts(check: &mut Check<'_>, objects: &Objects, hosts: &Hosts<'_>, obje
     }
 }
 
-/// The destinations of the rule at `path`, which is for that port only if there is one.
+/// The destinations of the rule at `path`, which is for that port only if there is one, and for clients in namespaces that it
+/// names or for all.
 fn check_destinations<'d>(
     check: &mut Check<'_>,
     targets: &mut Targets<'_>,
-    path: &str,
+    (path, port, is_for_named): (&str, Option<u32>, bool),
     destinations: impl Iterator<Item = (&'d Destination, Routed)>,
-    port: Option<u32>,
 ) {
     for (number, (destination, routed)) in destinations.enumerate() {
         let path = format!("{path}.route[{number}].destination");
-        targets.check(check, Wanted { path: &path, destination, routed, port });
+        targets.check(check, Wanted { path: &path, destination, routed, port, is_for_named });
     }
+}
+
+/// Whether there are matches, and all of them are for clients in a namespace that they name.
+fn name_clients<'m>(mut namespaces: impl ExactSizeIterator<Item = &'m Option<String>>) -> bool {
+    namespaces.len() > 0 && namespaces.all(|it| it.as_ref().is_some_and(|namespace| !namespace.is_empty()))
 }
 
 /// The port that all matches ask for; 0 is every port.

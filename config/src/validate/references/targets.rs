@@ -51,6 +51,8 @@ pub(super) struct Wanted<'w> {
     pub(super) routed: Routed,
     /// The only port for which the rule is, if there is one.
     pub(super) port: Option<u32>,
+    /// Whether the rule is only for clients in namespaces that it names.
+    pub(super) is_for_named: bool,
 }
 
 /// What there is of a host.
@@ -70,18 +72,24 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(objects: &Objects, hosts: &Hosts<'_>, object: &Object<VirtualService>) -> Asked {
-        let of_mesh = is_for_mesh(&object.spec).then(|| {
-            let own = object.spec.hosts.iter().map(|host| full_name(host, object.namespace()));
-            own.flat_map(|host| declared_ports(hosts, &host)).collect()
-        });
-        let gateways = object.spec.gateways.iter().filter_map(|written| {
-            let full = gateway_name(written, object.namespace());
-            let (namespace, name) = full.split_once('/')?;
-            objects.gateways.get(&(namespace.into(), name.into()))
-        });
-        let ports = gateways.flat_map(|gateway| &gateway.spec.servers).map(|server| server.port.number);
-        Asked { of_mesh, of_gateways: ports.collect() }
+    /// Those of all `askers` of one object.
+    fn of(objects: &Objects, hosts: &Hosts<'_>, askers: &[&Object<VirtualService>]) -> Asked {
+        let mut asked = Asked { of_mesh: None, of_gateways: BTreeSet::new() };
+        for object in askers {
+            if is_for_mesh(&object.spec) {
+                let own = object.spec.hosts.iter().map(|host| full_name(host, object.namespace()));
+                let ports = own.flat_map(|host| declared_ports(hosts, &host));
+                asked.of_mesh.get_or_insert_default().extend(ports);
+            }
+            let gateways = object.spec.gateways.iter().filter_map(|written| {
+                let full = gateway_name(written, object.namespace());
+                let (namespace, name) = full.split_once('/')?;
+                objects.gateways.get(&(namespace.into(), name.into()))
+            });
+            let servers = gateways.flat_map(|gateway| &gateway.spec.servers);
+            asked.of_gateways.extend(servers.map(|server| server.port.number));
+        }
+        asked
     }
 
     /// Whether one may be asked for, or all of a gateway's are, that is none of `ports`.
@@ -100,8 +108,8 @@ pub(super) struct Targets<'o> {
     asked: Asked,
     /// The namespaces whose clients are sure to be meant: its own, unless it is for the mesh, or else those it names.
     clients: Vec<&'o str>,
-    /// What its destinations lead to, by full host.
-    by_host: HashMap<String, Found<'o>>,
+    /// What its destinations lead to, by full host, and apart those of rules for clients in namespaces that they name.
+    by_host: HashMap<(bool, String), Found<'o>>,
 }
 
 impl<'o> Targets<'o> {
@@ -110,8 +118,9 @@ impl<'o> Targets<'o> {
         hosts: &'o Hosts<'o>,
         object: &'o Object<VirtualService>,
     ) -> Targets<'o> {
-        let asked = Asked::of(objects, hosts, object);
-        let clients = clients(objects, hosts, object);
+        let askers = hosts.askers(object);
+        let asked = Asked::of(objects, hosts, &askers);
+        let clients = askers.iter().flat_map(|asker| clients(objects, hosts, asker)).collect();
         Targets { objects, hosts, object, asked, clients, by_host: HashMap::default() }
     }
 
@@ -123,9 +132,10 @@ impl<'o> Targets<'o> {
             return;
         }
         let host = full_name(written, object.namespace());
-        let found = by_host.entry(host).or_insert_with_key(|host| {
+        let is_for_named = wanted.is_for_named;
+        let found = by_host.entry((is_for_named, host)).or_insert_with_key(|(_, host)| {
             let is_hidden = |client: &&&'o str| hosts.is_hidden(host, client, &objects.mesh);
-            match clients.iter().find(is_hidden) {
+            match clients.iter().filter(|_| !is_for_named).find(is_hidden) {
                 Some(client) => Found::Hidden(client),
                 None => Target::of(objects, hosts, object, host).map_or(Found::Nothing, Found::Service),
             }
@@ -217,8 +227,9 @@ impl<'o> Target<'o> {
     fn check_subset(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, hosts: &Hosts<'o>, asked: &Asked) {
         let subset = wanted.destination.subset.as_deref().filter(|subset| !subset.is_empty());
         let Some(subset) = subset.filter(|subset| !self.known.contains(subset)) else { return };
-        // The workloads of gateways may be clients in any namespace.
-        if asked.of_mesh.is_none() && !std::mem::replace(&mut self.is_widened, true) {
+        // The workloads of gateways may be clients in any namespace; so may those of a namespace that is named.
+        let is_anywhere = asked.of_mesh.is_none() || wanted.is_for_named;
+        if is_anywhere && !std::mem::replace(&mut self.is_widened, true) {
             self.known.extend(hosts.subsets_anywhere(&self.host));
         }
         if self.known.contains(subset) {

@@ -96,3 +96,61 @@ fn rules_behind_a_delegate() {
     // What is told without the delegate is not told again.
     check("{match: [{uri: {prefix: /b}}], TO}, {match: [{uri: {prefix: /b/c}}], TO}", to, &[]);
 }
+
+/// The rules of a delegate are asked where those are that delegate to it.
+#[test]
+fn destinations_of_delegates() {
+    let root = |hosts: &str| {
+        let spec = format!("hosts: [{hosts}], http: [{{delegate: {{name: d, namespace: shop}}}}]");
+        object("VirtualService", "root", "shop", &spec)
+    };
+    let delegate = |to: &str| {
+        let spec =
+            format!("http: [{{route: [{{destination: {{host: catalog.shop.svc.cluster.local{to}}}}}]}}]");
+        object("VirtualService", "d", "shop", &spec)
+    };
+    let told = |what: &str| format!("{what} VirtualService shop/d spec.http[0].route[0].destination");
+    let ambiguous = told("ambiguous-port");
+    check(&[root("catalog"), delegate("")], &[]);
+    check(&[root("web"), delegate("")], &[&ambiguous]);
+    check(&[root("catalog, web"), delegate("")], &[&ambiguous]);
+    // At a gateway, whose workloads may be clients in any namespace.
+    let server = |port: u32| {
+        let server = format!("{{port: {{number: {port}, name: http, protocol: HTTP}}, hosts: ['*']}}");
+        object("Gateway", "edge", "shop", &format!("selector: {{a: b}}, servers: [{server}]"))
+    };
+    let at_gateway = root("a.example], gateways: [edge");
+    check(&[server(8000), at_gateway.clone(), delegate("")], &[]);
+    check(&[server(80), at_gateway.clone(), delegate("")], &[&ambiguous]);
+    let rule =
+        object("DestinationRule", "e", "edge", "host: catalog.shop.svc.cluster.local, subsets: [{name: e}]");
+    let of_edge = delegate(", subset: e, port: {number: 8000}");
+    let dangling = format!("{}.subset", told("dangling-subset"));
+    check(&[server(80), at_gateway.clone(), of_edge.clone(), rule.clone()], &[]);
+    check(&[server(80), at_gateway, of_edge.clone()], &[&dangling]);
+    check(&[root("catalog"), of_edge, rule], &[&dangling]);
+}
+
+/// Rules for clients in a namespace that they name are not for those of their own.
+#[test]
+fn destinations_of_named_clients() {
+    let rule = |more: &str, to: &str| {
+        let spec = format!(
+            "http: [{{match: [{{sourceNamespace: front}}{more}], route: [{{destination: {{{to}}}}}]}}]"
+        );
+        object("VirtualService", "r", "shop", &format!("hosts: [catalog], {spec}"))
+    };
+    let of_front =
+        object("DestinationRule", "f", "front", "host: catalog.shop.svc.cluster.local, subsets: [{name: f}]");
+    let to = "host: catalog, subset: f, port: {number: 8000}";
+    let dangling = ["dangling-subset VirtualService shop/r spec.http[0].route[0].destination.subset"];
+    check(&[of_front.clone(), rule("", to)], &[]);
+    check(&[of_front, rule(", {uri: {prefix: /a}}", to)], &dangling);
+    check(&[rule("", to)], &dangling);
+    let private = "apiVersion: v1\nkind: Service\nmetadata: {name: own, namespace: ops, annotations: \
+                   {networking.istio.io/exportTo: front}}\nspec: {ports: [{port: 80}]}\n";
+    let to = "host: own.ops.svc.cluster.local";
+    let hidden = ["hidden-host VirtualService shop/r spec.http[0].route[0].destination.host"];
+    check(&[private.to_owned(), rule("", to)], &[]);
+    check(&[private.to_owned(), rule(", {uri: {prefix: /a}}", to)], &hidden);
+}
