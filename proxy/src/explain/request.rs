@@ -112,12 +112,10 @@ pub(super) fn virtual_host(
     } else if step.object.is_none() {
         step.object = match asked.way {
             // Its hosts are those of a VirtualService, whatever they are called.
-            Way::Gateway => {
-                let mut origins = host.routes.iter().filter_map(|route| route.origin.as_deref());
-                let by_rule = origins.clone().find(|origin| *origin.object.kind == *"VirtualService");
-                by_rule.or_else(|| origins.next()).map(Named::of)
-            }
-            Way::Outbound | Way::Inbound => service_of_host(world, host),
+            Way::Gateway => rule_of_host(host).map(Named::of),
+            // So are those that no service has.
+            Way::Outbound => service_of_host(world, host).or_else(|| rule_of_host(host).map(Named::of)),
+            Way::Inbound => service_of_inbound(world, host),
         };
     }
     let skipped = trace.mismatches.len().saturating_sub(RULES_TOLD_MAX);
@@ -194,23 +192,31 @@ fn rule_name(index: usize, name: &str) -> String {
     if name.is_empty() { format!("{}", index + 1) } else { format!("{} `{name}`", index + 1) }
 }
 
-/// The service whose virtual host it is.
+/// The service whose virtual host it is, on its port.
 fn service_of_host(world: &World<'_>, host: &config::VirtualHost) -> Option<Named> {
-    let clusters = &world.snapshot.clusters;
-    let name = host.name.rsplit_once(':').map_or("", |(name, _)| name);
-    let mut services = clusters.values().flat_map(|cluster| &cluster.declared.metadata.services);
-    let of_host = services.find(|it| &*it.host == name);
-    // That of an inbound port is not named after one.
-    let of_cluster = || match host.routes.first().map(|route| &route.action) {
-        Some(config::RouteAction::Forward(forward)) => match &forward.destinations {
-            config::Destinations::Cluster(cluster) => {
-                clusters.get(cluster)?.declared.metadata.services.first()
-            }
-            config::Destinations::Weighted(_) => None,
-        },
-        _ => None,
+    let (name, port) = host.name.rsplit_once(':')?;
+    let cluster = world.snapshot.clusters.get(format!("outbound|{port}||{name}").as_str())?;
+    world.service(cluster.declared.metadata.services.first()?).as_ref().map(Named::of)
+}
+
+/// The first rule of the VirtualService that has the hosts, or else of whoever has.
+fn rule_of_host<'h>(host: &'h config::VirtualHost) -> Option<&'h Origin> {
+    // That of a delegate is there for the rule that delegates to it.
+    let origin = |route: &'h config::Route| match &route.delegation {
+        Some(root) => Some(&root.origin),
+        None => route.origin.as_deref(),
     };
-    world.service(of_host.or_else(of_cluster)?).as_ref().map(Named::of)
+    let mut origins = host.routes.iter().filter_map(origin);
+    let by_rule = origins.clone().find(|origin| *origin.object.kind == *"VirtualService");
+    by_rule.or_else(|| origins.next())
+}
+
+/// The service of an inbound port, whose virtual host is not named after one.
+fn service_of_inbound(world: &World<'_>, host: &config::VirtualHost) -> Option<Named> {
+    let config::RouteAction::Forward(forward) = &host.routes.first()?.action else { return None };
+    let config::Destinations::Cluster(cluster) = &forward.destinations else { return None };
+    let services = &world.snapshot.clusters.get(cluster)?.declared.metadata.services;
+    world.service(services.first()?).as_ref().map(Named::of)
 }
 
 /// What the rule does.

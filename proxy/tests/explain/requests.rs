@@ -290,3 +290,31 @@ fn a_header_that_is_not_there_counts_as_empty() {
     let what = "1 does not apply: it has no header `x-a`, which counts as empty, and it must not be ``";
     config.check(&[URL], "forwards", ("rule", what, "VirtualService catalog route.yaml:7"));
 }
+
+/// A virtual host of a host that no service has is that of a VirtualService, whoever its rules lead to.
+#[test]
+fn who_has_the_hosts() {
+    let rules = "  - {match: [{uri: {prefix: /a}}], route: [{destination: {host: catalog, port: {number: 8000}}}]}\n  \
+                 - {delegate: {name: child}}\n";
+    let web = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+               spec: {clusterIP: 10.96.0.31, ports: [{name: http, port: 80}]}\n";
+    let child = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: child, namespace: shop}\nspec:\n  \
+                 http:\n  - directResponse: {status: 299}\n";
+    let own = |hosts: &str| route(rules).replace("hosts: [catalog]", hosts);
+    let config = |rules: &str| {
+        Config::of(&[("route.yaml", rules), ("web.yaml", web), ("child.yaml", child), ("edge.yaml", GATEWAY)])
+    };
+    let url = ["http://foo.example/"];
+    let step = ("virtual_host", "`foo.example:80`", "VirtualService catalog route.yaml:7");
+    config(&own("hosts: [foo.example]")).check(&url, "answers 299 direct_response", step);
+    // The Service has the host, and not this port.
+    let step = ("virtual_host", "`reviews.shop.svc.cluster.local:80`", "VirtualService catalog route.yaml:7");
+    let url = ["-H", "host: reviews.shop.svc.cluster.local", "http://10.96.0.31/"];
+    config(&own("hosts: [reviews]")).check(&url, "answers 299 direct_response", step);
+    let only = route("  - {delegate: {name: child}}\n");
+    let only = only.replace("hosts: [catalog]", "hosts: [shop.example]\n  gateways: [edge]");
+    let told = config(&only).at_gateway(&["http://shop.example:8080/"]);
+    let by = "virtual host: `shop.example:8080` of `http.8080`, by the domain `shop.example`\n    by VirtualService \
+              shop/catalog (route.yaml:8)";
+    assert!(told.contains(by), "{told}");
+}
