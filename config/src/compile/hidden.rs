@@ -66,23 +66,44 @@ impl<'a> View<'a> {
         all.and_then(|all| all.into_iter().next())
     }
 
-    /// The Service of an address: one that the workload sees, or else what hides it.
-    pub fn service_at(&self, address: SocketAddr) -> Option<Result<&'a Object<Service>, Hidden>> {
+    /// Whether an object declares what the workload calls by `name`, which is in lower case, whoever sees it.
+    pub fn is_declared(&self, name: &str) -> bool {
+        let domain = &self.scope.proxy.dns_domain;
+        let mut services = self.scope.objects.services.values();
+        let mut entries = self.scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
+        services.any(|it| self.calls(&service_host(it.name(), it.namespace(), domain), name))
+            || entries.any(|host| self.calls(host, name))
+    }
+
+    /// The object of the service of an address: one that the workload sees, or else what hides it.
+    pub fn service_at(&self, address: SocketAddr) -> Option<Result<Origin, Hidden>> {
         let (ip, port) = (address.ip().to_string(), address.port());
-        let is_at = |service: &&'a Object<Service>| {
-            service.spec.spec.cluster_ip.as_deref() == Some(&ip) && has_port(service, port)
+        let is_let_in = |namespace: &str, host: &str| {
+            let of_port = |egress: &Egress<'_>| egress.port.is_none_or(|told| told.number == port);
+            self.imports.listeners().iter().any(|egress| of_port(egress) && egress.service(namespace, host))
         };
+        let objects = self.scope.objects;
+        let services = objects.services.values().filter_map(|service| {
+            let is_it = service.spec.spec.cluster_ip.as_deref() == Some(&ip) && has_port(service, port);
+            is_it.then(|| {
+                let (name, namespace) = (service.name(), service.namespace());
+                let host = service_host(name, namespace, &self.scope.proxy.dns_domain);
+                let hidden = self.why_not(service, is_let_in(namespace, &host), &host);
+                hidden.map_or_else(|| Ok(service.origin()), Err)
+            })
+        });
+        let entries = objects.service_entries.values().filter_map(|entry| {
+            let has_port = entry.spec.ports.iter().any(|it| it.number == u32::from(port));
+            let host = entry.spec.hosts.first().filter(|_| has_port && entry.spec.addresses.contains(&ip))?;
+            let hidden = self.why_entry_is_not(entry, is_let_in(entry.namespace(), host), host);
+            Some(hidden.map_or_else(|| Ok(entry.origin()), Err))
+        });
         let mut hidden = None;
-        for service in self.scope.objects.services.values().map(|service| &**service).filter(is_at) {
-            let host = service_host(service.name(), service.namespace(), &self.scope.proxy.dns_domain);
-            let lets_in = |egress: &Egress<'_>| {
-                egress.port.is_none_or(|told| told.number == port)
-                    && egress.service(service.namespace(), &host)
-            };
-            match self.why_not(service, self.imports.listeners().iter().any(lets_in), &host) {
-                None => return Some(Ok(service)),
-                Some(why) => hidden = hidden.or(Some(Err(why))),
+        for found in services.chain(entries) {
+            if found.is_ok() {
+                return Some(found);
             }
+            hidden = hidden.or(Some(found));
         }
         hidden
     }

@@ -172,13 +172,12 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
     Ok((found, step))
 }
 
-/// The Service of an address, if the workload sees it; what hides it, if not.
+/// The object of the service of an address, if the workload sees it; what hides it, if not.
 fn seen_at(world: &World<'_>, address: SocketAddr) -> Option<Result<Origin, Hidden>> {
-    let found = View::new(world.objects, world.proxy).service_at(address)?;
-    Some(found.map(|service| service.origin()))
+    View::new(world.objects, world.proxy).service_at(address)
 }
 
-/// The Service of an address that the workload sees.
+/// The object of the service of an address that the workload sees.
 pub(super) fn service_at(world: &World<'_>, address: SocketAddr) -> Option<Origin> {
     seen_at(world, address)?.ok()
 }

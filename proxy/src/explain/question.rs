@@ -365,15 +365,19 @@ impl Question {
         if let Ok(ip) = host.parse() {
             return Ok(SocketAddr::new(ip, port));
         }
-        let found = find(world, host.trim_end_matches('.'));
+        let name = host.trim_end_matches('.');
+        let found = find(world, name);
         let (what, ip) = match found {
             Some(ip) => (format!("{host} resolves to {ip}"), ip),
-            None => (
-                format!(
-                    "{host} is no name of the mesh; taken to be at {ELSEWHERE} (--destination says another)"
-                ),
-                ELSEWHERE,
-            ),
+            None => {
+                let view = config::compile::View::new(world.objects, world.proxy);
+                let why = match view.is_declared(name) {
+                    true => "is declared without an address",
+                    false => "is no name of the mesh",
+                };
+                let what = "(--destination says another)";
+                (format!("{host} {why}; taken to be at {ELSEWHERE} {what}"), ELSEWHERE)
+            }
         };
         steps.push(Step::new("destination", what));
         Ok(SocketAddr::new(ip, port))

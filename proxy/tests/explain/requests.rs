@@ -318,3 +318,40 @@ fn who_has_the_hosts() {
               shop/catalog (route.yaml:8)";
     assert!(told.contains(by), "{told}");
 }
+
+#[test]
+fn names_without_an_address() {
+    let alias = "apiVersion: v1\nkind: Service\nmetadata: {name: ext, namespace: shop}\n\
+                 spec: {type: ExternalName, externalName: www.example.com}\n";
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: api, namespace: shop}\n\
+                 spec: {hosts: [api.example.com], ports: [{number: 8000, name: http, protocol: HTTP}], resolution: DNS}\n";
+    let config = Config::of(&[("alias.yaml", alias), ("entry.yaml", entry)]);
+    for (name, why) in [
+        ("ext", "is declared without an address"),
+        ("ext.shop.svc", "is declared without an address"),
+        ("api.example.com", "is declared without an address"),
+        ("api.example", "is no name of the mesh"),
+    ] {
+        let told = config.json(&[&format!("http://{name}:8000/")]);
+        let what = format!("{name} {why}; taken to be at 203.0.113.1 (--destination says another)");
+        assert_eq!(told["steps"][0]["what"], what, "{told:#}");
+    }
+}
+
+/// The listener of an address of its own is by the ServiceEntry that has it.
+#[test]
+fn the_address_of_a_service_entry() {
+    let entry = |more: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: db, namespace: ops}}\n\
+             spec: {{hosts: [db.example], addresses: [10.77.0.1], ports: [{{number: 3306, name: tcp, protocol: TCP}}], \
+             {more}resolution: STATIC, endpoints: [{{address: 10.78.0.1}}]}}\n"
+        )
+    };
+    let asked = ["--tcp", "10.77.0.1:3306"];
+    let by = ("listener", "`10.77.0.1_3306`", "ServiceEntry db entry.yaml:1");
+    Config::of(&[("entry.yaml", &entry(""))]).check(&asked, "passes_on", by);
+    let what = "exportTo hides `db.example` of namespace ops from namespace shop";
+    let hidden = Config::of(&[("entry.yaml", &entry("exportTo: ['.'], "))]);
+    hidden.check(&asked, "passes_on", ("hidden", what, "ServiceEntry db entry.yaml:4"));
+}
