@@ -365,6 +365,78 @@ async fn a_list_that_names_the_authority_of_the_workload_counts_for_whom_that_si
     is_revoked(&server, false).await;
 }
 
+/// Whom the mesh believes no longer does not profit from a source that is late with the workload's own certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_roots_that_come_count_though_the_workload_s_own_certificate_has_ended() {
+    let (ca, other) = (Ca::new("mesh"), Ca::new("other"));
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let [first, good] = [1, 2].map(|serial| ca.workload_numbered(CLIENT, serial));
+    let (of_other, both) = (other.workload(CLIENT), format!("{}{}", ca.pem, other.pem));
+    let own = ca.workload_for(SERVER, Duration::from_secs(2));
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    pusher.push(handed_on(&own, &both, &ca.revoke(&[])));
+    let list = directory.path().join("ca-crl.pem");
+    let server = server(IdentitySource::Pushed(pushed), &app, &list).await.ready().await;
+    server.page_has("/findings", "holds no longer: nobody believes it").await;
+    let mut stays = connect(&ca, &server, &good).await.unwrap();
+    let [revoked, gone] = [&first, &of_other].map(|it| connect(&ca, &server, it));
+    let (revoked, gone) = (revoked.await.unwrap(), gone.await.unwrap());
+    pusher.push(handed_on(&own, &both, &ca.revoke(&[1])));
+    is_parted_with(revoked).await;
+    is_refused(&ca, &server, &first).await;
+    server.page_has("/findings", "the certificate that it handed on is refused").await;
+    assert!(connect(&ca, &server, &of_other).await.is_ok());
+    pusher.push(handed_on(&own, &ca.pem, &ca.revoke(&[1])));
+    is_parted_with(gone).await;
+    is_refused(&ca, &server, &of_other).await;
+
+    // One that has ended and is not the one that is there brings nothing, nor does another's that ends before it is refused.
+    let cart = "spiffe://cluster.local/ns/shop/sa/cart";
+    let ended = ca.workload_for(SERVER, Duration::ZERO);
+    let others = ca.workload_for(cart, Duration::from_secs(3));
+    pusher.push(handed_on(&ended, &both, &ca.revoke(&[])));
+    server.page_has("/findings", "what it handed on is refused").await;
+    assert!(connect(&ca, &server, &of_other).await.is_err());
+    pusher.push(handed_on(&others, &both, &ca.revoke(&[])));
+    server.page_has("/findings", "the certificate is that of spiffe://cluster.local/ns/shop/sa/cart").await;
+    eventually("another's has ended", || async {
+        pusher.push(handed_on(&others, &both, &ca.revoke(&[])));
+        server.page("/findings").await.contains("handed on is refused").then_some(())
+    })
+    .await;
+    for client in [&first, &of_other] {
+        assert!(connect(&ca, &server, client).await.is_err());
+    }
+    stays.write_all(ASK).await.unwrap();
+    assert!(stays.read(&mut [0; 4096]).await.unwrap() > 0, "who is believed is so still");
+    pusher.push(handed_on(&ca.workload(SERVER), &both, &ca.revoke(&[])));
+    eventually("it is renewed", || async { connect(&ca, &server, &of_other).await.ok().map(drop) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_that_are_gone_count_though_the_authority_is_gone_for_longer_than_its_certificates_hold() {
+    let mut authority = TestAuthority::start(Duration::from_secs(3)).await;
+    let (ca, other) = (authority.ca().clone(), Ca::new("other"));
+    authority.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let list = directory.path().join("ca-crl.pem");
+    let server = server(authority.source(), &app, &list).await.ready().await;
+    authority.goes().await;
+    server.page_has("/findings", "holds no longer: nobody believes it").await;
+    let [of_other, good] = [other.workload(CLIENT), ca.workload(CLIENT)];
+    let connected = connect(&ca, &server, &of_other).await.unwrap();
+    authority.write("roots.pem", &ca.pem);
+    is_parted_with(connected).await;
+    is_refused(&ca, &server, &of_other).await;
+    assert!(connect(&ca, &server, &good).await.is_ok());
+    authority.comes_back().await;
+    eventually("it is renewed", || async {
+        (!server.page("/findings").await.contains("holds no longer")).then_some(())
+    })
+    .await;
+    assert!(connect(&ca, &server, &of_other).await.is_err());
+}
+
 /// As at the start: it is ready when its own certificate is one that others believe.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_workload_s_own_certificate_on_the_list_is_found() {

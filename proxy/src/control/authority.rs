@@ -23,7 +23,7 @@ use super::secret_files::{content, system_roots};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
-use crate::tls::{Flaw, Verified};
+use crate::tls::{Flaw, FlawKind, Verified};
 
 /// Certificates of an answer at least: the workload's own and a root.
 const CERTIFICATES_MIN: usize = 2;
@@ -245,7 +245,8 @@ impl Source {
     }
 
     /// Hands on what is held with other roots when those that are mounted have changed. When it does not lead to them, or the
-    /// mesh has revoked it, a new certificate is asked for at once, and what is held stays until it comes.
+    /// mesh has revoked it, a new certificate is asked for at once, and what is held stays until it comes; of roots that it does
+    /// not lead to, those before do, too.
     fn look_at_roots(&mut self, pusher: &Pusher) {
         let Some((held, name)) = &self.held else { return };
         let Ok(roots) = self.content(&self.authority.roots) else { return };
@@ -262,11 +263,6 @@ impl Source {
             Ok(_) => {
                 self.looked_at_with.clone_from(&self.revoked);
                 self.strange = None;
-                if roots_differ {
-                    self.write_out(&identity);
-                    self.held = Some((identity.clone(), name));
-                    pusher.push(identity);
-                }
             }
             Err(flaw) => {
                 let what =
@@ -274,7 +270,16 @@ impl Source {
                 tracing::info!("{what} changed, and a new identity is asked for: {flaw}");
                 self.strange = Some((roots, self.revoked.clone()));
                 self.schedule.at_once(wall());
+                // Its end says nothing of roots, nor does who revoked it: whom the mesh believes no longer waits for no renewal.
+                if !matches!(flaw.kind, FlawKind::Expired | FlawKind::NotYetValid | FlawKind::Revoked) {
+                    return;
+                }
             }
+        }
+        if roots_differ {
+            self.write_out(&identity);
+            self.held = Some((identity.clone(), name));
+            pusher.push(identity);
         }
     }
 

@@ -223,8 +223,8 @@ pub(super) struct Pushed {
     last: Option<Arc<Identity>>,
     /// The last that was good.
     held: Option<[Arc<Secret>; 2]>,
-    /// Why the last was not.
-    flaw: Option<Flaw>,
+    /// Why the last was not, and what of it.
+    flaw: Option<(Flaw, &'static str)>,
     /// What turned out to be wrong with the certificate that is held, as far as that is not told by `flaw`.
     refused: Option<FlawKind>,
     /// What hinders the source.
@@ -336,9 +336,15 @@ impl Pushed {
             Err(flaw) => {
                 self.shard.increment(self.registry.series(Family::IdentityFailures, &[flaw.kind.name()]));
                 // Its roots and lists count, as those in files do: whom else its authority has revoked is not let in for its
-                // sake. The certificate is refused where it would take the place of another.
-                let counts = flaw.kind == FlawKind::Revoked && self.held.is_some();
-                self.flaw = Some(flaw);
+                // sake, nor because the one that is held has come to its end: that brings what it always did. The
+                // certificate is refused where it would take the place of another.
+                let counts = self.held.as_ref().is_some_and(|[held, _]| match flaw.kind {
+                    FlawKind::Revoked => true,
+                    FlawKind::Expired | FlawKind::NotYetValid => secrets[0] == **held,
+                    _ => false,
+                });
+                let of = if counts { "the certificate that it handed on" } else { "what it handed on" };
+                self.flaw = Some((flaw, of));
                 if !counts {
                     return;
                 }
@@ -365,7 +371,7 @@ impl Pushed {
         let refused = own.filter(|_| self.held.is_some()).map(|own| own.flaw.kind);
         if let Some(kind) = refused
             && refused != self.refused
-            && self.flaw.as_ref().is_none_or(|told| told.kind != kind)
+            && self.flaw.as_ref().is_none_or(|(told, _)| told.kind != kind)
         {
             self.shard.increment(self.registry.series(Family::IdentityFailures, &[kind.name()]));
         }
@@ -383,13 +389,7 @@ impl Pushed {
     /// What hinders it, if something does. A source in trouble was so after it handed on something bad: what it hands on ends
     /// its trouble.
     fn why(&self) -> Option<String> {
-        let flaw = self.flaw.as_ref().map(|flaw| {
-            let refused = match flaw.kind {
-                FlawKind::Revoked => "the certificate that it handed on",
-                _ => "what it handed on",
-            };
-            format!("{refused} is refused, because {flaw}")
-        });
+        let flaw = self.flaw.as_ref().map(|(flaw, of)| format!("{of} is refused, because {flaw}"));
         self.trouble.as_ref().map(ToString::to_string).or(flaw)
     }
 
