@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::mutual::{CLIENT, SERVER, files, server_with};
+use crate::revoked;
 use crate::unbelieved::{ASK, connect, rest};
 
 /// The certificate that a server shows; `None` when it makes no handshake.
@@ -131,5 +132,41 @@ async fn at_the_start_a_certificate_that_is_none_is_waited_for() {
     let mut server = start(&files, &app, "cluster.local").await.start();
     server.page_has("/ready", "has not come yet from the files").await;
     files.show(&ca.workload(SERVER));
+    server.becomes_ready().await;
+}
+
+/// Nobody whom that has signed is believed then, and the workload is one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_its_authority_that_somebody_else_has_signed_is_found() {
+    let root = Ca::new("mesh");
+    let (issues, liar) = (root.under("issues"), Ca::new("issues"));
+    let by_it = |name| {
+        let Pem { chain, key } = issues.workload(name);
+        Pem { chain: format!("{chain}{}", issues.pem), key }
+    };
+    let (app, files) = (TestBackend::echo("app").await, files(&root, &by_it(SERVER)));
+    let list = files.path().join("ca-crl.pem");
+    let [good, bad] = [&issues, &liar].map(|of| format!("{}{}", root.revoke(&[]), of.revoke(&[])));
+    let is_found = async |server: &TestProxy| {
+        server.page_has("/ready", "cannot be relied on").await;
+        let why = "the list of CN=issues cannot be relied on, because no known authority of that name has signed it";
+        server.page_has("/findings", why).await;
+        server.page_has("/findings", "shows its own certificate for want of a better one").await;
+    };
+    revoked::write(&list, &good);
+    let server = revoked::server(files.identity().into(), &app, &list).await.ready().await;
+    let connected = revoked::connect(&root, &server, &by_it(CLIENT)).await.unwrap();
+    assert!(!server.page("/findings").await.contains("CN=issues"));
+    revoked::write(&list, &bad);
+    revoked::is_parted_with(connected).await;
+    is_found(&server).await;
+    revoked::write(&list, &good);
+    server.page_has("/ready", "LIVE").await;
+    assert!(!server.page("/findings").await.contains("for want of a better one"));
+
+    revoked::write(&list, &bad);
+    let mut server = revoked::server(files.identity().into(), &app, &list).await.start();
+    is_found(&server).await;
+    revoked::write(&list, &good);
     server.becomes_ready().await;
 }

@@ -20,7 +20,7 @@ use crate::mutual::{CLIENT, SERVER, client_with, files, server_with};
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A server with an identity from there, for which what the mesh has revoked is at `list`.
-async fn server(source: IdentitySource, app: &TestBackend, list: &Path) -> Start {
+pub(crate) async fn server(source: IdentitySource, app: &TestBackend, list: &Path) -> Start {
     let list = list.to_owned();
     let log = list.with_file_name("log");
     server_with(source, app, false, &log).await.set(|settings| {
@@ -31,7 +31,11 @@ async fn server(source: IdentitySource, app: &TestBackend, list: &Path) -> Start
 }
 
 /// A connection that was answered once.
-async fn connect(ca: &Ca, server: &TestProxy, shown: &Pem) -> Result<TlsStream<TcpStream>, String> {
+pub(crate) async fn connect(
+    ca: &Ca,
+    server: &TestProxy,
+    shown: &Pem,
+) -> Result<TlsStream<TcpStream>, String> {
     let config = believing(ca, Some(shown), &["istio-http/1.1"]);
     let mut stream = handshake(config, server.listener(0), "outbound_.80_._.a.b").await?;
     stream.write_all(ASK).await.map_err(|error| error.to_string())?;
@@ -47,7 +51,7 @@ async fn is_refused(ca: &Ca, server: &TestProxy, shown: &Pem) {
 }
 
 /// Writes a file at once.
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&draft, text).unwrap();
@@ -220,7 +224,7 @@ async fn a_list_that_no_root_has_signed_or_that_is_out_of_date_closes() {
     for (bad, why) in [
         (
             liar.revoke(&[1]),
-            "the list of CN=mesh cannot be relied on, because no root of that name has signed it",
+            "the list of CN=mesh cannot be relied on, because no known authority of that name has signed it",
         ),
         (ca.revoke_until(2021, &[1]), "the list of CN=mesh cannot be relied on, because it is out of date"),
     ] {
@@ -281,7 +285,7 @@ async fn is_revoked(server: &TestProxy, is_revoked: bool) {
     );
 }
 
-async fn is_parted_with(mut connected: TlsStream<TcpStream>) {
+pub(crate) async fn is_parted_with(mut connected: TlsStream<TcpStream>) {
     let ended = tokio::time::timeout(support::PATIENCE, connected.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "the connection is still there");
 }
@@ -468,6 +472,7 @@ async fn a_list_that_ends_meanwhile_is_found_and_closes() {
     let server = server(files.identity().into(), &app, &list).await.ready().await;
     server.page_has("/findings", "the list of CN=mesh cannot be relied on, because it is out of date").await;
     is_refused(&ca, &server, &ca.workload_numbered(CLIENT, 2)).await;
+    server.page_has("/ready", "no whole identity").await;
     server.page_has("/stats/prometheus", "certificate_revocation_unknown").await;
 }
 

@@ -70,15 +70,16 @@ pub(super) fn about_secret(unusable: Unusable, is_handed_on: bool) -> Finding {
     }
 }
 
-/// What there is to say about the workload's own certificate where it is shown though it is revoked.
-pub(super) fn about_revoked(flaw: &Flaw) -> Finding {
+/// What there is to say about the workload's own certificate where it is shown though it is revoked, or nobody can know whether.
+pub(super) fn about_own(flaw: &Flaw) -> Finding {
     Finding::general(
         Severity::Error,
         code::UNUSABLE_SECRET,
         format!(
             "the workload shows its own certificate for want of a better one, and {flaw}: whoever has the list of that refuses it"
         ),
-        "have its source issue another by an authority that is not revoked; it is used at once",
+        "have its source issue another by an authority that is not revoked and whose list can be relied on, or write the newest \
+         list of that authority; either is used at once",
     )
 }
 

@@ -6,7 +6,7 @@ use config::compile::{Proxy, TrustAnchors};
 use config::finding::Finding;
 use config::{OWN_CERTIFICATE, OWN_ROOTS, Secret};
 
-use super::certificates::{about_domain, about_doubt, about_life, about_revoked, about_secret};
+use super::certificates::{about_domain, about_doubt, about_life, about_own, about_secret};
 use super::revoked::RevokedFile;
 use super::{Control, time};
 use crate::tls::{FlawKind, Secrets, Unusable};
@@ -43,13 +43,14 @@ impl Control {
         let declared = TrustAnchors::among(anchors, declared.iter());
         let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &self.expected);
         self.pushed.refused(&unusable);
-        let (doubt, is_handed_on) = (secrets.own_flaw(FlawKind::Doubted), self.pushed.is_handed_on());
+        let (doubt, is_handed_on) = (secrets.own_flaw(&[FlawKind::Doubted]), self.pushed.is_handed_on());
         if secrets.are_whole() && doubt.is_none() {
             return None;
         }
         let why = unusable.first().map(|first| &first.flaw).or(doubt.as_ref());
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         findings.extend(secrets.doubts(time::wall()).iter().map(about_doubt));
+        findings.extend(doubt.as_ref().map(about_own));
         findings.extend(unusable.into_iter().map(|it| about_secret(it, is_handed_on)));
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         Some(format!("{waited_for}{why}"))
@@ -94,9 +95,9 @@ impl Control {
         let doubts = self.secrets.doubts(time::wall());
         self.doubts_end = self.secrets.doubts_end(time::wall());
         findings.extend(doubts.iter().map(about_doubt));
-        let revoked = self.secrets.own_flaw(FlawKind::Revoked);
-        findings.extend(revoked.as_ref().map(about_revoked));
-        self.status.own_revoked(revoked.map(|flaw| format!("the workload has no whole identity: {flaw}")));
+        let flaw = self.secrets.own_flaw(&[FlawKind::Revoked, FlawKind::Doubted]);
+        findings.extend(flaw.as_ref().map(about_own));
+        self.status.own_refused(flaw.map(|flaw| format!("the workload has no whole identity: {flaw}")));
         findings.extend(self.secrets.own_stranger(&self.expected).map(about_domain));
         let is_handed_on = self.pushed.is_handed_on();
         findings.extend(unusable.into_iter().map(|it| about_secret(it, is_handed_on)));

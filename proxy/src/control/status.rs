@@ -43,7 +43,7 @@ pub(crate) struct Status {
     /// Why, if there are none besides.
     none_bound: ArcSwapOption<String>,
     /// Why the workload's own certificate, which is shown, is none that holds.
-    own_revoked: ArcSwapOption<String>,
+    own_refused: ArcSwapOption<String>,
     published: ArcSwapOption<Published>,
     /// How many workers the configuration asks for.
     concurrency: ArcSwapOption<Concurrency>,
@@ -149,7 +149,7 @@ impl Status {
             findings: ArcSwap::default(),
             not_bound: ArcSwap::default(),
             none_bound: ArcSwapOption::empty(),
-            own_revoked: ArcSwapOption::empty(),
+            own_refused: ArcSwapOption::empty(),
             published: ArcSwapOption::empty(),
             concurrency: ArcSwapOption::empty(),
             termination_drain_duration: ArcSwapOption::empty(),
@@ -250,7 +250,7 @@ impl Status {
         if self.health.is_failed() {
             return Some("/healthcheck/fail was posted; POST /healthcheck/ok takes it back".to_owned());
         }
-        let hinders = [&self.not_ready, &self.none_bound, &self.own_revoked];
+        let hinders = [&self.not_ready, &self.none_bound, &self.own_refused];
         if let Some(why) = hinders.into_iter().find_map(ArcSwapOption::load_full) {
             return Some(why.to_string());
         }
@@ -306,9 +306,9 @@ impl Status {
         Arc::new(all)
     }
 
-    /// The workload's own certificate is revoked, for this reason, or not.
-    pub(super) fn own_revoked(&self, why: Option<String>) {
-        self.own_revoked.store(why.map(Arc::new));
+    /// The workload's own certificate is none that peers believe, for this reason, or it is one.
+    pub(super) fn own_refused(&self, why: Option<String>) {
+        self.own_refused.store(why.map(Arc::new));
     }
 
     /// Listeners that should have sockets have none, as these findings tell; `none` when no other has one either.

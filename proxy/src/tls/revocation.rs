@@ -43,22 +43,22 @@ impl List {
         Some(List { der, parsed })
     }
 
-    /// Why nobody is believed whom its issuer vouches for, where these are all roots that there are, at `now`, in seconds since
-    /// 1970.
+    /// Why nobody is believed whom its issuer vouches for, where these are all authorities that are known, at `now`, in seconds
+    /// since 1970.
     pub(super) fn doubt<'a>(
         &self,
-        anchors: impl Iterator<Item = &'a TrustAnchor<'static>>,
+        known: impl Iterator<Item = &'a TrustAnchor<'a>>,
         algorithms: &[&dyn SignatureVerificationAlgorithm],
         now: i64,
     ) -> Option<String> {
         let (issuer, ends) = self.told()?;
-        let mut of_its_name = anchors.filter(|anchor| self.is_of_its_name(anchor)).peekable();
+        let mut of_its_name = known.filter(|anchor| self.is_of_its_name(anchor)).peekable();
         let why = if ends <= now {
             "it is out of date"
         } else if of_its_name.peek().is_some()
             && !of_its_name.any(|anchor| self.is_signed_by(anchor, algorithms))
         {
-            "no root of that name has signed it"
+            "no known authority of that name has signed it"
         } else {
             return None;
         };

@@ -191,7 +191,7 @@ impl Secrets {
     /// The workload's own roots, where its own certificate does not lead to them: they are those of another mesh. One that
     /// has ended or is revoked says nothing about roots.
     pub(crate) fn apart(&self) -> Option<Unusable> {
-        let flaw = self.own_flaw(FlawKind::Untrusted)?;
+        let flaw = self.own_flaw(&[FlawKind::Untrusted])?;
         let why = format!("they are not those of the workload's own certificate: {flaw}");
         Some(Unusable::of_own_roots(why))
     }
@@ -201,27 +201,29 @@ impl Secrets {
         expected.is_left_by(&own::identity(self.certificate(OWN_CERTIFICATE)?)?)
     }
 
-    /// What is wrong with the workload's own certificate by its roots, if that is of this kind: where its authority's list is
+    /// What is wrong with the workload's own certificate by its roots, if that is of these kinds: where its authority's list is
     /// doubted, nobody of that is believed.
-    pub(crate) fn own_flaw(&self, kind: FlawKind) -> Option<Flaw> {
+    pub(crate) fn own_flaw(&self, kinds: &[FlawKind]) -> Option<Flaw> {
         let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
         let (leaf, intermediates) = own.cert.split_first()?;
         let flaw = whole::is_heard_of(leaf, intermediates, roots, seconds(time::wall())).err()?;
-        (flaw.kind == kind).then_some(flaw)
+        kinds.contains(&flaw.kind).then_some(flaw)
     }
 
     /// Lists of revoked certificates that cannot be relied on: of which secret, and why.
     pub(crate) fn doubts(&self, now: SystemTime) -> Vec<(Arc<str>, String)> {
         let now = seconds(now);
         let algorithms = default_provider().signature_verification_algorithms.all;
-        let anchors = || {
+        let chains = self.held.values().filter_map(Held::certificate).flat_map(|it| it.cert.iter().skip(1));
+        let between: Vec<_> = chains.flat_map(webpki::anchor_from_trusted_cert).collect();
+        let known = || {
             let all = self.held.values().filter_map(Held::roots);
             let stores = all.flat_map(|it| it.bundles.iter().map(|it| &it.roots).chain([&it.roots]));
-            stores.flat_map(|store| &store.roots)
+            stores.flat_map(|store| &store.roots).chain(&between)
         };
         let mut doubts = Vec::new();
         for (name, held) in &self.held {
-            let of_it = held.lists().iter().filter_map(|list| list.doubt(anchors(), algorithms, now));
+            let of_it = held.lists().iter().filter_map(|list| list.doubt(known(), algorithms, now));
             doubts.extend(of_it.map(|why| (name.clone(), why)));
         }
         doubts.sort();
