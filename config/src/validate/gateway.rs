@@ -66,13 +66,19 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         return;
     };
     let path = format!("{path}.tls");
+    let is_http = matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB");
+    if tls.https_redirect == Some(true) && !is_http {
+        let what = "only HTTP in plain text is led to HTTPS";
+        let path = format!("{path}.httpsRedirect");
+        check.warning(code::INEFFECTIVE_VALUE, &path, what, "write it for the server of the port of HTTP");
+    }
     if matches!(protocol.as_str(), "TCP" | "MONGO") {
         let what = format!("TLS is not terminated on a port of the protocol {protocol}");
         check.bad(&path, what, "write TLS as the port's protocol, or leave `tls` out");
     }
     match tls.mode {
         // On a port of plain HTTP only the redirect counts, which lets nothing else be said in plain text.
-        mode if matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB") => {
+        mode if is_http => {
             if mode != ServerTlsMode::Passthrough && tls.https_redirect != Some(true) {
                 let what = format!("TLS is not terminated on a port of the protocol {protocol}");
                 check.bad(
@@ -82,12 +88,22 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
                 );
             }
         }
-        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {}
+        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => {
+            for field in shown(tls) {
+                let what = "TLS is passed on, and no certificate is shown or asked for";
+                let path = format!("{path}.{field}");
+                check.warning(code::INEFFECTIVE_VALUE, &path, what, "leave it out, or terminate TLS");
+            }
+        }
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
             check_terminated(check, &path, tls);
         }
         ServerTlsMode::IstioMutual => {
             check_clients(check, &path, tls);
+            for field in shown(tls) {
+                let what = "with `mode: ISTIO_MUTUAL` the certificates are those of the mesh";
+                check.bad(&format!("{path}.{field}"), what, "leave it out, or write `mode: MUTUAL`");
+            }
             let is_told = |version: &Option<String>| {
                 version.as_deref().is_some_and(|version| !matches!(version, "" | "TLS_AUTO"))
             };
@@ -103,6 +119,20 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
             }
         }
     }
+}
+
+/// The fields that are written of those that say which certificates are shown, and by which clients are verified.
+fn shown(tls: &ServerTlsSettings) -> impl Iterator<Item = &'static str> + use<> {
+    let is_there = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+    let fields = [
+        ("serverCertificate", is_there(&tls.server_certificate)),
+        ("privateKey", is_there(&tls.private_key)),
+        ("caCertificates", is_there(&tls.ca_certificates)),
+        ("tlsCertificates", !tls.tls_certificates.is_empty()),
+        ("credentialName", is_there(&tls.credential_name)),
+        ("credentialNames", !tls.credential_names.is_empty()),
+    ];
+    fields.into_iter().filter_map(|(field, is_there)| is_there.then_some(field))
 }
 
 /// What of TLS is not spoken or not verified, and must not look as if it were.

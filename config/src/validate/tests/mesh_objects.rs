@@ -245,7 +245,22 @@ fn gateways() {
             &[&format!("warning ineffective-value spec.servers[0].tls.{field}")],
         );
     }
+    check(
+        &format!("{https}, tls: {{mode: SIMPLE, credentialName: a, httpsRedirect: true}}"),
+        &["warning ineffective-value spec.servers[0].tls.httpsRedirect"],
+    );
     let tls = "port: {number: 443, name: tls, protocol: TLS}, hosts: [a.b]";
+    let shown = [("credentialName", "a"), ("credentialNames", "[a]"), ("serverCertificate", "/a")];
+    for (field, value) in shown {
+        let at = format!("ineffective-value spec.servers[0].tls.{field}");
+        for mode in ["PASSTHROUGH", "AUTO_PASSTHROUGH"] {
+            check(&format!("{tls}, tls: {{mode: {mode}, {field}: {value}}}"), &[&format!("warning {at}")]);
+        }
+        check(
+            &format!("{https}, tls: {{mode: ISTIO_MUTUAL, {field}: {value}}}"),
+            &[&format!("error bad-value spec.servers[0].tls.{field}")],
+        );
+    }
     check(&format!("{tls}, tls: {{mode: PASSTHROUGH}}"), &[]);
     check(&format!("{tls}, tls: {{mode: SIMPLE, {files}}}"), &[]);
     check(&format!("{tls}, tls: {{mode: AUTO_PASSTHROUGH}}"), &[]);
