@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft::app::{Identity, IdentitySource, PushedIdentity};
 
 use crate::mutual::{CLIENT, SERVER, client_with, server_with};
+use crate::revoked;
 use crate::unbelieved::{ASK, connect};
 
 fn identity(pem: &Pem, roots: &Ca) -> Identity {
@@ -166,5 +167,55 @@ async fn of_somebody_else_s_the_roots_are_not_taken_either() {
         }
         let counted = server.metric("weft_identity_failures_total", &[("reason", "wrong_identity")]).await;
         assert_eq!(counted, Some(3.0), "{speaks:?}");
+    }
+}
+
+/// Whom the mesh believes no longer is refused, however bad the certificate is that comes with that; nobody is let in for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_bad_one_counts_what_it_takes_away() {
+    let [ca, other, third] = ["mesh", "other", "third"].map(Ca::new);
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let [with_other, with_third] = [&other, &third].map(|it| format!("{}{}", ca.pem, it.pem));
+    let own = ca.workload(SERVER);
+    let two = ca.issue("workload", |params| {
+        let uris = [SERVER, CLIENT].map(|uri| SanType::URI(uri.try_into().unwrap()));
+        params.subject_alt_names = uris.to_vec();
+    });
+    for (bad, why) in [
+        (Pem { chain: own.chain.clone(), key: two.key.clone() }, "not that of the certificate"),
+        (two, "not exactly one URI"),
+        (ca.workload("spiffe://cluster.local/ns/shop/sa/cart"), "shop/sa/cart"),
+    ] {
+        let [first, good] = [1, 2].map(|serial| ca.workload_numbered(CLIENT, serial));
+        let (pusher, pushed) = PushedIdentity::new("a test");
+        let list = directory.path().join("ca-crl.pem");
+        pusher.push(revoked::handed_on(&own, &with_other, &ca.revoke(&[])));
+        let server = revoked::server(IdentitySource::Pushed(pushed), &app, &list).await.ready().await;
+        let connect = async |of: &Pem| revoked::connect(&ca, &server, of).await;
+        let hands_on = |roots: &str, serials| {
+            pusher.push(revoked::handed_on(&bad, roots, &ca.revoke(serials)));
+        };
+        let of_other = other.workload(CLIENT);
+        let (named, gone) = (connect(&first).await.unwrap(), connect(&of_other).await.unwrap());
+        let mut stays = connect(&good).await.unwrap();
+        hands_on(&with_other, &[1]);
+        revoked::is_parted_with(named).await;
+        revoked::is_refused(&ca, &server, &first).await;
+        server.page_has("/findings", why).await;
+        assert!(connect(&of_other).await.is_ok(), "{why}");
+        hands_on(&ca.pem, &[1]);
+        revoked::is_parted_with(gone).await;
+        revoked::is_refused(&ca, &server, &of_other).await;
+
+        // Roots that are none of those before, and those that the certificate that is shown does not lead to, are not taken.
+        hands_on(&with_third, &[1]);
+        eventually("all roots of before count", || async { connect(&of_other).await.ok().map(drop) }).await;
+        for roots in [&with_third, &third.pem, &other.pem] {
+            hands_on(roots, &[1]);
+            revoked::is_refused(&ca, &server, &first).await;
+            assert!(connect(&good).await.is_ok() && connect(&third.workload(CLIENT)).await.is_err(), "{why}");
+        }
+        stays.write_all(ASK).await.unwrap();
+        assert!(stays.read(&mut [0; 4096]).await.unwrap() > 0, "who is believed is so still");
     }
 }

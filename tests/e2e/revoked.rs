@@ -45,7 +45,7 @@ pub(crate) async fn connect(
     Ok(stream)
 }
 
-async fn is_refused(ca: &Ca, server: &TestProxy, shown: &Pem) {
+pub(crate) async fn is_refused(ca: &Ca, server: &TestProxy, shown: &Pem) {
     eventually("the client is refused", || async { connect(ca, server, shown).await.is_err().then_some(()) })
         .await;
 }
@@ -259,7 +259,7 @@ async fn a_list_that_no_root_has_signed_or_that_is_out_of_date_closes() {
 }
 
 /// An identity of that workload, and what is revoked.
-fn handed_on(pem: &Pem, roots: &str, revoked: &str) -> Identity {
+pub(crate) fn handed_on(pem: &Pem, roots: &str, revoked: &str) -> Identity {
     Identity {
         chain: pem.chain.as_bytes().into(),
         key: config::PrivateKey::new(pem.key.as_bytes()),

@@ -20,7 +20,7 @@ use super::status::IdentityState;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
-use crate::tls::{Bounds, Flaw, FlawKind, Unusable, Verified, Whole};
+use crate::tls::{Bounds, Flaw, FlawKind, Unusable, Verified, Whole, narrowed};
 
 /// Where the identity of the workload comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +223,8 @@ pub(super) struct Pushed {
     last: Option<Arc<Identity>>,
     /// The last that was good.
     held: Option<[Arc<Secret>; 2]>,
+    /// The roots of that without what the last, which was not, takes away from them.
+    narrowed: Option<Arc<Secret>>,
     /// Why the last was not, and what of it.
     flaw: Option<(Flaw, &'static str)>,
     /// What turned out to be wrong with the certificate that is held, as far as that is not told by `flaw`.
@@ -260,6 +262,7 @@ impl Pushed {
             bounds: bounds(limits),
             last: None,
             held: None,
+            narrowed: None,
             flaw: None,
             refused: None,
             trouble: None,
@@ -346,17 +349,26 @@ impl Pushed {
                 let of = if counts { "the certificate that it handed on" } else { "what it handed on" };
                 self.flaw = Some((flaw, of));
                 if !counts {
+                    self.narrowed = self.held.as_ref().and_then(|[_, roots]| self.fewer(roots, &secrets[1]));
                     return;
                 }
             }
         }
         self.refused = None;
+        self.narrowed = None;
         self.held = Some(secrets.map(Arc::new));
     }
 
     /// What may be used of it: a certificate and roots that belong together.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
-        self.held.iter().flatten()
+        let roots = self.narrowed.as_ref();
+        self.held.iter().flat_map(move |[certificate, held]| [certificate, roots.unwrap_or(held)])
+    }
+
+    /// Roots of `before` without what `new` ones take away from them, which came with a certificate that is refused: those let
+    /// nobody in.
+    pub(super) fn fewer(&self, before: &Secret, new: &Secret) -> Option<Arc<Secret>> {
+        narrowed(before, new, self.bounds.bytes_max).map(Arc::new)
     }
 
     /// Whether somebody hands it on, and it is not in files.

@@ -80,7 +80,12 @@ impl Control {
             match (bad.or_else(|| secrets.apart()).or_else(half), self.own_roots.as_ref()) {
                 // With what else is declared now: a list of revoked certificates counts beside the last good roots, too.
                 (Some(refused), Some(last_good)) => {
-                    (secrets, unusable) = self.resolved(anchors, Some(last_good));
+                    let fewer = roots.as_ref().filter(|_| is_refused);
+                    let fewer = fewer.and_then(|roots| self.pushed.fewer(last_good, roots));
+                    (secrets, unusable) = self.resolved(anchors, Some(fewer.as_ref().unwrap_or(last_good)));
+                    if fewer.is_some() && secrets.apart().is_some() {
+                        (secrets, unusable) = self.resolved(anchors, Some(last_good));
+                    }
                     unusable.retain(|it| it.name != refused.name);
                     unusable.push(refused);
                 }

@@ -33,4 +33,4 @@ pub(crate) use server::{Server, Shows};
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Presented, Stream};
 pub(crate) use verify::Servers;
-pub(crate) use whole::{Bounds, Flaw, FlawKind, Verified, Whole};
+pub(crate) use whole::{Bounds, Flaw, FlawKind, Verified, Whole, narrowed};
