@@ -424,7 +424,8 @@ async fn roots_that_are_gone_count_though_the_authority_is_gone_for_longer_than_
     authority.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
     let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
     let list = directory.path().join("ca-crl.pem");
-    let server = server(authority.source(), &app, &list).await.ready().await;
+    let start = server(authority.source(), &app, &list).await;
+    let server = start.set(|it| it.limits.ca_retry_max_ms = 500).ready().await;
     authority.goes().await;
     server.page_has("/findings", "holds no longer: nobody believes it").await;
     let [of_other, good] = [other.workload(CLIENT), ca.workload(CLIENT)];
