@@ -206,6 +206,11 @@ async fn of_a_bad_one_counts_what_it_takes_away() {
         hands_on(&ca.pem, &[1]);
         revoked::is_parted_with(gone).await;
         revoked::is_refused(&ca, &server, &of_other).await;
+        hands_on("nothing that can be read", &[]);
+        server.page_has("/findings", "what it handed on is refused").await;
+        for gone in [&first, &of_other] {
+            revoked::is_refused(&ca, &server, gone).await;
+        }
 
         // Roots that are none of those before, and those that the certificate that is shown does not lead to, are not taken.
         hands_on(&with_third, &[1]);

@@ -349,7 +349,9 @@ impl Pushed {
                 let of = if counts { "the certificate that it handed on" } else { "what it handed on" };
                 self.flaw = Some((flaw, of));
                 if !counts {
-                    self.narrowed = self.held.as_ref().and_then(|[_, roots]| self.fewer(roots, &secrets[1]));
+                    // What cannot be read takes nothing back of what one before it took away.
+                    let fewer = self.held.as_ref().and_then(|[_, roots]| self.fewer(roots, &secrets[1]));
+                    self.narrowed = fewer.or_else(|| self.narrowed.take());
                     return;
                 }
             }

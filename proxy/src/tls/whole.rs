@@ -182,7 +182,7 @@ impl Whole<'_> {
 }
 
 /// Of roots that came with a certificate that is refused, what takes away from those of `before`: lists of revoked certificates,
-/// and that some roots are gone. `None` where they are none, or larger than that.
+/// and that some roots are gone. `None` where they are none, or larger than `bytes_max`; what comes of it has the lists of both.
 pub(crate) fn narrowed(before: &Secret, new: &Secret, bytes_max: u64) -> Option<Secret> {
     let parsed = |secret: &Secret| match parse(secret) {
         Ok(Parsed::Roots(roots)) => Some(roots),
