@@ -96,6 +96,7 @@ pub(crate) use gateway::{Kind as ServerKind, kind as server_kind, left_out_for};
 pub use guards::Guard;
 pub use hidden::{Hidden, View};
 pub use left_out::{LeftOut, rules_left_out};
+pub(crate) use protocol::is_detected;
 pub(crate) use protocol::is_protocol;
 pub use protocol::{may_be_http, may_be_told_http};
 pub use proxy::{NodeType, Proxy};

@@ -93,6 +93,11 @@ pub fn may_be_http(port: &ServicePort) -> bool {
     Protocol::of(port).may_be_http()
 }
 
+/// Whether what comes to the port of a service is found out from its first bytes.
+pub(crate) fn is_detected(port: &ServicePort) -> bool {
+    Protocol::of(port) == Protocol::Detected
+}
+
 /// Whether objects of Istio's may name a protocol so; nothing is one that is found out.
 pub(crate) fn is_protocol(name: &str) -> bool {
     name.is_empty() || Protocol::told(name) != Protocol::Detected

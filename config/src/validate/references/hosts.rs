@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::compile::{At, Sight, by_address, may_be_http, may_be_told_http, sight};
+use crate::compile::{At, Sight, by_address, is_detected, may_be_http, may_be_told_http, sight};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{DestinationRule, ServiceEntry, VirtualService};
 use crate::kubernetes::{EndpointSlice, Pod, Service, ServicePort};
@@ -207,12 +207,8 @@ impl<'o> Hosts<'o> {
     /// Whether sidecars ask the service of that full host for HTTP by its names alone: its ports of HTTP are told to be so,
     /// and nothing else stands for it. Behind a port whose protocol is detected, any authority is for its service.
     pub(super) fn is_asked_by_name(&self, host: &str) -> bool {
-        let is_told = |port: &ServicePort| {
-            let name = port.name.as_deref().unwrap_or_default();
-            port.app_protocol.is_some() || name.starts_with("http") || name.starts_with("grpc")
-        };
         let ports = self.service(host).map(|service| &service.spec.spec.ports);
-        ports.is_some_and(|ports| ports.iter().all(|port| is_told(port) || !may_be_http(port)))
+        ports.is_some_and(|ports| !ports.iter().any(is_detected))
             && self.sidecar_ports.is_empty()
             && !self.has_aliases
     }

@@ -42,6 +42,10 @@ fn authorities() {
     }
     // Behind a detected port any authority is for the service, and another service may be a name of it.
     say(&nothing, "web", "", "other", false);
+    for port in ["name: httpbin", "name: a, appProtocol: of-mine"] {
+        say(&service("y", &format!("ports: [{{port: 80, {port}}}]")), "y", "", "other", false);
+    }
+    say(&service("y", "ports: [{port: 80, name: http-bin}]"), "y", "", "other", true);
     say(&service("alias", "type: ExternalName, externalName: told"), "told", "", "other", false);
     say(&nothing, "'*.shop.svc.cluster.local'", "mesh", "other", false);
     // At a gateway.
