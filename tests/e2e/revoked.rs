@@ -394,6 +394,13 @@ async fn lists_and_roots_that_come_count_though_the_workload_s_own_certificate_h
     is_parted_with(gone).await;
     is_refused(&ca, &server, &of_other).await;
 
+    // Roots that it never led to let nobody in, though it cannot be asked any more.
+    let foreign = Ca::new("foreign");
+    pusher.push(handed_on(&own, &foreign.pem, &foreign.revoke(&[])));
+    server.page_has("/findings", "does not lead to the roots").await;
+    assert!(connect(&ca, &server, &foreign.workload(CLIENT)).await.is_err());
+    assert!(connect(&ca, &server, &good).await.is_ok());
+
     // One that has ended and is not the one that is there brings nothing, nor does another's that ends before it is refused.
     let cart = "spiffe://cluster.local/ns/shop/sa/cart";
     let ended = ca.workload_for(SERVER, Duration::ZERO);

@@ -143,13 +143,23 @@ impl Whole<'_> {
         let name = identity(leaf, wanted)?;
         let (begins, ends) = peer::life(leaf).ok_or_else(unreadable)?;
         let now = seconds(now);
+        // As of when it holds or held: that it does not now makes no roots its own that never were.
+        let led = match leads_to(
+            leaf,
+            intermediates,
+            &roots,
+            now.clamp(begins, begins.max(ends.saturating_sub(1))),
+        ) {
+            Err(flaw) if flaw.kind == FlawKind::Untrusted && begins < ends => return Err(flaw),
+            led => led,
+        };
         if now < begins {
             return Err(flaw(FlawKind::NotYetValid, "its certificate does not hold yet"));
         }
         if now >= ends {
             return Err(flaw(FlawKind::Expired, "its certificate holds no longer"));
         }
-        leads_to(leaf, intermediates, &roots, now)?;
+        led?;
         Ok(Verified { name, begins, ends })
     }
 
