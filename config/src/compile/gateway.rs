@@ -431,11 +431,7 @@ impl Served<'_> {
 
     /// Its hosts, each with the namespace whose virtual services may speak for it; `*` for any.
     pub(super) fn scoped_hosts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.server.hosts.iter().map(|host| match host.split_once('/') {
-            Some((".", host)) => (&**self.object.namespace(), host),
-            Some((namespace, host)) => (namespace, host),
-            None => ("*", host.as_str()),
-        })
+        self.server.scoped_hosts(self.object.namespace())
     }
 
     /// The hosts that both the server and a virtual service name, the narrower of two each.

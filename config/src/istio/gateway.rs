@@ -38,6 +38,17 @@ pub struct Server {
     pub name: Option<String>,
 }
 
+impl Server {
+    /// Its hosts, each with the namespace whose virtual services may speak for it; `*` for any. `own` is that of the Gateway.
+    pub fn scoped_hosts<'s>(&'s self, own: &'s str) -> impl Iterator<Item = (&'s str, &'s str)> {
+        self.hosts.iter().map(move |host| match host.split_once('/') {
+            Some((".", host)) => (own, host),
+            Some(scoped) => scoped,
+            None => ("*", host.as_str()),
+        })
+    }
+}
+
 /// What a server does about TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -84,6 +95,13 @@ pub enum ServerTlsMode {
     IstioMutual,
     /// The gateway, which asks for a client certificate and does without.
     OptionalMutual,
+}
+
+impl ServerTlsMode {
+    /// Whether it is the gateway.
+    pub fn terminates(self) -> bool {
+        !matches!(self, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
+    }
 }
 
 /// Files of one certificate.

@@ -72,12 +72,8 @@ impl<'o> Served<'o> {
 
 fn scopes(gateway: &Object<Gateway>) -> Scopes<'_> {
     let mut scopes = Scopes::default();
-    for written in gateway.spec.servers.iter().flat_map(|server| &server.hosts) {
-        let (scope, host) = match written.split_once('/') {
-            Some((".", host)) => (&**gateway.namespace(), host),
-            Some(scoped) => scoped,
-            None => ("*", written.as_str()),
-        };
+    let servers = gateway.spec.servers.iter();
+    for (scope, host) in servers.flat_map(|server| server.scoped_hosts(gateway.namespace())) {
         scopes.entry(scope).or_default().insert(&host.to_lowercase());
     }
     scopes

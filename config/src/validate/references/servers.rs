@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::compile::{ServerKind, age, left_out_for, server_kind};
 use crate::finding::{Finding, code};
 use crate::hashed::HashMap;
-use crate::istio::{Gateway, Server, ServerTlsMode};
+use crate::istio::{Gateway, Server};
 use crate::kubernetes::Pod;
 use crate::labels::LabelSet;
 use crate::objects::{Object, Objects};
@@ -103,18 +103,13 @@ impl<'o> Claim<'o> {
 
     /// The hosts by which its connections are told from others, each with the namespace it is for.
     fn names(&self) -> impl Iterator<Item = (&'o str, String)> + use<'o> {
-        let own = &**self.object.namespace();
-        self.server.hosts.iter().map(move |host| match host.split_once('/') {
-            Some((".", host)) => (own, host.to_lowercase()),
-            Some((namespace, host)) => (namespace, host.to_lowercase()),
-            None => ("*", host.to_lowercase()),
-        })
+        let hosts = self.server.scoped_hosts(self.object.namespace());
+        hosts.map(|(scope, host)| (scope, host.to_lowercase()))
     }
 
     /// Whether who asks for one of its hosts is its own, whatever rules there are for it.
     fn terminates(&self) -> bool {
-        let mode = self.server.tls.as_ref().map(|tls| tls.mode);
-        mode.is_some_and(|it| !matches!(it, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough))
+        self.server.tls.as_ref().is_some_and(|tls| tls.mode.terminates())
     }
 }
 

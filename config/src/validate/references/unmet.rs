@@ -4,7 +4,7 @@
 use super::hosts::{Hosts, full_name};
 use crate::compile::gateway_name;
 use crate::finding::code;
-use crate::istio::{HttpMatchRequest, Server, ServerTlsMode, VirtualService};
+use crate::istio::{HttpMatchRequest, Server, VirtualService};
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 use crate::validate::names::is_ip;
@@ -89,9 +89,7 @@ pub(super) fn check_gateways(check: &mut Check<'_>, objects: &Objects, object: &
 fn speaks_http(server: &Server) -> bool {
     match server.port.protocol.to_ascii_uppercase().as_str() {
         "TCP" | "MONGO" | "TLS" => false,
-        "HTTPS" => server.tls.as_ref().is_some_and(|tls| {
-            !matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
-        }),
+        "HTTPS" => server.tls.as_ref().is_some_and(|tls| tls.mode.terminates()),
         _ => true,
     }
 }
