@@ -63,10 +63,8 @@ fn found<'a>(
     object: &Object<VirtualService>,
     objects: &'a Objects,
 ) -> Option<&'a Object<VirtualService>> {
-    let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-    let namespace = namespace.unwrap_or(object.namespace());
-    let key = (namespace.into(), delegate.name.as_deref().unwrap_or_default().into());
-    let found = objects.virtual_services.get(&key)?;
+    let (namespace, name) = delegate.target(object.namespace());
+    let found = objects.virtual_services.get(&(namespace.into(), name.into()))?;
     let default = &objects.mesh.default_virtual_service_export_to;
     let is_seen = sight(&found.spec.export_to, default, namespace, object.namespace()).is_some();
     // Only one that has no hosts of its own can be delegated to.

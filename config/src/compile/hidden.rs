@@ -58,7 +58,7 @@ impl<'a> View<'a> {
             is_it.then(|| self.why_not(service, lets_in(service.namespace(), &host), name))
         });
         let entries = objects.service_entries.values().filter_map(|entry| {
-            let has_port = entry.spec.ports.iter().any(|it| it.number == u32::from(port));
+            let has_port = entry_has_port(entry, port);
             let host = entry.spec.hosts.iter().find(|host| has_port && self.calls(host, name))?;
             Some(self.why_entry_is_not(entry, lets_in(entry.namespace(), host), name))
         });
@@ -93,8 +93,8 @@ impl<'a> View<'a> {
             })
         });
         let entries = objects.service_entries.values().filter_map(|entry| {
-            let has_port = entry.spec.ports.iter().any(|it| it.number == u32::from(port));
-            let host = entry.spec.hosts.first().filter(|_| has_port && entry.spec.addresses.contains(&ip))?;
+            let is_it = entry_has_port(entry, port) && entry.spec.addresses.contains(&ip);
+            let host = entry.spec.hosts.first().filter(|_| is_it)?;
             let hidden = self.why_entry_is_not(entry, is_let_in(entry.namespace(), host), host);
             Some(hidden.map_or_else(|| Ok(entry.origin()), Err))
         });
@@ -138,6 +138,10 @@ impl<'a> View<'a> {
         let why = format!("the workload's Sidecar does not let it see `{name}` there");
         Some(Hidden { why, origin: sidecar.origin_at("spec.egress") })
     }
+}
+
+fn entry_has_port(entry: &Object<ServiceEntry>, port: u16) -> bool {
+    entry.spec.ports.iter().any(|it| it.number == u32::from(port))
 }
 
 fn has_port(service: &Object<Service>, port: u16) -> bool {

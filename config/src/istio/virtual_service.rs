@@ -219,6 +219,14 @@ pub struct Delegate {
     pub namespace: Option<String>,
 }
 
+impl Delegate {
+    /// The namespace and the name that are meant by a root in the namespace `own`.
+    pub fn target<'d>(&'d self, own: &'d str) -> (&'d str, &'d str) {
+        let namespace = self.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        (namespace.unwrap_or(own), self.name.as_deref().unwrap_or_default())
+    }
+}
+
 /// What the upstream sees instead.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -65,16 +65,20 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
         }
         return;
     };
-    let path = format!("{path}.tls");
-    let is_http = matches!(protocol.as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB");
+    check_tls(check, &format!("{path}.tls"), &protocol, tls);
+}
+
+/// What is done about TLS on a port of `protocol`, which is in upper case.
+fn check_tls(check: &mut Check<'_>, path: &str, protocol: &str, tls: &ServerTlsSettings) {
+    let is_http = matches!(protocol, "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB");
     if tls.https_redirect == Some(true) && !is_http {
         let what = "only HTTP in plain text is led to HTTPS";
         let path = format!("{path}.httpsRedirect");
         check.warning(code::INEFFECTIVE_VALUE, &path, what, "write it for the server of the port of HTTP");
     }
-    if matches!(protocol.as_str(), "TCP" | "MONGO") {
+    if matches!(protocol, "TCP" | "MONGO") {
         let what = format!("TLS is not terminated on a port of the protocol {protocol}");
-        check.bad(&path, what, "write TLS as the port's protocol, or leave `tls` out");
+        check.bad(path, what, "write TLS as the port's protocol, or leave `tls` out");
     }
     match tls.mode {
         // On a port of plain HTTP only the redirect counts, which lets nothing else be said in plain text.
@@ -96,10 +100,10 @@ fn check_server(check: &mut Check<'_>, path: &str, server: &Server) {
             }
         }
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {
-            check_terminated(check, &path, tls);
+            check_terminated(check, path, tls);
         }
         ServerTlsMode::IstioMutual => {
-            check_clients(check, &path, tls);
+            check_clients(check, path, tls);
             for field in shown(tls) {
                 let what = "with `mode: ISTIO_MUTUAL` the certificates are those of the mesh";
                 check.bad(&format!("{path}.{field}"), what, "leave it out, or write `mode: MUTUAL`");

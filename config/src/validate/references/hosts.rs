@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::compile::{At, Sight, by_address, is_detected, may_be_http, may_be_told_http, sight};
+use crate::compile::{
+    At, Sight, by_address, gateway_name, is_detected, may_be_http, may_be_told_http, sight,
+};
 use crate::hashed::{HashMap, HashSet};
-use crate::istio::{DestinationRule, ServiceEntry, VirtualService};
+use crate::istio::{DestinationRule, Gateway, ServiceEntry, ServicePortEntry, VirtualService};
 use crate::kubernetes::{EndpointSlice, Pod, Service, ServicePort};
 use crate::mesh::MeshConfig;
 use crate::objects::{Key, Object, Objects};
@@ -168,10 +170,7 @@ impl<'o> Hosts<'o> {
         let host = host.to_lowercase();
         let (service, entries) = (self.service(&host), self.entries(&host));
         let unknown = host.starts_with('*') || (service.is_none() && entries.is_empty());
-        let is_told = |entry: &&Object<ServiceEntry>| {
-            let mut ports = entry.spec.ports.iter();
-            ports.any(|port| may_be_told_http(port.protocol.as_deref().unwrap_or_default()))
-        };
+        let is_told = |entry: &&Object<ServiceEntry>| entry.spec.ports.iter().any(may_be_http_of_entry);
         // What a Sidecar says of a port counts more than what the service does.
         unknown
             || self.has_wildcards
@@ -277,14 +276,23 @@ impl<'o> Hosts<'o> {
     }
 }
 
+/// The Gateway that an object in `namespace` names so.
+pub(super) fn gateway_named<'o>(
+    objects: &'o Objects,
+    written: &str,
+    namespace: &str,
+) -> Option<&'o Object<Gateway>> {
+    let full = gateway_name(written, namespace);
+    let (namespace, name) = full.split_once('/')?;
+    objects.gateways.get(&(namespace.into(), name.into())).map(|gateway| &**gateway)
+}
+
 /// The VirtualServices that delegate, by what they delegate to.
 fn roots(objects: &Objects) -> HashMap<(&str, &str), Vec<&Object<VirtualService>>> {
     let mut roots: HashMap<_, Vec<_>> = HashMap::default();
     for object in objects.virtual_services.values().map(|object| &**object) {
         for delegate in object.spec.http.iter().filter_map(|rule| rule.delegate.as_ref()) {
-            let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-            let namespace: &str = namespace.unwrap_or(object.namespace());
-            roots.entry((namespace, delegate.name.as_deref().unwrap_or_default())).or_default().push(object);
+            roots.entry(delegate.target(object.namespace())).or_default().push(object);
         }
     }
     roots
@@ -295,10 +303,13 @@ fn routes_foreign(objects: &Objects) -> bool {
     let of_kubernetes = objects.services.values().flat_map(|service| &service.spec.spec.ports);
     let of_istio = objects.service_entries.values().flat_map(|entry| &entry.spec.ports);
     of_kubernetes.into_iter().any(|port| port.port == PORT_OF_FOREIGN_HOSTS && may_be_http(port))
-        || of_istio.into_iter().any(|port| {
-            port.number == u32::from(PORT_OF_FOREIGN_HOSTS)
-                && may_be_told_http(port.protocol.as_deref().unwrap_or_default())
-        })
+        || of_istio
+            .into_iter()
+            .any(|port| port.number == u32::from(PORT_OF_FOREIGN_HOSTS) && may_be_http_of_entry(port))
+}
+
+fn may_be_http_of_entry(port: &ServicePortEntry) -> bool {
+    may_be_told_http(port.protocol.as_deref().unwrap_or_default())
 }
 
 fn is_udp(port: &ServicePort) -> bool {

@@ -152,7 +152,8 @@ fn only_port(ports: &[Option<u32>]) -> Option<u32> {
     ports.iter().all(|port| *port == Some(first)).then_some(first)
 }
 
-/// Warns of matches at `path` for ports that no service of these hosts has, and that need none (`is_foreign`). Those for gateways are left alone: their ports are others.
+/// Warns of matches at `path` for ports that no service of these hosts has, but for those that need none (`is_foreign`). Matches
+/// for gateways are left alone: their ports are others.
 fn check_matched_ports(
     check: &mut Check<'_>,
     hosts: &Hosts<'_>,
@@ -190,9 +191,7 @@ fn check_delegate(
     route: &HttpRoute,
     delegate: &Delegate,
 ) -> bool {
-    let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-    let namespace = namespace.unwrap_or(check.namespace());
-    let name = delegate.name.as_deref().unwrap_or_default();
+    let (namespace, name) = delegate.target(check.namespace());
     let default = &objects.mesh.default_virtual_service_export_to;
     let problem = match objects.virtual_services.get(&(namespace.into(), name.into())) {
         None => "does not exist",

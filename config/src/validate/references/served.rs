@@ -1,7 +1,6 @@
 //! Whether gateways serve the hosts of VirtualServices.
 
-use super::hosts::full_name;
-use crate::compile::gateway_name;
+use super::hosts::{full_name, gateway_named};
 use crate::finding::code;
 use crate::hashed::HashMap;
 use crate::istio::{Gateway, VirtualService};
@@ -30,15 +29,9 @@ impl<'o> Served<'o> {
         let gateways: Vec<_> = spec.gateways.iter().filter(|gateway| *gateway != MESH_GATEWAY).collect();
         let mut keys = Vec::new();
         for written in &gateways {
-            let full = gateway_name(written, object.namespace());
-            let key: Option<Key> =
-                full.split_once('/').map(|(namespace, name)| (namespace.into(), name.into()));
             // One that is not there is told; it may serve what the others do not.
-            let Some((key, gateway)) =
-                key.and_then(|key| Some((key.clone(), self.objects.gateways.get(&key)?)))
-            else {
-                return;
-            };
+            let Some(gateway) = gateway_named(self.objects, written, object.namespace()) else { return };
+            let key: Key = (gateway.namespace().clone(), gateway.name().clone());
             self.by_gateway.entry(key.clone()).or_insert_with(|| scopes(gateway));
             keys.push(key);
         }

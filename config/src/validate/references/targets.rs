@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::hosts::{Hosts, full_name, namespace_of, with_domain};
-use crate::compile::{gateway_name, sight};
+use super::hosts::{Hosts, full_name, gateway_named, namespace_of, with_domain};
+use crate::compile::sight;
 use crate::finding::code;
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{Destination, VirtualService};
@@ -81,11 +81,8 @@ impl Asked {
                 let ports = own.flat_map(|host| declared_ports(hosts, &host));
                 asked.of_mesh.get_or_insert_default().extend(ports);
             }
-            let gateways = object.spec.gateways.iter().filter_map(|written| {
-                let full = gateway_name(written, object.namespace());
-                let (namespace, name) = full.split_once('/')?;
-                objects.gateways.get(&(namespace.into(), name.into()))
-            });
+            let gateways = object.spec.gateways.iter();
+            let gateways = gateways.filter_map(|written| gateway_named(objects, written, object.namespace()));
             let servers = gateways.flat_map(|gateway| &gateway.spec.servers);
             asked.of_gateways.extend(servers.map(|server| server.port.number));
         }

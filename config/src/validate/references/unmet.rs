@@ -1,8 +1,7 @@
 //! HTTP rules that nothing can meet where their object is used: authorities that no host of it has, and gateways that speak
 //! no HTTP.
 
-use super::hosts::{Hosts, full_name};
-use crate::compile::gateway_name;
+use super::hosts::{Hosts, full_name, gateway_named};
 use crate::finding::code;
 use crate::istio::{HttpMatchRequest, Server, VirtualService};
 use crate::objects::{Object, Objects};
@@ -72,10 +71,8 @@ pub(super) fn check_gateways(check: &mut Check<'_>, objects: &Objects, object: &
         return;
     }
     for written in &spec.gateways {
-        let full = gateway_name(written, object.namespace());
-        let key = full.split_once('/').map(|(namespace, name)| (namespace.into(), name.into()));
         // One that is not there is told; it may come.
-        let Some(gateway) = key.and_then(|key| objects.gateways.get(&key)) else { return };
+        let Some(gateway) = gateway_named(objects, written, object.namespace()) else { return };
         if gateway.spec.servers.iter().any(speaks_http) {
             return;
         }
