@@ -43,7 +43,8 @@ pub(crate) fn check(
 ) -> Result<Vec<Finding>, String> {
     let (store, about_files) = read(paths, mesh_config, revision, limits)?;
     let objects = store.objects();
-    let mut findings = before_compile(&store, &about_files, &objects);
+    let flaws = TrustAnchors::flaws(&objects.mesh, check_roots);
+    let mut findings = before_compile(&store, &about_files, &objects, &flaws);
     findings.extend(compiled(&objects, store.limits().mesh_products_max));
     findings.extend(of_gateways(&objects, store.limits().mesh_products_max));
     findings.sort();
@@ -83,13 +84,16 @@ pub(super) fn read(
     Ok((store, about_files))
 }
 
-/// What there is to say of files, of objects, and of what they refer to.
-fn before_compile(store: &Store, about_files: &AboutFiles, objects: &Objects) -> Vec<Finding> {
+/// What there is to say of files, of objects, of what they refer to, and of the mesh's authorities, which have these flaws.
+fn before_compile(
+    store: &Store,
+    about_files: &AboutFiles,
+    objects: &Objects,
+    flaws: &[Option<String>],
+) -> Vec<Finding> {
     let said = about_files.findings().chain(store.findings());
     let referring = validate::references(objects, store.limits());
-    said.chain(referring)
-        .chain(TrustAnchors::unreadable(objects, &TrustAnchors::flaws(&objects.mesh, check_roots)))
-        .collect()
+    said.chain(referring).chain(TrustAnchors::unreadable(objects, flaws)).collect()
 }
 
 /// The proxy beside `workload`; when the workload is not known, why.
@@ -141,7 +145,8 @@ pub(crate) fn load(
     let (store, about_files) = read(paths, mesh_config, &workload.revision, limits)?;
     let objects = store.objects();
     let unserved = about_files.hides_what_decides(&store);
-    let mut findings = before_compile(&store, &about_files, &objects);
+    let flaws = TrustAnchors::flaws(&objects.mesh, check_roots);
+    let mut findings = before_compile(&store, &about_files, &objects, &flaws);
     let proxy = proxy_beside(workload, &objects)?;
     let request = Request {
         identity: identity != GivenIdentity::Nothing,
@@ -163,8 +168,7 @@ pub(crate) fn load(
     files.want(&resources);
     files.look(time::now());
     let declared = resources.secrets.values().chain(files.secrets());
-    let anchors =
-        TrustAnchors::new(&objects.mesh, &proxy, None, &TrustAnchors::flaws(&objects.mesh, check_roots));
+    let anchors = TrustAnchors::new(&objects.mesh, &proxy, None, &flaws);
     let declared = TrustAnchors::among(anchors.as_ref(), files.with_revoked(declared).iter());
     let (secrets, unusable) = Secrets::resolve(&declared, &Secrets::default(), &Expected::default());
     findings.extend(unusable.into_iter().map(|it| super::certificates::about_secret(it, false)));
