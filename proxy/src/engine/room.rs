@@ -125,9 +125,8 @@ impl Engine {
     fn end_still(&self, limit: &'static str, may: impl Fn(&Guard) -> bool) -> usize {
         let guards = self.guards.borrow();
         let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
-        let still = open.filter(|guard| may(guard)).map(|guard| (guard.holds_still(), guard));
-        let mut still: Vec<_> =
-            still.filter(|(bytes, guard)| *bytes > 0 && *bytes >= guard.takes() / 2).collect();
+        let still = open.filter(|guard| may(guard));
+        let mut still: Vec<_> = still.filter_map(|guard| Some((guard.holds_still()?, guard))).collect();
         still.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         still.truncate(CLOSED_MAX.max(guards.len() / MEMORY_SHARE));
         still.iter().for_each(|(_, guard)| guard.exceeds(limit));

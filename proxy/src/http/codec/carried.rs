@@ -1,6 +1,6 @@
 //! Bytes of requests in flight: a limit for all of the process. By HPACK's tables a few bytes of a client become a head of tens of
-//! thousands, which lies here until there is an answer, or a request, which takes as much as many heads until its answer was taken; the streams of a
-//! connection are many, and nothing else bounds the connections.
+//! thousands, which lies here until there is an answer, or a request, which takes as much as many heads until its answer was taken;
+//! the streams of a connection are many, and nothing else bounds the connections.
 //!
 //! A usual head is so small that it is not counted, nor are the first few requests of a connection: they touch nothing that
 //! workers share.

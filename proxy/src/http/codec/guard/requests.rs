@@ -46,20 +46,25 @@ impl Guard {
         self.carried.bytes() + self.unsent.borrow().as_ref().map_or(0, Held::bytes)
     }
 
-    /// About how much memory its requests take where the client itself is waited for: for what is not whole, or to take what it
-    /// is answered. Not where an upstream is.
-    pub(crate) fn holds_still(&self) -> u64 {
+    /// About how much memory its requests take where the client itself has long been waited for: for what is not whole, or to take
+    /// what it is answered. Not where an upstream is; `None` where it is less than half of what it has.
+    pub(crate) fn holds_still(&self) -> Option<u64> {
         // In the first of these seconds it may have been waited for through a small part of it.
-        self.waited_for(BEGUN_TIME_MIN.as_secs() + 1)
+        self.mostly_waited_for(BEGUN_TIME_MIN.as_secs() + 1)
     }
 
     /// Whether the client is waited for, however shortly, with half of what it has.
     pub(crate) fn owes(&self) -> bool {
-        let bytes = self.waited_for(0);
-        bytes > 0 && bytes >= self.takes() / 2
+        self.mostly_waited_for(0).is_some()
     }
 
     /// See [`Guard::holds_still`], since so many of the sweep's seconds.
+    fn mostly_waited_for(&self, seconds: u64) -> Option<u64> {
+        let bytes = self.waited_for(seconds);
+        (bytes > 0 && bytes >= self.takes() / 2).then_some(bytes)
+    }
+
+    /// The same where it is less, too.
     fn waited_for(&self, seconds: u64) -> u64 {
         let passed = |since: &u64| self.second.get().saturating_sub(*since) >= seconds;
         // Heads of answers may be here behind the end of their requests.

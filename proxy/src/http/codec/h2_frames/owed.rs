@@ -5,6 +5,7 @@ use config::Limits;
 /// Streams of one client whose requests have begun and not ended.
 #[derive(Debug)]
 pub(super) struct Owed {
+    /// By their numbers, which go upwards.
     streams: Vec<Open>,
     /// Data of all streams that is here.
     unread: u32,
@@ -47,8 +48,8 @@ impl Owed {
 
     /// It is whole, or given up.
     pub(super) fn ends(&mut self, stream: u32) {
-        if let Some(at) = self.streams.iter().position(|open| open.stream == stream) {
-            self.streams.swap_remove(at);
+        if let Some(at) = self.find(stream) {
+            self.streams.remove(at);
         }
     }
 
@@ -56,7 +57,7 @@ impl Owed {
     pub(super) fn came(&mut self, stream: u32, bytes: u32) {
         self.unread = self.unread.saturating_add(bytes);
         let second = self.second;
-        if let Some(open) = self.find(stream).filter(|_| bytes > 0) {
+        if let Some(open) = self.open(stream).filter(|_| bytes > 0) {
             open.moved = second;
             open.unread = open.unread.saturating_add(bytes);
         }
@@ -65,7 +66,7 @@ impl Owed {
     /// Data went the other way.
     pub(super) fn went(&mut self, stream: u32) {
         let second = self.second;
-        if let Some(open) = self.find(stream) {
+        if let Some(open) = self.open(stream) {
             open.moved = second;
         }
     }
@@ -77,7 +78,7 @@ impl Owed {
         let second = self.second;
         if stream == 0 {
             self.unread = self.unread.saturating_sub(bytes);
-        } else if let Some(open) = self.find(stream) {
+        } else if let Some(open) = self.open(stream) {
             open.unread = open.unread.saturating_sub(bytes);
             open.moved = second;
         }
@@ -96,8 +97,13 @@ impl Owed {
         self.streams.iter().filter(is_still).count()
     }
 
-    fn find(&mut self, stream: u32) -> Option<&mut Open> {
-        self.streams.iter_mut().find(|open| open.stream == stream)
+    fn open(&mut self, stream: u32) -> Option<&mut Open> {
+        let at = self.find(stream)?;
+        self.streams.get_mut(at)
+    }
+
+    fn find(&self, stream: u32) -> Option<usize> {
+        self.streams.binary_search_by_key(&stream, |open| open.stream).ok()
     }
 }
 
