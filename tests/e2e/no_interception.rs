@@ -88,14 +88,9 @@ async fn a_port_that_is_taken_hinders_no_other() {
     .await;
 }
 
-/// Who is refused in plain text hears of the object that wants TLS, by whichever way is asked.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_refuses_plain_text_is_named() {
-    let ca = Ca::new("mesh");
-    let files = Files::new(&ca);
-    files.show(&ca.workload("spiffe://cluster.local/ns/shop/sa/default"));
-    let (web, inside) = (TestBackend::echo("web").await, free());
-    let mesh = Mesh::new()
+/// A port that a Sidecar asks for, for which mutual TLS is wanted of everybody.
+fn strict(web: &TestBackend, inside: SocketAddr) -> Mesh {
+    Mesh::new()
         .with(
             "sidecar.yaml",
             &format!(
@@ -109,7 +104,17 @@ async fn what_refuses_plain_text_is_named() {
             "peers.yaml",
             "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: all, namespace: shop}\n\
              spec: {mtls: {mode: STRICT}}\n",
-        );
+        )
+}
+
+/// Who is refused in plain text hears of the object that wants TLS, by whichever way is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refuses_plain_text_is_named() {
+    let ca = Ca::new("mesh");
+    let files = Files::new(&ca);
+    files.show(&ca.workload("spiffe://cluster.local/ns/shop/sa/default"));
+    let (web, inside) = (TestBackend::echo("web").await, free());
+    let mesh = strict(&web, inside);
     let proxy = sidecar_with(mesh, Some(&files)).await;
     assert!(Request::get("/").try_send(inside).await.is_err());
     let why = "mutual TLS is wanted (STRICT), by PeerAuthentication shop/all (";
@@ -132,22 +137,7 @@ async fn the_mesh_says_from_which_version_on_its_tls_is_spoken() {
     let web = TestBackend::echo("web").await;
     for (config, is_spoken) in [("{}", true), ("meshMTLS: {minProtocolVersion: TLSV1_3}", false)] {
         let inside = free();
-        let mesh = Mesh::new()
-            .with("mesh.yaml", config)
-            .with(
-                "sidecar.yaml",
-                &format!(
-                    "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: web, namespace: shop}}\nspec:\n\
-                     \x20 ingress: [{{port: {{number: {}, protocol: HTTP, name: http}}, defaultEndpoint: '{}'}}]\n",
-                    inside.port(),
-                    web.address,
-                ),
-            )
-            .with(
-                "peers.yaml",
-                "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: all, namespace: shop}\n\
-                 spec: {mtls: {mode: STRICT}}\n",
-            );
+        let mesh = strict(&web, inside).with("mesh.yaml", config);
         let proxy = sidecar_with(mesh, Some(&files)).await;
         for (version, is_spoken) in [(&TLS12, is_spoken), (&TLS13, true)] {
             let client = believing_in(&[version], &ca, Some(&shown), &["istio-http/1.1"]);
