@@ -404,12 +404,7 @@ impl App {
             })?);
         }
         let mut sockets = Sockets::new(changes);
-        let mut bound = Vec::new();
-        for (socket, listener) in self.sockets.drain(..).zip(names) {
-            let address = socket.local_addr()?;
-            bound.push(address);
-            sockets.add(Socket { listener, declared: address, address, socket });
-        }
+        let mut bound = self.hand_over(&mut sockets, names)?;
         let (opened, failed) = sockets.reconcile(&reader.load());
         let drain_time = self.settings.drain_time;
         let workers = Workers { threads, orders, loads, counts, sockets, drain_time, stop: None };
@@ -425,6 +420,17 @@ impl App {
         bound.extend(opened);
         self.tell_ready.send_replace(Some(Bound { listeners: bound, ..self.bound.clone() }));
         Ok(workers)
+    }
+
+    /// The sockets of the command line's listeners, which are called so, are those that workers accept from. Their addresses.
+    fn hand_over(&mut self, sockets: &mut Sockets, names: Vec<Arc<str>>) -> io::Result<Vec<SocketAddr>> {
+        let mut bound = Vec::new();
+        for (socket, listener) in self.sockets.drain(..).zip(names) {
+            let address = socket.local_addr()?;
+            bound.push(address);
+            sockets.add(Socket { listener, declared: address, address, socket });
+        }
+        Ok(bound)
     }
 }
 
