@@ -119,26 +119,25 @@ impl Whole<'_> {
     ) -> Result<Verified, Flaw> {
         let (chain_pem, key) = self.certificate()?;
         self.measure(chain_pem, key, bounds)?;
-        let flaw = |kind, why: &str| Flaw { kind, why: why.to_owned() };
         let chain = certificates(chain_pem, "the certificate chain")
-            .map_err(|why| Flaw { kind: FlawKind::Unreadable, why })?;
+            .map_err(|why| Flaw::new(FlawKind::Unreadable, why))?;
         if chain.len() as u64 > bounds.chain_max {
             let why = format!(
                 "its chain has {} certificates, and identity_certificates_max is {}",
                 chain.len(),
                 bounds.chain_max
             );
-            return Err(Flaw { kind: FlawKind::TooLarge, why });
+            return Err(Flaw::new(FlawKind::TooLarge, why));
         }
         let roots = match parse(self.roots) {
             Ok(Parsed::Roots(roots)) => roots,
             Ok(Parsed::Certificate(_) | Parsed::Revoked(_)) => {
-                return Err(flaw(FlawKind::Unreadable, "its roots are none"));
+                return Err(Flaw::new(FlawKind::Unreadable, "its roots are none"));
             }
-            Err(why) => return Err(Flaw { kind: FlawKind::Unreadable, why }),
+            Err(why) => return Err(Flaw::new(FlawKind::Unreadable, why)),
         };
-        let certified = certified(chain, key).map_err(|why| Flaw { kind: FlawKind::WrongKey, why })?;
-        let unreadable = || flaw(FlawKind::Unreadable, "its certificate cannot be read");
+        let certified = certified(chain, key).map_err(|why| Flaw::new(FlawKind::WrongKey, why))?;
+        let unreadable = || Flaw::new(FlawKind::Unreadable, "its certificate cannot be read");
         let (leaf, intermediates) = certified.cert.split_first().ok_or_else(unreadable)?;
         let name = identity(leaf, wanted)?;
         let (begins, ends) = peer::life(leaf).ok_or_else(unreadable)?;
@@ -154,10 +153,10 @@ impl Whole<'_> {
             led => led,
         };
         if now < begins {
-            return Err(flaw(FlawKind::NotYetValid, "its certificate does not hold yet"));
+            return Err(Flaw::new(FlawKind::NotYetValid, "its certificate does not hold yet"));
         }
         if now >= ends {
-            return Err(flaw(FlawKind::Expired, "its certificate holds no longer"));
+            return Err(Flaw::new(FlawKind::Expired, "its certificate holds no longer"));
         }
         led?;
         Ok(Verified { name, begins, ends })
@@ -171,7 +170,7 @@ impl Whole<'_> {
             }
             Err(why) => why.to_string(),
         };
-        Err(Flaw { kind: FlawKind::Unreadable, why })
+        Err(Flaw::new(FlawKind::Unreadable, why))
     }
 
     fn measure(&self, chain: &[u8], key: &PrivateKey, bounds: Bounds) -> Result<(), Flaw> {
@@ -185,7 +184,7 @@ impl Whole<'_> {
         let bytes = (chain.len() + key.pem().len() + roots) as u64;
         if bytes > bounds.bytes_max {
             let why = format!("it has {bytes} bytes, and identity_bytes_max is {}", bounds.bytes_max);
-            return Err(Flaw { kind: FlawKind::TooLarge, why });
+            return Err(Flaw::new(FlawKind::TooLarge, why));
         }
         Ok(())
     }
@@ -233,7 +232,7 @@ fn identity(leaf: &CertificateDer<'_>, wanted: Option<&str>) -> Result<String, F
         }
         (Some(found), _) => return Ok(found.to_owned()),
     };
-    Err(Flaw { kind: FlawKind::WrongIdentity, why })
+    Err(Flaw::new(FlawKind::WrongIdentity, why))
 }
 
 /// What the library found, for operators.
