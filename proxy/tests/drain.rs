@@ -13,14 +13,16 @@ use process::{Backend, HELLO, PATIENCE, Weft, answer, eventually, get, mesh, sen
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: catalog\r\n\r\n";
 
-/// A proxy before one backend, and where both listen.
+/// A proxy before one backend, and where both listen. It has one worker: of several, one may hear of the end before another.
 fn start() -> (Backend, Weft, SocketAddr, SocketAddr, tempfile::TempDir) {
     let backend = Backend::start();
     let directory = tempfile::tempdir().unwrap();
     mesh(directory.path(), backend.address);
     let config = directory.path().to_str().unwrap();
+    let listen = ["--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let workers = ["--workers", "1"];
     let mut weft =
-        Weft::run(&["--config", config, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"]);
+        Weft::run(&[&["--config", config, "--namespace", "shop"], &listen[..], &workers[..]].concat());
     let bound = weft.ready();
     let (_, listener) = bound.listeners[0];
     (backend, weft, listener, bound.admin, directory)
