@@ -40,6 +40,7 @@ pub struct Server {
 
 impl Server {
     /// Its hosts, each with the namespace whose virtual services may speak for it; `*` for any. `own` is that of the Gateway.
+    #[inline]
     pub fn scoped_hosts<'s>(&'s self, own: &'s str) -> impl Iterator<Item = (&'s str, &'s str)> {
         self.hosts.iter().map(move |host| match host.split_once('/') {
             Some((".", host)) => (own, host),
@@ -99,6 +100,7 @@ pub enum ServerTlsMode {
 
 impl ServerTlsMode {
     /// Whether it is the gateway.
+    #[inline]
     pub fn terminates(self) -> bool {
         !matches!(self, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough)
     }

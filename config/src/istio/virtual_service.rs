@@ -221,6 +221,7 @@ pub struct Delegate {
 
 impl Delegate {
     /// The namespace and the name that are meant by a root in the namespace `own`.
+    #[inline]
     pub fn target<'d>(&'d self, own: &'d str) -> (&'d str, &'d str) {
         let namespace = self.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         (namespace.unwrap_or(own), self.name.as_deref().unwrap_or_default())
