@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -72,8 +73,24 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
 ///
 /// When the address is taken, not ours, or needs a privilege.
 pub(crate) fn listen(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
+    listen_beside(&[], address, transparent)
+}
+
+/// The same beside listening sockets of our own that have the port for some of these addresses, or for more of them: each
+/// connection goes to the one that names its address. The kernel asks both for the wish to share (`SO_REUSEPORT`) when a socket
+/// is bound, and not later. They have it only for that moment: whoever comes without it finds the port taken, as a second weft
+/// does, which has no socket to be beside.
+pub(crate) fn listen_beside(
+    own: &[Arc<TcpListener>],
+    address: SocketAddr,
+    transparent: bool,
+) -> io::Result<TcpListener> {
+    let share = |is_wanted| own.iter().try_for_each(|it| SockRef::from(&**it).set_reuse_port(is_wanted));
+    share(true)?;
     // An address of one family is of that family only, whatever the system's default.
-    bind(address, true, transparent)
+    let bound = bind(address, true, transparent, !own.is_empty());
+    share(false)?;
+    bound
 }
 
 /// A listening socket on all addresses of the machine, of both families where there are both.
@@ -82,17 +99,18 @@ pub(crate) fn listen(address: SocketAddr, transparent: bool) -> io::Result<TcpLi
 ///
 /// When the port is taken or needs a privilege.
 pub(crate) fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
-    match bind((Ipv6Addr::UNSPECIFIED, port).into(), false, false) {
+    match bind((Ipv6Addr::UNSPECIFIED, port).into(), false, false, false) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            bind((Ipv4Addr::UNSPECIFIED, port).into(), false, false)
+            bind((Ipv4Addr::UNSPECIFIED, port).into(), false, false, false)
         }
         bound => bound,
     }
 }
 
-fn bind(address: SocketAddr, only_v6: bool, transparent: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, only_v6: bool, transparent: bool, shares: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares)?;
     // Connections inherit it.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if address.is_ipv6() {
@@ -104,6 +122,7 @@ fn bind(address: SocketAddr, only_v6: bool, transparent: bool) -> io::Result<Tcp
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
     Ok(socket.into())
 }
 

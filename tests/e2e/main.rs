@@ -64,6 +64,7 @@ mod rewriting;
 mod room;
 mod security;
 mod server_first;
+mod shared_port;
 mod sniffing;
 mod strangers;
 mod tcp;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use config::finding::{Finding, Severity, code};
 use tokio::sync::mpsc;
@@ -25,6 +25,8 @@ pub(super) struct Sockets {
     workers: Vec<mpsc::UnboundedSender<Change>>,
     /// Counts the sockets that workers were given, so that each has its share.
     given: usize,
+    /// Those sockets, as long as workers have them, and where they listen.
+    listening: Vec<(SocketAddr, Weak<TcpListener>)>,
     /// The generation that was looked at last, if every socket it asks for is there.
     settled: Option<u64>,
 }
@@ -46,7 +48,14 @@ pub(super) struct Failed {
 impl Sockets {
     /// None, for workers that listen to these.
     pub(super) fn new(workers: Vec<mpsc::UnboundedSender<Change>>) -> Sockets {
-        Sockets { open: HashMap::new(), fixed: HashSet::new(), workers, given: 0, settled: None }
+        Sockets {
+            open: HashMap::new(),
+            fixed: HashSet::new(),
+            workers,
+            given: 0,
+            listening: Vec::new(),
+            settled: None,
+        }
     }
 
     /// Whether there are none, so that nobody can come in.
@@ -87,7 +96,7 @@ impl Sockets {
             if self.open.contains_key(&key) {
                 continue;
             }
-            match open(&key, transparent) {
+            match self.bind(&key, transparent) {
                 Ok(socket) => {
                     tracing::info!(listener = %key.0, address = %socket.address, "listening");
                     opened.push(socket.address);
@@ -95,9 +104,9 @@ impl Sockets {
                     self.open.insert(key, Open { worker, transparent });
                 }
                 Err(error) => {
-                    let redirected = declared.use_original_dst || declared.listener_filters.original_dst;
-                    let finding = not_bound(&key, &error, transparent);
-                    failed.push(Failed { finding, is_redirected: redirected });
+                    let is_redirected = declared.use_original_dst || declared.listener_filters.original_dst;
+                    let finding = not_bound(&key, &error, transparent, is_redirected);
+                    failed.push(Failed { finding, is_redirected });
                 }
             }
         }
@@ -109,11 +118,22 @@ impl Sockets {
     fn give(&mut self, socket: Socket) -> usize {
         let worker = self.given % self.workers.len().max(1);
         self.given += 1;
+        self.listening.push((socket.address, Arc::downgrade(&socket.socket)));
         if let Some(worker) = self.workers.get(worker) {
             // A worker that has ended accepts nothing more anyway.
             let _ = worker.send(Change::Open(socket));
         }
         worker
+    }
+
+    /// A socket for a listener. All addresses of a port and one of them may be two listeners'.
+    fn bind(&mut self, (name, declared): &Key, transparent: bool) -> io::Result<Socket> {
+        self.listening.retain(|(_, socket)| socket.strong_count() > 0);
+        let beside = self.listening.iter().filter(|(other, _)| overlap(*other, *declared));
+        let beside: Vec<_> = beside.filter_map(|(_, socket)| socket.upgrade()).collect();
+        let socket = net::listen_beside(&beside, *declared, transparent)?;
+        let address = socket.local_addr()?;
+        Ok(Socket { listener: name.clone(), declared: *declared, address, socket: Arc::new(socket) })
     }
 
     fn close(&mut self, key: Key) {
@@ -140,17 +160,20 @@ pub(super) fn asked_for(address: SocketAddr, flag: &str) -> io::Result<TcpListen
     })
 }
 
-fn open((name, address): &Key, transparent: bool) -> io::Result<Socket> {
-    let socket = net::listen(*address, transparent)?;
-    Ok(Socket { listener: name.clone(), declared: *address, address: socket.local_addr()?, socket })
+/// Whether one of two is all addresses of a family and port, and the other is one of these.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && one.ip().is_unspecified() != other.ip().is_unspecified()
 }
 
 /// A listener has no socket, because of `error`.
-fn not_bound((name, address): &Key, error: &io::Error, transparent: bool) -> Finding {
+fn not_bound((name, address): &Key, error: &io::Error, transparent: bool, is_redirected: bool) -> Finding {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "end what has the port: those who are served by this listener (--mode) come to no other"
+        io::ErrorKind::AddrInUse if is_redirected => {
+            "end what has the port: the pod's traffic is redirected to it (--mode)"
         }
+        io::ErrorKind::AddrInUse => "end what has the port, or choose another than those of weft's own flags",
         io::ErrorKind::PermissionDenied if transparent => "TPROXY mode needs CAP_NET_ADMIN",
         io::ErrorKind::PermissionDenied => "choose a port that this user may have",
         io::ErrorKind::AddrNotAvailable => "give the host the address first",

@@ -44,8 +44,8 @@ pub(crate) struct Socket {
     pub(crate) declared: SocketAddr,
     /// Where it listens; the port is the one the kernel chose.
     pub(crate) address: SocketAddr,
-    /// The socket.
-    pub(crate) socket: TcpListener,
+    /// The socket, which is closed when its worker accepts no more.
+    pub(crate) socket: Arc<TcpListener>,
 }
 
 /// A connection on its way to a worker. It is in no event loop yet.
@@ -143,7 +143,7 @@ async fn let_others(accepted_at: Instant) {
 /// Enters a listening socket into this worker's event loop. What it accepts is in no loop yet, so that another worker can
 /// take it at no cost.
 #[expect(unsafe_code, reason = "tokio cannot know that this descriptor stays the same; here it is plain")]
-fn register(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+fn register(socket: Arc<TcpListener>) -> io::Result<AsyncFd<Arc<TcpListener>>> {
     // SAFETY: a std `TcpListener` owns one open descriptor, returns the same one for as long as it lives, and is neither
     // replaced nor closed while `AsyncFd` owns it.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
@@ -186,7 +186,7 @@ mod tests {
         let address = socket.local_addr().expect("an address");
         let waiting: Vec<TcpStream> =
             (0..100).map(|_| TcpStream::connect(address).expect("a place")).collect();
-        let socket = Socket { listener: "shop".into(), declared: address, address, socket };
+        let socket = Socket { listener: "shop".into(), declared: address, address, socket: Arc::new(socket) };
         let (queue, _queued) = tokio::sync::mpsc::channel(1);
         let handover = Handover::new(Loads::new(1), 0, Arc::new([queue]));
         let (asks, asked) = UnixStream::pair().expect("a pair");

@@ -1,0 +1,91 @@
+//! All addresses of a port, and one of them, are two servers of a Gateway.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use support::gateway::Edge;
+use support::{Mesh, Request, TestBackend, TestProxy, eventually};
+
+/// An address that a server of its own may have, and another.
+const NAMED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A server for all addresses of the port, which answers 211 for `all.example`.
+const ALL: &str = "{hosts: [all.example], port: {number: PORT, name: all, protocol: HTTP}}";
+/// One for one address, which answers 212 for `one.example`.
+const ONE: &str = "{hosts: [one.example], port: {number: PORT, name: one, protocol: HTTP}, bind: 127.0.0.1}";
+
+/// The Gateway, and what its servers answer.
+fn servers(port: u16, servers: &[&str]) -> String {
+    let servers = servers.join(", ").replace("PORT", &port.to_string());
+    let rules = [("all", 211), ("one", 212)].map(|(name, status)| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+             metadata: {{name: {name}, namespace: shop}}\nspec: {{hosts: [{name}.example], gateways: [edge], \
+             http: [{{directResponse: {{status: {status}}}}}]}}\n"
+        )
+    });
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: shop}}\n\
+         spec: {{selector: {{app: client}}, servers: [{servers}]}}\n{}",
+        rules.concat()
+    )
+}
+
+/// What is answered at an address of the port for both hosts; nothing where nobody listens.
+async fn answered(ip: Ipv4Addr, port: u16) -> [Option<u16>; 2] {
+    let ask = async |host: &str| {
+        let answer = Request::get("/").host(host).try_send(SocketAddr::from((ip, port))).await;
+        answer.ok().map(|answer| answer.status.as_u16())
+    };
+    [ask("all.example").await, ask("one.example").await]
+}
+
+/// Waits until this is what the servers answer at both addresses.
+async fn serve(port: u16, named: [Option<u16>; 2], other: [Option<u16>; 2]) {
+    eventually(&format!("{named:?} at {NAMED}, {other:?} at {OTHER}"), || async {
+        let answers = [answered(NAMED, port).await, answered(OTHER, port).await];
+        (answers == [named, other]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_is_served_by_the_server_that_names_it() {
+    let app = TestBackend::echo("catalog").await;
+    let of_all = [Some(211), Some(404)];
+    let of_one = [Some(404), Some(212)];
+    // What is there at first.
+    for first in [&[ALL, ONE][..], &[ALL], &[ONE]] {
+        let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.local_addr());
+        let port = free.expect("a port").port();
+        let catalog =
+            || Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
+        let mesh = catalog().with("edge.yaml", &servers(port, first));
+        let proxy = TestProxy::of(mesh).set(Edge::serve).set(|settings| settings.workers = 2).ready().await;
+        if first.len() == 1 {
+            proxy.publish("edge.yaml", &servers(port, &[ONE, ALL])).await;
+        }
+        serve(port, of_one, of_all).await;
+        assert!(!proxy.page("/findings").await.contains("listener-not-bound"));
+
+        // Nobody else comes in between.
+        let taken = TcpListener::bind((OTHER, port)).expect_err("the proxy has it");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        let mesh = catalog().with("edge.yaml", &servers(port, &[ALL, ONE]));
+        let second = TestProxy::of(mesh).listen("catalog", 8000).set(Edge::serve).ready().await;
+        for address in [format!("0.0.0.0:{port}"), format!("{NAMED}:{port}")] {
+            second.page_has("/findings", &format!("cannot listen on {address}")).await;
+        }
+        second.page_has("/findings", "end what has the port, or choose another").await;
+        drop(second);
+
+        // Each stays without the other.
+        proxy.publish("edge.yaml", &servers(port, &[ONE])).await;
+        serve(port, of_one, [None; 2]).await;
+        proxy.publish("edge.yaml", &servers(port, &[ONE, ALL])).await;
+        serve(port, of_one, of_all).await;
+        proxy.publish("edge.yaml", &servers(port, &[ALL])).await;
+        serve(port, of_all, of_all).await;
+    }
+}
