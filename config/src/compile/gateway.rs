@@ -376,41 +376,50 @@ impl Gateways<'_> {
     }
 }
 
-/// Leaves out the servers that get nothing of what they ask for, as istiod does: those that speak another protocol than the first,
-/// and those with TLS that name a host which one before them has. What all others speak.
+/// Leaves out the servers that get nothing of what they ask for, as istiod does: those with `tls` that name a host which one with
+/// `tls` before them has, where they only lead to HTTPS, too; and those that speak another protocol than the first, also where
+/// istiod keeps one, of plain text right after the first, of TLS. What all others speak.
 fn leave_out(served: &mut Vec<Served<'_>>, findings: &mut Findings) -> Option<Kind> {
     let oldest = served.first()?;
     let (first, oldest) = (kind(oldest.server), (oldest.object, oldest.index));
     let mut taken: HashMap<(Box<str>, String), Written<'_>> = HashMap::default();
     served.retain(|it| {
-        let hosts = || it.scoped_hosts().map(|(scope, host)| (scope.into(), host.to_lowercase()));
-        let (before, wanted) = if kind(it.server) != first {
-            (oldest, "what comes".to_owned())
-        } else if first != Kind::Tls {
-            return true;
-        } else if let Some((before, host)) = hosts().find_map(|it| Some((*taken.get(&it)?, it.1))) {
-            (before, format!("TLS for `{host}`"))
-        } else {
-            taken.extend(hosts().map(|host| (host, (it.object, it.index))));
-            return true;
+        let hosts = it.scoped_hosts().filter(|_| it.server.tls.is_some());
+        let hosts: Vec<_> = hosts.map(|(scope, host)| (scope.into(), host.to_lowercase())).collect();
+        let (before, wanted) = match hosts.iter().find_map(|it| Some((*taken.get(it)?, &it.1))) {
+            Some((before, host)) => (before, format!("`tls` for `{host}`")),
+            None => {
+                taken.extend(hosts.into_iter().map(|host| (host, (it.object, it.index))));
+                if kind(it.server) == first {
+                    return true;
+                }
+                (oldest, "what comes".to_owned())
+            }
         };
-        let (what, remedy) = left_out_for(before, &wanted, it.server);
+        let (what, remedy) = is_that_of(before, &wanted, it.server);
+        let what = format!("{what}{LEFT_OUT}");
         findings.add(it.object, &it.path(), Severity::Warning, code::CONFLICTING_LISTENER, what, remedy);
         false
     });
     Some(first)
 }
 
-/// What there is to say of a server that is left out because the one `before` it has what it wants, and the remedy.
-pub(crate) fn left_out_for(
+/// What follows from that for most servers.
+pub(crate) const LEFT_OUT: &str = ": this server is left out";
+
+/// What there is to say of a server where the one `before` it has what it wants, and the remedy.
+pub(crate) fn is_that_of(
     (object, index): Written<'_>,
     wanted: &str,
     server: &Server,
 ) -> (String, &'static str) {
     let (first, port) = (object.origin_at(&format!("spec.servers[{index}]")), server.port.number);
-    let what = format!(
-        "{wanted} on port {port} is that of {first}, which comes first: Istio leaves this server out"
-    );
+    let of_first = object.spec.servers.get(index).map_or(port, |first| first.port.number);
+    let led = match of_first == port {
+        true => String::new(),
+        false => format!(" whose port {of_first} leads to the same port of the workload and"),
+    };
+    let what = format!("{wanted} on port {port} is that of {first},{led} which comes first");
     (what, "put them into one server, or give this one another port or other hosts")
 }
 

@@ -92,7 +92,7 @@ pub(crate) use behind::{At, Pods, by_address, place, target};
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};
-pub(crate) use gateway::{Kind as ServerKind, kind as server_kind, left_out_for};
+pub(crate) use gateway::{Kind as ServerKind, LEFT_OUT, is_that_of, kind as server_kind};
 pub use guards::Guard;
 pub use hidden::{Hidden, View};
 pub use left_out::{LeftOut, rules_left_out};

@@ -85,6 +85,7 @@ impl References {
             self.of_twins = twins::check(objects, limits);
         }
         if !same(&before.gateways, &objects.gateways)
+            || !same(&before.services, &objects.services)
             || !same(&before.pods, &objects.pods)
             || !same(&before.workload_entries, &objects.workload_entries)
         {

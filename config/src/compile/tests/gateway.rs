@@ -168,6 +168,13 @@ fn redirects_whatever_the_order_of_servers() {
             + &bound("v", "shop", "a.b", TO_WEB)),
     );
     assert_eq!(hosts(&output), ["*.b:80 https".to_owned(), format!("a.b:80 {WEB}")]);
+    // A second one with `tls` for a host of the first is left out with all its hosts, though it terminates nothing.
+    let more = redirecting.replace("A.b", "c.b, a.b");
+    let output = compile(&gateway(&format!("{redirecting}, {more}")));
+    assert_eq!(
+        (hosts(&output), output.codes()),
+        (vec!["a.b:80 https".to_owned()], vec!["conflicting-listener"])
+    );
 }
 
 #[test]

@@ -15,8 +15,10 @@ fn server(name: &str, port: u16, protocol: &str, hosts: &str) -> String {
     let tls = match protocol {
         "HTTPS" => ", tls: {mode: SIMPLE, credentialName: c}",
         "TLS" => ", tls: {mode: PASSTHROUGH}",
+        "redirect" => ", tls: {httpsRedirect: true}",
         _ => "",
     };
+    let protocol = if protocol == "redirect" { "HTTP" } else { protocol };
     format!("{{port: {{number: {port}, name: {name}, protocol: {protocol}}}, hosts: [{hosts}]{tls}}}")
 }
 
@@ -63,6 +65,9 @@ fn servers_of_one_gateway() {
     // HTTP of a port is joined, and shares it with nothing else.
     say((80, "HTTP", "a.b"), (80, "HTTP", "a.b"), false);
     say((80, "HTTP", "a.b"), (80, "GRPC", "a.b"), false);
+    say((80, "redirect", "a.b"), (80, "redirect", "c.d, A.b"), true);
+    say((80, "redirect", "a.b"), (80, "redirect", "c.d"), false);
+    say((80, "redirect", "a.b"), (80, "HTTP", "a.b"), false);
     say((80, "HTTP", "a.b"), (80, "HTTPS", "c.d"), true);
     say((80, "HTTP", "a.b"), (80, "TCP", "c.d"), true);
     say((90, "TCP", "a.b"), (90, "TCP", "c.d"), true);
@@ -97,9 +102,57 @@ fn servers_of_two_gateways() {
     let old = served("h", "app: edge", &https)
         .replace("namespace: shop}", "namespace: shop, creationTimestamp: '2024-01-01T00:00:00Z'}");
     check(&[pod("app: edge"), young, old], &["conflicting-listener Gateway shop/g spec.servers[0]"]);
+}
+
+/// What is said of the second of two servers, in the order of their names.
+fn told(documents: &[String]) -> Vec<String> {
     let mut store = Store::new();
-    store.read("a.yaml", &[served("g", "app: edge", &https), served("h", "app: edge", &https)].join("---\n"));
-    let found = references(&store.objects(), &Limits::DEFAULT);
-    let what = "TLS for `a.b` on port 443 is that of Gateway shop/g (a.yaml:4), which comes first: Istio leaves this server out";
-    assert_eq!(found.iter().map(|it| it.what.as_str()).collect::<Vec<_>>(), [what]);
+    store.read("a.yaml", &documents.join("---\n"));
+    references(&store.objects(), &Limits::DEFAULT).into_iter().map(|it| it.what).collect()
+}
+
+#[test]
+fn what_is_said_of_servers_that_get_nothing() {
+    let served = |name: &str, hosts: &str| served(name, "app: edge", &server("https", 443, "HTTPS", hosts));
+    let is_first = "`tls` for `a.b` on port 443 is that of Gateway shop/g (a.yaml:4), which comes first";
+    assert_eq!(
+        told(&[served("g", "a.b"), served("h", "a.b")]),
+        [format!("{is_first}: this server is left out")]
+    );
+    // Of two namespaces both are there, and the first is asked.
+    assert_eq!(told(&[served("g", "n1/a.b"), served("h", "n2/a.b, c.d")]), [is_first]);
+    assert_eq!(
+        told(&[served("g", "c.d, n1/a.b"), served("h", "n2/a.b, c.d")]),
+        [format!("{}: this server is left out", is_first.replace("a.b", "c.d"))]
+    );
+}
+
+/// Servers listen where the Services of the workload lead their ports.
+#[test]
+fn servers_of_one_port_of_the_workload() {
+    let servers =
+        [server("a", 443, "HTTPS", "a.b"), server("b", 8443, "HTTPS", "a.b"), server("c", 80, "TCP", "'*'")];
+    let gateway = served("g", "app: edge", &servers.join(", "));
+    let pod =
+        pod("app: edge") + "spec: {containers: [{name: c, ports: [{containerPort: 8443, name: tls}]}]}\n";
+    let service = |selector: &str, port: &str| {
+        let ports = format!("selector: {{{selector}}}, ports: [{{name: a, port: {port}}}]");
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: edge, namespace: edge}}\nspec: {{{ports}}}\n"
+        )
+    };
+    let say = |selector: &str, port: &str, expected: &[&str]| {
+        let found = told(&[pod.clone(), service(selector, port), gateway.clone()]);
+        assert_eq!(found, expected, "{selector} {port}");
+    };
+    let tls = "`tls` for `a.b` on port 8443 is that of Gateway shop/g (a.yaml:14), whose port 443 leads to the same port of the \
+               workload and which comes first: this server is left out";
+    say("app: edge", "443, targetPort: 8443", &[tls]);
+    say("app: edge", "443, targetPort: tls", &[tls]);
+    say("app: edge", "443, targetPort: other", &[]);
+    say("app: edge", "443", &[]);
+    say("app: other", "443, targetPort: 8443", &[]);
+    let tcp = "what comes on port 80 is that of Gateway shop/g (a.yaml:14), whose port 8443 leads to the same port of the workload \
+               and which comes first: this server is left out";
+    say("app: edge", "80, targetPort: 8443", &[tcp]);
 }
