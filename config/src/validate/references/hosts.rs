@@ -6,7 +6,7 @@ use crate::compile::{
     At, Sight, by_address, gateway_name, is_detected, may_be_http, may_be_told_http, sight,
 };
 use crate::hashed::{HashMap, HashSet};
-use crate::istio::{DestinationRule, Gateway, ServiceEntry, ServicePortEntry, VirtualService};
+use crate::istio::{DestinationRule, Gateway, HttpRoute, ServiceEntry, ServicePortEntry, VirtualService};
 use crate::kubernetes::{EndpointSlice, Pod, Service, ServicePort};
 use crate::mesh::MeshConfig;
 use crate::objects::{Key, Object, Objects};
@@ -21,6 +21,15 @@ const PORT_OF_FOREIGN_HOSTS: u16 = 80;
 
 /// Rules by namespace and full host, or wildcard.
 type RulesByHost<'o> = HashMap<&'o str, HashMap<String, Vec<&'o Object<DestinationRule>>>>;
+
+/// What asks the rules of a VirtualService.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'o> {
+    /// The object whose hosts and gateways they are for.
+    pub(super) object: &'o Object<VirtualService>,
+    /// The rule that delegates to them, which has to match as well.
+    pub(super) by: Option<&'o HttpRoute>,
+}
 
 /// What is looked up by host.
 #[derive(Default)]
@@ -42,8 +51,8 @@ pub(super) struct Hosts<'o> {
     has_wildcards: bool,
     /// Ports of listeners that Sidecar objects ask for.
     sidecar_ports: BTreeSet<u32>,
-    /// The VirtualServices that delegate to one of that namespace and name.
-    roots: HashMap<(&'o str, &'o str), Vec<&'o Object<VirtualService>>>,
+    /// What delegates to the VirtualService of that namespace and name.
+    roots: HashMap<(&'o str, &'o str), Vec<Asker<'o>>>,
     /// Whether some services are names of others.
     has_aliases: bool,
     /// Whether there are Sidecar objects, which may hide services from those that use them.
@@ -97,10 +106,10 @@ impl<'o> Hosts<'o> {
         }
     }
 
-    /// The VirtualServices whose hosts and gateways the rules of `object` are for: itself, or those that delegate to it.
-    pub(super) fn askers(&self, object: &'o Object<VirtualService>) -> Vec<&'o Object<VirtualService>> {
+    /// Whose hosts and gateways the rules of `object` are for: its own, or those of what delegates to it.
+    pub(super) fn askers(&self, object: &'o Object<VirtualService>) -> Vec<Asker<'o>> {
         if !object.spec.hosts.is_empty() {
-            return vec![object];
+            return vec![Asker { object, by: None }];
         }
         self.roots.get(&(object.namespace().as_ref(), object.name().as_ref())).cloned().unwrap_or_default()
     }
@@ -287,12 +296,16 @@ pub(super) fn gateway_named<'o>(
     objects.gateways.get(&(namespace.into(), name.into())).map(|gateway| &**gateway)
 }
 
-/// The VirtualServices that delegate, by what they delegate to.
-fn roots(objects: &Objects) -> HashMap<(&str, &str), Vec<&Object<VirtualService>>> {
+/// What delegates, by what it delegates to.
+fn roots(objects: &Objects) -> HashMap<(&str, &str), Vec<Asker<'_>>> {
     let mut roots: HashMap<_, Vec<_>> = HashMap::default();
     for object in objects.virtual_services.values().map(|object| &**object) {
-        for delegate in object.spec.http.iter().filter_map(|rule| rule.delegate.as_ref()) {
-            roots.entry(delegate.target(object.namespace())).or_default().push(object);
+        for rule in &object.spec.http {
+            let Some(delegate) = &rule.delegate else { continue };
+            roots
+                .entry(delegate.target(object.namespace()))
+                .or_default()
+                .push(Asker { object, by: Some(rule) });
         }
     }
     roots

@@ -8,7 +8,7 @@ use super::targets::{Routed, Targets, Wanted, dangling_host, listed, names};
 use super::unmet;
 use crate::compile::{gateway_name, is_taken_in, sight};
 use crate::finding::{Finding, code};
-use crate::istio::{Delegate, Destination, HttpRoute, VirtualService};
+use crate::istio::{Delegate, Destination, HttpMatchRequest, HttpRoute, VirtualService};
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 use crate::validate::conditions::told;
@@ -44,7 +44,7 @@ pub(super) fn check(
             let gets = is_one || entry.weight > 0;
             (&entry.destination, if gets { Routed::Requests } else { Routed::Nothing })
         });
-        let is_for_named = name_clients(route.matches.iter().map(|it| &it.source_namespace));
+        let is_for_named = names_clients(&route.matches);
         check_destinations(&mut check, &mut targets, (&path, None, is_for_named), destinations);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
         let is_foreign = |port: u32| hosts.is_of_foreign(port);
@@ -139,6 +139,11 @@ fn check_destinations<'d>(
         let path = format!("{path}.route[{number}].destination");
         targets.check(check, Wanted { path: &path, destination, routed, port, is_for_named });
     }
+}
+
+/// Whether requests meet matches of these only from clients in a namespace that they name.
+pub(super) fn names_clients(matches: &[HttpMatchRequest]) -> bool {
+    name_clients(matches.iter().map(|it| &it.source_namespace))
 }
 
 /// Whether there are matches, and all of them are for clients in a namespace that they name.

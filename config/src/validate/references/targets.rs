@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::hosts::{Hosts, full_name, gateway_named, namespace_of, with_domain};
+use super::hosts::{Asker, Hosts, full_name, gateway_named, namespace_of, with_domain};
+use super::routes::names_clients;
 use crate::compile::sight;
 use crate::finding::code;
 use crate::hashed::{HashMap, HashSet};
@@ -73,9 +74,9 @@ struct Asked {
 
 impl Asked {
     /// Those of all `askers` of one object.
-    fn of(objects: &Objects, hosts: &Hosts<'_>, askers: &[&Object<VirtualService>]) -> Asked {
+    fn of(objects: &Objects, hosts: &Hosts<'_>, askers: &[Asker<'_>]) -> Asked {
         let mut asked = Asked { of_mesh: None, of_gateways: BTreeSet::new() };
-        for object in askers {
+        for Asker { object, .. } in askers {
             if is_for_mesh(&object.spec) {
                 let own = object.spec.hosts.iter().map(|host| full_name(host, object.namespace()));
                 let ports = own.flat_map(|host| declared_ports(hosts, &host));
@@ -103,6 +104,8 @@ pub(super) struct Targets<'o> {
     hosts: &'o Hosts<'o>,
     object: &'o Object<VirtualService>,
     asked: Asked,
+    /// Whether all that asks them is only for clients in namespaces that it names.
+    is_for_named: bool,
     /// The namespaces whose clients are sure to be meant: its own, unless it is for the mesh, or else those it names.
     clients: Vec<&'o str>,
     /// What its destinations lead to, by full host, and apart those of rules for clients in namespaces that they name.
@@ -117,13 +120,18 @@ impl<'o> Targets<'o> {
     ) -> Targets<'o> {
         let askers = hosts.askers(object);
         let asked = Asked::of(objects, hosts, &askers);
-        let clients = askers.iter().flat_map(|asker| clients(objects, hosts, asker)).collect();
-        Targets { objects, hosts, object, asked, clients, by_host: HashMap::default() }
+        // Whoever meets a rule of a delegate has met the one that delegates.
+        let names = |asker: &&Asker<'_>| asker.by.is_some_and(|rule| names_clients(&rule.matches));
+        let for_all = askers.iter().filter(|asker| !names(asker));
+        let is_for_named = !askers.is_empty() && askers.iter().all(|asker| names(&asker));
+        let clients = for_all.flat_map(|asker| clients(objects, hosts, asker.object)).collect();
+        Targets { objects, hosts, object, asked, is_for_named, clients, by_host: HashMap::default() }
     }
 
     /// Warns of what a destination names and is not there.
-    pub(super) fn check(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>) {
-        let Targets { objects, hosts, object, asked, clients, by_host } = self;
+    pub(super) fn check(&mut self, check: &mut Check<'_>, mut wanted: Wanted<'_>) {
+        wanted.is_for_named |= self.is_for_named;
+        let Targets { objects, hosts, object, asked, clients, by_host, .. } = self;
         let written = &wanted.destination.host;
         if written.starts_with('*') {
             return;

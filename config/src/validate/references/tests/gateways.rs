@@ -154,3 +154,41 @@ fn destinations_of_named_clients() {
     check(&[private.to_owned(), rule("", to)], &[]);
     check(&[private.to_owned(), rule(", {uri: {prefix: /a}}", to)], &hidden);
 }
+
+/// So are the rules of a delegate, if those are that delegate to it.
+#[test]
+fn delegates_for_named_clients() {
+    let root = |name: &str, matches: &str| {
+        let rule = format!("{{{matches}, delegate: {{name: d}}}}");
+        object("VirtualService", name, "shop", &format!("hosts: [catalog], http: [{rule}]"))
+    };
+    let delegate = |matches: &str, to: &str| {
+        let spec = format!("http: [{{{matches}route: [{{destination: {{{to}}}}}]}}]");
+        object("VirtualService", "d", "shop", &spec)
+    };
+    let (named, any) = ("match: [{sourceNamespace: front}]", "match: [{uri: {prefix: /a}}]");
+    let some = "match: [{sourceNamespace: front}, {uri: {prefix: /a}}]";
+    let rule = "host: catalog.shop.svc.cluster.local, subsets: [{name: f}]";
+    let rule = object("DestinationRule", "f", "front", rule);
+    let private = "apiVersion: v1\nkind: Service\nmetadata: {name: own, namespace: ops, annotations: \
+                   {networking.istio.io/exportTo: front}}\nspec: {ports: [{port: 80}]}\n";
+    let at = "VirtualService shop/d spec.http[0].route[0].destination";
+    let (subset, hidden) = (format!("dangling-subset {at}.subset"), format!("hidden-host {at}.host"));
+    for (to, told) in [
+        ("host: catalog, subset: f, port: {number: 8000}", &subset),
+        ("host: own.ops.svc.cluster.local", &hidden),
+    ] {
+        let asked = |roots: &[String], matches: &str, expected: &[&str]| {
+            let fixed = [rule.clone(), private.to_owned(), delegate(matches, to)];
+            check(&[roots, &fixed].concat(), expected);
+        };
+        asked(&[root("a", named)], "", &[]);
+        asked(&[root("a", named)], &format!("{named}, "), &[]);
+        asked(&[root("a", any)], &format!("{named}, "), &[]);
+        asked(&[root("a", any)], "", &[told]);
+        asked(&[root("a", some)], "", &[told]);
+        asked(&[root("a", some)], &format!("{named}, "), &[]);
+        let other = root("b", any).replace("hosts: [catalog]", "hosts: [web]");
+        asked(&[root("a", named), other], "", &[told]);
+    }
+}
