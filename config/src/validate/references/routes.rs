@@ -45,8 +45,9 @@ pub(super) fn check(
             (&entry.destination, if gets { Routed::Requests } else { Routed::Nothing })
         });
         let is_for_named = names_clients(&route.matches);
-        check_destinations(&mut check, &mut targets, (&path, None, is_for_named), destinations);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
+        let only = named_ports(ports.iter().copied());
+        check_destinations(&mut check, &mut targets, (&path, &only, is_for_named), destinations);
         let is_foreign = |port: u32| hosts.is_of_foreign(port);
         check_matched_ports(&mut check, hosts, object, (&path, &ports), is_foreign);
         if let Some(delegate) = &route.delegate
@@ -73,7 +74,8 @@ pub(super) fn check(
             let gets = is_one || entry.weight > 0;
             (&entry.destination, if gets { Routed::Connections } else { Routed::Nothing })
         });
-        check_destinations(&mut check, &mut targets, (&path, only_port(&ports), named), destinations);
+        let only = named_ports(ports.iter().copied());
+        check_destinations(&mut check, &mut targets, (&path, &only, named), destinations);
         check_matched_ports(&mut check, hosts, object, (&path, &ports), |_| false);
     }
     check.into_findings()
@@ -127,17 +129,17 @@ fn check_hosts(check: &mut Check<'_>, objects: &Objects, hosts: &Hosts<'_>, obje
     }
 }
 
-/// The destinations of the rule at `path`, which is for that port only if there is one, and for clients in namespaces that it
+/// The destinations of the rule at `path`, which is for those ports only if there are any, and for clients in namespaces that it
 /// names or for all.
 fn check_destinations<'d>(
     check: &mut Check<'_>,
     targets: &mut Targets<'_>,
-    (path, port, is_for_named): (&str, Option<u32>, bool),
+    (path, ports, is_for_named): (&str, &[u32], bool),
     destinations: impl Iterator<Item = (&'d Destination, Routed)>,
 ) {
     for (number, (destination, routed)) in destinations.enumerate() {
         let path = format!("{path}.route[{number}].destination");
-        targets.check(check, Wanted { path: &path, destination, routed, port, is_for_named });
+        targets.check(check, Wanted { path: &path, destination, routed, ports, is_for_named });
     }
 }
 
@@ -151,10 +153,9 @@ fn name_clients<'m>(mut namespaces: impl ExactSizeIterator<Item = &'m Option<Str
     namespaces.len() > 0 && namespaces.all(|it| it.as_ref().is_some_and(|namespace| !namespace.is_empty()))
 }
 
-/// The port that all matches ask for; 0 is every port.
-fn only_port(ports: &[Option<u32>]) -> Option<u32> {
-    let first = told(ports.first().copied().flatten())?;
-    ports.iter().all(|port| *port == Some(first)).then_some(first)
+/// The ports of matches that all ask for one; none where some ask for any, as they do by 0.
+pub(super) fn named_ports(ports: impl Iterator<Item = Option<u32>>) -> Vec<u32> {
+    ports.map(told).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// Warns of matches at `path` for ports that no service of these hosts has, but for those that need none (`is_foreign`). Matches

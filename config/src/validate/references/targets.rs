@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hosts::{Asker, Hosts, full_name, gateway_named, namespace_of, with_domain};
-use super::routes::names_clients;
+use super::routes::{named_ports, names_clients};
 use crate::compile::sight;
 use crate::finding::code;
 use crate::hashed::{HashMap, HashSet};
@@ -50,8 +50,8 @@ pub(super) struct Wanted<'w> {
     pub(super) path: &'w str,
     pub(super) destination: &'w Destination,
     pub(super) routed: Routed,
-    /// The only port for which the rule is, if there is one.
-    pub(super) port: Option<u32>,
+    /// The only ports for which the rule is; none where it is for any.
+    pub(super) ports: &'w [u32],
     /// Whether the rule is only for clients in namespaces that it names.
     pub(super) is_for_named: bool,
 }
@@ -76,16 +76,21 @@ impl Asked {
     /// Those of all `askers` of one object.
     fn of(objects: &Objects, hosts: &Hosts<'_>, askers: &[Asker<'_>]) -> Asked {
         let mut asked = Asked { of_mesh: None, of_gateways: BTreeSet::new() };
-        for Asker { object, .. } in askers {
+        for Asker { object, by } in askers {
+            let only = by.map(|rule| named_ports(rule.matches.iter().map(|it| it.port))).unwrap_or_default();
             if is_for_mesh(&object.spec) {
                 let own = object.spec.hosts.iter().map(|host| full_name(host, object.namespace()));
-                let ports = own.flat_map(|host| declared_ports(hosts, &host));
-                asked.of_mesh.get_or_insert_default().extend(ports);
+                let of_mesh = asked.of_mesh.get_or_insert_default();
+                match only.as_slice() {
+                    [] => of_mesh.extend(own.flat_map(|host| declared_ports(hosts, &host))),
+                    only => of_mesh.extend(only),
+                }
             }
             let gateways = object.spec.gateways.iter();
             let gateways = gateways.filter_map(|written| gateway_named(objects, written, object.namespace()));
             let servers = gateways.flat_map(|gateway| &gateway.spec.servers);
-            asked.of_gateways.extend(servers.map(|server| server.port.number));
+            let ports = servers.map(|server| server.port.number);
+            asked.of_gateways.extend(ports.filter(|port| only.is_empty() || only.contains(port)));
         }
         asked
     }
@@ -255,9 +260,9 @@ impl<'o> Target<'o> {
     fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &Asked) {
         let (host, ports, path) = (&self.host, &self.ports, wanted.path);
         let is_ambiguous = &mut self.is_ambiguous;
-        let mut may_lack = || match wanted.port {
-            Some(port) => !ports.contains(&port),
-            None => *is_ambiguous.get_or_insert_with(|| asked.may_lack(ports)),
+        let mut may_lack = || match wanted.ports {
+            [] => *is_ambiguous.get_or_insert_with(|| asked.may_lack(ports)),
+            only => !only.iter().all(|port| ports.contains(port)),
         };
         match &wanted.destination.port {
             Some(port) if !ports.contains(&port.number) => {

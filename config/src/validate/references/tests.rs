@@ -156,6 +156,34 @@ fn ports() {
     check(&[object("VirtualService", "r", "shop", own)], &[]);
 }
 
+/// A rule for some ports, or one that is delegated to there, leads on to just those.
+#[test]
+fn ports_of_rules() {
+    let rule =
+        |matches: &str, to: &str| format!("hosts: [web, catalog], http: [{{match: [{matches}], {to}}}]");
+    let to = "route: [{destination: {host: catalog}}]";
+    let leaf = |matches: &str| object("VirtualService", "d", "shop", &format!("http: [{{{matches}{to}}}]"));
+    let ambiguous = "ambiguous-port VirtualService shop/r spec.http[0].route[0].destination";
+    let of_leaf = ambiguous.replace("shop/r", "shop/d");
+    for (matches, is_ambiguous) in [
+        ("{port: 8000}", false),
+        ("{port: 8000}, {port: 9100}", false),
+        ("{port: 8000, uri: {prefix: /a}}", false),
+        ("{port: 80}", true),
+        ("{port: 80}, {port: 8000}", true),
+        ("{port: 8000}, {uri: {prefix: /a}}", true),
+        ("{port: 8000}, {port: 0}", true),
+    ] {
+        let told = |what| if is_ambiguous { vec![what] } else { Vec::new() };
+        check(&[object("VirtualService", "r", "shop", &rule(matches, to))], &told(ambiguous));
+        let root = object("VirtualService", "r", "shop", &rule(matches, "delegate: {name: d}"));
+        check(&[root.clone(), leaf("")], &told(&of_leaf));
+        if !matches.contains("port: 80}") {
+            check(&[root, leaf("match: [{port: 8000}], ")], &[]);
+        }
+    }
+}
+
 /// What TCP and TLS rules lead to, and the ports that they ask for.
 #[test]
 fn rules_of_connections() {
