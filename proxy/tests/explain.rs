@@ -6,6 +6,8 @@
 mod connections;
 #[path = "explain/guards.rs"]
 mod guards;
+#[path = "explain/hidden.rs"]
+mod hidden;
 #[path = "explain/left_out.rs"]
 mod left_out;
 #[path = "explain/requests.rs"]

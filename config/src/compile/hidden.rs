@@ -1,16 +1,18 @@
 //! Which services a workload does not see, and what hides them: to explain what cannot be seen in its configuration.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::egress::{Egress, Imports};
 use super::host::service_host;
+use super::protocol::Protocol;
 use super::virtual_hosts::shorter;
 use super::visibility::sight;
-use super::{Mode, Proxy, Scope, sidecar};
+use super::{Mode, Proxy, Scope, service_entries, sidecar};
 use crate::istio::ServiceEntry;
 use crate::kubernetes::Service;
 use crate::objects::{Object, Objects};
 use crate::origin::Origin;
+use crate::resource::CidrRange;
 
 /// Where a Service says to whom it is exported.
 const EXPORT_TO: &str = "the annotation networking.istio.io/exportTo";
@@ -77,14 +79,14 @@ impl<'a> View<'a> {
 
     /// The object of the service of an address: one that the workload sees, or else what hides it.
     pub fn service_at(&self, address: SocketAddr) -> Option<Result<Origin, Hidden>> {
-        let (ip, port) = (address.ip().to_string(), address.port());
+        let (ip, port) = (address.ip(), address.port());
         let is_let_in = |namespace: &str, host: &str| {
             let of_port = |egress: &Egress<'_>| egress.port.is_none_or(|told| told.number == port);
             self.imports.listeners().iter().any(|egress| of_port(egress) && egress.service(namespace, host))
         };
         let objects = self.scope.objects;
         let services = objects.services.values().filter_map(|service| {
-            let is_it = service.spec.spec.cluster_ip.as_deref() == Some(&ip) && has_port(service, port);
+            let is_it = has_port(service, port) && has_address(service, ip);
             is_it.then(|| {
                 let (name, namespace) = (service.name(), service.namespace());
                 let host = service_host(name, namespace, &self.scope.proxy.dns_domain);
@@ -93,7 +95,7 @@ impl<'a> View<'a> {
             })
         });
         let entries = objects.service_entries.values().filter_map(|entry| {
-            let is_it = entry_has_port(entry, port) && entry.spec.addresses.contains(&ip);
+            let is_it = entry_has_port(entry, port) && entry_has_address(entry, ip);
             let host = entry.spec.hosts.first().filter(|_| is_it)?;
             let hidden = self.why_entry_is_not(entry, is_let_in(entry.namespace(), host), host);
             Some(hidden.map_or_else(|| Ok(entry.origin()), Err))
@@ -140,10 +142,22 @@ impl<'a> View<'a> {
     }
 }
 
+/// Whether an entry has a port. One of UDP is not served, whoever sees it.
 fn entry_has_port(entry: &Object<ServiceEntry>, port: u16) -> bool {
-    entry.spec.ports.iter().any(|it| it.number == u32::from(port))
+    service_entries::ports(&entry.spec).any(|it| it.number == port)
 }
 
+/// Whether a service has a port, as above.
 fn has_port(service: &Object<Service>, port: u16) -> bool {
-    service.spec.spec.ports.iter().any(|it| it.port == port)
+    service.spec.spec.ports.iter().any(|it| it.port == port && Protocol::of(it) != Protocol::Udp)
+}
+
+fn entry_has_address(entry: &Object<ServiceEntry>, ip: IpAddr) -> bool {
+    let mut ranges = entry.spec.addresses.iter().filter_map(|it| CidrRange::parse(it));
+    ranges.any(|range| range.contains(ip))
+}
+
+fn has_address(service: &Object<Service>, ip: IpAddr) -> bool {
+    let spec = &service.spec.spec;
+    spec.cluster_ip.iter().chain(&spec.cluster_ips).any(|it| it.parse() == Ok(ip))
 }

@@ -1,0 +1,67 @@
+//! Services that are there and that the workload does not see.
+
+use super::Config;
+
+/// It hides what no host of these stands for.
+fn sidecar(egress: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: narrow, namespace: shop}}\nspec:\n  \
+         workloadSelector: {{labels: {{app: web}}}}\n  egress: [{egress}]\n"
+    )
+}
+
+const SIDECAR: &str = "Sidecar narrow sidecar.yaml:6";
+
+fn service(name: &str, spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: ops}}\nspec: {{{spec}}}\n")
+}
+
+fn entry(spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: outside, namespace: ops}}\nspec: {{{spec}}}\n"
+    )
+}
+
+/// Nobody hides a port of UDP: it is nothing that anybody is served.
+#[test]
+fn ports_of_udp() {
+    let dns = service("dns", "clusterIP: 10.96.0.41, ports: [{name: dns, port: 8000, protocol: UDP}]");
+    let out = entry(
+        "hosts: [udp.example], addresses: [10.77.0.1], resolution: NONE, ports: [{number: 8000, name: udp, protocol: UDP}]",
+    );
+    let narrow = sidecar("{hosts: ['shop/*']}");
+    for more in [None, Some(("sidecar.yaml", narrow.as_str()))] {
+        let files = [("dns.yaml", dns.as_str()), ("entry.yaml", out.as_str())].into_iter().chain(more);
+        let config = Config::of(&files.collect::<Vec<_>>());
+        for (name, address) in [("dns.ops", "10.96.0.41:8000"), ("udp.example", "10.77.0.1:8000")] {
+            let what = format!("no service that the workload sees has the host `{name}:8000` on port 8000");
+            let url = format!("http://{name}:8000/");
+            let asked = ["--destination", address, url.as_str()];
+            config.check(&asked, "forwards", ("virtual_host", &what, ""));
+            let told = config.check(&["--tcp", address], "passes_on", ("listener", "0.0.0.0_8000", ""));
+            assert!(!told.to_string().contains("\"hidden\""), "{told:#}");
+        }
+    }
+}
+
+/// An address is the same however it is written, and one of several.
+#[test]
+fn addresses() {
+    let of_service = |ips: &str| service("own", &format!("{ips}, ports: [{{name: tcp, port: 3306}}]"));
+    let of_entry = |address: &str| {
+        let port = "ports: [{number: 3306, name: tcp, protocol: TCP}]";
+        entry(&format!("hosts: [db.example], addresses: ['{address}'], resolution: NONE, {port}"))
+    };
+    for (objects, address) in [
+        (of_service("clusterIP: 10.96.0.41"), "10.96.0.41"),
+        (of_service("clusterIP: 'fd00:0::8'"), "[fd00::8]"),
+        (of_service("clusterIP: 10.96.0.41, clusterIPs: [10.96.0.41, 'fd00::8']"), "[fd00::8]"),
+        (of_entry("10.77.0.0/24"), "10.77.0.7"),
+        (of_entry("fd00:0::/64"), "[fd00::7]"),
+    ] {
+        let narrow = sidecar("{hosts: ['shop/*']}");
+        let config = Config::of(&[("more.yaml", &objects), ("sidecar.yaml", &narrow)]);
+        let step = ("hidden", "the workload's Sidecar does not let it see", SIDECAR);
+        config.check(&["--tcp", &format!("{address}:3306")], "passes_on", step);
+    }
+}
