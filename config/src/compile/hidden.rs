@@ -77,12 +77,15 @@ impl<'a> View<'a> {
             || entries.any(|host| self.calls(host, name))
     }
 
-    /// The object of the service of an address: one that the workload sees, or else what hides it.
-    pub fn service_at(&self, address: SocketAddr) -> Option<Result<Origin, Hidden>> {
+    /// The object of the service of an address: one that the workload sees, or else what hides it. What comes to a listener
+    /// for all addresses of the port (`is_shared`) sees what has its routes.
+    pub fn service_at(&self, address: SocketAddr, is_shared: bool) -> Option<Result<Origin, Hidden>> {
         let (ip, port) = (address.ip(), address.port());
+        let of_port = |egress: &&Egress<'_>| egress.port.is_none_or(|told| told.number == port);
+        let asked = if is_shared { 1 } else { usize::MAX };
         let is_let_in = |namespace: &str, host: &str| {
-            let of_port = |egress: &Egress<'_>| egress.port.is_none_or(|told| told.number == port);
-            self.imports.listeners().iter().any(|egress| of_port(egress) && egress.service(namespace, host))
+            let mut listeners = self.imports.listeners().iter().filter(of_port).take(asked);
+            listeners.any(|egress| egress.service(namespace, host))
         };
         let objects = self.scope.objects;
         let services = objects.services.values().filter_map(|service| {
@@ -96,8 +99,10 @@ impl<'a> View<'a> {
         });
         let entries = objects.service_entries.values().filter_map(|entry| {
             let is_it = entry_has_port(entry, port) && entry_has_address(entry, ip);
-            let host = entry.spec.hosts.first().filter(|_| is_it)?;
-            let hidden = self.why_entry_is_not(entry, is_let_in(entry.namespace(), host), host);
+            // One of its hosts is enough.
+            let let_in = entry.spec.hosts.iter().find(|host| is_let_in(entry.namespace(), host));
+            let host = let_in.or(entry.spec.hosts.first()).filter(|_| is_it)?;
+            let hidden = self.why_entry_is_not(entry, let_in.is_some(), host);
             Some(hidden.map_or_else(|| Ok(entry.origin()), Err))
         });
         let mut hidden = None;

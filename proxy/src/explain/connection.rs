@@ -167,19 +167,21 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
         false => format!("`{}`, which stands for {}", declared.name, declared.address),
         true => format!("`{}` at {}", declared.name, world.bound(declared)),
     };
-    let origin = declared.origin.clone().or_else(|| service_at(world, asked.destination));
+    let origin = declared.origin.clone().or_else(|| service_at(world, &declared.name, asked.destination));
     let step = Step::new("listener", what).by(origin.as_ref());
     Ok((found, step))
 }
 
-/// The object of the service of an address, if the workload sees it; what hides it, if not.
-fn seen_at(world: &World<'_>, address: SocketAddr) -> Option<Result<Origin, Hidden>> {
-    View::new(world.objects, world.proxy).service_at(address)
+/// The object of the service of an address that the workload sees and that comes to that listener.
+pub(super) fn service_at(world: &World<'_>, listener: &str, address: SocketAddr) -> Option<Origin> {
+    let listener = world.snapshot.listeners.get(listener);
+    let is_shared = listener.is_none_or(|it| it.declared.address.ip().is_unspecified());
+    View::new(world.objects, world.proxy).service_at(address, is_shared)?.ok()
 }
 
-/// The object of the service of an address that the workload sees.
-pub(super) fn service_at(world: &World<'_>, address: SocketAddr) -> Option<Origin> {
-    seen_at(world, address)?.ok()
+/// What hides the service of the address of bytes that no service takes.
+fn hidden_at(world: &World<'_>, asked: &Understood) -> Option<Hidden> {
+    View::new(world.objects, world.proxy).service_at(asked.destination, true)?.err()
 }
 
 /// The only listener of the command line, where there is no other.
@@ -326,7 +328,7 @@ fn pass_on(
         steps.push(Step::new("protocol", what).by(origin.as_ref()));
     }
     let is_other = asked.way == Way::Outbound && matches!(&*cluster, PASSTHROUGH | BLACK_HOLE);
-    if is_other && let Some(Err(Hidden { why, origin })) = seen_at(world, asked.destination) {
+    if is_other && let Some(Hidden { why, origin }) = hidden_at(world, asked) {
         steps.push(Step::new("hidden", why).by(Some(&origin)));
     }
     let bounded_by = bounded_by(world, proxy);

@@ -27,7 +27,7 @@ pub(crate) fn recorded(world: &World<'_>, flight: &Flight, known: &RecordedAs) -
     let is_past = !is_served || flight.began < world.told;
     let mut steps = vec![id(flight, known), client(flight)];
     if !flight.listener.0.is_empty() {
-        let of_address = || connection::service_at(world, flight.destination?);
+        let of_address = || connection::service_at(world, &flight.listener.0, flight.destination?);
         let origin = flight.listener_origin.clone().or_else(|| of_address().filter(|_| !is_past));
         let listener = Step::new("listener", format!("`{}`", flight.listener.0));
         steps.push(listener.by(origin.as_ref()));

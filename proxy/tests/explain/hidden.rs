@@ -1,6 +1,6 @@
 //! Services that are there and that the workload does not see.
 
-use super::Config;
+use super::{Config, URL};
 
 /// It hides what no host of these stands for.
 fn sidecar(egress: &str) -> String {
@@ -64,4 +64,40 @@ fn addresses() {
         let step = ("hidden", "the workload's Sidecar does not let it see", SIDECAR);
         config.check(&["--tcp", &format!("{address}:3306")], "passes_on", step);
     }
+}
+
+/// A listener serves what the egress listener has that has its routes: not what another of the Sidecar lets in.
+#[test]
+fn of_several_egress_listeners_one_serves() {
+    let pay = service("pay", "clusterIP: 10.96.0.41, ports: [{name: http, port: 8000}]");
+    let narrow =
+        sidecar("{port: {number: 8000, protocol: HTTP, name: http}, hosts: ['ops/*']}, {hosts: ['*/*']}");
+    let config = Config::of(&[("pay.yaml", &pay), ("sidecar.yaml", &narrow)]);
+    config.check(&[URL], "forwards", ("listener", "0.0.0.0_8000", ""));
+    let what = "the workload's Sidecar does not let it see `catalog` there";
+    config.check(&[URL], "forwards", ("virtual_host", what, SIDECAR));
+    let bytes = ["--tcp", "10.96.0.11:8000"];
+    config.check(&bytes, "passes_on", ("listener", "0.0.0.0_8000", ""));
+    let what = "the workload's Sidecar does not let it see `catalog.shop.svc.cluster.local` there";
+    config.check(&bytes, "passes_on", ("hidden", what, SIDECAR));
+    let pay = ["http://pay.ops:8000/"];
+    config.check(&pay, "answers 503 UH no_healthy_upstream", ("listener", "", "Service pay pay.yaml:1"));
+    // One with an address of its own has what either lets in.
+    let narrow =
+        sidecar("{port: {number: 8000, protocol: TCP, name: tcp}, hosts: ['ops/*']}, {hosts: ['*/*']}");
+    let config = Config::of(&[("sidecar.yaml", &narrow)]);
+    let by = ("listener", "`10.96.0.12_8000`", "Service reviews kubernetes.yaml:14");
+    config.check(&["--tcp", "10.96.0.12:8000"], "passes_on", by);
+}
+
+/// An address is that of all hosts of its ServiceEntry.
+#[test]
+fn one_host_of_a_service_entry() {
+    let port = "ports: [{number: 3306, name: tcp, protocol: TCP}]";
+    let out =
+        entry(&format!("hosts: [a.example, b.example], addresses: [10.77.0.1], resolution: NONE, {port}"));
+    let narrow = sidecar("{hosts: ['ops/b.example']}");
+    let config = Config::of(&[("entry.yaml", &out), ("sidecar.yaml", &narrow)]);
+    let by = ("listener", "`10.77.0.1_3306`", "ServiceEntry outside entry.yaml:1");
+    config.check(&["--tcp", "10.77.0.1:3306"], "passes_on", by);
 }
