@@ -3,16 +3,21 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::egress::{Egress, Imports};
-use super::host::service_host;
+use super::host::{complete, service_host};
 use super::protocol::Protocol;
+use super::registry::{Resolution, resolution};
 use super::virtual_hosts::shorter;
+use super::virtual_services::MESH;
 use super::visibility::sight;
 use super::{Mode, Proxy, Scope, service_entries, sidecar};
-use crate::istio::ServiceEntry;
-use crate::kubernetes::Service;
+use crate::istio::{ServiceEntry, VirtualService};
+use crate::kubernetes::{EndpointSlice, Service};
 use crate::objects::{Object, Objects};
 use crate::origin::Origin;
 use crate::resource::CidrRange;
+
+/// How many ExternalName services are followed of which one stands for the next.
+const ALIASES_MAX: usize = 16;
 
 /// Where a Service says to whom it is exported.
 const EXPORT_TO: &str = "the annotation networking.istio.io/exportTo";
@@ -43,6 +48,9 @@ impl<'a> View<'a> {
     /// Whether the workload may call the service of the full host `full` by `name`, which is in lower case.
     pub fn calls(&self, full: &str, name: &str) -> bool {
         let proxy = self.scope.proxy;
+        if let Some(ending) = full.strip_prefix('*') {
+            return !ending.is_empty() && name.ends_with(&ending.to_lowercase());
+        }
         let is_shorter = || shorter(full, &proxy.namespace, &proxy.dns_domain).iter().any(|it| **it == *name);
         full.eq_ignore_ascii_case(name) || is_shorter()
     }
@@ -50,13 +58,34 @@ impl<'a> View<'a> {
     /// What hides the services that the workload calls by `name`, which is in lower case, from its requests to `port`;
     /// `None` where there are none, or it sees one.
     pub fn hides(&self, name: &str, port: u16) -> Option<Hidden> {
+        let mut name = name.to_owned();
+        for _ in 0..ALIASES_MAX {
+            if let Some(hidden) = self.hides_itself(&name, port) {
+                return Some(hidden);
+            }
+            name = self.stands_for(&name)?;
+        }
+        None
+    }
+
+    /// What the ExternalName service is another name of that the workload calls so, whoever sees it.
+    fn stands_for(&self, name: &str) -> Option<String> {
+        self.scope.objects.services.values().find_map(|service| {
+            let Resolution::Alias(target) = resolution(&service.spec.spec) else { return None };
+            let host = service_host(service.name(), service.namespace(), &self.scope.proxy.dns_domain);
+            self.calls(&host, name).then(|| target.to_lowercase())
+        })
+    }
+
+    fn hides_itself(&self, name: &str, port: u16) -> Option<Hidden> {
         let routes = self.imports.with_routes_of(port);
         let lets_in =
-            |namespace: &str, host: &str| routes.is_none_or(|egress| egress.service(namespace, host));
+            |namespace: &str, host: &str| routes.is_some_and(|egress| egress.service(namespace, host));
         let objects = self.scope.objects;
         let services = objects.services.values().filter_map(|service| {
             let host = service_host(service.name(), service.namespace(), &self.scope.proxy.dns_domain);
-            let is_it = self.calls(&host, name) && has_port(service, port);
+            let is_alias = matches!(resolution(&service.spec.spec), Resolution::Alias(_));
+            let is_it = self.calls(&host, name) && has_port(service, port) && !is_alias;
             is_it.then(|| self.why_not(service, lets_in(service.namespace(), &host), name))
         });
         let entries = objects.service_entries.values().filter_map(|entry| {
@@ -68,12 +97,22 @@ impl<'a> View<'a> {
         all.and_then(|all| all.into_iter().next())
     }
 
-    /// Whether an object declares what the workload calls by `name`, which is in lower case, whoever sees it.
+    /// Whether an object declares what the workload calls by `name`, which is in lower case, or has rules for it, whoever sees
+    /// it.
     pub fn is_declared(&self, name: &str) -> bool {
-        let domain = &self.scope.proxy.dns_domain;
-        let mut services = self.scope.objects.services.values();
-        let mut entries = self.scope.objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
-        services.any(|it| self.calls(&service_host(it.name(), it.namespace(), domain), name))
+        let (domain, objects) = (&self.scope.proxy.dns_domain, self.scope.objects);
+        let mut services = objects.services.values();
+        let mut entries = objects.service_entries.values().flat_map(|entry| &entry.spec.hosts);
+        let mut rules = objects.virtual_services.values().filter(|it| {
+            let gateways = &it.spec.gateways;
+            gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH)
+        });
+        let has_rules = |it: &Object<VirtualService>| {
+            let mut hosts = it.spec.hosts.iter();
+            hosts.any(|host| self.calls(&complete(host, it.namespace(), domain), name))
+        };
+        rules.any(|it| has_rules(it))
+            || services.any(|it| self.calls(&service_host(it.name(), it.namespace(), domain), name))
             || entries.any(|host| self.calls(host, name))
     }
 
@@ -89,7 +128,8 @@ impl<'a> View<'a> {
         };
         let objects = self.scope.objects;
         let services = objects.services.values().filter_map(|service| {
-            let is_it = has_port(service, port) && has_address(service, ip);
+            let is_it =
+                has_port(service, port) && (has_address(service, ip) || self.is_headless_at(service, ip));
             is_it.then(|| {
                 let (name, namespace) = (service.name(), service.namespace());
                 let host = service_host(name, namespace, &self.scope.proxy.dns_domain);
@@ -113,6 +153,14 @@ impl<'a> View<'a> {
             hidden = hidden.or(Some(found));
         }
         hidden
+    }
+
+    /// Whether a service has no address of its own, and an endpoint at this one: its clients connect to that.
+    fn is_headless_at(&self, service: &Object<Service>, ip: IpAddr) -> bool {
+        let is_its = |slice: &EndpointSlice| slice.endpoints.iter().any(|it| it.ip() == Some(ip));
+        let mut slices = self.scope.objects.endpoint_slices.values();
+        resolution(&service.spec.spec) == Resolution::Passthrough
+            && slices.any(|slice| slice.service_key() == Some(service.key()) && is_its(&slice.spec))
     }
 
     fn why_not(&self, service: &Object<Service>, is_let_in: bool, name: &str) -> Option<Hidden> {

@@ -12,8 +12,9 @@ use config::{ClusterMetadata, FilterChainMatch, Setting, TransportProtocol};
 use http::StatusCode;
 
 use super::handshake::{self, Behind};
-use super::question::{Hello, Speaks, Understood};
+use super::question::{ELSEWHERE, Hello, Speaks, Understood};
 use super::trace::Remembers;
+use super::whereabouts::host_of;
 use super::{Does, Outcome, Step, Way, World, request, settings, upstream};
 use crate::http::codec::{RequestHead, Version};
 use crate::listener::{ClientHello, Detector, HTTP2_PREFACE, Inspect, Spoken, Verdict, spoken};
@@ -181,7 +182,14 @@ pub(super) fn service_at(world: &World<'_>, listener: &str, address: SocketAddr)
 
 /// What hides the service of the address of bytes that no service takes.
 fn hidden_at(world: &World<'_>, asked: &Understood) -> Option<Hidden> {
-    View::new(world.objects, world.proxy).service_at(asked.destination, true)?.err()
+    let view = View::new(world.objects, world.proxy);
+    if let Some(known) = view.service_at(asked.destination, true) {
+        return known.err();
+    }
+    // A host without an address is known by its name alone.
+    let Speaks::Http(head) = &asked.speaks else { return None };
+    let authority = head.authority.as_ref().filter(|_| asked.destination.ip() == ELSEWHERE)?;
+    view.hides(&host_of(authority.to_str().ok()?), asked.destination.port())
 }
 
 /// The only listener of the command line, where there is no other.

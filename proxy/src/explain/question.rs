@@ -148,7 +148,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Where a host is taken to be that no name of the mesh is (RFC 5737, for documentation).
-const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+pub(super) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 
 /// Who asks when nobody is named: a stranger (RFC 5737, for documentation). Every connection comes from somewhere, and a
 /// gateway believes no stranger's word.

@@ -11,6 +11,7 @@ use super::connection::PortName;
 use super::handshake::Behind;
 use super::question::Understood;
 use super::trace::Remembers;
+use super::whereabouts::host_of;
 use super::{Does, Named, Outcome, Step, Way, World, conditions, connection, settings, upstream};
 use crate::http::codec::{self, RequestHead, ResponseHead, Version, h1};
 use crate::http::error::Refusal;
@@ -164,8 +165,7 @@ fn unknown(
     }
     // A table is named after its port, whatever the port of its listener is.
     let port = table.parse().unwrap_or(asked.destination.port());
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let (why, service) = not_http(world, host, port).unwrap_or_else(|| {
+    let (why, service) = not_http(world, &host_of(authority), port).unwrap_or_else(|| {
         (format!("no service that the workload sees has the host `{authority}` on port {port}"), None)
     });
     let policy = || config::compile::outbound_traffic_policy_origin(world.objects, world.proxy);
@@ -176,14 +176,14 @@ fn unknown(
 
 /// Why a service of this host is not among those that speak HTTP at this port, where there is one.
 fn not_http(world: &World<'_>, host: &str, port: u16) -> Option<(String, Option<Origin>)> {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
     let view = View::new(world.objects, world.proxy);
-    if let Some(hidden) = view.hides(&host, port) {
+    if let Some(hidden) = view.hides(host, port) {
         return Some((hidden.why, Some(hidden.origin)));
     }
     let prefix = format!("outbound|{port}||");
-    let is_it = |name: &&Arc<str>| name.strip_prefix(&*prefix).is_some_and(|full| view.calls(full, &host));
-    let cluster = world.snapshot.clusters.keys().find(is_it)?;
+    let is_it = |name: &&Arc<str>| name.strip_prefix(&*prefix).is_some_and(|full| view.calls(full, host));
+    // A host before the wildcards that stand for it.
+    let cluster = world.snapshot.clusters.keys().filter(is_it).min_by_key(|name| name.contains('*'))?;
     let PortName { text, may_be_http, service } = connection::port_name(world, cluster)?;
     (!may_be_http).then(|| (format!("`{host}` does not speak HTTP there: {text}"), service))
 }

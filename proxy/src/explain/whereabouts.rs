@@ -32,6 +32,12 @@ pub(super) fn find(world: &World<'_>, host: &str) -> Option<IpAddr> {
     }
 }
 
+/// The host of an authority, without its port.
+pub(super) fn host_of(authority: &str) -> String {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// The workload's own port behind `port` of its services; the same where it has none such.
 pub(super) fn target_port(world: &World<'_>, ip: IpAddr, port: u16) -> u16 {
     let prefix = format!("outbound|{port}||");

@@ -1,6 +1,6 @@
 //! Services that are there and that the workload does not see.
 
-use super::{Config, URL};
+use super::{Config, URL, route};
 
 /// It hides what no host of these stands for.
 fn sidecar(egress: &str) -> String {
@@ -100,4 +100,84 @@ fn one_host_of_a_service_entry() {
     let config = Config::of(&[("entry.yaml", &out), ("sidecar.yaml", &narrow)]);
     let by = ("listener", "`10.77.0.1_3306`", "ServiceEntry outside entry.yaml:1");
     config.check(&["--tcp", "10.77.0.1:3306"], "passes_on", by);
+}
+
+/// A wildcard has the names that end like it, and an ExternalName is another name of what it stands for.
+#[test]
+fn names_that_stand_for_others() {
+    let port = "ports: [{number: 8000, name: http, protocol: HTTP}]";
+    let wild = entry(&format!("hosts: ['*.wild.example'], resolution: NONE, exportTo: ['.'], {port}"));
+    let config = Config::of(&[("entry.yaml", &wild)]);
+    let what = "exportTo hides `a.wild.example` of namespace ops from namespace shop";
+    let step = ("virtual_host", what, "ServiceEntry outside entry.yaml:4");
+    config.check(&["http://a.wild.example:8000/"], "forwards", step);
+    let what = "no service that the workload sees has the host `wild.example:8000` on port 8000";
+    config.check(&["http://wild.example:8000/"], "forwards", ("virtual_host", what, ""));
+    let alias = |name: &str, target: &str| {
+        let alias =
+            service(name, &format!("type: ExternalName, externalName: {target}, ports: [{{port: 8000}}]"));
+        alias.replace("namespace: ops", "namespace: shop")
+    };
+    let aliases = [
+        alias("one", "two.shop.svc.cluster.local"),
+        alias("two", "catalog.shop.svc.cluster.local"),
+        alias("loop", "loop"),
+    ];
+    let pay = service("pay", "clusterIP: 10.96.0.41, ports: [{name: http, port: 8000}]");
+    let narrow = sidecar("{hosts: ['ops/*']}");
+    let config = Config::of(&[
+        ("aliases.yaml", &aliases.join("---\n")),
+        ("pay.yaml", &pay),
+        ("sidecar.yaml", &narrow),
+    ]);
+    let what = "the workload's Sidecar does not let it see `catalog.shop.svc.cluster.local` there";
+    for name in ["one", "two.shop"] {
+        let url = format!("http://{name}:8000/");
+        config.check(&[&url], "forwards", ("virtual_host", what, SIDECAR));
+    }
+    config.check(&["http://loop:8000/"], "forwards", ("virtual_host", "the host `loop:8000`", ""));
+}
+
+/// Bytes for a host that has no address tell what hides it.
+#[test]
+fn a_host_without_an_address() {
+    let out =
+        entry("hosts: [db.example], resolution: DNS, ports: [{number: 3306, name: tcp, protocol: TCP}]");
+    let narrow = sidecar("{hosts: ['shop/*']}");
+    let config = Config::of(&[("entry.yaml", &out), ("sidecar.yaml", &narrow)]);
+    let step = ("hidden", "the workload's Sidecar does not let it see `db.example` there", SIDECAR);
+    config.check(&["http://db.example:3306/"], "passes_on", step);
+}
+
+/// What stands for a name, or has rules for it, makes it one of the mesh.
+#[test]
+fn names_of_wildcards_and_of_rules() {
+    let port = "ports: [{number: 8000, name: http, protocol: HTTP}]";
+    let wild = entry(&format!("hosts: ['*.wild.example'], resolution: NONE, {port}"));
+    let rules = route("  - directResponse: {status: 299}\n")
+        .replace("hosts: [catalog]", "hosts: ['*.rules.example']");
+    let config = Config::of(&[("entry.yaml", &wild), ("route.yaml", &rules)]);
+    for (name, why) in [
+        ("a.wild.example", "is declared without an address"),
+        ("a.rules.example", "is declared without an address"),
+        ("wild.example", "is no name of the mesh"),
+        ("other.example", "is no name of the mesh"),
+    ] {
+        let what = format!("{name} {why};");
+        config.check(&[&format!("http://{name}:8000/")], "forwards", ("destination", &what, ""));
+    }
+}
+
+/// Clients of a headless Service connect to its pods.
+#[test]
+fn a_headless_service() {
+    let port = "{name: tcp, port: 3306}";
+    let db = service("db", &format!("clusterIP: None, ports: [{port}]"));
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {name: db, namespace: ops, labels: {kubernetes.io/service-name: db}}\naddressType: IPv4\n\
+                 endpoints: [{addresses: [10.244.1.77], conditions: {ready: true}}]\n";
+    let slice = format!("{slice}ports: [{port}]\n");
+    let config = Config::of(&[("db.yaml", &db), ("slice.yaml", &slice)]);
+    let by = ("listener", "`10.244.1.77_3306`", "Service db db.yaml:1");
+    config.check(&["--tcp", "10.244.1.77:3306"], "passes_on", by);
 }
