@@ -24,6 +24,9 @@ use crate::snapshot::{
 use crate::telemetry::flags::Flag;
 use crate::telemetry::flight::Flight;
 
+/// On this port rules speak for hosts that no service has.
+const PORT_OF_FOREIGN_HOSTS: &str = "80";
+
 /// Rules that do not apply which are told one by one; of a longer list the last ones.
 const RULES_TOLD_MAX: usize = 50;
 
@@ -132,11 +135,12 @@ pub(super) fn virtual_host(
         let what = format!("{} does not apply: {why}", rule_name(*index, &route.name));
         step.steps.push(Step::new("rule", what).by(route.origin.as_deref()));
     }
-    let mode = if asked.way == Way::Gateway { Mode::Gateway } else { Mode::Sidecar };
     let left_out = match asked.way {
-        Way::Outbound | Way::Gateway if !asked.is_past => {
-            rules_left_out(world.objects, world.proxy, mode, host)
+        Way::Outbound if !asked.is_past => {
+            let foreign = foreign(host, &declared.name, domain, authority);
+            rules_left_out(world.objects, world.proxy, Mode::Sidecar, foreign.as_ref().unwrap_or(host))
         }
+        Way::Gateway if !asked.is_past => rules_left_out(world.objects, world.proxy, Mode::Gateway, host),
         _ => Vec::new(),
     };
     for LeftOut { what, why, origin } in left_out {
@@ -146,6 +150,17 @@ pub(super) fn virtual_host(
         step.steps.push(Step::new("rule", "no other: none applies"));
     }
     step
+}
+
+/// What a host would have that falls to what catches all, if it had rules: on this port it could without a service.
+fn foreign(
+    host: &config::VirtualHost,
+    table: &str,
+    domain: &str,
+    authority: &str,
+) -> Option<config::VirtualHost> {
+    let name = format!("{}:{table}", host_of(authority)).into();
+    (domain == "*" && table == PORT_OF_FOREIGN_HOSTS).then(|| config::VirtualHost { name, ..host.clone() })
 }
 
 /// What is done with a host that no virtual host has, and by what; no object where that is Istio's default.

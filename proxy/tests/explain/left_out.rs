@@ -70,3 +70,20 @@ fn rules_that_no_request_of_a_gateway_comes_to() {
         assert!(told.contains(expected), "no `{expected}` in\n{told}");
     }
 }
+
+/// Of a host that no service has, rules that are left out are told as well: on the port where they could hold.
+#[test]
+fn rules_for_a_host_that_no_service_has() {
+    let only = "  - {match: [{sourceLabels: {app: cart}}], directResponse: {status: 299}}\n";
+    let only = route(only).replace("hosts: [catalog]", "hosts: [foo.example]");
+    let web = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+               spec: {clusterIP: 10.96.0.31, ports: [{name: http, port: 80}]}\n";
+    let config = Config::of(&[("route.yaml", &only), ("web.yaml", web)]);
+    let what = "spec.http[0]: it is for workloads with the labels app=cart";
+    let step = ("left_out", what, "VirtualService catalog route.yaml:7");
+    config.check(&["http://foo.example/"], "forwards", step);
+    config.check(&["-H", "host: FOO.example.:80", "http://foo.example/"], "forwards", step);
+    for url in ["http://foo.example:8000/", "http://bar.example/"] {
+        assert!(!config.run(&[url]).contains("left out"));
+    }
+}
