@@ -4,8 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::hashed::{HashMap, HashSet};
+use crate::istio::WorkloadEntry;
 use crate::kubernetes::{EndpointSlice, Pod, SliceEndpoint};
+use crate::labels::LabelSet;
 use crate::objects::{Object, Objects};
+use crate::origin::Origin;
 use crate::resource::ServiceRef;
 
 /// A namespace, and an address of one of its pods.
@@ -65,6 +68,37 @@ pub fn pod_behind<'o>(
         let mut there = slice.spec.endpoints.iter().filter(|endpoint| endpoint.ip() == Some(ip));
         let (namespace, name) = there.find_map(|endpoint| target(slice, endpoint))?;
         objects.pods.get(&(namespace.into(), name.into()))
+    })
+}
+
+/// What wrote the endpoint of `service` at `ip`, where no slice did: the ServiceEntry of it, or a WorkloadEntry that is selected.
+pub fn entry_behind(objects: &Objects, service: &ServiceRef, ip: IpAddr) -> Option<Origin> {
+    let is_there = |entry: &WorkloadEntry| entry.address.parse() == Ok(ip);
+    let key = (service.namespace.clone(), service.name.clone());
+    let of_kubernetes = objects.services.get(&key).map(|it| &it.spec.spec.selector);
+    let mut entries = objects.service_entries.values().filter(|entry| {
+        let mut hosts = entry.spec.hosts.iter();
+        *entry.namespace() == service.namespace && hosts.any(|host| host.eq_ignore_ascii_case(&service.host))
+    });
+    let mut workloads = objects
+        .workload_entries
+        .values()
+        .filter(|it| *it.namespace() == service.namespace && is_there(&it.spec) && !it.spec.is_sick);
+    let selected = of_kubernetes.filter(|it| !it.is_empty()).and_then(|selector| {
+        workloads.clone().find(|it| selector.iter().all(|(label, value)| it.value(label) == Some(value)))
+    });
+    if let Some(workload) = selected {
+        return Some(workload.origin());
+    }
+    entries.find_map(|entry| {
+        if let Some(index) = entry.spec.endpoints.iter().position(is_there) {
+            return Some(entry.origin_at(&format!("spec.endpoints[{index}]")));
+        }
+        let selector = &entry.spec.workload_selector.as_ref()?.labels;
+        let is_selected = |it: &&Arc<Object<WorkloadEntry>>| {
+            !selector.is_empty() && selector.iter().all(|(label, value)| it.value(label) == Some(value))
+        };
+        workloads.find(is_selected).map(|it| it.origin())
     })
 }
 

@@ -6,7 +6,7 @@ use config::compile::mutual_tls_of_pod;
 use config::origin::Origin;
 use config::{ServerCertificate, Setting, StringMatch, ToldBy, TransportSocket, UpstreamTls};
 
-use super::whereabouts::pod_behind;
+use super::whereabouts::{entry_behind, pod_behind};
 use super::{Step, World};
 use crate::http::error::Refusal;
 use crate::snapshot::{Cluster, Endpoint, Transport};
@@ -119,7 +119,8 @@ fn because(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> (String
         } else {
             "is known to have no sidecar"
         };
-        return (format!(", as the endpoint {takes}"), world.service_of(&cluster.declared));
+        let entry = entry_behind(world, cluster, endpoint);
+        return (format!(", as the endpoint {takes}"), entry.or_else(|| world.service_of(&cluster.declared)));
     };
     let of_pod = (&**pod.namespace(), &**pod.name());
     let mode = mutual_tls_of_pod(world.objects, world.proxy, of_pod, endpoint.address.port());

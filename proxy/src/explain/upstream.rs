@@ -10,7 +10,7 @@ use config::{ClusterMetadata, DiscoveryType, Setting};
 
 use super::question::Understood;
 use super::trace::Remembers;
-use super::whereabouts::pod_behind;
+use super::whereabouts::{entry_behind, pod_behind};
 use super::{Step, World, settings, transport};
 use crate::http::attempt;
 use crate::http::codec::Version;
@@ -267,7 +267,8 @@ fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Step 
         }
         _ => what.push_str(", healthy"),
     }
-    Step::new("candidate", what).by(pod.map(|pod| pod.origin()).as_ref())
+    let origin = pod.map(|pod| pod.origin()).or_else(|| entry_behind(world, cluster, endpoint));
+    Step::new("candidate", what).by(origin.as_ref())
 }
 
 fn picked(cluster: &Cluster, endpoint: &Endpoint, trace: &Remembers, random: u64) -> String {

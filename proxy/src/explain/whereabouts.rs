@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use config::kubernetes::Pod;
 use config::objects::Object;
+use config::origin::Origin;
 
 use super::World;
 use crate::snapshot::{Cluster, Endpoint};
@@ -77,6 +78,12 @@ pub(super) fn pod_behind<'w>(
     let mut services = cluster.declared.metadata.services.iter();
     let named = services.find_map(|service| config::compile::pod_behind(world.objects, service, ip));
     named.or_else(|| pod_at(world, ip))
+}
+
+/// What wrote an endpoint that is no pod's.
+pub(super) fn entry_behind(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Option<Origin> {
+    let mut services = cluster.declared.metadata.services.iter();
+    services.find_map(|service| config::compile::entry_behind(world.objects, service, endpoint.address.ip()))
 }
 
 /// The pod that has an address. The address of one that ran to its end is given to others.
