@@ -287,6 +287,10 @@ impl Question {
                 "`{url}` is a method; the URL stands behind it: {url} http://catalog:8000/items"
             ));
         }
+        // RFC 9110 section 7.1: about the server as a whole; no URL says so, but for `http://catalog:8000*` here.
+        let about_all = url.strip_suffix('*').filter(|_| self.method.as_deref() == Some("OPTIONS"));
+        let about_all = about_all.filter(|url| url.matches(['/', '?']).count() == 2);
+        let url = about_all.unwrap_or(url);
         let uri: Uri = url.parse().map_err(|error| {
             format!("`{url}` is no URL: {error}; write it like http://catalog:8000/items")
         })?;
@@ -331,7 +335,10 @@ impl Question {
             authority: Some(host.unwrap_or(told)),
             scheme: self.http2.then(|| scheme.clone()),
             // RFC 9110 section 9.3.6: it asks for a host and a port.
-            path: (!connects).then(|| target(&uri)),
+            path: (!connects).then(|| match about_all {
+                Some(_) => PathAndQuery::from_static("*"),
+                None => target(&uri),
+            }),
             headers,
         };
         if connects && (authority.port().is_none() || target(&uri).as_str() != "/") {

@@ -394,3 +394,23 @@ fn endpoints_of_entries() {
         config.check(&[url], outcome, by);
     }
 }
+
+/// What a client asks about the server as a whole has no path; no rule for one takes it.
+#[test]
+fn options_of_everything() {
+    let config = Config::of(&[(
+        "route.yaml",
+        &route("  - {match: [{uri: {prefix: /}}], route: [{destination: {host: catalog}}]}\n"),
+    )]);
+    let asked = ["OPTIONS", "http://catalog:8000*"];
+    let told = config.check(
+        &asked,
+        "answers 404 NR route_not_found",
+        ("rule", "1 does not apply", "VirtualService catalog route.yaml:7"),
+    );
+    assert_eq!(told["asked"], "OPTIONS http://catalog:8000*");
+    let config = Config::of(&[]);
+    let told = config.json(&["OPTIONS", "http://catalog:8000/*"]);
+    assert_eq!(told["outcome"]["path"], "/*");
+    config.refused(&["GET", "http://catalog:8000*"]);
+}
