@@ -188,12 +188,13 @@ impl Secrets {
         self.certificate(OWN_CERTIFICATE).is_some() && self.roots(OWN_ROOTS).is_some()
     }
 
-    /// The workload's own roots, where its own certificate does not lead to them: they are those of another mesh. One that
-    /// has ended or is revoked says nothing about roots.
+    /// The workload's own roots, where its own certificate never led to them, revoked or not: they are those of another mesh.
     pub(crate) fn apart(&self) -> Option<Unusable> {
-        let flaw = self.own_flaw(&[FlawKind::Untrusted])?;
+        let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
+        let flaw = whole::led_to(&own.cert, roots, seconds(time::wall())).err()?;
+        let is_apart = matches!(flaw.kind, FlawKind::Untrusted | FlawKind::Expired);
         let why = format!("they are not those of the workload's own certificate: {flaw}");
-        Some(Unusable::of_own_roots(why))
+        is_apart.then(|| Unusable::of_own_roots(why))
     }
 
     /// That the workload's own certificate is of no trust domain of the mesh any more, if it is so.

@@ -142,23 +142,20 @@ impl Whole<'_> {
         let name = identity(leaf, wanted)?;
         let (begins, ends) = peer::life(leaf).ok_or_else(unreadable)?;
         let now = seconds(now);
-        // As of when it holds or held: that it does not now makes no roots its own that never were.
-        let led = match leads_to(
-            leaf,
-            intermediates,
-            &roots,
-            now.clamp(begins, begins.max(ends.saturating_sub(1))),
-        ) {
-            Err(flaw) if flaw.kind == FlawKind::Untrusted && begins < ends => return Err(flaw),
-            led => led,
-        };
+        // Whatever it is now: roots to which it never led are somebody else's.
+        if let Err(flaw) = led_to(&certified.cert, &roots, now)
+            && flaw.kind == FlawKind::Untrusted
+            && begins < ends
+        {
+            return Err(flaw);
+        }
         if now < begins {
             return Err(Flaw::new(FlawKind::NotYetValid, "its certificate does not hold yet"));
         }
         if now >= ends {
             return Err(Flaw::new(FlawKind::Expired, "its certificate holds no longer"));
         }
-        led?;
+        leads_to(leaf, intermediates, &roots, now)?;
         Ok(Verified { name, begins, ends })
     }
 
@@ -266,6 +263,19 @@ pub(super) fn leads_to(
         Err(flaw) if flaw.kind == FlawKind::Doubted => Ok(()),
         heard => heard,
     }
+}
+
+/// Whether they would have as of the time nearest to `now` at which all of the chain holds or held: that it does not now makes no
+/// roots its own that never were.
+pub(super) fn led_to(chain: &[CertificateDer<'_>], roots: &Roots, now: i64) -> Result<(), Flaw> {
+    let unreadable = || Flaw::new(FlawKind::Unreadable, "its certificate cannot be read");
+    let (leaf, intermediates) = chain.split_first().ok_or_else(unreadable)?;
+    let own = peer::life(leaf).ok_or_else(unreadable)?;
+    let common = |(begins, ends): (i64, i64), (begin, end): (i64, i64)| (begins.max(begin), ends.min(end));
+    let of_all = intermediates.iter().filter_map(peer::life).fold(own, common);
+    // What does not fit to the others may be no part of the path.
+    let (begins, ends) = if of_all.0 < of_all.1 { of_all } else { own };
+    leads_to(leaf, intermediates, roots, now.clamp(begins, begins.max(ends.saturating_sub(1))))
 }
 
 /// Whether they would with these lists.

@@ -161,6 +161,23 @@ async fn roots_that_are_gone_count_though_the_authority_is_gone_for_longer_than_
     assert!(connect(&ca, &server, &of_other).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_in_files_are_not_taken_to_which_a_certificate_that_has_ended_never_led() {
+    let [ca, other, foreign] = ["mesh", "other", "foreign"].map(Ca::new);
+    let app = TestBackend::echo("app").await;
+    let files = files(&ca, &ca.workload_for(SERVER, Duration::from_secs(2)));
+    let list = files.path().join("ca-crl.pem");
+    let server = server(files.identity().into(), &app, &list).await.ready().await;
+    server.page_has("/findings", "holds no longer: nobody believes it").await;
+    files.write("roots.pem", &foreign.pem);
+    server.page_has("/findings", "they are not those of the workload's own certificate").await;
+    assert!(connect(&ca, &server, &foreign.workload(CLIENT)).await.is_err());
+    assert!(connect(&ca, &server, &ca.workload(CLIENT)).await.is_ok());
+    files.write("roots.pem", &format!("{}{}", ca.pem, other.pem));
+    let taken = || async { connect(&ca, &server, &other.workload(CLIENT)).await.ok().map(drop) };
+    eventually("roots to which it led are taken", taken).await;
+}
+
 /// As at the start: it is ready when its own certificate is one that others believe.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_workload_s_own_certificate_on_the_list_is_found() {
