@@ -12,6 +12,7 @@ use weft::app::{Identity, IdentitySource, PushedIdentity};
 
 use crate::mutual::{CLIENT, SERVER, client_with, server_with};
 use crate::revoked;
+use crate::trust_domains::any_workload;
 use crate::unbelieved::{ASK, connect};
 
 fn identity(pem: &Pem, roots: &Ca) -> Identity {
@@ -192,7 +193,7 @@ async fn of_a_bad_one_counts_what_it_takes_away() {
         pusher.push(revoked::handed_on(&own, &with_other, &ca.revoke(&[])));
         let server = revoked::server(IdentitySource::Pushed(pushed), &app, &list).await.ready().await;
         let connect = async |of: &Pem| revoked::connect(&ca, &server, of).await;
-        let hands_on = |roots: &str, serials| {
+        let hands_on = |roots: &str, serials: &[u8]| {
             pusher.push(revoked::handed_on(&bad, roots, &ca.revoke(serials)));
         };
         let of_other = other.workload(CLIENT);
@@ -212,15 +213,72 @@ async fn of_a_bad_one_counts_what_it_takes_away() {
             revoked::is_refused(&ca, &server, gone).await;
         }
 
-        // Roots that are none of those before, and those that the certificate that is shown does not lead to, are not taken.
-        hands_on(&with_third, &[1]);
-        eventually("all roots of before count", || async { connect(&of_other).await.ok().map(drop) }).await;
-        for roots in [&with_third, &third.pem, &other.pem] {
-            hands_on(roots, &[1]);
-            revoked::is_refused(&ca, &server, &first).await;
-            assert!(connect(&good).await.is_ok() && connect(&third.workload(CLIENT)).await.is_err(), "{why}");
+        // Nobody comes back for what comes later, nor for roots to which the certificate that is shown does not lead; their
+        // lists count.
+        for (serial, roots) in (3_u8..).zip([&with_third, &with_other, &third.pem, &other.pem, &ca.pem]) {
+            let named = ca.workload_numbered(CLIENT, serial.into());
+            assert!(connect(&named).await.is_ok(), "{why}");
+            hands_on(roots, &[serial]);
+            for refused in [&named, &first, &of_other, &third.workload(CLIENT)] {
+                revoked::is_refused(&ca, &server, refused).await;
+            }
+            assert!(connect(&good).await.is_ok(), "{why}");
         }
         stays.write_all(ASK).await.unwrap();
         assert!(stays.read(&mut [0; 4096]).await.unwrap() > 0, "who is believed is so still");
+        pusher.push(revoked::handed_on(&own, &with_other, &ca.revoke(&[])));
+        for back in [&first, &of_other] {
+            eventually("a good one is taken whole", || async { connect(back).await.ok().map(drop) }).await;
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_of_other_trust_domains_that_are_gone_stay_so_until_a_good_one_comes() {
+    let [ca, other, theirs, third] = ["mesh", "other", "theirs", "third"].map(Ca::new);
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    let (own, wrong) = (ca.workload(SERVER), ca.workload(SERVER));
+    let wrong = Pem { chain: wrong.chain, key: own.key.clone() };
+    let both = |one: &Ca, other: &Ca| format!("{}{}", one.pem, other.pem);
+    let hands_on = |pem: &Pem, roots: String, others: String, serials: &[u8]| {
+        let bundle = |domain: &str, pem: String| config::TrustBundle {
+            domain: domain.into(),
+            roots: pem.into_bytes().into(),
+        };
+        let mut identity = revoked::handed_on(pem, &roots, &ca.revoke(serials));
+        identity.bundles = vec![bundle("cluster.local", roots), bundle("theirs", others)];
+        identity.bundles.retain(|bundle| !bundle.roots.is_empty());
+        pusher.push(identity);
+    };
+    hands_on(&own, both(&ca, &other), both(&theirs, &third), &[]);
+    let list = directory.path().join("ca-crl.pem");
+    let start = revoked::server(IdentitySource::Pushed(pushed), &app, &list).await;
+    let server = start.set(any_workload).ready().await;
+    let their = "spiffe://theirs/ns/shop/sa/web";
+    let clients =
+        [ca.workload(CLIENT), other.workload(CLIENT), theirs.workload(their), third.workload(their)];
+    let check = async |believed: [bool; 4]| {
+        for (client, is_believed) in clients.iter().zip(believed) {
+            assert_eq!(revoked::connect(&ca, &server, client).await.is_ok(), is_believed, "{believed:?}");
+        }
+    };
+    check([true; 4]).await;
+    for (serial, roots, others, believed) in [
+        (1, both(&ca, &other), theirs.pem.clone(), [true, true, true, false]),
+        (2, both(&ca, &other), both(&theirs, &third), [true, true, true, false]),
+        (3, both(&ca, &third), both(&theirs, &other), [true, false, true, false]),
+        (4, other.pem.clone(), third.pem.clone(), [true, false, true, false]),
+        (5, both(&ca, &other), String::new(), [true, false, false, false]),
+        (6, both(&ca, &other), both(&theirs, &third), [true, false, false, false]),
+    ] {
+        hands_on(&wrong, roots, others, &[serial]);
+        // It has come when its list counts.
+        revoked::is_refused(&ca, &server, &ca.workload_numbered(CLIENT, serial.into())).await;
+        check(believed).await;
+    }
+    hands_on(&own, both(&ca, &other), both(&theirs, &third), &[]);
+    let back = || async { revoked::connect(&ca, &server, &clients[3]).await.ok().map(drop) };
+    eventually("a good one is taken whole", back).await;
+    check([true; 4]).await;
 }

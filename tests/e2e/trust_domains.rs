@@ -44,7 +44,7 @@ impl Authorities {
 }
 
 /// Whoever is a workload is let in, of whatever trust domain, if its certificate is believed.
-fn any_workload(settings: &mut Settings) {
+pub(crate) fn any_workload(settings: &mut Settings) {
     let chains =
         settings.static_resources.listeners.iter_mut().flat_map(|listener| &mut listener.filter_chains);
     for tls in chains.filter_map(|chain| chain.tls.as_mut()) {

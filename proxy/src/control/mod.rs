@@ -52,7 +52,7 @@ use crate::program::Seldom;
 use crate::snapshot::{Builder, ProcessShared, Publisher};
 use crate::telemetry::Registry;
 use crate::time;
-use crate::tls::{Expected, Life, Secrets, check_roots};
+use crate::tls::{Counting, Expected, Life, Secrets, check_roots};
 use about_files::AboutFiles;
 use certificates::ending;
 use dns::Dns;
@@ -119,8 +119,8 @@ pub(crate) struct Control {
     pushed: Pushed,
     /// What can be used of all secrets.
     secrets: Secrets,
-    /// The roots of the mesh from their source, as they were last taken, and what MeshConfig adds to roots.
-    own_roots: Option<Arc<config::Secret>>,
+    /// The roots of the mesh from their source, as they count, and what MeshConfig adds to roots.
+    own_roots: Counting,
     anchors: Option<TrustAnchors>,
     /// How long certificates hold.
     lives: Vec<Life>,
@@ -182,7 +182,7 @@ impl Control {
             ),
             pushed: Pushed::new(source, &settings.limits, registry),
             secrets: Secrets::default(),
-            own_roots: None,
+            own_roots: Counting::default(),
             anchors: None,
             lives: Vec::new(),
             doubts_end: None,

@@ -20,7 +20,7 @@ use super::status::IdentityState;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
 use crate::time;
-use crate::tls::{Bounds, Flaw, FlawKind, Unusable, Verified, Whole, narrowed};
+use crate::tls::{Bounds, Flaw, FlawKind, Unusable, Verified, Whole};
 
 /// Where the identity of the workload comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,8 +223,8 @@ pub(super) struct Pushed {
     last: Option<Arc<Identity>>,
     /// The last that was good.
     held: Option<[Arc<Secret>; 2]>,
-    /// The roots of that without what the last, which was not, takes away from them.
-    narrowed: Option<Arc<Secret>>,
+    /// The roots of the last, if that was not.
+    refused_roots: Option<Arc<Secret>>,
     /// Why the last was not, and what of it.
     flaw: Option<(Flaw, &'static str)>,
     /// What turned out to be wrong with the certificate that is held, as far as that is not told by `flaw`.
@@ -262,7 +262,7 @@ impl Pushed {
             bounds: bounds(limits),
             last: None,
             held: None,
-            narrowed: None,
+            refused_roots: None,
             flaw: None,
             refused: None,
             trouble: None,
@@ -338,39 +338,39 @@ impl Pushed {
             }
             Err(flaw) => {
                 self.shard.increment(self.registry.series(Family::IdentityFailures, &[flaw.kind.name()]));
-                // Its roots and lists count, as those in files do: whom else its authority has revoked is not let in for its
-                // sake, nor because the one that is held has come to its end: that brings what it always did. The
-                // certificate is refused where it would take the place of another.
-                let counts = self.held.as_ref().is_some_and(|[held, _]| match flaw.kind {
-                    FlawKind::Revoked => true,
-                    FlawKind::Expired | FlawKind::NotYetValid => secrets[0] == **held,
-                    _ => false,
+                // Its roots and lists count, as those in files do, where it is the certificate that is held: that brings what it
+                // always did, though it is revoked now or has come to its end. Any other would take the place of a better one.
+                let counts = self.held.as_ref().is_some_and(|[held, _]| {
+                    let kinds = [FlawKind::Revoked, FlawKind::Expired, FlawKind::NotYetValid];
+                    kinds.contains(&flaw.kind) && secrets[0] == **held
                 });
                 let of = if counts { "the certificate that it handed on" } else { "what it handed on" };
                 self.flaw = Some((flaw, of));
                 if !counts {
-                    // What cannot be read takes nothing back of what one before it took away.
-                    let fewer = self.held.as_ref().and_then(|[_, roots]| self.fewer(roots, &secrets[1]));
-                    self.narrowed = fewer.or_else(|| self.narrowed.take());
+                    let [_, roots] = secrets;
+                    self.refused_roots = self.held.is_some().then(|| Arc::new(roots));
                     return;
                 }
             }
         }
         self.refused = None;
-        self.narrowed = None;
+        self.refused_roots = None;
         self.held = Some(secrets.map(Arc::new));
     }
 
     /// What may be used of it: a certificate and roots that belong together.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
-        let roots = self.narrowed.as_ref();
-        self.held.iter().flat_map(move |[certificate, held]| [certificate, roots.unwrap_or(held)])
+        self.held.iter().flatten()
     }
 
-    /// Roots of `before` without what `new` ones take away from them, which came with a certificate that is refused: those let
-    /// nobody in.
-    pub(super) fn fewer(&self, before: &Secret, new: &Secret) -> Option<Arc<Secret>> {
-        narrowed(before, new, self.bounds.bytes_max).map(Arc::new)
+    /// The roots that came since with an identity that is refused by itself.
+    pub(super) fn refused_roots(&self) -> Option<&Arc<Secret>> {
+        self.refused_roots.as_ref()
+    }
+
+    /// How many bytes an identity may have at most.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bounds.bytes_max
     }
 
     /// Whether somebody hands it on, and it is not in files.
@@ -378,8 +378,7 @@ impl Pushed {
         self.source.is_some()
     }
 
-    /// Whether its certificate is among those that cannot be used so that its roots cannot either: it is somebody else's, and not
-    /// only revoked. It is counted once.
+    /// Whether its certificate is among those that cannot be used, so that its roots cannot either. It is counted once.
     pub(super) fn refused(&mut self, unusable: &[Unusable]) -> bool {
         let own = unusable.iter().find(|it| *it.name == *OWN_CERTIFICATE);
         let refused = own.filter(|_| self.held.is_some()).map(|own| own.flaw.kind);
@@ -390,7 +389,7 @@ impl Pushed {
             self.shard.increment(self.registry.series(Family::IdentityFailures, &[kind.name()]));
         }
         self.refused = refused;
-        refused.is_some_and(|kind| kind != FlawKind::Revoked)
+        refused.is_some()
     }
 
     /// Why the start waits for an identity; `None` when there is one, or nobody to hand it on.

@@ -70,27 +70,16 @@ impl Control {
     ) -> bool {
         self.want_files();
         let own = self.secret_files.secrets().chain(self.pushed.secrets());
-        let roots = { own }.find(|it| *it.name == *OWN_ROOTS).cloned();
+        let offered = { own }.find(|it| *it.name == *OWN_ROOTS).cloned();
         let (mut secrets, mut unusable) = self.resolved(anchors, None);
-        let is_refused = self.pushed.refused(&unusable);
-        if roots != self.own_roots {
-            let bad = unusable.iter().find(|it| *it.name == *OWN_ROOTS).cloned();
-            // What one hand gives is taken whole or not at all.
-            let half = || is_refused.then(|| Unusable::of_own_roots("the certificate with them is refused"));
-            match (bad.or_else(|| secrets.apart()).or_else(half), self.own_roots.as_ref()) {
-                // With what else is declared now: a list of revoked certificates counts beside the last good roots, too.
-                (Some(refused), Some(last_good)) => {
-                    let fewer = roots.as_ref().filter(|_| is_refused);
-                    let fewer = fewer.and_then(|roots| self.pushed.fewer(last_good, roots));
-                    (secrets, unusable) = self.resolved(anchors, Some(fewer.as_ref().unwrap_or(last_good)));
-                    if fewer.is_some() && secrets.apart().is_some() {
-                        (secrets, unusable) = self.resolved(anchors, Some(last_good));
-                    }
-                    unusable.retain(|it| it.name != refused.name);
-                    unusable.push(refused);
-                }
-                (Some(_), None) => {}
-                (None, _) => self.own_roots = roots,
+        let refused = self.count(anchors, offered.as_ref(), (&secrets, &unusable));
+        let counts = self.own_roots.counts().filter(|it| Some(*it) != offered.as_ref());
+        if let Some(counts) = counts {
+            // With what else is declared now: a list of revoked certificates counts beside the last good roots, too.
+            (secrets, unusable) = self.resolved(anchors, Some(counts));
+            if let Some(refused) = refused {
+                unusable.retain(|it| it.name != refused.name);
+                unusable.push(refused);
             }
         }
         let same_secrets = secrets.are(&self.secrets);
@@ -109,6 +98,36 @@ impl Control {
         findings.extend(self.secret_files.revoked().and_then(RevokedFile::finding));
         findings.extend(self.lives.iter().filter(|life| life.ends_soon).map(about_life));
         same_secrets
+    }
+
+    /// Takes the roots that are offered, or what they take away if they cannot be taken, and why not, unless they are those of
+    /// before.
+    fn count(
+        &mut self,
+        anchors: Option<&TrustAnchors>,
+        offered: Option<&Arc<Secret>>,
+        (secrets, unusable): (&Secrets, &[Unusable]),
+    ) -> Option<Unusable> {
+        let is_refused = self.pushed.refused(unusable);
+        let bad = || unusable.iter().find(|it| *it.name == *OWN_ROOTS).cloned();
+        // What one hand gives is taken whole or not at all.
+        let half = || is_refused.then(|| Unusable::of_own_roots("the certificate with them is refused"));
+        let are_new = !self.own_roots.has_taken(offered);
+        let refused = if are_new { bad().or_else(|| secrets.apart()).or_else(half) } else { None };
+        let since = self.pushed.refused_roots();
+        let mut own_roots = std::mem::take(&mut self.own_roots);
+        if refused.is_none() && !is_refused && (are_new || since.is_none()) {
+            own_roots.take(offered.cloned());
+        }
+        let leads = |roots: &Arc<Secret>| {
+            let (secrets, _) = self.resolved(anchors, Some(roots));
+            secrets.are_whole() && secrets.apart().is_none()
+        };
+        for roots in offered.filter(|_| refused.is_some() || is_refused).into_iter().chain(since) {
+            own_roots.refuse(roots, self.pushed.bytes_max(), leads);
+        }
+        self.own_roots = own_roots;
+        refused
     }
 
     /// What is declared now, with these roots of the mesh instead of those of its source, if any are given.

@@ -200,13 +200,19 @@ fn field(text: &str) -> String {
     }
 }
 
-fn url_encoded_pem(certificate: &[u8]) -> String {
-    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in BASE64.encode(certificate).as_bytes().chunks(PEM_LINE) {
+/// What is encoded in DER, in PEM.
+pub(super) fn pem(kind: &str, der: &[u8]) -> String {
+    let mut pem = format!("-----BEGIN {kind}-----\n");
+    for line in BASE64.encode(der).as_bytes().chunks(PEM_LINE) {
         pem.extend(line.iter().copied().map(char::from));
         pem.push('\n');
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.extend(["-----END ", kind, "-----\n"]);
+    pem
+}
+
+fn url_encoded_pem(certificate: &[u8]) -> String {
+    let pem = pem("CERTIFICATE", certificate);
     let mut encoded = String::with_capacity(pem.len() + pem.len() / 8);
     for character in pem.chars() {
         match character {

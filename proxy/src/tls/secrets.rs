@@ -98,7 +98,7 @@ impl Roots {
     }
 
     /// Those of a trust domain, where domains are told apart.
-    fn bundle(&self, domain: &str) -> Option<&Bundle> {
+    pub(super) fn bundle(&self, domain: &str) -> Option<&Bundle> {
         self.bundles.iter().find(|bundle| *bundle.domain == *domain)
     }
 

@@ -187,37 +187,6 @@ impl Whole<'_> {
     }
 }
 
-/// Of roots that came with a certificate that is refused, what takes away from those of `before`: lists of revoked certificates,
-/// and that some roots are gone. `None` where they are none, or larger than `bytes_max`; what comes of it has the lists of both.
-pub(crate) fn narrowed(before: &Secret, new: &Secret, bytes_max: u64) -> Option<Secret> {
-    let parsed = |secret: &Secret| match parse(secret) {
-        Ok(Parsed::Roots(roots)) => Some(roots),
-        _ => None,
-    };
-    let told = |secret: &Secret| match secret.content.clone() {
-        Ok(SecretContent::Roots { roots, revoked, bundles }) => Some((roots, revoked, bundles)),
-        _ => None,
-    };
-    let ((old_roots, old, old_bundles), (roots, revoked, bundles)) = (told(before)?, told(new)?);
-    let bytes = roots.len() + revoked.as_ref().map_or(0, |it| it.len());
-    if bytes as u64 > bytes_max {
-        return None;
-    }
-    parsed(new)?;
-    let with = |roots, revoked, bundles| {
-        let content = Ok(SecretContent::Roots { roots, revoked, bundles });
-        Secret { content, ..before.clone() }
-    };
-    let fewer = parsed(&with(roots.clone(), old.clone(), bundles.clone()))?;
-    let are_fewer = Roots::all_cover(Some(&parsed(before)?), Some(&fewer));
-    let lists = match (old, revoked) {
-        (Some(old), Some(new)) if old != new => Some([&*old, b"\n", &*new].concat().into()),
-        (old, new) => old.or(new),
-    };
-    let (roots, bundles) = if are_fewer { (roots, bundles) } else { (old_roots, old_bundles) };
-    Some(with(roots, lists, bundles))
-}
-
 /// The only URI of a certificate, if that is `wanted`, or an identity at all.
 fn identity(leaf: &CertificateDer<'_>, wanted: Option<&str>) -> Result<String, Flaw> {
     let names = peer::names(leaf);
