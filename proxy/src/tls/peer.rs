@@ -1,6 +1,7 @@
 //! Who a client is, by its certificate.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use config::{Fingerprint, StringMatch};
 use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
@@ -8,14 +9,19 @@ use http::HeaderValue;
 use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio_rustls::rustls::crypto::hash::Output;
 use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{CertificateError, Error};
 use x509_parser::asn1_rs::ToDer;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
 use super::server::Server;
 
 /// Characters of a line in PEM.
 const PEM_LINE: usize = 64;
+
+/// Bits of keys of RSA whose signatures the library verifies.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// What identities of the mesh begin with.
 const SPIFFE: &str = "spiffe://";
@@ -40,6 +46,21 @@ pub(super) fn life(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// Whether a signature by the key of a certificate is understood: one of RSA is that of a key of so many bits.
+///
+/// # Errors
+///
+/// As the handshake has it, when it is not.
+pub(super) fn is_proved(certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    match parsed.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) if !RSA_BITS.contains(&key.key_size()) => {
+            Err(CertificateError::BadSignature.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Who has signed a certificate.

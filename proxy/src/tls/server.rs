@@ -158,7 +158,9 @@ impl Server {
             Shows::Nothing if verifier.client_auth_mandatory() => Err(Error::NoCertificatesPresented),
             Shows::Nothing => Ok(()),
             Shows::Chain(chain) => match chain.split_first() {
-                Some((leaf, rest)) => verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(|_| ()),
+                Some((leaf, rest)) => verifier
+                    .verify_client_cert(leaf, rest, UnixTime::now())
+                    .and_then(|_| peer::is_proved(leaf)),
                 None => Err(Error::NoCertificatesPresented),
             },
             Shows::Identity(uri) => match self.declared.client_certificates.trust() {

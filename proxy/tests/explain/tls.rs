@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use data_encoding::BASE64;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, RevokedCertParams, SanType,
+    KeyPair, RevokedCertParams, SanType, SubjectPublicKeyInfo,
 };
 
 use super::Config;
+
+/// A public key of RSA with 1024 bits.
+const RSA_1024: &[u8] = b"MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDc0fN8tU6DgbN1dkwQODmAzJU0zcf2JqZdBw5Abbck/O5mFe8gb27druWBKSGU9E3ZYYTBuwhLBvnpOz1s6gsVG10yqQywNnZYAFpxlWXvHD1uY0Eqn6u+E02klC567UGh4cfTB48RFEBEwGoWIDwmhZRZyB1x/lUxUF0k/nZUIQIDAQAB";
 
 fn pem(what: &str, der: &[u8]) -> String {
     format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64.encode(der))
@@ -194,6 +197,12 @@ fn a_client_must_show_who_it_is() {
     // Who is verified is told to rules.
     let verified = ["the client's certificate is verified\n", "=> answered by the proxy with 299"];
     gateway.says(&[mutual, "--client-certificate", known], &verified);
+    // By a key that can sign nothing.
+    let weak = SubjectPublicKeyInfo::from_der(&BASE64.decode(RSA_1024).unwrap()).unwrap();
+    let weak = CertificateParams::default().signed_by(&weak, &gateway.ca.issuer).unwrap();
+    let weak = gateway.file("weak.pem", &pem("CERTIFICATE", weak.der()));
+    let invalid = ["=> closed NR, certificate_invalid\n"];
+    gateway.says(&[mutual, "--client-certificate", weak.to_str().unwrap()], &invalid);
     let maybe = "https://maybe.example/";
     let may = "client: may show a certificate";
     gateway.says(&[maybe], &["OPTIONAL_MUTUAL", may, "the client shows no certificate\n", "=> forwarded"]);
