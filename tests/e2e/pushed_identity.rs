@@ -234,6 +234,35 @@ async fn of_a_bad_one_counts_what_it_takes_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lists_that_come_with_bad_ones_are_bounded_and_those_before_stay() {
+    let ca = Ca::new("mesh");
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let (pusher, pushed) = PushedIdentity::new("a test");
+    let own = ca.workload(SERVER);
+    pusher.push(revoked::handed_on(&own, &ca.pem, &ca.revoke(&[])));
+    let list = directory.path().join("ca-crl.pem");
+    let start = revoked::server(IdentitySource::Pushed(pushed), &app, &list).await;
+    let server = start.set(|settings| settings.limits.identity_bytes_max = 6_000).ready().await;
+    let bad = Pem { chain: own.chain.clone(), key: ca.workload(SERVER).key };
+    let hands_on = |serial| pusher.push(revoked::handed_on(&bad, &ca.pem, &ca.revoke(&[serial])));
+    hands_on(1);
+    let first = ca.workload_numbered(CLIENT, 1);
+    revoked::is_refused(&ca, &server, &first).await;
+    let serials = std::sync::atomic::AtomicU8::new(2);
+    eventually("there are too many lists", || async {
+        hands_on(serials.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        server.page("/findings").await.contains("and identity_bytes_max is 6000").then_some(())
+    })
+    .await;
+    assert!(revoked::connect(&ca, &server, &first).await.is_err());
+    assert!(revoked::connect(&ca, &server, &ca.workload_numbered(CLIENT, 255)).await.is_ok());
+    pusher.push(revoked::handed_on(&own, &ca.pem, &ca.revoke(&[])));
+    let back = || async { revoked::connect(&ca, &server, &first).await.ok().map(drop) };
+    eventually("a good one is taken whole", back).await;
+    assert!(!server.page("/findings").await.contains("identity_bytes_max"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn roots_of_other_trust_domains_that_are_gone_stay_so_until_a_good_one_comes() {
     let [ca, other, theirs, third] = ["mesh", "other", "theirs", "third"].map(Ca::new);
     let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());

@@ -77,10 +77,10 @@ impl Control {
         if let Some(counts) = counts {
             // With what else is declared now: a list of revoked certificates counts beside the last good roots, too.
             (secrets, unusable) = self.resolved(anchors, Some(counts));
-            if let Some(refused) = refused {
-                unusable.retain(|it| it.name != refused.name);
-                unusable.push(refused);
-            }
+        }
+        if let Some(refused) = refused {
+            unusable.retain(|it| it.name != refused.name);
+            unusable.push(refused);
         }
         let same_secrets = secrets.are(&self.secrets);
         self.secrets = secrets;
@@ -101,7 +101,7 @@ impl Control {
     }
 
     /// Takes the roots that are offered, or what they take away if they cannot be taken, and why not, unless they are those of
-    /// before.
+    /// before; then what those that came since do.
     fn count(
         &mut self,
         anchors: Option<&TrustAnchors>,
@@ -113,7 +113,7 @@ impl Control {
         // What one hand gives is taken whole or not at all.
         let half = || is_refused.then(|| Unusable::of_own_roots("the certificate with them is refused"));
         let are_new = !self.own_roots.has_taken(offered);
-        let refused = if are_new { bad().or_else(|| secrets.apart()).or_else(half) } else { None };
+        let mut refused = if are_new { bad().or_else(|| secrets.apart()).or_else(half) } else { None };
         let since = self.pushed.refused_roots();
         let mut own_roots = std::mem::take(&mut self.own_roots);
         if refused.is_none() && !is_refused && (are_new || since.is_none()) {
@@ -123,11 +123,13 @@ impl Control {
             let (secrets, _) = self.resolved(anchors, Some(roots));
             secrets.are_whole() && secrets.apart().is_none()
         };
-        for roots in offered.filter(|_| refused.is_some() || is_refused).into_iter().chain(since) {
-            own_roots.refuse(roots, self.pushed.bytes_max(), leads);
+        let worse = offered.filter(|_| refused.is_some() || is_refused);
+        for roots in worse.into_iter().chain(since) {
+            let counted = own_roots.refuse(roots, self.pushed.bytes_max(), leads);
+            refused = refused.or_else(|| counted.err().map(Unusable::of_own_roots));
         }
         self.own_roots = own_roots;
-        refused
+        refused.filter(|_| self.own_roots.counts().is_some())
     }
 
     /// What is declared now, with these roots of the mesh instead of those of its source, if any are given.

@@ -41,14 +41,27 @@ impl Counting {
     /// These came with an identity that is refused. Lists of theirs count besides, as long as there are at most `bytes_max` bytes
     /// of all; roots that are not among them count no longer, if the workload's own certificate `leads` to what is left: those of
     /// another mesh take nothing away.
-    pub(crate) fn refuse(&mut self, roots: &Secret, bytes_max: u64, leads: impl Fn(&Arc<Secret>) -> bool) {
-        let Some(counts) = self.counts() else { return };
-        let (Some(known), Some(told)) = (Told::of(counts), Told::of(roots)) else { return };
+    ///
+    /// # Errors
+    ///
+    /// When there would be more bytes of lists, in words: theirs do not count.
+    pub(crate) fn refuse(
+        &mut self,
+        roots: &Secret,
+        bytes_max: u64,
+        leads: impl Fn(&Arc<Secret>) -> bool,
+    ) -> Result<(), String> {
+        let Some(counts) = self.counts() else { return Ok(()) };
+        let (Some(known), Some(told)) = (Told::of(counts), Told::of(roots)) else { return Ok(()) };
+        // That of the whole identity is told already.
         if told.bytes() as u64 > bytes_max {
-            return;
+            return Ok(());
         }
+        let all = known.lists_with(&told);
+        let bytes = all.as_ref().map_or(0, |lists| lists.len() as u64);
+        let (lists, fits) = if bytes > bytes_max { (known.revoked.cloned(), false) } else { (all, true) };
         let made = |(roots, bundles): (Arc<[u8]>, Vec<TrustBundle>)| {
-            let revoked = known.lists_with(&told, bytes_max);
+            let revoked = lists.clone();
             Arc::new(Secret {
                 content: Ok(SecretContent::Roots { roots, revoked, bundles }),
                 ..(**counts).clone()
@@ -59,6 +72,13 @@ impl Counting {
         if next != *counts {
             self.less = Some(next);
         }
+        let why = || {
+            format!(
+                "lists of revoked certificates that came with a certificate that is refused do not count: with those that do there \
+                 are {bytes} bytes, and identity_bytes_max is {bytes_max}"
+            )
+        };
+        if fits { Ok(()) } else { Err(why()) }
     }
 }
 
@@ -115,8 +135,8 @@ impl Told<'_> {
         (bundles.is_empty() != are_apart).then_some((roots, bundles))
     }
 
-    /// The lists of both, each once; those of this alone where the others cannot be read, or there would be more bytes.
-    fn lists_with(&self, others: &Told<'_>, bytes_max: u64) -> Option<Arc<[u8]>> {
+    /// The lists of both, each once; those of this alone where the others cannot be read.
+    fn lists_with(&self, others: &Told<'_>) -> Option<Arc<[u8]>> {
         let known = self.revoked.cloned();
         let Some(more) = others.revoked.filter(|lists| check_lists(lists).is_ok()) else { return known };
         let mut all = known.as_deref().unwrap_or_default().to_vec();
@@ -127,14 +147,6 @@ impl Told<'_> {
                 all.extend_from_slice(peer::pem("X509 CRL", &der).as_bytes());
                 ders.push(der);
             }
-        }
-        if all.len() as u64 > bytes_max {
-            tracing::warn!(
-                "lists of revoked certificates that came with an identity that is refused do not count: with those that do they \
-                 have {} bytes, and identity_bytes_max is {bytes_max}",
-                all.len()
-            );
-            return known;
         }
         (!all.is_empty()).then(|| all.into())
     }
@@ -235,7 +247,7 @@ mod tests {
         }
 
         fn refuse(&self, counting: &mut Counting, roots: &Secret) {
-            counting.refuse(roots, 100_000, |roots| self.leads(roots));
+            counting.refuse(roots, 100_000, |roots| self.leads(roots)).unwrap();
         }
     }
 
@@ -320,14 +332,15 @@ mod tests {
         let bytes = authorities.pem("A", 0).len() + authorities.pem("A", 1).len();
         let bytes_max = bytes as u64 + 16;
         // Too large by itself, it counts for nothing.
-        counting.refuse(&authorities.secret("A", "A"), 16, |_| true);
+        assert!(counting.refuse(&authorities.secret("A", "A"), 16, |_| true).is_ok());
         assert_eq!(authorities.letters(&counting).0[""], BTreeSet::from(['A', 'B']));
         let mut before = BTreeSet::from(['C']);
         for more in ["A", "B", "D", "A"] {
-            counting.refuse(&authorities.secret("A", more), bytes_max, |_| true);
+            let counted = counting.refuse(&authorities.secret("A", more), bytes_max, |_| true);
             let (roots, lists) = authorities.letters(&counting);
             assert_eq!(roots[""], BTreeSet::from(['A']), "roots count nevertheless");
             assert!(before.is_subset(&lists), "{before:?} {lists:?}");
+            assert_eq!(counted.is_ok(), lists.contains(&more.chars().next().unwrap()), "{counted:?}");
             before = lists;
             let counts = Told::of(counting.counts().unwrap()).unwrap();
             assert!(counts.revoked.unwrap().len() as u64 <= bytes_max);
