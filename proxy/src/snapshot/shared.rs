@@ -134,6 +134,12 @@ impl ProcessShared {
         self.replay_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether one more may wait for a connection of a cluster of which `of_cluster` do: it may hold as many as are left for others,
+    /// so that nobody has them all, whoever holds how many.
+    pub(crate) fn may_wait(&self, of_cluster: u32) -> bool {
+        of_cluster < self.pending_requests_max.saturating_sub(self.pending_requests.get())
+    }
+
     /// How long the process has been there at `time`: what times are counted from where they are shared.
     pub(crate) fn age(&self, time: Instant) -> Duration {
         time.saturating_duration_since(self.began)

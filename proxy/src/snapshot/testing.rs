@@ -62,7 +62,7 @@ pub(crate) fn next_generation(
         metadata: ClusterMetadata::default(),
     };
     change(&mut declared);
-    let limits = config::Limits { pending_requests_max: 2, ..config::Limits::default() };
+    let limits = config::Limits { pending_requests_max: 4, ..config::Limits::default() };
     let process =
         previous.map_or_else(|| ProcessShared::new(&limits, now), |cluster| cluster.shared.process.clone());
     let securing = Securing { secrets: &Secrets::default(), allow_unenforced: false };

@@ -63,7 +63,9 @@ impl Limit {
             Limit::Connections => ("maxConnections", "max_connections", breakers.max_connections),
             Limit::ProcessPendingRequests => {
                 let max = cluster.shared.process.pending_requests_max;
-                return format!("pending_requests_max {max} of this process");
+                return format!(
+                    "pending_requests_max {max} of this process, of which a cluster may hold as many as it leaves"
+                );
             }
             Limit::OpenFiles => {
                 return format!("{} {} of this process", net::OPEN_FILES_MAX, net::open_files_max());
@@ -111,7 +113,7 @@ pub(crate) fn next_meets(cluster: &Cluster, load: Load) -> Option<Limit> {
     if must_wait && waiting >= breakers.max_pending_requests {
         return Some(Limit::PendingRequests);
     }
-    if must_wait && process.pending_requests.get() >= process.pending_requests_max {
+    if must_wait && !process.may_wait(waiting) {
         return Some(Limit::ProcessPendingRequests);
     }
     (load != Load::Bytes && requests >= breakers.max_requests).then_some(Limit::Requests)
@@ -302,7 +304,8 @@ impl Limits {
             return Err(Limit::PendingRequests);
         }
         let process = &self.shared.process;
-        if !process.pending_requests.try_add(process.pending_requests_max) {
+        let before = self.shared.pending_requests.get().saturating_sub(1);
+        if !process.may_wait(before) || !process.pending_requests.try_add(process.pending_requests_max) {
             self.shared.pending_requests.subtract();
             self.shard.increment(self.pending_overflow);
             self.shard.increment(self.process_pending_overflow);

@@ -45,10 +45,17 @@ fn the_process_has_its_own_limit_of_those_that_wait() {
     let one = testing::cluster(&[], |_| {});
     let mut other = testing::cluster(&[], |_| {});
     other.shared = ClusterShared::new(&one.shared.process);
-    let waiting = [limits(&one).wait().unwrap(), limits(&other).wait().unwrap()];
+    let mut waiting = vec![limits(&one).wait().unwrap(), limits(&one).wait().unwrap()];
+    assert_eq!(limits(&one).wait().err(), Some(Limit::ProcessPendingRequests));
+    assert_eq!(next_meets(&one, Load::Bytes), Some(Limit::ProcessPendingRequests));
+    assert_eq!(next_meets(&other, Load::Bytes), None, "what is left is for others");
+    waiting.push(limits(&other).wait().unwrap());
     assert_eq!(limits(&other).wait().err(), Some(Limit::ProcessPendingRequests));
-    assert_eq!(counts(&other), [0, 1, 0, 0, 2]);
-    assert_eq!(Limit::ProcessPendingRequests.describe(&other), "pending_requests_max 2 of this process");
+    assert_eq!(counts(&other), [0, 1, 0, 0, 3]);
+    assert_eq!(
+        Limit::ProcessPendingRequests.describe(&other),
+        "pending_requests_max 4 of this process, of which a cluster may hold as many as it leaves"
+    );
     drop(waiting);
     assert_eq!(counts(&other), [0; 5]);
 }
