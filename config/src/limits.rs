@@ -131,7 +131,8 @@ limits! {
     /// HTTP/2 heads that an upstream may send ahead of those that its requests have earned: informational answers above all.
     http2_answer_heads_max = 1_000, 100;
     /// Requests of the process that wait for a connection to an upstream, whatever the clusters allow: istiod's default for
-    /// each cluster is 2^32-1. One more is refused. 0 is one for each 16 KiB of `memory_bytes_max`, or 65,536 where that is none or
+    /// each cluster is 2^32-1. One more is refused, and so is one for a cluster for which as many wait as there is room for: one alone
+    /// may have half of them. 0 is one for each 16 KiB of `memory_bytes_max`, or 65,536 where that is none or
     /// makes more.
     pending_requests_max = 0, 0;
     /// Bytes of one request's body that are kept for a retry (Envoy's `per_connection_buffer_limit_bytes`). A longer body is
@@ -152,7 +153,8 @@ limits! {
     /// Bytes of requests that are not answered yet, all connections together: their heads and trailers, but for those up to 2 KiB,
     /// and 8 KiB for each request beyond the first four of its connection. For a
     /// request that would pass it the connection that has most is closed, if that has much more than its own; if none has, and its
-    /// own has more than 16 KiB, it is answered 503. 0 is a quarter of `memory_bytes_max`, or no limit where that is none.
+    /// own has more than 16 KiB, it is answered 503. 0 is as many as memory allows: from one look at it to the next half of what is
+    /// free below nine tenths of `memory_bytes_max`, or no limit where that is none.
     request_head_bytes_total_max = 0, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.

@@ -38,7 +38,7 @@ use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
 use crate::upstream::{Destination, Pools, Upstream};
-use crate::{time, tls};
+use crate::{reads, time, tls};
 
 /// What the connections of one worker share. It belongs to one thread.
 pub(crate) struct Engine {
@@ -77,8 +77,10 @@ pub(crate) struct Engine {
     no_heads_at: Cell<Option<Instant>>,
     /// The same by those that hold still.
     no_still_at: Cell<Option<Instant>>,
-    /// What the requests of one client carry at most.
-    largest: room::Largest,
+    /// The same by those that owe, for one that does.
+    no_owing_at: Cell<Option<Instant>>,
+    /// What clients carry.
+    takers: room::Takers,
     /// Since when memory is short, and when that was last so.
     short: Cell<Option<(Instant, Instant)>>,
     standing: RefCell<Slab<Rc<standing::Watched>>>,
@@ -112,8 +114,6 @@ pub(crate) struct ProcessWide {
     /// it: a sidecar and a gateway tell their clients with the next answer that it was the last, as Envoy does.
     pub(crate) drain_closes_idle: bool,
 }
-/// Bytes of a read of what is passed on as it comes.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// Where the numbers and lines of one worker go.
 pub(crate) struct Telemetry {
@@ -233,7 +233,8 @@ impl Engine {
             no_room_at: Cell::default(),
             no_heads_at: Cell::default(),
             no_still_at: Cell::default(),
-            largest: room::Largest::default(),
+            takers: room::Takers::default(),
+            no_owing_at: Cell::default(),
             short: Cell::default(),
             standing: RefCell::default(),
             told,
@@ -246,10 +247,10 @@ impl Engine {
         })
     }
 
-    /// A buffer of [`READ_BYTES`] that all connections of the worker share; not to be held while anybody waits.
+    /// A buffer of [`reads::BYTES_MAX`] that all connections of the worker share; not to be held while anybody waits.
     pub(crate) fn read_buffer(&self) -> RefMut<'_, Vec<u8>> {
         let mut buffer = self.read_buffer.borrow_mut();
-        buffer.resize(READ_BYTES, 0);
+        buffer.resize(reads::BYTES_MAX, 0);
         buffer
     }
 

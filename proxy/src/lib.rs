@@ -29,6 +29,7 @@ mod overload;
 mod peers;
 mod pipes;
 mod program;
+mod reads;
 mod snapshot;
 mod tcp;
 mod telemetry;

@@ -273,6 +273,7 @@ impl Worker {
                 let ends = (local_address, remote_address);
                 match arrive(&worker.engine, &listener, &mut stream, ends, &guard).await {
                     Some(Served::Http(view, mut arrival)) => {
+                        guard.comes_from(arrival.remote_address.ip());
                         let declared = &view.listener.declared;
                         match worker.secured(stream, declared, &mut arrival, &guard).await {
                             Ok(secured) => worker.serve_http(secured, view, arrival, guard).await,

@@ -43,7 +43,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
 ///
 /// The codec is one of them though it stands inside `http`: heads, bodies and frames are the words in which routing,
 /// pools and the console speak of messages too. It knows no connection, no exchange and no upstream.
-const LEAVES: [&str; 11] = [
+const LEAVES: [&str; 12] = [
     "allocator",
     "time",
     "net",
@@ -52,13 +52,15 @@ const LEAVES: [&str; 11] = [
     "telemetry",
     "tls",
     "overload",
+    "reads",
     "health",
     "program",
     "http::codec",
 ];
 
-/// Leaves that the others know too: the clock, how long a task may go on, and a client's stream, encrypted or not.
-const OF_LEAVES: [&str; 3] = ["time", "turn", "tls"];
+/// Leaves that the others know too: the clock, how long a task may go on, how much it reads at once, and a client's stream,
+/// encrypted or not.
+const OF_LEAVES: [&str; 4] = ["time", "turn", "reads", "tls"];
 
 /// What is wrong with the imports of a file of `proxy`.
 pub(crate) fn offences(source: &Source) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What requests carry that are not answered yet, and answers that nobody reads: all together is bounded, and nobody keeps the
 //! room by holding still.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use support::mesh::destination_rule;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually, frames};
@@ -156,6 +156,36 @@ async fn requests_in_flight_take_no_more_memory_than_they_may() {
         assert!(greedy.read(support::PATIENCE).await, "whoever has most makes room");
     }
     assert_eq!(modest.streams.values().filter(|stream| stream.status == Some(503)).count(), 0);
+}
+
+/// Many connections of one client, each of which carries less than a good client's, keep that one from nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_from_one_address_are_one_client() {
+    const EACH: u32 = 8;
+    let (_proxy, _backend, to) = proxy(&[("request_head_bytes_total_max", 400_000)]).await;
+    let mut modest = frames::Client::connect(to).await;
+    modest.send(&frames::hello()).await;
+    for number in 0..16 {
+        modest.send(&get(2 * number + 1, "/wait", 0)).await;
+    }
+    let mut greedy = Vec::new();
+    for _ in 0..20 {
+        let mut client = frames::Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), to).await;
+        client.send(&frames::hello()).await;
+        for number in 0..EACH {
+            client.send(&get(2 * number + 1, "/wait", 0)).await;
+        }
+        // What it has sent is looked at once it has this answer; or it is refused, as what it waits for is.
+        client.send(&get(2 * EACH + 1, "/", 0)).await;
+        client.read_to_end(2 * EACH + 1, support::PATIENCE).await;
+        greedy.push(client);
+    }
+    let refused = greedy.iter().flat_map(|client| client.streams.values());
+    let refused = refused.filter(|stream| stream.status == Some(503)).count();
+    assert!(refused > 20, "there is no room for {refused}");
+    modest.send(&[get(33, "/wait", 0), get(35, "/", 0)].concat()).await;
+    assert!(modest.read_to_end(35, support::PATIENCE).await, "{:?}", modest.goaway);
+    assert_eq!(modest.streams[&35].status, Some(200), "{:?}", modest.goaway);
 }
 
 /// What requests take whose answers the client has no window for; it is refused by what needs none.

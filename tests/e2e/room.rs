@@ -2,16 +2,19 @@
 //! back.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{ClientCertificates, DownstreamTls, FilterChain};
 use rcgen::SanType;
 use support::declared::{any, cluster, http, listener, sniffing, terminates, to_http, to_tcp, update};
+use support::gateway::Edge;
 use support::mesh::destination_rule;
 use support::tls::{Ca, certificate};
 use support::{Mesh, Request, TestBackend, TestProxy, Weft, Wire, binary, eventually, frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -230,6 +233,12 @@ fn memory(process: u32) -> u64 {
     pages.expect("a number") * 4096
 }
 
+/// How long writing waits until it is taken for stuck.
+const STUCK_AFTER: Duration = Duration::from_millis(10);
+
+/// How long memory is looked at whether it is given back, which is done ten times a second.
+const GIVES_BACK_AFTER: Duration = Duration::from_millis(500);
+
 /// Nobody who waits may keep all others out, whatever it is that memory is taken by.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_wait_give_memory_back() {
@@ -325,5 +334,90 @@ async fn requests_that_wait_for_an_upstream_give_memory_back() {
     .await;
     let reached = weft.metric("weft_limit_reached_total", &[("limit", "memory_bytes_max")]).await;
     assert!(reached.is_some_and(|reached| reached >= 16.0), "{reached:?}");
+    drop(held);
+}
+
+/// A server that says much and does not listen.
+async fn loud() -> SocketAddr {
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = server.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            tokio::spawn(async move { while stream.write_all(&[b'a'; 65_536]).await.is_ok() {} });
+        }
+    });
+    address
+}
+
+/// A Gateway for TCP at this address, and where it leads.
+fn passing_to_bytes(to: SocketAddr) -> String {
+    let (ip, port) = (to.ip(), to.port());
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: shop}}\nspec:\n  \
+         selector: {{app: edge}}\n  servers:\n  \
+         - {{bind: {ip}, port: {{number: {port}, name: tcp, protocol: TCP}}, hosts: ['*']}}\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: edge, namespace: shop}}\nspec:\n  \
+         hosts: ['*']\n  gateways: [edge]\n  tcp:\n  \
+         - route: [{{destination: {{host: bytes, port: {{number: 9000}}}}}}]\n"
+    )
+}
+
+/// Bytes that neither side takes are left where they are while memory is short, and those who are stuck with them make room at
+/// last.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_nobody_takes_leave_room_for_others() {
+    const STUCK: usize = 100;
+    let app = TestBackend::echo("app").await;
+    let mesh = Mesh::new().service("app", "http/8000").endpoint("app", "http", "v1", app.address);
+    let mesh = mesh.service("bytes", "tcp/9000").endpoint("bytes", "tcp", "v1", loud().await);
+    let to = Edge::new().address;
+    let mesh = mesh.with("edge.yaml", &passing_to_bytes(to));
+    let directory = mesh.directory().display().to_string();
+    let arguments = ["--config", &directory, "--namespace", "shop", "--labels", "app=edge", "--workers", "1"];
+    let mode = ["--mode", "gateway", "--listen", "127.0.0.1:0=app.shop:8000"];
+    let arguments = [&arguments[..], &mode].concat();
+    let least = {
+        let limit = ["--limit", "memory_bytes_max=1"];
+        let weft = Weft::run(&binary::weft(), &[&arguments[..], &limit].concat()).await;
+        eventually("it has given back what it can", || async {
+            let before = memory(weft.process());
+            tokio::time::sleep(GIVES_BACK_AFTER).await;
+            Some(before).filter(|before| *before <= memory(weft.process()))
+        })
+        .await
+    };
+    let limit = format!("memory_bytes_max={}", least + 4_000_000);
+    let weft = Weft::run(&binary::weft(), &[&arguments[..], &["--limit", &limit]].concat()).await;
+    eventually("it has room", || async {
+        weft.metric("weft_overloaded", &[]).await.filter(|overloaded| *overloaded == 0.0)
+    })
+    .await;
+    let reached = || async {
+        let labels = [("limit", "memory_bytes_max")];
+        weft.metric("weft_limit_reached_total", &labels).await.unwrap_or(0.0)
+    };
+    let held = RefCell::new(Vec::new());
+    let stuck = || async {
+        let mut stream = TcpStream::connect(to).await.expect("the kernel accepts");
+        // As much as goes; it may be refused, too.
+        while let Ok(Ok(1..)) = tokio::time::timeout(STUCK_AFTER, stream.write(&[b'b'; 65_536])).await {}
+        held.borrow_mut().push(stream);
+    };
+    for _ in 0..STUCK {
+        stuck().await;
+    }
+    assert_eq!(reached().await, 0.0, "what is read at once is as small as it has to be");
+    assert_eq!(Request::get("/").send(weft.listener(0)).await.status, 200);
+    eventually("memory is short, and those who are stuck make room", || async {
+        stuck().await;
+        let ended = weft.metric("istio_tcp_connections_closed_total", &[]).await;
+        ended.filter(|ended| *ended >= 16.0)
+    })
+    .await;
+    eventually("who comes is served", || async {
+        let answer = Request::get("/").try_send(weft.listener(0)).await;
+        answer.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
     drop(held);
 }

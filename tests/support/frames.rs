@@ -4,11 +4,11 @@
 //! what comes back, only what tests look at is understood: the status of an answer, the ends of streams and connections.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Frame types of RFC 9113 section 6.
 pub mod kind {
@@ -159,7 +159,17 @@ pub struct Client {
 impl Client {
     /// Connects and says nothing.
     pub async fn connect(to: SocketAddr) -> Client {
-        let socket = TcpStream::connect(to).await.expect("a connection");
+        Client::of(TcpStream::connect(to).await.expect("a connection"))
+    }
+
+    /// The same from this address.
+    pub async fn connect_from(address: Ipv4Addr, to: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((address, 0).into()).expect("a port");
+        Client::of(socket.connect(to).await.expect("a connection"))
+    }
+
+    fn of(socket: TcpStream) -> Client {
         socket.set_nodelay(true).expect("no delay");
         Client {
             socket,

@@ -7,30 +7,34 @@ use config::limits::{DOCUMENT_NODES_MAX, FILE_BYTES_MAX};
 
 use crate::allocator;
 use crate::engine::ProcessWide;
+use crate::listener::Loads;
 use crate::overload::{self, Memory};
 use crate::snapshot::{PENDING_REQUESTS_MAX, REPLAY_BYTES_MAX};
 use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
-use crate::time;
+use crate::{reads, time};
 
 /// Looks at the memory of the process from time to time, and says whether work is refused. What is free counts only until it is
-/// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time. Bodies
-/// that wait may take half of the room there is until the next look.
-pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64) {
+/// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time. Until
+/// the next look bodies that wait may take half of the room there is, and so may requests; and what is read at once is a part of it
+/// for each of the connections, of which there are as `loads` tell.
+pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64, loads: Loads) {
     let ProcessWide { overload, shared, .. } = process;
     let (shard, series) = (registry.shard(), registry.series(Family::Overloaded, &[]));
     shard.set_gauge(series, 0);
     let Some(limit) = overload::memory_limit(told) else { return };
     let (mut memory, mut refusing) = (Memory::default(), false);
     loop {
-        let unread = shared.unread_bytes.get();
+        let waiting = [&shared.unread_bytes, &shared.request_head_bytes].map(|total| (total, total.get()));
         let mut used = memory.used();
         if used.is_some_and(|used| overload.is_too_much(used, limit)) && allocator::give_back() {
             used = memory.used();
         }
         let now = overload.look(used, limit);
         if let Some(used) = used {
-            shared.unread_bytes.set_max(unread.saturating_add(overload::room(used, limit) / 2));
+            let room = overload::room(used, limit);
+            waiting.iter().for_each(|(total, bytes)| total.set_max(bytes.saturating_add(room / 2)));
+            reads::share(room, loads.total());
         }
         if now != refusing {
             tracing::warn!(used, limit, refusing = now, "memory_bytes_max");
@@ -58,7 +62,6 @@ pub(super) fn set_parts(limits: &mut Limits) {
     let at_most = |most: u64| memory.map(|memory| memory.min(most));
     set_part(&mut limits.unread_bytes_total_max, memory, 2);
     set_part(&mut limits.head_bytes_total_max, memory, 8);
-    set_part(&mut limits.request_head_bytes_total_max, memory, 4);
     set_part(&mut limits.replay_bytes_total_max, at_most(8 * REPLAY_BYTES_MAX), 8);
     let pending = at_most(u64::from(PENDING_REQUESTS_MAX) * PENDING_REQUEST_BYTES);
     set_part(&mut limits.pending_requests_max, pending, PENDING_REQUEST_BYTES);
@@ -124,10 +127,10 @@ mod tests {
         let of = |memory: u64| {
             let mut limits = Limits { memory_bytes_max: memory, ..Limits::DEFAULT };
             set_parts(&mut limits);
-            (limits.pending_requests_max, limits.request_head_bytes_total_max, limits.replay_bytes_total_max)
+            (limits.pending_requests_max, limits.unread_bytes_total_max, limits.replay_bytes_total_max)
         };
-        assert_eq!(of(64 << 20), (4_096, 16 << 20, 8 << 20));
-        assert_eq!(of(64 << 30), (65_536, 16 << 30, REPLAY_BYTES_MAX));
+        assert_eq!(of(64 << 20), (4_096, 32 << 20, 8 << 20));
+        assert_eq!(of(64 << 30), (65_536, 32 << 30, REPLAY_BYTES_MAX));
         let mut limits =
             Limits { memory_bytes_max: 64 << 20, pending_requests_max: 65_536, ..Limits::DEFAULT };
         set_parts(&mut limits);

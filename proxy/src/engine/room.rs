@@ -1,14 +1,19 @@
 //! Room for those who wait to be accepted: connections of clients that are waited for are closed for them.
 
+mod takers;
+
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::http::codec::guard::{Awaited, Guard};
+use crate::http::codec::guard::{Awaited, Guard, Network};
 use crate::http::codec::{CONNECTION_BYTES_MIN, HEAD_BYTES_TOTAL_MAX};
 use crate::telemetry::metrics::Family;
 use crate::{allocator, time};
+pub(super) use takers::Takers;
+use takers::of_heaviest;
 
 /// Client connections that are closed at once.
 const CLOSED_MAX: usize = 16;
@@ -22,6 +27,9 @@ const MEMORY_SHARE: usize = 16;
 /// For how long memory is short before requests are parted with, and after what pause that begins anew.
 const SHORT_TIME_MIN: Duration = Duration::from_millis(500);
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long bytes that are passed on as they are may be stuck where memory is short.
+const STUCK_TIME_MIN: Duration = Duration::from_secs(2);
 
 /// What a client may carry without being parted with while it has requests.
 const CARRIED_MIN: u64 = 64 * 1024;
@@ -85,7 +93,9 @@ impl Engine {
         self.close(MEMORY_BYTES_MAX, most, |_| true);
         // Requests that go on are let alone for a while. But nobody else is served meanwhile.
         let now = time::now();
-        if self.is_short_for_long(now) && self.end_still(MEMORY_BYTES_MAX, |_| true) == 0 {
+        if self.is_short_for_long(now)
+            && self.end_still(MEMORY_BYTES_MAX, |_| true) + self.end_stuck(now) == 0
+        {
             self.part_with_large(now);
         }
         // If it stays in the cache, it is reused.
@@ -93,25 +103,36 @@ impl Engine {
     }
 
     /// Parts with clients that hold still, or with the one whose requests carry most, for one whose guard this is and that
-    /// carries far less. Whether there is one. Who owes us most of its requests at the moment closes no one who does not.
+    /// carries far less: of the clients of the network that carries most, or else of its own. Whether there is one. Who owes us most
+    /// of its requests at the moment closes no one who does not.
     pub(crate) fn part_with_largest(&self, limit: &'static str, than: &Guard) -> bool {
-        let (now, own) = (time::now(), than.carried());
+        let now = time::now();
         if self.part_with_still(limit, than) {
             return true;
         }
-        if !self.largest.is_worth_a_look(own, now) {
-            return false;
-        }
+        self.takers.look(now, self.guards.borrow().iter().map(|(_, guard)| guard));
+        let Some(network) = self.takers.whose(than.network(), than.carried()) else { return false };
+        let part = || usize::from(self.part_with_largest_of(network, limit, than));
+        if than.owes() { self.unless_lately(&self.no_owing_at, part) == Room::Made } else { part() > 0 }
+    }
+
+    /// Parts with the client of this network whose requests carry most, for another, of the same network for one that carries far
+    /// less. Whether it does.
+    fn part_with_largest_of(&self, network: Network, limit: &'static str, than: &Guard) -> bool {
+        let (owes, is_own) = (than.owes(), network == than.network());
         let guards = self.guards.borrow();
-        let owes = than.owes();
-        let may = |guard: &&Rc<Guard>| guard.exceeded().is_none() && (!owes || guard.owes());
-        let open = guards.iter().map(|(_, guard)| guard).filter(may);
-        let largest = open.max_by_key(|guard| guard.carried());
-        let parted = largest.filter(|guard| is_far_more(guard.carried(), own));
+        let may = |guard: &&Rc<Guard>| guard.network() == network && (!owes || guard.owes());
+        let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
+        let Some(largest) = open.filter(may).max_by_key(|guard| guard.carried()) else { return false };
+        let carried = largest.carried();
+        let is_parted = if is_own { is_far_more(carried, than.carried()) } else { carried > 0 };
         if !owes {
-            self.largest.looked(largest.filter(|_| parted.is_none()).map(|guard| (now, guard.carried())));
+            self.takers.found(network, carried, is_parted);
         }
-        parted.inspect(|guard| guard.exceeds(limit)).is_some()
+        if is_parted {
+            largest.exceeds(limit);
+        }
+        is_parted
     }
 
     /// Parts with those that hold still with more than anybody may carry, for another. Whether there are any.
@@ -121,16 +142,34 @@ impl Engine {
         self.unless_lately(&self.no_still_at, part) == Room::Made
     }
 
-    /// Ends those that hold still with most, of those that `may`, many at a time. How many those were.
+    /// Ends those that hold still with most, of those that `may` and whose network has most in all, many at a time. How many those
+    /// were.
     fn end_still(&self, limit: &'static str, may: impl Fn(&Guard) -> bool) -> usize {
         let guards = self.guards.borrow();
         let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
         let still = open.filter(|guard| may(guard));
-        let mut still: Vec<_> = still.filter_map(|guard| Some((guard.holds_still()?, guard))).collect();
-        still.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let still = still.filter_map(|guard| Some((guard.holds_still()?, guard))).collect();
+        let mut still = of_heaviest(still);
+        still.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
         still.truncate(CLOSED_MAX.max(guards.len() / MEMORY_SHARE));
         still.iter().for_each(|(_, guard)| guard.exceeds(limit));
         still.len()
+    }
+
+    /// Ends those that pass on bytes as they are and have long been stuck with what a side does not take, those first that have most
+    /// here. How many those were.
+    fn end_stuck(&self, now: Instant) -> usize {
+        let standing = self.standing.borrow();
+        let is_old = |since: Instant| now.saturating_duration_since(since) >= STUCK_TIME_MIN;
+        let stuck = standing.iter().filter_map(|(_, watched)| watched.stuck().map(|stuck| (stuck, watched)));
+        let mut stuck: Vec<_> = stuck.filter(|(stuck, _)| is_old(stuck.since)).collect();
+        stuck.sort_unstable_by_key(|(stuck, _)| (Reverse(stuck.bytes), stuck.since));
+        stuck.truncate(CLOSED_MAX.max(standing.len() / MEMORY_SHARE));
+        for (_, watched) in &stuck {
+            watched.makes_room();
+            self.limit_reached(MEMORY_BYTES_MAX);
+        }
+        stuck.len()
     }
 
     /// Whether memory has been short for as long as most requests take. It is asked for many times a second while it is.
@@ -142,18 +181,18 @@ impl Engine {
         passed(since) >= SHORT_TIME_MIN
     }
 
-    /// Parts with the clients whose requests take most, and those whose take at least half as much. Where nobody's take much, with
+    /// Of the network whose clients' requests take most in all, parts with the clients whose requests take most, and those whose take at least half as much. Where nobody's take much, with
     /// more of them where there are many, those first that have had no answer for longest; and looks what that gave back.
     fn part_with_large(&self, now: Instant) {
         let guards = self.guards.borrow();
         let open = guards.iter().map(|(_, guard)| guard).filter(|guard| guard.exceeded().is_none());
-        let mut all: Vec<_> =
-            open.map(|guard| (guard.takes(), guard)).filter(|(bytes, _)| *bytes > 0).collect();
+        let all = open.map(|guard| (guard.takes(), guard)).filter(|(bytes, _)| *bytes > 0).collect();
+        let mut all = of_heaviest(all);
         let most = all.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0);
         all.retain(|(bytes, _)| *bytes >= most / 2);
         if most > CARRIED_MIN {
             all.retain(|(bytes, _)| *bytes > CARRIED_MIN);
-            all.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            all.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
             all.truncate(CLOSED_MAX);
         } else {
             all.sort_unstable_by_key(|(_, guard)| guard.waits_since().unwrap_or(now));
@@ -197,23 +236,6 @@ fn is_far_more(most: u64, own: u64) -> bool {
     most > CARRIED_MIN && most / 2 > own
 }
 
-/// What whoever carries most did when that was looked for and nobody was parted with, and when that was. So each look at all
-/// clients parts with one, or is the last for a while on behalf of those that would be refused anyway.
-#[derive(Debug, Default)]
-pub(super) struct Largest(Cell<Option<(Instant, u64)>>);
-
-impl Largest {
-    /// Whether there may be somebody to part with for one that carries `own`.
-    fn is_worth_a_look(&self, own: u64, now: Instant) -> bool {
-        let is_new = |at| now.saturating_duration_since(at) < LOOK_INTERVAL;
-        self.0.get().is_none_or(|(at, most)| !is_new(at) || is_far_more(most, own))
-    }
-
-    fn looked(&self, largest: Option<(Instant, u64)>) {
-        self.0.set(largest);
-    }
-}
-
 /// So many of those that are closed first.
 fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>, most: usize) -> Vec<((Awaited, Instant), T)> {
     waiting.sort_unstable_by_key(|((awaited, since), _)| (*awaited != Awaited::Request, *since));
@@ -224,22 +246,6 @@ fn first<T>(mut waiting: Vec<((Awaited, Instant), T)>, most: usize) -> Vec<((Awa
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_would_be_refused_anyway_has_nobody_looked_at_again() {
-        let (now, largest) = (time::now(), Largest::default());
-        assert!(largest.is_worth_a_look(150_000, now));
-        largest.looked(Some((now, 200_000)));
-        let soon = now + LOOK_INTERVAL / 2;
-        assert!(!largest.is_worth_a_look(150_000, soon) && !largest.is_worth_a_look(200_000, soon));
-        // Whoever holds still with much keeps nobody out who has little.
-        assert!(largest.is_worth_a_look(20_000, soon));
-        assert!(largest.is_worth_a_look(150_000, now + LOOK_INTERVAL));
-        largest.looked(Some((now, CARRIED_MIN)));
-        assert!(!largest.is_worth_a_look(0, soon), "nobody carries much");
-        largest.looked(None);
-        assert!(largest.is_worth_a_look(150_000, soon), "somebody was parted with");
-    }
 
     #[test]
     fn those_who_ask_for_nothing_go_first_and_then_the_oldest() {

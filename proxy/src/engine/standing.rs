@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::admitted::{Admitted, Verdict};
+use super::room::MEMORY_BYTES_MAX;
 use super::trusted::Trusted;
 use super::{Engine, Generation};
 use crate::upstream::pool::UPSTREAM_NOT_ADMITTED;
@@ -39,6 +40,8 @@ pub(crate) enum Ending {
     Aged,
     /// Its upstream would not be spoken to in this way any more.
     UpstreamRefused,
+    /// Memory is short, and it is stuck with bytes that a side does not take.
+    Stuck,
 }
 
 impl Ending {
@@ -49,8 +52,18 @@ impl Ending {
             Ending::Replaced => FILTER_CHAIN_REPLACED,
             Ending::Aged => AGE_REACHED,
             Ending::UpstreamRefused => UPSTREAM_NOT_ADMITTED,
+            Ending::Stuck => MEMORY_BYTES_MAX,
         }
     }
+}
+
+/// Bytes that a connection is stuck with, because a side does not take what the other has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stuck {
+    /// Since when none of what was read last has been taken whole.
+    pub(crate) since: Instant,
+    /// How many of them are here, as far as that is known.
+    pub(crate) bytes: usize,
 }
 
 /// A connection that stands, until this is dropped.
@@ -66,6 +79,7 @@ pub(super) struct Watched {
     /// How its upstream is spoken to, where that is watched.
     trusted: RefCell<Option<Trusted>>,
     ending: Cell<Option<Ending>>,
+    stuck: Cell<Option<Stuck>>,
     /// Why it would not be admitted any more, once it would not.
     reason: RefCell<Option<Arc<str>>>,
     /// The connection's task, to be woken when it is to end.
@@ -79,6 +93,7 @@ impl Standing {
             admitted,
             trusted: RefCell::default(),
             ending: Cell::new(None),
+            stuck: Cell::new(None),
             reason: RefCell::default(),
             task: RefCell::default(),
         });
@@ -106,6 +121,11 @@ impl Standing {
     /// Why it would not, once it would not.
     pub(crate) fn reason(&self) -> Option<Arc<str>> {
         self.watched.reason.borrow().clone()
+    }
+
+    /// What it is stuck with now.
+    pub(crate) fn is_stuck(&self, stuck: Option<Stuck>) {
+        self.watched.stuck.set(stuck);
     }
 
     /// Ready when it is to end. It may be asked again: what is to end may be refused, too.
@@ -172,6 +192,16 @@ impl Watched {
             self.ends(Ending::Aged);
         }
         ends
+    }
+
+    /// What it is stuck with, unless it is to end.
+    pub(super) fn stuck(&self) -> Option<Stuck> {
+        self.stuck.get().filter(|_| self.ending.get().is_none())
+    }
+
+    /// It ends because memory is short.
+    pub(super) fn makes_room(&self) {
+        self.ends(Ending::Stuck);
     }
 
     fn ends(&self, ending: Ending) {

@@ -380,7 +380,7 @@ impl Record {
         match self.downstream.standing.poll_ending(cx) {
             // A WebSocket stays with what it began with.
             Poll::Pending | Poll::Ready(Ending::Replaced) => Poll::Pending,
-            Poll::Ready(ending @ (Ending::Refused | Ending::Aged | Ending::UpstreamRefused)) => {
+            Poll::Ready(ending) => {
                 self.finished = true;
                 self.details = Cow::Borrowed(ending.details());
                 Poll::Ready(())

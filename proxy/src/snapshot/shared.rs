@@ -82,13 +82,13 @@ pub(crate) struct ProcessShared {
     /// How many of them there may be.
     replay_bytes_max: u64,
     /// Bytes of HTTP/2 bodies that wait here because nobody reads them.
-    pub(crate) unread_bytes: Arc<codec::UnreadBytes>,
+    pub(crate) unread_bytes: Arc<codec::TotalBytes>,
     /// The connections that it makes.
     pub(crate) dials: Dials,
     /// Bytes that no request was made of yet.
     pub(crate) head_bytes: Arc<codec::Total>,
-    /// Bytes of the heads of requests in flight.
-    pub(crate) request_head_bytes: Arc<AtomicU64>,
+    /// Bytes of requests whose answers were not taken yet.
+    pub(crate) request_head_bytes: Arc<codec::TotalBytes>,
     began: Instant,
 }
 

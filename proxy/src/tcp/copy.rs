@@ -2,8 +2,8 @@
 //!
 //! Each direction ends by itself: who has said his last word may still listen. A worker's connections share one buffer
 //! to read into; bytes that the other side does not take at once wait in a buffer of the direction, and nothing more is
-//! read before they are gone. So a connection at rest holds no buffer, and a slow one at most [`READ_BYTES`](crate::engine::READ_BYTES)
-//! each way. Where much comes at once the kernel moves it through a pipe instead, and no byte is copied.
+//! read before they are gone, with TLS not before the socket has them. So a connection at rest holds no buffer, and a slow one at
+//! most [`reads::bytes`](reads::bytes) each way. Where much comes at once the kernel moves it through a pipe instead, and no byte is copied.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -19,7 +19,9 @@ use tokio::net::TcpStream;
 use super::greeting::{Greeting, Said};
 use super::record::Record;
 use crate::engine::Engine;
+use crate::engine::standing::Stuck;
 use crate::pipes::{Pipe, Pipes};
+use crate::reads;
 use crate::time;
 use crate::tls::Stream;
 use crate::turn::Turn;
@@ -61,6 +63,8 @@ struct Direction {
     /// What was read and not written, from `written` on.
     pending: Vec<u8>,
     written: usize,
+    /// Since when the other side does not take all of it.
+    stuck: Option<Instant>,
     /// Reads in a row that were full.
     full_reads: u32,
     /// What the kernel moves the bytes through, while there are many.
@@ -103,16 +107,19 @@ pub(super) async fn both_ways(
         let (mut received, mut sent) = (0, 0);
         let (out, back) = {
             let mut buffer = engine.read_buffer();
+            let most = reads::bytes().min(buffer.len());
+            let Some(buffer) = buffer.get_mut(..most) else { return Poll::Pending };
             let mut turn = Turn::new();
             let pipes = &engine.pipes;
-            let out = outward.poll((client, upstream), &mut buffer, pipes, &mut received, &mut turn, cx);
+            let out = outward.poll((client, upstream), buffer, pipes, &mut received, &mut turn, cx);
             inward.cut = matches!(&out, Poll::Ready(Err(Failed { reading: false, reset: true })));
             let mut turn = Turn::new();
-            let back = inward.poll((upstream, client), &mut buffer, pipes, &mut sent, &mut turn, cx);
+            let back = inward.poll((upstream, client), buffer, pipes, &mut sent, &mut turn, cx);
             (out, back)
         };
         record.received(received);
         record.sent(sent);
+        record.is_stuck(stuck(&outward, &inward));
         for (is_client, direction) in [(true, &mut outward), (false, &mut inward)] {
             if let Some(said) = direction.said.take() {
                 record.greeted(is_client, &said);
@@ -210,7 +217,12 @@ impl Direction {
             if turn.is_over(cx) {
                 return Poll::Pending;
             }
-            ready!(self.poll_flush(to, cx)).map_err(Failed::at(false))?;
+            let Poll::Ready(flushed) = self.poll_flush(to, cx) else {
+                self.stuck.get_or_insert_with(time::now);
+                return Poll::Pending;
+            };
+            self.stuck = None;
+            flushed.map_err(Failed::at(false))?;
             if self.closed {
                 return Poll::Ready(Ok(()));
             }
@@ -236,11 +248,7 @@ impl Direction {
             };
             let Poll::Ready(read) = read else {
                 self.rest();
-                // TLS may hold what its socket did not take.
-                return match Pin::new(&mut *to).poll_flush(cx) {
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(Failed::at(false)(error))),
-                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-                };
+                return Poll::Pending;
             };
             let Read { bytes, passed_on } = read.map_err(Failed::at(true))?;
             self.ended = bytes == 0;
@@ -319,6 +327,13 @@ impl Direction {
         }
         self.pending.clear();
         self.written = 0;
+        if let Stream::Tls(stream) = &mut *to
+            && Pin::new(&mut **stream).poll_flush(cx)?.is_pending()
+        {
+            // TLS holds what its socket did not take.
+            self.pending.shrink_to(KEPT_BYTES);
+            return Poll::Pending;
+        }
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             let to = to.socket();
             ready!(to.poll_write_ready(cx))?;
@@ -330,6 +345,12 @@ impl Direction {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// What both directions are stuck with. What TLS holds of it is not known.
+fn stuck(outward: &Direction, inward: &Direction) -> Option<Stuck> {
+    let since = [outward.stuck, inward.stuck].into_iter().flatten().min()?;
+    Some(Stuck { since, bytes: outward.pending.capacity() + inward.pending.capacity() })
 }
 
 /// Moves what has arrived at a side into a pipe that is empty; how many bytes.

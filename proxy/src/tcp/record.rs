@@ -19,7 +19,7 @@ use super::greeting::Said;
 use super::{CONNECT_TIMEOUT, Refused, Service};
 use crate::engine::admitted::Admitted;
 use crate::engine::labels::Subject;
-use crate::engine::standing::Standing;
+use crate::engine::standing::{Standing, Stuck};
 use crate::engine::trusted::Trusted;
 use crate::engine::{Arrival, Engine, FailedConnection};
 use crate::peers::Peer;
@@ -189,6 +189,11 @@ impl Record {
             return Poll::Ready(());
         }
         self.standing.poll_ending(cx).map(|ending| self.facts.termination_details = Some(ending.details()))
+    }
+
+    /// Notes what the connection is stuck with.
+    pub(super) fn is_stuck(&self, stuck: Option<Stuck>) {
+        self.standing.is_stuck(stuck);
     }
 
     /// Notes the connection to the upstream. If the peer `greets`, it says first who it is.

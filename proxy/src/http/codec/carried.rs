@@ -8,7 +8,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::total::TotalBytes;
 
 /// The limit's name.
 pub(crate) const REQUEST_HEAD_BYTES_TOTAL_MAX: &str = "request_head_bytes_total_max";
@@ -29,8 +30,8 @@ pub(crate) const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     /// Bytes that all requests of the process carry.
-    total: Arc<AtomicU64>,
-    /// 0 is no limit.
+    total: Arc<TotalBytes>,
+    /// How many that may be, beside what memory allows.
     bytes_max: u64,
 }
 
@@ -43,41 +44,48 @@ pub(super) struct Carried {
 
 /// What one request carries.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HeadBytes(u32);
+pub(crate) struct HeadBytes {
+    head: u32,
+    /// What it takes besides.
+    request: u32,
+}
 
 impl HeadBytes {
     /// Of a head of so many bytes.
     pub(crate) fn of(bytes: usize) -> HeadBytes {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        HeadBytes(if bytes > HEAD_BYTES_MIN { bytes } else { 0 })
+        HeadBytes { head: if bytes > HEAD_BYTES_MIN { bytes } else { 0 }, request: 0 }
     }
 
     /// The same with what the request takes besides, where `active` are in flight on its connection.
     pub(super) fn of_one_of(self, active: u32) -> HeadBytes {
-        if active > REQUESTS_MIN { HeadBytes(self.0.saturating_add(REQUEST_BYTES)) } else { self }
+        HeadBytes { request: if active > REQUESTS_MIN { REQUEST_BYTES } else { 0 }, ..self }
     }
 
     /// Whether it is nothing but what any request takes.
     pub(crate) fn is_usual(self) -> bool {
-        self.0 <= REQUEST_BYTES
+        self.head == 0
     }
 
     /// Takes the head out, of which nothing is here any more: what is left is what any request takes.
     pub(crate) fn take_head(&mut self) -> HeadBytes {
-        let head = HeadBytes(self.0.saturating_sub(REQUEST_BYTES));
-        self.0 -= head.0;
-        head
+        HeadBytes { head: std::mem::take(&mut self.head), request: 0 }
     }
 
     /// Whether it counts.
     pub(crate) fn is_counted(self) -> bool {
-        self.0 > 0
+        self.bytes() > 0
+    }
+
+    fn bytes(self) -> u64 {
+        u64::from(self.head) + u64::from(self.request)
     }
 }
 
 impl Heads {
     /// For one worker. `total` is what all requests of the process carry; it may be `bytes_max`, of which 0 is no limit.
-    pub(crate) fn new(total: &Arc<AtomicU64>, bytes_max: u64) -> Rc<Heads> {
+    pub(crate) fn new(total: &Arc<TotalBytes>, bytes_max: u64) -> Rc<Heads> {
+        let bytes_max = if bytes_max == 0 { u64::MAX } else { bytes_max };
         Rc::new(Heads { total: total.clone(), bytes_max })
     }
 }
@@ -94,23 +102,22 @@ impl Carried {
     }
 
     /// A request carries so much until [`Carried::subtract`]; false when that is too much.
-    pub(super) fn add(&self, HeadBytes(bytes): HeadBytes) -> bool {
-        let bytes = u64::from(bytes);
-        let total = self.heads.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        self.bytes.set(self.bytes.get() + bytes);
-        self.heads.bytes_max == 0 || total <= self.heads.bytes_max || self.bytes.get() <= CONNECTION_BYTES_MIN
+    pub(super) fn add(&self, head: HeadBytes) -> bool {
+        let fits = self.heads.total.add(head.bytes(), self.heads.bytes_max);
+        self.bytes.set(self.bytes.get() + head.bytes());
+        fits || self.bytes.get() <= CONNECTION_BYTES_MIN
     }
 
     /// It does not any more.
-    pub(super) fn subtract(&self, HeadBytes(bytes): HeadBytes) {
-        let bytes = self.bytes.get().min(bytes.into());
-        self.heads.total.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn subtract(&self, head: HeadBytes) {
+        let bytes = self.bytes.get().min(head.bytes());
+        self.heads.total.subtract(bytes);
         self.bytes.set(self.bytes.get() - bytes);
     }
 
     /// They carry nothing any more: the connection ends.
     pub(super) fn clear(&self) {
-        self.heads.total.fetch_sub(self.bytes.take(), Ordering::Relaxed);
+        self.heads.total.subtract(self.bytes.take());
     }
 }
 
@@ -126,17 +133,21 @@ mod tests {
 
     #[test]
     fn what_is_carried_is_bounded_and_let_go() {
-        let total = Arc::default();
+        let total: Arc<TotalBytes> = Arc::default();
         let heads = Heads::new(&total, 100_000);
         let [one, other] = [(); 2].map(|()| Carried::new(&heads));
         let check = |fits: bool, expected: (bool, u64)| {
-            assert_eq!((fits, total.load(Ordering::Relaxed)), expected);
+            assert_eq!((fits, total.get()), expected);
         };
         assert!(!HeadBytes::of(2_048).is_counted() && !HeadBytes::of(2_048).of_one_of(4).is_counted());
-        assert_eq!(HeadBytes::of(2_048).of_one_of(5), HeadBytes::of(8_192));
-        assert_eq!(HeadBytes::of(3_000).of_one_of(5), HeadBytes::of(11_192));
-        let mut both = HeadBytes::of(3_000).of_one_of(5);
-        assert_eq!((both.take_head(), both), (HeadBytes(3_000), HeadBytes(8_192)));
+        for (head, active, usual, rest) in
+            [(3_000, 4, false, 0), (3_000, 5, false, 8_192), (2_048, 5, true, 8_192)]
+        {
+            let mut all = HeadBytes::of(head).of_one_of(active);
+            assert_eq!(all.bytes(), rest + HeadBytes::of(head).bytes());
+            assert_eq!(all.is_usual(), usual);
+            assert_eq!((all.take_head(), all.bytes()), (HeadBytes::of(head), rest));
+        }
         check(one.add(HeadBytes::of(60_000)), (true, 60_000));
         check(one.add(HeadBytes::of(40_000)), (true, 100_000));
         check(one.add(HeadBytes::of(3_000)), (false, 103_000));
@@ -152,5 +163,9 @@ mod tests {
         drop(one);
         drop(other);
         check(true, (true, 0));
+        let last = Carried::new(&heads);
+        total.set_max(20_000);
+        check(last.add(HeadBytes::of(20_000)), (true, 20_000));
+        check(last.add(HeadBytes::of(3_000)), (false, 23_000));
     }
 }

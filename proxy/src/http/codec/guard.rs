@@ -4,6 +4,7 @@
 //! The worker's sweep looks at all connections once a second; a request costs no timer. A limit is met by the first sweep at
 //! which its time is over, and never before: where nobody has looked at the clock, time is counted from the next sweep.
 
+mod network;
 mod requests;
 mod stream;
 
@@ -22,6 +23,7 @@ use super::h2_trailers::Trailers;
 use super::unread::{Held, OfConnection};
 use super::{ResponseHead, UNREAD_BYTES_TOTAL_MAX, field_bytes};
 
+pub(crate) use network::Network;
 pub(crate) use stream::Guarded;
 
 /// What the fields of a head take at most, for each byte that a head may have: twice as many bytes are read, a field counts
@@ -110,6 +112,8 @@ pub(crate) struct Guard {
     no_window: RefCell<VecDeque<u64>>,
     /// Bytes of the head of HTTP/1 that has just come whole.
     came: Cell<HeadBytes>,
+    /// Where the client comes from.
+    network: Cell<Network>,
 }
 
 impl Guard {
@@ -139,6 +143,7 @@ impl Guard {
             unsent: RefCell::default(),
             no_window: RefCell::default(),
             came: Cell::default(),
+            network: Cell::default(),
         })
     }
 
@@ -488,5 +493,7 @@ impl Guard {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ pub(crate) mod h2_server;
 mod h2_trailers;
 mod h2_watched;
 pub(crate) mod reserved;
+mod total;
 mod unread;
 
 pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX, Total};
@@ -26,7 +27,8 @@ pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};
 pub(crate) use bounds::{BodyBounds, FIELD_BYTES, field_bytes, token_field_bytes};
 pub(crate) use carried::{CONNECTION_BYTES_MIN, HeadBytes, Heads, REQUEST_HEAD_BYTES_TOTAL_MAX};
 pub(crate) use error::{BadMessage, ConnectionError, StreamError};
-pub(crate) use unread::{UNREAD_BYTES_TOTAL_MAX, Unread, UnreadBytes};
+pub(crate) use total::TotalBytes;
+pub(crate) use unread::{UNREAD_BYTES_TOTAL_MAX, Unread};
 
 use std::io::IoSlice;
 

@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::total::TotalBytes;
 use crate::turn;
 
 /// The limit's name.
@@ -19,14 +19,6 @@ pub(crate) const UNREAD_BYTES_TOTAL_MAX: &str = "unread_bytes_total_max";
 /// that hold most.
 const CONNECTION_BYTES_MIN: u64 = 16 * 1024;
 
-/// Bytes that all streams of the process hold.
-#[derive(Debug)]
-pub(crate) struct UnreadBytes {
-    total: AtomicU64,
-    /// How many there may be until somebody looks at memory again: a burst is faster than that.
-    max: AtomicU64,
-}
-
 /// The limit, and who is told that it was met; and what the connections of a worker read in one turn of its event loop.
 pub(crate) struct Unread {
     bounded: Option<Bounded>,
@@ -34,7 +26,7 @@ pub(crate) struct Unread {
 }
 
 struct Bounded {
-    process: Arc<UnreadBytes>,
+    process: Arc<TotalBytes>,
     bytes_max: u64,
     reached: Box<dyn Fn()>,
 }
@@ -51,35 +43,9 @@ pub(super) struct Held {
     bytes: u64,
 }
 
-impl Default for UnreadBytes {
-    fn default() -> UnreadBytes {
-        UnreadBytes { total: AtomicU64::new(0), max: AtomicU64::new(u64::MAX) }
-    }
-}
-
-impl UnreadBytes {
-    /// How many there are.
-    pub(crate) fn get(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    /// There may be so many from now on, as far as the limit allows it.
-    pub(crate) fn set_max(&self, bytes: u64) {
-        self.max.store(bytes, Ordering::Relaxed);
-    }
-
-    fn fits(&self, total: u64) -> bool {
-        total <= self.max.load(Ordering::Relaxed)
-    }
-}
-
 impl Unread {
     /// For one worker. `process` is what all streams of the process hold; it may be `bytes_max`, of which 0 is no limit.
-    pub(crate) fn new(
-        process: &Arc<UnreadBytes>,
-        bytes_max: u64,
-        reached: impl Fn() + 'static,
-    ) -> Rc<Unread> {
+    pub(crate) fn new(process: &Arc<TotalBytes>, bytes_max: u64, reached: impl Fn() + 'static) -> Rc<Unread> {
         let bytes_max = if bytes_max == 0 { u64::MAX } else { bytes_max };
         let bounded = Bounded { process: process.clone(), bytes_max, reached: Box::new(reached) };
         Rc::new(Unread { bounded: Some(bounded), turn: turn::Together::default() })
@@ -136,10 +102,9 @@ impl Held {
     pub(super) fn try_add(&mut self, bytes: usize) -> bool {
         let OfConnection { unread, bytes: of_connection } = &*self.connection;
         let (Some(bounded), bytes) = (&unread.bounded, bytes as u64) else { return true };
-        let total = bounded.process.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let fits = bounded.process.add(bytes, bounded.bytes_max);
         of_connection.set(of_connection.get() + bytes);
         self.bytes += bytes;
-        let fits = total <= bounded.bytes_max && bounded.process.fits(total);
         if fits || of_connection.get() <= CONNECTION_BYTES_MIN {
             return true;
         }
@@ -165,7 +130,7 @@ impl Held {
         if bytes != 0
             && let Some(bounded) = &unread.bounded
         {
-            bounded.process.total.fetch_sub(bytes, Ordering::Relaxed);
+            bounded.process.subtract(bytes);
             of_connection.set(of_connection.get() - bytes);
             self.bytes -= bytes;
         }

@@ -342,8 +342,11 @@ impl Record {
                 format!("unread_bytes_total_max {max} of this process")
             }
             "overload{request_head_bytes_total_max}" => {
-                let max = self.downstream.engine.limits.request_head_bytes_total_max;
-                format!("request_head_bytes_total_max {max} of this process")
+                match self.downstream.engine.limits.request_head_bytes_total_max {
+                    0 => "memory_bytes_max of this process, of which requests may take half of what is free"
+                        .to_owned(),
+                    max => format!("request_head_bytes_total_max {max} of this process"),
+                }
             }
             details if let Some(limit) = error::exceeded(details) => {
                 let value = self.downstream.engine.limit(limit).map(|value| format!(" {value}"));

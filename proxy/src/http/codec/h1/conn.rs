@@ -20,15 +20,15 @@ use super::decode::Decoder;
 use super::head::HeadReader;
 use super::{Framing, encode};
 use crate::http::codec::{BadMessage, Body, BodyBounds, Frame, StreamError};
+use crate::reads;
 use crate::tls::{Presented, Stream};
 use crate::turn::Turn;
 
 /// Bytes of a read for a head, on the stack: a connection that waits for one holds no buffer.
 const HEAD_READ_BYTES: usize = 8 * 1024;
 
-/// Bytes of a read for a body, at first and at most; it doubles when a read has filled it.
+/// Bytes of a read for a body at first; it doubles when a read has filled it, up to what may be read at once.
 const BODY_READ_BYTES: usize = 8 * 1024;
-const BODY_READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes collected before they are written.
 const OUT_BYTES_MAX: usize = 16 * 1024;
@@ -214,10 +214,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         if self.decoder.remaining().is_some_and(|left| left <= HEAD_READ_BYTES as u64) {
             return self.poll_fill(cx);
         }
+        let most = reads::bytes();
+        if most < reads::BYTES_MAX {
+            self.read_bytes = self.read_bytes.min(most);
+            if self.buffer.is_empty() {
+                // A buffer is never made smaller than it was.
+                self.buffer = BytesMut::new();
+            }
+        }
         self.buffer.reserve(self.read_bytes);
         let read = ready!(poll_read_buf(&mut self.stream, &mut self.buffer, cx))?;
         if read >= self.read_bytes {
-            self.read_bytes = (self.read_bytes * 2).min(BODY_READ_BYTES_MAX);
+            self.read_bytes = (self.read_bytes * 2).min(most);
         }
         Poll::Ready(Ok(read))
     }
@@ -238,7 +246,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
     }
 
     fn has_room(&self) -> bool {
-        self.data.is_empty() && self.tail.is_empty() && self.out.len() - self.written < OUT_BYTES_MAX
+        let most = OUT_BYTES_MAX.min(reads::bytes());
+        self.data.is_empty() && self.tail.is_empty() && self.out.len() - self.written < most
     }
 
     /// Bytes that wait to be written.
@@ -270,7 +279,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
             let stream = Pin::new(&mut self.stream);
             let written = if self.data.is_empty() && self.tail.is_empty() {
                 if out.is_empty() {
-                    if self.out.capacity() > OUT_KEPT_BYTES_MAX {
+                    if self.out.capacity() > OUT_KEPT_BYTES_MAX.min(reads::bytes()) {
                         self.out = Vec::new();
                     }
                     self.out.clear();
