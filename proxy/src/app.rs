@@ -264,19 +264,18 @@ impl App {
             Control::new(self.control_settings(&process.shared), publisher, status.clone(), &registry);
         tokio::task::spawn_local(outlier::sweep(reader.clone()));
         tokio::task::spawn_local(let_go_of_program(reader.clone(), control.seldom()));
+        tokio::task::spawn_local(memory::watch(
+            process.clone(),
+            registry.clone(),
+            self.settings.limits.memory_bytes_max,
+        ));
         control.look();
         let mut workers: Option<Workers> = None;
         loop {
             if workers.is_none() && status.is_published() {
                 let count = control.worker_count();
                 match self.start_workers(count, &reader, &registry, &status, &process) {
-                    Ok(started) => {
-                        let (process, registry, loads) =
-                            (process.clone(), registry.clone(), started.loads.clone());
-                        let told = self.settings.limits.memory_bytes_max;
-                        tokio::task::spawn_local(memory::watch(process, registry, told, loads));
-                        workers = Some(started);
-                    }
+                    Ok(started) => workers = Some(started),
                     Err(error) => {
                         tracing::error!(%error, "workers cannot be started");
                         return false;

@@ -1,31 +1,81 @@
-//! How much is read of a connection at once: what the other side does not take of it is here.
+//! How much is read of a connection at once: what the other side does not take of it is here, and counted for the whole process.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a body, or of what is passed on as it is, that are read from a connection at once, at most and at least.
+/// Bytes of a body of HTTP/1, or of what is passed on as it is, that are read from a connection at once, at most and at least.
 pub(crate) const BYTES_MAX: usize = 64 * 1024;
 const BYTES_MIN: usize = 4 * 1024;
 
-/// How many reads of a connection may be here at once, because the other side does not take what was read: two each way, of
-/// which one may have been encrypted for it; and as many again, or those who come first would leave nothing for others.
-const READS: u64 = 8;
+/// Which part of the room for what nobody takes may be read at once: whoever comes after the first finds some, too.
+const PARTS: u64 = 64;
 
-/// Bytes that may be read at once now. There is one memory of the process, whoever reads.
-static BYTES: AtomicUsize = AtomicUsize::new(BYTES_MAX);
+/// There is one memory of the process, whoever reads.
+static READS: Reads = Reads { held: AtomicU64::new(0), held_max: AtomicU64::new(u64::MAX) };
 
-/// So much may be read of a connection at once from now on, that all of so many `connections` may be stuck with it in this `room`.
-pub(crate) fn share(room: u64, connections: usize) {
-    BYTES.store(part(room, connections), Ordering::Relaxed);
+/// What was read and nobody takes.
+#[derive(Debug)]
+struct Reads {
+    held: AtomicU64,
+    /// How much of it there may be until somebody looks at memory again.
+    held_max: AtomicU64,
 }
 
-fn part(room: u64, connections: usize) -> usize {
-    let share = room / READS / (connections as u64).max(1);
-    usize::try_from(share).unwrap_or(usize::MAX).clamp(BYTES_MIN, BYTES_MAX)
+/// Bytes of one connection that the other side does not take, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    reads: &'static Reads,
+    bytes: usize,
 }
 
-/// Bytes of a body, or of what is passed on as it is, that may be read at once: whatever a side does not take is here.
+impl Default for Held {
+    fn default() -> Held {
+        Held { reads: &READS, bytes: 0 }
+    }
+}
+
+impl Held {
+    /// How many they are now. That mostly nothing is held costs nothing that workers share.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > before {
+            self.reads.held.fetch_add((bytes - before) as u64, Ordering::Relaxed);
+        } else if bytes < before {
+            self.reads.held.fetch_sub((before - bytes) as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// How many they are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl Reads {
+    fn share(&self, room: u64) {
+        let held = self.held.load(Ordering::Relaxed);
+        self.held_max.store(held.saturating_add(room), Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> usize {
+        let room = self.held_max.load(Ordering::Relaxed).saturating_sub(self.held.load(Ordering::Relaxed));
+        usize::try_from(room / PARTS).unwrap_or(usize::MAX).clamp(BYTES_MIN, BYTES_MAX)
+    }
+}
+
+/// So much more than now may be held from now on of what was read.
+pub(crate) fn share(room: u64) {
+    READS.share(room);
+}
+
+/// Bytes that may be read of a connection at once.
 pub(crate) fn bytes() -> usize {
-    BYTES.load(Ordering::Relaxed)
+    READS.bytes()
 }
 
 #[cfg(test)]
@@ -33,11 +83,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_at_once_fits_for_all() {
-        let (room, large) = (64 << 20, 20_000);
-        let reads = [0, 1, 128, 500, large].map(|connections| part(room, connections));
-        assert_eq!(reads, [BYTES_MAX, BYTES_MAX, BYTES_MAX, 16_777, BYTES_MIN]);
-        assert_eq!(part(0, 1), BYTES_MIN);
-        assert_eq!(part(u64::MAX, 0), BYTES_MAX);
+    fn what_is_read_at_once_shrinks_with_what_nobody_takes() {
+        let reads: &Reads =
+            Box::leak(Box::new(Reads { held: AtomicU64::new(0), held_max: AtomicU64::new(u64::MAX) }));
+        assert_eq!(reads.bytes(), BYTES_MAX, "nobody knows how much memory there is");
+        reads.share(8 << 20);
+        let mut all = Vec::new();
+        for number in 0..1000 {
+            let bytes = reads.bytes();
+            assert_eq!(bytes == BYTES_MAX, number <= 64, "{number}: {bytes}");
+            let mut held = Held { reads, bytes: 0 };
+            held.set(bytes);
+            assert_eq!(held.bytes(), bytes);
+            all.push(held);
+        }
+        assert_eq!(reads.bytes(), BYTES_MIN);
+        let held: usize = all.iter().map(Held::bytes).sum();
+        assert!(held < (8 << 20) + 700 * BYTES_MIN, "{held}");
+        reads.share(8 << 20);
+        assert_eq!(reads.bytes(), BYTES_MAX, "there is more room now");
+        reads.share(0);
+        all.truncate(500);
+        all.iter_mut().for_each(|held| held.set(1));
+        assert!(reads.bytes() > BYTES_MIN);
+        drop(all);
+        assert_eq!(reads.held.load(Ordering::Relaxed), 0);
     }
 }

@@ -7,7 +7,6 @@ use config::limits::{DOCUMENT_NODES_MAX, FILE_BYTES_MAX};
 
 use crate::allocator;
 use crate::engine::ProcessWide;
-use crate::listener::Loads;
 use crate::overload::{self, Memory};
 use crate::snapshot::{PENDING_REQUESTS_MAX, REPLAY_BYTES_MAX};
 use crate::telemetry::Registry;
@@ -16,9 +15,9 @@ use crate::{reads, time};
 
 /// Looks at the memory of the process from time to time, and says whether work is refused. What is free counts only until it is
 /// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time. Until
-/// the next look bodies that wait may take half of the room there is, and so may requests; and what is read at once is a part of it
-/// for each of the connections, of which there are as `loads` tell.
-pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64, loads: Loads) {
+/// the next look bodies of HTTP/2 that wait may take half of the room there is, and so may requests, and a quarter what else is read
+/// and not taken, as TLS takes room beside it.
+pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64) {
     let ProcessWide { overload, shared, .. } = process;
     let (shard, series) = (registry.shard(), registry.series(Family::Overloaded, &[]));
     shard.set_gauge(series, 0);
@@ -34,7 +33,7 @@ pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u
         if let Some(used) = used {
             let room = overload::room(used, limit);
             waiting.iter().for_each(|(total, bytes)| total.set_max(bytes.saturating_add(room / 2)));
-            reads::share(room, loads.total());
+            reads::share(room / 4);
         }
         if now != refusing {
             tracing::warn!(used, limit, refusing = now, "memory_bytes_max");

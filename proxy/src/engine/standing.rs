@@ -62,7 +62,7 @@ impl Ending {
 pub(crate) struct Stuck {
     /// Since when none of what was read last has been taken whole.
     pub(crate) since: Instant,
-    /// How many of them are here, as far as that is known.
+    /// How many of them are here.
     pub(crate) bytes: usize,
 }
 

@@ -63,7 +63,10 @@ struct Direction {
     /// What was read and not written, from `written` on.
     pending: Vec<u8>,
     written: usize,
-    /// Since when the other side does not take all of it.
+    /// Bytes that were written since all was with the socket last.
+    unflushed: usize,
+    /// What the other side does not take, and since when.
+    held: reads::Held,
     stuck: Option<Instant>,
     /// Reads in a row that were full.
     full_reads: u32,
@@ -219,9 +222,13 @@ impl Direction {
             }
             let Poll::Ready(flushed) = self.poll_flush(to, cx) else {
                 self.stuck.get_or_insert_with(time::now);
+                let is_here = self.written < self.pending.len();
+                // TLS holds what its socket did not take.
+                self.held.set(if is_here { self.pending.capacity() } else { self.unflushed });
                 return Poll::Pending;
             };
             self.stuck = None;
+            self.held.set(0);
             flushed.map_err(Failed::at(false))?;
             if self.closed {
                 return Poll::Ready(Ok(()));
@@ -305,6 +312,7 @@ impl Direction {
             Poll::Ready(written) => written.map_err(Failed::at(false))?,
             Poll::Pending => 0,
         };
+        self.unflushed += written;
         self.pending.extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(Poll::Ready(Ok(bytes.len())))
     }
@@ -324,16 +332,17 @@ impl Direction {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written;
+            self.unflushed += written;
         }
         self.pending.clear();
         self.written = 0;
         if let Stream::Tls(stream) = &mut *to
             && Pin::new(&mut **stream).poll_flush(cx)?.is_pending()
         {
-            // TLS holds what its socket did not take.
             self.pending.shrink_to(KEPT_BYTES);
             return Poll::Pending;
         }
+        self.unflushed = 0;
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             let to = to.socket();
             ready!(to.poll_write_ready(cx))?;
@@ -347,10 +356,10 @@ impl Direction {
     }
 }
 
-/// What both directions are stuck with. What TLS holds of it is not known.
+/// What both directions are stuck with.
 fn stuck(outward: &Direction, inward: &Direction) -> Option<Stuck> {
     let since = [outward.stuck, inward.stuck].into_iter().flatten().min()?;
-    Some(Stuck { since, bytes: outward.pending.capacity() + inward.pending.capacity() })
+    Some(Stuck { since, bytes: outward.held.bytes() + inward.held.bytes() })
 }
 
 /// Moves what has arrived at a side into a pipe that is empty; how many bytes.

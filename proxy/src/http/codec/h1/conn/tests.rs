@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use http::HeaderMap;
 
 use super::*;
+use crate::http::codec::Body;
 
 /// A body of these pieces. It knows that it has ended when its last piece has been taken, as HTTP/2's does, or only when it
 /// is asked once more.
