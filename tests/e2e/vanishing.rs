@@ -83,7 +83,7 @@ async fn vanish(side: Side<'_>, silent: &Silent) {
     let mut client = H2::connect(to).await;
     let stream = client.begin(get("http://silent/cut"), true).await;
     reached(silent, before + 3).await;
-    client.cut();
+    client.cut().await;
     drop(stream);
 }
 

@@ -59,9 +59,11 @@ impl H2 {
         ended.expect("the server ends the connection").expect("the connection's task");
     }
 
-    /// Cuts the connection.
-    pub fn cut(self) {
+    /// Cuts the connection; nothing is said any more, not even of a stream that is dropped.
+    pub async fn cut(self) {
         self.connection.abort();
+        // It ends as it was told, or had ended.
+        let _ = self.connection.await;
     }
 }
 
