@@ -4,6 +4,8 @@
 
 #[path = "explain/connections.rs"]
 mod connections;
+#[path = "explain/endpoints.rs"]
+mod endpoints;
 #[path = "explain/guards.rs"]
 mod guards;
 #[path = "explain/hidden.rs"]

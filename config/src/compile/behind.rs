@@ -1,15 +1,19 @@
-//! Which pods are behind the endpoints of slices. Istio: `getPod`.
+//! Which pods are behind the endpoints of slices, which Istio calls `getPod`, and what wrote the others.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::clusters::cluster_name;
+use super::egress::Imports;
+use super::endpoints::{Endpoints, Member, Wanted};
+use super::registry::Registry;
+use super::transport::sni;
+use super::{Mode, NodeType, Proxy, Scope};
 use crate::hashed::{HashMap, HashSet};
-use crate::istio::WorkloadEntry;
 use crate::kubernetes::{EndpointSlice, Pod, SliceEndpoint};
-use crate::labels::LabelSet;
 use crate::objects::{Object, Objects};
 use crate::origin::Origin;
-use crate::resource::ServiceRef;
+use crate::resource::{Cluster, DiscoveryType, EndpointMetadata};
 
 /// A namespace, and an address of one of its pods.
 pub(crate) type At<'o> = (&'o str, IpAddr);
@@ -54,52 +58,59 @@ pub(crate) fn by_address<'o>(
     found
 }
 
-/// The pod that slices of `service` say is behind their endpoint at `ip`.
-pub fn pod_behind<'o>(
-    objects: &'o Objects,
-    service: &ServiceRef,
-    ip: IpAddr,
-) -> Option<&'o Arc<Object<Pod>>> {
-    let is_of = |slice: &&Arc<Object<EndpointSlice>>| {
-        *slice.namespace() == service.namespace && slice.service() == Some(&service.name)
-    };
-    let mut slices = objects.endpoint_slices.values().filter(is_of);
-    slices.find_map(|slice| {
-        let mut there = slice.spec.endpoints.iter().filter(|endpoint| endpoint.ip() == Some(ip));
-        let (namespace, name) = there.find_map(|endpoint| target(slice, endpoint))?;
-        objects.pods.get(&(namespace.into(), name.into()))
-    })
+/// What is behind an endpoint of a cluster, and says where it is.
+#[derive(Debug, Clone, Default)]
+pub struct Behind<'o> {
+    /// The pod, if it is one's as its slice or selector says.
+    pub pod: Option<&'o Arc<Object<Pod>>>,
+    /// What wrote it, if it is known which object that is and not one of a slice: the pod, or where an entry says it.
+    pub origin: Option<Origin>,
 }
 
-/// What wrote the endpoint of `service` at `ip`, where no slice did: the ServiceEntry of it, or a WorkloadEntry that is selected.
-pub fn entry_behind(objects: &Objects, service: &ServiceRef, ip: IpAddr) -> Option<Origin> {
-    let is_there = |entry: &WorkloadEntry| entry.address.parse() == Ok(ip);
-    let key = (service.namespace.clone(), service.name.clone());
-    let of_kubernetes = objects.services.get(&key).map(|it| &it.spec.spec.selector);
-    let mut entries = objects.service_entries.values().filter(|entry| {
-        let mut hosts = entry.spec.hosts.iter();
-        *entry.namespace() == service.namespace && hosts.any(|host| host.eq_ignore_ascii_case(&service.host))
+/// What is behind `endpoints` of the cluster of a service, as `proxy` sees it: address and metadata of each. Nothing where it is
+/// not known, or could be one of several.
+pub fn behind<'o>(
+    objects: &'o Objects,
+    proxy: &Proxy,
+    cluster: &Cluster,
+    endpoints: &[(SocketAddr, &EndpointMetadata)],
+) -> Vec<Behind<'o>> {
+    let nothing = || endpoints.iter().map(|_| Behind::default()).collect();
+    let Some(host) = cluster.metadata.services.first().map(|service| &service.host) else { return nothing() };
+    let mode = if proxy.node_type == NodeType::Router { Mode::Gateway } else { Mode::Sidecar };
+    let scope = Scope::new(objects, proxy, mode, None);
+    let registry = Registry::new(&scope, &Imports::new(&scope));
+    let Some(service) = registry.service(host) else { return nothing() };
+    let own: (&str, &str) = (service.namespace(), service.name());
+    let known = Endpoints::new(&scope, &Wanted::These([own].into_iter().collect()));
+    let subset = &cluster.metadata.subset;
+    let port = service.distinct_ports().find(|port| {
+        let number = port.number.into();
+        let names =
+            [cluster_name(subset, &service.host, number), sni(subset, &service.host, number).to_string()];
+        names.iter().any(|name| **name == *cluster.name)
     });
-    let mut workloads = objects
-        .workload_entries
-        .values()
-        .filter(|it| *it.namespace() == service.namespace && is_there(&it.spec) && !it.spec.is_sick);
-    let selected = of_kubernetes.filter(|it| !it.is_empty()).and_then(|selector| {
-        workloads.clone().find(|it| selector.iter().all(|(label, value)| it.value(label) == Some(value)))
-    });
-    if let Some(workload) = selected {
-        return Some(workload.origin());
-    }
-    entries.find_map(|entry| {
-        if let Some(index) = entry.spec.endpoints.iter().position(is_there) {
-            return Some(entry.origin_at(&format!("spec.endpoints[{index}]")));
-        }
-        let selector = &entry.spec.workload_selector.as_ref()?.labels;
-        let is_selected = |it: &&Arc<Object<WorkloadEntry>>| {
-            !selector.is_empty() && selector.iter().all(|(label, value)| it.value(label) == Some(value))
+    let Some(port) = port else { return nothing() };
+    let members = known.members(service, port, &scope);
+    let by_client = cluster.discovery == DiscoveryType::OriginalDst;
+    let of_endpoint = |(address, metadata): &(SocketAddr, &EndpointMetadata)| {
+        let is_at = |member: &&Member<'_>| match member.name {
+            // Which addresses a name has is not known here.
+            Some(_) => member.address.port() == address.port() && metadata.workload.is_some(),
+            None if by_client => member.address.ip() == address.ip(),
+            None => member.address == *address,
         };
-        workloads.find(is_selected).map(|it| it.origin())
-    })
+        let is_it = |member: &&Member<'_>| {
+            let has = member.pod.map_or_else(|| known.unknown_workload(), |pod| pod.workload());
+            is_at(member) && metadata.workload.as_ref().is_none_or(|wanted| has == Some(wanted))
+        };
+        let mut found = members.iter().filter(is_it);
+        match (found.next(), found.next()) {
+            (Some(member), None) => known.writer(member, objects),
+            _ => Behind::default(),
+        }
+    };
+    endpoints.iter().map(of_endpoint).collect()
 }
 
 fn addresses(pod: &Object<Pod>) -> impl Iterator<Item = At<'_>> {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Scope;
-use super::behind::{At, by_address, target};
+use super::behind::{At, Behind, by_address, target};
 use super::entries::Entries;
 use super::findings::Findings;
 use super::locality::{self, Group};
@@ -19,7 +19,7 @@ use crate::finding::{Finding, Severity, code};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::ClientTlsMode;
 use crate::kubernetes::{EndpointSlice, Pod, SliceEndpoint, SlicePort};
-use crate::objects::{Key, Object};
+use crate::objects::{Key, Object, Objects};
 use crate::resource::{
     ClusterLoadAssignment, DnsEndpoint, DnsLocality, Endpoint, EndpointMetadata, Locality, LocalityEndpoints,
     Workload,
@@ -206,6 +206,20 @@ impl<'a> Endpoints<'a> {
         }
         members.extend(self.entries.of_kubernetes(object, port, scope));
         members
+    }
+
+    /// The workload of endpoints without a pod.
+    pub(super) fn unknown_workload(&self) -> Option<&Workload> {
+        self.unknown.workload.as_ref()
+    }
+
+    /// What is behind a member.
+    pub(super) fn writer<'o>(&self, member: &Member<'_>, objects: &'o Objects) -> Behind<'o> {
+        let Some(instance) = member.pod else { return Behind::default() };
+        match self.instances.key_of(instance).and_then(|key| objects.pods.get(&key)) {
+            Some(pod) => Behind { pod: Some(pod), origin: Some(pod.origin()) },
+            None => Behind { pod: None, origin: self.entries.origin_of(instance, objects) },
+        }
     }
 
     /// The load assignment of a cluster whose port has `members`.

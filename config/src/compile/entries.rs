@@ -10,7 +10,8 @@ use super::{Scope, service_entries};
 use crate::hashed::{HashMap, HashSet};
 use crate::istio::{ServiceEntry, WorkloadEntry};
 use crate::kubernetes::{self, TargetPort};
-use crate::objects::Object;
+use crate::objects::{Object, Objects};
+use crate::origin::Origin;
 
 /// All endpoints that are written.
 pub(super) struct Entries<'a> {
@@ -79,6 +80,21 @@ impl<'a> Entries<'a> {
             entries.workloads.entry(object.namespace()).or_default().push(written);
         }
         entries
+    }
+
+    /// Where the endpoint is written that this very instance is.
+    pub(super) fn origin_of(&self, instance: &Instance<'_>, objects: &Objects) -> Option<Origin> {
+        let is_it = |written: &Written<'_>| std::ptr::addr_eq(&written.instance, instance);
+        let inline = self.inline.iter().find_map(|((namespace, name), written)| {
+            let index = written.iter().position(is_it)?;
+            let object = objects.service_entries.get(&((*namespace).into(), (*name).into()))?;
+            Some(object.origin_at(&format!("spec.endpoints[{index}]")))
+        });
+        inline.or_else(|| {
+            let written = self.workloads.values().flatten().find(|written| is_it(written))?;
+            let mut workloads = objects.workload_entries.values();
+            Some(workloads.find(|object| std::ptr::eq(&raw const object.spec, written.entry))?.origin())
+        })
     }
 
     /// The endpoints of `port` of `service`, which `object` declares, and others for the same host.

@@ -88,7 +88,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use behind::{At, Pods, by_address, place, target};
-pub use behind::{entry_behind, pod_behind};
+pub use behind::{Behind, behind};
 pub use clusters::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 pub use compiler::{Compiler, Since};
 pub(crate) use delegates::{is_taken_in, matches_of_rules};

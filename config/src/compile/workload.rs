@@ -10,7 +10,7 @@ use crate::hashed::{HashMap, HashSet};
 use crate::istio::WorkloadEntry;
 use crate::kubernetes::{EndpointSlice, LabelsOnly, Pod, PodAnnotations};
 use crate::labels::{LabelSet, Labels};
-use crate::objects::{Metadata, Object};
+use crate::objects::{Key, Metadata, Object};
 use crate::resource::{EndpointMetadata, Locality, Workload};
 
 /// Label of a pod that says whether its sidecar accepts mutual TLS.
@@ -271,6 +271,15 @@ impl<'a> Instances<'a> {
             self.by_namespace.get(namespace).into_iter().flatten().map(|(name, pod)| (*name, pod)).collect();
         pods.sort_by_key(|(name, _)| *name);
         pods
+    }
+
+    /// Namespace and name of the pod that this very instance is.
+    pub(super) fn key_of(&self, instance: &Instance<'_>) -> Option<Key> {
+        self.by_namespace.iter().find_map(|(namespace, pods)| {
+            let is_it = |pod: &Instance<'_>| std::ptr::addr_eq(pod, instance);
+            let (name, _) = pods.iter().find(|(_, pod)| is_it(pod))?;
+            Some(((*namespace).into(), (*name).into()))
+        })
     }
 
     /// The pod of that namespace and name.

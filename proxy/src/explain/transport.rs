@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use config::compile::mutual_tls_of_pod;
+use config::compile::{Behind, mutual_tls_of_pod};
 use config::origin::Origin;
 use config::{ServerCertificate, Setting, StringMatch, ToldBy, TransportSocket, UpstreamTls};
 
-use super::whereabouts::{entry_behind, pod_behind};
+use super::whereabouts::behind;
 use super::{Step, World};
 use crate::http::error::Refusal;
 use crate::snapshot::{Cluster, Endpoint, Transport};
@@ -113,14 +113,17 @@ fn because(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> (String
     if cluster.declared.transport_socket_matches.is_empty() {
         return (String::new(), world.service_of(&cluster.declared));
     }
-    let Some(pod) = pod_behind(world, cluster, endpoint) else {
+    let Behind { pod, origin } = behind(world, cluster, &[endpoint]).pop().unwrap_or_default();
+    let Some(pod) = pod else {
         let takes = if endpoint.metadata.tls_mode.is_some() {
             "takes mutual TLS"
         } else {
             "is known to have no sidecar"
         };
-        let entry = entry_behind(world, cluster, endpoint);
-        return (format!(", as the endpoint {takes}"), entry.or_else(|| world.service_of(&cluster.declared)));
+        return (
+            format!(", as the endpoint {takes}"),
+            origin.or_else(|| world.service_of(&cluster.declared)),
+        );
     };
     let of_pod = (&**pod.namespace(), &**pod.name());
     let mode = mutual_tls_of_pod(world.objects, world.proxy, of_pod, endpoint.address.port());

@@ -10,7 +10,7 @@ use config::{ClusterMetadata, DiscoveryType, Setting};
 
 use super::question::Understood;
 use super::trace::Remembers;
-use super::whereabouts::{entry_behind, pod_behind};
+use super::whereabouts::behind;
 use super::{Step, World, settings, transport};
 use crate::http::attempt;
 use crate::http::codec::Version;
@@ -229,29 +229,38 @@ fn candidates(world: &World<'_>, cluster: &Cluster, balance: &Balance, chosen: O
     let count = cluster.endpoints.len();
     let healthy = cluster.endpoints.iter().filter(|endpoint| cluster.is_healthy(endpoint)).count();
     let mut step = Step::new("endpoints", format!("{count}, of which {healthy} are healthy"));
-    let mut told = 0;
+    let mut told: Vec<(usize, &Endpoint)> = Vec::new();
     for (index, priority) in cluster.priorities.iter().enumerate() {
-        let share = balance.share(index);
-        let panic = if balance.is_in_panic(index) { ", in panic: all are used, healthy or not" } else { "" };
-        let mut of_priority = Step::new("priority", format!("{index}, {share} % of requests{panic}"));
         for at in priority.range.clone() {
             let Some(endpoint) = cluster.endpoints.get(at) else { continue };
-            if told >= ENDPOINTS_TOLD_MAX && chosen != Some(at) {
-                continue;
+            if told.len() < ENDPOINTS_TOLD_MAX || chosen == Some(at) {
+                told.push((index, endpoint));
             }
-            told += 1;
-            of_priority.steps.push(candidate(world, cluster, endpoint));
         }
-        step.steps.push(of_priority);
     }
+    let endpoints: Vec<&Endpoint> = told.iter().map(|(_, endpoint)| *endpoint).collect();
+    let of_priority =
+        told.iter().zip(behind(world, cluster, &endpoints)).map(|((index, endpoint), behind)| {
+            (*index, candidate(world, cluster, endpoint, behind.origin.as_ref()))
+        });
+    let mut of_priority = of_priority.peekable();
+    for index in 0..cluster.priorities.len() {
+        let share = balance.share(index);
+        let panic = if balance.is_in_panic(index) { ", in panic: all are used, healthy or not" } else { "" };
+        let mut priority = Step::new("priority", format!("{index}, {share} % of requests{panic}"));
+        while let Some((_, candidate)) = of_priority.next_if(|(of, _)| *of == index) {
+            priority.steps.push(candidate);
+        }
+        step.steps.push(priority);
+    }
+    let told = told.len();
     if count > told {
         step.steps.push(Step::new("and", format!("{} more", count - told)));
     }
     step
 }
 
-fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Step {
-    let pod = pod_behind(world, cluster, endpoint);
+fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint, origin: Option<&Origin>) -> Step {
     let mut what = format!("{}, weight {}", endpoint.address, endpoint.weight);
     let locality = endpoint.locality.to_string();
     if locality != "//" {
@@ -267,8 +276,7 @@ fn candidate(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Step 
         }
         _ => what.push_str(", healthy"),
     }
-    let origin = pod.map(|pod| pod.origin()).or_else(|| entry_behind(world, cluster, endpoint));
-    Step::new("candidate", what).by(origin.as_ref())
+    Step::new("candidate", what).by(origin)
 }
 
 fn picked(cluster: &Cluster, endpoint: &Endpoint, trace: &Remembers, random: u64) -> String {

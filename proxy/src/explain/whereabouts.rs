@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use config::compile::Behind;
 use config::kubernetes::Pod;
 use config::objects::Object;
-use config::origin::Origin;
 
 use super::World;
 use crate::snapshot::{Cluster, Endpoint};
@@ -68,22 +68,18 @@ pub(super) fn source_identity(world: &World<'_>, source: &str) -> Result<String,
     Ok(format!("spiffe://{}/ns/{}/sa/{account}", world.proxy.trust_domain, pod.namespace()))
 }
 
-/// The pod behind an endpoint: the one that the slices of its service name, or else the one that has its address.
-pub(super) fn pod_behind<'w>(
-    world: &World<'w>,
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-) -> Option<&'w Arc<Object<Pod>>> {
-    let ip = endpoint.address.ip();
-    let mut services = cluster.declared.metadata.services.iter();
-    let named = services.find_map(|service| config::compile::pod_behind(world.objects, service, ip));
-    named.or_else(|| pod_at(world, ip))
-}
-
-/// What wrote an endpoint that is no pod's.
-pub(super) fn entry_behind(world: &World<'_>, cluster: &Cluster, endpoint: &Endpoint) -> Option<Origin> {
-    let mut services = cluster.declared.metadata.services.iter();
-    services.find_map(|service| config::compile::entry_behind(world.objects, service, endpoint.address.ip()))
+/// What is behind endpoints of a cluster, in their order.
+pub(super) fn behind<'w>(world: &World<'w>, cluster: &Cluster, endpoints: &[&Endpoint]) -> Vec<Behind<'w>> {
+    if cluster.name().starts_with("outbound") {
+        let asked: Vec<_> = endpoints.iter().map(|it| (it.address, &*it.metadata)).collect();
+        return config::compile::behind(world.objects, world.proxy, &cluster.declared, &asked);
+    }
+    // Other clusters lead to the workload itself, or where nobody wrote anything.
+    let of_pod = |endpoint: &&Endpoint| {
+        let pod = pod_at(world, endpoint.address.ip());
+        Behind { pod, origin: pod.map(|pod| pod.origin()) }
+    };
+    endpoints.iter().map(of_pod).collect()
 }
 
 /// The pod that has an address. The address of one that ran to its end is given to others.

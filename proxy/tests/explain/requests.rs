@@ -356,45 +356,6 @@ fn the_address_of_a_service_entry() {
     hidden.check(&asked, "passes_on", ("hidden", what, "ServiceEntry db entry.yaml:4"));
 }
 
-/// Endpoints that are written by hand are by what wrote them.
-#[test]
-fn endpoints_of_entries() {
-    let entry = |spec: &str| {
-        format!(
-            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: vm, namespace: shop}}\nspec:\n  \
-             hosts: [vm.example]\n  addresses: [10.77.0.1]\n  ports: [{{number: 8000, name: http, protocol: HTTP}}]\n  \
-             location: MESH_INTERNAL\n  resolution: STATIC\n{spec}"
-        )
-    };
-    let workload = |name: &str, app: &str| {
-        format!(
-            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {name}, namespace: shop}}\n\
-             spec: {{address: 10.78.0.2, labels: {{app: {app}}}, serviceAccount: vm}}\n"
-        )
-    };
-    let url = ["http://vm.example:8000/"];
-    let inline = entry("  endpoints:\n  - {address: 10.78.0.1}\n");
-    let config = Config::of(&[("entry.yaml", &inline)]);
-    let by = "ServiceEntry vm entry.yaml:11";
-    config.check(&url, "forwards", ("candidate", "10.78.0.1:8000", by));
-    config.check(&url, "forwards", ("transport", "as the endpoint is known to have no sidecar", by));
-    let selects = entry("  workloadSelector: {labels: {app: vm}}\n");
-    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: vm, namespace: shop}\n\
-                   spec: {clusterIP: 10.96.0.51, selector: {app: vm}, ports: [{name: http, port: 8000}]}\n";
-    let (other, own) = (workload("a", "other"), workload("b", "vm"));
-    let by = ("candidate", "10.78.0.2:8000", "WorkloadEntry b own.yaml:1");
-    for (selects, url) in [(selects.as_str(), "http://vm.example:8000/"), (service, "http://vm:8000/")] {
-        let config = Config::of(&[("entry.yaml", selects), ("other.yaml", &other), ("own.yaml", &own)]);
-        let told = config.json(&[url]);
-        let outcome = if told["outcome"]["flags"].is_null() {
-            "forwards"
-        } else {
-            "answers 503 UF upstream_tls_not_enforced"
-        };
-        config.check(&[url], outcome, by);
-    }
-}
-
 /// What a client asks about the server as a whole has no path; no rule for one takes it.
 #[test]
 fn options_of_everything() {
