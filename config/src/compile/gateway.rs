@@ -51,8 +51,8 @@ pub(super) struct Served<'s> {
 pub(crate) type Written<'s> = (&'s Object<Gateway>, usize);
 
 /// What a port of a gateway speaks, as far as servers can share it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
     /// HTTP in plain text.
     Http,
     /// TLS, passed on or terminated.
@@ -376,32 +376,47 @@ impl Gateways<'_> {
     }
 }
 
-/// Leaves out the servers that get nothing of what they ask for, as istiod does: those with `tls` that name a host which one with
-/// `tls` before them has, where they only lead to HTTPS, too; and those that speak another protocol than the first, also where
-/// istiod keeps one, of plain text right after the first, of TLS. What all others speak.
+/// Leaves out the servers that get nothing of what they ask for. What all others speak.
 fn leave_out(served: &mut Vec<Served<'_>>, findings: &mut Findings) -> Option<Kind> {
-    let oldest = served.first()?;
-    let (first, oldest) = (kind(oldest.server), (oldest.object, oldest.index));
-    let mut taken: HashMap<(Box<str>, String), Written<'_>> = HashMap::default();
+    let mut taken = Taken::default();
     served.retain(|it| {
-        let hosts = it.scoped_hosts().filter(|_| it.server.tls.is_some());
-        let hosts: Vec<_> = hosts.map(|(scope, host)| (scope.into(), host.to_lowercase())).collect();
-        let (before, wanted) = match hosts.iter().find_map(|it| Some((*taken.get(it)?, &it.1))) {
-            Some((before, host)) => (before, format!("`tls` for `{host}`")),
-            None => {
-                taken.extend(hosts.into_iter().map(|host| (host, (it.object, it.index))));
-                if kind(it.server) == first {
-                    return true;
-                }
-                (oldest, "what comes".to_owned())
-            }
-        };
+        let Err((before, wanted)) = taken.take((it.object, it.index), it.server) else { return true };
         let (what, remedy) = is_that_of(before, &wanted, it.server);
         let what = format!("{what}{LEFT_OUT}");
         findings.add(it.object, &it.path(), Severity::Warning, code::CONFLICTING_LISTENER, what, remedy);
         false
     });
-    Some(first)
+    taken.first.map(|(first, _)| first)
+}
+
+/// What the servers of an address have.
+#[derive(Default)]
+pub(crate) struct Taken<'s> {
+    /// What the first speaks, which all others have to.
+    first: Option<(Kind, Written<'s>)>,
+    hosts: HashMap<(Box<str>, String), Written<'s>>,
+}
+
+impl<'s> Taken<'s> {
+    /// The first server, where its rules come before those of others for whatever comes: where it speaks TCP.
+    pub(crate) fn first_of_tcp(&self) -> Option<Written<'s>> {
+        self.first.filter(|(kind, _)| *kind == Kind::Tcp).map(|(_, first)| first)
+    }
+
+    /// Takes what a server asks for, or says which one has what of it. As istiod does: a server with `tls` gets nothing that
+    /// names a host which one with `tls` before it has, where they only lead to HTTPS, too; and one that speaks another
+    /// protocol than the first, or TCP after it, also where istiod keeps one, of plain text right after the first, of TLS.
+    #[inline]
+    pub(crate) fn take(&mut self, own: Written<'s>, server: &Server) -> Result<(), (Written<'s>, String)> {
+        let (first, oldest) = *self.first.get_or_insert((kind(server), own));
+        let hosts = server.scoped_hosts(own.0.namespace()).filter(|_| server.tls.is_some());
+        let hosts: Vec<_> = hosts.map(|(scope, host)| (scope.into(), host.to_lowercase())).collect();
+        if let Some((before, host)) = hosts.iter().find_map(|it| Some((*self.hosts.get(it)?, &it.1))) {
+            return Err((before, format!("`tls` for `{host}`")));
+        }
+        self.hosts.extend(hosts.into_iter().map(|host| (host, own)));
+        if kind(server) == first { Ok(()) } else { Err((oldest, "what comes".to_owned())) }
+    }
 }
 
 /// What follows from that for most servers.
@@ -468,7 +483,7 @@ impl Served<'_> {
 }
 
 /// What a server's port speaks.
-pub(crate) fn kind(server: &Server) -> Kind {
+fn kind(server: &Server) -> Kind {
     let protocol = Protocol::told(&server.port.protocol);
     // A protocol of HTTP with TLS that somebody terminates is HTTPS.
     match protocol {

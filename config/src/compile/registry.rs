@@ -326,6 +326,22 @@ fn target_number(
     pod.spec.port_named(name)
 }
 
+/// The numbers of the ports of a service, without those of UDP, and the port of `pod`, which it selects, that each leads to.
+pub(crate) fn ports_of_pod(service: &kubernetes::ServiceSpec, pod: &kubernetes::Pod) -> Vec<(u16, u16)> {
+    let mut ports: Vec<(u16, u16)> = Vec::new();
+    for port in service.ports.iter().filter(|port| Protocol::of(port) != Protocol::Udp) {
+        let target = match &port.target_port {
+            Some(TargetPort::Number(number)) => Some(*number).filter(|number| *number > 0),
+            Some(TargetPort::Name(name)) => pod.port_named(name),
+            None => None,
+        };
+        if ports.iter().all(|(number, _)| *number != port.port) {
+            ports.push((port.port, target.unwrap_or(port.port)));
+        }
+    }
+    ports
+}
+
 /// A service without `clusterIP` is not headless: the API server would have given it an address.
 pub(super) fn resolution(spec: &kubernetes::ServiceSpec) -> Resolution {
     match &spec.external_name {

@@ -1,6 +1,8 @@
 //! Gateways that nobody serves, and servers that get nothing.
 
 use super::*;
+use crate::compile::{LEFT_OUT, Mode, Proxy, Request, compile_as};
+use crate::finding::{Finding, code};
 
 fn pod(labels: &str) -> String {
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: edge-1, namespace: edge, labels: {{{labels}}}}}\n")
@@ -155,4 +157,81 @@ fn servers_of_one_port_of_the_workload() {
     let tcp = "what comes on port 80 is that of Gateway shop/g (a.yaml:14), whose port 8443 leads to the same port of the workload \
                and which comes first: this server is left out";
     say("app: edge", "80, targetPort: 8443", &[tcp]);
+}
+
+/// What is left out is what a gateway leaves out.
+#[test]
+fn servers_are_left_out_as_gateways_do() {
+    let kinds = [
+        ("TLS", "a.b"),
+        ("TLS", "c.d"),
+        ("HTTPS", "a.b, c.d"),
+        ("HTTP", "c.d"),
+        ("redirect", "a.b"),
+        ("redirect", "c.d"),
+        ("TCP", "a.b"),
+    ];
+    let proxy = Proxy {
+        namespace: "edge".into(),
+        labels: [("app".to_owned(), "edge".to_owned())].into_iter().collect(),
+        node_type: Mode::Gateway.into(),
+        ..Proxy::default()
+    };
+    let request = Request { mode: Mode::Gateway, ..Request::default() };
+    let left_out = |findings: &[Finding]| -> Vec<(String, String)> {
+        let found = findings.iter().filter(|it| it.code == code::CONFLICTING_LISTENER);
+        found.filter(|it| it.what.ends_with(LEFT_OUT)).map(|it| (it.path.clone(), it.what.clone())).collect()
+    };
+    let places = 0..kinds.len();
+    for place in places.clone().flat_map(|one| places.clone().map(move |other| (one, other))) {
+        for third in places.clone() {
+            let wanted = [place.0, place.1, third].into_iter().enumerate();
+            let servers: Vec<String> = wanted
+                .filter_map(|(at, kind)| {
+                    let (protocol, hosts) = kinds.get(kind)?;
+                    Some(server(&format!("s{at}"), 443, protocol, hosts))
+                })
+                .collect();
+            let mut store = Store::new();
+            let document = served("g", "app: edge", &servers.join(", "));
+            store.read("a.yaml", &format!("{}---\n{document}", pod("app: edge")));
+            let objects = store.objects();
+            let compiled = compile_as(&objects, &proxy, &request);
+            let found = references(&objects, &Limits::DEFAULT);
+            assert_eq!(left_out(&found), left_out(&compiled.findings), "{document}");
+        }
+    }
+}
+
+/// Ports of UDP lead nowhere, and a port may lead to several.
+#[test]
+fn where_services_lead() {
+    let service = |name: &str, ports: &str| {
+        let spec = format!("selector: {{app: edge}}, ports: [{ports}]");
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: edge}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let gateway = |other: u16| {
+        let servers = [server("a", 443, "TLS", "a.b"), server("b", other, "TLS", "a.b")];
+        served("g", "app: edge", &servers.join(", "))
+    };
+    let udp = "{name: q, port: 443, protocol: UDP, targetPort: 9000}";
+    let tcp = "{name: t, port: 443, targetPort: 8443}";
+    let both = service("edge", &format!("{udp}, {tcp}"));
+    assert_eq!(told(&[pod("app: edge"), both.clone(), gateway(9000)]), [""; 0]);
+    let tls = "is that of Gateway shop/g (a.yaml:18), whose port 443 leads to the same port of the workload and which comes first";
+    let port = |number: u16| format!("`tls` for `a.b` on port {number} {tls}");
+    assert_eq!(
+        told(&[pod("app: edge"), both, gateway(8443)]),
+        [format!("{}: this server is left out", port(8443).replace(":18", ":13"))]
+    );
+    let two = [pod("app: edge"), service("a", udp), service("b", tcp), gateway(8443)];
+    assert_eq!(told(&two), [format!("{}: this server is left out", port(8443))]);
+    // At its other port it is served.
+    let other = "{name: t, port: 8443, targetPort: 9443}";
+    let ports = [service("a", &format!("{tcp}, {other}")), service("b", "{name: t, port: 8443}")];
+    let [first, second] = ports;
+    let said = told(&[pod("app: edge"), first, second, gateway(8443)]);
+    assert_eq!(said, [format!("{}: this server is left out there", port(8443))]);
 }
