@@ -10,9 +10,10 @@ use super::virtual_hosts::shorter;
 use super::virtual_services::MESH;
 use super::visibility::sight;
 use super::{Mode, Proxy, Scope, service_entries, sidecar};
+use crate::hashed::HashSet;
 use crate::istio::{ServiceEntry, VirtualService};
-use crate::kubernetes::{EndpointSlice, Service};
-use crate::objects::{Object, Objects};
+use crate::kubernetes::Service;
+use crate::objects::{Key, Object, Objects};
 use crate::origin::Origin;
 use crate::resource::CidrRange;
 
@@ -116,9 +117,9 @@ impl<'a> View<'a> {
             || entries.any(|host| self.calls(host, name))
     }
 
-    /// The object of the service of an address: one that the workload sees, or else what hides it. What comes to a listener
-    /// for all addresses of the port (`is_shared`) sees what has its routes.
-    pub fn service_at(&self, address: SocketAddr, is_shared: bool) -> Option<Result<Origin, Hidden>> {
+    /// The objects of the services of an address that the workload sees; where it sees none, what hides one. What comes to a
+    /// listener for all addresses of the port (`is_shared`) sees what has its routes.
+    pub fn services_at(&self, address: SocketAddr, is_shared: bool) -> Result<Vec<Origin>, Hidden> {
         let (ip, port) = (address.ip(), address.port());
         let of_port = |egress: &&Egress<'_>| egress.port.is_none_or(|told| told.number == port);
         let asked = if is_shared { 1 } else { usize::MAX };
@@ -127,9 +128,15 @@ impl<'a> View<'a> {
             listeners.any(|egress| egress.service(namespace, host))
         };
         let objects = self.scope.objects;
+        let slices = objects.endpoint_slices.values();
+        let there = slices.filter(|slice| slice.spec.endpoints.iter().any(|it| it.ip() == Some(ip)));
+        // Clients of a service without an address connect to its endpoints.
+        let endpoint_of: HashSet<Key> = there.filter_map(|slice| slice.service_key()).collect();
+        let is_headless_there = |service: &Object<Service>| {
+            resolution(&service.spec.spec) == Resolution::Passthrough && endpoint_of.contains(&service.key())
+        };
         let services = objects.services.values().filter_map(|service| {
-            let is_it =
-                has_port(service, port) && (has_address(service, ip) || self.is_headless_at(service, ip));
+            let is_it = has_port(service, port) && (has_address(service, ip) || is_headless_there(service));
             is_it.then(|| {
                 let (name, namespace) = (service.name(), service.namespace());
                 let host = service_host(name, namespace, &self.scope.proxy.dns_domain);
@@ -145,22 +152,31 @@ impl<'a> View<'a> {
             let hidden = self.why_entry_is_not(entry, let_in.is_some(), host);
             Some(hidden.map_or_else(|| Ok(entry.origin()), Err))
         });
-        let mut hidden = None;
+        let (mut seen, mut hidden) = (Vec::new(), None);
         for found in services.chain(entries) {
-            if found.is_ok() {
-                return Some(found);
+            match found {
+                Ok(origin) => seen.push(origin),
+                Err(what) => hidden = hidden.or(Some(what)),
             }
-            hidden = hidden.or(Some(found));
         }
-        hidden
+        hidden.filter(|_| seen.is_empty()).map_or(Ok(seen), Err)
     }
 
-    /// Whether a service has no address of its own, and an endpoint at this one: its clients connect to that.
-    fn is_headless_at(&self, service: &Object<Service>, ip: IpAddr) -> bool {
-        let is_its = |slice: &EndpointSlice| slice.endpoints.iter().any(|it| it.ip() == Some(ip));
-        let mut slices = self.scope.objects.endpoint_slices.values();
-        resolution(&service.spec.spec) == Resolution::Passthrough
-            && slices.any(|slice| slice.service_key() == Some(service.key()) && is_its(&slice.spec))
+    /// What hides the services that TLS for the server `name`, in lower case, comes to wherever it goes.
+    pub fn hides_from_tls(&self, name: &str, port: u16) -> Option<Hidden> {
+        let egress = self.imports.with_routes_of(port);
+        let is_tls = |entry: &Object<ServiceEntry>| {
+            entry.spec.addresses.is_empty()
+                && service_entries::ports(&entry.spec)
+                    .any(|it| it.number == port && it.protocol == Protocol::Tls)
+        };
+        let entries = self.scope.objects.service_entries.values().filter_map(|entry| {
+            let host = entry.spec.hosts.iter().find(|host| is_tls(entry) && self.calls(host, name))?;
+            let is_let_in = egress.is_some_and(|egress| egress.service(entry.namespace(), host));
+            Some(self.why_entry_is_not(entry, is_let_in, name))
+        });
+        let all: Option<Vec<Hidden>> = entries.collect();
+        all.and_then(|all| all.into_iter().next())
     }
 
     fn why_not(&self, service: &Object<Service>, is_let_in: bool, name: &str) -> Option<Hidden> {

@@ -8,7 +8,7 @@ use config::compile::{
     BLACK_HOLE, Hidden, Mode, MutualTls, PASSTHROUGH, View, guards_of, may_be_http, may_be_told_http,
 };
 use config::origin::Origin;
-use config::{ClusterMetadata, FilterChainMatch, Setting, TransportProtocol};
+use config::{ClusterMetadata, FilterChainMatch, Setting, TrafficDirection, TransportProtocol};
 use http::StatusCode;
 
 use super::handshake::{self, Behind};
@@ -173,23 +173,35 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
     Ok((found, step))
 }
 
-/// The object of the service of an address that the workload sees and that comes to that listener.
+/// The object of the service of an address that the workload sees and that comes to that listener; none where it could be one
+/// of several, or none has a listener there.
 pub(super) fn service_at(world: &World<'_>, listener: &str, address: SocketAddr) -> Option<Origin> {
-    let listener = world.snapshot.listeners.get(listener);
-    let is_shared = listener.is_none_or(|it| it.declared.address.ip().is_unspecified());
-    View::new(world.objects, world.proxy).service_at(address, is_shared)?.ok()
+    let declared = &world.snapshot.listeners.get(listener)?.declared;
+    if declared.use_original_dst || declared.traffic_direction == TrafficDirection::Inbound {
+        return None;
+    }
+    let is_shared = declared.address.ip().is_unspecified();
+    let mut seen = View::new(world.objects, world.proxy).services_at(address, is_shared).ok()?;
+    seen.pop().filter(|_| seen.is_empty())
 }
 
-/// What hides the service of the address of bytes that no service takes.
+/// What hides the service of the address of bytes that no service takes, or of the server that they ask for.
 fn hidden_at(world: &World<'_>, asked: &Understood) -> Option<Hidden> {
     let view = View::new(world.objects, world.proxy);
-    if let Some(known) = view.service_at(asked.destination, true) {
-        return known.err();
+    let port = asked.destination.port();
+    match view.services_at(asked.destination, true) {
+        Err(hidden) => return Some(hidden),
+        Ok(seen) if !seen.is_empty() => return None,
+        Ok(_) => {}
     }
     // A host without an address is known by its name alone.
-    let Speaks::Http(head) = &asked.speaks else { return None };
-    let authority = head.authority.as_ref().filter(|_| asked.destination.ip() == ELSEWHERE)?;
-    view.hides(&host_of(authority.to_str().ok()?), asked.destination.port())
+    if asked.destination.ip() == ELSEWHERE
+        && let Speaks::Http(head) = &asked.speaks
+    {
+        return view.hides(&host_of(head.authority.as_ref()?.to_str().ok()?), port);
+    }
+    let server_name = asked.hello.as_ref()?.server_name.as_ref()?;
+    view.hides_from_tls(&server_name.to_lowercase(), port)
 }
 
 /// The only listener of the command line, where there is no other.

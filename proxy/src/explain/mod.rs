@@ -344,7 +344,7 @@ impl World<'_> {
                 // A ServiceEntry is not known by its own name there, but by its host.
                 let has = |object: &&Arc<config::objects::Object<config::istio::ServiceEntry>>| {
                     object.namespace() == &service.namespace
-                        && object.spec.hosts.iter().any(|host| **host == *service.host)
+                        && object.spec.hosts.iter().any(|host| host.eq_ignore_ascii_case(&service.host))
                 };
                 self.objects.service_entries.values().find(has).map(|object| object.origin())
             },

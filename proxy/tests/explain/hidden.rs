@@ -181,3 +181,47 @@ fn a_headless_service() {
     let by = ("listener", "`10.244.1.77_3306`", "Service db db.yaml:1");
     config.check(&["--tcp", "10.244.1.77:3306"], "passes_on", by);
 }
+
+/// What no listener is made for has none: it is taken by the one for all else.
+#[test]
+fn the_listener_for_all_else_is_by_nobody() {
+    let port = "ports: [{name: tcp, port: 3306}]";
+    let both = service("pay", &format!("clusterIP: 10.96.0.41, clusterIPs: [10.96.0.41, 'fd00::8'], {port}"));
+    let out = entry(
+        "hosts: [db.example], addresses: ['fd00::9', 10.77.3.1], resolution: NONE, ports: [{number: 3306, name: tcp, protocol: TCP}]",
+    );
+    let config = Config::of(&[("pay.yaml", &both), ("entry.yaml", &out)]);
+    for address in ["[fd00::8]:3306", "[fd00::9]:3306"] {
+        config.check(&["--tcp", address], "passes_on", ("listener", "`virtualOutbound`", ""));
+    }
+    let by = ("listener", "`10.96.0.41_3306`", "Service pay pay.yaml:1");
+    config.check(&["--tcp", "10.96.0.41:3306"], "closes UH no_healthy_upstream", by);
+    // Of two ranges one serves: it is told by its chain.
+    let range = |name: &str, range: &str| {
+        let port = "ports: [{number: 3306, name: tcp, protocol: TCP}]";
+        let spec = format!("hosts: [{name}.example], addresses: [{range}], resolution: NONE, {port}");
+        entry(&spec).replace("outside", name)
+    };
+    let (wide, narrow) = (range("a", "10.77.0.0/16"), range("b", "10.77.1.0/24"));
+    let config = Config::of(&[("wide.yaml", &wide), ("narrow.yaml", &narrow)]);
+    let asked = |at: &'static str| ["--tcp", at];
+    config.check(&asked("10.77.1.7:3306"), "passes_on", ("listener", "", ""));
+    config.check(&asked("10.77.2.7:3306"), "passes_on", ("listener", "", "ServiceEntry a wide.yaml:1"));
+}
+
+/// TLS is told from other TLS by the server it asks for.
+#[test]
+fn hosts_of_tls() {
+    let out = |more: &str| {
+        let port = "ports: [{number: 443, name: tls, protocol: TLS}]";
+        entry(&format!("hosts: [tls.example], resolution: NONE, exportTo: ['.'], {more}{port}"))
+    };
+    let asked = ["--tcp", "203.0.113.1:443", "--sni", "TLS.example"];
+    let config = Config::of(&[("entry.yaml", &out(""))]);
+    let what = "exportTo hides `tls.example` of namespace ops from namespace shop";
+    config.check(&asked, "passes_on", ("hidden", what, "ServiceEntry outside entry.yaml:4"));
+    // One with an address takes no connections to others.
+    let config = Config::of(&[("entry.yaml", &out("addresses: [10.77.0.1], "))]);
+    let told = config.json(&asked);
+    assert!(!told.to_string().contains("\"hidden\""), "{told:#}");
+}
