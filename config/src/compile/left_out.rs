@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::clusters::Clusters;
+use super::findings::Findings;
 use super::matchers::{self, Translated, catches_all};
 use super::routes::{Condition, Routes};
 use super::virtual_services::{MeshVirtualService, Rule, VirtualServices};
 use super::workload::WorkloadLabels;
-use super::{Mode, Proxy, Scope, delegates, egress, registry};
+use super::{Mode, Proxy, Scope, delegates, egress, registry, virtual_hosts};
 use crate::hashed::HashSet;
 use crate::istio::HttpMatchRequest;
 use crate::objects::Objects;
@@ -37,7 +38,7 @@ pub fn rules_left_out(objects: &Objects, proxy: &Proxy, mode: Mode, host: &Virtu
     let routes = Routes { scope: &scope, registry: &registry, clusters: &clusters, port, gateway: None };
     if mode != Mode::Gateway {
         let all = VirtualServices::new(&scope, &registry, &imports);
-        return of_host(&routes, &all, host, name);
+        return of_host(&routes, &all, &imports, host, name);
     }
     let own = WorkloadLabels::of_proxy(&scope);
     let mut gateways: Vec<_> = objects.gateways.values().collect();
@@ -46,7 +47,7 @@ pub fn rules_left_out(objects: &Objects, proxy: &Proxy, mode: Mode, host: &Virtu
     let of_gateway = |object: &std::sync::Arc<crate::objects::Object<crate::istio::Gateway>>| {
         let gateway = format!("{}/{}", object.namespace(), object.name());
         let all = VirtualServices::of_gateway(&scope, &registry, &gateway);
-        of_host(&Routes { gateway: Some(&gateway), ..routes }, &all, host, name)
+        of_host(&Routes { gateway: Some(&gateway), ..routes }, &all, &imports, host, name)
     };
     let all: Vec<LeftOut> = gateways.into_iter().flat_map(of_gateway).collect();
     // What one Gateway leaves out another may have.
@@ -55,18 +56,35 @@ pub fn rules_left_out(objects: &Objects, proxy: &Proxy, mode: Mode, host: &Virtu
         .collect()
 }
 
-/// Those of the virtual services that speak for a host: those that have routes there, or else the first that names it.
-fn of_host(routes: &Routes<'_>, all: &VirtualServices<'_>, host: &VirtualHost, name: &str) -> Vec<LeftOut> {
+/// Those of the virtual services that speak for a host: those that have routes there, or else the first that would if any of
+/// its rules were not left out.
+fn of_host(
+    routes: &Routes<'_>,
+    all: &VirtualServices<'_>,
+    imports: &egress::Imports<'_>,
+    host: &VirtualHost,
+    name: &str,
+) -> Vec<LeftOut> {
     let named: BTreeSet<&ObjectRef> =
         host.routes.iter().filter_map(|route| route.origin.as_ref()).map(|origin| &origin.object).collect();
     let has_routes = |service: &MeshVirtualService<'_>| {
         service.rules.iter().any(|rule| named.contains(&*rule.object.metadata.object))
     };
-    let services: Vec<&MeshVirtualService<'_>> = all.iter().map(|(_, service)| service).collect();
     let mut speaking: Vec<&MeshVirtualService<'_>> =
-        services.iter().copied().filter(|service| has_routes(service)).collect();
+        all.iter().map(|(_, service)| service).filter(|service| has_routes(service)).collect();
     if speaking.is_empty() {
-        speaking.extend(services.into_iter().find(|service| service.host_index().covers(name)));
+        let egress = imports.with_routes_of(routes.port);
+        // What has rules and not this host is not in force there, for another reason than its rules.
+        let would = |service: &MeshVirtualService<'_>| {
+            service.host_index().covers(name)
+                && routes.of_virtual_service(service, &mut Findings::default()).is_empty()
+        };
+        let speaks = |place, service| {
+            routes.gateway.is_some()
+                || egress.is_some_and(|it| virtual_hosts::speaks_for(routes, it, all, (place, service), name))
+        };
+        let mut silent = all.iter().filter(|(place, service)| would(service) && speaks(*place, service));
+        speaking.extend(silent.next().map(|(_, service)| service));
     }
     speaking.into_iter().flat_map(|service| of_service(routes, service)).collect()
 }

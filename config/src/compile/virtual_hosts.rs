@@ -95,6 +95,26 @@ pub(super) fn of_port(
     made
 }
 
+/// Whether a virtual service has a virtual host of the port of `routes` for the host `name`, if it has rules for it.
+pub(super) fn speaks_for(
+    routes: &Routes<'_>,
+    egress: &Egress<'_>,
+    all: &VirtualServices<'_>,
+    (place, virtual_service): (usize, &MeshVirtualService<'_>),
+    name: &str,
+) -> bool {
+    let known = Known::new(routes, egress, all);
+    let visible = |service: &Service<'_>| comes_in(egress, service);
+    let group = Group::of(place, virtual_service, all, (routes.registry, &visible), &known, routes.port);
+    let is_foreign = |host: &Arc<str>| match host.strip_prefix('*') {
+        Some(ending) => name.ends_with(ending),
+        None => **host == *name,
+    };
+    let has_it = group.services.iter().any(|service| *service.host == *name)
+        || routes.port == PORT_OF_FOREIGN_HOSTS && group.foreign.iter().any(is_foreign);
+    has_it && egress.virtual_service(virtual_service.object, routes.scope)
+}
+
 fn comes_in(egress: &Egress<'_>, service: &Service<'_>) -> bool {
     egress.service(service.namespace(), &service.host)
 }

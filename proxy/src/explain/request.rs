@@ -159,8 +159,11 @@ fn foreign(
     domain: &str,
     authority: &str,
 ) -> Option<config::VirtualHost> {
+    let written = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    // A name that is written with its last dot is another one to rules.
+    let may_have = domain == "*" && table == PORT_OF_FOREIGN_HOSTS && !written.ends_with('.');
     let name = format!("{}:{table}", host_of(authority)).into();
-    (domain == "*" && table == PORT_OF_FOREIGN_HOSTS).then(|| config::VirtualHost { name, ..host.clone() })
+    may_have.then(|| config::VirtualHost { name, ..host.clone() })
 }
 
 /// What is done with a host that no virtual host has, and by what; no object where that is Istio's default.

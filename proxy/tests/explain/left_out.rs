@@ -82,8 +82,38 @@ fn rules_for_a_host_that_no_service_has() {
     let what = "spec.http[0]: it is for workloads with the labels app=cart";
     let step = ("left_out", what, "VirtualService catalog route.yaml:7");
     config.check(&["http://foo.example/"], "forwards", step);
-    config.check(&["-H", "host: FOO.example.:80", "http://foo.example/"], "forwards", step);
-    for url in ["http://foo.example:8000/", "http://bar.example/"] {
+    config.check(&["-H", "host: FOO.example:80", "http://foo.example/"], "forwards", step);
+    for url in ["http://foo.example:8000/", "http://bar.example/", "http://foo.example./"] {
         assert!(!config.run(&[url]).contains("left out"));
+    }
+}
+
+/// Where a VirtualService speaks for nobody, its rules leave out none of each other.
+#[test]
+fn rules_that_are_not_in_force_for_a_host() {
+    let rules = |host: &str, first: &str| {
+        let more = "  - {match: [{uri: {prefix: /a}}], directResponse: {status: 298}}\n";
+        // All are left out, or the first takes everything.
+        let more = if first.is_empty() { more } else { "" };
+        route(&format!("  - {{{first}directResponse: {{status: 299}}}}\n{more}"))
+            .replace("hosts: [catalog]", &format!("hosts: ['{host}']"))
+    };
+    let web = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+               spec: {clusterIP: 10.96.0.31, ports: [{name: http, port: 80}]}\n";
+    let tcp = web.replace("web", "db").replace("10.96.0.31", "10.96.0.32").replace("http", "tcp");
+    let api = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: api, namespace: shop}\nspec:\n  \
+               hosts: [api.example]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: NONE\n";
+    let nobody = "match: [{sourceLabels: {app: cart}}], ";
+    for (host, asked) in
+        [("foo.test", "foo.test."), ("*.example", "x.example"), ("db", "db.shop.svc.cluster.local")]
+    {
+        for first in ["", nobody] {
+            let rules = rules(host, first);
+            let files = [("web.yaml", web), ("db.yaml", &tcp), ("api.yaml", api), ("route.yaml", &rules)];
+            let config = Config::of(&files);
+            let header = format!("host: {asked}");
+            let told = config.run(&["http://web/", "-H", &header]);
+            assert!(!told.contains("left out"), "{told}");
+        }
     }
 }
