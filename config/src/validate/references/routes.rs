@@ -44,10 +44,10 @@ pub(super) fn check(
             let gets = is_one || entry.weight > 0;
             (&entry.destination, if gets { Routed::Requests } else { Routed::Nothing })
         });
-        let is_for_named = names_clients(&route.matches);
+        let named = named_clients(&route.matches);
         let ports: Vec<_> = route.matches.iter().map(|request| request.port).collect();
         let only = named_ports(ports.iter().copied());
-        check_destinations(&mut check, &mut targets, (&path, &only, is_for_named), destinations);
+        check_destinations(&mut check, &mut targets, (&path, &only, named.as_deref()), destinations);
         let is_foreign = |port: u32| hosts.is_of_foreign(port);
         check_matched_ports(&mut check, hosts, object, (&path, &ports), is_foreign);
         if let Some(delegate) = &route.delegate
@@ -75,7 +75,7 @@ pub(super) fn check(
             (&entry.destination, if gets { Routed::Connections } else { Routed::Nothing })
         });
         let only = named_ports(ports.iter().copied());
-        check_destinations(&mut check, &mut targets, (&path, &only, named), destinations);
+        check_destinations(&mut check, &mut targets, (&path, &only, named.as_deref()), destinations);
         check_matched_ports(&mut check, hosts, object, (&path, &ports), |_| false);
     }
     check.into_findings()
@@ -134,23 +134,25 @@ fn check_hosts(check: &mut Check<'_>, objects: &Objects, hosts: &Hosts<'_>, obje
 fn check_destinations<'d>(
     check: &mut Check<'_>,
     targets: &mut Targets<'_>,
-    (path, ports, is_for_named): (&str, &[u32], bool),
+    (path, ports, named): (&str, &[u32], Option<&[&str]>),
     destinations: impl Iterator<Item = (&'d Destination, Routed)>,
 ) {
     for (number, (destination, routed)) in destinations.enumerate() {
         let path = format!("{path}.route[{number}].destination");
-        targets.check(check, Wanted { path: &path, destination, routed, ports, is_for_named });
+        targets.check(check, Wanted { path: &path, destination, routed, ports, named });
     }
 }
 
-/// Whether requests meet matches of these only from clients in a namespace that they name.
-pub(super) fn names_clients(matches: &[HttpMatchRequest]) -> bool {
+/// The namespaces that matches name, if requests meet them only from clients in those.
+pub(super) fn named_clients(matches: &[HttpMatchRequest]) -> Option<Vec<&str>> {
     name_clients(matches.iter().map(|it| &it.source_namespace))
 }
 
-/// Whether there are matches, and all of them are for clients in a namespace that they name.
-fn name_clients<'m>(mut namespaces: impl ExactSizeIterator<Item = &'m Option<String>>) -> bool {
-    namespaces.len() > 0 && namespaces.all(|it| it.as_ref().is_some_and(|namespace| !namespace.is_empty()))
+/// The namespaces that matches name, if there are some and all name one.
+fn name_clients<'m>(namespaces: impl ExactSizeIterator<Item = &'m Option<String>>) -> Option<Vec<&'m str>> {
+    let is_any = namespaces.len() > 0;
+    let named = namespaces.map(|it| it.as_deref().filter(|namespace| !namespace.is_empty()));
+    named.collect::<Option<_>>().filter(|_| is_any)
 }
 
 /// The ports of matches that all ask for one; none where some ask for any, as they do by 0.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hosts::{Asker, Hosts, full_name, gateway_named, namespace_of, with_domain};
-use super::routes::{named_ports, names_clients};
+use super::routes::{named_clients, named_ports};
 use crate::compile::sight;
 use crate::finding::code;
 use crate::hashed::{HashMap, HashSet};
@@ -52,15 +52,15 @@ pub(super) struct Wanted<'w> {
     pub(super) routed: Routed,
     /// The only ports for which the rule is; none where it is for any.
     pub(super) ports: &'w [u32],
-    /// Whether the rule is only for clients in namespaces that it names.
-    pub(super) is_for_named: bool,
+    /// The namespaces that the rule names, if it is only for clients in those.
+    pub(super) named: Option<&'w [&'w str]>,
 }
 
 /// What there is of a host.
 enum Found<'o> {
     Nothing,
     /// A service that clients in that namespace do not see.
-    Hidden(&'o str),
+    Hidden(String),
     Service(Target<'o>),
 }
 
@@ -109,12 +109,14 @@ pub(super) struct Targets<'o> {
     hosts: &'o Hosts<'o>,
     object: &'o Object<VirtualService>,
     asked: Asked,
-    /// Whether all that asks them is only for clients in namespaces that it names.
-    is_for_named: bool,
+    /// Who asks them.
+    askers: Vec<Asker<'o>>,
+    /// The namespaces that those name, if all are only for clients in such.
+    named: Option<Vec<&'o str>>,
     /// The namespaces whose clients are sure to be meant: its own, unless it is for the mesh, or else those it names.
     clients: Vec<&'o str>,
     /// What its destinations lead to, by full host, and apart those of rules for clients in namespaces that they name.
-    by_host: HashMap<(bool, String), Found<'o>>,
+    by_host: HashMap<(Option<Vec<String>>, String), Found<'o>>,
 }
 
 impl<'o> Targets<'o> {
@@ -126,29 +128,52 @@ impl<'o> Targets<'o> {
         let askers = hosts.askers(object);
         let asked = Asked::of(objects, hosts, &askers);
         // Whoever meets a rule of a delegate has met the one that delegates.
-        let names = |asker: &&Asker<'_>| asker.by.is_some_and(|rule| names_clients(&rule.matches));
-        let for_all = askers.iter().filter(|asker| !names(asker));
-        let is_for_named = !askers.is_empty() && askers.iter().all(|asker| names(&asker));
+        let names = |asker: &Asker<'o>| asker.by.and_then(|rule| named_clients(&rule.matches));
+        let for_all = askers.iter().filter(|asker| names(asker).is_none());
         let clients = for_all.flat_map(|asker| clients(objects, hosts, asker.object)).collect();
-        Targets { objects, hosts, object, asked, is_for_named, clients, by_host: HashMap::default() }
+        let named: Option<Vec<Vec<&'o str>>> = askers.iter().map(names).collect();
+        let named = named.filter(|_| !askers.is_empty()).map(|named| named.concat());
+        Targets { objects, hosts, object, asked, askers, named, clients, by_host: HashMap::default() }
+    }
+
+    /// The namespaces of clients that are named where a rule names those, if it or all that delegates to it does: of those
+    /// that see who asks.
+    fn clients_named(&self, own: Option<&[&str]>) -> Option<Vec<String>> {
+        let default = &self.objects.mesh.default_virtual_service_export_to;
+        let of_askers = self.named.as_deref();
+        let named = own.or(of_askers)?.iter().filter(|it| of_askers.is_none_or(|named| named.contains(it)));
+        let sees = |client: &&&str| {
+            let mut askers = self.askers.iter().map(|asker| asker.object);
+            askers.any(|it| sight(&it.spec.export_to, default, it.namespace(), client).is_some())
+        };
+        Some(named.filter(sees).take(CLIENTS_ASKED_MAX).map(|client| (*client).to_owned()).collect())
     }
 
     /// Warns of what a destination names and is not there.
-    pub(super) fn check(&mut self, check: &mut Check<'_>, mut wanted: Wanted<'_>) {
-        wanted.is_for_named |= self.is_for_named;
+    pub(super) fn check(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>) {
+        let named = self.clients_named(wanted.named);
         let Targets { objects, hosts, object, asked, clients, by_host, .. } = self;
         let written = &wanted.destination.host;
         if written.starts_with('*') {
             return;
         }
         let host = full_name(written, object.namespace());
-        let is_for_named = wanted.is_for_named;
-        let found = by_host.entry((is_for_named, host)).or_insert_with_key(|(_, host)| {
-            let is_hidden = |client: &&&'o str| hosts.is_hidden(host, client, &objects.mesh);
-            match clients.iter().filter(|_| !is_for_named).find(is_hidden) {
-                Some(client) => Found::Hidden(client),
-                None => Target::of(objects, hosts, object, host).map_or(Found::Nothing, Found::Service),
+        let found = by_host.entry((named, host)).or_insert_with_key(|(named, host)| {
+            let is_hidden = |client: &&str| hosts.is_hidden(host, client, &objects.mesh);
+            let mut asking: Vec<&str> = match named {
+                Some(named) => named.iter().map(String::as_str).collect(),
+                None => clients.clone(),
+            };
+            if let Some(client) = asking.iter().find(|client| is_hidden(client)) {
+                return Found::Hidden((*client).to_owned());
             }
+            if named.is_none() {
+                asking = vec![object.namespace()];
+            }
+            let target = Target::of(objects, hosts, &asking, host);
+            target.map_or(Found::Nothing, |target| {
+                Found::Service(Target { is_for_named: named.is_some(), ..target })
+            })
         });
         match found {
             Found::Service(target) => {
@@ -197,9 +222,10 @@ fn clients<'o>(objects: &'o Objects, hosts: &Hosts<'o>, object: &'o Object<Virtu
 struct Target<'o> {
     host: String,
     ports: BTreeSet<u32>,
-    /// Subsets by DestinationRules that hold there, in their order.
-    subsets: Vec<&'o str>,
-    known: HashSet<&'o str>,
+    /// Subsets by DestinationRules that hold for clients in a namespace.
+    subsets: Vec<(String, HashSet<&'o str>)>,
+    /// Whether those are the only ones that are meant.
+    is_for_named: bool,
     /// Whether a client may have asked for a port that it has not; `None` until that is asked.
     is_ambiguous: Option<bool>,
     /// Whether the subsets of rules for other clients are among those that are known.
@@ -207,12 +233,7 @@ struct Target<'o> {
 }
 
 impl<'o> Target<'o> {
-    fn of(
-        objects: &'o Objects,
-        hosts: &Hosts<'o>,
-        object: &Object<VirtualService>,
-        host: &str,
-    ) -> Option<Target<'o>> {
+    fn of(objects: &'o Objects, hosts: &Hosts<'o>, clients: &[&str], host: &str) -> Option<Target<'o>> {
         let ports = declared_ports(hosts, host);
         let service = hosts.service(host).map(|service| service.namespace());
         let entries = hosts.entries(host).iter().map(|entry| entry.namespace()).filter(|_| service.is_none());
@@ -221,14 +242,16 @@ impl<'o> Target<'o> {
             return None;
         }
         let default = &objects.mesh.default_destination_rule_export_to;
-        let rules = namespaces.iter().flat_map(|of| hosts.rules(host, of, object.namespace(), default));
-        let subsets: Vec<_> =
-            rules.flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str()).collect();
+        let subsets = clients.iter().map(|client| {
+            let rules = namespaces.iter().flat_map(|of| hosts.rules(host, of, client, default));
+            let subsets = rules.flat_map(|rule| &rule.spec.subsets).map(|subset| subset.name.as_str());
+            ((*client).to_owned(), subsets.collect())
+        });
         Some(Target {
             host: host.to_owned(),
             ports,
-            known: subsets.iter().copied().collect(),
-            subsets,
+            subsets: subsets.collect(),
+            is_for_named: false,
             is_ambiguous: None,
             is_widened: false,
         })
@@ -236,19 +259,28 @@ impl<'o> Target<'o> {
 
     fn check_subset(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, hosts: &Hosts<'o>, asked: &Asked) {
         let subset = wanted.destination.subset.as_deref().filter(|subset| !subset.is_empty());
-        let Some(subset) = subset.filter(|subset| !self.known.contains(subset)) else { return };
-        // The workloads of gateways may be clients in any namespace; so may those of a namespace that is named.
-        let is_anywhere = asked.of_mesh.is_none() || wanted.is_for_named;
-        if is_anywhere && !std::mem::replace(&mut self.is_widened, true) {
-            self.known.extend(hosts.subsets_anywhere(&self.host));
+        let Some(subset) = subset else { return };
+        // The workloads of gateways may be clients in any namespace.
+        let is_anywhere = asked.of_mesh.is_none() && !self.is_for_named;
+        let lacks = |(_, known): &&(String, HashSet<&'o str>)| !known.contains(subset);
+        if is_anywhere
+            && self.subsets.iter().any(|it| lacks(&it))
+            && !std::mem::replace(&mut self.is_widened, true)
+        {
+            let (host, subsets) = (&self.host, &mut self.subsets);
+            subsets.iter_mut().for_each(|(_, known)| known.extend(hosts.subsets_anywhere(host)));
         }
-        if self.known.contains(subset) {
-            return;
-        }
+        let Some((client, known)) = self.subsets.iter().find(lacks) else { return };
         check.warning_with(code::DANGLING_SUBSET, &format!("{}.subset", wanted.path), || {
-            let what =
-                format!("no DestinationRule that holds here for `{}` has a subset `{subset}`", self.host);
-            let remedy = match self.subsets.as_slice() {
+            let holds = match self.is_for_named {
+                true => format!("for clients in the namespace `{client}`"),
+                false => "here".to_owned(),
+            };
+            let host = &self.host;
+            let what = format!("no DestinationRule that holds {holds} for `{host}` has a subset `{subset}`");
+            let mut known: Vec<&str> = known.iter().copied().collect();
+            known.sort_unstable();
+            let remedy = match known.as_slice() {
                 [] => "write a DestinationRule for that host with this subset, or remove `subset`".to_owned(),
                 known => crate::yaml::remedy(subset, known.get(..NAMES_COMPARED_MAX).unwrap_or(known)),
             };

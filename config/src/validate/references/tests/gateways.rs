@@ -188,6 +188,12 @@ fn delegates_for_named_clients() {
         asked(&[root("a", any)], "", &[told]);
         asked(&[root("a", some)], "", &[told]);
         asked(&[root("a", some)], &format!("{named}, "), &[]);
+        // Each namespace that is named is asked what it sees.
+        let two = "match: [{sourceNamespace: front}, {sourceNamespace: back}]";
+        asked(&[root("a", "match: [{sourceNamespace: back}]")], "", &[told]);
+        asked(&[root("a", two)], "", &[told]);
+        asked(&[root("a", two)], &format!("{named}, "), &[]);
+        asked(&[root("a", two).replace("hosts:", "exportTo: [front], hosts:")], "", &[]);
         let other = root("b", any).replace("hosts: [catalog]", "hosts: [web]");
         asked(&[root("a", named), other], "", &[told]);
     }
