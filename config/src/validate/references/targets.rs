@@ -95,6 +95,13 @@ impl Asked {
         asked
     }
 
+    /// Whether some client may ask for a port.
+    fn has(&self, port: u32, hosts: &Hosts<'_>) -> bool {
+        let of_mesh = self.of_mesh.as_ref();
+        of_mesh.is_some_and(|asked| asked.is_empty() || asked.contains(&port) || hosts.is_of_foreign(port))
+            || self.of_gateways.contains(&port)
+    }
+
     /// Whether one may be asked for, or all of a gateway's are, that is none of `ports`.
     fn may_lack(&self, ports: &BTreeSet<u32>) -> bool {
         let of_mesh = self.of_mesh.as_ref();
@@ -177,7 +184,7 @@ impl<'o> Targets<'o> {
         });
         match found {
             Found::Service(target) => {
-                target.check_port(check, wanted, asked);
+                target.check_port(check, wanted, hosts, asked);
                 target.check_subset(check, wanted, hosts, asked);
             }
             Found::Hidden(client) => {
@@ -289,12 +296,12 @@ impl<'o> Target<'o> {
     }
 
     /// Without a port, istiod takes the only one of the service, or else the one that the client asked for.
-    fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, asked: &Asked) {
+    fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, hosts: &Hosts<'_>, asked: &Asked) {
         let (host, ports, path) = (&self.host, &self.ports, wanted.path);
         let is_ambiguous = &mut self.is_ambiguous;
         let mut may_lack = || match wanted.ports {
             [] => *is_ambiguous.get_or_insert_with(|| asked.may_lack(ports)),
-            only => !only.iter().all(|port| ports.contains(port)),
+            only => only.iter().any(|port| !ports.contains(port) && asked.has(*port, hosts)),
         };
         match &wanted.destination.port {
             Some(port) if !ports.contains(&port.number) => {

@@ -198,3 +198,24 @@ fn delegates_for_named_clients() {
         asked(&[root("a", named), other], "", &[told]);
     }
 }
+
+/// A rule for a port that nobody can ask for leads nowhere, whichever ports there are where it leads.
+#[test]
+fn rules_for_ports_that_nobody_asks_for() {
+    let rule = |name: &str, what: &str, matched: u16, to: &str| {
+        let rule = format!("http: [{{match: [{{port: {matched}}}], {to}}}]");
+        object("VirtualService", name, "shop", &format!("{what}{rule}"))
+    };
+    let to = "route: [{destination: {host: catalog}}]";
+    let root = rule("root", "hosts: [web], ", 80, "delegate: {name: d}");
+    let left_out = "conflicting-delegate VirtualService shop/root spec.http[0].delegate";
+    check(&[root.clone(), rule("d", "", 9090, to)], &[left_out]);
+    let ambiguous =
+        |name: &str| format!("ambiguous-port VirtualService shop/{name} spec.http[0].route[0].destination");
+    check(&[root, rule("d", "", 80, to)], &[&ambiguous("d")]);
+    let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}";
+    let edge = object("Gateway", "edge", "shop", &format!("selector: {{a: b}}, servers: [{server}]"));
+    let at_gateway = |port| rule("r", "hosts: [a.example], gateways: [edge], ", port, to);
+    check(&[edge.clone(), at_gateway(9090)], &[]);
+    check(&[edge, at_gateway(80)], &[&ambiguous("r")]);
+}
