@@ -1,14 +1,14 @@
 //! All addresses of a port, and one of them, are two servers of a Gateway.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use support::gateway::Edge;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
 /// An address that a server of its own may have, and another.
-const NAMED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
-const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const NAMED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// A server for all addresses of the port, which answers 211 for `all.example`.
 const ALL: &str = "{hosts: [all.example], port: {number: PORT, name: all, protocol: HTTP}}";
@@ -33,7 +33,7 @@ fn servers(port: u16, servers: &[&str]) -> String {
 }
 
 /// What is answered at an address of the port for both hosts; nothing where nobody listens.
-async fn answered(ip: Ipv4Addr, port: u16) -> [Option<u16>; 2] {
+async fn answered(ip: IpAddr, port: u16) -> [Option<u16>; 2] {
     let ask = async |host: &str| {
         let answer = Request::get("/").host(host).try_send(SocketAddr::from((ip, port))).await;
         answer.ok().map(|answer| answer.status.as_u16())
@@ -50,6 +50,11 @@ async fn serve(port: u16, named: [Option<u16>; 2], other: [Option<u16>; 2]) {
     .await;
 }
 
+fn free_port() -> u16 {
+    let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.local_addr());
+    free.expect("a port").port()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_address_is_served_by_the_server_that_names_it() {
     let app = TestBackend::echo("catalog").await;
@@ -57,8 +62,7 @@ async fn each_address_is_served_by_the_server_that_names_it() {
     let of_one = [Some(404), Some(212)];
     // What is there at first.
     for first in [&[ALL, ONE][..], &[ALL], &[ONE]] {
-        let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.local_addr());
-        let port = free.expect("a port").port();
+        let port = free_port();
         let catalog =
             || Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
         let mesh = catalog().with("edge.yaml", &servers(port, first));
@@ -87,5 +91,22 @@ async fn each_address_is_served_by_the_server_that_names_it() {
         serve(port, of_one, of_all).await;
         proxy.publish("edge.yaml", &servers(port, &[ALL])).await;
         serve(port, of_all, of_all).await;
+    }
+}
+
+/// A server for one family has hosts of its own, and a redirect to HTTPS of the other's is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_family_is_served_by_the_server_that_names_it() {
+    let app = TestBackend::echo("catalog").await;
+    let of_v6 = ONE.replace("127.0.0.1", "'::'");
+    let redirecting = ALL.replace("{hosts", "{tls: {httpsRedirect: true}, hosts");
+    for (of_v4, status) in [(ALL, 211), (&redirecting, 301)] {
+        let port = free_port();
+        let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
+        let mesh = mesh.with("edge.yaml", &servers(port, &[of_v4, &of_v6]));
+        let proxy = TestProxy::of(mesh).set(Edge::serve).ready().await;
+        assert_eq!(answered(NAMED, port).await, [Some(status), Some(404)]);
+        assert_eq!(answered(Ipv6Addr::LOCALHOST.into(), port).await, [Some(404), Some(212)]);
+        drop(proxy);
     }
 }

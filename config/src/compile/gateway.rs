@@ -1,7 +1,7 @@
 //! Listeners of a gateway: what Gateway objects ask this workload to listen for, and the virtual services bound to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -87,14 +87,24 @@ impl Gateways<'_> {
                 }
             }
         }
-        let listeners = by_address.into_iter();
-        listeners.filter_map(|(address, served)| self.listener(address, served, tables, findings)).collect()
+        let named: BTreeSet<SocketAddr> = by_address.keys().copied().collect();
+        let listeners = by_address.into_iter().filter_map(|(address, served)| {
+            // Who names an address has it, and no other.
+            let is_bound = served.iter().all(|it| it.server.address().is_some());
+            let mut additional_addresses = match is_bound {
+                true => Vec::new(),
+                false => super::additional_addresses(self.tcp.scope, address.port()),
+            };
+            additional_addresses.retain(|address| !named.contains(address));
+            let made = self.listener(address, served, tables, findings)?;
+            Some(Listener { additional_addresses, ..made })
+        });
+        listeners.collect()
     }
 
     /// Where a server listens: the ports of the workload behind that port of its services, or else the port itself.
     fn addresses(&self, server: &Server, port: u16) -> Vec<SocketAddr> {
-        let bind = server.bind.as_deref().and_then(|bind| bind.parse::<IpAddr>().ok());
-        let ip = bind.unwrap_or_else(|| wildcard(self.tcp.scope));
+        let ip = server.address().unwrap_or_else(|| wildcard(self.tcp.scope));
         let targets = self.targets.values().flatten().filter(|target| target.port.number == port);
         let mut numbers: BTreeSet<u16> = targets.map(|target| target.number).collect();
         if numbers.is_empty() {
@@ -133,10 +143,7 @@ impl Gateways<'_> {
         Some(Listener {
             name: listener_name(address).into(),
             address,
-            additional_addresses: match address.ip().is_unspecified() {
-                true => super::additional_addresses(self.tcp.scope, address.port()),
-                false => Vec::new(),
-            },
+            additional_addresses: Vec::new(),
             bind_to_port: true,
             use_original_dst: false,
             transparent: false,
@@ -161,8 +168,10 @@ impl Gateways<'_> {
         findings: &mut Findings,
     ) -> FilterChain {
         let mut name = format!("http.{}", address.port());
-        if !address.ip().is_unspecified() {
-            name = format!("{name}.{}", address.ip());
+        // Without an address where one of them says none.
+        let bind = served.iter().map(|it| it.server.address().and(it.server.bind.as_deref())).min();
+        if let Some(bind) = bind.flatten() {
+            name = format!("{name}.{bind}");
         }
         let manager = self.http_manager(name.into(), address, served, tables, findings);
         FilterChain {

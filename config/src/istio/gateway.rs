@@ -1,6 +1,7 @@
 //! Gateway: what a proxy at the edge of the mesh listens for.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -47,6 +48,11 @@ impl Server {
             Some(scoped) => scoped,
             None => ("*", host.as_str()),
         })
+    }
+
+    /// The address that it names to listen on, if it does.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.bind.as_deref()?.parse().ok()
     }
 }
 
