@@ -50,8 +50,11 @@ pub(crate) fn port_entry(check: &mut Check<'_>, path: &str, number: u32, protoco
 
 /// An address to listen on; nothing is none.
 pub(crate) fn bind(check: &mut Check<'_>, path: &str, bind: Option<&str>) {
-    if let Some(bind) = bind.filter(|bind| !bind.is_empty() && bind.parse::<IpAddr>().is_err()) {
-        check.bad(&format!("{path}.bind"), format!("`{bind}` is not an IP address"), "write an address");
+    // No socket of IPv6 alone has an address of IPv4 in the form of IPv6.
+    let is_address = |bind: &str| bind.parse().is_ok_and(|ip: IpAddr| ip.to_canonical() == ip);
+    if let Some(bind) = bind.filter(|bind| !bind.is_empty() && !is_address(bind)) {
+        let what = format!("`{bind}` is not an IP address to listen on");
+        check.bad(&format!("{path}.bind"), what, "write an address");
     }
 }
 

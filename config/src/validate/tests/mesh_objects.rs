@@ -111,6 +111,7 @@ fn sidecars() {
             "warning field-not-honoured spec.egress[0].bind",
         ),
         ("number: 80, protocol: HTTP", ", bind: a.b", "error bad-value spec.egress[0].bind"),
+        ("number: 80, protocol: HTTP", ", bind: '::ffff:10.0.0.1'", "error bad-value spec.egress[0].bind"),
         ("number: 80, protocol: HTPP", "", "error bad-value spec.egress[0].port.protocol"),
     ] {
         check(&format!("egress: [{}]", egress(port, more)), &[expected]);
