@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use support::gateway::Edge;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
+use crate::xds::Told;
+
 /// An address that a server of its own may have, and another.
 const NAMED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -109,4 +111,27 @@ async fn each_family_is_served_by_the_server_that_names_it() {
         assert_eq!(answered(Ipv6Addr::LOCALHOST.into(), port).await, [Some(404), Some(212)]);
         drop(proxy);
     }
+}
+
+/// Of what a pod's traffic is redirected to no other listener takes a part, whichever comes first by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_traffic_is_redirected_to_is_shared_with_nobody() {
+    let app = TestBackend::echo("catalog").await;
+    let mut told = Told::new(app.address, Vec::new()).update();
+    let made = told.listeners.pop().expect("a listener");
+    let port = free_port();
+    for (name, ip) in [("every", Ipv4Addr::UNSPECIFIED.into()), ("one", NAMED), ("virtual", OTHER)] {
+        let address = SocketAddr::new(ip, port);
+        let use_original_dst = name == "virtual";
+        told.listeners.push(config::Listener {
+            name: name.into(),
+            address,
+            use_original_dst,
+            ..made.clone()
+        });
+    }
+    let proxy = TestProxy::of(Mesh::new()).set(|settings| settings.static_resources = told).ready().await;
+    proxy.page_has("/findings", &format!("listener every cannot listen on 0.0.0.0:{port}")).await;
+    assert!(!proxy.page("/findings").await.contains("listener one"));
+    assert_eq!(answered(NAMED, port).await[0], Some(200));
 }

@@ -311,6 +311,11 @@ fn is_redirected(scope: &Scope<'_>) -> bool {
     !is_interception(scope, InterceptionMode::None)
 }
 
+/// Whether traffic is redirected to a port of the proxy, so that no other listener may have it, for whichever address.
+fn is_redirected_to(scope: &Scope<'_>, port: u16) -> bool {
+    is_redirected(scope) && [scope.mesh.inbound_port(), scope.mesh.outbound_port()].contains(&port)
+}
+
 fn is_interception(scope: &Scope<'_>, mode: InterceptionMode) -> bool {
     scope.proxy.metadata.get(INTERCEPTION_MODE).is_some_and(|told| told == mode.name())
 }

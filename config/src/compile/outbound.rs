@@ -55,7 +55,8 @@ impl Outbound<'_> {
         services.retain(|service| !matches!(service.resolution, Resolution::Alias(_)));
         // Who comes first keeps what several want.
         services.sort_by_cached_key(|service| self.precedence(service));
-        for egress in self.listeners.imports.listeners().iter().filter(|egress| egress.is_made) {
+        let listeners = self.listeners.imports.listeners().iter().enumerate();
+        for (index, egress) in listeners.filter(|(_, egress)| egress.is_made) {
             if egress.port.is_none() {
                 collected.complete();
             }
@@ -67,6 +68,11 @@ impl Outbound<'_> {
                         Some(told) => Port { protocol: told.protocol, ..*port },
                         None => *port,
                     };
+                    if egress.has_socket && super::is_redirected_to(self.scope, port.number) {
+                        let path = format!("spec.egress[{index}]");
+                        sidecar::find_redirected_to(self.scope, &path, port.number.into(), findings);
+                        continue;
+                    }
                     let reached = Reached { egress, service, port: &port };
                     self.add_port(reached, &mut collected, tables, findings);
                 }

@@ -39,13 +39,27 @@ pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
         .or_else(|| first(scope.root_namespace, None))
 }
 
-/// Finds ingress listeners that say where they bind and do not, because traffic is redirected to the proxy; and those that
-/// would lead back to it.
+/// Finds that the listener at `path` of the Sidecar object is left out, because traffic is redirected to its port.
+pub(super) fn find_redirected_to(scope: &Scope<'_>, path: &str, port: u32, findings: &mut Findings) {
+    let Some(object) = of_proxy(scope) else { return };
+    let what = format!("traffic is redirected to port {port} of the proxy: there is no such listener");
+    let remedy = "choose another port, or `captureMode: IPTABLES`";
+    findings.add(object, path, Severity::Warning, code::CONFLICTING_LISTENER, what, remedy);
+}
+
+/// Finds ingress listeners that say where they bind and do not, because traffic is redirected to the proxy; those whose port is
+/// the proxy's; and those that would lead back to it.
 pub(super) fn find_idle(scope: &Scope<'_>, served: &[Serving<'_>], findings: &mut Findings) {
     let Some(object) = of_proxy(scope) else { return };
     let leads_back: BTreeSet<u32> =
         served.iter().filter(|port| port.leads_back).map(|port| u32::from(port.number)).collect();
     for (index, ingress) in object.spec.ingress.iter().enumerate() {
+        let port = ingress.port.number;
+        let is_own = u16::try_from(port).is_ok_and(|port| super::is_redirected_to(scope, port));
+        if ingress.capture_mode == CaptureMode::None && is_own {
+            find_redirected_to(scope, &format!("spec.ingress[{index}].port.number"), port, findings);
+            continue;
+        }
         let mut find = |field: &str, what: &str, remedy: &str| {
             let (path, severity) = (format!("spec.ingress[{index}].{field}"), Severity::Warning);
             findings.add(object, &path, severity, code::INEFFECTIVE_VALUE, what.to_owned(), remedy);

@@ -77,9 +77,7 @@ fn in_circles(scope: &Scope<'_>, ports: &[Serving<'_>]) -> BTreeSet<u16> {
     let takes = |socket: SocketAddr, told: SocketAddr| {
         socket == told || (socket.ip().is_unspecified() && socket.port() == told.port() && is_here(told.ip()))
     };
-    let own = [scope.mesh.inbound_port(), scope.mesh.outbound_port()];
-    let is_own =
-        |told: SocketAddr| super::is_redirected(scope) && is_here(told.ip()) && own.contains(&told.port());
+    let is_own = |told: SocketAddr| is_here(told.ip()) && super::is_redirected_to(scope, told.port());
     let leads_back = |port: &&Serving<'_>| {
         let mut told = port.endpoint;
         for _ in 0..HOPS_MAX {
@@ -138,6 +136,9 @@ fn of_ingress<'t>(
         CaptureMode::Iptables if !is_redirected => return None,
         CaptureMode::Default | CaptureMode::Iptables => None,
     };
+    if socket.is_some() && super::is_redirected_to(scope, number) {
+        return None;
+    }
     Some(Serving {
         number,
         protocol: Protocol::told(&ingress.port.protocol),

@@ -25,8 +25,9 @@ pub(super) struct Sockets {
     workers: Vec<mpsc::UnboundedSender<Change>>,
     /// Counts the sockets that workers were given, so that each has its share.
     given: usize,
-    /// Those sockets, as long as workers have them, and where they listen.
-    listening: Vec<(SocketAddr, Weak<TcpListener>)>,
+    /// The sockets that another may have a part of, as long as workers have them, and where they listen: those of the
+    /// configuration, but for those that a pod's traffic is redirected to, of which nobody is to take any.
+    shared: Vec<(SocketAddr, Weak<TcpListener>)>,
     /// The generation that was looked at last, if every socket it asks for is there.
     settled: Option<u64>,
 }
@@ -53,7 +54,7 @@ impl Sockets {
             fixed: HashSet::new(),
             workers,
             given: 0,
-            listening: Vec::new(),
+            shared: Vec::new(),
             settled: None,
         }
     }
@@ -91,12 +92,14 @@ impl Sockets {
         for key in self.open.iter().filter_map(gone).collect::<Vec<_>>() {
             self.close(key);
         }
+        let is_redirected =
+            |declared: &config::Listener| declared.use_original_dst || declared.listener_filters.original_dst;
+        let mut wanted: Vec<_> = wanted.into_iter().filter(|(key, _)| !self.open.contains_key(key)).collect();
+        // What they have is not to be had any more.
+        wanted.sort_by_key(|(_, declared)| !is_redirected(declared));
         for (key, declared) in wanted {
-            let transparent = declared.transparent;
-            if self.open.contains_key(&key) {
-                continue;
-            }
-            match self.bind(&key, transparent) {
+            let (transparent, is_redirected) = (declared.transparent, is_redirected(declared));
+            match self.bind(&key, transparent, !is_redirected) {
                 Ok(socket) => {
                     tracing::info!(listener = %key.0, address = %socket.address, "listening");
                     opened.push(socket.address);
@@ -104,7 +107,6 @@ impl Sockets {
                     self.open.insert(key, Open { worker, transparent });
                 }
                 Err(error) => {
-                    let is_redirected = declared.use_original_dst || declared.listener_filters.original_dst;
                     let finding = not_bound(&key, &error, transparent, is_redirected);
                     failed.push(Failed { finding, is_redirected });
                 }
@@ -118,7 +120,6 @@ impl Sockets {
     fn give(&mut self, socket: Socket) -> usize {
         let worker = self.given % self.workers.len().max(1);
         self.given += 1;
-        self.listening.push((socket.address, Arc::downgrade(&socket.socket)));
         if let Some(worker) = self.workers.get(worker) {
             // A worker that has ended accepts nothing more anyway.
             let _ = worker.send(Change::Open(socket));
@@ -126,14 +127,17 @@ impl Sockets {
         worker
     }
 
-    /// A socket for a listener. All addresses of a port and one of them may be two listeners'.
-    fn bind(&mut self, (name, declared): &Key, transparent: bool) -> io::Result<Socket> {
-        self.listening.retain(|(_, socket)| socket.strong_count() > 0);
-        let beside = self.listening.iter().filter(|(other, _)| overlap(*other, *declared));
+    /// A socket for a listener. All addresses of a port and one of them may be two listeners' that share.
+    fn bind(&mut self, (name, declared): &Key, transparent: bool, shares: bool) -> io::Result<Socket> {
+        self.shared.retain(|(_, socket)| socket.strong_count() > 0);
+        let beside = self.shared.iter().filter(|(other, _)| shares && overlap(*other, *declared));
         let beside: Vec<_> = beside.filter_map(|(_, socket)| socket.upgrade()).collect();
         let socket = net::listen_beside(&beside, *declared, transparent)?;
-        let address = socket.local_addr()?;
-        Ok(Socket { listener: name.clone(), declared: *declared, address, socket: Arc::new(socket) })
+        let (address, socket) = (socket.local_addr()?, Arc::new(socket));
+        if shares {
+            self.shared.push((address, Arc::downgrade(&socket)));
+        }
+        Ok(Socket { listener: name.clone(), declared: *declared, address, socket })
     }
 
     fn close(&mut self, key: Key) {

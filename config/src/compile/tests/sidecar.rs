@@ -355,6 +355,43 @@ fn an_egress_listener_may_be_where_it_says() {
     assert_eq!(routed(&output, "80"), ["a.shop"]);
 }
 
+/// What a pod's traffic is redirected to is nobody else's, for whichever address.
+#[test]
+fn a_listener_on_a_port_that_traffic_is_redirected_to_is_left_out() {
+    let check = |mode: &str, spec: &str, kept: &[&str], expected: &[&str]| {
+        let services = service_in("a", "shop", "http").replace("port: 80", "port: 15001")
+            + &service_in("b", "shop", "tcp").replace("port: 80", "port: 15006");
+        let mesh = Mesh::sidecar(&(services + &sidecar("s", "shop", spec))).seen_by(|proxy| {
+            proxy.metadata.insert("INTERCEPTION_MODE".to_owned(), mode.to_owned());
+        });
+        let output = mesh.compile();
+        let own = output.resources.listeners.values().filter(|it| it.bind_to_port);
+        let own: Vec<_> = own.map(|it| &*it.name).filter(|name| !name.starts_with("virtual")).collect();
+        assert_eq!(own, kept, "{mode} {spec}");
+        let found = output.compiled.findings.iter().map(|it| format!("{} {}", it.code, it.path));
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{mode} {spec}");
+    };
+    let egress = |port: u16, bind: &str| {
+        format!(
+            "egress: [{{port: {{number: {port}, protocol: HTTP, name: p}}, hosts: ['./*'], captureMode: NONE{bind}}}]"
+        )
+    };
+    let ingress = "egress: [{hosts: ['~/*']}], ingress: [{port: {number: 15006, protocol: HTTP, name: p}, \
+                   defaultEndpoint: '127.0.0.1:8080', captureMode: NONE}]";
+    for mode in ["REDIRECT", "TPROXY"] {
+        for bind in ["", ", bind: 127.0.0.1", ", bind: 10.244.1.10", ", bind: 0.0.0.0"] {
+            check(mode, &egress(15001, bind), &[], &["conflicting-listener spec.egress[0]"]);
+            check(mode, &egress(15006, bind), &[], &["conflicting-listener spec.egress[0]"]);
+        }
+        let everything = "egress: [{hosts: ['./*'], captureMode: NONE}]";
+        let found = ["conflicting-listener spec.egress[0]"; 2];
+        check(mode, everything, &[], &found);
+        check(mode, ingress, &[], &["conflicting-listener spec.ingress[0].port.number"]);
+    }
+    check("NONE", &egress(15001, ""), &["127.0.0.1_15001"], &[]);
+    check("NONE", ingress, &["10.244.1.10_15006"], &[]);
+}
+
 /// Without interception clients connect to the proxy by themselves: on loopback to get out, and to what the Sidecar object
 /// lists to get in. What the workload listens to by itself is not the proxy's.
 #[test]
