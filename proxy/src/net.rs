@@ -78,8 +78,7 @@ pub(crate) fn listen(address: SocketAddr, transparent: bool) -> io::Result<TcpLi
 
 /// The same beside listening sockets of our own that have the port for some of these addresses, or for more of them: each
 /// connection goes to the one that names its address. The kernel asks both for the wish to share (`SO_REUSEPORT`) when a socket
-/// is bound, and not later. They have it only for that moment: whoever comes without it finds the port taken, as a second weft
-/// does, which has no socket to be beside.
+/// is bound, and not later. They have it only for that moment, so that whoever comes then finds the port taken.
 pub(crate) fn listen_beside(
     own: &[Arc<TcpListener>],
     address: SocketAddr,
@@ -90,7 +89,24 @@ pub(crate) fn listen_beside(
     // An address of one family is of that family only, whatever the system's default.
     let bound = bind(address, true, transparent, !own.is_empty());
     share(false)?;
+    if bound.is_ok() && !own.is_empty() {
+        forget_sharing(address);
+    }
     bound
+}
+
+/// Has the kernel forget that the last socket of a port was bound with the wish to share: it would let in whoever has the same
+/// wish and user, and ask the other sockets for theirs no more. A socket without it is enough, wherever it is bound: in the other
+/// family, if that has no socket for all addresses.
+fn forget_sharing(address: SocketAddr) {
+    let other: [IpAddr; 2] = match address {
+        SocketAddr::V4(_) => [Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()],
+        SocketAddr::V6(_) => [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()],
+    };
+    let bind = |ip| bound(SocketAddr::new(ip, address.port()), true, false, false);
+    if !other.into_iter().any(|ip| bind(ip).is_ok()) {
+        tracing::debug!(%address, "another process of this user may take it, if it asks to share the port");
+    }
 }
 
 /// A listening socket on all addresses of the machine, of both families where there are both.
@@ -108,6 +124,14 @@ pub(crate) fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
 }
 
 fn bind(address: SocketAddr, only_v6: bool, transparent: bool, shares: bool) -> io::Result<TcpListener> {
+    let socket = bound(address, only_v6, transparent, shares)?;
+    socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
+    Ok(socket.into())
+}
+
+/// A socket that has an address and does not listen.
+fn bound(address: SocketAddr, only_v6: bool, transparent: bool, shares: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shares)?;
@@ -121,9 +145,7 @@ fn bind(address: SocketAddr, only_v6: bool, transparent: bool, shares: bool) -> 
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_reuse_port(false)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Where a connection was going before a rule of the kernel redirected it here; `None` when none did. `local` is where it

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use socket2::{Domain, Socket, Type};
 use support::gateway::Edge;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
@@ -75,9 +76,15 @@ async fn each_address_is_served_by_the_server_that_names_it() {
         serve(port, of_one, of_all).await;
         assert!(!proxy.page("/findings").await.contains("listener-not-bound"));
 
-        // Nobody else comes in between.
-        let taken = TcpListener::bind((OTHER, port)).expect_err("the proxy has it");
-        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        // Nobody else comes in between, not even with the wish to share.
+        for ip in [NAMED, OTHER, Ipv4Addr::UNSPECIFIED.into()] {
+            for shares in [false, true] {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                socket.set_reuse_port(shares).expect("the option");
+                let taken = socket.bind(&SocketAddr::new(ip, port).into()).expect_err("the proxy has it");
+                assert_eq!(taken.kind(), ErrorKind::AddrInUse, "{ip} {shares}");
+            }
+        }
         let mesh = catalog().with("edge.yaml", &servers(port, &[ALL, ONE]));
         let second = TestProxy::of(mesh).listen("catalog", 8000).set(Edge::serve).ready().await;
         for address in [format!("0.0.0.0:{port}"), format!("{NAMED}:{port}")] {

@@ -95,8 +95,11 @@ impl Sockets {
         let is_redirected =
             |declared: &config::Listener| declared.use_original_dst || declared.listener_filters.original_dst;
         let mut wanted: Vec<_> = wanted.into_iter().filter(|(key, _)| !self.open.contains_key(key)).collect();
-        // What they have is not to be had any more.
-        wanted.sort_by_key(|(_, declared)| !is_redirected(declared));
+        // What traffic is redirected to is not to be had any more. All addresses come last, those of IPv6 after those of IPv4:
+        // what shares with them then has the kernel forget the sharing.
+        wanted.sort_by_key(|((_, address), declared)| {
+            (!is_redirected(declared), address.ip().is_unspecified())
+        });
         for (key, declared) in wanted {
             let (transparent, is_redirected) = (declared.transparent, is_redirected(declared));
             match self.bind(&key, transparent, !is_redirected) {
