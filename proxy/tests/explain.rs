@@ -444,6 +444,12 @@ fn a_gateway() {
     assert!(told.contains("none of `http.8080` has the host `other.example:8080`"), "{told}");
     assert!(told.contains("=> answered by the proxy with 404 NR, route_not_found\n"), "{told}");
     assert!(run("http://shop.example:81/").contains("no listener takes connections to 10.244.1.90:81"));
+    // Where its Service leads the port, though nobody tells endpoints.
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: edge, namespace: shop}\nspec: {selector: {app: edge}, \
+                   ports: [{name: http, port: 80, targetPort: 8080}]}\n";
+    let config = Config::of(&[("gateway.yaml", GATEWAY), ("edge.yaml", rules), ("service.yaml", service)]);
+    let gateway = config.at_gateway(&["http://shop.example/items"]);
+    assert!(gateway.contains("listener: `0.0.0.0_8080` at 0.0.0.0:8080"), "{gateway}");
 }
 
 #[test]

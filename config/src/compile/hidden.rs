@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::egress::{Egress, Imports};
+use super::endpoints::{Endpoints, Wanted};
 use super::host::{complete, service_host};
 use super::protocol::Protocol;
-use super::registry::{Resolution, resolution};
+use super::registry::{Registry, Resolution, resolution};
+use super::targets::targets;
 use super::virtual_hosts::shorter;
 use super::virtual_services::MESH;
 use super::visibility::sight;
@@ -44,6 +46,15 @@ impl<'a> View<'a> {
         let scope = Scope::new(objects, proxy, Mode::Sidecar, None);
         let imports = Imports::new(&scope);
         View { scope, imports }
+    }
+
+    /// The workload's own port behind `port` of its services, as listeners have it; `None` where they have no such port.
+    pub fn target_port(&self, port: u16) -> Option<u16> {
+        let Self { scope, imports } = self;
+        let registry = Registry::of_workload(scope, imports).unwrap_or_else(|| Registry::new(scope, imports));
+        let endpoints = Endpoints::new(scope, &Wanted::All);
+        let targets = targets(scope, &registry, &endpoints);
+        targets.values().flatten().find(|target| target.port.number == port).map(|target| target.number)
     }
 
     /// Whether the workload may call the service of the full host `full` by `name`, which is in lower case.

@@ -45,7 +45,9 @@ pub(super) fn target_port(world: &World<'_>, ip: IpAddr, port: u16) -> u16 {
     let clusters = world.snapshot.clusters.iter().filter(|(name, _)| name.starts_with(&prefix));
     let own =
         clusters.flat_map(|(_, cluster)| &cluster.endpoints).find(|endpoint| endpoint.address.ip() == ip);
-    own.map_or(port, |endpoint| endpoint.address.port())
+    // Without endpoints, listeners are where the services say.
+    let by_services = || config::compile::View::new(world.objects, world.proxy).target_port(port);
+    own.map(|endpoint| endpoint.address.port()).or_else(by_services).unwrap_or(port)
 }
 
 /// An address, or that of a pod.
