@@ -1,5 +1,7 @@
 //! Gateways: servers, hosts with their scope, redirects, TLS that is passed through, ports of the workload.
 
+mod families;
+
 use super::mesh::{Mesh, Output, service_in};
 use crate::compile::{Mode, Request, compile_as};
 use crate::mesh::{ForwardClientCertDetails, GatewayTopology, ProxyProtocol};
@@ -188,47 +190,6 @@ fn ports_of_the_service_become_those_of_the_workload() {
     assert!(output.resources.routes.contains_key("http.9000.10.0.0.1"));
     let listener = &output.resources.listeners["0.0.0.0_8080"];
     assert!(listener.bind_to_port && listener.filter_chains[0].http().unwrap().use_remote_address);
-}
-
-/// Servers of one port have routes of their own where their addresses are not the same; who names an address of IPv6 has it, and
-/// who names all of IPv4 has no more.
-#[test]
-fn servers_for_each_family() {
-    let check = |ips: &[&str], binds: &[&str], listeners: &[&str], routes: &[&str]| {
-        let server = |(bind, host): (&&str, &str)| format!("{{bind: '{bind}', {}", &http(host)[1..]);
-        let servers: Vec<String> = binds.iter().zip(["a.b", "c.d"]).map(server).collect();
-        let redirecting = servers.join(", ").replace("]}", "], tls: {httpsRedirect: true}}");
-        let mut mesh = mesh(&gateway(&redirecting));
-        mesh.proxy.ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        let output = mesh.compile();
-        let made = output.resources.listeners.values().map(|it| {
-            let more = it.additional_addresses.iter().map(|it| format!(" {it}"));
-            format!("{}{}", it.address, more.collect::<String>())
-        });
-        assert_eq!(made.collect::<Vec<_>>(), listeners, "{ips:?} {binds:?}");
-        let made = output.resources.routes.iter().map(|(name, routes)| {
-            let hosts = routes.virtual_hosts.iter().map(|host| format!(" {}", host.name));
-            format!("{name}{}", hosts.collect::<String>())
-        });
-        assert_eq!(made.collect::<Vec<_>>(), routes, "{ips:?} {binds:?}");
-    };
-    let (v4, v6, both) = (&["10.0.0.7"][..], &["fd00::7"][..], &["10.0.0.7", "fd00::7"][..]);
-    let (of_v4, of_v6) = ("0.0.0.0:80", "[::]:80");
-    check(v4, &["", "::"], &[of_v4, of_v6], &["http.80 a.b:80", "http.80.:: c.d:80"]);
-    check(v4, &["0.0.0.0", "::"], &[of_v4, of_v6], &["http.80.0.0.0.0 a.b:80", "http.80.:: c.d:80"]);
-    check(v4, &["", "0.0.0.0"], &[of_v4], &["http.80 a.b:80 c.d:80"]);
-    check(v6, &["", "::"], &[of_v6], &["http.80 a.b:80 c.d:80"]);
-    check(v6, &["", "0.0.0.0"], &[of_v4, of_v6], &["http.80 a.b:80", "http.80.0.0.0.0 c.d:80"]);
-    check(both, &[""], &["0.0.0.0:80 [::]:80"], &["http.80 a.b:80"]);
-    check(both, &["", "::"], &[of_v4, of_v6], &["http.80 a.b:80", "http.80.:: c.d:80"]);
-    check(both, &["0.0.0.0"], &[of_v4], &["http.80.0.0.0.0 a.b:80"]);
-    check(both, &["0.0.0.0", "::"], &[of_v4, of_v6], &["http.80.0.0.0.0 a.b:80", "http.80.:: c.d:80"]);
-    check(
-        both,
-        &["fd00::7", ""],
-        &["0.0.0.0:80 [::]:80", "[fd00::7]:80"],
-        &["http.80 c.d:80", "http.80.fd00::7 a.b:80"],
-    );
 }
 
 /// Proxies before it are trusted as far as it is told, in Istio's words.
