@@ -73,11 +73,32 @@ fn servers_of_one_gateway() {
     say((80, "HTTP", "a.b"), (80, "HTTPS", "c.d"), true);
     say((80, "HTTP", "a.b"), (80, "TCP", "c.d"), true);
     say((90, "TCP", "a.b"), (90, "TCP", "c.d"), true);
+    // Of one that is left out for what it speaks the hosts are taken all the same.
+    let servers = [("redirect", "a.b"), ("TLS", "c.d"), ("redirect", "c.d")];
+    let servers = servers.iter().zip(["a", "b", "c"]);
+    let servers: Vec<_> =
+        servers.map(|((protocol, hosts), name)| server(name, 80, protocol, hosts)).collect();
+    let told = |index: usize| format!("conflicting-listener Gateway shop/g spec.servers[{index}]");
+    check(&[served("g", "a: b", &servers.join(", "))], &[&told(1), &told(2)]);
     say((90, "TCP", "a.b"), (91, "TCP", "a.b"), false);
     let bound = |name: &str, bind: &str| {
         server(name, 443, "HTTPS", "a.b").replace("hosts", &format!("bind: {bind}, hosts"))
     };
-    check(&[served("g", "a: b", &format!("{}, {}", bound("a", "10.0.0.1"), bound("b", "10.0.0.2")))], &[]);
+    let say = |ips: &str, first: &str, second: &str, is_told: bool| {
+        let of_pod = format!("status: {{podIPs: [{ips}]}}\n");
+        let servers = format!("{}, {}", bound("a", first), bound("b", second));
+        let told = [told(1)];
+        let told: Vec<&str> = told.iter().filter(|_| is_told).map(String::as_str).collect();
+        check(&[pod("x: y") + &of_pod, served("g", "x: y", &servers)], &told);
+    };
+    let (v4, v6) = ("{ip: 10.0.0.9}", "{ip: 'fd00::9'}");
+    say(v4, "10.0.0.1", "10.0.0.2", false);
+    say(v4, "''", "0.0.0.0", true);
+    say(v4, "''", "'::'", false);
+    say(v6, "''", "'::'", true);
+    say(v6, "''", "0.0.0.0", false);
+    say(&format!("{v6}, {v4}"), "''", "'::'", false);
+    say(v4, "'fd00::1'", "'fd00:0::1'", true);
 }
 
 /// The older of two Gateways comes first, where it is wherever the other is.
@@ -115,6 +136,10 @@ fn told(documents: &[String]) -> Vec<String> {
 
 #[test]
 fn what_is_said_of_servers_that_get_nothing() {
+    // As the proxy says it: hosts first.
+    let both = format!("{}, {}", server("a", 443, "HTTPS", "a.b"), server("b", 443, "redirect", "a.b"));
+    let expected = "`tls` for `a.b` on port 443 is that of Gateway shop/g (a.yaml:4), which comes first: this server is left out";
+    assert_eq!(told(&[served("g", "app: edge", &both)]), [expected]);
     let served = |name: &str, hosts: &str| served(name, "app: edge", &server("https", 443, "HTTPS", hosts));
     let is_first = "`tls` for `a.b` on port 443 is that of Gateway shop/g (a.yaml:4), which comes first";
     assert_eq!(
@@ -154,6 +179,13 @@ fn servers_of_one_port_of_the_workload() {
     say("app: edge", "443, targetPort: other", &[]);
     say("app: edge", "443", &[]);
     say("app: other", "443, targetPort: 8443", &[]);
+    // A second Service leads there.
+    let second = service("app: edge", "443, targetPort: 8443").replace("name: edge,", "name: more,");
+    let found = told(&[pod.clone(), service("app: edge", "443"), second, gateway.clone()]);
+    assert!(
+        matches!(&found[..], [what] if what.contains("whose port 443 leads to the same port")),
+        "{found:?}"
+    );
     let tcp = "what comes on port 80 is that of Gateway shop/g (a.yaml:14), whose port 8443 leads to the same port of the workload \
                and which comes first: this server is left out";
     say("app: edge", "80, targetPort: 8443", &[tcp]);
