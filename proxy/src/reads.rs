@@ -9,6 +9,9 @@ const BYTES_MIN: usize = 4 * 1024;
 /// Which part of the room for what nobody takes may be read at once: whoever comes after the first finds some, too.
 const PARTS: u64 = 64;
 
+/// Which part of the room for everything may be held: as many as are left of it are for others, and what lies around what is held.
+const HELD: u64 = 4;
+
 /// There is one memory of the process, whoever reads.
 static READS: Reads = Reads { held: AtomicU64::new(0), held_max: AtomicU64::new(u64::MAX) };
 
@@ -58,8 +61,8 @@ impl Drop for Held {
 
 impl Reads {
     fn share(&self, room: u64) {
-        let held = self.held.load(Ordering::Relaxed);
-        self.held_max.store(held.saturating_add(room), Ordering::Relaxed);
+        let all = self.held.load(Ordering::Relaxed).saturating_add(room);
+        self.held_max.store(all / HELD, Ordering::Relaxed);
     }
 
     fn bytes(&self) -> usize {
@@ -68,7 +71,7 @@ impl Reads {
     }
 }
 
-/// So much more than now may be held from now on of what was read.
+/// There is so much `room` now beside what is held of what was read; a part of both may be.
 pub(crate) fn share(room: u64) {
     READS.share(room);
 }
@@ -87,7 +90,8 @@ mod tests {
         let reads: &Reads =
             Box::leak(Box::new(Reads { held: AtomicU64::new(0), held_max: AtomicU64::new(u64::MAX) }));
         assert_eq!(reads.bytes(), BYTES_MAX, "nobody knows how much memory there is");
-        reads.share(8 << 20);
+        let room = 32 << 20;
+        reads.share(room);
         let mut all = Vec::new();
         for number in 0..1000 {
             let bytes = reads.bytes();
@@ -100,7 +104,10 @@ mod tests {
         assert_eq!(reads.bytes(), BYTES_MIN);
         let held: usize = all.iter().map(Held::bytes).sum();
         assert!(held < (8 << 20) + 700 * BYTES_MIN, "{held}");
-        reads.share(8 << 20);
+        // However often it is looked at.
+        reads.share(room - held as u64);
+        assert_eq!(reads.bytes(), BYTES_MIN);
+        reads.share(2 * room);
         assert_eq!(reads.bytes(), BYTES_MAX, "there is more room now");
         reads.share(0);
         all.truncate(500);

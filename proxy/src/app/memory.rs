@@ -15,8 +15,8 @@ use crate::{reads, time};
 
 /// Looks at the memory of the process from time to time, and says whether work is refused. What is free counts only until it is
 /// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time. Until
-/// the next look bodies of HTTP/2 that wait may take half of the room there is, and so may requests, and a quarter what else is read
-/// and not taken, as TLS takes room beside it.
+/// the next look bodies of HTTP/2 that wait may take half of the room there is, and so may requests. What else is read and not
+/// taken is a part of that room and what is held already, and never all of it.
 pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64) {
     let ProcessWide { overload, shared, .. } = process;
     let (shard, series) = (registry.shard(), registry.series(Family::Overloaded, &[]));
@@ -33,7 +33,7 @@ pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u
         if let Some(used) = used {
             let room = overload::room(used, limit);
             waiting.iter().for_each(|(total, bytes)| total.set_max(bytes.saturating_add(room / 2)));
-            reads::share(room / 4);
+            reads::share(room);
         }
         if now != refusing {
             tracing::warn!(used, limit, refusing = now, "memory_bytes_max");

@@ -2,7 +2,7 @@
 //!
 //! Each direction ends by itself: who has said his last word may still listen. A worker's connections share one buffer
 //! to read into; bytes that the other side does not take at once wait in a buffer of the direction, and nothing more is
-//! read before they are gone, with TLS not before the socket has them. So a connection at rest holds no buffer, and a slow one at
+//! read before they are gone, with TLS not before the socket has most of them. So a connection at rest holds no buffer, and a slow one at
 //! most [`reads::bytes`](reads::bytes) each way. Where much comes at once the kernel moves it through a pipe instead, and no byte is copied.
 
 use std::future::{Future, poll_fn};
@@ -228,7 +228,7 @@ impl Direction {
                 return Poll::Pending;
             };
             self.stuck = None;
-            self.held.set(0);
+            self.held.set(self.unflushed);
             flushed.map_err(Failed::at(false))?;
             if self.closed {
                 return Poll::Ready(Ok(()));
@@ -339,10 +339,13 @@ impl Direction {
         if let Stream::Tls(stream) = &mut *to
             && Pin::new(&mut **stream).poll_flush(cx)?.is_pending()
         {
-            self.pending.shrink_to(KEPT_BYTES);
-            return Poll::Pending;
+            if self.unflushed >= reads::bytes() || self.ended {
+                self.pending.shrink_to(KEPT_BYTES);
+                return Poll::Pending;
+            }
+        } else {
+            self.unflushed = 0;
         }
-        self.unflushed = 0;
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             let to = to.socket();
             ready!(to.poll_write_ready(cx))?;
