@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
+#[path = "explain/client_keys.rs"]
+mod client_keys;
 #[path = "explain/connections.rs"]
 mod connections;
 #[path = "explain/endpoints.rs"]

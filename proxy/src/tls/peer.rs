@@ -7,6 +7,7 @@ use config::{Fingerprint, StringMatch};
 use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
 use http::HeaderValue;
 use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::crypto::hash::Output;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{CertificateError, Error};
@@ -15,6 +16,7 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
+use super::revocation;
 use super::server::Server;
 
 /// Characters of a line in PEM.
@@ -48,17 +50,23 @@ pub(super) fn life(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
-/// Whether a signature by the key of a certificate is understood: one of RSA is that of a key of so many bits.
+/// Whether a signature by the key of a certificate is understood: by a scheme that handshakes know, and one of RSA is that of a
+/// key of so many bits.
 ///
 /// # Errors
 ///
 /// As the handshake has it, when it is not.
 pub(super) fn is_proved(certificate: &CertificateDer<'_>) -> Result<(), Error> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let schemes = default_provider().signature_verification_algorithms.mapping;
+    let is_known = revocation::kind_of_key(parsed.public_key().raw).is_some_and(|kind| {
+        schemes.iter().flat_map(|(_, all)| *all).any(|one| *one.public_key_alg_id() == *kind)
+    });
     match parsed.public_key().parsed() {
         Ok(PublicKey::RSA(key)) if !RSA_BITS.contains(&key.key_size()) => {
             Err(CertificateError::BadSignature.into())
         }
+        _ if !is_known => Err(CertificateError::BadSignature.into()),
         _ => Ok(()),
     }
 }

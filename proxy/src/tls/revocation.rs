@@ -116,6 +116,12 @@ fn element(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((der.get(..der.len() - rest.len())?, any.data, rest))
 }
 
+/// Of which kind a public key is, as its algorithm and parameters are encoded.
+pub(super) fn kind_of_key(public_key: &[u8]) -> Option<&[u8]> {
+    let (_, public_key, _) = element(public_key)?;
+    element(public_key).map(|(_, kind, _)| kind)
+}
+
 /// Verifies that a chain leads to one of the `anchors`, and that no list revokes anything of it.
 pub(super) fn verify<'l>(
     (leaf, intermediates): Shown<'_>,
