@@ -223,6 +223,8 @@ pub(super) struct Pushed {
     last: Option<Arc<Identity>>,
     /// The last that was good.
     held: Option<[Arc<Secret>; 2]>,
+    /// The certificate that is shown: that of the last good one that is the workload's, too.
+    shown: Option<Arc<Secret>>,
     /// The roots of the last, if that was not.
     refused_roots: Option<Arc<Secret>>,
     /// Why the last was not, and what of it.
@@ -262,6 +264,7 @@ impl Pushed {
             bounds: bounds(limits),
             last: None,
             held: None,
+            shown: None,
             refused_roots: None,
             flaw: None,
             refused: None,
@@ -338,12 +341,12 @@ impl Pushed {
             }
             Err(flaw) => {
                 self.shard.increment(self.registry.series(Family::IdentityFailures, &[flaw.kind.name()]));
-                // Its roots and lists count, as those in files do, where it is the certificate that is held: that brings what it
-                // always did, though it is revoked now or has come to its end. Any other would take the place of a better one.
-                let counts = self.held.as_ref().is_some_and(|[held, _]| {
-                    let kinds = [FlawKind::Revoked, FlawKind::Expired, FlawKind::NotYetValid];
-                    kinds.contains(&flaw.kind) && secrets[0] == **held
-                });
+                // Its roots and lists count, as those in files do, where it is the certificate that is shown: that brings what it
+                // always did, though it is revoked now or has come to its end. It is the source's last word with the workload's
+                // own certificate, whatever came with others since. Any other would take the place of a better one.
+                let is_shown = self.shown.as_ref().is_some_and(|shown| secrets[0] == **shown);
+                let counts = is_shown
+                    && [FlawKind::Revoked, FlawKind::Expired, FlawKind::NotYetValid].contains(&flaw.kind);
                 let of = if counts { "the certificate that it handed on" } else { "what it handed on" };
                 self.flaw = Some((flaw, of));
                 if !counts {
@@ -378,7 +381,8 @@ impl Pushed {
         self.source.is_some()
     }
 
-    /// Whether its certificate is among those that cannot be used, so that its roots cannot either. It is counted once.
+    /// Whether its certificate is among those that cannot be used, so that its roots cannot either, and the one before is shown. It
+    /// is counted once.
     pub(super) fn refused(&mut self, unusable: &[Unusable]) -> bool {
         let own = unusable.iter().find(|it| *it.name == *OWN_CERTIFICATE);
         let refused = own.filter(|_| self.held.is_some()).map(|own| own.flaw.kind);
@@ -389,6 +393,9 @@ impl Pushed {
             self.shard.increment(self.registry.series(Family::IdentityFailures, &[kind.name()]));
         }
         self.refused = refused;
+        if refused.is_none() {
+            self.shown = self.held.as_ref().map(|[certificate, _]| certificate.clone());
+        }
         refused.is_some()
     }
 

@@ -1,7 +1,8 @@
 //! Which of the workload's own roots count, and which lists of revoked certificates beside them.
 //!
 //! What comes with an identity that is good is taken whole. What comes with one that is refused lets nobody in: it only takes
-//! away, and what it took away stays so until a good one comes, whatever else is handed on before.
+//! away, and what it took away stays so until a good one comes, or the certificate that is shown is handed on again, which is
+//! taken as a good one is: that is the source's last word with the workload's own certificate, though it has ended or is revoked.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ impl Counting {
         self.taken.as_ref() == roots
     }
 
-    /// These came with an identity that is good.
+    /// These came with an identity that is good, or has the certificate that is shown.
     pub(crate) fn take(&mut self, roots: Option<Arc<Secret>>) {
         *self = Counting { taken: roots, less: None };
     }

@@ -138,6 +138,46 @@ async fn lists_and_roots_that_come_count_though_the_workload_s_own_certificate_h
     eventually("it is renewed", || async { connect(&ca, &server, &of_other).await.ok().map(drop) }).await;
 }
 
+/// It is the source's last word with the workload's own certificate, whatever came with others before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_with_the_certificate_that_is_shown_counts_whole_when_it_is_handed_on_again() {
+    let [ca, other, foreign] = ["mesh", "other", "foreign"].map(Ca::new);
+    let (app, directory) = (TestBackend::echo("app").await, tempfile::tempdir().unwrap());
+    let list = directory.path().join("ca-crl.pem");
+    let cart = ca.workload_numbered("spiffe://cluster.local/ns/shop/sa/cart", 9);
+    let (named, of_other) = (ca.workload_numbered(CLIENT, 1), other.workload(CLIENT));
+    let both = format!("{}{}", ca.pem, other.pem);
+    for (own, revoked) in
+        [(ca.workload_for(SERVER, Duration::from_secs(2)), &[][..]), (ca.workload_numbered(SERVER, 7), &[7])]
+    {
+        let (pusher, pushed) = PushedIdentity::new("a test");
+        pusher.push(handed_on(&own, &ca.pem, &ca.revoke(&[])));
+        let server = server(IdentitySource::Pushed(pushed), &app, &list).await.ready().await;
+        pusher.push(handed_on(&own, &ca.pem, &ca.revoke(revoked)));
+        let why = if revoked.is_empty() { "holds no longer: nobody believes it" } else { "it is revoked" };
+        server.page_has("/findings", why).await;
+        let wrong = Pem { chain: own.chain.clone(), key: cart.key.clone() };
+        for refused in [&wrong, &cart] {
+            pusher.push(handed_on(refused, &ca.pem, &ca.revoke(&[1])));
+            for client in [&named, &of_other] {
+                is_refused(&ca, &server, client).await;
+            }
+            pusher.push(handed_on(&own, &both, &ca.revoke(revoked)));
+            let back = || async { connect(&ca, &server, &of_other).await.ok().map(drop) };
+            eventually("it is taken whole", back).await;
+            assert!(connect(&ca, &server, &named).await.is_ok());
+            server.page_has("/findings", "the certificate that it handed on is refused").await;
+            // Not with roots to which it does not lead.
+            pusher.push(handed_on(&own, &foreign.pem, &foreign.revoke(&[])));
+            server.page_has("/findings", "none of them has signed it").await;
+            assert!(connect(&ca, &server, &foreign.workload(CLIENT)).await.is_err());
+            for client in [&named, &of_other] {
+                assert!(connect(&ca, &server, client).await.is_ok());
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn roots_that_are_gone_count_though_the_authority_is_gone_for_longer_than_its_certificates_hold() {
     let mut authority = TestAuthority::start(Duration::from_secs(3)).await;
