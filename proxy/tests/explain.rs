@@ -455,18 +455,6 @@ fn a_gateway() {
 }
 
 #[test]
-fn names_that_dns_would_tell() {
-    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: pay, namespace: shop}\nspec:\n  \
-                 hosts: [pay.example]\n  location: MESH_EXTERNAL\n  resolution: DNS\n  ports: [{number: 8000, name: http, protocol: HTTP}]\n";
-    let config = Config::of(&[("entry.yaml", entry)]);
-    config.check(
-        &["http://pay.example:8000/"],
-        "answers 503 UH no_healthy_upstream",
-        ("endpoint", "DNS tells the endpoints, which is not asked here", "ServiceEntry pay entry.yaml:1"),
-    );
-}
-
-#[test]
 fn what_is_asked_wrong_is_said() {
     let config = Config::of(&[]);
     let directory = config.0.path().to_str().unwrap();

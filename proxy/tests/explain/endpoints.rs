@@ -109,3 +109,15 @@ fn an_entry_at_the_address_of_a_pod() {
     let step = ("transport", "as the endpoint takes mutual TLS", by);
     config.check(&url, "answers 503 UF upstream_tls_not_enforced", step);
 }
+
+#[test]
+fn names_that_dns_would_tell() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: pay, namespace: shop}\nspec:\n  \
+                 hosts: [pay.example]\n  location: MESH_EXTERNAL\n  resolution: DNS\n  ports: [{number: 8000, name: http, protocol: HTTP}]\n";
+    let config = Config::of(&[("entry.yaml", entry)]);
+    config.check(
+        &["http://pay.example:8000/"],
+        "answers 503 UH no_healthy_upstream",
+        ("endpoint", "DNS tells the endpoints, which is not asked here", "ServiceEntry pay entry.yaml:1"),
+    );
+}
