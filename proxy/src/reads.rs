@@ -10,7 +10,7 @@ const BYTES_MIN: usize = 4 * 1024;
 const PARTS: u64 = 64;
 
 /// Which part of the room for everything may be held: as many as are left of it are for others, and what lies around what is held.
-const HELD: u64 = 4;
+const HELD: u64 = 8;
 
 /// There is one memory of the process, whoever reads.
 static READS: Reads = Reads { held: AtomicU64::new(0), held_max: AtomicU64::new(u64::MAX) };
@@ -90,7 +90,7 @@ mod tests {
         let reads: &Reads =
             Box::leak(Box::new(Reads { held: AtomicU64::new(0), held_max: AtomicU64::new(u64::MAX) }));
         assert_eq!(reads.bytes(), BYTES_MAX, "nobody knows how much memory there is");
-        let room = 32 << 20;
+        let room = 64 << 20;
         reads.share(room);
         let mut all = Vec::new();
         for number in 0..1000 {
