@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a body of HTTP/1, or of what is passed on as it is, that are read from a connection at once, at most and at least.
 pub(crate) const BYTES_MAX: usize = 64 * 1024;
-const BYTES_MIN: usize = 4 * 1024;
+pub(crate) const BYTES_MIN: usize = 4 * 1024;
 
 /// Which part of the room for what nobody takes may be read at once: whoever comes after the first finds some, too.
 const PARTS: u64 = 64;
@@ -48,6 +48,7 @@ impl Held {
     }
 
     /// How many they are.
+    #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -65,6 +66,7 @@ impl Reads {
         self.held_max.store(all / HELD, Ordering::Relaxed);
     }
 
+    #[inline]
     fn bytes(&self) -> usize {
         let room = self.held_max.load(Ordering::Relaxed).saturating_sub(self.held.load(Ordering::Relaxed));
         usize::try_from(room / PARTS).unwrap_or(usize::MAX).clamp(BYTES_MIN, BYTES_MAX)
@@ -77,6 +79,7 @@ pub(crate) fn share(room: u64) {
 }
 
 /// Bytes that may be read of a connection at once.
+#[inline]
 pub(crate) fn bytes() -> usize {
     READS.bytes()
 }

@@ -52,6 +52,7 @@ fn dns_family(ips: &[IpAddr]) -> DnsFamily {
 }
 
 /// The name of the cluster of a service, port and subset; the subset may be empty.
+#[inline]
 pub(super) fn cluster_name(subset: &str, host: &str, port: u32) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }

@@ -118,6 +118,7 @@ pub(super) struct Assignment<'s> {
 
 impl<'a> Endpoints<'a> {
     /// The endpoints of those services of `scope` that are `wanted`, and of all entries.
+    #[inline]
     pub(super) fn new(scope: &Scope<'a>, wanted: &Wanted<'_>) -> Endpoints<'a> {
         let mut slices: HashMap<(&'a str, &'a str), Vec<&'a Object<EndpointSlice>>> = HashMap::default();
         for slice in scope.objects.endpoint_slices.values() {
@@ -163,6 +164,7 @@ impl<'a> Endpoints<'a> {
     }
 
     /// All endpoints of `port` of `service`, also those that are not ready.
+    #[inline]
     pub(super) fn members(
         &self,
         service: &Service<'a>,

@@ -40,6 +40,7 @@ pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
 }
 
 /// Finds that the listener at `path` of the Sidecar object is left out, because traffic is redirected to its port.
+#[cold]
 pub(super) fn find_redirected_to(scope: &Scope<'_>, path: &str, port: u32, findings: &mut Findings) {
     let Some(object) = of_proxy(scope) else { return };
     let what = format!("traffic is redirected to port {port} of the proxy: there is no such listener");

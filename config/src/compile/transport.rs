@@ -50,6 +50,7 @@ pub(super) struct Towards<'t> {
 }
 
 /// The server name by which sidecars and gateways know a service, port and subset.
+#[inline]
 pub(super) fn sni(subset: &str, host: &str, port: u32) -> Arc<str> {
     format!("outbound_.{port}_.{subset}_.{host}").into()
 }

@@ -115,6 +115,7 @@ pub(super) fn speaks_for(
     has_it && egress.virtual_service(virtual_service.object, routes.scope)
 }
 
+#[inline]
 fn comes_in(egress: &Egress<'_>, service: &Service<'_>) -> bool {
     egress.service(service.namespace(), &service.host)
 }
@@ -127,6 +128,7 @@ struct Group<'g> {
 }
 
 impl<'g> Group<'g> {
+    #[inline]
     fn of(
         place: usize,
         virtual_service: &MeshVirtualService<'_>,
@@ -205,6 +207,7 @@ enum Claim {
 }
 
 impl Known {
+    #[inline]
     fn new(routes: &Routes<'_>, egress: &Egress<'_>, virtual_services: &VirtualServices<'_>) -> Known {
         let wildcards: HashSet<&str> = virtual_services
             .iter()

@@ -255,8 +255,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
     }
 
     fn has_room(&self) -> bool {
-        let most = OUT_BYTES_MAX.min(reads::bytes());
-        self.data.is_empty() && self.tail.is_empty() && self.out.len() - self.written < most
+        let waits = self.out.len() - self.written;
+        let fits = waits < reads::BYTES_MIN || waits < OUT_BYTES_MAX.min(reads::bytes());
+        self.data.is_empty() && self.tail.is_empty() && fits
     }
 
     /// Bytes that wait to be written.
@@ -287,13 +288,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         if flushed.is_ready() {
             self.unflushed = 0;
         }
+        if flushed.is_pending() || self.held.bytes() > 0 {
+            self.counts_held();
+        }
+        flushed
+    }
+
+    /// Counts what the other side does not take.
+    #[cold]
+    fn counts_held(&mut self) {
         // TLS holds what its socket did not take. What was written of a piece stays with the rest of it.
         let data = if self.data.is_empty() { 0 } else { self.data.len() + self.unflushed };
         self.held.set(match self.queued() {
             0 => self.unflushed,
             _ => self.out.capacity() + data,
         });
-        flushed
     }
 
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -302,7 +311,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
             let stream = Pin::new(&mut self.stream);
             let written = if self.data.is_empty() && self.tail.is_empty() {
                 if out.is_empty() {
-                    if self.out.capacity() > OUT_KEPT_BYTES_MAX.min(reads::bytes()) {
+                    let room = self.out.capacity();
+                    if room > reads::BYTES_MIN && room > OUT_KEPT_BYTES_MAX.min(reads::bytes()) {
                         self.out = Vec::new();
                     }
                     self.out.clear();
