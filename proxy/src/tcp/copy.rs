@@ -3,7 +3,7 @@
 //! Each direction ends by itself: who has said his last word may still listen. A worker's connections share one buffer
 //! to read into; bytes that the other side does not take at once wait in a buffer of the direction, and nothing more is
 //! read before they are gone, with TLS not before the socket has most of them. So a connection at rest holds no buffer, and a slow one at
-//! most [`reads::bytes`](reads::bytes) each way. Where much comes at once the kernel moves it through a pipe instead, and no byte is copied.
+//! most [`reads::bytes`] each way. Where much comes at once the kernel moves it through a pipe instead, and no byte is copied.
 
 use std::future::{Future, poll_fn};
 use std::io;
