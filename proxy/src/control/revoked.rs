@@ -165,6 +165,7 @@ impl RevokedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::testing;
 
     fn roots(revoked: Option<&[u8]>) -> Arc<Secret> {
         let revoked = revoked.map(Arc::from);
@@ -194,26 +195,9 @@ mod tests {
         }
     }
 
-    fn list() -> String {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let list = rcgen::CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 1, 1),
-            next_update: rcgen::date_time_ymd(2100, 1, 1),
-            crl_number: vec![1].into(),
-            issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
-            key_identifier_method: rcgen::KeyIdMethod::Sha256,
-        };
-        let list = list.signed_by(&rcgen::Issuer::new(params, key)).unwrap();
-        let body = data_encoding::BASE64.encode(list.der());
-        format!("-----BEGIN X509 CRL-----\n{body}\n-----END X509 CRL-----\n")
-    }
-
     #[test]
     fn what_cannot_be_read_is_never_no_list() {
-        let list = list();
+        let [_, list] = testing::authority("shop");
         let good: Seen = Some(Ok(list.as_bytes().into()));
         let garbage: Seen = Some(Ok(Arc::from(*b"garbage")));
         let unreadable: Seen = Some(Err("it is a directory".into()));

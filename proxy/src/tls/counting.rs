@@ -178,6 +178,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::tls::testing;
 
     /// What counts, by the first letter of its name: authorities by trust domain, the mesh's as "", and those that have lists.
     type Letters = (BTreeMap<String, BTreeSet<char>>, BTreeSet<char>);
@@ -187,23 +188,7 @@ mod tests {
 
     impl Authorities {
         fn new() -> Authorities {
-            let made = |name: char| {
-                let mut params = rcgen::CertificateParams::default();
-                params.distinguished_name.push(rcgen::DnType::CommonName, name.to_string());
-                params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-                let key = rcgen::KeyPair::generate().unwrap();
-                let certificate = peer::pem("CERTIFICATE", params.self_signed(&key).unwrap().der());
-                let list = rcgen::CertificateRevocationListParams {
-                    this_update: rcgen::date_time_ymd(2020, 1, 1),
-                    next_update: rcgen::date_time_ymd(2100, 1, 1),
-                    crl_number: vec![1].into(),
-                    issuing_distribution_point: None,
-                    revoked_certs: Vec::new(),
-                    key_identifier_method: rcgen::KeyIdMethod::Sha256,
-                };
-                let list = list.signed_by(&rcgen::Issuer::new(params, key)).unwrap();
-                (name, [certificate, peer::pem("X509 CRL", list.der())])
-            };
+            let made = |name: char| (name, testing::authority(&name.to_string()));
             Authorities("ABCD".chars().map(made).collect())
         }
 

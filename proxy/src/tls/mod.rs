@@ -22,6 +22,8 @@ mod secrets;
 mod server;
 mod shown;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 mod verify;
 mod whole;
 
