@@ -225,11 +225,16 @@ impl<'a> Service<'a> {
     fn new(object: &'a Object<kubernetes::Service>, scope: &Scope<'a>, aliases: &mut Aliases) -> Service<'a> {
         let spec = &object.spec.spec;
         let host = service_host(object.name(), object.namespace(), &scope.proxy.dns_domain);
+        // Of other pods than the proxy's own their endpoint slices tell what a name stands for.
+        let own = || {
+            let key = (object.namespace().clone(), scope.proxy.name.clone());
+            scope.objects.pods.get(&key).map(|pod| &pod.spec)
+        };
         let ports = spec.ports.iter().map(|port| Port {
             number: port.port,
             name: port.name.as_deref().unwrap_or_default(),
             protocol: Protocol::of(port),
-            target: target_number(port.target_port.as_ref(), object, scope),
+            target: target_number(port.target_port.as_ref(), own),
         });
         Service {
             source: Source::Kubernetes(object),
@@ -311,30 +316,22 @@ impl<'a> Service<'a> {
     }
 }
 
-/// The port of pods, where the service says it by number, or by a name that the proxy's own pod has: of other pods their
-/// endpoint slices tell it.
-fn target_number(
+/// The port of pods, where the service says it by number, or by a name that this `pod` has, which is asked for then.
+fn target_number<'p>(
     told: Option<&TargetPort>,
-    object: &Object<kubernetes::Service>,
-    scope: &Scope<'_>,
+    pod: impl FnOnce() -> Option<&'p kubernetes::Pod>,
 ) -> Option<u16> {
-    let name = match told? {
-        TargetPort::Number(number) => return Some(*number).filter(|number| *number > 0),
-        TargetPort::Name(name) => name,
-    };
-    let pod = scope.objects.pods.get(&(object.namespace().clone(), scope.proxy.name.clone()))?;
-    pod.spec.port_named(name)
+    match told? {
+        TargetPort::Number(number) => Some(*number).filter(|number| *number > 0),
+        TargetPort::Name(name) => pod()?.port_named(name),
+    }
 }
 
 /// The numbers of the ports of a service, without those of UDP, and the port of `pod`, which it selects, that each leads to.
 pub(crate) fn ports_of_pod(service: &kubernetes::ServiceSpec, pod: &kubernetes::Pod) -> Vec<(u16, u16)> {
     let mut ports: Vec<(u16, u16)> = Vec::new();
     for port in service.ports.iter().filter(|port| Protocol::of(port) != Protocol::Udp) {
-        let target = match &port.target_port {
-            Some(TargetPort::Number(number)) => Some(*number).filter(|number| *number > 0),
-            Some(TargetPort::Name(name)) => pod.port_named(name),
-            None => None,
-        };
+        let target = target_number(port.target_port.as_ref(), || Some(pod));
         if ports.iter().all(|(number, _)| *number != port.port) {
             ports.push((port.port, target.unwrap_or(port.port)));
         }
