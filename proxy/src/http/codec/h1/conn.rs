@@ -254,10 +254,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
         self.wrote
     }
 
+    /// Whether more may be queued. TLS takes what its socket does not, and would do so anew whenever somebody looks.
     fn has_room(&self) -> bool {
+        let fits = |bytes: usize, most: usize| bytes < reads::BYTES_MIN || bytes < most.min(reads::bytes());
         let waits = self.out.len() - self.written;
-        let fits = waits < reads::BYTES_MIN || waits < OUT_BYTES_MAX.min(reads::bytes());
-        self.data.is_empty() && self.tail.is_empty() && fits
+        let is_taken = fits(self.unflushed, reads::BYTES_MAX);
+        self.data.is_empty() && self.tail.is_empty() && is_taken && fits(waits, OUT_BYTES_MAX)
     }
 
     /// Bytes that wait to be written.
