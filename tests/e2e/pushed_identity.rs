@@ -256,6 +256,12 @@ async fn lists_that_come_with_bad_ones_are_bounded_and_those_before_stay() {
     .await;
     assert!(revoked::connect(&ca, &server, &first).await.is_err());
     assert!(revoked::connect(&ca, &server, &ca.workload_numbered(CLIENT, 255)).await.is_ok());
+    // It is found as long as it is so, though what comes then has none.
+    let mut without = revoked::handed_on(&Pem { key: "garbage".to_owned(), ..bad.clone() }, &ca.pem, "");
+    without.revoked = None;
+    pusher.push(without);
+    server.page_has("/findings", "the private key is not one in PEM").await;
+    assert!(server.page("/findings").await.contains("and identity_bytes_max is 6000"));
     pusher.push(revoked::handed_on(&own, &ca.pem, &ca.revoke(&[])));
     let back = || async { revoked::connect(&ca, &server, &first).await.ok().map(drop) };
     eventually("a good one is taken whole", back).await;

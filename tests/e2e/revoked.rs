@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
 mod own;
+mod refused;
 
 use std::path::Path;
 use std::time::Duration;

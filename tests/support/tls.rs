@@ -443,7 +443,11 @@ pub fn certificate(name: &str, pem: &Pem) -> Secret {
 
 /// A secret with roots.
 pub fn roots(name: &str, ca: &Ca) -> Secret {
-    let content =
-        SecretContent::Roots { roots: ca.pem.as_bytes().into(), revoked: None, bundles: Vec::new() };
+    let content = SecretContent::Roots {
+        roots: ca.pem.as_bytes().into(),
+        revoked: None,
+        besides: None,
+        bundles: Vec::new(),
+    };
     Secret { name: name.into(), content: Ok(content), origin: None }
 }

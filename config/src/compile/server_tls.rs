@@ -219,7 +219,7 @@ fn roots(scope: &Scope<'_>, name: &Arc<str>, asking: &Origin) -> Secret {
         one_of(object, &[("ca.crt", |it| &it.ca_crt), ("cacert", |it| &it.cacert)]).and_then(|roots| {
             let lists: [(&str, Value); 2] = [("ca.crl", |it| &it.ca_crl), ("crl", |it| &it.crl)];
             let revoked = given(object, &lists)?.map(Into::into);
-            Ok(SecretContent::Roots { roots: roots.into(), revoked, bundles: Vec::new() })
+            Ok(SecretContent::Roots { roots: roots.into(), revoked, besides: None, bundles: Vec::new() })
         });
     Secret { name: name.clone(), content, origin: Some(object.origin()) }
 }

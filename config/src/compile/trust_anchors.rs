@@ -105,7 +105,7 @@ impl TrustAnchors {
     }
 
     fn beside(&self, secret: &Secret) -> Secret {
-        let Ok(SecretContent::Roots { roots, revoked, bundles }) = &secret.content else {
+        let Ok(SecretContent::Roots { roots, revoked, besides, bundles }) = &secret.content else {
             return secret.clone();
         };
         let (roots, bundles) = if self.by_domain.is_empty() && bundles.is_empty() {
@@ -117,7 +117,8 @@ impl TrustAnchors {
             let own = bundles.iter().find(|bundle| self.own.first() == Some(&bundle.domain));
             (own.map_or_else(|| roots.clone(), |own| own.roots.clone()), bundles)
         };
-        let content = Ok(SecretContent::Roots { roots, revoked: revoked.clone(), bundles });
+        let (revoked, besides) = (revoked.clone(), besides.clone());
+        let content = Ok(SecretContent::Roots { roots, revoked, besides, bundles });
         Secret { content, ..secret.clone() }
     }
 
@@ -188,7 +189,8 @@ mod tests {
             roots: roots.as_bytes().into(),
         };
         let bundles = bundles.iter().map(bundle).collect();
-        let content = SecretContent::Roots { roots: b"root"[..].into(), revoked: None, bundles };
+        let content =
+            SecretContent::Roots { roots: b"root"[..].into(), revoked: None, besides: None, bundles };
         let roots = Arc::new(Secret { name: OWN_ROOTS.into(), content: Ok(content), origin: None });
         let other = Arc::new(Secret { name: "other".into(), ..(*roots).clone() });
         let anchors = |mesh: &MeshConfig, before| {

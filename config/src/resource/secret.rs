@@ -45,6 +45,8 @@ pub enum SecretContent {
         roots: Arc<[u8]>,
         /// Lists of revoked certificates, in PEM.
         revoked: Option<Arc<[u8]>>,
+        /// More such lists, which revoke whom they name and say nothing of anybody else, though one cannot be relied on.
+        besides: Option<Arc<[u8]>>,
         /// Roots by trust domain. Where there are some, a peer is verified by those of the domain of its identity alone, and
         /// one of another domain, or without an identity, by none. Envoy: `SPIFFECertValidatorConfig`.
         bundles: Vec<TrustBundle>,

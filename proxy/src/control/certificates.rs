@@ -1,11 +1,9 @@
 //! What there is to say about secrets: those that cannot be used, and certificates that are not renewed in time.
 
-use std::sync::Arc;
-
 use config::finding::{Finding, Severity, code};
 use config::{OWN_CERTIFICATE, OWN_ROOTS};
 
-use crate::tls::{Flaw, Life, Unusable};
+use crate::tls::{Doubt, Flaw, Life, Unusable};
 
 /// The certificates that end soon, and whether they have ended.
 pub(super) fn ending(lives: &[Life]) -> Vec<(&str, bool)> {
@@ -27,14 +25,20 @@ pub(super) fn about_life(life: &Life) -> Finding {
 }
 
 /// What there is to say about a list of revoked certificates that cannot be relied on.
-pub(super) fn about_doubt((name, why): &(Arc<str>, String)) -> Finding {
-    Finding::general(
-        Severity::Error,
-        code::UNUSABLE_SECRET,
-        format!(
-            "of the revoked certificates of {name}, {why}: unless there is another, nobody for whom that authority vouches is \
-             believed"
+pub(super) fn about_doubt(Doubt { name, why, closes }: &Doubt) -> Finding {
+    let (severity, holds) = match closes {
+        true => {
+            (Severity::Error, "unless there is another, nobody for whom that authority vouches is believed")
+        }
+        false => (
+            Severity::Warning,
+            "it came with a certificate that is refused, and revokes whom it names, but closes nothing",
         ),
+    };
+    Finding::general(
+        severity,
+        code::UNUSABLE_SECRET,
+        format!("of the revoked certificates of {name}, {why}: {holds}"),
         "write the newest list of that authority in its place",
     )
 }

@@ -92,7 +92,7 @@ impl Identity {
         let secret = |name: &str, content| Secret { name: name.into(), content: Ok(content), origin: None };
         [
             secret(OWN_CERTIFICATE, SecretContent::Certificate { chain, key }),
-            secret(OWN_ROOTS, SecretContent::Roots { roots, revoked, bundles }),
+            secret(OWN_ROOTS, SecretContent::Roots { roots, revoked, besides: None, bundles }),
         ]
     }
 

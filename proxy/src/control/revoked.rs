@@ -122,7 +122,7 @@ impl RevokedFile {
 
     /// A secret as it holds: roots are those of the mesh with the lists.
     pub(super) fn beside(&self, secret: &Arc<Secret>) -> Arc<Secret> {
-        let Ok(SecretContent::Roots { roots, revoked, bundles }) = &secret.content else {
+        let Ok(SecretContent::Roots { roots, revoked, besides, bundles }) = &secret.content else {
             return secret.clone();
         };
         if *secret.name != *OWN_ROOTS {
@@ -135,7 +135,8 @@ impl RevokedFile {
                     Some(others) => [lists, &b"\n"[..], others].concat().into(),
                     None => lists.clone(),
                 });
-                Ok(SecretContent::Roots { roots: roots.clone(), revoked, bundles: bundles.clone() })
+                let (roots, besides, bundles) = (roots.clone(), besides.clone(), bundles.clone());
+                Ok(SecretContent::Roots { roots, revoked, besides, bundles })
             }
             (Known::Nothing, Some(trouble)) => Err(trouble.clone()),
             (Known::Nothing | Known::NoList, _) => return secret.clone(),
@@ -169,7 +170,8 @@ mod tests {
 
     fn roots(revoked: Option<&[u8]>) -> Arc<Secret> {
         let revoked = revoked.map(Arc::from);
-        let content = SecretContent::Roots { roots: Arc::from(*b"roots"), revoked, bundles: Vec::new() };
+        let content =
+            SecretContent::Roots { roots: Arc::from(*b"roots"), revoked, besides: None, bundles: Vec::new() };
         Arc::new(Secret { name: OWN_ROOTS.into(), content: Ok(content), origin: None })
     }
 

@@ -274,8 +274,9 @@ impl SecretFiles {
             let key = PrivateKey::new(read(key)?);
             Ok(SecretContent::Certificate { chain: read(chain)?, key })
         };
-        let roots =
-            |path: &Path| Ok(SecretContent::Roots { roots: read(path)?, revoked: None, bundles: Vec::new() });
+        let roots = |path: &Path| {
+            Ok(SecretContent::Roots { roots: read(path)?, revoked: None, besides: None, bundles: Vec::new() })
+        };
         let own = self.identity.as_ref();
         Some(match name {
             OWN_CERTIFICATE => own.map(|own| certificate(&own.chain, &own.key))?,

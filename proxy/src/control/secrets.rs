@@ -11,6 +11,9 @@ use super::revoked::RevokedFile;
 use super::{Control, time};
 use crate::tls::{FlawKind, Secrets, Unusable};
 
+/// Lists that are found, because they change nothing.
+const LEFT_OUT: &str = "lists of revoked certificates that came with a certificate that is refused";
+
 impl Control {
     /// Says who the workload is and what hinders its identity. At the start, why it is waited for.
     pub(super) fn awaits_identity(
@@ -123,10 +126,17 @@ impl Control {
             let (secrets, _) = self.resolved(anchors, Some(roots));
             secrets.are_whole() && secrets.apart().is_none()
         };
+        let mut forged = None;
         let worse = offered.filter(|_| refused.is_some() || is_refused);
         for roots in worse.into_iter().chain(since) {
-            let counted = own_roots.refuse(roots, self.pushed.bytes_max(), leads);
-            refused = refused.or_else(|| counted.err().map(Unusable::of_own_roots));
+            forged = own_roots.refuse(roots, self.pushed.bytes_max(), leads).or(forged);
+        }
+        for why in [own_roots.too_many(), forged.as_deref()].into_iter().flatten() {
+            let why = format!("{LEFT_OUT} do not count: {why}");
+            refused = Some(Unusable::of_own_roots(match refused {
+                Some(told) => format!("{}; {why}", told.flaw),
+                None => why,
+            }));
         }
         self.own_roots = own_roots;
         refused.filter(|_| self.own_roots.counts().is_some())

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::CertificateRevocationListDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::peer;
-use super::secrets::{Parsed, Roots, certificates, check_lists, parse};
+use super::secrets::{Parsed, Roots, certificates, lists, parse};
 
 /// The own roots as they count.
 #[derive(Debug, Default, Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Counting {
     taken: Option<Arc<Secret>>,
     /// Those without what was taken away since.
     less: Option<Arc<Secret>>,
+    /// Why lists that came since do not count, where there would be too many: so it is until others are taken.
+    too_many: Option<String>,
 }
 
 impl Counting {
@@ -36,35 +38,39 @@ impl Counting {
 
     /// These came with an identity that is good, or has the certificate that is shown.
     pub(crate) fn take(&mut self, roots: Option<Arc<Secret>>) {
-        *self = Counting { taken: roots, less: None };
+        *self = Counting { taken: roots, ..Counting::default() };
     }
 
-    /// These came with an identity that is refused. Lists of theirs count besides, as long as there are at most `bytes_max` bytes
-    /// of all; roots that are not among them count no longer, if the workload's own certificate `leads` to what is left: those of
-    /// another mesh take nothing away.
-    ///
-    /// # Errors
-    ///
-    /// When there would be more bytes of lists, in words: theirs do not count.
+    /// Why lists that came with identities that are refused do not count, because there would be too many of them.
+    pub(crate) fn too_many(&self) -> Option<&str> {
+        self.too_many.as_deref()
+    }
+
+    /// These came with an identity that is refused. Whom lists of theirs name is revoked besides, as long as there are at most
+    /// `bytes_max` bytes of all; such a list closes nothing. Roots that are not among them count no longer, if the workload's own
+    /// certificate `leads` to what is left: those of another mesh take nothing away. Answers why the first list that does not
+    /// count is known to be forged: such ones take no room.
     pub(crate) fn refuse(
         &mut self,
         roots: &Secret,
         bytes_max: u64,
         leads: impl Fn(&Arc<Secret>) -> bool,
-    ) -> Result<(), String> {
-        let Some(counts) = self.counts() else { return Ok(()) };
-        let (Some(known), Some(told)) = (Told::of(counts), Told::of(roots)) else { return Ok(()) };
+    ) -> Option<String> {
+        let counts = self.counts()?;
+        let (known, told) = (Told::of(counts)?, Told::of(roots)?);
         // That of the whole identity is told already.
         if told.bytes() as u64 > bytes_max {
-            return Ok(());
+            return None;
         }
-        let all = known.lists_with(&told);
-        let bytes = all.as_ref().map_or(0, |lists| lists.len() as u64);
-        let (lists, fits) = if bytes > bytes_max { (known.revoked.cloned(), false) } else { (all, true) };
+        let (more, forged) = known.lists_besides(&told);
+        let length = |lists: Option<&Arc<[u8]>>| lists.map_or(0, |it| it.len() as u64);
+        let bytes = length(known.revoked) + length(more.as_ref());
+        let fits = more.is_none() || bytes <= bytes_max;
+        let besides = more.filter(|_| fits).or_else(|| known.besides.cloned());
         let made = |(roots, bundles): (Arc<[u8]>, Vec<TrustBundle>)| {
-            let revoked = lists.clone();
+            let (revoked, besides) = (known.revoked.cloned(), besides.clone());
             Arc::new(Secret {
-                content: Ok(SecretContent::Roots { roots, revoked, bundles }),
+                content: Ok(SecretContent::Roots { roots, revoked, besides, bundles }),
                 ..(**counts).clone()
             })
         };
@@ -73,13 +79,12 @@ impl Counting {
         if next != *counts {
             self.less = Some(next);
         }
-        let why = || {
-            format!(
-                "lists of revoked certificates that came with a certificate that is refused do not count: with those that do there \
-                 are {bytes} bytes, and identity_bytes_max is {bytes_max}"
-            )
-        };
-        if fits { Ok(()) } else { Err(why()) }
+        if !fits {
+            let why =
+                format!("with those that do there are {bytes} bytes, and identity_bytes_max is {bytes_max}");
+            self.too_many = Some(why);
+        }
+        forged
     }
 }
 
@@ -87,14 +92,15 @@ impl Counting {
 struct Told<'s> {
     roots: &'s Arc<[u8]>,
     revoked: Option<&'s Arc<[u8]>>,
+    besides: Option<&'s Arc<[u8]>>,
     bundles: &'s [TrustBundle],
 }
 
 impl Told<'_> {
     fn of(secret: &Secret) -> Option<Told<'_>> {
         match &secret.content {
-            Ok(SecretContent::Roots { roots, revoked, bundles }) => {
-                Some(Told { roots, revoked: revoked.as_ref(), bundles })
+            Ok(SecretContent::Roots { roots, revoked, besides, bundles }) => {
+                Some(Told { roots, revoked: revoked.as_ref(), besides: besides.as_ref(), bundles })
             }
             _ => None,
         }
@@ -108,7 +114,7 @@ impl Told<'_> {
     /// Without lists, which may be unreadable where roots are not.
     fn parsed(&self) -> Option<Arc<Roots>> {
         let (roots, bundles) = (self.roots.clone(), self.bundles.to_vec());
-        let content = Ok(SecretContent::Roots { roots, revoked: None, bundles });
+        let content = Ok(SecretContent::Roots { roots, revoked: None, besides: None, bundles });
         match parse(&Secret { name: config::OWN_ROOTS.into(), content, origin: None }) {
             Ok(Parsed::Roots(roots)) => Some(roots),
             _ => None,
@@ -136,20 +142,26 @@ impl Told<'_> {
         (bundles.is_empty() != are_apart).then_some((roots, bundles))
     }
 
-    /// The lists of both, each once; those of this alone where the others cannot be read.
-    fn lists_with(&self, others: &Told<'_>) -> Option<Arc<[u8]>> {
-        let known = self.revoked.cloned();
-        let Some(more) = others.revoked.filter(|lists| check_lists(lists).is_ok()) else { return known };
-        let mut all = known.as_deref().unwrap_or_default().to_vec();
-        let mut ders = ders(&all);
-        for der in self::ders(more) {
-            if !ders.contains(&der) {
-                all.extend_from_slice(b"\n");
-                all.extend_from_slice(peer::pem("X509 CRL", &der).as_bytes());
-                ders.push(der);
+    /// The lists besides, with those of others that are not among these, each once, if there are such; and why the first of those
+    /// that are known to be forged is. None of theirs where they cannot be read.
+    fn lists_besides(&self, others: &Told<'_>) -> (Option<Arc<[u8]>>, Option<String>) {
+        let theirs = others.revoked.and_then(|pem| lists(pem).ok()).unwrap_or_default();
+        let (besides, mut forged) = (self.besides.map_or(&[][..], |it| it), None);
+        let mut known: Vec<_> = self.revoked.iter().flat_map(|it| ders(it)).chain(ders(besides)).collect();
+        let (mut all, roots) = (besides.to_vec(), (!theirs.is_empty()).then(|| self.parsed()).flatten());
+        for list in &theirs {
+            if known.contains(list.der()) {
+                continue;
+            }
+            match roots.as_ref().and_then(|roots| roots.forged(list)) {
+                Some(why) => forged = forged.or(Some(why)),
+                None => {
+                    all.extend_from_slice(peer::pem("X509 CRL", list.der()).as_bytes());
+                    known.push(list.der().clone());
+                }
             }
         }
-        (!all.is_empty()).then(|| all.into())
+        ((all.len() > besides.len()).then(|| all.into()), forged)
     }
 }
 
@@ -207,7 +219,7 @@ mod tests {
             };
             let bundles = words.map(bundle).collect();
             let revoked = (!lists.is_empty()).then(|| self.pem(lists, 1));
-            let content = Ok(SecretContent::Roots { roots, revoked, bundles });
+            let content = Ok(SecretContent::Roots { roots, revoked, besides: None, bundles });
             Arc::new(Secret { name: config::OWN_ROOTS.into(), content, origin: None })
         }
 
@@ -221,7 +233,8 @@ mod tests {
             assert!(counts.parsed().is_some());
             let bundles = counts.bundles.iter().map(|it| (it.domain.to_string(), named(&it.roots, 0)));
             let roots = bundles.chain([(String::new(), named(counts.roots, 0))]).collect();
-            (roots, counts.revoked.map(|lists| named(lists, 1)).unwrap_or_default())
+            let lists = [counts.revoked, counts.besides].into_iter().flatten();
+            (roots, lists.flat_map(|lists| named(lists, 1)).collect())
         }
 
         /// Whether A, whose the own certificate is, of the trust domain x, is among them.
@@ -233,7 +246,8 @@ mod tests {
         }
 
         fn refuse(&self, counting: &mut Counting, roots: &Secret) {
-            counting.refuse(roots, 100_000, |roots| self.leads(roots)).unwrap();
+            assert_eq!(counting.refuse(roots, 100_000, |roots| self.leads(roots)), None);
+            assert_eq!(counting.too_many(), None);
         }
     }
 
@@ -318,22 +332,25 @@ mod tests {
         let bytes = authorities.pem("A", 0).len() + authorities.pem("A", 1).len();
         let bytes_max = bytes as u64 + 16;
         // Too large by itself, it counts for nothing.
-        assert!(counting.refuse(&authorities.secret("A", "A"), 16, |_| true).is_ok());
+        assert_eq!(counting.refuse(&authorities.secret("A", "A"), 16, |_| true), None);
         assert_eq!(authorities.letters(&counting).0[""], BTreeSet::from(['A', 'B']));
         let mut before = BTreeSet::from(['C']);
         for more in ["A", "B", "D", "A"] {
-            let counted = counting.refuse(&authorities.secret("A", more), bytes_max, |_| true);
+            let was_told = counting.too_many().is_some();
+            counting.refuse(&authorities.secret("A", more), bytes_max, |_| true);
             let (roots, lists) = authorities.letters(&counting);
             assert_eq!(roots[""], BTreeSet::from(['A']), "roots count nevertheless");
             assert!(before.is_subset(&lists), "{before:?} {lists:?}");
-            assert_eq!(counted.is_ok(), lists.contains(&more.chars().next().unwrap()), "{counted:?}");
+            let counts = lists.contains(&more.chars().next().unwrap());
+            assert_eq!(counting.too_many().is_some(), was_told || !counts, "it is told as long as it is so");
             before = lists;
             let counts = Told::of(counting.counts().unwrap()).unwrap();
-            assert!(counts.revoked.unwrap().len() as u64 <= bytes_max);
+            let lists = [counts.revoked, counts.besides].into_iter().flatten();
+            assert!(lists.map(|it| it.len() as u64).sum::<u64>() <= bytes_max);
         }
         assert!((2..4).contains(&before.len()), "{before:?}");
         let known = counting.counts().cloned();
-        authorities.refuse(&mut counting, &authorities.secret("A", "A"));
+        counting.refuse(&authorities.secret("A", "A"), bytes_max, |_| true);
         assert_eq!(counting.counts(), known.as_ref(), "each list is there once");
     }
 }

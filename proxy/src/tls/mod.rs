@@ -32,7 +32,7 @@ pub(crate) use client::{Client, Host, Spoken, offered_in_the_mesh};
 pub(crate) use counting::Counting;
 pub(crate) use ends::Ends;
 pub(crate) use own::Expected;
-pub(crate) use secrets::{Life, Secrets, Unusable, chain, check_lists, check_roots};
+pub(crate) use secrets::{Doubt, Life, Secrets, Unusable, chain, check_lists, check_roots};
 pub(crate) use server::{Server, Shows};
 pub(crate) use shown::{AlternativeName, Certificate};
 pub(crate) use stream::{First, Presented, Stream};

@@ -28,11 +28,13 @@ pub(super) type Shown<'c> = (&'c CertificateDer<'c>, &'c [CertificateDer<'c>]);
 pub(super) struct List {
     der: CertificateRevocationListDer<'static>,
     parsed: CertRevocationList<'static>,
+    /// Whether nobody is believed whom its issuer vouches for, where it cannot be relied on.
+    closes: bool,
 }
 
 impl PartialEq for List {
     fn eq(&self, other: &List) -> bool {
-        self.der == other.der
+        self.der == other.der && self.closes == other.closes
     }
 }
 
@@ -40,11 +42,24 @@ impl List {
     /// Reads one; `None` when it is none.
     pub(super) fn new(der: CertificateRevocationListDer<'static>) -> Option<List> {
         let parsed = OwnedCertRevocationList::from_der(&der).ok()?.into();
-        Some(List { der, parsed })
+        Some(List { der, parsed, closes: true })
     }
 
-    /// Why nobody is believed whom its issuer vouches for, where these are all authorities that are known, at `now`, in seconds
-    /// since 1970.
+    pub(super) fn der(&self) -> &CertificateRevocationListDer<'static> {
+        &self.der
+    }
+
+    /// It revokes whom it names, and says nothing of anybody else.
+    pub(super) fn besides(self) -> List {
+        List { closes: false, ..self }
+    }
+
+    /// Whether nobody is believed whom its issuer vouches for, where it cannot be relied on.
+    pub(super) fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// Why it cannot be relied on, where these are all authorities that are known, at `now`, in seconds since 1970.
     pub(super) fn doubt<'a>(
         &self,
         known: impl Iterator<Item = &'a TrustAnchor<'a>>,
@@ -158,12 +173,15 @@ pub(super) fn verify<'l>(
             Ok(()) => heard.push(issuer),
             Err(Error::CertRevoked) => return Err(Error::CertRevoked),
             // Who was revoked is so still.
-            Err(Error::CrlExpired { .. }) if asked(ExpirationPolicy::Ignore).is_err() => {
+            Err(Error::CrlExpired { .. })
+                if matches!(asked(ExpirationPolicy::Ignore), Err(Error::CertRevoked)) =>
+            {
                 return Err(Error::CertRevoked);
             }
             Err(Error::InvalidCrlSignatureForPublicKey)
                 if anchors.iter().any(|it| list.is_of_its_name(it) && list.is_signed_by(it, algorithms)) => {}
-            Err(_) => doubted.push(issuer),
+            Err(_) if list.closes => doubted.push(issuer),
+            Err(_) => {}
         }
     }
     match doubted.iter().all(|issuer| heard.contains(issuer)) {

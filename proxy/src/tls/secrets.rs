@@ -1,16 +1,22 @@
 //! Secrets, parsed. One that is missing or broken is told, and what was last good of it stays.
 
+mod doubts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use config::origin::Origin;
 use config::{FILE_ROOTS, OWN_CERTIFICATE, OWN_ROOTS, SYSTEM_ROOTS, SecretContent, TrustBundle};
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor,
+};
 use tokio_rustls::rustls::sign::CertifiedKey;
+
+pub(crate) use doubts::Doubt;
 
 use super::own::{self, Expected};
 use super::revocation::List;
@@ -100,6 +106,12 @@ impl Roots {
     /// Those of a trust domain, where domains are told apart.
     pub(super) fn bundle(&self, domain: &str) -> Option<&Bundle> {
         self.bundles.iter().find(|bundle| *bundle.domain == *domain)
+    }
+
+    /// All of them, of whatever domain.
+    fn anchors<'r>(&'r self) -> impl Iterator<Item = &'r TrustAnchor<'r>> {
+        let stores = self.bundles.iter().map(|it| &it.roots).chain([&self.roots]);
+        stores.flat_map(|store| store.roots.iter().map(|root| -> &'r TrustAnchor<'r> { root }))
     }
 
     /// What vouches for whoever has these names; `None` when nothing does, because their trust domain is unknown.
@@ -200,42 +212,6 @@ impl Secrets {
     /// That the workload's own certificate is of no trust domain of the mesh any more, if it is so.
     pub(crate) fn own_stranger(&self, expected: &Expected) -> Option<String> {
         expected.is_left_by(&own::identity(self.certificate(OWN_CERTIFICATE)?)?)
-    }
-
-    /// What is wrong with the workload's own certificate by its roots, if that is of these kinds: where its authority's list is
-    /// doubted, nobody of that is believed.
-    pub(crate) fn own_flaw(&self, kinds: &[FlawKind]) -> Option<Flaw> {
-        let (own, roots) = (self.certificate(OWN_CERTIFICATE)?, self.roots(OWN_ROOTS)?);
-        let (leaf, intermediates) = own.cert.split_first()?;
-        let flaw = whole::is_heard_of(leaf, intermediates, roots, seconds(time::wall())).err()?;
-        kinds.contains(&flaw.kind).then_some(flaw)
-    }
-
-    /// Lists of revoked certificates that cannot be relied on: of which secret, and why.
-    pub(crate) fn doubts(&self, now: SystemTime) -> Vec<(Arc<str>, String)> {
-        let now = seconds(now);
-        let algorithms = default_provider().signature_verification_algorithms.all;
-        let chains = self.held.values().filter_map(Held::certificate).flat_map(|it| it.cert.iter().skip(1));
-        let between: Vec<_> = chains.flat_map(webpki::anchor_from_trusted_cert).collect();
-        let known = || {
-            let all = self.held.values().filter_map(Held::roots);
-            let stores = all.flat_map(|it| it.bundles.iter().map(|it| &it.roots).chain([&it.roots]));
-            stores.flat_map(|store| &store.roots).chain(&between)
-        };
-        let mut doubts = Vec::new();
-        for (name, held) in &self.held {
-            let of_it = held.lists().iter().filter_map(|list| list.doubt(known(), algorithms, now));
-            doubts.extend(of_it.map(|why| (name.clone(), why)));
-        }
-        doubts.sort();
-        doubts
-    }
-
-    /// When the doubts of `now` are others, though the secrets are these: a list ends then.
-    pub(crate) fn doubts_end(&self, now: SystemTime) -> Option<SystemTime> {
-        let lists = self.held.values().flat_map(Held::lists);
-        let next = lists.filter_map(List::ends).filter(|ends| *ends > seconds(now)).min()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(next).ok()?))
     }
 
     /// The lives of all certificates, by name.
@@ -369,15 +345,19 @@ pub(super) fn parse(declared: &config::Secret) -> Result<Parsed, String> {
             let certified = certified(chain, key)?;
             Ok(Parsed::Certificate(Arc::new(certified)))
         }
-        SecretContent::Roots { roots, revoked, bundles } => {
+        SecretContent::Roots { roots, revoked, besides, bundles } => {
             let roots = certificates(roots, "the roots")?;
             let first = roots.first().cloned();
             let roots = store(roots, is_of_system(&declared.name))?;
             let bundles = bundles.iter().map(bundle).collect::<Result<_, _>>()?;
-            let lists = revoked.as_deref().map_or_else(|| Ok(Arc::default()), lists)?;
-            Ok(Parsed::Roots(Arc::new(Roots { roots, bundles, first, lists })))
+            let mut all = revoked.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
+            let besides = besides.as_deref().map_or_else(|| Ok(Vec::new()), lists)?;
+            all.extend(besides.into_iter().map(List::besides));
+            Ok(Parsed::Roots(Arc::new(Roots { roots, bundles, first, lists: all.into() })))
         }
-        SecretContent::Revoked { lists: pem } => Ok(Parsed::Revoked(Arc::new(Lists { parsed: lists(pem)? }))),
+        SecretContent::Revoked { lists: pem } => {
+            Ok(Parsed::Revoked(Arc::new(Lists { parsed: lists(pem)?.into() })))
+        }
     }
 }
 
@@ -451,7 +431,7 @@ pub(super) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<
     }
 }
 
-fn lists(pem: &[u8]) -> Result<Arc<[List]>, String> {
+pub(super) fn lists(pem: &[u8]) -> Result<Vec<List>, String> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match lists {
         Ok(lists) if !lists.is_empty() => lists.into_iter().map(List::new).collect::<Option<_>>(),
@@ -462,6 +442,8 @@ fn lists(pem: &[u8]) -> Result<Arc<[List]>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use config::PrivateKey;
     use data_encoding::BASE64;
 

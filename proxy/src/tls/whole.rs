@@ -172,7 +172,7 @@ impl Whole<'_> {
 
     fn measure(&self, chain: &[u8], key: &PrivateKey, bounds: Bounds) -> Result<(), Flaw> {
         let roots = match &self.roots.content {
-            Ok(SecretContent::Roots { roots, revoked, bundles }) => {
+            Ok(SecretContent::Roots { roots, revoked, bundles, .. }) => {
                 let bundles: usize = bundles.iter().map(|bundle| bundle.roots.len()).sum();
                 roots.len() + revoked.as_ref().map_or(0, |it| it.len()) + bundles
             }

@@ -167,6 +167,7 @@ fn secrets(ca: &Ca) -> Vec<Secret> {
     let roots = SecretContent::Roots {
         roots: ca.pem.as_bytes().into(),
         revoked: Some(ca.revoke(&[REVOKED]).as_bytes().into()),
+        besides: None,
         bundles: Vec::new(),
     };
     let roots = Secret { name: "roots".into(), content: Ok(roots), origin: None };
