@@ -78,6 +78,11 @@ pub(crate) fn share(room: u64) {
     READS.share(room);
 }
 
+/// Bytes that are held now.
+pub(crate) fn held() -> u64 {
+    READS.held.load(Ordering::Relaxed)
+}
+
 /// Bytes that may be read of a connection at once.
 #[inline]
 pub(crate) fn bytes() -> usize {

@@ -408,6 +408,8 @@ async fn bytes_that_nobody_takes_leave_room_for_others() {
     }
     assert_eq!(reached().await, 0.0, "what is read at once is as small as it has to be");
     assert_eq!(Request::get("/").send(weft.listener(0)).await.status, 200);
+    let untaken = || async { weft.metric("weft_untaken_bytes", &[]).await };
+    assert!(untaken().await >= Some(100_000.0), "{:?}", untaken().await);
     eventually("memory is short, and those who are stuck make room", || async {
         stuck().await;
         let ended = weft.metric("istio_tcp_connections_closed_total", &[]).await;
@@ -420,4 +422,5 @@ async fn bytes_that_nobody_takes_leave_room_for_others() {
     })
     .await;
     drop(held);
+    eventually("nothing is held", || async { untaken().await.filter(|bytes| *bytes == 0.0) }).await;
 }

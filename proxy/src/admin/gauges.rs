@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::reads;
 use crate::snapshot::{Cluster, Snapshot};
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Cell as Series, Registry, Shard};
@@ -34,10 +35,15 @@ impl Gauges {
     pub(crate) fn refresh(&self, snapshot: &Snapshot) {
         let mut known = self.known.borrow_mut();
         if let Some(cluster) = snapshot.clusters.values().next() {
-            let series = self.registry.series(Family::ReplayBytes, &[]);
-            self.shard.set_gauge(series, cluster.shared.process.replay_bytes());
-            let series = self.registry.series(Family::UnreadBytes, &[]);
-            self.shard.set_gauge(series, cluster.shared.process.unread_bytes.get());
+            let process = &cluster.shared.process;
+            for (family, bytes) in [
+                (Family::ReplayBytes, process.replay_bytes()),
+                (Family::UnreadBytes, process.unread_bytes.get()),
+                (Family::UntakenBytes, reads::held()),
+                (Family::RequestHeadBytes, process.request_head_bytes.get()),
+            ] {
+                self.shard.set_gauge(self.registry.series(family, &[]), bytes);
+            }
         }
         for cluster in snapshot.clusters.values() {
             for (family, value) in room(cluster).into_iter().chain(ejections(cluster)) {

@@ -91,6 +91,10 @@ pub(crate) enum Family {
     ReplayBytes,
     /// Bytes of HTTP/2 bodies that wait because nobody reads them.
     UnreadBytes,
+    /// Other bytes that were read and nobody takes.
+    UntakenBytes,
+    /// Bytes of requests whose answers were not taken yet.
+    RequestHeadBytes,
     /// Connections there may still be.
     RemainingConnections,
     /// Requests that may still wait for a connection.
@@ -198,7 +202,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 68] = [
+    pub(crate) const ALL: [Family; 70] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -239,6 +243,8 @@ impl Family {
         Family::PendingOverflow,
         Family::ReplayBytes,
         Family::UnreadBytes,
+        Family::UntakenBytes,
+        Family::RequestHeadBytes,
         Family::RemainingConnections,
         Family::RemainingPending,
         Family::RemainingRequests,

@@ -234,6 +234,18 @@ impl Family {
                 Kind::Gauge,
                 &[],
             ),
+            Family::UntakenBytes => of(
+                "weft_untaken_bytes",
+                "Bytes of HTTP/1 bodies, WebSockets and TCP that were read and the other side does not take.",
+                Kind::Gauge,
+                &[],
+            ),
+            Family::RequestHeadBytes => of(
+                "weft_request_head_bytes",
+                "Bytes that requests count for until their answers are taken.",
+                Kind::Gauge,
+                &[],
+            ),
             Family::RemainingConnections => of(
                 "envoy_cluster_circuit_breakers_default_remaining_cx",
                 "Connections there may still be.",
