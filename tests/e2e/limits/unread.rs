@@ -1,4 +1,6 @@
-//! Bodies over HTTP/2 that wait for an upstream.
+//! Bodies over HTTP/2 that wait for an upstream, or for a client.
+
+use std::cell::Cell;
 
 use super::*;
 
@@ -75,4 +77,46 @@ async fn bodies_take_no_memory_that_is_not_there_though_all_of_them_come_at_once
         weft.metric("weft_limit_reached_total", &limit).await.filter(|refused| *refused > 800.0)
     })
     .await;
+}
+
+/// A client that has the largest windows and reads nothing has weft keep no more of its answers than the room there is for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_a_client_has_windows_for_and_does_not_read_are_bounded_together() {
+    const STREAMS: u32 = 100;
+    let endless = ScriptedBackend::new(|mut peer| async move {
+        peer.head().await;
+        peer.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+        for _ in 0..10_000 {
+            peer.send([b'a'; 100_000]).await;
+        }
+    })
+    .await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", endless.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let limits = ["--limit", "memory_bytes_max=100000000", "--workers", "1"];
+    let weft = Weft::run(&binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let window = frames::frame(4, 0, 0, &[&4_u16.to_be_bytes()[..], &0x7fff_ffff_u32.to_be_bytes()].concat());
+    let more = frames::frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    let get: [(&[u8], &[u8]); 4] =
+        [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"catalog")];
+    let mut client = frames::Client::connect(weft.listener(0)).await;
+    client.send(&[frames::hello(), window, more].concat()).await;
+    for stream in (1..2 * STREAMS).step_by(2) {
+        client.send(&frames::headers(stream, 1, &get)).await;
+    }
+    let untaken = || async { weft.metric("weft_untaken_bytes", &[]).await.unwrap_or(0.0) };
+    eventually("all wait", || async { (endless.accepted() >= u64::from(STREAMS)).then_some(()) }).await;
+    let least = f64::from(STREAMS) * 4096.0;
+    let before = Cell::new(0.0);
+    eventually("each has something here, and no more comes", || async {
+        let bytes = untaken().await;
+        (bytes >= least && before.replace(bytes) == bytes).then_some(())
+    })
+    .await;
+    // An eighth of ninety millions, and a piece for each beside it.
+    assert!(untaken().await < 11_250_000.0 + 2.0 * least, "{}", untaken().await);
+    drop(client);
+    eventually("nothing is held", || async { (untaken().await == 0.0).then_some(()) }).await;
 }

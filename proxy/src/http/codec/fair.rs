@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Unread;
 use super::h2_frames::Scanner;
+use crate::reads;
 use crate::turn::Pause;
 
 /// Bytes read before others get their turn. h2 reads frames for as long as the socket has any, while those who are to
@@ -35,13 +36,29 @@ pub(super) struct FairReader<T> {
     held: Bytes,
     /// Until then nothing is read.
     pause: Option<Pause>,
+    /// Bytes that were written since all was with the socket last: TLS has them.
+    unflushed: usize,
+    /// Those that the socket does not take.
+    untaken: reads::Held,
 }
 
 impl<T> FairReader<T> {
     /// `preface` bytes come before the first frame (RFC 9113 section 3.4).
     pub(super) fn new(stream: T, preface: usize, unread: &Rc<Unread>) -> FairReader<T> {
         let (unread, frames, held) = (unread.clone(), Scanner::new(preface), Bytes::new());
-        FairReader { stream, unread, frames, last: 0, read: 0, has_stream: false, held, pause: None }
+        let untaken = reads::Held::default();
+        FairReader {
+            stream,
+            unread,
+            frames,
+            last: 0,
+            read: 0,
+            has_stream: false,
+            held,
+            pause: None,
+            unflushed: 0,
+            untaken,
+        }
     }
 
     fn begin(&mut self) {
@@ -113,9 +130,34 @@ impl<T: AsyncRead + Unpin> AsyncRead for FairReader<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> FairReader<T> {
+    /// Ready when more may be written: TLS takes what its socket does not, which is no more than may be read of a connection at
+    /// once.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed < reads::BYTES_MIN || self.unflushed < reads::bytes() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_flushed(cx)
+    }
+
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.unflushed = 0;
+        }
+        if self.unflushed != self.untaken.bytes() {
+            self.untaken.set(self.unflushed);
+        }
+        flushed
+    }
+}
+
 impl<T: AsyncWrite + Unpin> AsyncWrite for FairReader<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        ready!(self.poll_room(cx))?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.unflushed += written;
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -123,7 +165,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FairReader<T> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+        ready!(self.poll_room(cx))?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
+        self.unflushed += written;
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,7 +176,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FairReader<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.poll_flushed(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -150,6 +195,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
+    use crate::http::codec::stuck::Stuck;
     use crate::turn::TURN_TASKS;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -279,5 +325,18 @@ mod tests {
         busy.await.expect("it ends");
         let heard = heard.await.expect("it ends");
         assert!(heard <= 3 * (1 + TURN_TASKS as usize), "{heard} frames came before");
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_and_not_written_is_bounded() {
+        let mut stream = FairReader::new(Stuck::default(), 0, &Unread::unbounded());
+        for _ in 0..100 {
+            drop(poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &[0; 4000]))).await);
+            let flushed = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_flush(cx))).await;
+            assert!(flushed.is_pending());
+        }
+        let FairReader { stream, untaken, .. } = stream;
+        assert!((reads::BYTES_MAX..reads::BYTES_MAX + 4000).contains(&stream.taken), "{}", stream.taken);
+        assert_eq!(untaken.bytes(), stream.taken);
     }
 }

@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::fair::FairReader;
 use super::guard::Guard;
 use super::unread::OfConnection;
+use super::unsent::{COUNTED_BYTES_MIN, Unsent};
 use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
     Version, h2_settings, trim,
 };
-use crate::time;
+use crate::{reads, time};
 
 /// Serves one connection until the client leaves, breaks the protocol, or `shutdown` resolves and all requests in
 /// flight have been answered. `handler` is called for each stream, on a task of its own; its future is dropped when
@@ -255,7 +256,8 @@ enum Ended {
     ByPeer(StreamError),
 }
 
-/// Sends a body as fast as flow control allows, holding one frame of it at a time. An error resets the stream; the
+/// Sends a body as fast as flow control allows, holding one frame of it at a time, besides what h2 keeps: where the process holds
+/// much that nobody takes, no more than it may read of a connection at once. An error resets the stream; the
 /// returned error is the one that ended it. `client` is who gets it, if that is a client.
 pub(super) async fn send_body<B: Body>(
     mut stream: SendStream<Bytes>,
@@ -263,6 +265,7 @@ pub(super) async fn send_body<B: Body>(
     mut before: Before,
     client: Option<&Guard>,
 ) -> Result<(), StreamError> {
+    let mut unsent = Unsent::default();
     loop {
         let next = match poll_fn(|cx| poll_next(&mut stream, body, cx)).await {
             Ok(next) => next,
@@ -281,12 +284,14 @@ pub(super) async fn send_body<B: Body>(
         match next {
             Some(Frame::Data(data)) => {
                 if !data.is_empty() {
-                    wait_for_capacity(&mut stream, body, client).await?;
+                    wait_for_capacity(&mut stream, body, client, &unsent).await?;
                 }
                 let ended = body.is_end_stream();
                 if data.is_empty() && !ended {
                     continue;
                 }
+                let is_counted = data.len() >= COUNTED_BYTES_MIN || client.is_some_and(Guard::takes_nothing);
+                let data = if is_counted && !data.is_empty() { unsent.count(data) } else { data };
                 stream.send_data(data, ended).map_err(|error| StreamError::from(&error))?;
                 if ended {
                     return Ok(());
@@ -300,34 +305,48 @@ pub(super) async fn send_body<B: Body>(
     }
 }
 
-/// Waits until the peer would take at least one byte. A frame is then sent whole: h2 keeps what does not fit. Capacity
-/// is asked for only when there is something to send: it is the connection's, and others would miss it.
+/// Waits until the peer would take at least one byte, and h2 does not keep too much of what it was given. A frame is then sent
+/// whole: h2 keeps what does not fit. Capacity is asked for only when there is something to send: it is the connection's, and
+/// others would miss it.
 async fn wait_for_capacity<B: Body>(
     stream: &mut SendStream<Bytes>,
     body: &mut B,
     client: Option<&Guard>,
+    unsent: &Unsent,
 ) -> Result<(), StreamError> {
     stream.reserve_capacity(1);
     let mut waits = None;
-    while stream.capacity() == 0 {
-        let capacity = poll_fn(|cx| match stream.poll_capacity(cx) {
-            Poll::Ready(capacity) => Poll::Ready(Ok(capacity)),
-            Poll::Pending => {
-                waits = waits.take().or_else(|| client.map(Guard::waits_for_window));
-                body.read_ahead(cx).map(Err)
+    let waited = poll_fn(|cx| {
+        loop {
+            let (most, has_capacity) = (reads::bytes(), stream.capacity() > 0);
+            let is_full = most < reads::BYTES_MAX && unsent.poll_below(most, cx).is_pending();
+            if has_capacity && !is_full {
+                return Poll::Ready(Ok(()));
             }
-        });
-        match capacity.await {
-            Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(error))) => return Err(StreamError::from(&error)),
-            Ok(None) => return Err(StreamError::ConnectionClosed),
-            Err(error) => {
-                stream.send_reset(reset_reason(&error));
-                return Err(error);
+            let ended = if has_capacity {
+                stream.poll_reset(cx).map(by_peer)
+            } else {
+                match stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => continue,
+                    Poll::Ready(Some(Err(error))) => Poll::Ready(StreamError::from(&error)),
+                    Poll::Ready(None) => Poll::Ready(StreamError::ConnectionClosed),
+                    Poll::Pending => Poll::Pending,
+                }
+            };
+            if let Poll::Ready(error) = ended {
+                return Poll::Ready(Err(Ended::ByPeer(error)));
             }
+            waits = waits.take().or_else(|| client.map(Guard::waits_for_window));
+            return body.read_ahead(cx).map(|error| Err(Ended::Failed(error)));
         }
-    }
-    Ok(())
+    });
+    waited.await.map_err(|ended| match ended {
+        Ended::ByPeer(error) => error,
+        Ended::Failed(error) => {
+            stream.send_reset(reset_reason(&error));
+            error
+        }
+    })
 }
 
 /// The next piece of the body, unless the peer resets the stream before it comes.
@@ -340,13 +359,16 @@ fn poll_next<B: Body>(
         Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
         Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Ended::Failed(error))),
         Poll::Ready(None) => Poll::Ready(Ok(None)),
-        Poll::Pending => stream.poll_reset(cx).map(|reset| {
-            Err(Ended::ByPeer(match reset {
-                Ok(Reason::REFUSED_STREAM) => StreamError::Refused,
-                Ok(reason) => StreamError::Reset(reason.into()),
-                Err(error) => StreamError::from(&error),
-            }))
-        }),
+        Poll::Pending => stream.poll_reset(cx).map(|reset| Err(Ended::ByPeer(by_peer(reset)))),
+    }
+}
+
+/// How the peer has reset the stream.
+fn by_peer(reset: Result<Reason, h2::Error>) -> StreamError {
+    match reset {
+        Ok(Reason::REFUSED_STREAM) => StreamError::Refused,
+        Ok(reason) => StreamError::Reset(reason.into()),
+        Err(error) => StreamError::from(&error),
     }
 }
 

@@ -19,8 +19,11 @@ pub(crate) mod h2_server;
 mod h2_trailers;
 mod h2_watched;
 pub(crate) mod reserved;
+#[cfg(test)]
+mod stuck;
 mod total;
 mod unread;
+mod unsent;
 
 pub(crate) use begun::{Begun, HEAD_BYTES_TOTAL_MAX, Total};
 pub(crate) use body::{Body, EmptyBody, Frame, RecvBody};

@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use super::*;
 use crate::http::codec::Body;
+use crate::http::codec::stuck::Stuck;
 
 /// A body of these pieces. It knows that it has ended when its last piece has been taken, as HTTP/2's does, or only when it
 /// is asked once more.
@@ -124,39 +125,15 @@ async fn what_was_written_is_let_go() {
     assert!(most < OUT_BYTES_MAX + 2 * COPIED_BYTES_MAX, "{most}");
 }
 
-/// Takes whatever is written, as TLS does, and never gets rid of it.
-struct Stuck(usize);
-
-impl AsyncWrite for Stuck {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0 += bytes.len();
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncRead for Stuck {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
 #[tokio::test]
 async fn what_is_taken_and_not_written_does_not_grow_whenever_somebody_looks() {
-    let conn = Conn::new(Stuck(0), &Limits::DEFAULT);
+    let conn = Conn::new(Stuck::default(), &Limits::DEFAULT);
     let frames = (0..1_000).map(|number| Frame::Data(piece(number, 4_000))).collect();
     let mut body = Some(Pieces { frames, knows: false, asked: false });
     let mut sending = Sending::new(Framing::Chunked, false);
     for _ in 0..100 {
         assert!(poll_fn(|cx| Poll::Ready(sending.poll(&conn, &mut body, cx))).await.is_pending());
     }
-    let taken = conn.state().stream.0;
+    let taken = conn.state().stream.taken;
     assert!(taken < reads::BYTES_MAX + OUT_BYTES_MAX + 2 * COPIED_BYTES_MAX, "{taken}");
 }
