@@ -428,7 +428,7 @@ impl App {
         for (socket, listener) in self.sockets.drain(..).zip(names) {
             let address = socket.local_addr()?;
             bound.push(address);
-            sockets.add(Socket { listener, declared: address, address, socket: Arc::new(socket) });
+            sockets.add(Socket { entrance: (listener, address), address, socket: Arc::new(socket) });
         }
         Ok(bound)
     }

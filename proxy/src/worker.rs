@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +25,9 @@ use crate::engine::{Arrival, Engine, FailedConnection, ListenerView, ProcessWide
 use crate::http::codec::guard::Guard;
 use crate::http::codec::{ConnectionError, HEAD_BYTES_TOTAL_MAX, UNREAD_BYTES_TOTAL_MAX};
 use crate::http::connection::{Downstream, serve};
-use crate::listener::{Accepted, Drains, Handed, Handover, Load, Meant, Served, Socket, accept, arrive};
+use crate::listener::{
+    Accepted, Drains, Entrance, Handed, Handover, Load, Meant, Served, Socket, accept, arrive,
+};
 use crate::snapshot::Reader;
 use crate::tcp::{self, Unserved};
 use crate::telemetry::Cell as Series;
@@ -89,8 +90,8 @@ pub(crate) type Count = oneshot::Sender<usize>;
 pub(crate) enum Change {
     /// To accept on.
     Open(Socket),
-    /// That of this listener and declared address is closed. The connections that came by it stay.
-    Close(Arc<str>, SocketAddr),
+    /// That one is closed, or another's from now on. The connections that came by it stay.
+    Close(Entrance),
 }
 
 /// Starts a worker's thread.
@@ -180,13 +181,15 @@ impl Worker {
                 },
                 Some(change) = changes.recv() => match change {
                     Change::Open(socket) => {
-                        let key = (socket.listener.clone(), socket.declared);
+                        let key = socket.entrance.clone();
                         let accepting = worker.clone().accept(socket, handover.clone());
                         acceptors.insert(key, tokio::task::spawn_local(accepting));
                     }
-                    Change::Close(name, declared) => {
-                        if let Some(acceptor) = acceptors.remove(&(name, declared)) {
+                    Change::Close(entrance) => {
+                        if let Some(acceptor) = acceptors.remove(&entrance) {
                             acceptor.abort();
+                            // Its socket may be another listener's next, and is in this event loop once.
+                            let _ = acceptor.await;
                         }
                     }
                 },
@@ -215,7 +218,7 @@ impl Worker {
 
     /// Accepts on a socket for as long as it is there.
     async fn accept(self: Rc<Self>, socket: Socket, handover: Handover) {
-        let listener = socket.listener.clone();
+        let listener = socket.entrance.0.clone();
         let admit = || self.admit(&handover);
         let stopped = self.stops.of(self.engine.generation().direction(&listener)).begun();
         let reached = |limit| {
@@ -261,7 +264,7 @@ impl Worker {
 
     /// Serves a connection on a task of its own.
     fn serve(self: &Rc<Self>, accepted: Accepted) {
-        let Accepted { listener, stream, local_address, remote_address, load } = accepted;
+        let Accepted { entrance, stream, local_address, remote_address, load } = accepted;
         let (guarded, guard) = self.engine.guard();
         let guarded = Guarding { engine: self.engine.clone(), key: guarded };
         let worker = self.clone();
@@ -271,7 +274,7 @@ impl Worker {
             shard.increment(worker.connections);
             if let Ok(mut stream) = tokio::net::TcpStream::from_std(stream) {
                 let ends = (local_address, remote_address);
-                match arrive(&worker.engine, &listener, &mut stream, ends, &guard).await {
+                match arrive(&worker.engine, &entrance, &mut stream, ends, &guard).await {
                     Some(Served::Http(view, mut arrival)) => {
                         guard.comes_from(arrival.remote_address.ip());
                         let declared = &view.listener.declared;

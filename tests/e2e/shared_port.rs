@@ -35,13 +35,15 @@ fn servers(port: u16, servers: &[&str]) -> String {
     )
 }
 
-/// What is answered at an address of the port for both hosts; nothing where nobody listens.
+/// What is answered for a host at an address of the port; nothing where nobody listens.
+async fn asked(ip: IpAddr, port: u16, host: &str) -> Option<u16> {
+    let answer = Request::get("/").host(host).try_send(SocketAddr::from((ip, port))).await;
+    answer.ok().map(|answer| answer.status.as_u16())
+}
+
+/// The same for both hosts.
 async fn answered(ip: IpAddr, port: u16) -> [Option<u16>; 2] {
-    let ask = async |host: &str| {
-        let answer = Request::get("/").host(host).try_send(SocketAddr::from((ip, port))).await;
-        answer.ok().map(|answer| answer.status.as_u16())
-    };
-    [ask("all.example").await, ask("one.example").await]
+    [asked(ip, port, "all.example").await, asked(ip, port, "one.example").await]
 }
 
 /// Waits until this is what the servers answer at both addresses.
@@ -118,6 +120,44 @@ async fn each_family_is_served_by_the_server_that_names_it() {
         assert_eq!(answered(Ipv6Addr::LOCALHOST.into(), port).await, [Some(404), Some(212)]);
         drop(proxy);
     }
+}
+
+/// In dual stack all addresses of IPv6 come from the server for both families to one of their own, and back: nobody who comes
+/// meanwhile is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_comes_to_another_listener_without_a_gap() {
+    let app = TestBackend::echo("catalog").await;
+    let (port, of_v4) = (free_port(), ONE.replace(", bind: 127.0.0.1", ""));
+    let of_v6 =
+        ALL.replace("name: all,", "name: all6,").replace("protocol: HTTP}", "protocol: HTTP}, bind: '::'");
+    let lists = [servers(port, &[&of_v4, &of_v6]), servers(port, &[ALL])];
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
+    let dual = ["10.244.1.10", "fd00:10:244:1::10"].map(|ip| ip.parse().expect("an address"));
+    let proxy = TestProxy::of(mesh.with("edge.yaml", &lists[1])).set(Edge::serve).set(|settings| {
+        settings.workers = 2;
+        settings.workload.ip = None;
+        settings.workload.environment.ips = dual.to_vec();
+    });
+    let proxy = proxy.ready().await;
+    let is_served = || async {
+        (asked(Ipv6Addr::LOCALHOST.into(), port, "all.example").await == Some(211)).then_some(())
+    };
+    let changing = async {
+        for list in lists.iter().cycle().take(20) {
+            proxy.publish("edge.yaml", list).await;
+            eventually("the other one serves", is_served).await;
+        }
+    };
+    let asking = async {
+        loop {
+            asked(Ipv6Addr::LOCALHOST.into(), port, "all.example").await.expect("an answer");
+        }
+    };
+    tokio::select! {
+        () = changing => {}
+        () = asking => {}
+    }
+    assert!(!proxy.page("/findings").await.contains("listener-not-bound"));
 }
 
 /// Of what a pod's traffic is redirected to no other listener takes a part, whichever comes first by name.

@@ -9,17 +9,14 @@ use std::sync::{Arc, Weak};
 use config::finding::{Finding, Severity, code};
 use tokio::sync::mpsc;
 
-use crate::listener::Socket;
+use crate::listener::{Entrance, Socket};
 use crate::net;
 use crate::snapshot::Snapshot;
 use crate::worker::Change;
 
-/// What tells sockets apart: the listener, and the address it declares, of which it may have several.
-type Key = (Arc<str>, SocketAddr);
-
 /// The sockets of the process, as the workers have them.
 pub(super) struct Sockets {
-    open: HashMap<Key, Open>,
+    open: HashMap<Entrance, Open>,
     /// Listeners that the command line asks for, whose sockets stay.
     fixed: HashSet<Arc<str>>,
     workers: Vec<mpsc::UnboundedSender<Change>>,
@@ -36,6 +33,10 @@ pub(super) struct Sockets {
 struct Open {
     worker: usize,
     transparent: bool,
+    is_redirected: bool,
+    /// The socket, as long as its worker has it, and where it listens.
+    socket: Weak<TcpListener>,
+    address: SocketAddr,
 }
 
 /// A socket that could not be opened.
@@ -66,7 +67,7 @@ impl Sockets {
 
     /// Gives a worker a socket that the command line asked for.
     pub(super) fn add(&mut self, socket: Socket) {
-        self.fixed.insert(socket.listener.clone());
+        self.fixed.insert(socket.entrance.0.clone());
         self.give(socket);
     }
 
@@ -79,22 +80,23 @@ impl Sockets {
         }
         let declared = snapshot.listeners.values().map(|listener| &listener.declared);
         let own = declared.filter(|declared| declared.bind_to_port && !self.fixed.contains(&declared.name));
-        let wanted: BTreeMap<Key, &config::Listener> = own
+        let wanted: BTreeMap<Entrance, &config::Listener> = own
             .flat_map(|declared| {
                 let key = |address| ((declared.name.clone(), address), &**declared);
                 declared.addresses().map(key)
             })
             .collect();
-        let gone = |(key, open): (&Key, &Open)| {
+        let gone = |(key, open): (&Entrance, &Open)| {
             let stays = wanted.get(key).is_some_and(|declared| declared.transparent == open.transparent);
             (!stays).then(|| key.clone())
         };
-        for key in self.open.iter().filter_map(gone).collect::<Vec<_>>() {
+        let gone: Vec<Entrance> = self.open.iter().filter_map(gone).collect();
+        let is_there = |key: &Entrance| self.open.contains_key(key) && !gone.contains(key);
+        let mut wanted: Vec<_> = wanted.into_iter().filter(|(key, _)| !is_there(key)).collect();
+        wanted.retain(|(key, declared)| !gone.iter().any(|before| self.succeed(before, key, declared)));
+        for key in gone {
             self.close(key);
         }
-        let is_redirected =
-            |declared: &config::Listener| declared.use_original_dst || declared.listener_filters.original_dst;
-        let mut wanted: Vec<_> = wanted.into_iter().filter(|(key, _)| !self.open.contains_key(key)).collect();
         // What traffic is redirected to is not to be had any more. All addresses come last, those of IPv6 after those of IPv4:
         // what shares with them then has the kernel forget the sharing.
         wanted.sort_by_key(|((_, address), declared)| {
@@ -106,8 +108,10 @@ impl Sockets {
                 Ok(socket) => {
                     tracing::info!(listener = %key.0, address = %socket.address, "listening");
                     opened.push(socket.address);
+                    let (address, opened) = (socket.address, Arc::downgrade(&socket.socket));
                     let worker = self.give(socket);
-                    self.open.insert(key, Open { worker, transparent });
+                    let open = Open { worker, transparent, is_redirected, socket: opened, address };
+                    self.open.insert(key, open);
                 }
                 Err(error) => {
                     let finding = not_bound(&key, &error, transparent, is_redirected);
@@ -119,19 +123,40 @@ impl Sockets {
         (opened, failed)
     }
 
+    /// Gives a listener the socket of one that is gone, if that is such as it asks for: it is not closed in between, so that
+    /// nobody who comes then is refused.
+    fn succeed(&mut self, gone: &Entrance, key: &Entrance, declared: &config::Listener) -> bool {
+        let (wanted, address) = ((declared.transparent, is_redirected(declared)), key.1);
+        let is_such = |open: &Open| gone.1 == address && (open.transparent, open.is_redirected) == wanted;
+        let open = self.open.get(gone).filter(|open| is_such(open));
+        let Some(socket) = open.and_then(|open| open.socket.upgrade()) else { return false };
+        let Some(open) = self.open.remove(gone) else { return false };
+        tracing::info!(listener = %key.0, %address, before = %gone.0, "listening in another's place");
+        self.tell(open.worker, Change::Close(gone.clone()));
+        let socket = Socket { entrance: key.clone(), address: open.address, socket };
+        self.tell(open.worker, Change::Open(socket));
+        self.open.insert(key.clone(), open);
+        true
+    }
+
     /// Gives a socket to the worker whose turn it is.
     fn give(&mut self, socket: Socket) -> usize {
         let worker = self.given % self.workers.len().max(1);
         self.given += 1;
-        if let Some(worker) = self.workers.get(worker) {
-            // A worker that has ended accepts nothing more anyway.
-            let _ = worker.send(Change::Open(socket));
-        }
+        self.tell(worker, Change::Open(socket));
         worker
     }
 
+    /// A worker that has ended accepts nothing more anyway.
+    fn tell(&self, worker: usize, change: Change) {
+        if let Some(worker) = self.workers.get(worker) {
+            let _ = worker.send(change);
+        }
+    }
+
     /// A socket for a listener. All addresses of a port and one of them may be two listeners' that share.
-    fn bind(&mut self, (name, declared): &Key, transparent: bool, shares: bool) -> io::Result<Socket> {
+    fn bind(&mut self, entrance: &Entrance, transparent: bool, shares: bool) -> io::Result<Socket> {
+        let declared = &entrance.1;
         self.shared.retain(|(_, socket)| socket.strong_count() > 0);
         let beside = self.shared.iter().filter(|(other, _)| shares && overlap(*other, *declared));
         let beside: Vec<_> = beside.filter_map(|(_, socket)| socket.upgrade()).collect();
@@ -140,15 +165,13 @@ impl Sockets {
         if shares {
             self.shared.push((address, Arc::downgrade(&socket)));
         }
-        Ok(Socket { listener: name.clone(), declared: *declared, address, socket })
+        Ok(Socket { entrance: entrance.clone(), address, socket })
     }
 
-    fn close(&mut self, key: Key) {
+    fn close(&mut self, key: Entrance) {
         let Some(open) = self.open.remove(&key) else { return };
         tracing::info!(listener = %key.0, address = %key.1, "no longer listening");
-        if let Some(worker) = self.workers.get(open.worker) {
-            let _ = worker.send(Change::Close(key.0, key.1));
-        }
+        self.tell(open.worker, Change::Close(key));
     }
 }
 
@@ -167,6 +190,11 @@ pub(super) fn asked_for(address: SocketAddr, flag: &str) -> io::Result<TcpListen
     })
 }
 
+/// Whether a pod's traffic is redirected to the sockets of a listener.
+fn is_redirected(declared: &config::Listener) -> bool {
+    declared.use_original_dst || declared.listener_filters.original_dst
+}
+
 /// Whether one of two is all addresses of a family and port, and the other is one of these.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
@@ -175,7 +203,12 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// A listener has no socket, because of `error`.
-fn not_bound((name, address): &Key, error: &io::Error, transparent: bool, is_redirected: bool) -> Finding {
+fn not_bound(
+    (name, address): &Entrance,
+    error: &io::Error,
+    transparent: bool,
+    is_redirected: bool,
+) -> Finding {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse if is_redirected => {
             "end what has the port: the pod's traffic is redirected to it (--mode)"

@@ -9,6 +9,7 @@ use std::time::Duration;
 use config::{TrafficDirection, TransportProtocol};
 use tokio::net::TcpStream;
 
+use super::Entrance;
 use super::detect::{Inspect, Verdict};
 use super::inspect::{Dial, Inspected, Inspection, inspect};
 use super::introduce::{Introduced, Patience, introduce};
@@ -31,16 +32,16 @@ pub(crate) enum Served {
     Tcp(tcp::Service, Arrival, Option<Connected>),
 }
 
-/// Finds what serves a connection that `listener` has accepted; `None` when nothing does and it is to be closed.
+/// Finds what serves a connection that came by `entrance`; `None` when nothing does and it is to be closed.
 pub(crate) async fn arrive(
     engine: &Rc<Engine>,
-    listener: &Arc<str>,
+    entrance: &Entrance,
     stream: &mut TcpStream,
     (local_address, remote_address): (SocketAddr, SocketAddr),
     guard: &Guard,
 ) -> Option<Served> {
     let generation = engine.generation();
-    let accepted = accepted(engine, &generation, listener, local_address)?;
+    let accepted = accepted(engine, &generation, entrance, local_address)?;
     let destination = original_destination(accepted, stream, local_address);
     let arrival = Arrival {
         began: time::now(),
@@ -67,7 +68,7 @@ pub(crate) async fn arrive(
         let accepted = accepted.clone();
         drop(generation);
         // In a box, so that it costs nothing where connections come by themselves.
-        return Box::pin(arrive_introduced(engine, &accepted, stream, arrival, guard)).await;
+        return Box::pin(arrive_introduced(engine, (&accepted, entrance), stream, arrival, guard)).await;
     }
     let chosen = select(&generation, accepted, &arrival);
     if inspectors(chosen, &arrival).is_none() {
@@ -76,14 +77,14 @@ pub(crate) async fn arrive(
     // Nobody knows when the client speaks: no generation waits for it.
     drop(generation);
     // In a box, so that it costs nothing where nobody looks.
-    Box::pin(arrive_inspected(engine, listener, stream, arrival, Duration::ZERO, guard)).await
+    Box::pin(arrive_inspected(engine, entrance, stream, arrival, Duration::ZERO, guard)).await
 }
 
 /// The same for a connection that somebody makes for a client, and that begins with who that is: from then on it is the
 /// client's.
 async fn arrive_introduced(
     engine: &Rc<Engine>,
-    accepted: &Listener,
+    (accepted, entrance): (&Listener, &Entrance),
     stream: &mut TcpStream,
     mut arrival: Arrival,
     guard: &Guard,
@@ -110,14 +111,14 @@ async fn arrive_introduced(
         }
     }
     let waited = time::now().saturating_duration_since(began);
-    arrive_inspected(engine, &accepted.declared.name, stream, arrival, waited, guard).await
+    arrive_inspected(engine, entrance, stream, arrival, waited, guard).await
 }
 
 /// The same for a connection whose first bytes decide. What they say is judged by the generation of then; where that has
 /// other inspectors, they look, too. So long it was `waited` already.
 async fn arrive_inspected(
     engine: &Rc<Engine>,
-    listener: &Arc<str>,
+    entrance: &Entrance,
     stream: &mut TcpStream,
     mut arrival: Arrival,
     waited: Duration,
@@ -127,7 +128,7 @@ async fn arrive_inspected(
     let mut looked = Inspect::NONE;
     loop {
         let generation = engine.generation();
-        let accepted = accepted(engine, &generation, listener, arrival.local_address)?;
+        let accepted = accepted(engine, &generation, entrance, arrival.local_address)?;
         let chosen = select(&generation, accepted, &arrival);
         if let Some(limit) = found.exceeds {
             tcp::log_unserved(engine, chosen, arrival, Unserved::Limit(limit));
@@ -157,14 +158,19 @@ async fn arrive_inspected(
     }
 }
 
-/// The listener that accepted the connection; `None`, which is told, when it is gone.
+/// The listener that has accepted the connection, or that has the socket by which it came since then; `None`, which is told,
+/// when it is gone.
 fn accepted<'g>(
     engine: &Engine,
     generation: &'g Generation,
-    name: &Arc<str>,
+    (name, address): &Entrance,
     local_address: SocketAddr,
 ) -> Option<&'g Arc<Listener>> {
-    let listener = generation.snapshot().listeners.get(name);
+    let listeners = &generation.snapshot().listeners;
+    let has = |it: &&Arc<Listener>| it.declared.addresses().any(|own| own == *address);
+    let named = listeners.get(name);
+    let heir = || listeners.values().find(|it| it.declared.bind_to_port && has(it));
+    let listener = named.filter(has).or_else(heir).or(named);
     if listener.is_none() {
         engine.closed(name, &Arc::from(LISTENER_GONE), local_address);
     }

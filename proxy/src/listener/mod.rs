@@ -35,13 +35,14 @@ const TURNS_TIME_MAX: Duration = Duration::from_micros(500);
 /// How often it is said that accepting fails.
 const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What tells sockets apart: the listener's name, and the address it declares, of which it may have several.
+pub(crate) type Entrance = (Arc<str>, SocketAddr);
+
 /// A listening socket of one listener.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    /// Name of the listener.
-    pub(crate) listener: Arc<str>,
-    /// The address that the listener declares.
-    pub(crate) declared: SocketAddr,
+    /// Whose it is.
+    pub(crate) entrance: Entrance,
     /// Where it listens; the port is the one the kernel chose.
     pub(crate) address: SocketAddr,
     /// The socket, which is closed when its worker accepts no more.
@@ -51,8 +52,8 @@ pub(crate) struct Socket {
 /// A connection on its way to a worker. It is in no event loop yet.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// Name of the listener that accepted it.
-    pub(crate) listener: Arc<str>,
+    /// By which it came.
+    pub(crate) entrance: Arc<Entrance>,
     /// The connection.
     pub(crate) stream: TcpStream,
     /// Our end.
@@ -75,7 +76,8 @@ pub(crate) async fn accept(
     reached: impl Fn(&'static str) -> bool,
     serve: impl Fn(Accepted),
 ) -> io::Error {
-    let Socket { listener, address, socket, .. } = socket;
+    let Socket { entrance, address, socket } = socket;
+    let (listener, entrance) = (entrance.0.clone(), Arc::new(entrance));
     let socket = match register(socket) {
         Ok(socket) => socket,
         Err(error) => return error,
@@ -121,7 +123,7 @@ pub(crate) async fn accept(
             continue;
         }
         let local_address = stream.local_addr().unwrap_or(address);
-        let accepted = Accepted { listener: listener.clone(), stream, local_address, remote_address, load };
+        let accepted = Accepted { entrance: entrance.clone(), stream, local_address, remote_address, load };
         if let Some(own) = handover.place(accepted) {
             serve(own);
         }
@@ -186,7 +188,7 @@ mod tests {
         let address = socket.local_addr().expect("an address");
         let waiting: Vec<TcpStream> =
             (0..100).map(|_| TcpStream::connect(address).expect("a place")).collect();
-        let socket = Socket { listener: "shop".into(), declared: address, address, socket: Arc::new(socket) };
+        let socket = Socket { entrance: ("shop".into(), address), address, socket: Arc::new(socket) };
         let (queue, _queued) = tokio::sync::mpsc::channel(1);
         let handover = Handover::new(Loads::new(1), 0, Arc::new([queue]));
         let (asks, asked) = UnixStream::pair().expect("a pair");
