@@ -103,6 +103,7 @@ pub use proxy::{NodeType, Proxy};
 pub use proxy_config::{Concurrency, EffectiveProxyConfig, GivenConfig, effective_proxy_config};
 pub(crate) use registry::ports_of_pod;
 pub(crate) use service_entries::{Merged, entry_ports, merged};
+pub(crate) use sidecar::is_where_traffic_comes;
 pub(crate) use tls_conflicts::{Refusal, Said, Sent, TlsConflict, tls_conflicts};
 pub use trust_anchors::{ReadRoots, TrustAnchors};
 pub(crate) use virtual_services::gateway_name;
@@ -195,7 +196,7 @@ pub struct Compiled {
 }
 
 /// Node metadata that says how the pod's traffic comes to its proxy.
-const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
+pub(crate) const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
 
 /// What every step needs.
 struct Scope<'a> {

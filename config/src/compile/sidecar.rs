@@ -39,12 +39,17 @@ pub(super) fn of_proxy<'a>(scope: &Scope<'a>) -> Option<&'a Object<Sidecar>> {
         .or_else(|| first(scope.root_namespace, None))
 }
 
+/// What is said of a listener at a port that traffic is redirected to, and what to do.
+pub(crate) fn is_where_traffic_comes(port: u32) -> (String, &'static str) {
+    let what = format!("traffic is redirected to port {port} of the proxy: there is no such listener");
+    (what, "choose another port, or `captureMode: IPTABLES`")
+}
+
 /// Finds that the listener at `path` of the Sidecar object is left out, because traffic is redirected to its port.
 #[cold]
 pub(super) fn find_redirected_to(scope: &Scope<'_>, path: &str, port: u32, findings: &mut Findings) {
     let Some(object) = of_proxy(scope) else { return };
-    let what = format!("traffic is redirected to port {port} of the proxy: there is no such listener");
-    let remedy = "choose another port, or `captureMode: IPTABLES`";
+    let (what, remedy) = is_where_traffic_comes(port);
     findings.add(object, path, Severity::Warning, code::CONFLICTING_LISTENER, what, remedy);
 }
 

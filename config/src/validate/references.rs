@@ -10,6 +10,7 @@ mod routes;
 mod rules;
 mod served;
 mod servers;
+mod sidecars;
 mod targets;
 mod tls_modes;
 mod twins;
@@ -31,7 +32,11 @@ use served::Served;
 
 /// What dangles or collides among `objects`, by file and line.
 pub fn references(objects: &Objects, limits: &Limits) -> Vec<Finding> {
-    References::default().of(objects, limits)
+    let mut findings = References::default().of(objects, limits);
+    // Who compiles says it of the proxy at hand.
+    findings.extend(sidecars::check(objects, limits));
+    findings.sort();
+    findings
 }
 
 /// The same of one state of a mesh after the other: what a change cannot have changed is not looked at again.

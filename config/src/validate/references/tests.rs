@@ -6,6 +6,7 @@ mod entries;
 mod gateways;
 mod names;
 mod servers;
+mod sidecars;
 mod twins;
 mod unmet;
 
