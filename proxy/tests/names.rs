@@ -121,6 +121,7 @@ fn the_agents_commands() {
         (&["proxy", "waypoint"], "waypoint"),
         (&["novel"], "novel"),
         (&["wait", "--timeoutMinutes", "1"], "--timeoutMinutes"),
+        (&["istio-iptables", "--dry-run", "--iptables-trace-logging"], "no rule logs packets here"),
     ] {
         let (code, _, why) = output(&agent, arguments);
         assert!(code == Some(2) && why.contains(part), "{arguments:?}: {why}");

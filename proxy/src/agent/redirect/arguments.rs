@@ -132,6 +132,10 @@ pub(crate) struct Arguments {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub(super) cleanup_only: Option<String>,
 
+    /// Have the rules log packets, which none here does; $IPTABLES_TRACE_LOGGING.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(super) iptables_trace_logging: Option<String>,
+
     /// Remove what somebody else has put in chains that are called as ours are, too.
     #[arg(skip)]
     pub(super) force_remove: bool,

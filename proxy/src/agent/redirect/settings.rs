@@ -327,6 +327,11 @@ fn owner_groups(host: &Host) -> Result<Groups, String> {
 }
 
 fn backend(a: &Arguments, host: &Host) -> Result<Backend, String> {
+    let logging = a.iptables_trace_logging.as_deref();
+    let logging = host.value(logging, "--iptables-trace-logging", &["IPTABLES_TRACE_LOGGING"], "false");
+    if logging.boolean()? {
+        return Err(logging.wrong("no rule logs packets here; leave it out"));
+    }
     let native = host.value(a.native_nftables.as_deref(), "--native-nftables", &["NATIVE_NFTABLES"], "false");
     if native.boolean()? {
         return Ok(Backend::Nftables);

@@ -58,6 +58,9 @@ fn what_cannot_be_part_of_a_rule_is_refused_by_name() {
     check(&["-r", "254"], &[], "-r: `254`: is not a routing table of one's own");
     check(&["--redirect-dns=yes"], &[], "--redirect-dns: `yes`: is neither true nor false");
     check(&[], &[("DUAL_STACK", "2")], "$DUAL_STACK: `2`: is neither true nor false");
+    let logging = ": `true`: no rule logs packets here";
+    check(&["--iptables-trace-logging"], &[], &format!("--iptables-trace-logging{logging}"));
+    check(&[], &[("IPTABLES_TRACE_LOGGING", "true")], &format!("$IPTABLES_TRACE_LOGGING{logging}"));
     check(&["--probe-timeout", "5"], &[], "--probe-timeout: `5`: ");
     check(&["--force-iptables-binary", "old"], &[], "--force-iptables-binary: `old`: ");
     check(
@@ -105,6 +108,7 @@ fn how_it_is_run_is_said_too() {
     check(&["--probe-timeout", "800ms", "--iptables-probe-port", "16002"], &[], |settings| {
         settings.probe_timeout == Duration::from_millis(800) && settings.probe_port == 16002
     });
+    check(&["--iptables-trace-logging=false"], &[], |settings| settings.backend == Backend::Iptables(None));
     check(&["--native-nftables"], &[], |settings| settings.backend == Backend::Nftables);
     check(&[], &[("FORCE_IPTABLES_BINARY", "legacy")], |settings| {
         settings.backend == Backend::Iptables(Some(Variant::Legacy))
