@@ -22,8 +22,9 @@ use crate::time;
 use crate::upstream::Destination;
 
 /// How long a client may be silent before the server is dialled that may have to speak first. A client that speaks first
-/// has mostly spoken by then, and dialling for it would be in vain.
-const SILENCE: Duration = Duration::from_millis(1);
+/// has mostly spoken by then, and dialling for it would be in vain. Timers, and waits for the kernel, go up to whole
+/// milliseconds: mostly it is one in the end, where 1 ms would be two.
+const SILENCE: Duration = Duration::from_micros(250);
 
 /// Bytes of a read of a first message.
 pub(super) const READ_BYTES: usize = 4096;
