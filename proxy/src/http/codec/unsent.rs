@@ -2,10 +2,11 @@
 //! h2 tells nobody what it keeps: up to [`super::h2_settings::SEND_BUFFER_BYTES`] of each stream. So each piece counts until it
 //! is written, as does what is kept of HTTP/1.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use crate::reads;
@@ -21,7 +22,7 @@ pub(super) struct Unsent(Option<Arc<OfStream>>);
 struct OfStream {
     bytes: AtomicUsize,
     /// Who is told when it becomes less.
-    waiting: Mutex<Option<Waker>>,
+    waiting: ArcSwapOption<Waker>,
 }
 
 /// A piece, until h2 has written it or let it go.
@@ -46,8 +47,8 @@ impl Unsent {
         let Some(of) = self.0.as_ref().filter(|of| of.bytes.load(Ordering::Relaxed) >= most) else {
             return Poll::Ready(());
         };
-        *of.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         // Who writes is another task, but not on another thread.
+        of.waiting.store(Some(Arc::new(cx.waker().clone())));
         Poll::Pending
     }
 }
@@ -61,9 +62,8 @@ impl AsRef<[u8]> for Piece {
 impl Drop for Piece {
     fn drop(&mut self) {
         self.of.bytes.fetch_sub(self.data.len(), Ordering::Relaxed);
-        let waiting = self.of.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waiting {
-            waker.wake();
+        if let Some(waker) = self.of.waiting.swap(None) {
+            waker.wake_by_ref();
         }
     }
 }
