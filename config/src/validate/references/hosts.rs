@@ -132,6 +132,18 @@ impl<'o> Hosts<'o> {
         Some(ports.chain(self.sidecar_ports.iter().copied()).collect())
     }
 
+    /// Ports of that full host at which sidecars may be asked for HTTP; `None` where they cannot be known, as where Sidecar
+    /// objects say something of ports. Port 80 is among them only where the host has it.
+    pub(super) fn http_ports(&self, host: &str) -> Option<BTreeSet<u32>> {
+        let host = host.to_lowercase();
+        self.ports(&host).filter(|_| self.sidecar_ports.is_empty())?;
+        let of_service = self.service(&host).into_iter().flat_map(|service| &service.spec.spec.ports);
+        let of_service = of_service.filter(|port| may_be_http(port)).map(|port| u32::from(port.port));
+        let of_entries = self.entries(&host).iter().flat_map(|entry| &entry.spec.ports);
+        let of_entries = of_entries.filter(|port| may_be_http_of_entry(port)).map(|port| port.number);
+        Some(of_service.chain(of_entries).collect())
+    }
+
     /// Only those services, with their slices, and all rules.
     pub(super) fn of_services(objects: &'o Objects, keys: &HashSet<Key>) -> Hosts<'o> {
         let wanted = keys.iter().filter_map(|key| objects.services.get(key));

@@ -82,7 +82,7 @@ pub(super) fn check(
 }
 
 /// Whether no Gateway is among those that the object is for.
-fn is_for_mesh_alone(spec: &VirtualService) -> bool {
+pub(super) fn is_for_mesh_alone(spec: &VirtualService) -> bool {
     spec.gateways.iter().all(|gateway| gateway == MESH_GATEWAY)
 }
 

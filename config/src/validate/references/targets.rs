@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::hosts::{Asker, Hosts, full_name, gateway_named, namespace_of, with_domain};
-use super::routes::{named_clients, named_ports};
+use super::routes::{is_for_mesh_alone, named_clients, named_ports};
 use crate::compile::sight;
 use crate::finding::code;
 use crate::hashed::{HashMap, HashSet};
@@ -70,12 +70,15 @@ struct Asked {
     of_mesh: Option<BTreeSet<u32>>,
     /// Those of the Gateway objects it is for. Which of them serve it is not looked at.
     of_gateways: BTreeSet<u32>,
+    /// The ports of HTTP that its hosts have, where sidecars alone serve it and all are known.
+    of_sidecars: Option<BTreeSet<u32>>,
 }
 
 impl Asked {
     /// Those of all `askers` of one object.
     fn of(objects: &Objects, hosts: &Hosts<'_>, askers: &[Asker<'_>]) -> Asked {
-        let mut asked = Asked { of_mesh: None, of_gateways: BTreeSet::new() };
+        let of_sidecars = at_sidecars(hosts, askers);
+        let mut asked = Asked { of_mesh: None, of_gateways: BTreeSet::new(), of_sidecars };
         for Asker { object, by } in askers {
             let only = by.map(|rule| named_ports(rule.matches.iter().map(|it| it.port))).unwrap_or_default();
             if is_for_mesh(&object.spec) {
@@ -102,12 +105,38 @@ impl Asked {
             || self.of_gateways.contains(&port)
     }
 
+    /// Whether sidecars alone are asked, for others than `port`: for those of `only`, if there are any, that can be asked for,
+    /// and else for those that the hosts have. Port 80 counts where a rule names it: there any host can be asked for.
+    fn is_never(&self, port: u32, only: &[u32], hosts: &Hosts<'_>) -> bool {
+        let Some(of_sidecars) = &self.of_sidecars else { return false };
+        let of_rule = only.iter().filter(|port| of_sidecars.contains(port) || hosts.is_of_foreign(**port));
+        let asked: BTreeSet<_> =
+            if only.is_empty() { of_sidecars.iter().collect() } else { of_rule.collect() };
+        !asked.is_empty() && !asked.contains(&port)
+    }
+
     /// Whether one may be asked for, or all of a gateway's are, that is none of `ports`.
     fn may_lack(&self, ports: &BTreeSet<u32>) -> bool {
         let of_mesh = self.of_mesh.as_ref();
         of_mesh.is_some_and(|asked| asked.is_empty() || !asked.is_subset(ports))
             || (!self.of_gateways.is_empty() && self.of_gateways.is_disjoint(ports))
     }
+}
+
+/// The ports at which `askers` are asked for HTTP, all of them at sidecars alone; `None` where they cannot be known.
+fn at_sidecars(hosts: &Hosts<'_>, askers: &[Asker<'_>]) -> Option<BTreeSet<u32>> {
+    let mut known = (!askers.is_empty()).then(BTreeSet::new)?;
+    for Asker { object, by } in askers {
+        let only = by.map(|rule| named_ports(rule.matches.iter().map(|it| it.port))).unwrap_or_default();
+        let own = object.spec.hosts.iter().filter(|_| is_for_mesh_alone(&object.spec));
+        let ports: Option<Vec<_>> =
+            own.map(|host| hosts.http_ports(&full_name(host, object.namespace()))).collect();
+        let ports = ports.filter(|ports| !ports.is_empty())?.into_iter().flatten();
+        let is_meant = |port: &u32| only.is_empty() || only.contains(port);
+        known.extend(ports.filter(is_meant));
+        known.extend(only.iter().filter(|port| hosts.is_of_foreign(**port)));
+    }
+    Some(known)
 }
 
 /// What the rules of one object lead to, looked up once however many do.
@@ -295,7 +324,8 @@ impl<'o> Target<'o> {
         });
     }
 
-    /// Without a port, istiod takes the only one of the service, or else the one that the client asked for.
+    /// Without a port, istiod takes the only one of the service, or else the one that the client asked for. Sidecars take that
+    /// for HTTP in any case: they look for the service among those that have it.
     fn check_port(&mut self, check: &mut Check<'_>, wanted: Wanted<'_>, hosts: &Hosts<'_>, asked: &Asked) {
         let (host, ports, path) = (&self.host, &self.ports, wanted.path);
         let is_ambiguous = &mut self.is_ambiguous;
@@ -318,6 +348,19 @@ impl<'o> Target<'o> {
                         listed(ports)
                     );
                     (what, "add `port: {number: ...}`".to_owned())
+                });
+            }
+            None if matches!(wanted.routed, Routed::Requests)
+                && ports.len() == 1
+                && ports.first().is_some_and(|only| asked.is_never(*only, wanted.ports, hosts)) =>
+            {
+                check.warning_with(code::DANGLING_PORT, path, || {
+                    let only = listed(ports);
+                    let what = format!(
+                        "no port is named, and at sidecars that is the one that the client asked for; `{host}` has only port \
+                         {only}, which these hosts have not"
+                    );
+                    (wanted.routed.refused(&what), format!("add `port: {{number: {only}}}`"))
                 });
             }
             _ => {}

@@ -5,6 +5,7 @@ mod destinations;
 mod entries;
 mod gateways;
 mod names;
+mod only_ports;
 mod servers;
 mod sidecars;
 mod twins;
@@ -93,7 +94,7 @@ fn hosts() {
     check(&[route("host: web")], &[]);
     check(&[route("host: web.shop.svc.cluster.local")], &[]);
     check(&[route("host: web.shop.svc.cluster.local.")], &[]);
-    check(&[route("host: legacy.ops.svc.cluster.local")], &[]);
+    check(&[route("host: legacy.ops.svc.cluster.local, port: {number: 7000}")], &[]);
     check(&[route("host: legacy")], &dangling);
     check(&[route("host: web.shop")], &dangling);
     check(&[route("host: nothing.example.com")], &dangling);
@@ -295,8 +296,7 @@ fn subsets() {
     check(&[from_ops("own"), own.clone()], &[]);
     check(&[from_ops("v1"), own], &dangling);
     let hidden = "host: web, exportTo: [.], subsets: [{name: v1}]";
-    let to_web =
-        "hosts: [legacy], http: [{route: [{destination: {host: web.shop.svc.cluster.local, subset: v1}}]}]";
+    let to_web = "hosts: [legacy], http: [{route: [{destination: {host: web.shop.svc.cluster.local, subset: v1, port: {number: 80}}}]}]";
     let to_web = object("VirtualService", "r", "ops", to_web);
     check(&[to_web.clone(), object("DestinationRule", "w", "shop", hidden)], &dangling);
     check(&[to_web.clone(), object("DestinationRule", "w", "shop", &hidden.replace("[.]", "[., ops]"))], &[]);
@@ -333,7 +333,7 @@ fn delegates() {
         "hosts: [web], http: [{delegate: {name: d, namespace: ops}}]",
     );
     let dangling = ["dangling-delegate VirtualService shop/root spec.http[0].delegate"];
-    let route = "http: [{route: [{destination: {host: legacy}}]}]";
+    let route = "http: [{route: [{destination: {host: legacy, port: {number: 7000}}}]}]";
     check(std::slice::from_ref(&root), &dangling);
     check(&[root.clone(), object("VirtualService", "d", "ops", route)], &[]);
     check(
@@ -344,13 +344,14 @@ fn delegates() {
         &[root.clone(), object("VirtualService", "d", "ops", &format!("exportTo: [.], {route}"))],
         &dangling,
     );
-    check(&[root, object("VirtualService", "d", "shop", route.replace("legacy", "web").as_str())], &dangling);
+    let to_web = route.replace("legacy", "web").replace("7000", "80");
+    check(&[root, object("VirtualService", "d", "shop", &to_web)], &dangling);
 }
 
 #[test]
 fn two_for_one_host() {
     let route = |name: &str, namespace: &str, hosts: &str, more: &str| {
-        let to = "http: [{route: [{destination: {host: web.shop.svc.cluster.local}}]}]";
+        let to = "http: [{route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 80}}}]}]";
         object("VirtualService", name, namespace, &format!("hosts: [{hosts}], {to}{more}"))
     };
     let created = |text: String, year: u32| {

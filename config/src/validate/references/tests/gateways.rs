@@ -149,7 +149,7 @@ fn destinations_of_named_clients() {
     check(&[rule("", to)], &dangling);
     let private = "apiVersion: v1\nkind: Service\nmetadata: {name: own, namespace: ops, annotations: \
                    {networking.istio.io/exportTo: front}}\nspec: {ports: [{port: 80}]}\n";
-    let to = "host: own.ops.svc.cluster.local";
+    let to = "host: own.ops.svc.cluster.local, port: {number: 80}";
     let hidden = ["hidden-host VirtualService shop/r spec.http[0].route[0].destination.host"];
     check(&[private.to_owned(), rule("", to)], &[]);
     check(&[private.to_owned(), rule(", {uri: {prefix: /a}}", to)], &hidden);
@@ -176,7 +176,7 @@ fn delegates_for_named_clients() {
     let (subset, hidden) = (format!("dangling-subset {at}.subset"), format!("hidden-host {at}.host"));
     for (to, told) in [
         ("host: catalog, subset: f, port: {number: 8000}", &subset),
-        ("host: own.ops.svc.cluster.local", &hidden),
+        ("host: own.ops.svc.cluster.local, port: {number: 80}", &hidden),
     ] {
         let asked = |roots: &[String], matches: &str, expected: &[&str]| {
             let fixed = [rule.clone(), private.to_owned(), delegate(matches, to)];

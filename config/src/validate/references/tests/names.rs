@@ -82,7 +82,8 @@ fn http_rules_of_ports_of_tcp() {
     for http in
         ["{name: http-a, port: 81}", "{name: a, port: 81}", "{name: tcp, port: 81, appProtocol: grpc}"]
     {
-        check(&[service(&format!("{tcp}, {http}")), rule("db", "")], &[]);
+        let to_port = rule("db", "").replace("host: web", "host: web, port: {number: 80}");
+        check(&[service(&format!("{tcp}, {http}")), to_port], &[]);
     }
     check(&[service(tcp), rule("db, web", "")], &[]);
     check(&[service(tcp), rule("db, a.example", "")], &[]);
