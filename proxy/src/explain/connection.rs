@@ -155,6 +155,11 @@ fn listener(world: &World<'_>, asked: &Understood) -> Result<(Arc<Listener>, Ste
                 }
                 Some(accepted) => Some(accepted.clone()),
                 None if asked.way == Way::Outbound => by_destination().or_else(|| only_explicit(world)),
+                // A socket takes connections of its own family alone.
+                None if asked.way == Way::Gateway => {
+                    let is_same = |it: SocketAddr| it.is_ipv4() == asked.destination.is_ipv4();
+                    by_destination().filter(|it| it.declared.addresses().any(is_same))
+                }
                 None => by_destination(),
             };
             found.ok_or_else(|| {

@@ -361,7 +361,8 @@ impl World<'_> {
     fn bound_at(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
         let is_it = |bound: &SocketAddr| {
             let ip = bound.ip();
-            bound.port() == address.port() && (ip == address.ip() || ip.is_unspecified())
+            let is_any = ip.is_unspecified() && ip.is_ipv4() == address.is_ipv4();
+            bound.port() == address.port() && (ip == address.ip() || is_any)
         };
         let mut bound = self.bound.iter().filter(|(_, bound)| is_it(bound));
         bound.find_map(|(name, _)| {

@@ -1,6 +1,6 @@
 //! Connections that are not requests: inbound ones, and bytes.
 
-use super::Config;
+use super::{Config, GATEWAY};
 
 #[test]
 fn inbound_and_other_connections() {
@@ -62,4 +62,24 @@ fn a_rule_for_bytes_is_named() {
     // Without a rule there is none.
     let told = Config::of(&[]).run(&["--tcp", "10.96.0.12:8000"]);
     assert!(!told.contains("rule: "), "{told}");
+}
+
+/// A gateway listens in the families of its addresses, and for connections of no other.
+#[test]
+fn a_gateway_is_asked_in_its_family() {
+    let at = |config: &Config, destination: &str| {
+        let http = config.at_gateway(&["--destination", destination, "http://shop.example/"]);
+        (http, config.at_gateway(&["--tcp", destination]))
+    };
+    let both = GATEWAY.replace("{podIP: 10.244.1.90}", "{podIPs: [{ip: 10.244.1.90}, {ip: 'fd00::90'}]}");
+    let only_v6 = GATEWAY.replace("10.244.1.90", "'fd00::90'");
+    for (gateway, v4, v6) in [(GATEWAY, true, false), (&both, true, true), (&only_v6, false, true)] {
+        let config = Config::of(&[("gateway.yaml", gateway)]);
+        for (destination, takes) in [("127.0.0.1:8080", v4), ("[::1]:8080", v6), ("[fd00::1]:8080", v6)] {
+            let refused = format!("no listener takes connections to {destination}");
+            let (http, bytes) = at(&config, destination);
+            assert_eq!(http.contains(&refused), !takes, "{http}");
+            assert_eq!(bytes.contains(&refused), !takes, "{bytes}");
+        }
+    }
 }
