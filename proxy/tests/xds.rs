@@ -26,15 +26,25 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// A recording with one response about one cluster.
 fn recording(name: &str, cluster: &[u8]) -> Vec<u8> {
-    let any = [field(1, CLUSTER.as_bytes()), field(2, cluster)].concat();
-    let resource = [field(2, &any), field(3, name.as_bytes())].concat();
+    with_more(name, cluster, &[], &[], &[])
+}
+
+/// The same with more behind the fields of the message that holds the cluster, of the resource and of the response.
+fn with_more(name: &str, cluster: &[u8], in_any: &[u8], in_resource: &[u8], in_response: &[u8]) -> Vec<u8> {
+    let any = [&field(1, CLUSTER.as_bytes()), &field(2, cluster), in_any].concat();
+    let resource = [&field(2, &any), &field(3, name.as_bytes()), in_resource].concat();
     let mut response = vec![2 << 3 | 2];
-    let length = u16::try_from(resource.len()).unwrap();
-    response.extend([u8::try_from(length & 0x7f).unwrap() | 0x80, u8::try_from(length >> 7).unwrap()]);
+    let (low, high) =
+        (u8::try_from(resource.len() & 0x7f).unwrap(), u8::try_from(resource.len() >> 7).unwrap());
+    response.extend(if high == 0 { vec![low] } else { vec![low | 0x80, high] });
     response.extend(resource);
     response.extend(field(4, CLUSTER.as_bytes()));
-    let length = u32::try_from(response.len()).unwrap();
-    [length.to_be_bytes().to_vec(), response].concat()
+    response.extend(in_response);
+    framed(&response)
+}
+
+fn framed(response: &[u8]) -> Vec<u8> {
+    [&u32::try_from(response.len()).unwrap().to_be_bytes(), response].concat()
 }
 
 struct Ended {
@@ -100,7 +110,24 @@ fn fields_that_nobody_knows_are_a_difference() {
     let known = diff(&recording("BlackHoleCluster", &same), &[]);
     assert_eq!(known.status, 0, "{}{}", known.told, known.errors);
     // Field 100 with one byte.
-    let more = [same, vec![0xa2, 0x06, 1, 0]].concat();
+    let field_100 = [0xa2, 0x06, 1, 0];
+    let of_response = |recording: &[u8], expected: &str| {
+        let ended = diff(recording, &[]);
+        assert_eq!(ended.status, 1, "{}", ended.told);
+        let expected =
+            format!("unknown fields in {expected}\n1 message with fields that weft does not know\n");
+        assert!(ended.told.contains(&expected), "{}", ended.told);
+    };
+    let of = |in_any: &[u8], in_resource: &[u8], in_response: &[u8]| {
+        with_more("BlackHoleCluster", &same, in_any, in_resource, in_response)
+    };
+    of_response(&of(&field_100, &[], &[]), "response 0");
+    of_response(&of(&[], &field_100, &[]), "response 0");
+    of_response(&of(&[], &[], &field_100), "response 0");
+    let foreign = framed(&[field(2, &field(3, b"a")), field(4, b"foo.Bar")].concat());
+    let foreign = [of(&[], &[], &[]), foreign].concat();
+    of_response(&foreign, "response 1, which is about \"foo.Bar\"");
+    let more = [&same[..], &field_100].concat();
     let unknown = diff(&recording("BlackHoleCluster", &more), &[]);
     assert_eq!(unknown.status, 1, "{}", unknown.told);
     let expected =

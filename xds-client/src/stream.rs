@@ -19,6 +19,13 @@ pub const RESPONSE_BYTES_MAX: u32 = 256 << 20;
 #[cfg(test)]
 mod tests;
 
+/// Types that are told beside what is compared: names for the DNS proxy, secrets, and settings of Istio's agent.
+const BESIDE: [&str; 3] = [
+    "type.googleapis.com/istio.networking.nds.v1.NameTable",
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+    "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig",
+];
+
 /// Length of the length of a frame.
 const LENGTH_BYTES: usize = 4;
 
@@ -48,6 +55,8 @@ pub struct Response {
     pub resources: Vec<(String, Result<Vec<u8>, Refused>)>,
     /// Names of resources that are no more.
     pub removed: Vec<String>,
+    /// What of it weft does not know: its type, or fields outside of the resources.
+    pub unknown: Option<String>,
 }
 
 /// The responses of a recording.
@@ -69,7 +78,12 @@ pub fn read(mut recording: &[u8]) -> Result<Vec<Response>, Broken> {
         let (response, rest) = rest.split_at_checked(length as usize).ok_or_else(cut)?;
         let decoded =
             pb::DeltaDiscoveryResponse::decode(response).map_err(|error| broken(error.to_string()))?;
-        responses.push(Response::of(decoded).map_err(broken)?);
+        // What is decoded is shorter without the fields that the definitions do not have.
+        let is_known = decoded.encoded_len() >= response.len();
+        let mut response = Response::of(decoded).map_err(broken)?;
+        let unknown = response.unknown.take().or_else(|| (!is_known).then(String::new));
+        response.unknown = unknown.map(|what| format!("response {frame}{what}"));
+        responses.push(response);
         recording = rest;
     }
     Ok(responses)
@@ -103,7 +117,10 @@ impl Response {
             let reason = error_detail.map(|told| told.message).unwrap_or_default();
             all.push((name, Err(refused("", &format!("the server cannot tell it: {reason}")))));
         }
-        Ok(Response { kind, resources: all, removed: removed_resources })
+        let is_empty = all.is_empty() && removed_resources.is_empty();
+        let is_beside = kind.is_some() || is_empty || BESIDE.contains(&type_url.as_str());
+        let unknown = (!is_beside).then(|| format!(", which is about {type_url:?}"));
+        Ok(Response { kind, resources: all, removed: removed_resources, unknown })
     }
 }
 
@@ -155,6 +172,8 @@ pub struct Entry {
 pub struct Declared {
     /// All resources by kind and name.
     pub entries: BTreeMap<(Kind, String), Entry>,
+    /// What of the responses weft does not know.
+    unknown: Vec<String>,
 }
 
 impl Declared {
@@ -169,6 +188,7 @@ impl Declared {
 
     /// Takes over a response. A resource that is refused leaves the last good one of its name.
     pub fn apply(&mut self, response: Response) {
+        self.unknown.extend(response.unknown);
         let Some(kind) = response.kind else { return };
         for name in response.removed {
             self.entries.remove(&(kind, name));
@@ -205,9 +225,9 @@ impl Declared {
         update
     }
 
-    /// What is noted about everything that is in force.
+    /// What is noted about everything that is in force, and what of the responses is not known.
     pub fn notes(&self) -> Notes {
-        let mut notes = Notes::default();
+        let mut notes = Notes { unknown: self.unknown.clone(), ..Notes::default() };
         for Converted { resource, notes: told } in self.in_force() {
             let named = |path: &str| format!("{} {}: {path}", resource.kind().name(), resource.name());
             notes.unknown.extend(told.unknown.iter().map(|path| named(path)));

@@ -49,7 +49,8 @@ pub struct Notes {
     pub declared: BTreeMap<FieldName, usize>,
     /// How many leaves those fields had together: values that are neither messages nor lists. An empty message is one.
     pub leaves: BTreeMap<FieldName, usize>,
-    /// Messages with fields that are younger than the definitions weft knows. Envoy ignores such fields too.
+    /// Messages with fields that are younger than the definitions weft knows, or of a type that weft does not know. Envoy
+    /// ignores such fields too.
     pub unknown: Vec<String>,
 }
 

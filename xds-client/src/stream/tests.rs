@@ -87,8 +87,14 @@ fn what_a_response_says_and_weft_does_not_know() {
     by_locator.removed_resource_names.push(pb::ResourceName::default());
     let broken = read(&frame(&by_locator)).unwrap_err();
     assert!(broken.to_string().starts_with("response 0: removed_resource_names"), "{broken}");
-    // Of another type, it is nobody's business.
+    // Of another type, it is nobody's business, but it is told where weft does not know it.
     let mut other = response(vec![resource("a", cluster("a", false))], &[]);
-    other.type_url = "type.googleapis.com/istio.networking.nds.v1.NameTable".to_owned();
-    check(&[other], &[], &[]);
+    let mut unknown = |type_url: &str| {
+        other.type_url = type_url.to_owned();
+        check(std::slice::from_ref(&other), &[], &[]);
+        Declared::of(read(&frame(&other)).unwrap()).notes().unknown
+    };
+    assert_eq!(unknown("type.googleapis.com/istio.networking.nds.v1.NameTable"), [""; 0]);
+    let told = "response 0, which is about \"type.googleapis.com/foo.Bar\"";
+    assert_eq!(unknown("type.googleapis.com/foo.Bar"), [told]);
 }
