@@ -11,7 +11,8 @@ use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use envoy_types::pb::google::protobuf;
 
 use pb::http_connection_manager::{
-    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, Tracing, UpgradeConfig,
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
+    Tracing, UpgradeConfig,
 };
 
 use super::at::At;
@@ -33,6 +34,7 @@ pub(super) fn tables() -> Vec<Message> {
         pb::Rds::MESSAGE,
         PathWithEscapedSlashesAction::MESSAGE,
         ForwardClientCertDetails::MESSAGE,
+        SetCurrentClientCertDetails::MESSAGE,
         pb::HttpFilter::MESSAGE,
         pb::http_filter::ConfigType::MESSAGE,
         Router::MESSAGE,
@@ -66,20 +68,21 @@ variants!(pb::http_filter::ConfigType
     refused: ConfigDiscovery;
 });
 
-/// A connection manager; filters of it that guard are added to `guards`.
+/// A connection manager, and whether it tells all of a client's certificate, if it tells of one at all; filters of it that
+/// guard are added to `guards`.
 pub(super) fn manager(
     told: pb::HttpConnectionManager,
     guards: &mut Vec<String>,
     at: &At<'_>,
-) -> Result<HttpConnectionManager, Refused> {
+) -> Result<(HttpConnectionManager, Option<bool>), Refused> {
     open!(told, at, pb::HttpConnectionManager
         as "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" {
         honoured: stat_prefix, http_filters, tracing, http_protocol_options, http2_protocol_options, server_name,
-            stream_idle_timeout, access_log, use_remote_address, forward_client_cert_details, upgrade_configs,
+            stream_idle_timeout, access_log, use_remote_address, forward_client_cert_details,
+            set_current_client_cert_details, upgrade_configs,
             xff_num_trusted_hops, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, route_specifier;
         harmless:
-            proxy_100_continue = "weft always passes on what it is asked to wait for",
-            set_current_client_cert_details = "the parts that istiod asks for are told";
+            proxy_100_continue = "weft always passes on what it is asked to wait for";
         not_run:
             internal_address_config = "no client counts as internal by its address";
         refused: codec_type, add_user_agent, common_http_protocol_options, http1_safe_max_connection_duration,
@@ -102,7 +105,10 @@ pub(super) fn manager(
     let is_traced = tracing.is_some();
     self::tracing(tracing, &at.field("tracing"))?;
     let escaped = path_with_escaped_slashes_action;
-    Ok(HttpConnectionManager {
+    let forward = forward_client_cert(forward_client_cert_details, &at.field("forward_client_cert_details"))?;
+    let at_details = at.field("set_current_client_cert_details");
+    let tells_certificate = tells_certificate(set_current_client_cert_details, forward, &at_details)?;
+    let manager = HttpConnectionManager {
         stat_prefix: stat_prefix.into(),
         routes,
         server_name: if server_name.is_empty() { SERVER_NAME.into() } else { server_name.into() },
@@ -116,12 +122,34 @@ pub(super) fn manager(
         tracing: is_traced,
         use_remote_address: is_true(use_remote_address),
         xff_num_trusted_hops,
-        forward_client_cert: forward_client_cert(
-            forward_client_cert_details,
-            &at.field("forward_client_cert_details"),
-        )?,
+        forward_client_cert: forward,
         peer_metadata,
-    })
+    };
+    Ok((manager, tells_certificate))
+}
+
+/// Whether all of a client's certificate is told; `None` where nothing of it is. Its subject and names are told in any case.
+fn tells_certificate(
+    told: Option<SetCurrentClientCertDetails>,
+    forward: ForwardClientCert,
+    at: &At<'_>,
+) -> Result<Option<bool>, Refused> {
+    let told = told.unwrap_or_default();
+    open!(told, at, SetCurrentClientCertDetails
+        as "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails" {
+        honoured: subject, cert, dns, uri;
+        refused: chain, issuer, format;
+    });
+    if !matches!(forward, ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet) {
+        return Ok(None);
+    }
+    let parts = [("subject", is_true(subject)), ("dns", dns), ("uri", uri)];
+    match parts.iter().find(|(_, is_told)| !is_told) {
+        Some((part, _)) => {
+            Err(at.field(part).refuse("weft tells it where it tells of a client's certificate"))
+        }
+        None => Ok(Some(cert)),
+    }
 }
 
 fn forward_client_cert(told: i32, at: &At<'_>) -> Result<ForwardClientCert, Refused> {

@@ -1,5 +1,7 @@
 //! Hostile and damaged input, and that the tables hold what the conversion does.
 
+mod client_certificates;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

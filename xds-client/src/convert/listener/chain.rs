@@ -53,12 +53,15 @@ pub(super) fn filter_chain(told: pb::FilterChain, at: &At<'_>) -> Result<FilterC
         let at = at.field("transport_socket");
         let config = tls::socket_config(told, &at)?;
         let at = at.field("typed_config");
-        terminated = tls::downstream(typed::decode(&config, &at)?, timeout, &at)?.map(Arc::new);
+        terminated = tls::downstream(typed::decode(&config, &at)?, timeout, &at)?;
         if terminated.is_none() {
             guards.push(TERMINATES_TLS.to_owned());
         }
     }
-    let mut served = network_filters(filters, &mut guards, at)?;
+    let (mut served, tells_certificate) = network_filters(filters, &mut guards, at)?;
+    if let (Some(terminated), Some(tells)) = (&mut terminated, tells_certificate) {
+        terminated.forwards_certificate = tells;
+    }
     if let Some(NetworkFilter::TcpProxy(tcp)) = &mut served {
         Arc::make_mut(tcp).origin = said.origin.clone();
     }
@@ -79,21 +82,20 @@ pub(super) fn filter_chain(told: pb::FilterChain, at: &At<'_>) -> Result<FilterC
     Ok(FilterChain {
         name: name.into(),
         chain_match: chain_match(filter_chain_match, &at.field("filter_chain_match"))?,
-        tls: terminated,
+        tls: terminated.map(Arc::new),
         filter,
     })
 }
 
+/// A filter that serves connections, if it is one, and whether it tells all of a client's certificate, if it tells of one.
+type Serves = (Option<NetworkFilter>, Option<bool>);
+
 /// The last filter; those before it that guard are added to `guards`.
-fn network_filters(
-    told: Vec<pb::Filter>,
-    guards: &mut Vec<String>,
-    at: &At<'_>,
-) -> Result<Option<NetworkFilter>, Refused> {
-    let mut served = None;
+fn network_filters(told: Vec<pb::Filter>, guards: &mut Vec<String>, at: &At<'_>) -> Result<Serves, Refused> {
+    let mut serves: Serves = (None, None);
     for (index, told) in told.into_iter().enumerate() {
         let at = at.index("filters", index);
-        if served.is_some() {
+        if serves.0.is_some() {
             return Err(at.refuse("it comes after the filter that serves the connection"));
         }
         open!(told, at, pb::Filter as "envoy.config.listener.v3.Filter" {
@@ -103,25 +105,22 @@ fn network_filters(
         let pb::filter::ConfigType::TypedConfig(config) = needed(config_type, &at)?.choose(&at)? else {
             return Err(at.not_honoured());
         };
-        served = network_filter(&config, guards, &at.field("typed_config"))?;
+        serves = network_filter(&config, guards, &at.field("typed_config"))?;
     }
-    Ok(served)
+    Ok(serves)
 }
 
-fn network_filter(
-    config: &Any,
-    guards: &mut Vec<String>,
-    at: &At<'_>,
-) -> Result<Option<NetworkFilter>, Refused> {
+fn network_filter(config: &Any, guards: &mut Vec<String>, at: &At<'_>) -> Result<Serves, Refused> {
     match typed::type_name(config, at)? {
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" => {
-            let manager = http_connection_manager::manager(typed::decode(config, at)?, guards, at)?;
-            Ok(Some(NetworkFilter::Http(Arc::new(manager))))
+            let (manager, tells) = http_connection_manager::manager(typed::decode(config, at)?, guards, at)?;
+            Ok((Some(NetworkFilter::Http(Arc::new(manager))), tells))
         }
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy" => {
-            Ok(Some(NetworkFilter::TcpProxy(Arc::new(tcp_proxy(typed::decode(config, at)?, at)?))))
+            let tcp = tcp_proxy(typed::decode(config, at)?, at)?;
+            Ok((Some(NetworkFilter::TcpProxy(Arc::new(tcp))), None))
         }
-        _ => filters::network(config, guards, at).map(|()| None),
+        _ => filters::network(config, guards, at).map(|()| (None, None)),
     }
 }
 
