@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::hosts::{Hosts, full_name, namespace_of, with_domain};
+use super::hosts::{Hosts, full_name, gateway_named, namespace_of, with_domain};
 use super::served::Served;
 use super::targets::{Routed, Targets, Wanted, dangling_host, listed, names};
 use super::unmet;
 use crate::compile::{gateway_name, is_taken_in, sight};
 use crate::finding::{Finding, code};
-use crate::istio::{Delegate, Destination, HttpMatchRequest, HttpRoute, VirtualService};
+use crate::istio::{Delegate, Destination, HttpMatchRequest, HttpRoute, Server, VirtualService};
 use crate::objects::{Object, Objects};
 use crate::validate::Check;
 use crate::validate::conditions::told;
+use crate::validate::host_set::HostSet;
 use crate::validate::reachability;
 use crate::validate::virtual_service::{MESH_GATEWAY, is_for_mesh};
 use crate::yaml::{Limits, nearest};
@@ -49,7 +50,7 @@ pub(super) fn check(
         let only = named_ports(ports.iter().copied());
         check_destinations(&mut check, &mut targets, (&path, &only, named.as_deref()), destinations);
         let is_foreign = |port: u32| hosts.is_of_foreign(port);
-        check_matched_ports(&mut check, hosts, object, (&path, &ports), is_foreign);
+        check_matched_ports(&mut check, (objects, hosts), object, (&path, &ports), is_foreign);
         if let Some(delegate) = &route.delegate
             && check_delegate(&mut check, objects, &format!("{path}.delegate"), route, delegate)
         {
@@ -76,7 +77,7 @@ pub(super) fn check(
         });
         let only = named_ports(ports.iter().copied());
         check_destinations(&mut check, &mut targets, (&path, &only, named.as_deref()), destinations);
-        check_matched_ports(&mut check, hosts, object, (&path, &ports), |_| false);
+        check_matched_ports(&mut check, (objects, hosts), object, (&path, &ports), |_| false);
     }
     check.into_findings()
 }
@@ -160,35 +161,64 @@ pub(super) fn named_ports(ports: impl Iterator<Item = Option<u32>>) -> Vec<u32> 
     ports.map(told).collect::<Option<_>>().unwrap_or_default()
 }
 
-/// Warns of matches at `path` for ports that no service of these hosts has, but for those that need none (`is_foreign`). Matches
-/// for gateways are left alone: their ports are others.
+/// Warns of matches at `path` for ports that no service of these hosts has, but for those that need none (`is_foreign`), nor a
+/// server of the gateways that the object is for. Hosts of objects for gateways and the mesh are those of either.
 fn check_matched_ports(
     check: &mut Check<'_>,
-    hosts: &Hosts<'_>,
+    (objects, hosts): (&Objects, &Hosts<'_>),
     object: &Object<VirtualService>,
     (path, matched): (&str, &[Option<u32>]),
     is_foreign: impl Fn(u32) -> bool,
 ) {
-    if !is_for_mesh_alone(&object.spec)
-        || object.spec.hosts.is_empty()
-        || !matched.iter().any(|port| told(*port).is_some())
-    {
+    let spec = &object.spec;
+    if spec.hosts.is_empty() || !matched.iter().any(|port| told(*port).is_some()) {
         return;
     }
-    let mut known = BTreeSet::new();
-    for host in &object.spec.hosts {
+    let Some(mut known) = ports_of_servers(objects, object) else { return };
+    let is_for_mesh = is_for_mesh(spec);
+    for host in spec.hosts.iter().filter(|_| is_for_mesh) {
         let Some(ports) = hosts.ports(&full_name(host, object.namespace())) else { return };
         known.extend(ports);
     }
+    // That nobody has the hosts at all is told by itself.
+    if known.is_empty() {
+        return;
+    }
+    let nobody = match (is_for_mesh, is_for_mesh_alone(spec)) {
+        (true, true) => "no service of these hosts has",
+        (true, false) => "neither a service of these hosts nor a server of these gateways has",
+        (false, _) => "no server that these gateways have for these hosts has",
+    };
     for (number, port) in matched.iter().enumerate() {
-        let Some(port) = told(*port).filter(|port| !known.contains(port) && !is_foreign(*port)) else {
-            continue;
-        };
+        let is_known = |port: &u32| known.contains(port) || (is_for_mesh && is_foreign(*port));
+        let Some(port) = told(*port).filter(|port| !is_known(port)) else { continue };
         check.warning_with(code::DANGLING_PORT, &format!("{path}.match[{number}].port"), || {
-            let what = format!("the match never holds: no service of these hosts has a port {port}");
+            let what = format!("the match never holds: {nobody} a port {port}");
             (what, format!("write one of their ports: {}", listed(&known)))
         });
     }
+}
+
+/// The ports of the servers that the gateways of an object have for its hosts; `None` where one of those is not there, which may
+/// come.
+fn ports_of_servers(objects: &Objects, object: &Object<VirtualService>) -> Option<BTreeSet<u32>> {
+    let namespace = object.namespace();
+    let mut hosts = HostSet::default();
+    for host in &object.spec.hosts {
+        hosts.insert(&full_name(host, namespace).to_lowercase());
+    }
+    let mut ports = BTreeSet::new();
+    for written in object.spec.gateways.iter().filter(|written| *written != MESH_GATEWAY) {
+        let gateway = gateway_named(objects, written, namespace)?;
+        let has = |server: &&Server| {
+            let mut scoped = server.scoped_hosts(gateway.namespace());
+            scoped.any(|(scope, host)| {
+                ["*", namespace].contains(&scope) && hosts.overlapping(&host.to_lowercase()).is_some()
+            })
+        };
+        ports.extend(gateway.spec.servers.iter().filter(has).map(|server| server.port.number));
+    }
+    Some(ports)
 }
 
 /// Warns of a delegate that is not there, or of rules of it that are not taken in. Whether it takes all that the rule does.

@@ -238,9 +238,11 @@ fn matched_ports() {
         &[object("VirtualService", "r", "shop", tcp)],
         &["dangling-port VirtualService shop/r spec.tcp[0].match[0].port"],
     );
-    // A port of another of its hosts; one of a gateway; hosts that may have any.
+    // A port of another of its hosts; one of a gateway that has the hosts; hosts that may have any.
     check(&[rule("web, catalog", "", "{port: 80}, {port: 9100}")], &[]);
-    check(&[gateway("g"), rule("web", "gateways: [mesh, g], ", matches)], &[]);
+    let of_both = rule("web", "gateways: [mesh, g], ", matches);
+    check(&[gateway("g").replace("number: 80", "number: 9999"), of_both.clone()], &[]);
+    check(&[gateway("g"), of_both], &told);
     check(&[rule("web, later.example", "", matches)], &[]);
     check(&[rule("web, '*.shop'", "", matches)], &[]);
     let entry = |hosts: &str| {

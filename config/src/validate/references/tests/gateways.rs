@@ -216,6 +216,48 @@ fn rules_for_ports_that_nobody_asks_for() {
     let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}";
     let edge = object("Gateway", "edge", "shop", &format!("selector: {{a: b}}, servers: [{server}]"));
     let at_gateway = |port| rule("r", "hosts: [a.example], gateways: [edge], ", port, to);
-    check(&[edge.clone(), at_gateway(9090)], &[]);
+    let dangling = "dangling-port VirtualService shop/r spec.http[0].match[0].port";
+    check(&[edge.clone(), at_gateway(9090)], &[dangling]);
     check(&[edge, at_gateway(80)], &[&ambiguous("r")]);
+}
+
+/// A rule at a gateway is for ports of the servers that have its hosts.
+#[test]
+fn ports_that_rules_of_gateways_ask_for() {
+    let edge = |more: &str| {
+        let server = "{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*.example']}";
+        let other = "{port: {number: 8080, name: b, protocol: HTTP}, hosts: [z.org, 'ops/a.example']}";
+        let spec = format!("selector: {{a: b}}, servers: [{server}, {other}{more}]");
+        object("Gateway", "edge", "shop", &spec)
+    };
+    let rule = |kind: &str, what: &str, matches: &str| {
+        let to = "route: [{destination: {host: web, port: {number: 80}}}]";
+        let rules = format!("{kind}: [{{match: [{matches}], {to}}}]");
+        object("VirtualService", "r", "shop", &format!("{what}, {rules}"))
+    };
+    let at = |kind: &str, number: usize| {
+        format!("dangling-port VirtualService shop/r spec.{kind}[0].match[{number}].port")
+    };
+    let of_gateway = "hosts: [a.example], gateways: [edge]";
+    let http = |what: &str, matches: &str| rule("http", what, matches);
+    check(&[edge(""), http(of_gateway, "{port: 80}")], &[]);
+    check(&[edge(""), http(of_gateway, "{port: 0}")], &[]);
+    check(&[edge(""), http(of_gateway, "{port: 8080}")], &[&at("http", 0)]);
+    check(&[edge(""), http(of_gateway, "{port: 80}, {port: 8000}")], &[&at("http", 1)]);
+    check(&[edge(""), http("hosts: [a.example, z.org], gateways: [edge]", "{port: 8080}")], &[]);
+    let tcp = ", {port: {number: 3306, name: db, protocol: TCP}, hosts: ['*']}";
+    check(&[edge(tcp), rule("tcp", of_gateway, "{port: 3306}")], &[]);
+    check(&[edge(tcp), rule("tcp", of_gateway, "{port: 3307}")], &[&at("tcp", 0)]);
+    // What one is for that is not there cannot be known.
+    let unknown = "dangling-gateway VirtualService shop/r spec.gateways[1]";
+    check(&[edge(""), http("hosts: [a.example], gateways: [edge, x]", "{port: 8080}")], &[unknown]);
+    // In the mesh, also ports of services.
+    let all = edge("").replace("'*.example'", "'*'");
+    let of_both = "hosts: [catalog], gateways: [edge, mesh]";
+    for (port, is_told) in [(8000, false), (80, false), (8443, true)] {
+        let told = at("http", 0);
+        let expected = if is_told { vec![told.as_str()] } else { Vec::new() };
+        check(&[all.clone(), http(of_both, &format!("{{port: {port}}}"))], &expected);
+    }
+    check(&[all, http("hosts: [a.org], gateways: [edge, mesh]", "{port: 8443}")], &[]);
 }
