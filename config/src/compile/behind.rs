@@ -63,7 +63,7 @@ pub(crate) fn by_address<'o>(
 pub struct Behind<'o> {
     /// The pod, if it is one's as its slice or selector says.
     pub pod: Option<&'o Arc<Object<Pod>>>,
-    /// What wrote it, if it is known which object that is and not one of a slice: the pod, or where an entry says it.
+    /// What wrote it, if it is known which object that is: the pod, or where a slice or an entry says it.
     pub origin: Option<Origin>,
 }
 
@@ -106,11 +106,26 @@ pub fn behind<'o>(
         };
         let mut found = members.iter().filter(is_it);
         match (found.next(), found.next()) {
+            (Some(member), None) if member.pod.is_none() && member.name.is_none() => {
+                Behind { pod: None, origin: slice_of(objects, own, member.address) }
+            }
             (Some(member), None) => known.writer(member, objects),
             _ => Behind::default(),
         }
     };
     endpoints.iter().map(of_endpoint).collect()
+}
+
+/// Where the only endpoint slice of a service that has an address says so.
+fn slice_of(objects: &Objects, service: (&str, &str), address: SocketAddr) -> Option<Origin> {
+    let is_its = |slice: &&Arc<Object<EndpointSlice>>| {
+        &**slice.namespace() == service.0 && slice.service() == Some(service.1)
+    };
+    let mut found = objects.endpoint_slices.values().filter(is_its).filter_map(|slice| {
+        let index = slice.spec.endpoints.iter().position(|it| it.ip() == Some(address.ip()))?;
+        Some(slice.origin_at(&format!("endpoints[{index}]")))
+    });
+    found.next().filter(|_| found.next().is_none())
 }
 
 fn addresses(pod: &Object<Pod>) -> impl Iterator<Item = At<'_>> {

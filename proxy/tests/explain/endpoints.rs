@@ -75,14 +75,18 @@ fn endpoints_at_one_address() {
         let told = config.check(&["http://vm:8000/"], FORWARDS, ("transport", plain, by));
         assert!(!told.to_string().contains("one.yaml"), "{told:#}");
     }
-    // Of those that a slice has nobody says where they are written.
+    // One of a slice is by that.
     let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
                  metadata: {name: vm, namespace: shop, labels: {kubernetes.io/service-name: vm}}\naddressType: IPv4\n\
                  endpoints: [{addresses: [10.78.0.2]}]\nports: [{name: http, port: 8083}]\n";
     let one = workload("one", 8081, "version: v1");
     let files = [("service.yaml", service), ("slice.yaml", slice), ("one.yaml", &one)];
     let config = Config::of(&files);
-    config.check(&["http://vm:8000/"], FORWARDS, ("candidate", "10.78.0.2:8083", ""));
+    config.check(
+        &["http://vm:8000/"],
+        FORWARDS,
+        ("candidate", "10.78.0.2:8083", "EndpointSlice vm slice.yaml:1"),
+    );
     let by = "WorkloadEntry one one.yaml:1";
     config.check(&["http://vm:8000/"], FORWARDS, ("candidate", "10.78.0.2:8081", by));
     let inline = "  endpoints:\n  - {address: 10.78.0.1, ports: {http: 8081}}\n  - {address: 10.78.0.1, ports: {http: 8082}}\n";
