@@ -251,6 +251,57 @@ async fn names_of_a_service_entry_count_where_a_rule_has_none() {
     }
 }
 
+/// A server of TLS 1.3 reads our certificate when the handshake is over for us. What it has against it is told nevertheless, of
+/// requests and of bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_us_behind_the_handshake_is_told() {
+    let (ca, stranger) = (Ca::new("shop"), Ca::new("stranger"));
+    let backend = TestBackend::echo("catalog").await;
+    let server = TlsServer::new(backend.address, &ca.issue("shop.example", |_| {}), Some(&ca), &[]).await;
+    let files = Files::new(&ca);
+    files.show(&stranger.issue("client", |_| {}));
+    let mutual = "mode: MUTUAL, caCertificates: DIR/roots.pem, clientCertificate: DIR/chain.pem, \
+                  privateKey: DIR/key.pem, sni: shop.example";
+    let format = "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON% %RESPONSE_CODE_DETAILS%";
+    let words = "TLS_error:_server_refused";
+    let details = format!("upstream_reset_before_response_started{{connection_termination|{words}}}");
+    let raw_log = files.path().join("raw.log");
+    for (port, times) in [("http/8000", 1.0), ("http2/8000", 2.0)] {
+        let name = port.split('/').next().unwrap();
+        let mesh = Mesh::new().service("catalog", port).endpoint("catalog", name, "v1", server.address);
+        let mesh = mesh.with("rule.yaml", &rule(mutual, &files));
+        let mesh = Log::configure(mesh, &format!("accessLogFormat: \"{format}\\n\"\n"));
+        let cluster =
+            config::TcpDestinations::Cluster("outbound|8000||catalog.shop.svc.cluster.local".into());
+        let raw = declared::tcp(cluster, |proxy| proxy.access_log = declared::log(&raw_log, format));
+        let raw = declared::listener("raw", vec![declared::chain(declared::any(), raw)]);
+        let start = TestProxy::of(mesh).listen("catalog", 8000);
+        let start = start.set(|settings| settings.static_resources = declared::update(vec![raw], []));
+        let proxy = start.ready().await;
+        let answer = ask(&proxy).await;
+        assert_eq!(answer.status, 503, "{port}");
+        assert!(answer.text().ends_with("reset reason: connection termination"), "{}", answer.text());
+        let line = Log::of(&proxy.mesh, Side::Weft(&proxy)).next_text().await;
+        assert_eq!(line, format!("UC {words} {details}"), "{port}");
+        let labels = [("reason", "server_refused")];
+        let failures = || proxy.metric("weft_cluster_tls_handshake_failures_total", &labels);
+        assert_eq!(failures().await, Some(1.0), "{port}");
+        // Bytes have no answer that could say it, and as with Envoy no flag.
+        let mut stream = TcpStream::connect(proxy.listener(1)).await.unwrap();
+        ends(&mut stream, port).await;
+        let lines = || async { std::fs::read_to_string(&raw_log).ok() };
+        let line = format!("- {words} -\n");
+        let logged = || async { lines().await.filter(|lines| lines.matches(&line).count() as f64 == times) };
+        eventually("the end of the bytes is logged", logged).await;
+        assert_eq!(failures().await, Some(2.0), "{port}");
+        let errors = proxy.page("/errors").await;
+        let of = ", cluster outbound|8000||catalog.shop.svc.cluster.local of DestinationRule shop/catalog";
+        for cause in ["503 UC", "TCP -"] {
+            assert!(errors.contains(&format!("1 x {cause}: TLS error: server refused{of}")), "{errors}");
+        }
+    }
+}
+
 /// Bytes have but one connection: it ends when its server would not be believed any more, or not be spoken to in plain text.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_end_when_their_server_is_not_trusted_any_more() {

@@ -422,7 +422,14 @@ async fn serve(
         alpn: hello.alpn().into_iter().flatten().map(text).collect(),
         ..Said::default()
     };
-    let mut stream = begun.into_stream(config).await.ok()?;
+    let mut stream = match begun.into_stream(config).into_fallible().await {
+        Ok(stream) => stream,
+        Err((_, mut stream)) => {
+            // What comes for a connection that is closed already resets it, and nobody may hear then why.
+            drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+            return None;
+        }
+    };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     said.certificate = shown.map(|certificate| certificate.to_vec());
     said.is_tls13 =

@@ -174,7 +174,10 @@ async fn send_h1(
             Err(failed) => match failed.unsent {
                 // The upstream had closed an idle connection and nothing was sent on it: another one serves as well.
                 Some(unsent) if connection.was_used() => body = unsent,
-                _ => return Err(upstream_failed(pool, request, &failed.error)),
+                _ => {
+                    let on = (connection.ends.as_ref(), connection.was_used());
+                    return Err(upstream_failed(pool, request, on, &failed.error));
+                }
             },
         }
     }
@@ -198,12 +201,13 @@ async fn send_h2(
             if used {
                 continue;
             }
-            return Err(stream_failed(&error));
+            let ends = guard.connection().ends.as_ref();
+            return Err(upstream_failed(pool, request, (ends, used), &error));
         }
         to.reached.note(connection.local_address, connection.ends.as_ref());
         return match connection.client.send(head.clone(), body).await {
             Ok((head, body)) => Ok(Answered { head, body, lease: Lease::H2(guard) }),
-            Err(error) => Err(upstream_failed(pool, request, &error)),
+            Err(error) => Err(upstream_failed(pool, request, (connection.ends.as_ref(), used), &error)),
         };
     }
 }
@@ -233,14 +237,20 @@ fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
     }
 }
 
-/// The same of what came on a connection, where the upstream may have exceeded a limit, unless the client has.
-fn upstream_failed(pool: &Pool, request: &RequestBody, error: &StreamError) -> (Reset, Option<String>) {
+/// The same of what came on a connection, of which these are the ends and whether it was used before. The upstream may have
+/// exceeded a limit, unless the client has.
+fn upstream_failed(
+    pool: &Pool,
+    request: &RequestBody,
+    (ends, used): (Option<&Rc<Ends>>, bool),
+    error: &StreamError,
+) -> (Reset, Option<String>) {
     if let StreamError::Limit(limit) = error
         && request.failure().is_none()
     {
         pool.exceeded(limit);
     }
-    match pool.cut_by(error) {
+    match pool.cut_by(error).or_else(|| pool.tls_broke(ends, used)) {
         Some(words) => (Reset::ConnectionTermination, Some(words)),
         None => stream_failed(error),
     }

@@ -314,13 +314,18 @@ impl Drop for Record {
             self.facts.flags.insert(Flag::DownstreamProtocolError);
             self.facts.termination_details = Some(reason);
         }
+        if let (Some(endpoint), ends) = (&self.facts.endpoint, self.facts.upstream_ends.as_ref())
+            && let Some(words) = endpoint.pool.tls_broke(ends, self.facts.sent > 0)
+        {
+            self.facts.reason = Some(words.replace(' ', "_"));
+        }
         let outcome = match self.live {
             Some(_) => self.outcome(),
             None => self.count(),
         };
         self.engine.telemetry.shard.increment(outcome.closed);
         let refused = self.standing.reason();
-        if !self.facts.flags.is_empty() || refused.is_some() {
+        if !self.facts.flags.is_empty() || refused.is_some() || self.facts.reason.is_some() {
             self.facts.fly(&self.engine, &self.service, refused.as_deref());
         }
         self.facts.log(&self.engine, &self.service.proxy.access_log);

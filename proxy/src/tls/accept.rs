@@ -40,7 +40,6 @@ pub(crate) struct Session {
     server: Arc<Server>,
     /// The certificates that it showed.
     chain: Vec<CertificateDer<'static>>,
-    breach: Breach,
     /// When it has let it in.
     since: Instant,
 }
@@ -61,12 +60,12 @@ impl Session {
 
     /// Why TLS broke, once it has.
     pub(crate) fn broke(&self) -> Option<&'static str> {
-        self.breach.why()
+        self.ends.breach.why()
     }
 
     /// Where it will be said why TLS broke.
     pub(crate) fn breach(&self) -> Breach {
-        self.breach.clone()
+        self.ends.breach.clone()
     }
 
     /// What an access log says of it.
@@ -108,7 +107,6 @@ pub(crate) async fn accept(
 }
 
 async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Session), &'static str> {
-    let breach = stream.breach();
     let begun =
         LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| reason(&error, PEER))?;
     let config = server.config(begun.client_hello().alpn().into_iter().flatten()).clone();
@@ -123,7 +121,6 @@ async fn handshake(server: &Arc<Server>, stream: Replayed) -> Result<(Stream, Se
         client_certificate: shown.and_then(|shown| peer::forwarded(shown, server)),
         server: server.clone(),
         chain: connection.peer_certificates().unwrap_or_default().to_vec(),
-        breach,
         since: time::now(),
     };
     Ok((Stream::Tls(Box::new(stream)), session))

@@ -16,7 +16,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::ends::Ends;
 use super::peer;
-use super::reason::reason;
+use super::reason::{SERVER_REFUSED, reason};
 use super::secrets::{Lists, Roots, Secrets};
 use super::server::{held_last, provider};
 use super::stream::{Presented, Replayed, Stream};
@@ -202,7 +202,7 @@ impl Client {
                 let ends = Ends::new(&stream, (peer, self.own()));
                 Ok((Stream::Tls(Box::new(stream)), ends))
             }
-            Err(error) => Err(reason(&error, ("server_left", "server_refused"))),
+            Err(error) => Err(reason(&error, ("server_left", SERVER_REFUSED))),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio_rustls::TlsStream;
 use tokio_rustls::rustls::ProtocolVersion;
 
 use super::server::openssl_name;
-use super::stream::Replayed;
+use super::stream::{Breach, Replayed};
 
 /// The ends of a connection, as TLS has proved them.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct Ends {
     pub(crate) own: Option<Arc<str>>,
     /// By what number metrics know these identities, once somebody has asked.
     pub(crate) number: Cell<Option<u32>>,
+    /// Where it will be said why TLS broke.
+    pub(crate) breach: Breach,
 }
 
 impl Ends {
@@ -37,7 +39,7 @@ impl Ends {
         stream: &TlsStream<Replayed>,
         (peer, own): (Option<Arc<str>>, Option<Arc<str>>),
     ) -> Ends {
-        let (_, connection) = stream.get_ref();
+        let (replayed, connection) = stream.get_ref();
         Ends {
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -47,6 +49,7 @@ impl Ends {
             peer,
             own,
             number: Cell::default(),
+            breach: replayed.breach.clone(),
         }
     }
 

@@ -7,6 +7,10 @@ use tokio_rustls::rustls::{CertificateError, Error, OtherError, PeerIncompatible
 use super::bundles::UnknownTrustDomain;
 use super::server::OtherFingerprint;
 
+/// What a server is said to have done that does not want what it was shown. In TLS 1.3 it sees that when the handshake is over for
+/// its client.
+pub(super) const SERVER_REFUSED: &str = "server_refused";
+
 /// Why a handshake failed. What the other side did is told with its name before it: `left`, `refused`.
 pub(super) fn reason(error: &io::Error, (left, refused): (&'static str, &'static str)) -> &'static str {
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<Error>()) else {
@@ -55,10 +59,10 @@ pub(super) fn word(error: &Error) -> &'static str {
     }
 }
 
-/// Why TLS broke after its handshake; `None` when it is not TLS that did.
-pub(super) fn broken(error: &io::Error) -> Option<&'static str> {
+/// Why TLS broke after its handshake; `None` when it is not TLS that did. That the other side says so is told as `alert`.
+pub(super) fn broken(error: &io::Error, alert: &'static str) -> Option<&'static str> {
     match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::AlertReceived(_) => Some("alert_received"),
+        Error::AlertReceived(_) => Some(alert),
         error => Some(word(error)),
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use super::reason::broken;
+use super::reason::{SERVER_REFUSED, broken};
 
 /// The protocol by which the proxies of a mesh agree to tell each other who they are before the bytes of a connection.
 const PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
@@ -134,7 +134,8 @@ impl Breach {
 pub(crate) struct Replayed {
     first: First,
     stream: TcpStream,
-    breach: Breach,
+    /// Where it will be said why TLS broke.
+    pub(super) breach: Breach,
     /// Counts what is read, until the handshake is made.
     read: Option<Rc<Cell<usize>>>,
 }
@@ -153,11 +154,6 @@ impl Replayed {
     /// Counts no longer.
     pub(super) fn count_no_more(&mut self) {
         self.read = None;
-    }
-
-    /// Where it will be said why TLS broke.
-    pub(super) fn breach(&self) -> Breach {
-        self.breach.clone()
     }
 }
 
@@ -224,7 +220,11 @@ impl AsyncRead for Stream {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                     Err(error) => {
                         let breach = &stream.get_ref().0.breach;
-                        breach.0.set(breach.why().or(broken(&error)));
+                        let alert = match &**stream {
+                            TlsStream::Client(_) => SERVER_REFUSED,
+                            TlsStream::Server(_) => "alert_received",
+                        };
+                        breach.0.set(breach.why().or(broken(&error, alert)));
                         Poll::Ready(Err(error))
                     }
                     Ok(()) => Poll::Ready(Ok(())),

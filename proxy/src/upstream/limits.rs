@@ -283,13 +283,17 @@ impl Limits {
             ConnectError::Overflow(Limit::OpenFiles) => self.reached(net::OPEN_FILES_MAX),
             ConnectError::Tls(reason) => {
                 self.shard.increment(self.connect_failures);
-                let series = self.registry.series(Family::UpstreamTlsFailures, &[&self.cluster, reason]);
-                self.shard.increment(series);
+                self.tls_failed(reason);
             }
             ConnectError::Timeout | ConnectError::Failed(_) | ConnectError::Overflow(_) => {
                 self.shard.increment(self.connect_failures);
             }
         }
+    }
+
+    /// Counts a handshake of TLS that failed, or was refused when it was over.
+    pub(super) fn tls_failed(&self, reason: &str) {
+        self.shard.increment(self.registry.series(Family::UpstreamTlsFailures, &[&self.cluster, reason]));
     }
 
     /// Counts a handshake of TLS.

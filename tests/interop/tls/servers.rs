@@ -69,7 +69,7 @@ async fn openssl_serves_who_verifies_it_and_is_verified() {
     let files = files();
     let verifies = [&VERIFIES[..], &["-verify_return_error"]].concat();
     let verifies_12 = [&verifies[..], &["-tls1_2"]].concat();
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 15] = [
         ("server", &["-www"], SIMPLE, Ok("New, TLSv1.3, Cipher is TLS_")),
         ("server", &["-www", "-tls1_2"], SIMPLE, Ok("New, TLSv1.2, Cipher is ECDHE-ECDSA-")),
         ("rsa", &["-www", "-tls1_2"], SIMPLE, Ok("New, TLSv1.2, Cipher is ECDHE-RSA-")),
@@ -83,6 +83,8 @@ async fn openssl_serves_who_verifies_it_and_is_verified() {
         ("rsa", &["-www", "-tls1_2", "-cipher", "AES128-SHA"], SIMPLE, Err("server_refused")),
         ("server", &verifies_12, SIMPLE, Err("server_refused")),
         ("server", &verifies_12, FOREIGN, Err("server_refused")),
+        ("server", &verifies, SIMPLE, Err("server_refused")),
+        ("server", &verifies, FOREIGN, Err("server_refused")),
     ];
     for (shown, arguments, rule, expected) in cases {
         let what = format!("{shown} {arguments:?} {expected:?}");

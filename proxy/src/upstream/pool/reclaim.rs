@@ -73,6 +73,16 @@ impl Pool {
         Ok((stream, Some(Rc::new(ends))))
     }
 
+    /// Why TLS on a connection with these ends broke, if it did, in the words of access logs. If nothing was `answered` on it that is
+    /// about its handshake: in TLS 1.3 a server sees the certificate of a client for whom that is over.
+    pub(crate) fn tls_broke(&self, ends: Option<&Rc<Ends>>, answered: bool) -> Option<String> {
+        let reason = ends?.breach.why()?;
+        if !answered {
+            self.limits.tls_failed(reason);
+        }
+        Some(ConnectError::tls_words(reason))
+    }
+
     /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
     async fn reach(&self, open: &OpenConnection) -> Result<TcpStream, ConnectError> {
         let settings = self.settings.get();
