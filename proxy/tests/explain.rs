@@ -14,6 +14,8 @@ mod guards;
 mod hidden;
 #[path = "explain/left_out.rs"]
 mod left_out;
+#[path = "explain/lives.rs"]
+mod lives;
 #[path = "explain/requests.rs"]
 mod requests;
 #[path = "explain/settings.rs"]

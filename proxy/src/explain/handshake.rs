@@ -10,8 +10,8 @@ use super::{Step, World, transport};
 use crate::snapshot::Listener;
 use crate::tls::{AlternativeName, Certificate, Server, Shows};
 
-/// Seconds of a day.
-const DAY: u64 = 86_400;
+/// What a time is told in that is at least twice as long, and else in seconds.
+const UNITS: [(u64, &str); 3] = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
 
 /// What the filters of a chain get of a client.
 pub(super) struct Behind {
@@ -147,11 +147,17 @@ fn of_certificate(certificate: &Certificate) -> String {
         })
         .collect();
     let names = if names.is_empty() { "nobody by name".to_owned() } else { names.join(", ") };
-    let days = |left: Duration| left.as_secs() / DAY;
     match certificate.expiration.duration_since(now()) {
-        Ok(left) => format!("for {names}; it holds for {} days", days(left)),
+        Ok(left) => format!("for {names}; it holds for {}", told_time(left)),
         Err(_) => format!("for {names}; it holds no longer"),
     }
+}
+
+fn told_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let unit = UNITS.into_iter().find(|(unit, _)| seconds >= 2 * unit);
+    let (unit, name) = unit.unwrap_or((1, "seconds"));
+    format!("{} {name}", seconds / unit)
 }
 
 fn now() -> SystemTime {

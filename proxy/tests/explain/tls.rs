@@ -70,7 +70,7 @@ fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
-fn secret(name: &str, values: &[(&str, &str)]) -> String {
+pub(crate) fn secret(name: &str, values: &[(&str, &str)]) -> String {
     let values: Vec<String> =
         values.iter().map(|(key, value)| format!("{key}: {}", BASE64.encode(value.as_bytes()))).collect();
     let values = values.join(", ");
