@@ -324,6 +324,28 @@ mod tests {
         }
     }
 
+    /// Those of one who calls itself as a root does, and has another key: that one's list fits behind any number of them.
+    #[test]
+    fn lists_that_are_forged_take_no_room() {
+        let authorities = Authorities::new();
+        let mut counting = Counting::default();
+        let good = authorities.secret("A", "");
+        counting.take(Some(good.clone()));
+        let bytes_max = (authorities.pem("A", 0).len() + authorities.pem("A", 1).len() + 16) as u64;
+        for _ in 0..5 {
+            let (roots, revoked) =
+                (authorities.pem("A", 0), Some(testing::authority("A")[1].as_bytes().into()));
+            let content = Ok(SecretContent::Roots { roots, revoked, besides: None, bundles: Vec::new() });
+            let forged = Secret { content, ..Secret::clone(&good) };
+            let why = counting.refuse(&forged, bytes_max, |_| true);
+            assert!(why.is_some_and(|why| why.contains("sign")), "it is told what they are");
+            assert_eq!((counting.counts(), counting.too_many()), (Some(&good), None));
+        }
+        assert_eq!(counting.refuse(&authorities.secret("A", "A"), bytes_max, |_| true), None);
+        assert_eq!(authorities.letters(&counting).1, BTreeSet::from(['A']));
+        assert_eq!(counting.too_many(), None);
+    }
+
     #[test]
     fn lists_that_are_too_many_take_nothing_of_those_before() {
         let authorities = Authorities::new();
