@@ -83,6 +83,44 @@ async fn it_is_served_renewed_and_never_replaced_by_a_worse_one() {
     }
 }
 
+/// What cannot be read ends the stream, and what a source has sends it again on the next: it is found all the while, though each
+/// begins with the identity that there is, and no longer once nothing comes of the kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_every_stream_is_found_until_it_does_not() {
+    const TIMES: f64 = 12.0;
+    for speaks in [Speaks::Discovery, Speaks::WorkloadApi] {
+        let ca = Ca::new("mesh");
+        let mut socket = TestSocket::new(speaks);
+        socket.comes();
+        let own = identity(CLIENT, &ca);
+        socket.says(own.clone());
+        let source = IdentitySource::Socket(socket.path());
+        let client = client_with(source, ([127, 0, 0, 1], 9).into(), SERVER).set(|settings| {
+            settings.limits.ca_retry_min_ms = 200;
+            settings.limits.ca_retry_max_ms = 200;
+            settings.limits.ca_answer_time_max_ms = 2_000;
+        });
+        let client = client.ready().await;
+        socket.says(Says::Both(Box::new([own.clone(), Says::Huge(2 << 20)])));
+        client.page_has("/findings", "OutOfRange").await;
+        let labels = [("reason", "too_large")];
+        let failures = || async { client.metric("weft_identity_failures_total", &labels).await };
+        while failures().await.is_none_or(|failures| failures < TIMES) {
+            let findings = client.page("/findings").await;
+            assert!(findings.contains("OutOfRange"), "{speaks:?}: {:?}: {findings}", failures().await);
+        }
+        for says in [own, identity(CLIENT, &ca)] {
+            client.page_has("/findings", "OutOfRange").await;
+            socket.says(says.clone());
+            eventually("nothing is found any more", || async {
+                (!client.page("/findings").await.contains("identity-source")).then_some(())
+            })
+            .await;
+            socket.says(Says::Both(Box::new([says, Says::Huge(2 << 20)])));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_renewals_under_load_fail_no_request() {
     const RENEWALS: usize = 50;

@@ -64,6 +64,8 @@ pub enum Says {
     Huge(usize),
     /// It knows nobody.
     Denied,
+    /// The one behind the other, to everybody who begins to follow.
+    Both(Box<[Says; 2]>),
 }
 
 /// A socket at which identities are served, in a directory of its own.
@@ -224,11 +226,12 @@ fn follow<T: Send + 'static>(
     let (sender, answers) = mpsc::channel(1);
     tokio::spawn(async move {
         for version in 0.. {
-            let answer = told(&says.borrow_and_update(), version);
-            if let Some(answer) = answer
-                && sender.send(answer).await.is_err()
-            {
-                return;
+            let said = says.borrow_and_update().clone();
+            let said = if let Says::Both(both) = said { both.to_vec() } else { vec![said] };
+            for answer in said.iter().filter_map(|said| told(said, version)) {
+                if sender.send(answer).await.is_err() {
+                    return;
+                }
             }
             tokio::select! {
                 () = sender.closed() => return,
@@ -276,7 +279,7 @@ fn discovered(says: &Says, version: u64) -> Option<Result<DiscoveryResponse, Sta
         ]
     };
     let resources = match says {
-        Says::Nothing => return None,
+        Says::Nothing | Says::Both(_) => return None,
         Says::Denied => return Some(Err(Status::permission_denied("no identity issued"))),
         Says::Identity(_, pem, roots) => whole(&pem.chain, &pem.key, believing(roots)),
         Says::Federated(_, pem, roots) => whole(&pem.chain, &pem.key, bundles(roots)),
@@ -306,7 +309,7 @@ fn fetched(says: &Says, _: u64) -> Option<Result<Fetched, Status>> {
         Fetched { svids: vec![svid], ..Fetched::default() }
     };
     Some(Ok(match says {
-        Says::Nothing => return None,
+        Says::Nothing | Says::Both(_) => return None,
         Says::Denied => return Some(Err(Status::permission_denied("no identity issued"))),
         Says::Identity(id, pem, roots) => {
             svid(id, der(&pem.chain), pem.parsed().1.secret_der().to_vec(), der(roots))

@@ -194,6 +194,16 @@ impl Pusher {
         self.says.send_modify(|said| said.trouble = Some(why.into()));
     }
 
+    /// Whether it is this identity that was handed on last.
+    pub(super) fn has_pushed(&self, identity: &Identity) -> bool {
+        self.says.borrow().identity.as_deref() == Some(identity)
+    }
+
+    /// Nothing hinders it any more, and what it handed on last is what there is.
+    pub(super) fn works(&self) {
+        self.says.send_modify(|said| said.trouble = None);
+    }
+
     /// When the next is asked for.
     pub fn renews_at(&self, at: SystemTime) {
         self.says.send_modify(|said| said.renewal = Some(at));
