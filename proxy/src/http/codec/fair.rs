@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Unread;
 use super::h2_frames::Scanner;
+use super::linger::Linger;
 use crate::reads;
 use crate::turn::Pause;
 
@@ -40,6 +41,16 @@ pub(super) struct FairReader<T> {
     unflushed: usize,
     /// Those that the socket does not take.
     untaken: reads::Held,
+    end: End,
+}
+
+/// How far the end of writing is.
+#[derive(Debug)]
+enum End {
+    /// It has not come, or goes on; whether the other side is then waited for.
+    Open { lingers: bool },
+    /// The other side knows, and is waited for.
+    Lingers(Linger),
 }
 
 impl<T> FairReader<T> {
@@ -58,7 +69,13 @@ impl<T> FairReader<T> {
             pause: None,
             unflushed: 0,
             untaken,
+            end: End::Open { lingers: false },
         }
+    }
+
+    /// Of a client, which at the end is given time to read.
+    pub(super) fn of_client(stream: T, preface: usize, unread: &Rc<Unread>) -> FairReader<T> {
+        FairReader { end: End::Open { lingers: true }, ..FairReader::new(stream, preface, unread) }
     }
 
     fn begin(&mut self) {
@@ -152,7 +169,7 @@ impl<T: AsyncWrite + Unpin> FairReader<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for FairReader<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FairReader<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_room(cx))?;
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
@@ -180,7 +197,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for FairReader<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if let End::Open { lingers } = this.end {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !lingers {
+                return Poll::Ready(Ok(()));
+            }
+            this.end = End::Lingers(Linger::begin());
+        }
+        match &mut this.end {
+            End::Lingers(linger) => linger.poll(&mut this.stream, cx).map(Ok),
+            End::Open { .. } => Poll::Ready(Ok(())),
+        }
     }
 }
 

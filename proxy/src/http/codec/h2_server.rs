@@ -49,7 +49,7 @@ where
     let limits = guard.limits();
     let bounds = BodyBounds::of(limits);
     let mut connection = builder(limits)
-        .handshake::<_, Bytes>(FairReader::new(io, h2_settings::PREFACE_BYTES, unread))
+        .handshake::<_, Bytes>(FairReader::of_client(io, h2_settings::PREFACE_BYTES, unread))
         .await
         .map_err(|error| ConnectionError::from(&error))?;
     let streams = Streams { handler, guard: guard.clone(), unread: unread.connection(), resetting };

@@ -18,6 +18,7 @@ pub(crate) mod h2_frames;
 pub(crate) mod h2_server;
 mod h2_trailers;
 mod h2_watched;
+mod linger;
 pub(crate) mod reserved;
 #[cfg(test)]
 mod stuck;

@@ -17,6 +17,7 @@ use super::decode::Decoder;
 use super::head::{NO_ROOM, Received};
 use super::{Framing, encode};
 use crate::http::codec::guard::Guarded;
+use crate::http::codec::linger::LINGER_TIME_MAX;
 use crate::http::codec::{
     BadMessage, Body, ConnectionError, RecvBody, RequestHead, ResponseHead, StreamError, Version,
     asks_for_websocket,
@@ -28,10 +29,6 @@ pub(crate) type Stream = Guarded<crate::tls::Stream>;
 
 /// A client's connection.
 pub(crate) type ServerConn = Conn<Stream>;
-
-/// How long a request is read in vain so that the client sees its answer before the connection is reset (Envoy's
-/// `delayed_close_timeout`).
-const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes that are read in vain before there is a pause, and the first pause; each is twice as long as the one before. A client
 /// with little to send is read to its end at once; one that sends without end is given time to look at its answer, and costs the
