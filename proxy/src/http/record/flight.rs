@@ -343,7 +343,7 @@ impl Record {
             }
             "overload{request_head_bytes_total_max}" => {
                 match self.downstream.engine.limits.request_head_bytes_total_max {
-                    0 => "memory_bytes_max of this process, of which requests may take half of what is free"
+                    0 => "memory_bytes_max of this process, of which requests may take a quarter of what is free"
                         .to_owned(),
                     max => format!("request_head_bytes_total_max {max} of this process"),
                 }
