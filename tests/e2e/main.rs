@@ -20,6 +20,7 @@ mod churn;
 mod destinations;
 mod dns;
 mod dns_proxy;
+mod drained_streams;
 mod east_west;
 mod ends;
 mod gateway_clients;
