@@ -170,7 +170,9 @@ fn accepted<'g>(
     let has = |it: &&Arc<Listener>| it.declared.addresses().any(|own| own == *address);
     let named = listeners.get(name);
     let heir = || listeners.values().find(|it| it.declared.bind_to_port && has(it));
-    let listener = named.filter(has).or_else(heir).or(named);
+    // One of many that share a socket is named by who connects, or by the command line.
+    let is_named = |it: &&Arc<Listener>| !it.declared.bind_to_port || has(it);
+    let listener = named.filter(is_named).or_else(heir).or(named);
     if listener.is_none() {
         engine.closed(name, &Arc::from(LISTENER_GONE), local_address);
     }
