@@ -239,6 +239,7 @@ fn connect_failed(error: ConnectError) -> (Reset, Option<String>) {
 
 /// The same of what came on a connection, of which these are the ends and whether it was used before. The upstream may have
 /// exceeded a limit, unless the client has.
+#[cold]
 fn upstream_failed(
     pool: &Pool,
     request: &RequestBody,

@@ -57,5 +57,5 @@ fn an_http2_connection() {
         let handler = move |head: RequestHead, body: RecvBody| exchange(downstream.clone(), head, body);
         h2_server::serve(io, guard, unread, Rc::new(handler), shutdown, Rc::default())
     };
-    check(size(serve), 2_944);
+    check(size(serve), 3_024);
 }

@@ -48,8 +48,8 @@ fn a_connection_that_comes_back_is_refused() {
         assert_eq!(answer.status, 503, "{}", answer.text());
         let few = || async { (files() < FILES_MAX).then_some(()) };
         eventually("no connections are left", few).await;
-        let log = web.log();
-        assert!(log.contains("they do not exclude uid 0; run the proxy as uid 1337, or apply the rules with -u 0"), "{log}");
+        let why = "they do not exclude uid 0; run the proxy as uid 1337, or apply the rules with -u 0";
+        eventually("it says why", || async { web.log().contains(why).then_some(()) }).await;
         web.sidecar_mut().terminate().await;
         let log = web.sidecar().stdout();
         let line = format!("LOG redirected_to_its_own_proxy {}", at(STRANGER, ECHO));
