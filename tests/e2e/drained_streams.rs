@@ -46,9 +46,9 @@ async fn a_client_that_reads_slowly_has_the_end_of_its_answer() {
         async move {
             peer.head().await;
             peer.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", BEFORE + BEHIND)).await;
-            peer.send([b'a'; BEFORE]).await;
+            peer.send(vec![b'a'; BEFORE]).await;
             drained.notified().await;
-            peer.send([b'b'; BEHIND]).await;
+            peer.send(vec![b'b'; BEHIND]).await;
             peer.rest().await;
         }
     })

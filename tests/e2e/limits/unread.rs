@@ -87,7 +87,7 @@ async fn answers_that_a_client_has_windows_for_and_does_not_read_are_bounded_tog
         peer.head().await;
         peer.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
         for _ in 0..10_000 {
-            peer.send([b'a'; 100_000]).await;
+            peer.send(vec![b'a'; 100_000]).await;
         }
     })
     .await;
