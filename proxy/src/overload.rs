@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often where a burst of small requests could pass the limit before the next look, and what is free then at most: 128 MiB is
-/// what such a burst takes, and bodies that wait may take a quarter of what is free.
+/// what such a burst takes, and bodies that wait may take half of what is free.
 pub(crate) const NEAR_LOOK_INTERVAL: Duration = Duration::from_millis(25);
 pub(crate) const NEAR_BYTES: u64 = 256 * 1024 * 1024;
 

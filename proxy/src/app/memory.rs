@@ -15,7 +15,7 @@ use crate::{reads, time};
 
 /// Looks at the memory of the process from time to time, and says whether work is refused. What is free counts only until it is
 /// too much. While work is refused, workers give back what they can, bit by bit: each look sees what came of the last time. Until
-/// the next look bodies of HTTP/2 that wait may take a quarter of the room there is, and so may requests. What else is read and not
+/// the next look bodies of HTTP/2 that wait may take half of the room there is, and requests a quarter. What else is read and not
 /// taken is a part of that room and what is held already, and nothing may have all of it.
 pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u64) {
     let ProcessWide { overload, shared, .. } = process;
@@ -32,10 +32,10 @@ pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u
         let now = overload.look(used, limit);
         if let Some(used) = used {
             let room = overload::room(used, limit);
-            waiting.iter().for_each(|(total, bytes)| {
+            for ((total, bytes), at_once) in waiting.iter().zip(AT_ONCE) {
                 let all = bytes.saturating_add(room);
-                total.set_max(bytes.saturating_add(room / AT_ONCE).min(all - all / OTHERS));
-            });
+                total.set_max(bytes.saturating_add(room / at_once).min(all - all / OTHERS));
+            }
             reads::share(room);
         }
         if now != refusing {
@@ -55,8 +55,9 @@ pub(super) async fn watch(process: ProcessWide, registry: Arc<Registry>, told: u
     }
 }
 
-/// Which part of the room may be taken from one look to the next, which may not see all of it yet.
-const AT_ONCE: u64 = 4;
+/// Which part of the room bodies of HTTP/2 that wait, and requests, may take from one look to the next, which may not see yet all
+/// that those requests will take.
+const AT_ONCE: [u64; 2] = [2, 4];
 
 /// Which part of the room is left for others, whoever waits: where it were gone, nobody would be served.
 const OTHERS: u64 = 8;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::fair::FairReader;
 use super::guard::Guard;
 use super::unread::OfConnection;
-use super::unsent::{COUNTED_BYTES_MIN, Unsent};
+use super::unsent::Unsent;
 use super::{
     Body, BodyBounds, ConnectionError, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread,
     Version, h2_settings, trim,
@@ -290,8 +290,7 @@ pub(super) async fn send_body<B: Body>(
                 if data.is_empty() && !ended {
                     continue;
                 }
-                let is_counted = data.len() >= COUNTED_BYTES_MIN || client.is_some_and(Guard::takes_nothing);
-                let data = if is_counted && !data.is_empty() { unsent.count(data) } else { data };
+                let data = if data.is_empty() { data } else { unsent.count(data) };
                 stream.send_data(data, ended).map_err(|error| StreamError::from(&error))?;
                 if ended {
                     return Ok(());
