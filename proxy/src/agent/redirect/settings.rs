@@ -228,7 +228,7 @@ impl Settings {
             ipv4: ip.v4,
             ipv6: ip.v6,
             ipv6_left: ip.v6_left,
-            backend: backend(a, host)?,
+            backend: backend(a, host, cleanup_only)?,
             dry_run: flag(&a.dry_run, "--dry-run", &["DRY_RUN"])?,
             skip_rule_apply: flag(&a.skip_rule_apply, "--skip-rule-apply", &["SKIP_RULE_APPLY"])?,
             run_validation: flag(&a.run_validation, "--run-validation", &["RUN_VALIDATION"])?,
@@ -326,10 +326,10 @@ fn owner_groups(host: &Host) -> Result<Groups, String> {
     Ok(Groups::Only(groups))
 }
 
-fn backend(a: &Arguments, host: &Host) -> Result<Backend, String> {
+fn backend(a: &Arguments, host: &Host, cleanup_only: bool) -> Result<Backend, String> {
     let logging = a.iptables_trace_logging.as_deref();
     let logging = host.value(logging, "--iptables-trace-logging", &["IPTABLES_TRACE_LOGGING"], "false");
-    if logging.boolean()? {
+    if logging.boolean()? && !cleanup_only {
         return Err(logging.wrong("no rule logs packets here; leave it out"));
     }
     let native = host.value(a.native_nftables.as_deref(), "--native-nftables", &["NATIVE_NFTABLES"], "false");

@@ -61,6 +61,8 @@ fn what_cannot_be_part_of_a_rule_is_refused_by_name() {
     let logging = ": `true`: no rule logs packets here";
     check(&["--iptables-trace-logging"], &[], &format!("--iptables-trace-logging{logging}"));
     check(&[], &[("IPTABLES_TRACE_LOGGING", "true")], &format!("$IPTABLES_TRACE_LOGGING{logging}"));
+    let cleans = settings(&["--cleanup-only"], &host(&[("IPTABLES_TRACE_LOGGING", "true")]));
+    assert!(cleans.is_ok(), "{:?}", cleans.err());
     check(&["--probe-timeout", "5"], &[], "--probe-timeout: `5`: ");
     check(&["--force-iptables-binary", "old"], &[], "--force-iptables-binary: `old`: ");
     check(
