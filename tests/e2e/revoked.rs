@@ -258,6 +258,9 @@ async fn a_list_that_no_root_has_signed_or_that_is_out_of_date_closes() {
         assert!(connect(&ca, &server, &revoked).await.is_err());
         let page = server.page("/findings").await;
         assert!(page.contains(why) && !page.contains("the secret default"), "{page}");
+        // One that is not for its clients says nothing of them.
+        write(&list, &format!("{bad}{}", ca.revoke_authorities(&[9])));
+        is_refused(&ca, &server, &good).await;
     }
 }
 

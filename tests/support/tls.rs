@@ -12,7 +12,8 @@ use config::{PrivateKey, Secret, SecretContent};
 use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
-    DnType, IsCa, Issuer, KeyIdMethod, KeyPair, PublicKeyData, RevokedCertParams, SanType,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    PublicKeyData, RevokedCertParams, SanType,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -154,6 +155,14 @@ impl Ca {
     pub fn revoke_for(&self, life: Duration, serials: &[u8]) -> String {
         let ends = SystemTime::UNIX_EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap() + life;
         self.list(serials, |list| list.next_update = ends.into())
+    }
+
+    /// The same, for certificates of authorities alone.
+    pub fn revoke_authorities(&self, serials: &[u8]) -> String {
+        let distribution_point = CrlDistributionPoint { uris: vec!["http://ca.example/authorities".into()] };
+        let scope = Some(CrlScope::CaCertsOnly);
+        let point = CrlIssuingDistributionPoint { distribution_point, scope };
+        self.list(serials, |list| list.issuing_distribution_point = Some(point))
     }
 
     fn list(&self, serials: &[u8], change: impl FnOnce(&mut CertificateRevocationListParams)) -> String {

@@ -5,7 +5,7 @@
 //! authority, the first is not always the newer. So each list is asked by itself, along the path that is found without any: what
 //! the key of another root of that name has signed says nothing of the path, and a certificate is revoked when any list of its
 //! issuer says so. A list that nobody known has signed, or that is out of date, hides whom its issuer has revoked: unless there is
-//! another of that issuer, nobody is believed. Envoy chooses among them so, too.
+//! another of that issuer for all its certificates, nobody is believed. Envoy chooses among them so, too.
 
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
@@ -15,6 +15,8 @@ use webpki::{
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 use x509_parser::asn1_rs::{Any, FromDer};
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
@@ -30,6 +32,9 @@ pub(super) struct List {
     parsed: CertRevocationList<'static>,
     /// Whether nobody is believed whom its issuer vouches for, where it cannot be relied on.
     closes: bool,
+    /// Whether it is for all certificates of its issuer, and not for those of one kind or distribution point alone (RFC 5280
+    /// section 5.2.5): of others it says nothing.
+    is_for_all: bool,
 }
 
 impl PartialEq for List {
@@ -42,7 +47,10 @@ impl List {
     /// Reads one; `None` when it is none.
     pub(super) fn new(der: CertificateRevocationListDer<'static>) -> Option<List> {
         let parsed = OwnedCertRevocationList::from_der(&der).ok()?.into();
-        Some(List { der, parsed, closes: true })
+        let (_, list) = CertificateRevocationList::from_der(&der).ok()?;
+        let is_for_all = !list.extensions().iter().any(|it| it.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+        drop(list);
+        Some(List { der, parsed, closes: true, is_for_all })
     }
 
     pub(super) fn der(&self) -> &CertificateRevocationListDer<'static> {
@@ -170,7 +178,8 @@ pub(super) fn verify<'l>(
         let issuer = list.parsed.issuer();
         // Any other error than these is one of the list: without it, the same path has held.
         match asked(ExpirationPolicy::Enforce) {
-            Ok(()) => heard.push(issuer),
+            Ok(()) if list.is_for_all => heard.push(issuer),
+            Ok(()) => {}
             Err(Error::CertRevoked) => return Err(Error::CertRevoked),
             // Who was revoked is so still.
             Err(Error::CrlExpired { .. })
