@@ -163,6 +163,7 @@ impl Proxy {
             began: time::now(),
             local_address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             remote_address: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            entrance: SocketAddr::from(([127, 0, 0, 1], 8080)),
             destination: None,
             server_name: None,
             transport: config::TransportProtocol::RawBuffer,

@@ -138,6 +138,8 @@ pub(crate) struct Arrival {
     pub(crate) local_address: SocketAddr,
     /// The client's end.
     pub(crate) remote_address: SocketAddr,
+    /// The address of the socket by which it came, as a listener declares it.
+    pub(crate) entrance: SocketAddr,
     /// Where the client wanted to go, when the connection was redirected here.
     pub(crate) destination: Option<Destination>,
     /// The server name the client asks for by SNI.
@@ -473,7 +475,7 @@ impl Generation {
     /// What serves a connection in this generation that `view` served in an earlier one, as if it came just now; `None` when
     /// nothing that speaks HTTP does.
     pub(crate) fn successor(&self, view: &ListenerView, admitted: &Admitted) -> Option<Rc<ListenerView>> {
-        let listener = self.snapshot.listeners.get(&view.listener.declared.name)?;
+        let listener = admitted.listener_in(&self.snapshot)?;
         let chain = if Arc::ptr_eq(listener, &view.listener) {
             view.chain
         } else {

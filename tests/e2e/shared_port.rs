@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
+use support::client::KeepAlive;
 use support::gateway::Edge;
 use support::{Mesh, Request, TestBackend, TestProxy, eventually};
 
@@ -158,6 +159,34 @@ async fn an_address_comes_to_another_listener_without_a_gap() {
         () = asking => {}
     }
     assert!(!proxy.page("/findings").await.contains("listener-not-bound"));
+}
+
+/// A connection that stays while its address comes to another listener is that one's from then on: so are its requests routed, and
+/// so it is judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_stays_goes_with_its_address() {
+    let app = TestBackend::echo("catalog").await;
+    let (port, of_v4) = (free_port(), ONE.replace(", bind: 127.0.0.1", ""));
+    let of_v6 =
+        ALL.replace("name: all,", "name: all6,").replace("protocol: HTTP}", "protocol: HTTP}, bind: '::'");
+    let lists = [servers(port, &[ALL]), servers(port, &[&of_v4, &of_v6])];
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
+    let dual = ["10.244.1.10", "fd00:10:244:1::10"].map(|ip| ip.parse().expect("an address"));
+    let proxy = TestProxy::of(mesh.with("edge.yaml", &lists[0])).set(Edge::serve).set(|settings| {
+        settings.workload.ip = None;
+        settings.workload.environment.ips = dual.to_vec();
+    });
+    let proxy = proxy.ready().await;
+    let at = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    eventually("it listens", || async { asked(at.ip(), port, "all.example").await }).await;
+    let mut kept = KeepAlive::connect(at).await;
+    for list in lists.iter().cycle().skip(1).take(4) {
+        proxy.publish("edge.yaml", list).await;
+        for (host, expected) in [("all.example", 211), ("one.example", 404)] {
+            let answer = kept.send(Request::get("/").host(host)).await.expect("an answer");
+            assert_eq!(answer.status.as_u16(), expected, "{host} by {list}");
+        }
+    }
 }
 
 /// Of what a pod's traffic is redirected to no other listener takes a part, whichever comes first by name.

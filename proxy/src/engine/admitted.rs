@@ -8,7 +8,7 @@ use std::sync::Arc;
 use config::{TrafficDirection, TransportProtocol};
 
 use super::Generation;
-use crate::snapshot::{Facts, Filter, Listener, NoTrace};
+use crate::snapshot::{Facts, Filter, Listener, NoTrace, Snapshot};
 use crate::tls;
 
 /// Why a connection is not admitted any more.
@@ -22,6 +22,8 @@ const TLS_IS_NOT_SPOKEN: &str = "TLS is not terminated for it any more";
 pub(crate) struct Admitted {
     /// Name of the listener.
     pub(crate) listener: Arc<str>,
+    /// The address of the socket by which it came, if that is one of the listener's own.
+    pub(crate) entrance: Option<SocketAddr>,
     /// Where the client wanted to go.
     pub(crate) destination: SocketAddr,
     /// The server name the client asks for by SNI.
@@ -59,10 +61,17 @@ impl Admitted {
 
     /// Whether the verdict of a generation may be another than that of the one before. Routes decide nothing about it.
     pub(super) fn may_be_judged_otherwise(&self, before: &Generation, now: &Generation) -> bool {
-        let (before, now) = (&before.snapshot.listeners, &now.snapshot.listeners);
-        match (before.get(&self.listener), now.get(&self.listener)) {
+        match (self.listener_in(&before.snapshot), self.listener_in(&now.snapshot)) {
             (Some(before), Some(now)) => !Arc::ptr_eq(before, now) && !now.admits_as(before),
             _ => true,
+        }
+    }
+
+    /// The listener that has admitted it, or that has its socket now.
+    pub(super) fn listener_in<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Listener>> {
+        match self.entrance {
+            Some(address) => snapshot.heir(&self.listener, address),
+            None => snapshot.listeners.get(&self.listener),
         }
     }
 
@@ -93,7 +102,7 @@ impl Generation {
     /// Whether a connection would be admitted now. Where its listener is gone it is left alone. A chain that is missing closes
     /// only what comes in: there it is how plain text is refused where mutual TLS is asked for.
     pub(super) fn judge(&self, admitted: &Admitted) -> Verdict {
-        let Some(listener) = self.snapshot.listeners.get(&admitted.listener) else { return Verdict::Stays };
+        let Some(listener) = admitted.listener_in(&self.snapshot) else { return Verdict::Stays };
         let chain = listener.table.choose(&admitted.facts(), &mut NoTrace);
         let serves_http = match chain.and_then(|chain| listener.filter(chain)) {
             Some(Filter::Closed(closed)) => return Verdict::Refused(closed.reason.clone()),

@@ -65,6 +65,7 @@ impl Downstream {
         let tls = tls.map(Rc::new);
         let admitted = Admitted {
             listener: listener.listener.declared.name.clone(),
+            entrance: listener.listener.own_address(arrival.entrance),
             destination: arrival.local_address,
             server_name: arrival.server_name.clone(),
             transport: arrival.transport,

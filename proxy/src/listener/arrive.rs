@@ -47,6 +47,7 @@ pub(crate) async fn arrive(
         began: time::now(),
         local_address: destination.unwrap_or(local_address),
         remote_address,
+        entrance: entrance.1,
         destination: destination.map(|address| Destination {
             address,
             source: source(accepted, address, local_address, remote_address),
@@ -166,13 +167,13 @@ fn accepted<'g>(
     (name, address): &Entrance,
     local_address: SocketAddr,
 ) -> Option<&'g Arc<Listener>> {
-    let listeners = &generation.snapshot().listeners;
-    let has = |it: &&Arc<Listener>| it.declared.addresses().any(|own| own == *address);
-    let named = listeners.get(name);
-    let heir = || listeners.values().find(|it| it.declared.bind_to_port && has(it));
-    // One of many that share a socket is named by who connects, or by the command line.
-    let is_named = |it: &&Arc<Listener>| !it.declared.bind_to_port || has(it);
-    let listener = named.filter(is_named).or_else(heir).or(named);
+    let snapshot = generation.snapshot();
+    let named = snapshot.listeners.get(name);
+    // One that the command line has given a socket has none of its own.
+    let listener = match named {
+        Some(named) if !named.declared.bind_to_port => Some(named),
+        _ => snapshot.heir(name, *address),
+    };
     if listener.is_none() {
         engine.closed(name, &Arc::from(LISTENER_GONE), local_address);
     }

@@ -1,6 +1,7 @@
 //! Listeners, resolved.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::TransportProtocol;
@@ -84,6 +85,12 @@ pub(crate) struct Logged {
 }
 
 impl Listener {
+    /// This address, if the listener has a socket of its own there.
+    pub(crate) fn own_address(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let mut addresses = self.declared.addresses();
+        (self.declared.bind_to_port && addresses.any(|own| own == address)).then_some(address)
+    }
+
     /// Resolves a listener; `filters` are those of its chains.
     pub(super) fn resolve(
         declared: &Arc<config::Listener>,

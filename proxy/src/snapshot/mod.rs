@@ -58,6 +58,14 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The listener of that name if it has a socket of its own at this address, or else the one that has; and where none has, the
+    /// one of that name.
+    pub(crate) fn heir(&self, name: &str, address: SocketAddr) -> Option<&Arc<Listener>> {
+        let named = self.listeners.get(name);
+        let has = |it: &&Arc<Listener>| it.own_address(address).is_some();
+        named.filter(has).or_else(|| self.listeners.values().find(has)).or(named)
+    }
+
     /// The listener for an original destination: the one of that address, or else of that port and every address.
     pub(crate) fn listener_for(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
         let wildcard =

@@ -154,6 +154,7 @@ impl Record {
         engine.telemetry.shard.increment(series);
         let admitted = Admitted {
             listener: service.listener.clone(),
+            entrance: service.declared.own_address(arrival.entrance),
             destination: arrival.local_address,
             server_name: arrival.server_name.clone(),
             transport: arrival.transport,
