@@ -8,6 +8,7 @@
 mod copy;
 mod greeting;
 mod record;
+mod unserved;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::upstream::balancer::Avoid;
 use crate::upstream::pool::Dialed;
 use crate::upstream::{ActiveRequest, ConnectError, Destination, EndpointState, View};
 use record::Record;
-pub(crate) use record::{Unserved, log_unserved};
+pub(crate) use record::log_unserved;
+pub(crate) use unserved::Unserved;
 
 /// Why there is no connection to an upstream in time, in Envoy's words.
 const CONNECT_TIMEOUT: &str = "connection timeout";
