@@ -162,7 +162,10 @@ async fn a_list_of_its_authority_that_somebody_else_has_signed_is_found() {
     is_found(&server).await;
     revoked::write(&list, &good);
     server.page_has("/ready", "LIVE").await;
-    assert!(!server.page("/findings").await.contains("for want of a better one"));
+    eventually("it is found no more", || async {
+        (!server.page("/findings").await.contains("for want of a better one")).then_some(())
+    })
+    .await;
 
     revoked::write(&list, &bad);
     let mut server = revoked::server(files.identity().into(), &app, &list).await.start();
