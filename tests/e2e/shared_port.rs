@@ -123,28 +123,33 @@ async fn each_family_is_served_by_the_server_that_names_it() {
     }
 }
 
-/// In dual stack all addresses of IPv6 come from the server for both families to one of their own, and back: nobody who comes
-/// meanwhile is refused.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_comes_to_another_listener_without_a_gap() {
-    let app = TestBackend::echo("catalog").await;
+/// In dual stack all addresses of IPv6 are the server's for both families, or those of one of their own: the port, what is declared
+/// for each, and a proxy that begins with the first.
+async fn of_one_and_of_two() -> (u16, [String; 2], TestProxy) {
     let (port, of_v4) = (free_port(), ONE.replace(", bind: 127.0.0.1", ""));
     let of_v6 =
         ALL.replace("name: all,", "name: all6,").replace("protocol: HTTP}", "protocol: HTTP}, bind: '::'");
-    let lists = [servers(port, &[&of_v4, &of_v6]), servers(port, &[ALL])];
+    let lists = [servers(port, &[ALL]), servers(port, &[&of_v4, &of_v6])];
+    let app = TestBackend::echo("catalog").await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
     let dual = ["10.244.1.10", "fd00:10:244:1::10"].map(|ip| ip.parse().expect("an address"));
-    let proxy = TestProxy::of(mesh.with("edge.yaml", &lists[1])).set(Edge::serve).set(|settings| {
+    let proxy = TestProxy::of(mesh.with("edge.yaml", &lists[0])).set(Edge::serve).set(|settings| {
         settings.workers = 2;
         settings.workload.ip = None;
         settings.workload.environment.ips = dual.to_vec();
     });
-    let proxy = proxy.ready().await;
+    (port, lists, proxy.ready().await)
+}
+
+/// Nobody who comes while an address goes from one listener to the other, and back, is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_comes_to_another_listener_without_a_gap() {
+    let (port, lists, proxy) = of_one_and_of_two().await;
     let is_served = || async {
         (asked(Ipv6Addr::LOCALHOST.into(), port, "all.example").await == Some(211)).then_some(())
     };
     let changing = async {
-        for list in lists.iter().cycle().take(20) {
+        for list in lists.iter().cycle().skip(1).take(20) {
             proxy.publish("edge.yaml", list).await;
             eventually("the other one serves", is_served).await;
         }
@@ -165,18 +170,7 @@ async fn an_address_comes_to_another_listener_without_a_gap() {
 /// so it is judged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_stays_goes_with_its_address() {
-    let app = TestBackend::echo("catalog").await;
-    let (port, of_v4) = (free_port(), ONE.replace(", bind: 127.0.0.1", ""));
-    let of_v6 =
-        ALL.replace("name: all,", "name: all6,").replace("protocol: HTTP}", "protocol: HTTP}, bind: '::'");
-    let lists = [servers(port, &[ALL]), servers(port, &[&of_v4, &of_v6])];
-    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", app.address);
-    let dual = ["10.244.1.10", "fd00:10:244:1::10"].map(|ip| ip.parse().expect("an address"));
-    let proxy = TestProxy::of(mesh.with("edge.yaml", &lists[0])).set(Edge::serve).set(|settings| {
-        settings.workload.ip = None;
-        settings.workload.environment.ips = dual.to_vec();
-    });
-    let proxy = proxy.ready().await;
+    let (port, lists, proxy) = of_one_and_of_two().await;
     let at = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     eventually("it listens", || async { asked(at.ip(), port, "all.example").await }).await;
     let mut kept = KeepAlive::connect(at).await;

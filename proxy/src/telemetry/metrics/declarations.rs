@@ -236,7 +236,7 @@ impl Family {
             ),
             Family::UntakenBytes => of(
                 "weft_untaken_bytes",
-                "Bytes of HTTP/1 bodies, WebSockets and TCP that were read and the other side does not take.",
+                "Other bytes of bodies, of WebSockets and of TCP that were read and the other side does not take.",
                 Kind::Gauge,
                 &[],
             ),
