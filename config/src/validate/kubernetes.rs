@@ -15,6 +15,12 @@ pub(crate) fn check_service(check: &mut Check<'_>, service: &Service) {
     for (index, port) in service.spec.ports.iter().enumerate() {
         values::port(check, &format!("spec.ports[{index}].port"), u32::from(port.port));
     }
+    if let Some(told) = service.spec.cluster_ip.as_deref() {
+        cluster_ip(check, "spec.clusterIP", told);
+    }
+    for (index, told) in service.spec.cluster_ips.iter().enumerate() {
+        cluster_ip(check, &format!("spec.clusterIPs[{index}]"), told);
+    }
     let field = service.spec.traffic_distribution.as_deref();
     if let Some(word) = field.filter(|word| TrafficDistribution::of_field(word).is_none()) {
         ineffective(check, "spec.trafficDistribution", word);
@@ -24,6 +30,20 @@ pub(crate) fn check_service(check: &mut Check<'_>, service: &Service) {
         check,
         annotations.and_then(|annotations| annotations.traffic_distribution.as_deref()),
     );
+}
+
+/// A virtual address of a service; nothing, or the word for a headless one, is none.
+fn cluster_ip(check: &mut Check<'_>, path: &str, told: &str) {
+    if !matches!(told, "" | "None") {
+        ip(check, path, told);
+    }
+}
+
+/// What has to be an address and not a name.
+fn ip(check: &mut Check<'_>, path: &str, told: &str) {
+    if told.parse::<IpAddr>().is_err() {
+        check.bad(path, format!("`{told}` is not an IP address"), "write an IPv4 or IPv6 address");
+    }
 }
 
 /// Checks the annotation that says which endpoints of a service or of a ServiceEntry are preferred.
@@ -52,14 +72,7 @@ pub(crate) fn check_endpoint_slice(check: &mut Check<'_>, slice: &EndpointSlice)
     }
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         for (number, address) in endpoint.addresses.iter().enumerate() {
-            if address.parse::<IpAddr>().is_err() {
-                let path = format!("endpoints[{index}].addresses[{number}]");
-                check.bad(
-                    &path,
-                    format!("`{address}` is not an IP address"),
-                    "write an IPv4 or IPv6 address",
-                );
-            }
+            ip(check, &format!("endpoints[{index}].addresses[{number}]"), address);
         }
     }
 }

@@ -106,6 +106,14 @@ fn kubernetes_objects() {
     let service =
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}, {name: x}]}\n";
     check(service, &["spec.ports[1].port"]);
+    let addresses =
+        |told: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{{told}}}\n");
+    check(&addresses("clusterIP: None, clusterIPs: [None]"), &[]);
+    check(&addresses("clusterIP: '', clusterIPs: [10.0.0.1, 'fd00::1']"), &[]);
+    check(
+        &addresses("clusterIP: 999.1.1.1, clusterIPs: [999.1.1.1, a]"),
+        &["spec.clusterIP", "spec.clusterIPs[0]", "spec.clusterIPs[1]"],
+    );
     let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n";
     check(
         &format!("{slice}endpoints: [{{addresses: [10.0.0.1, x]}}]\nports: [{{port: 0}}]\n"),
