@@ -20,6 +20,9 @@ use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
 use crate::yaml::{Document, FieldLines, Limits, Lines, Path, Problem, Problems, Room, build, documents};
 
+/// The fields that say whom the mesh trusts, and how.
+const TRUST: [&str; 2] = ["caCertificates", "meshMTLS"];
+
 /// What a file that holds MeshConfig says.
 #[derive(Debug)]
 pub struct MeshRead {
@@ -70,10 +73,7 @@ pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limi
         let config = is_empty.then(MeshConfig::default);
         return MeshRead { config, is_empty, findings: errors(problems) };
     };
-    check_names(&root, &mut problems);
-    let unknown = Unknown::RefusedExceptIn(&["", "defaultConfig"]);
-    let fields: Option<Fields> =
-        typed::read(&root, &Path::Root, unknown, &mut problems, &mut Room::of_one(limits));
+    let (fields, passed_over) = fields(&root, &mut problems, limits);
     let mut findings = errors(problems);
     let mut config = fields.filter(|_| findings.is_empty()).map(Fields::into_config);
     if let Some(accepted) = &mut config {
@@ -83,10 +83,31 @@ pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limi
         let mut check = Check::new(&object, &source, limits);
         warn_not_honoured(&mut check, &root, accepted);
         check_mesh(&mut check, accepted);
-        findings = check.into_findings();
+        findings = errors(passed_over);
+        findings.iter_mut().for_each(|finding| finding.severity = Severity::Warning);
+        findings.extend(check.into_findings());
     }
     let refused = findings.iter().any(|finding| finding.severity == Severity::Error);
     MeshRead { config: config.filter(|_| !refused), is_empty: false, findings }
+}
+
+/// Reads the fields, and tells those that there are not and that istiod passes over: no webhook looks at the ConfigMap, and
+/// versions of Istio before and after this one have others.
+fn fields(root: &Node<'_>, problems: &mut Problems, limits: &Limits) -> (Option<Fields>, Problems) {
+    let mut found = problems.fresh();
+    check_names(root, &mut found);
+    let mut read = |unknown: Unknown, found: &mut Problems| {
+        typed::read(root, &Path::Root, unknown, found, &mut Room::of_one(limits))
+    };
+    let fields = read(Unknown::RefusedExceptIn(&["", "defaultConfig"]), &mut found);
+    // Trust is not left to what a misspelt field leaves.
+    let is_of_trust = |it: &Problem| TRUST.iter().any(|field| it.path.starts_with(field));
+    let is_passed_over = |it: &Problem| it.code == code::UNKNOWN_FIELD && !is_of_trust(it);
+    if found.untold() > 0 || !found.told().iter().all(is_passed_over) {
+        problems.append(found);
+        return (fields, problems.fresh());
+    }
+    (if found.is_empty() { fields } else { read(Unknown::PassedOver, problems) }, found)
 }
 
 fn one_document<'a>(document: &Document<'a>, limits: &Limits, problems: &mut Problems) -> Option<Node<'a>> {

@@ -139,12 +139,28 @@ fn what_weft_does_anyway_is_not_warned_of() {
     }
 }
 
+/// istiod passes over what it does not know, and so goes on when Istio's version changes.
+#[test]
+fn fields_that_there_are_not_are_told_and_passed_over() {
+    check("accesLogFile: a", &["1 warning unknown-field accesLogFile"]);
+    assert_eq!(read("accesLogFile: a").findings[0].remedy, "did you mean `accessLogFile`?");
+    check("defaultConfig:\n  proxymetadata: {}", &["2 warning unknown-field defaultConfig.proxymetadata"]);
+    let config =
+        check("tcpKeepalive: {times: 3, probes: 4}", &["1 warning unknown-field tcpKeepalive.times"]);
+    assert_eq!(config.tcp_keepalive.and_then(|it| it.probes), Some(4));
+    let text =
+        "mixerCheckServer: a:15004\ndefaultConfig: {aFieldOfTomorrow: {a: 1}, statusPort: 15020}\nca: {}\n";
+    let expected = [
+        "1 warning unknown-field mixerCheckServer",
+        "2 warning unknown-field defaultConfig.aFieldOfTomorrow",
+    ];
+    check(text, &expected);
+    let refused = ["1 error unknown-field aFieldOfTomorrow", "2 error bad-value accessLogEncoding"];
+    check("aFieldOfTomorrow: 1\naccessLogEncoding: XML", &refused);
+}
+
 #[test]
 fn errors_refuse_it() {
-    check("accesLogFile: a", &["1 error unknown-field accesLogFile"]);
-    assert_eq!(read("accesLogFile: a").findings[0].remedy, "did you mean `accessLogFile`?");
-    check("defaultConfig:\n  proxymetadata: {}", &["2 error unknown-field defaultConfig.proxymetadata"]);
-    check("tcpKeepalive: {times: 3}", &["1 error unknown-field tcpKeepalive.times"]);
     check("connectTimeout: 3", &["1 error wrong-type connectTimeout"]);
     check("defaultConfig: {concurrency: -1}", &["1 error bad-value defaultConfig.concurrency"]);
     check(
@@ -187,6 +203,7 @@ fn errors_refuse_it() {
     check("caCertificates: [{trustDomains: [a]}]", &["1 error bad-value caCertificates[0]"]);
     check("meshMTLS: {minProtocolVersion: TLSV1_1}", &["1 error bad-value meshMTLS.minProtocolVersion"]);
     check("caCertificates: [{pems: a}]", &["1 error unknown-field caCertificates[0].pems"]);
+    check("meshMTLS: {minVersion: TLSV1_3}", &["1 error unknown-field meshMTLS.minVersion"]);
     check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
     check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);
     check("a: [", &["1 error malformed-yaml a[0]"]);

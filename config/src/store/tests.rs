@@ -306,10 +306,10 @@ fn mesh_config() {
     store.read("dir/mesh.yaml", "accessLogFile: a\n");
     assert!(Arc::ptr_eq(&kept, &store.objects().mesh));
     // A bad one is refused, the last good one holds.
-    store.read("dir/mesh.yaml", "acessLogFile: b");
+    store.read("dir/mesh.yaml", "accessLogFile: [b]");
     assert_eq!(access_log(&store), "a");
     let codes = |store: &Store| store.findings().iter().map(|finding| finding.code).collect::<Vec<_>>();
-    assert_eq!(codes(&store), [code::LAST_GOOD_SERVES, code::UNKNOWN_FIELD]);
+    assert_eq!(codes(&store), [code::LAST_GOOD_SERVES, code::WRONG_TYPE]);
     assert_eq!(store.refusals().len(), 1);
     store.read("dir/mesh.yaml", "accessLogFile: b");
     assert_eq!((access_log(&store).as_str(), codes(&store).len(), store.refusals().len()), ("b", 0, 0));

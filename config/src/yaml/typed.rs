@@ -27,6 +27,8 @@ use crate::finding::code;
 pub(crate) enum Unknown {
     /// They are ignored.
     Ignored,
+    /// They are not read, whatever the type makes of them.
+    PassedOver,
     /// Each is a problem.
     Refused,
     /// Each is a problem, except directly in the values at these paths, whose fields the caller has looked at.
@@ -172,12 +174,14 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         let mut fields =
             Fields { mapping: self, entries: entries.iter(), is_type: true, known: None, value: None };
         let refused = match self.context.unknown {
-            Unknown::Ignored => false,
+            Unknown::Ignored | Unknown::PassedOver => false,
             Unknown::Refused => true,
             Unknown::RefusedExceptIn(paths) => !paths.contains(&self.path.to_string().as_str()),
         };
         if refused {
             unknown_fields(self.node, &self.path, known, &mut self.context.problems.borrow_mut());
+        }
+        if refused || self.context.unknown == Unknown::PassedOver {
             fields.known = Some(known);
         }
         self.at(visitor.visit_map(fields))
@@ -235,7 +239,7 @@ struct Fields<'n, 'a> {
     entries: Iter<'n, Entry<'a>>,
     /// Whether these are the fields of a type, where null is "not written", and not a map of the user's own keys.
     is_type: bool,
-    /// The fields to read, when others have been told already.
+    /// The fields to read, when others are passed over, or have been told already.
     known: Option<&'static [&'static str]>,
     value: Option<&'n Entry<'a>>,
 }

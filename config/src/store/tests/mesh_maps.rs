@@ -67,7 +67,7 @@ fn what_is_wrong_has_its_line_in_the_map() {
         expected.sort_by_key(|finding| finding.contains(" error "));
         check(&read(&text), None, &expected);
     };
-    errors("enableTracing: true\ndefaultConfig:\n  concurency: 2", 8, code::UNKNOWN_FIELD);
+    errors("enableTracing: true\ncaCertificates:\n- pems: a", 8, code::UNKNOWN_FIELD);
     errors("connectTimeout: 3s\n\nconnectTimeout: 0s", 8, code::DUPLICATE_KEY);
     errors("\n\nconnectTimeout: 0s", 8, code::BAD_VALUE);
     errors("a: [", 6, code::MALFORMED_YAML);
