@@ -25,6 +25,8 @@ pub(crate) fn attacks() -> Vec<Attack> {
         ask("an upstream whose head drips", 200, "/drip"),
         ask("an upstream of endless informational answers", 4, "/hints"),
         ask("an upstream of endless heads", 4, "/head"),
+        ask("an upstream of large heads", 20, "/large"),
+        ask("an upstream that stops in large heads", 200, "/stops"),
         ask("an upstream that vanishes", 20, "/vanish"),
         ask("an upstream that vanishes in its body", 20, "/cut"),
         ask("an upstream that answers twice", 20, "/twice"),
@@ -124,6 +126,11 @@ async fn bad(mut stream: TcpStream) -> std::io::Result<()> {
                     stream.write_all(&b"x-a: b\r\n".repeat(1_000)).await?;
                 }
             }
+            "/large" => {
+                let end = b"content-length: 2\r\n\r\nok".as_slice();
+                stream.write_all(&[large_head().as_bytes(), end].concat()).await?;
+            }
+            "/stops" => stream.write_all(large_head().as_bytes()).await?,
             "/vanish" => return Ok(()),
             "/cut" => return stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\ncut").await,
             "/twice" => stream.write_all(&[OK, OK].concat()).await?,
@@ -137,6 +144,12 @@ async fn bad(mut stream: TcpStream) -> std::io::Result<()> {
             _ => stream.write_all(OK).await?,
         }
     }
+}
+
+/// A head as large as one may be, without its end.
+fn large_head() -> String {
+    let field = format!("x-a: {}\r\n", "a".repeat(1_000));
+    format!("HTTP/1.1 200 OK\r\n{}", field.repeat(70))
 }
 
 async fn bad2(mut stream: TcpStream) -> std::io::Result<()> {
