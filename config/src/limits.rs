@@ -156,6 +156,10 @@ limits! {
     /// own has more than 16 KiB, it is answered 503. 0 is as many as memory allows: from one look at it to the next half of what is
     /// free below nine tenths of `memory_bytes_max`, or no limit where that is none.
     request_head_bytes_total_max = 0, 0;
+    /// Bytes of heads and trailers of answers of HTTP/1 upstreams that are longer than 4 KiB, all together: of one that is not whole
+    /// the room that it is read into, of another its fields until the client's connection has taken them. An answer that would pass it
+    /// is refused, and its connection closed. 0 is an eighth of `memory_bytes_max`, or no limit where that is none.
+    answer_head_bytes_total_max = 0, 0;
     /// Memory of the process above which connections and requests are refused; 0 is nine tenths of what the container
     /// may have, if that is bounded.
     memory_bytes_max = 0, 0;

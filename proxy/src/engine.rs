@@ -204,7 +204,11 @@ impl Engine {
         let (registry, shard) = (telemetry.registry.clone(), telemetry.shard.clone());
         let reached =
             move || shard.increment(registry.series(Family::LimitReached, &["unread_bytes_total_max"]));
-        let unread = Unread::new(&shared.unread_bytes, limits.unread_bytes_total_max, reached);
+        let unread = Unread::new(
+            (&shared.unread_bytes, limits.unread_bytes_total_max),
+            (&shared.answer_head_bytes, limits.answer_head_bytes_total_max),
+            reached,
+        );
         let process = shared.clone();
         let begun = Begun::new(&shared.head_bytes, limits.head_bytes_total_max);
         let heads = Heads::new(&shared.request_head_bytes, limits.request_head_bytes_total_max);

@@ -1,5 +1,6 @@
 //! Limits of the process, met from outside: each is kept, named in a metric, and nobody else is disturbed.
 
+mod answer_heads;
 mod floods;
 mod unread;
 

@@ -41,6 +41,7 @@ impl Gauges {
                 (Family::UnreadBytes, process.unread_bytes.get()),
                 (Family::UntakenBytes, reads::held()),
                 (Family::RequestHeadBytes, process.request_head_bytes.get()),
+                (Family::AnswerHeadBytes, process.answer_head_bytes.get()),
             ] {
                 self.shard.set_gauge(self.registry.series(family, &[]), bytes);
             }

@@ -71,6 +71,7 @@ pub(super) fn set_parts(limits: &mut Limits) {
     let at_most = |most: u64| memory.map(|memory| memory.min(most));
     set_part(&mut limits.unread_bytes_total_max, memory, 2);
     set_part(&mut limits.head_bytes_total_max, memory, 8);
+    set_part(&mut limits.answer_head_bytes_total_max, memory, 8);
     set_part(&mut limits.replay_bytes_total_max, at_most(8 * REPLAY_BYTES_MAX), 8);
     let pending = at_most(u64::from(PENDING_REQUESTS_MAX) * PENDING_REQUEST_BYTES);
     set_part(&mut limits.pending_requests_max, pending, PENDING_REQUEST_BYTES);

@@ -89,6 +89,8 @@ pub(crate) struct ProcessShared {
     pub(crate) head_bytes: Arc<codec::Total>,
     /// Bytes of requests whose answers were not taken yet.
     pub(crate) request_head_bytes: Arc<codec::TotalBytes>,
+    /// Bytes of large heads of answers of HTTP/1.
+    pub(crate) answer_head_bytes: Arc<codec::TotalBytes>,
     began: Instant,
 }
 
@@ -110,6 +112,7 @@ impl ProcessShared {
             dials: Dials::default(),
             head_bytes: Arc::default(),
             request_head_bytes: Arc::default(),
+            answer_head_bytes: Arc::default(),
             began: now,
         })
     }

@@ -95,6 +95,8 @@ pub(crate) enum Family {
     UntakenBytes,
     /// Bytes of requests whose answers were not taken yet.
     RequestHeadBytes,
+    /// Bytes of large heads of answers of HTTP/1.
+    AnswerHeadBytes,
     /// Connections there may still be.
     RemainingConnections,
     /// Requests that may still wait for a connection.
@@ -202,7 +204,7 @@ pub(crate) const BUCKETS_MS: [f64; 19] = [
 
 impl Family {
     /// All of them, in the order they are shown.
-    pub(crate) const ALL: [Family; 70] = [
+    pub(crate) const ALL: [Family; 71] = [
         Family::Requests,
         Family::RequestDuration,
         Family::TcpOpened,
@@ -245,6 +247,7 @@ impl Family {
         Family::UnreadBytes,
         Family::UntakenBytes,
         Family::RequestHeadBytes,
+        Family::AnswerHeadBytes,
         Family::RemainingConnections,
         Family::RemainingPending,
         Family::RemainingRequests,

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::backends::SERVED_BY;
-use crate::http::codec::{Body, EmptyBody, Frame, RequestHead, Version, h1};
+use crate::http::codec::{Body, EmptyBody, Frame, RequestHead, Unread, Version, h1};
 use crate::time;
 
 /// Connections the load is spread over.
@@ -104,7 +104,7 @@ impl Client {
 async fn connect(address: SocketAddr) -> Result<h1::client::Client, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    Ok(h1::client::Client::new(stream.into(), &Rc::default()))
+    Ok(h1::client::Client::new(stream.into(), &Rc::default(), &Unread::unbounded()))
 }
 
 /// What a load has seen.

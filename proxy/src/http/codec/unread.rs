@@ -1,6 +1,6 @@
 //! Bytes of HTTP/2 bodies that have come and wait here, because the other side is not there yet or does not read, and heads of
 //! answers to such clients: a limit for all of the process. The window of a stream bounds what the stream holds, and nothing
-//! else bounds the streams.
+//! else bounds the streams. Beside it, and with a limit of their own, large heads of answers of HTTP/1.
 //!
 //! Semantics: Envoy's overload action `reset_high_memory_stream`, which Istio does not configure.
 
@@ -29,6 +29,15 @@ struct Bounded {
     process: Arc<TotalBytes>,
     bytes_max: u64,
     reached: Box<dyn Fn()>,
+    heads: Arc<TotalBytes>,
+    head_bytes_max: u64,
+}
+
+/// Bytes of a large head of an answer of HTTP/1; they are let go when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    heads: Option<Arc<TotalBytes>>,
+    bytes: u64,
 }
 
 /// Bytes that the streams of one connection hold.
@@ -45,15 +54,31 @@ pub(super) struct Held {
 
 impl Unread {
     /// For one worker. `process` is what all streams of the process hold; it may be `bytes_max`, of which 0 is no limit.
-    pub(crate) fn new(process: &Arc<TotalBytes>, bytes_max: u64, reached: impl Fn() + 'static) -> Rc<Unread> {
-        let bytes_max = if bytes_max == 0 { u64::MAX } else { bytes_max };
-        let bounded = Bounded { process: process.clone(), bytes_max, reached: Box::new(reached) };
+    /// `heads` are large heads of answers of HTTP/1, of all the process, and how many bytes of them there may be.
+    pub(crate) fn new(
+        (process, bytes_max): (&Arc<TotalBytes>, u64),
+        (heads, head_bytes_max): (&Arc<TotalBytes>, u64),
+        reached: impl Fn() + 'static,
+    ) -> Rc<Unread> {
+        let [bytes_max, head_bytes_max] =
+            [bytes_max, head_bytes_max].map(|max| if max == 0 { u64::MAX } else { max });
+        let (process, heads, reached) = (process.clone(), heads.clone(), Box::new(reached));
+        let bounded = Bounded { process, bytes_max, reached, heads, head_bytes_max };
         Rc::new(Unread { bounded: Some(bounded), turn: turn::Together::default() })
     }
 
     /// For the few streams that serve no client: what they hold is not counted.
     pub(crate) fn unbounded() -> Rc<Unread> {
         Rc::new(Unread { bounded: None, turn: turn::Together::default() })
+    }
+
+    /// So many bytes of a large head of an answer of HTTP/1; `None` when the process has too many of them.
+    pub(super) fn share_head(&self, bytes: usize) -> Option<Share> {
+        let Some(bounded) = &self.bounded else { return Some(Share { heads: None, bytes: 0 }) };
+        let bytes = bytes as u64;
+        let fits = bounded.heads.add(bytes, bounded.head_bytes_max);
+        let share = Share { heads: Some(bounded.heads.clone()), bytes };
+        fits.then_some(share)
     }
 
     /// The turn that the connections have together.
@@ -139,6 +164,14 @@ impl Held {
     /// Nothing is held any more.
     fn clear(&mut self) {
         self.falls_to(0);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(heads) = &self.heads {
+            heads.subtract(self.bytes);
+        }
     }
 }
 

@@ -417,7 +417,16 @@ impl Record {
             Reset::Unsendable => {
                 format!("no endpoint was asked: the client's Host or path cannot be sent over HTTP/2, {at}")
             }
-            other => format!("{}, by the upstream before it answered, {at}", other.name()),
+            other => format!("{}, by the upstream before it answered, {at}", self.past_or(other.name())),
+        }
+    }
+
+    /// The limit of the process that the upstream's answer would pass, or else these words.
+    fn past_or(&self, words: &str) -> String {
+        let limit = self.details.split_once('|').map(|(_, limit)| limit.trim_end_matches('}'));
+        match limit.and_then(|limit| Some((limit, self.downstream.engine.limit(limit)?))) {
+            Some((limit, value)) => format!("{limit} {value} of this process"),
+            None => words.to_owned(),
         }
     }
 

@@ -246,6 +246,12 @@ impl Family {
                 Kind::Gauge,
                 &[],
             ),
+            Family::AnswerHeadBytes => of(
+                "weft_answer_head_bytes",
+                "Bytes of large heads and trailers of HTTP/1 upstreams' answers that are here.",
+                Kind::Gauge,
+                &[],
+            ),
             Family::RemainingConnections => of(
                 "envoy_cluster_circuit_breakers_default_remaining_cx",
                 "Connections there may still be.",

@@ -154,7 +154,7 @@ impl Pool {
         let (stream, ends) = self.connect(Spoken::Http1, &open.connection).await?;
         let local_address = stream.socket().local_addr().ok();
         let now = time::now();
-        let client = h1::client::Client::new(stream, &self.head_limits);
+        let client = h1::client::Client::new(stream, &self.head_limits, self.limits.unread());
         self.trust.watch(Open::H1(client.outline()));
         Ok(H1 {
             client,

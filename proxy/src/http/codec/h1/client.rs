@@ -12,8 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::conn::{Conn, SendFailure, Sending};
 use super::decode::Decoder;
 use super::head::Received;
+use super::large::{Large, USUAL_BYTES};
 use super::{Framing, encode};
-use crate::http::codec::{Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError};
+use crate::http::codec::{
+    Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread, field_bytes,
+};
 use crate::tls::{Presented, Stream};
 
 /// An upstream connection; whoever holds it is its only user.
@@ -25,6 +28,7 @@ pub(crate) struct Client {
 struct Shared {
     conn: Conn<Stream>,
     limits: Rc<Limits>,
+    large: Large,
     phase: Cell<Phase>,
 }
 
@@ -83,10 +87,10 @@ pub(crate) struct Incoming {
 }
 
 impl Client {
-    /// Takes over a connection. `limits` are those of heads.
-    pub(crate) fn new(stream: Stream, limits: &Rc<Limits>) -> Client {
-        let conn = Conn::new(stream, limits);
-        let shared = Shared { conn, limits: limits.clone(), phase: Cell::new(Phase::Idle) };
+    /// Takes over a connection. `limits` are those of heads; `unread` is where large ones count.
+    pub(crate) fn new(stream: Stream, limits: &Rc<Limits>, unread: &Rc<Unread>) -> Client {
+        let (conn, large) = (Conn::new(stream, limits), Large::new(unread));
+        let shared = Shared { conn, limits: limits.clone(), large, phase: Cell::new(Phase::Idle) };
         Client { shared: Rc::new(shared) }
     }
 
@@ -150,7 +154,8 @@ impl Client {
                     Poll::Pending => {}
                 }
             }
-            poll_head(&shared.conn, &shared.limits, (&head.method, upgrades), &mut informational, cx)
+            let bounds = (&*shared.limits, &shared.large);
+            poll_head(&shared.conn, bounds, (&head.method, upgrades), &mut informational, cx)
         });
         match received.await {
             Ok(mut received) => {
@@ -187,7 +192,7 @@ impl Client {
 /// `informational`. 101 is an answer only where the request `upgrades`.
 pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
     conn: &Conn<T>,
-    limits: &Limits,
+    (limits, large): (&Limits, &Large),
     (method, upgrades): (&Method, bool),
     informational: &mut u32,
     cx: &mut Context<'_>,
@@ -195,7 +200,14 @@ pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
     let mut state = conn.state();
     loop {
         let state = &mut *state;
-        match state.heads.response(&mut state.buffer, limits, method) {
+        let there = state.buffer.len();
+        let mut received = state.heads.response(&mut state.buffer, limits, method);
+        if let Ok(Some(received)) = &mut received
+            && there - state.buffer.len() > USUAL_BYTES
+        {
+            large.came(&mut received.head.headers, &mut state.buffer)?;
+        }
+        match received {
             Ok(Some(mut received)) if upgrades && received.head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 received.framing = Framing::UntilClose;
                 return Poll::Ready(Ok(received));
@@ -220,6 +232,9 @@ pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
                     _ => bad.into(),
                 }));
             }
+        }
+        if state.buffer.capacity() > USUAL_BYTES {
+            large.waits(&mut state.buffer)?;
         }
         match std::task::ready!(state.poll_fill(cx)) {
             Ok(1..) => {}
@@ -255,12 +270,26 @@ impl Incoming {
             return Poll::Ready(None);
         }
         self.poll_rest(cx);
-        let frame = std::task::ready!(self.shared.conn.poll_body(cx));
+        let mut frame = self.shared.conn.poll_body(cx);
+        match &mut frame {
+            Poll::Pending => {
+                let buffer = &mut self.shared.conn.state().buffer;
+                // What is left there is the beginning of trailers.
+                if buffer.len() > USUAL_BYTES {
+                    self.shared.large.waits(buffer)?;
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) if field_bytes(trailers) > USUAL_BYTES => {
+                self.shared.large.came(trailers, &mut self.shared.conn.state().buffer)?;
+            }
+            Poll::Ready(_) => {}
+        }
         if self.shared.conn.is_body_ended() {
             self.ended = true;
             self.end();
         }
-        Poll::Ready(frame)
+        frame
     }
 
     /// Goes on sending the request, if there is more of it.
@@ -282,6 +311,7 @@ impl Incoming {
             self.shared.phase.set(if clean { Phase::Idle } else { Phase::Over });
         }
         drop(state);
+        self.shared.large.rest();
         self.shared.conn.state().rest();
     }
 
@@ -320,7 +350,7 @@ mod tests {
             path: Some(http::uri::PathAndQuery::from_static("/")),
             headers: HeaderMap::from_iter([(http::header::COOKIE, long)]),
         };
-        let mut client = Client::new(stream.into(), &Rc::new(Limits::DEFAULT));
+        let mut client = Client::new(stream.into(), &Rc::new(Limits::DEFAULT), &Unread::unbounded());
         let shared = client.shared.clone();
         let mut sending = pin!(client.send(&head, EmptyBody));
         assert!(poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending())).await);

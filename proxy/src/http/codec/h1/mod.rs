@@ -13,6 +13,7 @@ mod conn;
 mod decode;
 mod encode;
 mod head;
+mod large;
 pub(crate) mod once;
 mod received;
 pub(crate) mod server;

@@ -11,7 +11,8 @@ use super::client::poll_head;
 use super::conn::Conn;
 use super::decode::Decoder;
 use super::encode;
-use crate::http::codec::{Frame, RequestHead, ResponseHead, StreamError};
+use super::large::Large;
+use crate::http::codec::{Frame, RequestHead, ResponseHead, StreamError, Unread};
 
 /// An answer whose body is still to be read.
 pub(crate) struct Answer<T> {
@@ -28,9 +29,10 @@ where
     let conn = Conn::new(stream, limits);
     write(head, conn.state().begin_head());
     poll_fn(|cx| conn.state().poll_flush(cx)).await.map_err(|_| StreamError::ConnectionClosed)?;
-    let mut informational = 0;
+    let (mut informational, large) = (0, Large::new(&Unread::unbounded()));
     let received =
-        poll_fn(|cx| poll_head(&conn, limits, (&head.method, false), &mut informational, cx)).await?;
+        poll_fn(|cx| poll_head(&conn, (limits, &large), (&head.method, false), &mut informational, cx))
+            .await?;
     conn.state().decoder = Decoder::new(received.framing);
     Ok(Answer { head: received.head, conn })
 }
