@@ -375,7 +375,7 @@ impl App {
         let (mut threads, mut changes, mut recorders) = (Vec::new(), Vec::new(), Vec::new());
         let mut counts = Vec::new();
         for (index, handed_over) in received.drain(..).enumerate() {
-            let Some(logs) = self.logs.buffers() else { continue };
+            let Some(logs) = self.logs.buffers(limits.access_log_queued_bytes_max) else { continue };
             let (tell, told) = mpsc::unbounded_channel();
             changes.push(tell);
             let (ask, asks) = mpsc::unbounded_channel();

@@ -97,7 +97,7 @@ impl Proxy {
         let logs = Writer::start(Duration::from_millis(Limits::default().access_log_end_time_max_ms))?;
         let telemetry = Telemetry {
             shard: registry.shard(),
-            logs: logs.buffers().ok_or_else(|| io::Error::other("no access logs"))?,
+            logs: logs.buffers(0).ok_or_else(|| io::Error::other("no access logs"))?,
             logs_dropped: registry.series(Family::AccessLogDropped, &[]),
             own: Arc::new(own),
             registry,

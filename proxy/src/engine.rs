@@ -414,6 +414,9 @@ impl Engine {
             tracing::warn!(%reason, connections, "more connections were closed");
         }
         let dropped = self.telemetry.logs.flush();
+        if self.telemetry.logs.was_full() {
+            self.limit_reached("access_log_queued_bytes_max");
+        }
         self.telemetry.shard.increase(self.telemetry.logs_dropped, dropped);
     }
 

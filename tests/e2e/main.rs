@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "in a test, what is not as expected ends the test")]
 
 mod access_log;
+mod access_log_files;
 mod admin;
 mod admission;
 mod aged;

@@ -10,6 +10,7 @@ use crate::engine::ProcessWide;
 use crate::overload::{self, Memory};
 use crate::snapshot::{PENDING_REQUESTS_MAX, REPLAY_BYTES_MAX};
 use crate::telemetry::Registry;
+use crate::telemetry::access_log::QUEUED_BYTES_MAX;
 use crate::telemetry::metrics::Family;
 use crate::{reads, time};
 
@@ -73,6 +74,7 @@ pub(super) fn set_parts(limits: &mut Limits) {
     set_part(&mut limits.head_bytes_total_max, memory, 8);
     set_part(&mut limits.answer_head_bytes_total_max, memory, 8);
     set_part(&mut limits.replay_bytes_total_max, at_most(8 * REPLAY_BYTES_MAX), 8);
+    set_part(&mut limits.access_log_queued_bytes_max, at_most(16 * QUEUED_BYTES_MAX), 16);
     let pending = at_most(u64::from(PENDING_REQUESTS_MAX) * PENDING_REQUEST_BYTES);
     set_part(&mut limits.pending_requests_max, pending, PENDING_REQUEST_BYTES);
 }

@@ -1,15 +1,20 @@
 //! Access logs, written off the request path.
 //!
-//! A worker formats a line into a buffer of its own and hands full buffers to one writer thread through a bounded
-//! queue. When the writer cannot keep up, lines are dropped and counted; a request never waits for a log.
+//! A worker formats a line into a buffer of its own and hands full buffers to one writer thread through a queue that is bounded in
+//! buffers and in bytes. What the writer does not keep up with, and what it cannot write, is dropped and counted; a request never
+//! waits for a log.
 
-use std::cell::RefCell;
+mod log;
+
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::time::Duration;
+
+use log::Log;
 
 /// A worker's buffer is handed over when it holds this much.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -17,16 +22,33 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers that may wait for the writer, all workers together.
 const QUEUED_BUFFERS_MAX: usize = 256;
 
+/// Bytes of buffers that may wait for the writer where nothing is said (`access_log_queued_bytes_max`).
+pub(crate) const QUEUED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// A log for which nothing comes for so long is closed when lines for another path come.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Lines for one file.
 struct Batch {
     path: Arc<str>,
     bytes: Vec<u8>,
+    lines: u64,
+}
+
+/// What the writer and those who hand over to it tell each other.
+#[derive(Default)]
+struct Shared {
+    /// Memory of the buffers that wait, and of the one that is being written.
+    queued_bytes: AtomicUsize,
+    /// Lines that could not be written and nobody has counted yet.
+    lost: AtomicU64,
 }
 
 /// The writer thread. Dropping it writes what was handed over and ends it, in as much time as it is given: it may write to a pipe
 /// that nobody reads.
 pub(crate) struct Writer {
     queue: Option<SyncSender<Batch>>,
+    shared: Arc<Shared>,
     /// Nothing comes by it; it ends with the thread.
     ended: Receiver<()>,
     /// `access_log_end_time_max_ms`.
@@ -35,8 +57,16 @@ pub(crate) struct Writer {
 
 /// One worker's buffers.
 pub(crate) struct Buffers {
-    queue: SyncSender<Batch>,
+    queue: Queue,
     files: RefCell<Vec<Buffer>>,
+}
+
+struct Queue {
+    sender: SyncSender<Batch>,
+    shared: Arc<Shared>,
+    bytes_max: usize,
+    /// Whether something was dropped for want of room since that was last asked.
+    was_full: Cell<bool>,
 }
 
 struct Buffer {
@@ -54,16 +84,23 @@ impl Writer {
     pub(crate) fn start(end_time_max: Duration) -> io::Result<Writer> {
         let (queue, batches) = sync_channel(QUEUED_BUFFERS_MAX);
         let (tell_ended, ended) = channel();
+        let shared = Arc::new(Shared::default());
+        let told = shared.clone();
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            write_all(&batches);
+            write_all(&batches, &told);
             drop(tell_ended);
         })?;
-        Ok(Writer { queue: Some(queue), ended, end_time_max })
+        Ok(Writer { queue: Some(queue), shared, ended, end_time_max })
     }
 
-    /// Buffers for one more worker. They must be gone before the writer is dropped.
-    pub(crate) fn buffers(&self) -> Option<Buffers> {
-        Some(Buffers { queue: self.queue.clone()?, files: RefCell::default() })
+    /// Buffers for one more worker, which adds nothing to a queue of more than `bytes_max`; 0 is the default. They must be gone
+    /// before the writer is dropped.
+    pub(crate) fn buffers(&self, bytes_max: u64) -> Option<Buffers> {
+        let bytes_max = if bytes_max == 0 { QUEUED_BYTES_MAX } else { bytes_max };
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let (sender, shared) = (self.queue.clone()?, self.shared.clone());
+        let queue = Queue { sender, shared, bytes_max, was_full: Cell::new(false) };
+        Some(Buffers { queue, files: RefCell::default() })
     }
 }
 
@@ -90,60 +127,56 @@ impl Buffers {
         if buffer.bytes.len() < BUFFER_BYTES { 0 } else { buffer.hand_over(&self.queue) }
     }
 
-    /// Hands over what there is. Returns the number of lines that were dropped.
+    /// Hands over what there is. Returns the number of lines that were dropped, with those that the writer has lost of any worker.
     pub(crate) fn flush(&self) -> u64 {
-        self.files.borrow_mut().iter_mut().map(|buffer| buffer.hand_over(&self.queue)).sum()
+        let mut files = self.files.borrow_mut();
+        // For some paths nothing may come any more.
+        files.retain(|buffer| !buffer.bytes.is_empty());
+        let dropped: u64 = files.iter_mut().map(|buffer| buffer.hand_over(&self.queue)).sum();
+        dropped + self.queue.shared.lost.swap(0, Ordering::Relaxed)
+    }
+
+    /// Whether lines were dropped for want of room in the queue since this was last asked.
+    pub(crate) fn was_full(&self) -> bool {
+        self.queue.was_full.take()
     }
 }
 
 impl Buffer {
-    fn hand_over(&mut self, queue: &SyncSender<Batch>) -> u64 {
+    fn hand_over(&mut self, queue: &Queue) -> u64 {
         if self.bytes.is_empty() {
             return 0;
         }
-        let batch = Batch { path: self.path.clone(), bytes: std::mem::take(&mut self.bytes) };
         let lines = std::mem::take(&mut self.lines);
-        if queue.try_send(batch).is_ok() { 0 } else { lines }
+        let batch = Batch { path: self.path.clone(), bytes: std::mem::take(&mut self.bytes), lines };
+        if queue.takes(batch) { 0 } else { lines }
     }
 }
 
-/// Where lines of one path go.
-enum Sink {
-    Stdout,
-    Stderr,
-    File(File),
-    /// It cannot be opened; said once.
-    Broken,
-}
-
-fn write_all(batches: &Receiver<Batch>) {
-    let mut sinks: HashMap<Arc<str>, Sink> = HashMap::new();
-    for batch in batches {
-        let sink = sinks.entry(batch.path.clone()).or_insert_with(|| open(&batch.path));
-        let written = match sink {
-            Sink::Stdout => io::stdout().write_all(&batch.bytes).and_then(|()| io::stdout().flush()),
-            Sink::Stderr => io::stderr().write_all(&batch.bytes),
-            Sink::File(file) => file.write_all(&batch.bytes),
-            Sink::Broken => Ok(()),
-        };
-        if let Err(error) = written {
-            tracing::warn!(path = %batch.path, %error, "the access log cannot be written; lines are lost");
-            *sink = Sink::Broken;
+impl Queue {
+    /// Hands a batch to the writer, if there is room. A line may be longer than the queue: when nothing waits it is taken.
+    fn takes(&self, batch: Batch) -> bool {
+        let (queued, bytes) = (&self.shared.queued_bytes, batch.bytes.capacity());
+        let before = queued.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = before == 0 || before.saturating_add(bytes) <= self.bytes_max;
+        let taken = has_room && self.sender.try_send(batch).is_ok();
+        if !taken {
+            queued.fetch_sub(bytes, Ordering::Relaxed);
+            self.was_full.set(true);
         }
+        taken
     }
 }
 
-fn open(path: &str) -> Sink {
-    match path {
-        "/dev/stdout" => Sink::Stdout,
-        "/dev/stderr" => Sink::Stderr,
-        _ => match OpenOptions::new().append(true).create(true).open(path) {
-            Ok(file) => Sink::File(file),
-            Err(error) => {
-                tracing::warn!(path, %error, "the access log cannot be opened; its lines are lost");
-                Sink::Broken
-            }
-        },
+fn write_all(batches: &Receiver<Batch>, shared: &Shared) {
+    let mut logs: HashMap<Arc<str>, Log> = HashMap::new();
+    for batch in batches {
+        if !logs.contains_key(&batch.path) {
+            logs.retain(|_, log| log.used.elapsed() < OPEN_TIME_MAX);
+        }
+        let log = logs.entry(batch.path.clone()).or_insert_with(|| Log::new(batch.path.clone()));
+        shared.lost.fetch_add(log.write(&batch), Ordering::Relaxed);
+        shared.queued_bytes.fetch_sub(batch.bytes.capacity(), Ordering::Relaxed);
     }
 }
 
@@ -156,7 +189,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path: Arc<str> = directory.path().join("access.log").to_str().unwrap().into();
         let writer = Writer::start(Duration::from_secs(20)).unwrap();
-        let buffers = writer.buffers().unwrap();
+        let buffers = writer.buffers(0).unwrap();
         for number in 0..5_000 {
             assert_eq!(
                 buffers.line(&path, |out| out.extend_from_slice(format!("line {number}\n").as_bytes())),
@@ -171,15 +204,38 @@ mod tests {
         assert_eq!(text.lines().last(), Some("line 4999"));
     }
 
+    /// A worker's buffers, of which no more than this is queued; nobody takes them from there.
+    fn stuck(bytes_max: usize) -> (Buffers, Receiver<Batch>) {
+        let (sender, never_read) = sync_channel(QUEUED_BUFFERS_MAX);
+        let queue = Queue { sender, shared: Arc::default(), bytes_max, was_full: Cell::new(false) };
+        (Buffers { queue, files: RefCell::default() }, never_read)
+    }
+
     #[test]
     fn a_writer_that_does_not_keep_up_costs_lines_and_nothing_else() {
-        let (queue, _never_read) = sync_channel(1);
-        let buffers = Buffers { queue, files: RefCell::default() };
+        let (buffers, _never_read) = stuck(usize::MAX);
         let path: Arc<str> = "/dev/null".into();
         let line = vec![b'x'; BUFFER_BYTES];
-        assert_eq!(buffers.line(&path, |out| out.extend_from_slice(&line)), 0);
+        for _ in 0..QUEUED_BUFFERS_MAX {
+            assert_eq!(buffers.line(&path, |out| out.extend_from_slice(&line)), 0);
+        }
+        assert!(!buffers.was_full());
         assert_eq!(buffers.line(&path, |out| out.extend_from_slice(&line)), 1);
         assert_eq!(buffers.line(&path, |out| out.push(b'\n')), 0);
         assert_eq!(buffers.flush(), 1);
+        assert!(buffers.was_full() && !buffers.was_full());
+    }
+
+    #[test]
+    fn long_lines_wait_in_no_more_memory_than_they_may() {
+        let (buffers, queue) = stuck(8 * BUFFER_BYTES);
+        let path: Arc<str> = "/dev/null".into();
+        let long = |bytes| buffers.line(&path, |out| out.resize(bytes, b'x'));
+        assert_eq!([long(4 * BUFFER_BYTES), long(4 * BUFFER_BYTES), long(BUFFER_BYTES)], [0, 0, 1]);
+        assert_eq!(buffers.queue.shared.queued_bytes.load(Ordering::Relaxed), 8 * BUFFER_BYTES);
+        // One alone may be longer.
+        let taken: usize = queue.try_iter().map(|batch| batch.bytes.capacity()).sum();
+        buffers.queue.shared.queued_bytes.fetch_sub(taken, Ordering::Relaxed);
+        assert_eq!([long(16 * BUFFER_BYTES), long(BUFFER_BYTES)], [0, 1]);
     }
 }

@@ -338,7 +338,7 @@ impl Family {
             ),
             Family::AccessLogDropped => of(
                 "weft_access_log_dropped_lines_total",
-                "Access log lines lost because the writer could not keep up.",
+                "Access log lines lost because they could not be written, or not in time.",
                 Kind::Counter,
                 &[],
             ),
