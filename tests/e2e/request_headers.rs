@@ -1,7 +1,7 @@
 //! What an upstream sees of a request's headers, and a client of a response's.
 
 use support::mesh::virtual_service;
-use support::{Answer, Mesh, PATIENCE, ScriptedBackend, Sides, TestBackend, TestProxy, ask, frames};
+use support::{Answer, Mesh, PATIENCE, Request, ScriptedBackend, Sides, TestBackend, TestProxy, ask, frames};
 
 /// A proxy for `catalog`, which echoes.
 async fn catalog() -> (TestBackend, Sides) {
@@ -238,5 +238,23 @@ async fn what_the_client_sees() {
         let [time] = times[..] else { panic!("{}: {times:?}", side.name()) };
         let time: u64 = time.to_str().ok().and_then(|time| time.parse().ok()).expect("milliseconds");
         assert!(time < 999_999, "{}: the upstream's own word does not count", side.name());
+    }
+}
+
+/// What an upstream says of its connection to us as if it were a client is not for the client; over HTTP/2 it would make the answer
+/// malformed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_says_of_transfer_codings_goes() {
+    for te in ["te: x", "te: gzip, trailers", "te: trailers", "connection: te\r\nte: gzip"] {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{te}\r\n\r\nok");
+        let backend = ScriptedBackend::answers(answer.leak().as_bytes()).await;
+        let mesh =
+            Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        for request in [Request::get("/").host("catalog"), Request::get("/").host("catalog").http2()] {
+            let answer = request.send(proxy.listener(0)).await;
+            let seen = (answer.status.as_u16(), answer.header("te"), answer.text());
+            assert_eq!(seen, (200, "", "ok".to_owned()), "{te}");
+        }
     }
 }

@@ -228,7 +228,8 @@ async fn response_headers() {
 /// its upstream waits for a body that does not come.
 #[tokio::test(flavor = "multi_thread")]
 async fn framing_is_not_changed() {
-    let own = "content-length: '77', connection: x-b, transfer-encoding: gzip, upgrade: a, keep-alive: b";
+    let own =
+        "content-length: '77', connection: x-b, transfer-encoding: gzip, upgrade: a, keep-alive: b, te: gzip";
     let rule = format!(
         "headers: {{request: {{set: {{{own}}}}}, response: {{set: {{{own}, x-a: 'yes'}}}}}}, {CATALOG}"
     );
@@ -248,9 +249,27 @@ async fn framing_is_not_changed() {
             let answer = request.send(proxy.listener(0)).await;
             assert_eq!((answer.status.as_u16(), answer.header("x-a")), (200, "yes"), "{told}");
             assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{told}");
-            let seen = ["content-length", "upgrade", "keep-alive"].map(|name| saw(&answer, name));
-            assert_eq!(seen, ["4", "-", "-"], "{told}");
+            let seen = ["content-length", "upgrade", "keep-alive", "te"].map(|name| saw(&answer, name));
+            assert_eq!((seen.join(" ").as_str(), answer.header("te")), ("4 - - -", ""), "{told}");
         }
+    }
+}
+
+/// That it takes trailers may be said of a request, to whatever upstream.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_may_be_asked_for() {
+    let rule = format!(
+        "headers: {{request: {{set: {{te: trailers}}}}, response: {{set: {{te: trailers}}}}}}, {CATALOG}"
+    );
+    for port in ["http/8000", "http2/8000"] {
+        let backend = TestBackend::echo("catalog").await;
+        let mesh = Mesh::new()
+            .service("catalog", port)
+            .endpoint("catalog", port.split('/').next().unwrap(), "v1", backend.address)
+            .with("rules.yaml", &virtual_service("catalog", &format!("  - {{{rule}}}\n")));
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        let answer = Request::get("/").host("catalog").http2().send(proxy.listener(0)).await;
+        assert_eq!((saw(&answer, "te").as_str(), answer.header("te")), ("trailers", ""), "{port}");
     }
 }
 

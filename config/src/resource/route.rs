@@ -282,10 +282,14 @@ pub struct HeaderToAdd {
 }
 
 impl HeaderToAdd {
-    /// Whether a header of this name is written. What is about one connection (RFC 9110 section 7.6.1) or says where a message
-    /// ends is not: the proxy tells it of its own, and HTTP/2 takes a message for malformed where it is false.
-    pub fn is_honoured(name: &HeaderName) -> bool {
-        use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+    /// Whether a header of this name, with this value if that is literal, is written. What is about one connection (RFC 9110
+    /// section 7.6.1) or says where a message ends is not: the proxy tells it of its own, and HTTP/2 takes a message for malformed
+    /// where it is false. That a client takes trailers may be said of all connections (RFC 9113 section 8.2.2).
+    pub fn is_honoured(name: &HeaderName, value: Option<&str>, in_request: bool) -> bool {
+        use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
+        if *name == TE {
+            return in_request && value == Some("trailers");
+        }
         let own = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
         !own.contains(name) && name != "keep-alive" && name != "proxy-connection"
     }

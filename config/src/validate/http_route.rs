@@ -134,7 +134,9 @@ fn check_operations(check: &mut Check<'_>, path: &str, operations: &HeaderOperat
     for (field, headers) in [("set", &operations.set), ("add", &operations.add)] {
         for (name, value) in headers {
             let path = format!("{path}.{field}[{name}]");
-            if HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !HeaderToAdd::is_honoured(&name)) {
+            if HeaderName::from_bytes(name.as_bytes())
+                .is_ok_and(|name| !HeaderToAdd::is_honoured(&name, Some(value), to_request))
+            {
                 let what = format!(
                     "`{name}` is not written: it is about one connection or message, of which weft tells"
                 );

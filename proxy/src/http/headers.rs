@@ -83,7 +83,7 @@ fn sanitize_hop(head: &mut RequestHead) -> Result<Option<HeaderValue>, NotSaniti
     if options(&head.headers).any(is_protected) {
         return Err(NotSanitized::Nominated);
     }
-    remove_hop_by_hop(&mut head.headers);
+    remove_hop_by_hop(&mut head.headers, true);
     keep_only_te_trailers(&mut head.headers);
     Ok(websocket)
 }
@@ -99,11 +99,12 @@ fn is_protected(option: &[u8]) -> bool {
     option.starts_with(b":") || PROTECTED.iter().any(|name| option.eq_ignore_ascii_case(name))
 }
 
-/// Takes off the hop-by-hop fields of RFC 9110 section 7.6.1, those that Connection names among them.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes off the hop-by-hop fields of RFC 9110 section 7.6.1, those that Connection names among them. A request keeps `te` here:
+/// one value of it is meant for all.
+fn remove_hop_by_hop(headers: &mut HeaderMap, is_request: bool) {
     let mut found = smallvec::SmallVec::<[HeaderName; 2]>::new();
     for name in headers.keys() {
-        if is_hop_by_hop(name) && *name != TE {
+        if is_hop_by_hop(name) && !(is_request && *name == TE) {
             found.push(name.clone());
         }
     }
@@ -174,7 +175,7 @@ fn hex_digit(value: u8) -> u8 {
 
 /// Takes off what was meant for this hop only, and writes who answers.
 pub(crate) fn finish_response(headers: &mut HeaderMap, server: &HeaderValue, tracing: bool) {
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(headers, false);
     if tracing {
         headers.remove(DECORATOR_OPERATION);
     }

@@ -253,13 +253,16 @@ impl PathRewrite {
 impl Mutations {
     fn resolve(declared: &config::HeaderMutations) -> Mutations {
         let asks = |operator: &Operator| matches!(operator, Operator::RequestHeader(_));
+        let resolve = |headers: &[config::HeaderToAdd], in_request| {
+            headers.iter().filter_map(|header| HeaderToAdd::resolve(header, in_request)).collect()
+        };
         let mut written = declared.response_add.iter().flat_map(|header| header.value.operators());
         Mutations {
             response_asks_request: written.any(asks),
             request_remove: declared.request_remove.clone().into(),
-            request_add: declared.request_add.iter().filter_map(HeaderToAdd::resolve).collect(),
+            request_add: resolve(&declared.request_add, true),
             response_remove: declared.response_remove.clone().into(),
-            response_add: declared.response_add.iter().filter_map(HeaderToAdd::resolve).collect(),
+            response_add: resolve(&declared.response_add, false),
         }
     }
 }
@@ -267,11 +270,12 @@ impl Mutations {
 impl HeaderToAdd {
     /// `None` for a value that is empty, which Envoy does not write, for one that no header can have, which validation has
     /// refused before it comes here, and for a name that is not written.
-    fn resolve(declared: &config::HeaderToAdd) -> Option<HeaderToAdd> {
-        if !config::HeaderToAdd::is_honoured(&declared.name) {
+    fn resolve(declared: &config::HeaderToAdd, in_request: bool) -> Option<HeaderToAdd> {
+        let literal = declared.value.as_literal();
+        if !config::HeaderToAdd::is_honoured(&declared.name, literal, in_request) {
             return None;
         }
-        let value = match declared.value.as_literal() {
+        let value = match literal {
             Some("") => return None,
             Some(text) => HeaderValueTemplate::Literal(HeaderValue::from_str(text).ok()?),
             None => HeaderValueTemplate::Format(declared.value.clone()),

@@ -135,10 +135,17 @@ fn headers() {
         &[],
     );
     check("response: {set: {x-a: '%RESP(x-b)%'}}", &[]);
-    for (field, name) in [("request.set", "Content-Length"), ("response.add", "connection")] {
+    check("request: {set: {te: trailers}}", &[]);
+    for (field, name, value) in [
+        ("request.set", "Content-Length", "a"),
+        ("response.add", "connection", "a"),
+        ("request.set", "te", "gzip"),
+        ("request.add", "TE", "'%REQ(x-te)%'"),
+        ("response.set", "te", "trailers"),
+    ] {
         let (direction, operation) = field.split_once('.').unwrap();
         let expected = format!("warning field-not-honoured spec.http[0].headers.{field}[{name}]");
-        check(&format!("{direction}: {{{operation}: {{{name}: a}}}}"), &[&expected]);
+        check(&format!("{direction}: {{{operation}: {{{name}: {value}}}}}"), &[&expected]);
     }
     check("request: {set: {x-a: '100%'}}", &["error bad-value spec.http[0].headers.request.set[x-a]"]);
     check("request: {set: {x-a: '%NO_SUCH%'}}", &["error bad-value spec.http[0].headers.request.set[x-a]"]);
