@@ -56,6 +56,43 @@ async fn bodies_are_replayed_up_to_a_limit() {
     }
 }
 
+/// Trailers are sent again, too, behind a body however short.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_are_replayed() {
+    let retries =
+        "  - retries: {attempts: 1, backoff: 1ms, retryOn: 5xx}\n    route: [{destination: {host: catalog}}]";
+    for (port, length) in [("http/8000", 0), ("http/8000", 3), ("http/8000", 70_000), ("http2/8000", 3)] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        let backend = TestBackend::new(move |request| {
+            let noted = noted.clone();
+            async move {
+                let body = http_body_util::BodyExt::collect(request.into_body()).await.expect("a body");
+                let trailer = body.trailers().and_then(|trailers| trailers.get("x-t"));
+                let trailer = trailer.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                noted.lock().push((body.to_bytes().len(), trailer));
+                let status = if noted.lock().len() == 1 { 503 } else { 200 };
+                let answer = http::Response::builder().status(status);
+                answer.body(http_body_util::Full::default()).expect("an answer")
+            }
+        })
+        .await;
+        let mesh = Mesh::new()
+            .service("catalog", port)
+            .endpoint("catalog", port.split('/').next().expect("a name"), "v1", backend.address)
+            .with("rules.yaml", &virtual_service("catalog", retries));
+        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        let mut wire = Wire::connect(proxy.listener(0)).await;
+        wire.request("POST / HTTP/1.1\nHost: catalog\nTransfer-Encoding: chunked\n\n").await;
+        if length > 0 {
+            wire.send(format!("{length:x}\r\n{}\r\n", "x".repeat(length))).await;
+        }
+        wire.send("0\r\nx-t: mine\r\n\r\n").await;
+        assert_eq!(wire.answer(false).await.status, 200, "{port}, {length}");
+        assert_eq!(*seen.lock(), vec![(length, Some("mine".to_owned())); 2], "{port}, {length}");
+    }
+}
+
 /// All requests of the process together keep no more than the process may; one that would pass it is served, but not
 /// tried again. What was kept is let go.
 #[tokio::test(flavor = "multi_thread")]

@@ -260,6 +260,10 @@ impl Body for AttemptBody {
     fn exact_length(&self) -> Option<u64> {
         let Some(state) = &self.state else { return Some(0) };
         let state = state.borrow();
+        if state.kept.trailers.is_some() {
+            // Behind a length nothing comes.
+            return None;
+        }
         let kept = state.kept.whole.iter().skip(self.next).map(|data| data.len() as u64);
         Some(kept.sum::<u64>() + state.source.exact_length()?)
     }
