@@ -1,6 +1,7 @@
 //! What the connections of one worker share: the generation they decide by, the upstreams, the telemetry.
 
 pub(crate) mod admitted;
+mod arrival;
 mod failed;
 pub(crate) mod labels;
 pub(crate) mod room;
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 
-use config::{Limits, TrafficDirection, TransportProtocol};
+use config::{Limits, TrafficDirection};
 use slab::Slab;
 
 use admitted::Admitted;
+pub(crate) use arrival::Arrival;
 pub(crate) use failed::FailedConnection;
 
 use crate::health::Health;
@@ -37,8 +39,8 @@ use crate::telemetry::metrics::Family;
 use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
-use crate::upstream::{Destination, Pools, Upstream};
-use crate::{reads, time, tls};
+use crate::upstream::{Pools, Upstream};
+use crate::{reads, time};
 
 /// What the connections of one worker share. It belongs to one thread.
 pub(crate) struct Engine {
@@ -127,33 +129,6 @@ pub(crate) struct Telemetry {
     pub(crate) logs_dropped: Series,
     /// Who this proxy is, in metrics and to its peers.
     pub(crate) own: Arc<peers::Own>,
-}
-
-/// A connection before anybody serves it: what is known of it, and what was read of it.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    /// When it was accepted.
-    pub(crate) began: Instant,
-    /// Our end: where the client wanted to go, when the connection was redirected here.
-    pub(crate) local_address: SocketAddr,
-    /// The client's end.
-    pub(crate) remote_address: SocketAddr,
-    /// The address of the socket by which it came, as a listener declares it.
-    pub(crate) entrance: SocketAddr,
-    /// Where the client wanted to go, when the connection was redirected here.
-    pub(crate) destination: Option<Destination>,
-    /// The server name the client asks for by SNI.
-    pub(crate) server_name: Option<Arc<str>>,
-    /// Whether it speaks TLS, as far as anybody looked.
-    pub(crate) transport: TransportProtocol,
-    /// What it offers by ALPN, or what HTTP was found.
-    pub(crate) protocols: Box<[Arc<str>]>,
-    /// What TLS is to be terminated with.
-    pub(crate) tls: Option<Arc<tls::Server>>,
-    /// What TLS says, once it was terminated for bytes that are passed on.
-    pub(crate) session: Option<Rc<tls::Session>>,
-    /// What was read of it.
-    pub(crate) first: Vec<u8>,
 }
 
 /// One generation as this worker sees it. Requests hold it by a count of their own thread, and only until they are

@@ -96,7 +96,7 @@ pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limi
 fn fields(root: &Node<'_>, problems: &mut Problems, limits: &Limits) -> (Option<Fields>, Problems) {
     let mut found = problems.fresh();
     check_names(root, &mut found);
-    let mut read = |unknown: Unknown, found: &mut Problems| {
+    let read = |unknown: Unknown, found: &mut Problems| {
         typed::read(root, &Path::Root, unknown, found, &mut Room::of_one(limits))
     };
     let fields = read(Unknown::RefusedExceptIn(&["", "defaultConfig"]), &mut found);
