@@ -239,6 +239,10 @@ limits! {
     /// Workloads, and pairs of identities, that metrics of each worker tell apart at the other ends of its connections; further
     /// ones are counted together, as `overflow`.
     peers_max = 4_096, 1;
+    /// Bytes that what each worker knows of them takes: a third for workloads and identities, past which further ones are
+    /// `overflow`, too, and thirds for values of that header and for what was counted of each endpoint last, which are forgotten
+    /// when there are more. 0 is a sixteenth of `memory_bytes_max` for all workers, or no limit where that is none.
+    peer_bytes_max = 0, 0;
     /// Time that the end of the process waits until access logs are written; what is not by then is lost.
     access_log_end_time_max_ms = 1_000, 0;
     /// Bytes of memory of lines that wait to be written to access logs; what does not fit is dropped, and counted in
@@ -248,13 +252,17 @@ limits! {
     metric_series_max = 40_000, 100 .. 1_000_000;
     /// Bytes of the values of labels that metrics may have, each counted once. A series of further ones is counted as `overflow`.
     metric_label_bytes_max = 16_777_216, 4_096;
+    /// Bytes that series take, with their labels and their numbers on all workers. What would be one more is counted as
+    /// `overflow`. 0 is an eighth of `memory_bytes_max`, but 1 MiB at least, or no limit where that is none.
+    metric_bytes_total_max = 0, 0;
     /// Outcomes of requests that metrics tell apart by a host that nobody but clients told; requests with further ones are
     /// counted with the host `unknown`.
     metric_host_outcomes_max = 1_000, 0;
     /// Requests that failed or were sampled that each worker keeps for `/recorder`; the oldest goes first.
     recorder_requests_max = 4_096, 0;
-    /// Bytes that they take on each worker.
-    recorder_bytes_max = 4_194_304, 0;
+    /// Bytes that they take on each worker. 0 is a 32nd of `memory_bytes_max` for all workers, or 4 MiB for each where that is
+    /// none or more.
+    recorder_bytes_max = 0, 0;
     /// Causes of failures that each worker counts apart for `/errors`; further ones are counted together.
     recorder_causes_max = 1_024, 1;
     /// One request in so many is recorded though it did not fail; 0 records none.

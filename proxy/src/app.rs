@@ -148,7 +148,7 @@ pub fn start(settings: Settings) -> io::Result<Running> {
     let (tell_ended, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let logs = Writer::start(Duration::from_millis(settings.limits.access_log_end_time_max_ms))?;
-    let registry = Registry::new(&settings.limits);
+    let registry = memory::registry(&settings.limits);
     let publisher = Publisher::new();
     let status = Arc::new(Status::new(&registry, settings.allow_unenforced_security));
     let answering = dns.map(|sockets| {
@@ -371,7 +371,9 @@ impl App {
         let own = published.as_ref().map(|published| Own::of(&published.proxy)).unwrap_or_default();
         let own = Arc::new(own);
         let names = published.map(|published| published.listeners.clone()).unwrap_or_default();
-        let limits = self.worker_limits();
+        let mut limits = self.worker_limits();
+        memory::share_among_workers(&mut limits, count);
+        registry.serves(count);
         let (mut threads, mut changes, mut recorders) = (Vec::new(), Vec::new(), Vec::new());
         let mut counts = Vec::new();
         for (index, handed_over) in received.drain(..).enumerate() {

@@ -39,7 +39,7 @@ use crate::telemetry::metrics::Family;
 use crate::telemetry::told::Told;
 use crate::telemetry::{Cell as Series, Registry, Shard};
 use crate::upstream::replay::Replay;
-use crate::upstream::{Pools, Upstream};
+use crate::upstream::{Pools, Upstream, keep_outcomes};
 use crate::{reads, time};
 
 /// What the connections of one worker share. It belongs to one thread.
@@ -190,6 +190,7 @@ impl Engine {
         let replay = Replay::new(shared, &limits, &telemetry.registry, &telemetry.shard);
         let generation = Generation { snapshot: reader.load(), listeners: RefCell::default() };
         let peers = peers::Known::new(&limits, &telemetry.registry, &telemetry.shard);
+        keep_outcomes(peers.outcome_bytes_max());
         let own_headers = telemetry.own.headers();
         let told = Told::new(Duration::from_millis(limits.closed_log_interval_ms));
         Rc::new(Engine {

@@ -1,10 +1,16 @@
 //! Istio's standard metrics: each exit of a request is counted once, under labels that say how it ended.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::Response;
 use support::declared::{any, listener, to_http, update};
 use support::mesh::virtual_service;
-use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, Wire, ask, eventually};
+use support::{Mesh, Request, ScriptedBackend, TestBackend, TestProxy, Weft, Wire, ask, binary, eventually};
+
+use crate::peers::{METADATA, header, object, text};
+use crate::room::memory;
 
 /// Labels in the order of Istio's own.
 const LABELS: [&str; 25] = [
@@ -283,4 +289,60 @@ async fn hosts_that_nobody_declared_have_an_end() {
     assert_eq!(series(&page, "istio_requests_total").len(), 5, "{page}");
     let reached = [("limit", "metric_host_outcomes_max")];
     assert_eq!(proxy.metric("weft_limit_reached_total", &reached).await, Some(20.0));
+}
+
+/// An upstream says with each answer that it is another workload, and then that its workloads fail in ever other ways: what is
+/// counted of that has its part of the memory and no more, and everybody is served before and after.
+#[tokio::test(flavor = "multi_thread")]
+async fn ever_new_series_take_no_more_than_their_part_of_the_memory() {
+    /// Requests that a connection sends at once, and connections.
+    const AHEAD: usize = 40;
+    const CONNECTIONS: usize = 8;
+    let (workloads, asked) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicUsize::new(0)));
+    let told = workloads.clone();
+    let app = TestBackend::new(move |_| {
+        let number = asked.fetch_add(1, Ordering::Relaxed);
+        let (workloads, name) = (told.load(Ordering::Relaxed), |number| format!("{number:0>240}"));
+        let says = object(&[("WORKLOAD_NAME", text(&name(number % workloads)))]);
+        let answer = Response::builder().status(400 + u16::try_from(number / workloads % 100).expect("few"));
+        let answer = answer.header(METADATA, header(&says)).body(Default::default());
+        async move { answer.expect("an answer") }
+    });
+    let app = app.await;
+    let mesh = Mesh::new().service("app", "http/8000").endpoint("app", "http", "v1", app.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments = ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=app.shop:8000"];
+    let arguments = [&arguments[..], &["--workers", "2"]].concat();
+    let before = memory(Weft::run(&binary::weft(), &arguments).await.process());
+    let limit = format!("memory_bytes_max={}", before + 24_000_000);
+    let weft = Weft::run(&binary::weft(), &[&arguments[..], &["--limit", &limit]].concat()).await;
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(Wire::connect(weft.listener(0)).await);
+    }
+    // Workloads that are told again are those that are known.
+    for (limit, of_workloads) in [("peer_bytes_max", usize::MAX), ("metric_bytes_total_max", 200)] {
+        workloads.store(of_workloads, Ordering::Relaxed);
+        let mut rounds = 0..500;
+        let (page, met) = ("/stats/prometheus?filter=weft_limit_reached", format!("limit=\"{limit}\""));
+        while !weft.page(page).await.contains(&met) {
+            rounds.next().unwrap_or_else(|| panic!("{limit} is met"));
+            for client in &mut clients {
+                client.send("GET / HTTP/1.1\r\nHost: app\r\n\r\n".repeat(AHEAD)).await;
+            }
+            for client in &mut clients {
+                for _ in 0..AHEAD {
+                    assert!((400..500).contains(&client.answer(false).await.status.as_u16()));
+                }
+            }
+        }
+    }
+    for label in ["destination_workload", "reporter"] {
+        let requests = weft.metric("istio_requests_total", &[(label, "overflow")]).await;
+        assert!(requests > Some(0.0), "{label} {}", weft.log());
+    }
+    let after = Request::get("/").send(weft.listener(0)).await.status;
+    assert!(after.is_client_error(), "{after}");
+    assert_eq!(weft.metric("weft_limit_reached_total", &[("limit", "memory_bytes_max")]).await, None);
+    assert_eq!(weft.metric("weft_overloaded", &[]).await, Some(0.0), "{}", weft.log());
 }

@@ -21,17 +21,17 @@ use tokio_rustls::client::TlsStream;
 
 use crate::mutual::{CLIENT, SERVER, client, files, server};
 
-const METADATA: &str = "x-envoy-peer-metadata";
+pub(crate) const METADATA: &str = "x-envoy-peer-metadata";
 const ID: &str = "x-envoy-peer-metadata-id";
 
 /// What begins the exchange over TCP.
 const MAGIC: [u8; 4] = [0x3d, 0x23, 0x04, 0x67];
 
-fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     Value { kind: Some(Kind::StringValue(text.to_owned())) }
 }
 
-fn object(members: &[(&str, Value)]) -> Struct {
+pub(crate) fn object(members: &[(&str, Value)]) -> Struct {
     Struct { fields: members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect() }
 }
 
@@ -50,7 +50,7 @@ fn cart() -> Struct {
     ])
 }
 
-fn header(object: &Struct) -> String {
+pub(crate) fn header(object: &Struct) -> String {
     BASE64.encode(&object.encode_to_vec())
 }
 

@@ -227,7 +227,7 @@ async fn clients_of_another_worker_make_room() {
 }
 
 /// Bytes of memory that a process holds.
-fn memory(process: u32) -> u64 {
+pub(crate) fn memory(process: u32) -> u64 {
     let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("it runs");
     let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.expect("a number") * 4096

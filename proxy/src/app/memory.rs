@@ -9,9 +9,9 @@ use crate::allocator;
 use crate::engine::ProcessWide;
 use crate::overload::{self, Memory};
 use crate::snapshot::{PENDING_REQUESTS_MAX, REPLAY_BYTES_MAX};
-use crate::telemetry::Registry;
 use crate::telemetry::access_log::QUEUED_BYTES_MAX;
 use crate::telemetry::metrics::Family;
+use crate::telemetry::{RECORDER_BYTES_MAX, Registry};
 use crate::{reads, time};
 
 /// Looks at the memory of the process from time to time, and says whether work is refused. What is free counts only until it is
@@ -79,6 +79,27 @@ pub(super) fn set_parts(limits: &mut Limits) {
     set_part(&mut limits.pending_requests_max, pending, PENDING_REQUEST_BYTES);
 }
 
+/// Sets the limits of each worker that nobody has set to its part of the memory there is.
+pub(super) fn share_among_workers(limits: &mut Limits, workers: usize) {
+    let workers = u64::try_from(workers).unwrap_or(u64::MAX);
+    let memory = overload::memory_limit(limits.memory_bytes_max);
+    set_part(&mut limits.peer_bytes_max, memory, workers.saturating_mul(16));
+    let parts = workers.saturating_mul(32);
+    let most = memory.map(|memory| memory.min(parts.saturating_mul(RECORDER_BYTES_MAX)));
+    set_part(&mut limits.recorder_bytes_max, most, parts);
+}
+
+/// However little memory there is, series are told apart as if there were so much: what is short must be seen.
+const METRIC_MEMORY_MIN: u64 = 8 << 20;
+
+/// No series of metrics yet; they have a part of the memory there is, unless it is told how much.
+pub(super) fn registry(limits: &Limits) -> Arc<Registry> {
+    let mut limits = limits.clone();
+    let memory = overload::memory_limit(limits.memory_bytes_max);
+    set_part(&mut limits.metric_bytes_total_max, memory.map(|memory| memory.max(METRIC_MEMORY_MIN)), 8);
+    Registry::new(&limits)
+}
+
 /// Sets a limit that nobody has set to this part of the memory there is, if that is known.
 pub(super) fn set_part(limit: &mut u64, memory: Option<u64>, parts: u64) {
     if *limit == 0 {
@@ -132,6 +153,51 @@ mod tests {
         share_among_configuration(&mut told, Some(1 << 20));
         let Limits { file_bytes_max, document_nodes_max, findings_bytes_total_max, .. } = told;
         assert_eq!((file_bytes_max, document_nodes_max, findings_bytes_total_max), (5, 6, 7));
+    }
+
+    #[test]
+    fn workers_share_what_may_be_known_of_peers_and_recorded() {
+        let of = |memory: u64, workers: usize| {
+            let mut limits = Limits { memory_bytes_max: memory, ..Limits::DEFAULT };
+            share_among_workers(&mut limits, workers);
+            (limits.peer_bytes_max, limits.recorder_bytes_max)
+        };
+        assert_eq!(of(64 << 20, 1), (4 << 20, 2 << 20));
+        assert_eq!(of(64 << 20, 4), (1 << 20, 512 << 10));
+        assert_eq!(of(64 << 20, 8), (512 << 10, 256 << 10));
+        assert_eq!(of(64 << 30, 2), (2 << 30, RECORDER_BYTES_MAX));
+        let told = Limits {
+            memory_bytes_max: 64 << 20,
+            peer_bytes_max: 7,
+            recorder_bytes_max: 8,
+            ..Limits::DEFAULT
+        };
+        let mut limits = told.clone();
+        share_among_workers(&mut limits, 4);
+        assert_eq!(limits, told);
+    }
+
+    /// Ever new workloads, each with two series, until there is no room for more.
+    #[test]
+    fn series_take_an_eighth_of_the_memory_on_however_many_workers() {
+        for (memory, workers) in [(1, 1), (64 << 20, 1), (64 << 20, 4), (64 << 20, 8), (128 << 20, 4)] {
+            let registry = registry(&Limits { memory_bytes_max: memory, ..Limits::DEFAULT });
+            registry.serves(workers);
+            for number in 0..12_000 {
+                let name = format!("{number:0>60}");
+                let labels: [&str; 25] =
+                    std::array::from_fn(|at| if at < 8 { name.as_str() } else { "same" });
+                registry.series(Family::Requests, &labels);
+                registry.series(Family::RequestDuration, &labels);
+            }
+            let (series, bytes) = registry.size();
+            let memory = usize::try_from(memory.max(METRIC_MEMORY_MIN)).unwrap();
+            assert!(bytes <= memory / 8 + 4_096 && bytes > memory / 9, "{workers} {series} {bytes}");
+            // What the configuration makes takes less, and there is room for more of it.
+            assert!(series > memory >> 14, "{workers} {series} {bytes}");
+            let text = registry.text(true);
+            assert!(text.contains("weft_limit_reached_total{limit=\"metric_bytes_total_max\"}"), "{text}");
+        }
     }
 
     #[test]

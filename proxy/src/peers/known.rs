@@ -1,11 +1,13 @@
 //! What one worker knows of its peers, within bounds, so that a request costs a comparison and no decoding.
 //!
 //! Workloads have numbers, and so have the pairs of identities at both ends of a connection: by these small integers
-//! series of metrics are found again. They are never forgotten, because series are not; past `peers_max` whoever is new
-//! is counted as `overflow`. What values of headers mean is kept beside, and forgotten whenever there are too many.
+//! series of metrics are found again. They are never forgotten, because series are not; past `peers_max` or their part of
+//! `peer_bytes_max` whoever is new is counted as `overflow`. What values of headers mean is kept beside, and forgotten whenever there are too many.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,6 +24,9 @@ const OVERFLOW: &str = "overflow";
 /// Number of those for whom there is no room.
 const OVERFLOW_NUMBER: u32 = u32::MAX;
 
+/// `peer_bytes_max` is for workloads and identities, for values and for outcomes of endpoints, as much for each.
+const PARTS: usize = 3;
+
 /// A peer, as far as it has said who it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
@@ -36,6 +41,33 @@ impl Peer {
         self.number
     }
 }
+
+/// Bytes that each of those takes that are kept, besides its texts: its entry of a table that is half full, and what their
+/// allocations add.
+const ENTRY_BYTES: usize = 128;
+
+/// A peer that is found by its workload.
+struct Named(Rc<Peer>);
+
+impl Borrow<Workload> for Named {
+    fn borrow(&self) -> &Workload {
+        &self.0.workload
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.workload.hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Named) -> bool {
+        self.0.workload == other.0.workload
+    }
+}
+
+impl Eq for Named {}
 
 /// What somebody said of itself last: mostly it says the same again.
 #[derive(Default)]
@@ -55,7 +87,15 @@ pub(crate) struct Known {
     peers_max: usize,
     values_max: usize,
     bytes_max: usize,
-    workloads: RefCell<HashMap<Workload, Rc<Peer>>>,
+    /// Bytes of workloads and identities, and of values.
+    kept_bytes_max: usize,
+    /// Bytes of workloads and identities.
+    bytes: Cell<usize>,
+    /// Bytes of values.
+    values_bytes: Cell<usize>,
+    /// All for whom there is no room.
+    overflow: Rc<Peer>,
+    workloads: RefCell<HashSet<Named>>,
     identities: RefCell<HashMap<Identities, u32>>,
     /// By the value of the header; `None` for one that says nothing.
     values: RefCell<HashMap<Rc<[u8]>, Who>>,
@@ -67,7 +107,18 @@ impl Known {
     /// Nobody yet.
     pub(crate) fn new(limits: &Limits, registry: &Arc<Registry>, shard: &Arc<Shard>) -> Known {
         let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        let kept_bytes_max = match limits.peer_bytes_max {
+            0 => usize::MAX,
+            bytes => size(bytes) / PARTS,
+        };
         Known {
+            kept_bytes_max,
+            bytes: Cell::default(),
+            values_bytes: Cell::default(),
+            overflow: Rc::new(Peer {
+                number: OVERFLOW_NUMBER,
+                workload: Workload::of(|| OVERFLOW.to_owned()),
+            }),
             peers_max: size(limits.peers_max),
             values_max: size(limits.peer_metadata_values_max),
             bytes_max: size(limits.peer_metadata_bytes_max),
@@ -77,6 +128,11 @@ impl Known {
             registry: registry.clone(),
             shard: shard.clone(),
         }
+    }
+
+    /// Bytes that outcomes of endpoints may take: as many as workloads and identities.
+    pub(crate) fn outcome_bytes_max(&self) -> usize {
+        self.kept_bytes_max
     }
 
     /// Bytes that a peer may say of itself.
@@ -108,9 +164,16 @@ impl Known {
             return (value.clone(), peer.clone());
         }
         let peer = wire::of_header(value).map(|workload| self.peer(workload));
-        if values.len() >= self.values_max {
-            self.reached("peer_metadata_values_max");
+        let bytes = self.values_bytes.get() + value.len() + ENTRY_BYTES;
+        self.values_bytes.set(bytes);
+        let limit = match values.len() >= self.values_max {
+            true => Some("peer_metadata_values_max"),
+            false => (bytes > self.kept_bytes_max).then_some("peer_bytes_max"),
+        };
+        if let Some(limit) = limit {
+            self.reached(limit);
             values.clear();
+            self.values_bytes.set(value.len() + ENTRY_BYTES);
         }
         let value: Rc<[u8]> = value.into();
         values.insert(value.clone(), peer.clone());
@@ -154,7 +217,8 @@ impl Known {
         if let Some(number) = known.get(&key) {
             return *number;
         }
-        let Some(number) = self.next(known.len()) else { return OVERFLOW_NUMBER };
+        let bytes = [&key.0, &key.1].into_iter().flatten().map(|identity| identity.len()).sum();
+        let Some(number) = self.next(known.len(), bytes) else { return OVERFLOW_NUMBER };
         known.insert(key, number);
         number
     }
@@ -162,34 +226,30 @@ impl Known {
     fn peer(&self, workload: Workload) -> Rc<Peer> {
         let mut known = self.workloads.borrow_mut();
         if let Some(peer) = known.get(&workload) {
-            return peer.clone();
+            return peer.0.clone();
         }
-        let Some(number) = self.next(known.len()) else {
-            let overflow = || OVERFLOW.to_owned();
-            let workload = Workload {
-                name: overflow(),
-                namespace: overflow(),
-                canonical_service: overflow(),
-                canonical_revision: overflow(),
-                app: overflow(),
-                version: overflow(),
-                cluster: overflow(),
-            };
-            return Rc::new(Peer { number: OVERFLOW_NUMBER, workload });
+        let Some(number) = self.next(known.len(), size_of::<Peer>() + workload.bytes()) else {
+            return self.overflow.clone();
         };
-        let peer = Rc::new(Peer { number, workload: workload.clone() });
-        known.insert(workload, peer.clone());
+        let peer = Rc::new(Peer { number, workload });
+        known.insert(Named(peer.clone()));
         peer
     }
 
-    /// The number after so many; `None`, which is counted, when there is no room.
-    fn next(&self, known: usize) -> Option<u32> {
+    /// The number after so many, for what takes so many bytes; `None`, which is counted, when there is no room.
+    fn next(&self, known: usize, bytes: usize) -> Option<u32> {
         let number = u32::try_from(known + 1).ok().filter(|number| *number < OVERFLOW_NUMBER);
-        let number = number.filter(|_| known < self.peers_max);
-        if number.is_none() {
-            self.reached("peers_max");
-        }
-        number
+        let bytes = self.bytes.get() + bytes + ENTRY_BYTES;
+        let limit = match number.filter(|_| known < self.peers_max) {
+            None => "peers_max",
+            Some(_) if bytes > self.kept_bytes_max => "peer_bytes_max",
+            number => {
+                self.bytes.set(bytes);
+                return number;
+            }
+        };
+        self.reached(limit);
+        None
     }
 
     fn reached(&self, limit: &str) {
@@ -264,6 +324,22 @@ mod tests {
         assert_eq!(says(&known, &header("b", "1")).unwrap().number(), 2);
         let last = says(&known, &header("a", "9")).unwrap();
         assert_eq!((&*last.workload.name, &*last.workload.cluster), (OVERFLOW, OVERFLOW));
+    }
+
+    #[test]
+    fn what_is_kept_takes_so_many_bytes() {
+        let (known, registry) = known(|limits| limits.peer_bytes_max = 3 * 20_000);
+        let says = |index: usize| says(&known, &header("a", &format!("{index:0>200}"))).unwrap();
+        let peers: Vec<Rc<Peer>> = (0..100).map(says).collect();
+        let told = peers.iter().filter(|peer| peer.number() != OVERFLOW_NUMBER).count();
+        assert!((20..40).contains(&told) && known.workloads.borrow().len() == told, "{told}");
+        assert!(known.values.borrow().keys().map(|value| value.len()).sum::<usize>() <= 20_000);
+        assert!(met(&registry, "peer_bytes_max") && !met(&registry, "peers_max"));
+        assert!(!met(&registry, "peer_metadata_values_max"));
+        assert!(Rc::ptr_eq(&says(0), &peers[0]) && Rc::ptr_eq(&peers[98], &peers[99]));
+        // Identities share the room.
+        let ends = Ends::of(Some("x".repeat(500).into()), None);
+        assert_eq!(known.principals(&ends), [Some(OVERFLOW); 2]);
     }
 
     #[test]

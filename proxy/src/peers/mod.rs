@@ -31,3 +31,25 @@ pub(crate) struct Workload {
     /// Cluster ID.
     pub(crate) cluster: String,
 }
+
+impl Workload {
+    /// One that is called so in everything.
+    fn of(name: impl Fn() -> String) -> Workload {
+        Workload {
+            name: name(),
+            namespace: name(),
+            canonical_service: name(),
+            canonical_revision: name(),
+            app: name(),
+            version: name(),
+            cluster: name(),
+        }
+    }
+
+    /// Bytes of its texts, and what the allocation of each adds.
+    fn bytes(&self) -> usize {
+        let Workload { name, namespace, canonical_service, canonical_revision, app, version, cluster } = self;
+        let texts = [name, namespace, canonical_service, canonical_revision, app, version, cluster];
+        texts.iter().map(|text| text.capacity() + 16).sum()
+    }
+}

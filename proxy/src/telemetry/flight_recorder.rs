@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 
 use super::flight::{Cause, Flight};
 
+/// `recorder_bytes_max` where nothing is said; less where memory is bounded.
+pub(crate) const RECORDER_BYTES_MAX: u64 = 4 << 20;
+
 /// Minutes of the last hour.
 const MINUTES: usize = 60;
 
@@ -95,7 +98,10 @@ impl Recorder {
         Recorder {
             kept: RefCell::default(),
             flights_max: whole(limits.recorder_requests_max),
-            bytes_max: whole(limits.recorder_bytes_max),
+            bytes_max: whole(match limits.recorder_bytes_max {
+                0 => RECORDER_BYTES_MAX,
+                bytes => bytes,
+            }),
             causes_max: whole(limits.recorder_causes_max),
             sample_one_in,
             until_sample: Cell::new(sample_one_in),

@@ -18,6 +18,7 @@ pub(crate) mod stderr;
 pub(crate) mod told;
 
 pub(crate) use exposition::Exposition;
+pub(crate) use flight_recorder::RECORDER_BYTES_MAX;
 pub(crate) use printable::printable;
 pub(crate) use registry::{Cell, Registry};
 pub(crate) use shard::Shard;

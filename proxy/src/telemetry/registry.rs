@@ -16,6 +16,12 @@ const OVERFLOW: &str = "overflow";
 /// Cells of a histogram: one a bucket, one for what is above them all, one for the sum in microseconds.
 pub(super) const HISTOGRAM_CELLS: usize = BUCKETS_MS.len() + 2;
 
+/// Bytes that a series takes besides its cells and labels, in tables that are half full.
+const SERIES_BYTES: usize = 112;
+
+/// The same of a label's value, of which a series has but a pointer.
+const STRING_BYTES: usize = 64;
+
 /// A series, to be written in a shard. Finding it costs a lock; writing it does not, so it is found once and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cell(u32);
@@ -40,6 +46,12 @@ struct Series {
     strings: HashSet<Arc<str>>,
     /// Bytes of them.
     strings_bytes: usize,
+    /// Bytes of all but the cells, as far as they are counted.
+    bytes: usize,
+    /// Shards that may have each cell.
+    workers: usize,
+    /// Label values of the last one that was made: several families have them in common.
+    last: Labels,
     /// Outcomes of hosts that only clients told.
     host_outcomes: usize,
     next: usize,
@@ -53,6 +65,8 @@ struct Bounds {
     series: usize,
     /// `metric_label_bytes_max`.
     strings_bytes: usize,
+    /// `metric_bytes_total_max`.
+    bytes: usize,
     /// `metric_host_outcomes_max`.
     host_outcomes: usize,
 }
@@ -69,12 +83,19 @@ impl Registry {
             bounds: Bounds {
                 series: series_max,
                 strings_bytes: size(limits.metric_label_bytes_max),
+                bytes: match limits.metric_bytes_total_max {
+                    0 => usize::MAX,
+                    bytes => size(bytes),
+                },
                 host_outcomes: size(limits.metric_host_outcomes_max),
             },
             cells: HashMap::new(),
             order: HashMap::new(),
             strings: HashSet::new(),
             strings_bytes: 0,
+            bytes: 0,
+            workers: 1,
+            last: Labels::default(),
             host_outcomes: 0,
             next: 0,
             own: own.clone(),
@@ -87,6 +108,18 @@ impl Registry {
         let shard = Arc::new(Shard::new(self.chunks));
         self.shards.lock().push(shard.clone());
         shard
+    }
+
+    /// So many workers count from now on.
+    pub(crate) fn serves(&self, workers: usize) {
+        self.series.lock().workers = workers;
+    }
+
+    /// Series, and bytes that are counted of them.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let series = self.series.lock();
+        (series.cells.len(), series.bytes + series.cell_bytes(0))
     }
 
     /// The series with these label values, made if it is new. As many values as the family has labels.
@@ -147,10 +180,8 @@ impl Series {
         let can_overflow = labels.iter().any(|value| *value != OVERFLOW);
         let limit = if self.cells.len() >= self.bounds.series {
             Some("metric_series_max")
-        } else if self.has_bytes(labels) {
-            None
         } else {
-            Some("metric_label_bytes_max")
+            self.lacks(family, labels)
         };
         match limit.filter(|_| can_overflow) {
             None => self.make(family, labels),
@@ -179,24 +210,39 @@ impl Series {
         self.own.increment(cell);
     }
 
-    fn has_bytes(&self, labels: &[&str]) -> bool {
+    /// Of which bytes there are too few for one more series.
+    fn lacks(&self, family: Family, labels: &[&str]) -> Option<&'static str> {
         let new = labels.iter().filter(|value| !self.strings.contains(**value));
-        let bytes = new.fold(self.strings_bytes, |bytes, value| bytes.saturating_add(value.len()));
-        bytes <= self.bounds.strings_bytes
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), value| (count + 1, bytes + value.len()));
+        let all = self.bytes + SERIES_BYTES + size_of_val(labels) + count * STRING_BYTES + bytes;
+        if self.strings_bytes.saturating_add(bytes) > self.bounds.strings_bytes {
+            Some("metric_label_bytes_max")
+        } else if all.saturating_add(self.cell_bytes(width(family))) > self.bounds.bytes {
+            Some("metric_bytes_total_max")
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of the cells of all series and so many more, which each worker has.
+    fn cell_bytes(&self, more: usize) -> usize {
+        (self.next + more).saturating_mul(size_of::<u64>()).saturating_mul(self.workers)
     }
 
     fn make(&mut self, family: Family, labels: &[&str]) -> Cell {
-        let width = match family.declaration().kind {
-            Kind::Counter | Kind::Gauge => 1,
-            Kind::Histogram => HISTOGRAM_CELLS,
-        };
+        let width = width(family);
         // A series does not cross from one chunk into the next.
         if self.next % CHUNK_CELLS + width > CHUNK_CELLS {
             self.next = self.next.next_multiple_of(CHUNK_CELLS);
         }
         let cell = Cell(u32::try_from(self.next).unwrap_or(u32::MAX));
         self.next += width;
-        let labels = labels.iter().map(|value| self.intern(value)).collect::<Labels>();
+        self.bytes += SERIES_BYTES;
+        if !self.last.iter().map(|value| &**value).eq(labels.iter().copied()) {
+            self.bytes += size_of_val(labels);
+            self.last = labels.iter().map(|value| self.intern(value)).collect();
+        }
+        let labels = self.last.clone();
         self.order.entry(family).or_default().push((labels.clone(), cell));
         self.cells.insert((family, labels), cell);
         cell
@@ -208,8 +254,17 @@ impl Series {
         }
         let text: Arc<str> = text.into();
         self.strings_bytes += text.len();
+        self.bytes += text.len() + STRING_BYTES;
         self.strings.insert(text.clone());
         text
+    }
+}
+
+/// Cells of a series.
+fn width(family: Family) -> usize {
+    match family.declaration().kind {
+        Kind::Counter | Kind::Gauge => 1,
+        Kind::Histogram => HISTOGRAM_CELLS,
     }
 }
 

@@ -33,7 +33,7 @@ use balancer::{Avoid, Balance, Conditions};
 use hosts::Hosts;
 use limits::Limits;
 pub(crate) use limits::{Limit, Load, Retry, next_meets};
-pub(crate) use outcomes::{Key, Outcomes};
+pub(crate) use outcomes::{Key, Outcomes, keep_outcomes};
 use outlier::{Detector, Monitor};
 pub(crate) use pool::Pools;
 use pool::{Pool, Secured, Settings};
