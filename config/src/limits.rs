@@ -210,6 +210,10 @@ limits! {
     dns_lookups_max = 64, 1;
     /// Addresses that are taken of one name; more are left out.
     dns_addresses_max = 1_000, 1;
+    /// Addresses of all names together, each for every endpoint that has the name: one that is asked for by three clusters counts
+    /// three times. Past it names with most addresses have fewer, but one at least, and it is those that they had before. 0 is one for
+    /// each 8 KiB of `memory_bytes_max`, or 1,000,000 where that is none.
+    dns_addresses_total_max = 0, 0;
     /// Time that the start waits for the first answers of DNS; Envoy waits until all came or failed. 0 does not wait.
     dns_start_wait_max_ms = 100, 0;
     /// Time between two lines of the process's own log about connections that are closed for one reason, such as a policy
@@ -279,6 +283,8 @@ limits! {
 pub const FILE_BYTES_MAX: u64 = 67_108_864;
 /// The same of the other.
 pub const DOCUMENT_NODES_MAX: u64 = 2_000_000;
+/// [`Limits::dns_addresses_total_max`] where nothing is said and memory is not bounded.
+pub const DNS_ADDRESSES_TOTAL_MAX: u64 = 1_000_000;
 
 impl Limits {
     /// Bytes that a file may have.

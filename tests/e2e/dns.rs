@@ -260,3 +260,50 @@ async fn clusters_that_are_there_whatever_the_files_say_ask_dns_too() {
     });
     endpoints_are(&start.ready().await, &[one.address.ip()]).await;
 }
+
+/// Whatever DNS answers: names with many addresses have a part of them, and nobody else's are fewer.
+#[tokio::test]
+async fn addresses_of_all_names_together_are_bounded() {
+    let (dns, one) = (TestDns::start().await, TestBackend::echo("one").await);
+    let many: Vec<IpAddr> = (1..=60).map(|last| IpAddr::from([127, 0, 1, last])).collect();
+    dns.cut_off();
+    dns.tell(NAME, 0, &many);
+    dns.tell("b.example.com", 0, &many);
+    dns.tell("c.example.com", 0, &[one.address.ip()]);
+    let other = |name: &str| entry("DNS", one.address.port(), "").replace("store", name);
+    let entries = [other("store"), other("b"), other("c")].join("---\n");
+    let mesh = Mesh::new().with("entry.yaml", &entries).with("mesh.yaml", "dnsRefreshRate: 30ms\n");
+    let proxy = TestProxy::of(mesh).listen_outbound(80).set(|settings| {
+        settings.resolving.servers = vec![dns.address];
+        settings.limits.dns_refresh_min_ms = 20;
+        settings.limits.dns_start_wait_max_ms = 10_000;
+        settings.limits.dns_addresses_total_max = 10;
+    });
+    let proxy = proxy.ready().await;
+    endpoints_are(&proxy, &many[..4]).await;
+    let generation = proxy.generation().await;
+    let answer = Request::get("/").host("c.example.com").send(proxy.listener(0)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+
+    // Answers in another order, and with others before them, are no change.
+    let others: Vec<IpAddr> = (100..=140).map(|last| IpAddr::from([127, 0, 1, last])).collect();
+    let turned: Vec<IpAddr> = others.into_iter().chain(many.iter().rev().copied()).collect();
+    for name in [NAME, "b.example.com"] {
+        dns.tell(name, 0, &turned);
+        let asked = dns.asked(name);
+        eventually("it is asked for again", || async { (dns.asked(name) > asked + 4).then_some(()) }).await;
+    }
+    assert_eq!(proxy.generation().await, generation);
+    let findings = proxy.page("/findings").await;
+    assert_eq!(findings.matches("dns_addresses_total_max allows").count(), 2, "{findings}");
+    assert!(
+        findings.contains("ServiceEntry shop/store: DNS tells more addresses of `store.example.com`"),
+        "{findings}"
+    );
+    let limit = [("limit", "dns_addresses_total_max")];
+    assert_eq!(proxy.metric("weft_limit_reached_total", &limit).await, Some(2.0), "each is told once");
+
+    dns.tell("b.example.com", 0, &many[..1]);
+    let (had, more) = (&many[..4], &turned[..4]);
+    endpoints_are(&proxy, &[had, more].concat()).await;
+}

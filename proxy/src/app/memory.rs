@@ -112,11 +112,13 @@ const TEXT_MEMORY_MIN: u64 = 4 << 20;
 
 /// Sets the limits of the configuration that nobody has set to parts of the memory there is, if that is known. Objects, what is
 /// compiled of them and findings, of which there are four times as many while they change, should stay below two thirds of it,
-/// and so should a text and the tree of it, while nothing else is there.
+/// and so should a text and the tree of it, while nothing else is there. With endpoints that DNS tells, of which there may be four
+/// times as many, too, it is less than nine tenths.
 pub(super) fn share_among_configuration(limits: &mut Limits, memory: Option<u64>) {
     set_part(&mut limits.objects_bytes_total_max, memory, 4);
     set_part(&mut limits.findings_bytes_total_max, memory, 32);
     set_part(&mut limits.mesh_products_max, memory, 1024);
+    set_part(&mut limits.dns_addresses_total_max, memory, 8192);
     let most = |max: u64| memory.map(|memory| memory.clamp(TEXT_MEMORY_MIN, max));
     set_part(&mut limits.file_bytes_max, most(4 * FILE_BYTES_MAX), 4);
     set_part(&mut limits.document_nodes_max, most(256 * DOCUMENT_NODES_MAX), 256);
@@ -131,6 +133,9 @@ mod tests {
     /// Bytes of an entry of a tree of YAML.
     const NODE_BYTES: u64 = 72;
 
+    /// Bytes of an endpoint, as declared and compiled.
+    const ENDPOINT_BYTES: u64 = 500;
+
     #[test]
     fn what_a_configuration_may_take_follows_the_memory() {
         for memory in [16 << 20, 100 << 20, 1 << 30, 1 << 40] {
@@ -138,6 +143,8 @@ mod tests {
             share_among_configuration(&mut limits, Some(memory));
             let Limits { objects_bytes_total_max: objects, findings_bytes_total_max: findings, .. } = limits;
             assert!(2 * objects + 4 * findings <= memory / 3 * 2, "{limits:?}");
+            let told = limits.dns_addresses_total_max * ENDPOINT_BYTES;
+            assert!(2 * objects + 4 * findings + 4 * told <= memory / 10 * 9, "{limits:?}");
             let Limits { file_bytes_max: text, document_nodes_max: nodes, .. } = limits;
             assert!(text + nodes * NODE_BYTES <= memory / 3 * 2, "{limits:?}");
             let most = yaml::Limits::DEFAULT;

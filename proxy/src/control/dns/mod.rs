@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod names;
+mod pace;
 mod resolver;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::finding::{Finding, Severity, code};
-use config::{Cluster, ClusterLoadAssignment, Limits};
+use config::limits::DNS_ADDRESSES_TOTAL_MAX;
+use config::{Cluster, ClusterLoadAssignment, DiscoveryType, Limits};
 use tokio::task::JoinSet;
 
 use super::settle::Burst;
@@ -55,6 +57,10 @@ impl Dns {
         let bounds = Bounds {
             shortest: Duration::from_millis(limits.dns_refresh_min_ms),
             longest: Duration::from_millis(limits.dns_refresh_max_ms),
+            addresses_max: match limits.dns_addresses_total_max {
+                0 => count(DNS_ADDRESSES_TOTAL_MAX),
+                told => count(told),
+            },
         };
         Dns {
             names: Names::new(bounds),
@@ -76,15 +82,18 @@ impl Dns {
         let mut wanted: BTreeMap<Key, Wanted> = BTreeMap::new();
         for cluster in clusters {
             let Some((dns, names)) = endpoints::names(cluster) else { continue };
+            let uses = usize::from(matches!(cluster.discovery, DiscoveryType::StrictDns(_)));
             for key in names {
                 let wanted = wanted.entry(key).or_insert_with(|| Wanted {
                     clusters: Vec::new(),
+                    uses: 0,
                     refresh_rate: dns.refresh_rate,
                     respect_ttl: dns.respect_ttl,
                     origin: dns.origin.clone(),
                 });
                 wanted.refresh_rate = wanted.refresh_rate.min(dns.refresh_rate);
                 wanted.clusters.push(cluster.name.clone());
+                wanted.uses += uses;
             }
         }
         self.names.want(wanted, time::now());
@@ -167,20 +176,33 @@ impl Dns {
         }
     }
 
-    /// The names of which DNS told no address when it was asked last.
+    /// The names of which DNS told no address when it was asked last, or more than there is room for.
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
-        self.names.troubles().map(|(key, wanted, why, has_earlier)| {
+        let unresolved = self.names.troubles().map(|(key, wanted, why, has_earlier)| {
             let then =
                 if has_earlier { "the addresses it told last are used" } else { "it has no endpoints" };
-            Finding {
-                place: wanted.origin.as_ref().and_then(|origin| origin.place.clone()),
-                severity: Severity::Warning,
-                code: code::UNRESOLVED_NAME,
-                object: wanted.origin.as_ref().map(|origin| origin.object.clone()),
-                path: String::new(),
-                what: format!("DNS does not tell the address of `{}`: {why}; {then}", key.host),
-                remedy: "correct the name, or see to it that the resolver of the pod knows it".to_owned(),
-            }
-        })
+            let what = format!("DNS does not tell the address of `{}`: {why}; {then}", key.host);
+            let remedy = "correct the name, or see to it that the resolver of the pod knows it";
+            finding(wanted, code::UNRESOLVED_NAME, what, remedy)
+        });
+        // Without the number of addresses, which may be another with each answer.
+        let cut = self.names.cut().map(|(key, wanted)| {
+            let what = format!(
+                "DNS tells more addresses of `{}` than the limit dns_addresses_total_max allows, which is for all names together; \
+                 it has a part of them",
+                key.host
+            );
+            let remedy = "let names have fewer addresses, or raise the limit with `--limit dns_addresses_total_max=NUMBER`";
+            finding(wanted, code::LIMIT_EXCEEDED, what, remedy)
+        });
+        unresolved.chain(cut)
     }
+}
+
+/// A warning about a name.
+fn finding(wanted: &Wanted, code: &'static str, what: String, remedy: &str) -> Finding {
+    let (severity, path, remedy) = (Severity::Warning, String::new(), remedy.to_owned());
+    let place = wanted.origin.as_ref().and_then(|origin| origin.place.clone());
+    let object = wanted.origin.as_ref().map(|origin| origin.object.clone());
+    Finding { place, severity, code, object, path, what, remedy }
 }

@@ -1,7 +1,7 @@
 //! Asking DNS, as the pod's resolver configuration says.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -10,14 +10,16 @@ use config::DnsFamily;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
 };
-use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{MAX_TTL, Resolver, TokioResolver, system_conf};
+use hickory_resolver::{MAX_TTL, system_conf};
 
 use super::names::{Answer, Key};
+use super::pace::Paced;
+
+/// Asks, and reads long answers one after another.
+pub(super) type Resolver = hickory_resolver::Resolver<Paced>;
 
 /// Time after which an answer is not waited for any longer, whatever `resolv.conf` says of timeouts and attempts.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(30);
@@ -72,7 +74,7 @@ impl Resolving {
 pub(super) struct Asker {
     resolving: Resolving,
     files: [Vec<u8>; 2],
-    resolver: Result<TokioResolver, String>,
+    resolver: Result<Resolver, String>,
 }
 
 impl Asker {
@@ -83,7 +85,7 @@ impl Asker {
     }
 
     /// What to ask with now, or why there is nothing.
-    pub(super) fn resolver(&mut self) -> Result<TokioResolver, String> {
+    pub(super) fn resolver(&mut self) -> Result<Resolver, String> {
         let read = |path: &Path| fs::read(path).unwrap_or_default();
         let files = [read(&self.resolving.resolv_conf), read(Path::new(HOSTS_FILE))];
         if files != self.files {
@@ -94,7 +96,7 @@ impl Asker {
     }
 }
 
-fn build(resolving: &Resolving, resolv_conf: &[u8]) -> Result<TokioResolver, String> {
+fn build(resolving: &Resolving, resolv_conf: &[u8]) -> Result<Resolver, String> {
     let file = resolving.resolv_conf.display();
     let (mut config, mut options) = match parse(resolv_conf) {
         Ok(read) => read,
@@ -108,7 +110,7 @@ fn build(resolving: &Resolving, resolv_conf: &[u8]) -> Result<TokioResolver, Str
     options.cache_size = 0;
     options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
     options.num_concurrent_reqs = 1;
-    let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = Resolver::builder_with_config(config, Paced::default());
     *builder.options_mut() = options;
     builder.build().map_err(|error| format!("{file}: {error}"))
 }
@@ -143,15 +145,22 @@ fn server(address: SocketAddr) -> NameServerConfig {
 }
 
 /// What came of asking for addresses of one family.
-type Told = Result<Lookup, NetError>;
+type Told = Result<Records, NetError>;
+
+/// What is of use in an answer, which takes a megabyte where there are thousands of records in it and is not kept.
+struct Records {
+    addresses: Vec<IpAddr>,
+    /// Their time to live, in seconds; what is written in the hosts file has the longest there is, and tells none.
+    ttl: Option<u32>,
+}
 
 /// Asks for the addresses of a name, of which at most `most` are taken.
-pub(super) async fn ask(resolver: Result<TokioResolver, String>, key: Key, most: usize) -> Answer {
+pub(super) async fn ask(resolver: Result<Resolver, String>, key: Key, most: usize) -> Answer {
     let resolver = match resolver {
         Ok(resolver) => resolver,
         Err(why) => return Answer::Failed(why),
     };
-    let lookup = |record_type| lookup(&resolver, &key.host, record_type);
+    let lookup = |record_type| lookup(&resolver, &key.host, record_type, most);
     let told = match key.family {
         DnsFamily::V4Only => vec![lookup(RecordType::A).await],
         DnsFamily::V6Only => vec![lookup(RecordType::AAAA).await],
@@ -160,12 +169,9 @@ pub(super) async fn ask(resolver: Result<TokioResolver, String>, key: Key, most:
     let (mut addresses, mut ttl, mut none, mut failure) = (Vec::new(), None, "it has no address", None);
     for told in told {
         match told {
-            Ok(lookup) => {
-                let records = lookup.answers();
-                addresses.extend(records.iter().filter_map(|record| record.data.ip_addr()));
-                // What is written in the hosts file has the longest time to live there is.
-                let shortest = records.iter().map(|record| record.ttl).filter(|ttl| *ttl < MAX_TTL).min();
-                ttl = [ttl, shortest].into_iter().flatten().min();
+            Ok(records) => {
+                addresses.extend(records.addresses);
+                ttl = [ttl, records.ttl].into_iter().flatten().min();
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(no))) => {
                 if no.response_code == ResponseCode::NXDomain {
@@ -185,10 +191,14 @@ pub(super) async fn ask(resolver: Result<TokioResolver, String>, key: Key, most:
     }
 }
 
-async fn lookup(resolver: &TokioResolver, host: &str, record_type: RecordType) -> Told {
+async fn lookup(resolver: &Resolver, host: &str, record_type: RecordType, most: usize) -> Told {
     resolver.clear_lookup_cache(host, record_type);
     let lookup = tokio::time::timeout(LOOKUP_TIME_MAX, resolver.lookup(host, record_type)).await;
-    lookup.unwrap_or(Err(NetError::Timeout))
+    let lookup = lookup.unwrap_or(Err(NetError::Timeout))?;
+    let records = lookup.answers();
+    let addresses = records.iter().filter_map(|record| record.data.ip_addr()).take(most).collect();
+    let ttl = records.iter().map(|record| record.ttl).filter(|ttl| *ttl < MAX_TTL).min();
+    Ok(Records { addresses, ttl })
 }
 
 /// What came of asking for both families at once, in this order; of one alone when the other is late.
@@ -211,14 +221,11 @@ async fn both(v4: impl Future<Output = Told>, v6: impl Future<Output = Told>) ->
 /// How long what one family told waits for the other one. Nothing waits as long as it takes. What is written in the hosts
 /// file is all there is: the other family, too, is there at once or not at all.
 fn patience(told: &Told) -> Duration {
-    let records = told.as_ref().map_or(&[][..], |lookup| lookup.answers());
-    let mut addresses = records.iter().filter(|record| record.data.ip_addr().is_some()).peekable();
-    if addresses.peek().is_none() {
-        LOOKUP_TIME_MAX
-    } else if addresses.all(|record| record.ttl >= MAX_TTL) {
-        Duration::ZERO
-    } else {
-        FAMILY_WAIT_MAX
+    match told {
+        Ok(records) if records.addresses.is_empty() => LOOKUP_TIME_MAX,
+        Ok(Records { ttl: None, .. }) => Duration::ZERO,
+        Ok(_) => FAMILY_WAIT_MAX,
+        Err(_) => LOOKUP_TIME_MAX,
     }
 }
 

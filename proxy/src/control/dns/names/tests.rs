@@ -10,12 +10,21 @@ fn key(host: &str) -> Key {
 }
 
 fn wanted(hosts: &[&str]) -> BTreeMap<Key, Wanted> {
-    let wanted = Wanted { clusters: vec!["c".into()], refresh_rate: RATE, respect_ttl: true, origin: None };
+    let clusters = vec!["c".into()];
+    let wanted = Wanted { clusters, uses: 1, refresh_rate: RATE, respect_ttl: true, origin: None };
     hosts.iter().map(|host| (key(host), wanted.clone())).collect()
 }
 
 fn names() -> Names {
-    Names::new(Bounds { shortest: Duration::from_secs(1), longest: Duration::from_secs(3_600) })
+    names_with(1_000)
+}
+
+fn names_with(addresses_max: usize) -> Names {
+    Names::new(Bounds {
+        shortest: Duration::from_secs(1),
+        longest: Duration::from_secs(3_600),
+        addresses_max,
+    })
 }
 
 fn addresses(told: &[&str], ttl: Option<u64>) -> Answer {
@@ -99,4 +108,60 @@ fn only_what_is_wanted_is_asked_for_and_kept() {
     assert_eq!((names.unanswered(), names.addresses(&key("a")).len()), (0, 1), "what is known stays");
     assert!(!names.answered(&key("b"), addresses(&["1.2.3.4"], None), now, 0));
     assert!(names.addresses(&key("b")).is_empty());
+}
+
+/// Whoever is asked first: those with few addresses have them all, and the others the same number, which stay.
+#[test]
+fn names_with_many_addresses_leave_room_for_others() {
+    let now = time::now();
+    let many = |from: u8| {
+        let told = (0..9).map(|number| IpAddr::from([10, 0, 0, from + number]));
+        Answer::Addresses(told.collect(), None)
+    };
+    let kept = |names: &Names| ["a", "b", "c"].map(|host| names.addresses(&key(host)).len());
+    let cut = |names: &Names| names.cut().map(|(key, _)| key.host.to_string()).collect::<Vec<_>>();
+    let answers = [("a", many(1)), ("b", many(1)), ("c", addresses(&["1.2.3.4", "1.2.3.5"], None))];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut names = names_with(11);
+        names.want(wanted(&["a", "b", "c"]), now);
+        for (host, answer) in order.map(|at| answers[at].clone()) {
+            assert!(names.answered(&key(host), answer, now, 0));
+        }
+        // Some that were cut by those before may have more when they are asked for again.
+        names.answered(&key("a"), many(1), now, 0);
+        names.answered(&key("b"), many(1), now, 0);
+        assert_eq!((kept(&names), cut(&names)), ([4, 4, 2], vec!["a".to_owned(), "b".to_owned()]));
+        let had = names.addresses(&key("a")).to_vec();
+        assert!(!names.answered(&key("a"), many(1), now, 0), "it is no change");
+        names.answered(&key("a"), many(3), now, 0);
+        let stayed = names.addresses(&key("a")).iter().filter(|address| had.contains(address)).count();
+        assert_eq!((stayed, kept(&names)), (2, [4, 4, 2]), "two are told no more");
+
+        // What is used more often takes more room, and each has one, whatever is used how often.
+        let mut often = wanted(&["a", "b", "c"]);
+        for uses in [2, 100] {
+            often.values_mut().for_each(|wanted| wanted.uses = uses);
+            names.want(often.clone(), now);
+            assert_eq!(kept(&names), [1, 1, 1]);
+        }
+        names.want(wanted(&["a"]), now);
+        assert!(names.answered(&key("a"), many(1), now, 0), "there is room again");
+        assert_eq!((names.addresses(&key("a")).len(), cut(&names)), (9, Vec::new()));
+    }
+}
+
+/// Of a name of which one address is wanted it is the first, and others are asked for when they are wanted.
+#[test]
+fn the_first_address_takes_no_room() {
+    let (mut names, now) = (names_with(1), time::now());
+    let mut first = wanted(&["a"]);
+    first.values_mut().for_each(|wanted| wanted.uses = 0);
+    names.want(first, now);
+    names.due(now, 1);
+    names.answered(&key("a"), addresses(&["1.2.3.4", "1.2.3.5"], None), now, 0);
+    names.answered(&key("a"), addresses(&["1.2.3.5", "1.2.3.4"], None), now, 0);
+    assert_eq!((names.addresses(&key("a")), names.cut().count()), (&[IpAddr::from([1, 2, 3, 5])][..], 0));
+    assert!(names.due(now, 1).is_empty());
+    names.want(wanted(&["a"]), now);
+    assert_eq!(names.due(now, 1).len(), 1);
 }
