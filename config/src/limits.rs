@@ -110,7 +110,8 @@ limits! {
     /// Time that requests in flight have on a client's connection that would not be admitted any more, as when a policy is
     /// tightened or a certificate revoked; then they are cut.
     unadmitted_time_max_ms = 500, 0;
-    /// Client connections of the process; 0 is half of the open files the process may have.
+    /// Client connections of the process; 0 is half of the open files the process may have, but for the reserve
+    /// of an eighth of them, between 8 and 64, that no connection takes.
     downstream_connections_max = 0, 0;
     /// Streams a client may have open at once on one HTTP/2 connection (RFC 9113 section 6.5.2).
     concurrent_streams_max = 1_024, 1;

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -21,6 +23,12 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Open files that are assumed where the system does not say.
 const OPEN_FILES_BY_DEFAULT: u64 = 1024;
 
+/// An eighth of them are the process's own, but not fewer than these
+const OPEN_FILES_RESERVE_MIN: u64 = 8;
+
+/// and not more.
+const OPEN_FILES_RESERVE_MAX: u64 = 64;
+
 /// How metrics and answers call the number of open files, beside the limits that can be set.
 pub(crate) const OPEN_FILES_MAX: &str = "open_files_max";
 
@@ -33,6 +41,54 @@ pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
 /// Open files the process may have.
 pub(crate) fn open_files_max() -> u64 {
     rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_BY_DEFAULT)
+}
+
+/// Open files that are left to the process itself, however many connections there are: for who asks for its pages, for the
+/// configuration, DNS and logs.
+pub(crate) fn open_files_reserve() -> u64 {
+    (open_files_max() / 8).clamp(OPEN_FILES_RESERVE_MIN, OPEN_FILES_RESERVE_MAX)
+}
+
+/// Whether what has this file takes one of the reserve. A file gets the lowest number that is free, so that its number
+/// tells how many there are, and nothing need be counted.
+pub(crate) fn is_of_reserve(file: &impl AsRawFd) -> bool {
+    is_of_last(file, 0)
+}
+
+/// The same of a client's connection, which leaves a quarter as many to connections to upstreams, so that clients that ask for
+/// nothing leave some to who does.
+fn leaves_too_few(file: &impl AsRawFd) -> bool {
+    static MORE: LazyLock<u64> = LazyLock::new(|| open_files_reserve() / 4);
+    is_of_last(file, *MORE)
+}
+
+fn is_of_last(file: &impl AsRawFd, more: u64) -> bool {
+    static FIRST: LazyLock<u64> = LazyLock::new(|| open_files_max().saturating_sub(open_files_reserve()));
+    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number.saturating_add(more) >= *FIRST)
+}
+
+/// Accepts a connection, if it leaves enough files: otherwise there are too many open files.
+///
+/// # Errors
+///
+/// As accepting has them.
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    // That it would not shows by another file, which gets the number that the connection would. It costs something, and is done
+    // from the first connection on that left too few; that one is not sent away.
+    static SHORT: AtomicBool = AtomicBool::new(false);
+    let is_short = SHORT.load(Ordering::Relaxed);
+    if is_short && leaves_too_few(&rustix::io::fcntl_dupfd_cloexec(listener, 0)?) {
+        return Err(Errno::MFILE.into());
+    }
+    let accepted = listener.accept()?;
+    if leaves_too_few(&accepted.0) {
+        SHORT.store(true, Ordering::Relaxed);
+        if is_short {
+            // Another worker was faster.
+            return Err(Errno::MFILE.into());
+        }
+    }
+    Ok(accepted)
 }
 
 /// Raises the number of open files to what the process may ask for. The soft limit is low for the sake of programs that
@@ -176,6 +232,9 @@ pub(crate) async fn connect(
     made_by: impl FnOnce(&Socket),
 ) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if is_of_reserve(&socket) {
+        return Err(Errno::MFILE.into());
+    }
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if let Some(source) = source {
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;

@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
+use crate::net::is_of_reserve;
+
 /// Pipes that a worker has at most, each of two open files; whoever gets none is copied.
 const PIPES_MAX: usize = 64;
 
@@ -51,6 +53,9 @@ impl Pipes {
             Some(ends) => ends,
             None if self.0.count.get() < PIPES_MAX => {
                 let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+                if is_of_reserve(&reader) || is_of_reserve(&writer) {
+                    return None;
+                }
                 self.0.count.set(self.0.count.get() + 1);
                 Ends { reader, writer }
             }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use support::h2c::{H2, Stream};
 use support::mesh::{destination_rule, virtual_service};
 use support::{Mesh, Request, ScriptedBackend, TestBackend, Weft, Wire, binary, eventually};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-/// Open files of the process: some twenty are its own.
-const FILES: &str = "--nofile=64:64";
+/// Open files of the process: some twenty are its own, and ten a reserve.
+const FILES: &str = "--nofile=80:80";
 
 /// More connections than it can have.
 const CONNECTIONS: usize = 80;
@@ -99,7 +101,12 @@ async fn without_files_the_connections_there_are_are_served() {
     waits.request(GET).await;
     let nothing = tokio::time::timeout(WHILE, waits.head()).await;
     assert!(nothing.is_err(), "{nothing:?}");
-    // The connection there is serves nobody else until its body comes.
+    // Those that clients leave to connections to upstreams.
+    let mut more = Vec::new();
+    for _ in 0..3 {
+        more.push(waiting(&mut http2, "catalog").await);
+    }
+    // The connections there are serve nobody else until their bodies come.
     let refused = async {
         loop {
             let answer = http2.ask(get("catalog")).await;
@@ -248,7 +255,7 @@ async fn memory_is_watched_without_files() {
         held.push(Wire::connect(weft.admin()).await);
     }
     let files = || std::fs::read_dir(format!("/proc/{}/fd", weft.process())).map_or(0, Iterator::count);
-    eventually("it has no files", || async { (files() >= 64).then_some(()) }).await;
+    eventually("it has no files", || async { (files() >= 80).then_some(()) }).await;
     let mut waits = Wire::connect(weft.listener(0)).await;
     waits.request(GET).await;
     let nothing = tokio::time::timeout(WHILE, waits.head()).await;
@@ -259,4 +266,52 @@ async fn memory_is_watched_without_files() {
     let page = first.answer(false).await.text();
     assert!(page.lines().any(|line| line == "weft_overloaded 1"), "{page}");
     assert!(!weft.log().contains("refusing=false"), "{}", weft.log());
+}
+
+/// Connections that carry something, and so stay, take all files but those that the process needs for itself: whoever asks whether
+/// it is ready is told so at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_answered_whatever_connections_carry() {
+    let stuck = ScriptedBackend::new(|peer| async move {
+        std::future::pending::<()>().await;
+        drop(peer);
+    })
+    .await;
+    let http = backend().await;
+    let mesh = Mesh::new()
+        .service("catalog", "tcp/8000")
+        .endpoint("catalog", "tcp", "v1", stuck.address)
+        .service("cart", "http/8001")
+        .endpoint("cart", "http", "v1", http.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments = ["--config", &directory, "--namespace", "shop", "--workers", "2"];
+    let listen = ["--listen", "127.0.0.1:0=catalog.shop:8000", "--listen", "127.0.0.1:0=cart.shop:8001"];
+    let limits = ["--limit", "downstream_connections_max=1000"];
+    let weft =
+        Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &listen, &limits].concat())
+            .await;
+    let (mut requests, mut bytes) = (Vec::new(), JoinSet::new());
+    for _ in 0..CONNECTIONS / 2 {
+        let mut wire = Wire::connect(weft.listener(1)).await;
+        wire.request("POST /slow HTTP/1.1\nHost: cart\nContent-Length: 1\n\n").await;
+        requests.push(wire);
+        let mut stream = TcpStream::connect(weft.listener(0)).await.expect("a place");
+        // So many that they are moved through pipes, and do not fit.
+        bytes.spawn(async move { stream.write_all(&vec![0; 8 << 20]).await });
+    }
+    let told = || weft.log().matches("cannot accept connections now").count();
+    eventually("there are no files for connections", || async { (told() > 0).then_some(()) }).await;
+    for _ in 0..20 {
+        let asked = Request::get("/ready").send(weft.admin());
+        let answer = tokio::time::timeout(WHILE, asked).await.expect("it is answered at once");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let reached = weft.metric("weft_limit_reached_total", &[("limit", "open_files_max")]).await;
+    assert!(reached.is_some_and(|reached| reached > 0.0), "{reached:?}");
+    // What it reads anew needs a file as well.
+    mesh.write("more.yaml", &destination_rule("nobody", "  trafficPolicy: {}"));
+    eventually("the new file is read", || async {
+        weft.page("/findings").await.contains("nobody").then_some(())
+    })
+    .await;
 }

@@ -21,6 +21,7 @@ use crate::http::codec::guard::Guarded;
 use crate::http::codec::{RequestHead, h1};
 use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
+use crate::time;
 
 /// Bounds that keep those who ask from locking each other out: a probe of readiness must find a place.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,9 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How long accepting pauses after a failure that is not the client's, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is said that accepting fails.
+const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// An answer, when it is there.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Page>>>;
@@ -123,13 +127,18 @@ async fn serve(
         Ok(socket) => socket,
         Err(error) => return error,
     };
+    let mut told = None;
     let places = Rc::new(Places::default());
     let streams = Rc::new(Streams::new(bounds.streams_max, reached.clone()));
     loop {
         let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "the operator's pages cannot be asked for now");
+                let now = time::now();
+                if told.is_none_or(|told| now.saturating_duration_since(told) >= FAILURE_TOLD_INTERVAL) {
+                    told = Some(now);
+                    tracing::warn!(%error, "the operator's pages cannot be asked for now");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -93,7 +93,7 @@ pub(crate) async fn accept(
             Ok(ready) => ready,
             Err(error) => return error,
         };
-        let (stream, remote_address) = match ready.try_io(|socket| socket.get_ref().accept()) {
+        let (stream, remote_address) = match ready.try_io(|socket| net::accept(socket.get_ref())) {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) if is_the_clients(&error) => continue,
             Ok(Err(error)) => {

@@ -68,7 +68,9 @@ impl Limit {
                 );
             }
             Limit::OpenFiles => {
-                return format!("{} {} of this process", net::OPEN_FILES_MAX, net::open_files_max());
+                let (name, max, reserve) =
+                    (net::OPEN_FILES_MAX, net::open_files_max(), net::open_files_reserve());
+                return format!("{name} {max} of this process, of which it leaves {reserve} to its own");
             }
         };
         let metadata = &cluster.declared.metadata;
