@@ -18,10 +18,21 @@ use crate::resource::TlsVersion;
 use crate::validate::{Check, check_mesh};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Document, FieldLines, Limits, Lines, Path, Problem, Problems, Room, build, documents};
+use crate::yaml::{
+    Document, FieldLines, Limits, Lines, Path, Problem, Problems, Room, build, documents, nearest,
+};
 
-/// The fields that say whom the mesh trusts, and how.
-const TRUST: [&str; 2] = ["caCertificates", "meshMTLS"];
+/// The fields that say whom the mesh trusts, what is encrypted, and where workloads may go.
+const GUARDS: [&str; 8] = [
+    "caCertificates",
+    "enableAutoMtls",
+    "meshMTLS",
+    "outboundTrafficPolicy",
+    "pathNormalization",
+    "rootNamespace",
+    "trustDomain",
+    "trustDomainAliases",
+];
 
 /// What a file that holds MeshConfig says.
 #[derive(Debug)]
@@ -100,9 +111,13 @@ fn fields(root: &Node<'_>, problems: &mut Problems, limits: &Limits) -> (Option<
         typed::read(root, &Path::Root, unknown, found, &mut Room::of_one(limits))
     };
     let fields = read(Unknown::RefusedExceptIn(&["", "defaultConfig"]), &mut found);
-    // Trust is not left to what a misspelt field leaves.
-    let is_of_trust = |it: &Problem| TRUST.iter().any(|field| it.path.starts_with(field));
-    let is_passed_over = |it: &Problem| it.code == code::UNKNOWN_FIELD && !is_of_trust(it);
+    let known: Vec<_> = MESH_CONFIG.iter().map(|(name, _)| *name).collect();
+    // What guards is not left to what a misspelt field leaves.
+    let may_guard = |it: &Problem| {
+        let field = it.path.split(['.', '[']).next().unwrap_or_default();
+        nearest(field, &known).is_some_and(|name| GUARDS.contains(&name))
+    };
+    let is_passed_over = |it: &Problem| it.code == code::UNKNOWN_FIELD && !may_guard(it);
     if found.untold() > 0 || !found.told().iter().all(is_passed_over) {
         problems.append(found);
         return (fields, problems.fresh());

@@ -204,6 +204,12 @@ fn errors_refuse_it() {
     check("meshMTLS: {minProtocolVersion: TLSV1_1}", &["1 error bad-value meshMTLS.minProtocolVersion"]);
     check("caCertificates: [{pems: a}]", &["1 error unknown-field caCertificates[0].pems"]);
     check("meshMTLS: {minVersion: TLSV1_3}", &["1 error unknown-field meshMTLS.minVersion"]);
+    for misspelt in ["outboundTrafficPolcy: {mode: REGISTRY_ONLY}", "trust_domain: a", "enableAutoMTLs: true"]
+    {
+        let field = misspelt.split(':').next().unwrap();
+        check(misspelt, &[&format!("1 error unknown-field {field}")]);
+    }
+    check("outboundTrafficPolicy: {modus: a}", &["1 error unknown-field outboundTrafficPolicy.modus"]);
     check("rootNamespace: a.b", &["1 error bad-value rootNamespace"]);
     check("defaultServiceExportTo: [a, 'b c']", &["1 error bad-value defaultServiceExportTo[1]"]);
     check("a: [", &["1 error malformed-yaml a[0]"]);
