@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use super::ProxyConfig;
 use super::fields::{Fate, PROXY_CONFIG};
 use super::read::is_harmless;
+use crate::finding::code;
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Limits, Path, Problem, Room, build, documents};
+use crate::yaml::{Limits, Path, Problem, Problems, Room, build, documents};
 
 /// The annotation of a Pod that holds the settings of its proxy.
 pub const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
@@ -22,6 +23,8 @@ pub struct ProxyConfigRead {
     pub config: ProxyConfig,
     /// Fields written that weft does not honour yet.
     pub not_honoured: Vec<String>,
+    /// What is said of fields that there are not, which are passed over as the agent of Istio does.
+    pub unknown: Vec<String>,
 }
 
 /// Reads `text`, YAML or JSON. A text that says nothing holds for one without fields.
@@ -45,17 +48,25 @@ pub fn read_proxy_config(text: &str) -> Result<ProxyConfigRead, String> {
         return Err("it is not a mapping".into());
     }
     let names: Vec<&str> = PROXY_CONFIG.iter().map(|(name, _)| *name).collect();
-    typed::unknown_fields(&root, &Path::Root, &names, &mut problems);
-    let mut room = Room::of_one(&Limits::DEFAULT);
-    let config: Option<ProxyConfig> =
-        typed::read(&root, &Path::Root, Unknown::RefusedExceptIn(&[""]), &mut problems, &mut room);
+    let mut found = problems.fresh();
+    typed::unknown_fields(&root, &Path::Root, &names, &mut found);
+    let read = |unknown: Unknown, problems: &mut Problems| {
+        typed::read(&root, &Path::Root, unknown, problems, &mut Room::of_one(&Limits::DEFAULT))
+    };
+    let mut config: Option<ProxyConfig> = read(Unknown::RefusedExceptIn(&[""]), &mut found);
+    if found.told().iter().any(|it| it.code != code::UNKNOWN_FIELD) {
+        problems.append(found.clone());
+    } else if !found.is_empty() {
+        config = read(Unknown::PassedOver, &mut problems);
+    }
     let Some(config) = config.filter(|_| problems.is_empty()) else {
         return Err(told(problems.told(), problems.count()));
     };
     if let Some(negative) = config.concurrency.filter(|concurrency| *concurrency < 0) {
         return Err(format!("concurrency: {negative} is not a number of workers"));
     }
-    Ok(ProxyConfigRead { config, not_honoured: not_honoured(&root) })
+    let unknown = found.told().iter().map(|it| told(std::slice::from_ref(it), 1)).collect();
+    Ok(ProxyConfigRead { config, not_honoured: not_honoured(&root), unknown })
 }
 
 fn not_honoured(root: &Node<'_>) -> Vec<String> {
@@ -106,13 +117,18 @@ mod tests {
     }
 
     #[test]
+    fn fields_that_there_are_not_are_told_and_passed_over() {
+        let read = read_proxy_config("{concurrency: 1, concurency: 2, gatewayTopology: {hops: 1}}").unwrap();
+        assert_eq!(read.config.concurrency, Some(1));
+        let expected = "line 1, concurency: there is no field `concurency` here; did you mean `concurrency`?";
+        assert_eq!((read.unknown.len(), read.unknown[0].as_str()), (2, expected));
+        assert!(read.unknown[1].starts_with("line 1, gatewayTopology.hops: "), "{:?}", read.unknown);
+    }
+
+    #[test]
     fn what_is_no_proxy_config_is_told() {
         let check =
             |text: &str, expected: &str| assert_eq!(read_proxy_config(text).unwrap_err(), expected, "{text}");
-        check(
-            "concurency: 2",
-            "line 1, concurency: there is no field `concurency` here; did you mean `concurrency`?",
-        );
         check("concurrency: -1", "concurrency: -1 is not a number of workers");
         let hops = read_proxy_config("gatewayTopology: {numTrustedProxies: -1}").unwrap_err();
         assert!(hops.starts_with("line 1, gatewayTopology.numTrustedProxies: "), "{hops}");

@@ -52,6 +52,9 @@ pub(super) fn check_pod(check: &mut Check<'_>, pod: &Pod) {
             check.warning(code::INEFFECTIVE_VALUE, &path, what, "correct it");
         }
         Ok(read) => {
+            for what in read.unknown {
+                check.warning(code::UNKNOWN_FIELD, &path, what, "correct or remove it");
+            }
             for field in read.not_honoured {
                 let what = format!("weft does not honour `{field}` yet: it has no effect");
                 let remedy = "remove it, or keep Istio's own proxy where the mesh relies on it";

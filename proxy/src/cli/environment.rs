@@ -223,6 +223,9 @@ pub(super) fn revision(environment: &Environment) -> String {
 /// Settings of the proxy that `by` gives.
 fn given(by: &str, text: &str) -> Result<GivenConfig, String> {
     let read = read_proxy_config(text).map_err(|why| format!("{by} is no ProxyConfig: {why}"))?;
+    for what in read.unknown {
+        tracing::warn!("{by}: {what}");
+    }
     for field in read.not_honoured {
         tracing::warn!("{by}: weft does not honour `{field}` yet: it has no effect");
     }

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Has these signals do nothing from now on but be logged. Needs a runtime, and lasts as long as that.
@@ -23,5 +24,7 @@ pub(super) fn pass_over() -> io::Result<()> {
             }
         });
     }
+    // A file that has reached the limit of its size is an error of who writes it. Nothing is said here, for a log may be one.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     Ok(())
 }

@@ -136,12 +136,15 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Of `te`, only `trailers` has a meaning beyond this hop, and gRPC asks for it.
 fn keep_only_te_trailers(headers: &mut HeaderMap) {
-    let Some(te) = headers.get(TE) else { return };
-    if te.as_bytes() == b"trailers" {
+    let mut lines = headers.get_all(TE).iter();
+    let Some(te) = lines.next() else { return };
+    if te.as_bytes() == b"trailers" && lines.next().is_none() {
         return;
     }
-    let trailers = te.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii() == b"trailers");
-    if trailers {
+    let names = |line: &HeaderValue| {
+        line.as_bytes().split(|byte| *byte == b',').any(|it| it.trim_ascii() == b"trailers")
+    };
+    if headers.get_all(TE).iter().any(names) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     } else {
         headers.remove(TE);

@@ -60,6 +60,12 @@ fn of_te_only_trailers_stays() {
     check(&[("te", "trailers")], &["te"]);
     check(&[("te", "gzip, trailers")], &["te"]);
     check(&[("te", "gzip")], &[]);
+    for lines in [["trailers", "gzip"], ["gzip", "trailers"], ["", "trailers"], ["trailers", "trailers"]] {
+        let mut head = head(&lines.map(|line| ("te", line)));
+        assert_eq!(sanitize_request(&mut head), Ok(()));
+        assert_eq!(head.headers.get_all("te").iter().collect::<Vec<_>>(), ["trailers"], "{lines:?}");
+    }
+    check(&[("te", "gzip"), ("te", "deflate")], &[]);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Batch;
@@ -14,6 +16,9 @@ use crate::time;
 
 /// How long nothing is written after it could not be.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a reader may take no byte: other logs wait meanwhile.
+const READER_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Where the lines of one path go.
 pub(super) struct Log {
@@ -64,8 +69,8 @@ impl Log {
             None => open(&self.path)?,
         };
         let file = self.file.insert(file);
-        // Where there is nothing, as in a file that was emptied, or before a pipe's next reader, there is no beginning of a line.
-        if !self.cut.is_empty() && file.metadata()?.len() == 0 {
+        // In a file that was emptied there is no beginning of a line. In a pipe there may be, whose length is not told.
+        if !self.cut.is_empty() && file.metadata().is_ok_and(|of| of.is_file() && of.len() == 0) {
             self.cut = Vec::new();
             *lost += 1;
         }
@@ -101,7 +106,8 @@ fn write_all(mut file: &File, bytes: &[u8], written: &mut usize) -> io::Result<(
             Ok(count) => *written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
+                match poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(&READER_PATIENCE)) {
+                    Ok(0) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads")),
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -116,7 +122,12 @@ fn open(path: &str) -> io::Result<File> {
     match path {
         "/dev/stdout" => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         "/dev/stderr" => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
-        _ => OpenOptions::new().append(true).create(true).open(path),
+        // A pipe that nobody reads is not waited for.
+        _ => OpenOptions::new()
+            .append(true)
+            .create(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path),
     }
 }
 
