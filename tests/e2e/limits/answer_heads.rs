@@ -150,6 +150,25 @@ async fn heads_of_answers_count_until_their_client_has_them() {
     stage.holds_nothing().await;
 }
 
+/// What a client of HTTP/1 does not read counts, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_a_client_does_not_read_count_until_it_leaves() {
+    let stage = Together::of(format!("HTTP/1.1 200 OK\r\n{}content-length: 2\r\n\r\nok", fields(70))).await;
+    stage.says.send(true).expect("it listens");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut client = socket.connect(stage.proxy.listener(0)).await.unwrap();
+    client.write_all(&b"GET /large HTTP/1.1\r\nhost: catalog\r\n\r\n".repeat(100)).await.unwrap();
+    eventually("a head is held", || async { (stage.held().await > 60_000.0).then_some(()) }).await;
+    // It was not only on its way.
+    let asked = stage.asked.load(Ordering::Relaxed);
+    assert!(asked < 100, "{asked}");
+    stage.serves().await;
+    assert!(stage.held().await > 60_000.0);
+    drop(client);
+    stage.holds_nothing().await;
+}
+
 /// Trailers that do not end.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_of_answers_that_do_not_end_take_no_more_memory_than_they_may() {

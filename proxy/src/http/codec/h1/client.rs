@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::conn::{Conn, SendFailure, Sending};
 use super::decode::Decoder;
 use super::head::Received;
-use super::large::{Large, USUAL_BYTES};
+use super::large::{Large, USUAL_BYTES, USUAL_FIELDS};
 use super::{Framing, encode};
 use crate::http::codec::{
     Body, Frame, RecvBody, RequestHead, ResponseHead, StreamError, Unread, field_bytes,
@@ -203,7 +203,7 @@ pub(super) fn poll_head<T: AsyncRead + AsyncWrite + Unpin>(
         let there = state.buffer.len();
         let mut received = state.heads.response(&mut state.buffer, limits, method);
         if let Ok(Some(received)) = &mut received
-            && there - state.buffer.len() > USUAL_BYTES
+            && (there - state.buffer.len() > USUAL_BYTES || received.head.headers.len() > USUAL_FIELDS)
         {
             large.came(&mut received.head.headers, &mut state.buffer)?;
         }

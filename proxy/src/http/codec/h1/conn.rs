@@ -299,6 +299,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
     /// Counts what the other side does not take.
     #[cold]
     fn counts_held(&mut self) {
+        // Of a large head the other side may have taken all but the end.
+        if self.written > reads::BYTES_MIN {
+            self.out.drain(..self.written);
+            self.written = 0;
+            self.out.shrink_to_fit();
+        }
         // TLS holds what its socket did not take. What was written of a piece stays with the rest of it.
         let data = if self.data.is_empty() { 0 } else { self.data.len() + self.unflushed };
         self.held.set(match self.queued() {

@@ -18,6 +18,9 @@ const ANSWER_HEAD_BYTES_TOTAL_MAX: &str = "answer_head_bytes_total_max";
 /// Up to how many bytes a head is not counted, nor the room that it is read into.
 pub(super) const USUAL_BYTES: usize = 4 * 1024;
 
+/// Up to how many fields: of more, the table takes as much as a large head does.
+pub(super) const USUAL_FIELDS: usize = 40;
+
 /// What a field takes besides its name and value.
 const FIELD_BYTES: usize = 128;
 

@@ -15,6 +15,7 @@ use http::header::{CONNECTION, UPGRADE};
 use super::conn::{Broken, Conn, SendFailure, Sending};
 use super::decode::Decoder;
 use super::head::{NO_ROOM, Received};
+use super::large::USUAL_BYTES;
 use super::{Framing, encode};
 use crate::http::codec::guard::Guarded;
 use crate::http::codec::linger::LINGER_TIME_MAX;
@@ -267,12 +268,16 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             encode::response(&head, framing, *version, keep_alive, state.begin_head());
             keep_alive
         };
-        drop(head);
+        // What counts of a large one counts until the client has it.
+        let mut large = Some(head).filter(|_| self.conn.state().out.len() > USUAL_BYTES);
         let mut sending = Sending::new(framing, body.is_end_stream()).dropping();
         let mut body = Some(body);
         let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = sending.poll(&self.conn, &mut body, cx) {
                 return Poll::Ready(sent);
+            }
+            if large.is_some() && self.conn.state().out.is_empty() {
+                large = None;
             }
             self.poll_gone(cx).map(|()| Err(SendFailure::Io))
         });
