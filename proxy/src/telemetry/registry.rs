@@ -177,7 +177,8 @@ impl Series {
         if let Some(cell) = self.known(family, labels) {
             return cell;
         }
-        let can_overflow = labels.iter().any(|value| *value != OVERFLOW);
+        // Which limits were met must be seen whatever strangers fill the rest with, and there are but so many names.
+        let can_overflow = family != Family::LimitReached && labels.iter().any(|value| *value != OVERFLOW);
         let limit = if self.cells.len() >= self.bounds.series {
             Some("metric_series_max")
         } else {
