@@ -111,7 +111,7 @@ limits! {
     /// tightened or a certificate revoked; then they are cut.
     unadmitted_time_max_ms = 500, 0;
     /// Client connections of the process; 0 is half of the open files the process may have, but for the reserve
-    /// of an eighth of them, between 8 and 64, that no connection takes.
+    /// of an eighth of them, between 8 and 512, that no connection takes.
     downstream_connections_max = 0, 0;
     /// Streams a client may have open at once on one HTTP/2 connection (RFC 9113 section 6.5.2).
     concurrent_streams_max = 1_024, 1;
@@ -207,7 +207,8 @@ limits! {
     dns_refresh_min_ms = 1_000, 10;
     /// Longest time after which a name is asked of DNS again, whatever time to live it told.
     dns_refresh_max_ms = 86_400_000, 1_000;
-    /// Names that DNS is asked for at once, for the clusters that want it; others wait for their turn.
+    /// Names that DNS is asked for at once, for the clusters that want it, and one for each 32 open
+    /// files at most; others wait for their turn.
     dns_lookups_max = 64, 1;
     /// Addresses that are taken of one name; more are left out.
     dns_addresses_max = 1_000, 1;
@@ -220,8 +221,8 @@ limits! {
     /// Time between two lines of the process's own log about connections that are closed for one reason, such as a policy
     /// that is not enforced. Those held back are counted and told together; 0 tells each.
     closed_log_interval_ms = 10_000, 0;
-    /// Connections at once to each port of pages: the admin console, health, the agent's and metrics. One more takes the place of
-    /// the oldest that asks nothing.
+    /// Connections at once to each port of pages: the admin console, health, the agent's and metrics, and a sixth
+    /// of the reserve of open files at most. One more takes the place of the oldest that asks nothing.
     page_connections_max = 64, 2;
     /// Time that the first request of a connection to such a port may take.
     page_head_time_max_ms = 5_000, 100;

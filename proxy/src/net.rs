@@ -1,5 +1,6 @@
 //! Sockets: how they are made, and what the kernel knows of them.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
@@ -27,7 +28,7 @@ const OPEN_FILES_BY_DEFAULT: u64 = 1024;
 const OPEN_FILES_RESERVE_MIN: u64 = 8;
 
 /// and not more.
-const OPEN_FILES_RESERVE_MAX: u64 = 64;
+const OPEN_FILES_RESERVE_MAX: u64 = 512;
 
 /// How metrics and answers call the number of open files, beside the limits that can be set.
 pub(crate) const OPEN_FILES_MAX: &str = "open_files_max";
@@ -58,14 +59,26 @@ pub(crate) fn is_of_reserve(file: &impl AsRawFd) -> bool {
 /// The same of a client's connection, which leaves a quarter as many to connections to upstreams, so that clients that ask for
 /// nothing leave some to who does.
 fn leaves_too_few(file: &impl AsRawFd) -> bool {
-    static MORE: LazyLock<u64> = LazyLock::new(|| open_files_reserve() / 4);
-    is_of_last(file, *MORE)
+    is_of_last(file, FILES.more)
 }
 
 fn is_of_last(file: &impl AsRawFd, more: u64) -> bool {
-    static FIRST: LazyLock<u64> = LazyLock::new(|| open_files_max().saturating_sub(open_files_reserve()));
-    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number.saturating_add(more) >= *FIRST)
+    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number.saturating_add(more) >= FILES.first)
 }
+
+/// Which files are of the reserve, and how many more clients leave.
+struct Files {
+    first: u64,
+    more: u64,
+}
+
+/// As it is when the first connection comes: of what the process has not taken itself by then, three quarters are for connections
+/// even where there are few.
+static FILES: LazyLock<Files> = LazyLock::new(|| {
+    let own = File::open("/dev/null").map_or(0, |next| u64::try_from(next.as_raw_fd()).unwrap_or(0));
+    let reserve = open_files_reserve().min(open_files_max().saturating_sub(own) / 4);
+    Files { first: open_files_max().saturating_sub(reserve), more: reserve / 4 }
+});
 
 /// Accepts a connection, if it leaves enough files: otherwise there are too many open files.
 ///

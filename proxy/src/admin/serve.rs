@@ -21,7 +21,7 @@ use crate::http::codec::guard::Guarded;
 use crate::http::codec::{RequestHead, h1};
 use crate::telemetry::Registry;
 use crate::telemetry::metrics::Family;
-use crate::time;
+use crate::{net, time};
 
 /// Bounds that keep those who ask from locking each other out: a probe of readiness must find a place.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +39,10 @@ pub(super) struct Bounds {
 
 impl Bounds {
     fn of(limits: &Limits) -> Bounds {
+        // There are four ports of pages at most, and files besides.
+        let files = (net::open_files_reserve() / 6).max(2);
         Bounds {
-            connections_max: usize::try_from(limits.page_connections_max).unwrap_or(usize::MAX),
+            connections_max: usize::try_from(limits.page_connections_max.min(files)).unwrap_or(usize::MAX),
             first_request_time_max: Duration::from_millis(limits.page_head_time_max_ms),
             connection_age_max: CONNECTION_AGE_MAX,
             streams_max: usize::try_from(limits.page_streams_max).unwrap_or(usize::MAX),
@@ -139,6 +141,8 @@ async fn serve(
                     told = Some(now);
                     tracing::warn!(%error, "the operator's pages cannot be asked for now");
                 }
+                // The file of one that asks for nothing will do.
+                places.free_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -22,7 +22,7 @@ use super::settle::Burst;
 use crate::program::Seldom;
 use crate::telemetry::metrics::Family;
 use crate::telemetry::{Registry, Shard};
-use crate::time;
+use crate::{net, time};
 use names::{Answer, Bounds, Key, Names, Wanted};
 use resolver::Asker;
 pub use resolver::Resolving;
@@ -45,6 +45,9 @@ pub(super) struct Dns {
     shard: Arc<Shard>,
 }
 
+/// Each lookup takes some three open files while nobody answers: all of them leave connections nine tenths.
+const LOOKUP_FILES_PARTS: u64 = 32;
+
 impl Dns {
     /// Asks for nothing yet.
     pub(super) fn new(
@@ -66,7 +69,9 @@ impl Dns {
             names: Names::new(bounds),
             asker: Asker::new(resolving),
             lookups: JoinSet::new(),
-            lookups_max: count(limits.dns_lookups_max),
+            lookups_max: count(
+                limits.dns_lookups_max.min((net::open_files_max() / LOOKUP_FILES_PARTS).max(1)),
+            ),
             addresses_max: count(limits.dns_addresses_max),
             start: None,
             start_wait_max: Duration::from_millis(limits.dns_start_wait_max_ms),
