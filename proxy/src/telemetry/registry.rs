@@ -385,6 +385,7 @@ mod tests {
         for family in Family::ALL {
             registry.series(family, &vec!["late"; family.declaration().labels.len()]);
         }
+        shard.increment(registry.series(Family::LimitReached, &["head_bytes_max"]));
         let text = registry.text(true);
         let of_family = text.lines().filter_map(|line| {
             let (labels, count) =
@@ -395,9 +396,11 @@ mod tests {
         assert_eq!((totals.len(), totals[0].1), (MAX + 1, 2));
         let (labels, count) = totals[MAX];
         assert!(labels.contains("reporter=\"overflow\"") && count == 50, "{labels} {count}");
-        for told in
-            ["weft_metrics_series_overflow_total", "weft_limit_reached_total{limit=\"metric_series_max\"}"]
-        {
+        for told in [
+            "weft_metrics_series_overflow_total",
+            "weft_limit_reached_total{limit=\"metric_series_max\"}",
+            "weft_limit_reached_total{limit=\"head_bytes_max\"}",
+        ] {
             assert!(text.lines().any(|line| line.starts_with(told)), "{told} {text}");
         }
         let cells = registry.series.lock().next;
