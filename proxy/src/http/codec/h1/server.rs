@@ -269,7 +269,7 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             keep_alive
         };
         // What counts of a large one counts until the client has it.
-        let mut large = Some(head).filter(|_| self.conn.state().out.len() > USUAL_BYTES);
+        let mut large = Some(head).filter(|_| self.conn.state().out.len() > USUAL_BYTES).map(Box::new);
         let mut sending = Sending::new(framing, body.is_end_stream()).dropping();
         let mut body = Some(body);
         let sent = poll_fn(|cx| {
