@@ -97,9 +97,9 @@ fn an_environment_that_cannot_be_made_out_is_refused() {
         "weft: ISTIO_CPU_LIMIT: `lots` is not an amount of CPU; write it like 2",
     );
     check(
-        &[("PROXY_CONFIG", "{concurency: 2}")],
+        &[("PROXY_CONFIG", "{concurrency: many}")],
         "",
-        "weft: PROXY_CONFIG is no ProxyConfig: line 1, concurency: there is no field `concurency` here; did you mean",
+        "weft: PROXY_CONFIG is no ProxyConfig: line 1, concurrency: ",
     );
     check(&[("PROXY_CONFIG", "{concurrency: -2}")], "", "concurrency: -2 is not a number of workers");
     check(&[], "proxy.istio.io/config=\"[]\"\n", "annotations is no ProxyConfig: it is not a mapping");
