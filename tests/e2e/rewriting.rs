@@ -224,6 +224,17 @@ async fn response_headers() {
     }
 }
 
+/// A proxy with this rule before an echo at this port, such as `http2/8000`.
+async fn before(port: &str, rule: &str) -> (TestBackend, TestProxy) {
+    let backend = TestBackend::echo("catalog").await;
+    let mesh = Mesh::new()
+        .service("catalog", port)
+        .endpoint("catalog", port.split('/').next().expect("a protocol"), "v1", backend.address)
+        .with("rules.yaml", &virtual_service("catalog", &format!("  - {{{rule}}}\n")));
+    let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+    (backend, proxy)
+}
+
 /// What is about one connection or says where a message ends is the proxy's to tell, whatever a rule says. Envoy writes it, and
 /// its upstream waits for a body that does not come.
 #[tokio::test(flavor = "multi_thread")]
@@ -234,12 +245,7 @@ async fn framing_is_not_changed() {
         "headers: {{request: {{set: {{{own}}}}}, response: {{set: {{{own}, x-a: 'yes'}}}}}}, {CATALOG}"
     );
     for port in ["http/8000", "http2/8000"] {
-        let backend = TestBackend::echo("catalog").await;
-        let mesh = Mesh::new()
-            .service("catalog", port)
-            .endpoint("catalog", port.split('/').next().unwrap(), "v1", backend.address)
-            .with("rules.yaml", &virtual_service("catalog", &format!("  - {{{rule}}}\n")));
-        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        let (_backend, proxy) = before(port, &rule).await;
         for http2 in [false, true] {
             let mut request = Request::new(Method::POST, "/").host("catalog").body("four");
             if http2 {
@@ -262,12 +268,7 @@ async fn trailers_may_be_asked_for() {
         "headers: {{request: {{set: {{te: trailers}}}}, response: {{set: {{te: trailers}}}}}}, {CATALOG}"
     );
     for port in ["http/8000", "http2/8000"] {
-        let backend = TestBackend::echo("catalog").await;
-        let mesh = Mesh::new()
-            .service("catalog", port)
-            .endpoint("catalog", port.split('/').next().unwrap(), "v1", backend.address)
-            .with("rules.yaml", &virtual_service("catalog", &format!("  - {{{rule}}}\n")));
-        let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
+        let (_backend, proxy) = before(port, &rule).await;
         let answer = Request::get("/").host("catalog").http2().send(proxy.listener(0)).await;
         assert_eq!((saw(&answer, "te").as_str(), answer.header("te")), ("trailers", ""), "{port}");
     }
