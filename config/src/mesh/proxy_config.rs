@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use super::ProxyConfig;
 use super::fields::{Fate, PROXY_CONFIG};
-use super::read::is_harmless;
-use crate::finding::code;
+use super::read::{is_harmless, is_unknown, read_known};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::typed::{self, Unknown};
-use crate::yaml::{Limits, Path, Problem, Problems, Room, build, documents};
+use crate::yaml::{Limits, Path, Problem, Problems, build, documents};
 
 /// The annotation of a Pod that holds the settings of its proxy.
 pub const PROXY_CONFIG_ANNOTATION: &str = "proxy.istio.io/config";
@@ -50,22 +49,17 @@ pub fn read_proxy_config(text: &str) -> Result<ProxyConfigRead, String> {
     let names: Vec<&str> = PROXY_CONFIG.iter().map(|(name, _)| *name).collect();
     let mut found = problems.fresh();
     typed::unknown_fields(&root, &Path::Root, &names, &mut found);
-    let read = |unknown: Unknown, problems: &mut Problems| {
-        typed::read(&root, &Path::Root, unknown, problems, &mut Room::of_one(&Limits::DEFAULT))
-    };
-    let mut config: Option<ProxyConfig> = read(Unknown::RefusedExceptIn(&[""]), &mut found);
-    if found.told().iter().any(|it| it.code != code::UNKNOWN_FIELD) {
-        problems.append(found.clone());
-    } else if !found.is_empty() {
-        config = read(Unknown::PassedOver, &mut problems);
-    }
+    let are_passed_over = |found: &Problems| found.told().iter().all(is_unknown);
+    let strictly = Unknown::RefusedExceptIn(&[""]);
+    let (config, passed_over) =
+        read_known::<ProxyConfig>(&root, strictly, found, are_passed_over, &mut problems, &Limits::DEFAULT);
     let Some(config) = config.filter(|_| problems.is_empty()) else {
         return Err(told(problems.told(), problems.count()));
     };
     if let Some(negative) = config.concurrency.filter(|concurrency| *concurrency < 0) {
         return Err(format!("concurrency: {negative} is not a number of workers"));
     }
-    let unknown = found.told().iter().map(|it| told(std::slice::from_ref(it), 1)).collect();
+    let unknown = passed_over.told().iter().map(|it| told(std::slice::from_ref(it), 1)).collect();
     Ok(ProxyConfigRead { config, not_honoured: not_honoured(&root), unknown })
 }
 

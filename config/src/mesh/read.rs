@@ -107,22 +107,52 @@ pub(crate) fn read_part(file: &Arc<str>, text: &str, lines: Lines, limits: &Limi
 fn fields(root: &Node<'_>, problems: &mut Problems, limits: &Limits) -> (Option<Fields>, Problems) {
     let mut found = problems.fresh();
     check_names(root, &mut found);
-    let read = |unknown: Unknown, found: &mut Problems| {
-        typed::read(root, &Path::Root, unknown, found, &mut Room::of_one(limits))
-    };
-    let fields = read(Unknown::RefusedExceptIn(&["", "defaultConfig"]), &mut found);
     let known: Vec<_> = MESH_CONFIG.iter().map(|(name, _)| *name).collect();
     // What guards is not left to what a misspelt field leaves.
     let may_guard = |it: &Problem| {
         let field = it.path.split(['.', '[']).next().unwrap_or_default();
         nearest(field, &known).is_some_and(|name| GUARDS.contains(&name))
     };
-    let is_passed_over = |it: &Problem| it.code == code::UNKNOWN_FIELD && !may_guard(it);
-    if found.untold() > 0 || !found.told().iter().all(is_passed_over) {
-        problems.append(found);
-        return (fields, problems.fresh());
+    let are_passed_over = |found: &Problems| {
+        found.untold() == 0 && !found.told().iter().any(|it| !is_unknown(it) || may_guard(it))
+    };
+    read_known(
+        root,
+        Unknown::RefusedExceptIn(&["", "defaultConfig"]),
+        found,
+        are_passed_over,
+        problems,
+        limits,
+    )
+}
+
+/// Whether it is that there is no such field.
+pub(super) fn is_unknown(problem: &Problem) -> bool {
+    problem.code == code::UNKNOWN_FIELD
+}
+
+/// Reads `root`, of which `found` has problems already, and returns what is passed over of all that was found: where that may
+/// not be, it is among the `problems`.
+pub(super) fn read_known<'de, T: Deserialize<'de>>(
+    root: &Node<'_>,
+    strictly: Unknown,
+    mut found: Problems,
+    are_passed_over: impl FnOnce(&Problems) -> bool,
+    problems: &mut Problems,
+    limits: &Limits,
+) -> (Option<T>, Problems) {
+    let read = |unknown: Unknown, problems: &mut Problems| {
+        typed::read(root, &Path::Root, unknown, problems, &mut Room::of_one(limits))
+    };
+    let value = read(strictly, &mut found);
+    if found.is_empty() {
+        return (value, found);
     }
-    (if found.is_empty() { fields } else { read(Unknown::PassedOver, problems) }, found)
+    if !are_passed_over(&found) {
+        problems.append(found);
+        return (None, problems.fresh());
+    }
+    (read(Unknown::PassedOver, problems), found)
 }
 
 fn one_document<'a>(document: &Document<'a>, limits: &Limits, problems: &mut Problems) -> Option<Node<'a>> {
