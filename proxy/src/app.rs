@@ -346,8 +346,7 @@ impl App {
     fn worker_limits(&self) -> Limits {
         let mut limits = self.settings.limits.clone();
         if limits.downstream_connections_max == 0 {
-            limits.downstream_connections_max =
-                net::open_files_max().saturating_sub(net::open_files_reserve()) / 2;
+            limits.downstream_connections_max = net::clients_max();
         }
         memory::set_parts(&mut limits);
         limits

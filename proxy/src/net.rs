@@ -50,6 +50,12 @@ pub(crate) fn open_files_reserve() -> u64 {
     (open_files_max() / 8).clamp(OPEN_FILES_RESERVE_MIN, OPEN_FILES_RESERVE_MAX)
 }
 
+/// Connections of clients that there may be where nothing is said: each may need another one to an upstream, which may have to
+/// wait for its file, as those that the process has itself are not known yet.
+pub(crate) fn clients_max() -> u64 {
+    open_files_max().saturating_sub(open_files_reserve()) / 2
+}
+
 /// Whether what has this file takes one of the reserve. A file gets the lowest number that is free, so that its number
 /// tells how many there are, and nothing need be counted.
 pub(crate) fn is_of_reserve(file: &impl AsRawFd) -> bool {

@@ -74,7 +74,7 @@ async fn without_files_the_connections_there_are_are_served() {
     // One failure of the endpoint would have it out.
     let rule = destination_rule(
         "catalog",
-        "  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1, consecutiveGatewayErrors: 1, maxEjectionPercent: 100}}",
+        "  trafficPolicy: {connectionPool: {tcp: {connectTimeout: 300ms}}, outlierDetection: {consecutive5xxErrors: 1, consecutiveGatewayErrors: 1, maxEjectionPercent: 100}}",
     );
     let mesh = Mesh::new()
         .service("catalog", "http/8000")
@@ -132,6 +132,36 @@ async fn without_files_the_connections_there_are_are_served() {
     for metric in ["outlier_detection_ejections_enforced_total", "upstream_cx_connect_fail"] {
         let count = weft.metric(&format!("envoy_cluster_{metric}"), &cluster).await;
         assert_eq!(count.unwrap_or(0.0), 0.0, "{metric}: it was not the upstream's fault");
+    }
+}
+
+/// More requests at once than there are files for connections: those who get none wait for one of the others'.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_served_with_the_files_there_are() {
+    let backend = backend().await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    let weft =
+        Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &["--workers", "1"]].concat())
+            .await;
+    let mut http2 = H2::connect(weft.listener(0)).await;
+    let mut requests = Vec::new();
+    for _ in 0..CONNECTIONS {
+        requests.push(waiting(&mut http2, "catalog").await);
+    }
+    eventually("there are no files", || async {
+        weft.metric("weft_limit_reached_total", &[("limit", "open_files_max")]).await
+    })
+    .await;
+    let accepted = backend.accepted();
+    assert!((10..CONNECTIONS as u64).contains(&accepted), "{accepted}");
+    for request in &mut requests {
+        request.sender.send_data("x".into(), true).expect("it fits");
+    }
+    for mut request in requests {
+        assert_eq!(request.answer().await.status, 200);
     }
 }
 

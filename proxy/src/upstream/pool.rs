@@ -10,6 +10,7 @@ mod h2;
 mod line;
 mod reclaim;
 mod refusing;
+mod shortage;
 #[cfg(test)]
 pub(super) mod simulation;
 mod surplus;

@@ -142,11 +142,14 @@ impl Pool {
         let opened = self.dial_h1(open).await;
         self.h1_line.borrow_mut().connecting -= 1;
         match opened {
-            Ok(connection) => self.offer_h1(connection),
-            Err(error) => {
-                self.limits.connect_failed(&error);
-                self.h1_line.borrow_mut().fail(&error);
+            Ok(connection) => {
+                self.offer_h1(connection);
+                if self.h1_line.borrow().is_short {
+                    // There may be files for more.
+                    self.open_h1();
+                }
             }
+            Err(error) => self.not_opened_h1(&error),
         }
     }
 

@@ -286,7 +286,7 @@ impl Pool {
                 if self.h2_open.borrow().iter().any(takes) {
                     // Who waits, if anybody, is served when there is room on those.
                     self.h2_load_retry_at.set(Some(time::now() + LOAD_RETRY_INTERVAL));
-                } else {
+                } else if !self.waits_for_another_h2(&error) {
                     self.h2_line.borrow_mut().fail(&error);
                 }
             }

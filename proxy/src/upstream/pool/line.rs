@@ -21,6 +21,10 @@ pub(super) struct Line<C> {
     /// Connections that are being opened.
     pub(super) connecting: usize,
     open: Rc<Cell<usize>>,
+    /// Whether those who wait do so because the process may open no more files, and somebody looks after them.
+    pub(super) is_short: bool,
+    /// It goes on while somebody does.
+    clock: u32,
 }
 
 /// A place in the line.
@@ -28,6 +32,8 @@ struct Place<C> {
     outcome: Cell<Option<Outcome<C>>>,
     waker: Cell<Option<Waker>>,
     state: Cell<State>,
+    /// When it was taken, by the clock of the line.
+    taken_at: u32,
 }
 
 type Outcome<C> = Result<C, ConnectError>;
@@ -57,7 +63,14 @@ pub(super) struct Counted {
 
 impl<C> Default for Line<C> {
     fn default() -> Self {
-        Line { places: VecDeque::new(), empty: Rc::default(), connecting: 0, open: Rc::default() }
+        Line {
+            places: VecDeque::new(),
+            empty: Rc::default(),
+            connecting: 0,
+            open: Rc::default(),
+            is_short: false,
+            clock: 0,
+        }
     }
 }
 
@@ -72,6 +85,7 @@ impl<C> Line<C> {
             outcome: Cell::new(None),
             waker: Cell::new(None),
             state: Cell::new(State::Waiting),
+            taken_at: self.clock,
         });
         self.places.push_back(place.clone());
         Waiting { place, empty: self.empty.clone() }
@@ -84,8 +98,13 @@ impl<C> Line<C> {
 
     /// Whose turn it is: who waits longest.
     pub(super) fn next(&mut self) -> Option<Turn<C>> {
+        self.next_if(|_| true)
+    }
+
+    fn next_if(&mut self, is_due: impl Fn(&Place<C>) -> bool) -> Option<Turn<C>> {
         loop {
-            let place = self.places.pop_front()?;
+            let place =
+                self.places.pop_front_if(|place| place.state.get() != State::Waiting || is_due(place))?;
             if place.state.get() == State::Waiting {
                 place.state.set(State::Called);
                 return Some(Turn(place));
@@ -97,6 +116,15 @@ impl<C> Line<C> {
     /// Tells everyone who waits why there is no connection.
     pub(super) fn fail(&mut self, error: &ConnectError) {
         while let Some(turn) = self.next() {
+            turn.end(Err(error.clone()));
+        }
+    }
+
+    /// The clock goes on. Those who have waited for more than so many of its steps are told why there is no connection.
+    pub(super) fn step(&mut self, patience: u32, error: &ConnectError) {
+        self.clock = self.clock.wrapping_add(1);
+        let clock = self.clock;
+        while let Some(turn) = self.next_if(|place| clock.wrapping_sub(place.taken_at) > patience) {
             turn.end(Err(error.clone()));
         }
     }
@@ -191,6 +219,22 @@ mod tests {
         // Who has had its turn leaves no empty place.
         drop(waiting);
         assert_eq!(line.len(), 0);
+    }
+
+    #[test]
+    fn those_are_told_who_have_waited_long_enough() {
+        let mut line = Line::<u32>::default();
+        let mut waiting = vec![line.wait(), line.wait()];
+        line.step(1, &ConnectError::Timeout);
+        waiting.push(line.wait());
+        drop(waiting.remove(0));
+        assert!(waiting.iter_mut().all(|waiting| poll(waiting).is_pending()));
+        line.step(1, &ConnectError::Timeout);
+        assert_eq!(poll(&mut waiting[0]), Poll::Ready(Err(ConnectError::Timeout)));
+        assert!(poll(&mut waiting[1]).is_pending());
+        assert_eq!((line.len(), line.empty.get()), (1, 0));
+        line.next().unwrap().end(Ok(1));
+        assert_eq!(poll(&mut waiting[1]), Poll::Ready(Ok(1)));
     }
 
     #[test]
