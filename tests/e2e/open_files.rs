@@ -344,3 +344,22 @@ async fn pages_are_answered_whatever_connections_carry() {
     })
     .await;
 }
+
+/// The reserve is for times without files: at others whoever watches the process keeps its connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_have_more_connections_while_there_are_files() {
+    let mesh = Mesh::new();
+    let directory = mesh.directory().display().to_string();
+    let arguments = ["--config", &directory, "--namespace", "shop"];
+    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &arguments).await;
+    let mut watching = Vec::new();
+    for _ in 0..10 {
+        watching.push(Wire::connect(weft.admin()).await);
+    }
+    for _ in 0..2 {
+        for wire in &mut watching {
+            wire.request("GET /ready HTTP/1.1\nHost: a\n\n").await;
+            assert_eq!(wire.answer(false).await.status, 200);
+        }
+    }
+}

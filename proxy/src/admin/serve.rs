@@ -28,6 +28,8 @@ use crate::{net, time};
 pub(super) struct Bounds {
     /// Connections at once. One more takes the place of the oldest that asks nothing.
     connections_max: usize,
+    /// Of these, those that have a file of the process's reserve.
+    reserve_max: usize,
     /// How long the first request may take.
     first_request_time_max: Duration,
     /// How long a connection is kept; the request in flight is answered. An answer that is still being made may take as long as
@@ -40,9 +42,10 @@ pub(super) struct Bounds {
 impl Bounds {
     fn of(limits: &Limits) -> Bounds {
         // There are four ports of pages at most, and files besides.
-        let files = (net::open_files_reserve() / 6).max(2);
+        let reserve_max = (net::open_files_reserve() / 6).max(2);
         Bounds {
-            connections_max: usize::try_from(limits.page_connections_max.min(files)).unwrap_or(usize::MAX),
+            connections_max: usize::try_from(limits.page_connections_max).unwrap_or(usize::MAX),
+            reserve_max: usize::try_from(reserve_max).unwrap_or(usize::MAX),
             first_request_time_max: Duration::from_millis(limits.page_head_time_max_ms),
             connection_age_max: CONNECTION_AGE_MAX,
             streams_max: usize::try_from(limits.page_streams_max).unwrap_or(usize::MAX),
@@ -142,19 +145,21 @@ async fn serve(
                     tracing::warn!(%error, "the operator's pages cannot be asked for now");
                 }
                 // The file of one that asks for nothing will do.
-                places.free_one();
+                places.free_one(false);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        if places.are_taken(bounds.connections_max) {
+        let is_of_reserve = net::is_of_reserve(&stream);
+        let of_reserve = is_of_reserve && places.count(true) >= bounds.reserve_max;
+        if of_reserve || places.count(false) >= bounds.connections_max {
             reached("page_connections_max");
-            if !places.free_one() {
+            if !places.free_one(of_reserve) {
                 // All of them are being answered.
                 continue;
             }
         }
-        let place = places.take();
+        let place = places.take(is_of_reserve);
         let (answers, reached, streams) = (answers.clone(), reached.clone(), streams.clone());
         tokio::task::spawn_local(async move {
             if let Some(limit) = answer((stream, peer), &answers, &place, &streams, bounds).await {
@@ -221,6 +226,8 @@ struct Kept {
     sending: Rc<Cell<bool>>,
     /// It is to leave.
     leave: Notify,
+    /// It has a file of the process's reserve.
+    is_of_reserve: bool,
 }
 
 /// The place of one, until it is dropped.
@@ -230,21 +237,23 @@ struct Place {
 }
 
 impl Places {
-    fn are_taken(&self, most: usize) -> bool {
-        self.0.borrow().len() >= most
+    /// How many there are, or how many of the process's reserve.
+    fn count(&self, of_reserve: bool) -> usize {
+        self.0.borrow().iter().filter(|kept| kept.is_of_reserve || !of_reserve).count()
     }
 
-    fn take(self: &Rc<Self>) -> Place {
-        let kept = Rc::<Kept>::default();
+    fn take(self: &Rc<Self>, is_of_reserve: bool) -> Place {
+        let kept = Rc::new(Kept { is_of_reserve, ..Kept::default() });
         self.0.borrow_mut().push_back(kept.clone());
         Place { kept, places: self.clone() }
     }
 
-    /// Has the oldest that asks nothing leave; `false` when there is none.
-    fn free_one(&self) -> bool {
+    /// Has the oldest that asks nothing leave, or the oldest of these that are of the reserve; `false` when there is none.
+    fn free_one(&self, of_reserve: bool) -> bool {
         let mut places = self.0.borrow_mut();
-        let idle = places.iter().position(|kept| !kept.busy.get() && !kept.sending.get());
-        let freed = idle.and_then(|idle| places.remove(idle));
+        let may_leave =
+            |kept: &Rc<Kept>| !kept.busy.get() && !kept.sending.get() && (kept.is_of_reserve || !of_reserve);
+        let freed = places.iter().position(may_leave).and_then(|idle| places.remove(idle));
         if let Some(kept) = &freed {
             kept.leave.notify_one();
         }
@@ -293,6 +302,7 @@ mod tests {
     async fn idle_connections_lock_nobody_out() {
         let bounds = Bounds {
             connections_max: 2,
+            reserve_max: 2,
             first_request_time_max: LONG,
             connection_age_max: LONG,
             streams_max: 1,
@@ -325,6 +335,7 @@ mod tests {
     async fn who_never_asks_is_cut() {
         let bounds = Bounds {
             connections_max: 2,
+            reserve_max: 2,
             first_request_time_max: Duration::from_millis(20),
             connection_age_max: LONG,
             streams_max: 1,
@@ -348,6 +359,7 @@ mod tests {
     async fn an_answer_that_takes_long_is_waited_for() {
         let bounds = Bounds {
             connections_max: 2,
+            reserve_max: 2,
             first_request_time_max: LONG,
             connection_age_max: Duration::from_millis(10),
             streams_max: 1,
