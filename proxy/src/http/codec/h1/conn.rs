@@ -257,14 +257,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> State<T> {
     /// Whether more may be queued. TLS takes what its socket does not, and would do so anew whenever somebody looks.
     fn has_room(&self) -> bool {
         let fits = |bytes: usize, most: usize| bytes < reads::BYTES_MIN || bytes < most.min(reads::bytes());
-        let waits = self.out.len() - self.written;
         let is_taken = fits(self.unflushed, reads::BYTES_MAX);
-        self.data.is_empty() && self.tail.is_empty() && is_taken && fits(waits, OUT_BYTES_MAX)
+        self.data.is_empty() && self.tail.is_empty() && is_taken && fits(self.waits(), OUT_BYTES_MAX)
+    }
+
+    /// Of a head and what is queued with it, how much waits to be written.
+    pub(super) fn waits(&self) -> usize {
+        self.out.len() - self.written
     }
 
     /// Bytes that wait to be written.
     fn queued(&self) -> usize {
-        self.out.len() - self.written + self.data.len() + self.tail.len()
+        self.waits() + self.data.len() + self.tail.len()
     }
 
     fn queue(&mut self, data: Bytes, chunk: bool) {

@@ -269,14 +269,15 @@ impl<S: Future<Output = ()>> Server<'_, S> {
             keep_alive
         };
         // What counts of a large one counts until the client has it.
-        let mut large = Some(head).filter(|_| self.conn.state().out.len() > USUAL_BYTES).map(Box::new);
+        let mut large = Some(head).filter(|_| self.conn.state().waits() > USUAL_BYTES).map(Box::new);
         let mut sending = Sending::new(framing, body.is_end_stream()).dropping();
         let mut body = Some(body);
         let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = sending.poll(&self.conn, &mut body, cx) {
                 return Poll::Ready(sent);
             }
-            if large.is_some() && self.conn.state().out.is_empty() {
+            // Beside a body there is always something queued, as the size of a chunk.
+            if large.is_some() && self.conn.state().waits() <= USUAL_BYTES {
                 large = None;
             }
             self.poll_gone(cx).map(|()| Err(SendFailure::Io))
