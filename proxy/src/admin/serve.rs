@@ -166,6 +166,8 @@ async fn serve(
                 reached(limit);
             }
         });
+        // What it has asked is read before it may have to leave for the next one.
+        tokio::task::yield_now().await;
     }
 }
 
