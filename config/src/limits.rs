@@ -251,8 +251,9 @@ limits! {
     peer_bytes_max = 0, 0;
     /// Time that the end of the process waits until access logs are written; what is not by then is lost.
     access_log_end_time_max_ms = 1_000, 0;
-    /// Bytes of memory of lines that wait to be written to access logs; what does not fit is dropped, and counted in
-    /// `weft_access_log_dropped_lines_total`. 0 is a sixteenth of `memory_bytes_max`, or 4 MiB where that is none or more.
+    /// Bytes of memory of lines that wait to be written to access logs, those for one no more than is left for others; what does
+    /// not fit is dropped, and counted in `weft_access_log_dropped_lines_total`. 0 is a sixteenth of `memory_bytes_max`, or 4 MiB
+    /// where that is none or more.
     access_log_queued_bytes_max = 0, 0;
     /// Series of metrics; what would be one more is counted as `overflow`.
     metric_series_max = 40_000, 100 .. 1_000_000;

@@ -4,10 +4,15 @@
 
 mod process;
 
+use std::fs::OpenOptions;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
 use process::{Backend, HELLO, PATIENCE, Weft, answer, eventually, get, mesh, send};
 
@@ -174,4 +179,61 @@ fn an_access_log_that_nobody_reads_does_not_keep_the_process() {
         assert_eq!(status.code(), Some(0), "{limit}");
         assert!(took < Duration::from_secs(10), "{limit}: {took:?}");
     }
+}
+
+/// At the end one access log goes to a pipe that nobody reads. Another is complete before anybody does, and then that one is.
+#[test]
+fn an_access_log_that_nobody_reads_costs_another_nothing_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let [config, pipe, file] = ["config", "pipe", "file"].map(|name| directory.path().join(name));
+    std::fs::create_dir(&config).unwrap();
+    mesh(&config, ([127, 0, 0, 1], 9).into());
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut reader = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&pipe).unwrap();
+    let log_to = |path: &Path| {
+        let format = "accessLogFormat: '<%REQ(:PATH)%>'";
+        let text = format!("accessLogFile: {}\n{format}\n", path.display());
+        std::fs::write(config.join("mesh.yaml"), text).unwrap();
+    };
+    log_to(&pipe);
+    let limits = ["access_log_end_time_max_ms=600000", "access_log_queued_bytes_max=8388608"];
+    let [end, queued] = limits.map(|limit| ["--limit", limit]);
+    let run = ["--config", config.to_str().unwrap(), "--namespace", "shop", "--workers", "1"];
+    let listen = ["--listen", "127.0.0.1:0=outbound:8000"];
+    let mut weft = Weft::run(&[&run[..], &listen, &end, &queued].concat());
+    let listener = weft.ready().listeners[0].1;
+    let mut sent = 0;
+    let mut request = |path: &str| {
+        let stream = send(listener, &format!("GET {path} HTTP/1.1\r\nhost: nowhere\r\n\r\n"));
+        assert!(answer(&stream).0.starts_with("http/1.1 "));
+        sent += 1;
+    };
+    for _ in 0..100 {
+        request(&format!("/{}", "x".repeat(2_000)));
+    }
+    let in_file = || std::fs::read_to_string(&file).unwrap_or_default();
+    log_to(&file);
+    eventually("the other file is logged to", || {
+        request("/file");
+        in_file().contains("</file>\n").then_some(())
+    });
+    for _ in 0..100 {
+        request("/file");
+    }
+    request("/last");
+    weft.signal("TERM");
+    eventually("the file is complete", || in_file().ends_with("</last>\n").then_some(()));
+    assert!(weft.has_ended().is_none());
+
+    let mut read = Vec::new();
+    eventually("it has ended", || {
+        let _ = reader.read_to_end(&mut read);
+        weft.has_ended()
+    });
+    let _ = reader.read_to_end(&mut read);
+    let all = String::from_utf8(read).unwrap() + &in_file();
+    assert_eq!(all.lines().count(), sent);
+    assert!(all.lines().all(|line| line.starts_with("</") && line.ends_with('>')));
+    assert_eq!(weft.ended().code(), Some(0));
 }

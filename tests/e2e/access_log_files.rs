@@ -1,6 +1,6 @@
 //! Access logs that cannot be written, or not at once: lines are lost and counted, those that are written are whole, and it goes on.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -15,8 +15,26 @@ const DROPPED: &str = "weft_access_log_dropped_lines_total";
 async fn catalog(log: &Path) -> (TestBackend, Mesh) {
     let backend = TestBackend::echo("catalog").await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let config = format!("accessLogFile: {}\naccessLogFormat: '<%REQ(:PATH)%>'\n", log.display());
-    (backend, mesh.with("mesh.yaml", &config))
+    (backend, mesh.with("mesh.yaml", &config(log)))
+}
+
+fn config(log: &Path) -> String {
+    format!("accessLogFile: {}\naccessLogFormat: '<%REQ(:PATH)%>'\n", log.display())
+}
+
+/// A pipe that is read when this is read.
+fn pipe(log: &Path) -> File {
+    mkfifoat(CWD, log, Mode::RUSR | Mode::WUSR).expect("a pipe");
+    // Who may write to it too waits for nobody to open it.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(log).expect("it opens")
+}
+
+/// What is in the pipe, behind what was read of it before.
+fn read_on(mut pipe: &File, read: &mut Vec<u8>) -> String {
+    // It ends with what is there now, told as an error.
+    let _ = pipe.read_to_end(read);
+    String::from_utf8_lossy(read).into_owned()
 }
 
 /// A metric that is a whole number.
@@ -122,10 +140,7 @@ async fn a_log_that_could_not_be_opened_is_opened_when_it_can() {
 async fn long_lines_that_nobody_reads_take_no_more_memory_than_they_may() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let log = directory.path().join("log");
-    mkfifoat(CWD, &log, Mode::RUSR | Mode::WUSR).expect("a pipe");
-    // Who may write to it too waits for nobody to open it.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let pipe = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&log).expect("it opens");
+    let pipe = pipe(&log);
     let (_backend, mesh) = catalog(&log).await;
     let limits = [("access_log_queued_bytes_max", 262_144)];
     let weft = TestProxy::of(mesh).listen("catalog", 8000).limits(&limits).ready().await;
@@ -141,12 +156,48 @@ async fn long_lines_that_nobody_reads_take_no_more_memory_than_they_may() {
 
     let mut read = Vec::new();
     let all = eventually("each line is read or counted", || {
-        // It ends with what is there now, told as an error.
-        let _ = (&pipe).read_to_end(&mut read);
-        let text = String::from_utf8_lossy(&read).into_owned();
+        let text = read_on(&pipe, &mut read);
         let dropped = dropped();
         async move { (text.ends_with('\n') && text.lines().count() + dropped.await == sent).then_some(text) }
     })
     .await;
     assert!(lines(&all).iter().all(|line| *line == long));
+}
+
+/// What nobody reads yet, and is more than a pipe holds, waits. Another log is written meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_wait_for_who_reads_late_and_hold_up_no_other_log() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (log, other) = (directory.path().join("log"), directory.path().join("other"));
+    let pipe = pipe(&log);
+    let (_backend, mesh) = catalog(&log).await;
+    let limits = [("access_log_queued_bytes_max", 8 << 20)];
+    let weft = TestProxy::of(mesh).listen("catalog", 8000).limits(&limits).ready().await;
+    let long = format!("/{}", "x".repeat(10_000));
+    for _ in 0..100 {
+        Request::get(&long).send(weft.listener(0)).await;
+    }
+    weft.publish("mesh.yaml", &config(&other)).await;
+    let mut sent = 100;
+    let text = eventually("the other log is written", || {
+        sent += 1;
+        async {
+            Request::get("/other").send(weft.listener(0)).await;
+            fs::read_to_string(&other).ok().filter(|text| text.contains("</other>\n"))
+        }
+    })
+    .await;
+    assert!(lines(&text).iter().all(|line| *line == "/other"));
+
+    let mut read = Vec::new();
+    let all = eventually("each line is read", || {
+        let text = read_on(&pipe, &mut read);
+        let other = fs::read_to_string(&other).unwrap_or_default();
+        let whole = text.ends_with('\n') && other.ends_with('\n');
+        let count = text.lines().count() + other.lines().count();
+        async move { (whole && count == sent).then_some(text) }
+    })
+    .await;
+    assert!(lines(&all)[..100].iter().all(|line| *line == long));
+    assert_eq!(number(weft.metric(DROPPED, &[]).await), 0);
 }

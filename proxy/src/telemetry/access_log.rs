@@ -1,32 +1,27 @@
 //! Access logs, written off the request path.
 //!
-//! A worker formats a line into a buffer of its own and hands full buffers to one writer thread through a queue that is bounded in
-//! buffers and in bytes. What the writer does not keep up with, and what it cannot write, is dropped and counted; a request never
-//! waits for a log.
+//! A worker formats a line into a buffer of its own and hands full buffers to one thread, which hands them to the thread of the
+//! path. What waits is bounded in bytes. What does not fit, and what cannot be written, is dropped and counted; a request never
+//! waits for a log, nor a log for another.
 
 mod log;
+mod paths;
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use log::Log;
+use paths::Paths;
 
 /// A worker's buffer is handed over when it holds this much.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Buffers that may wait for the writer, all workers together.
-const QUEUED_BUFFERS_MAX: usize = 256;
-
-/// Bytes of buffers that may wait for the writer where nothing is said (`access_log_queued_bytes_max`).
+/// Bytes of buffers that may wait to be written where nothing is said (`access_log_queued_bytes_max`).
 pub(crate) const QUEUED_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// A log for which nothing comes for so long is closed when lines for another path come.
-const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Lines for one file.
 struct Batch {
@@ -38,19 +33,23 @@ struct Batch {
 /// What the writer and those who hand over to it tell each other.
 #[derive(Default)]
 struct Shared {
-    /// Memory of the buffers that wait, and of the one that is being written.
+    /// Memory of the batches that wait, and of those that are being written.
     queued_bytes: AtomicUsize,
-    /// Lines that could not be written and nobody has counted yet.
+    /// How much that may be.
+    bytes_max: AtomicUsize,
+    /// Whether something was dropped for want of room since that was last asked.
+    was_full: AtomicBool,
+    /// Lines that were handed over and are lost, and nobody has counted yet.
     lost: AtomicU64,
 }
 
-/// The writer thread. Dropping it writes what was handed over and ends it, in as much time as it is given: it may write to a pipe
-/// that nobody reads.
+/// The threads that write. Dropping it writes what was handed over and ends them, in as much time as they are given: one may write
+/// to a pipe that nobody reads.
 pub(crate) struct Writer {
-    queue: Option<SyncSender<Batch>>,
+    queue: Option<Sender<Batch>>,
     shared: Arc<Shared>,
-    /// Nothing comes by it; it ends with the thread.
-    ended: Receiver<()>,
+    /// Nothing comes by it; it ends with the last of the threads.
+    ended: Receiver<Infallible>,
     /// `access_log_end_time_max_ms`.
     end_time_max: Duration,
 }
@@ -62,11 +61,8 @@ pub(crate) struct Buffers {
 }
 
 struct Queue {
-    sender: SyncSender<Batch>,
+    sender: Sender<Batch>,
     shared: Arc<Shared>,
-    bytes_max: usize,
-    /// Whether something was dropped for want of room since that was last asked.
-    was_full: Cell<bool>,
 }
 
 struct Buffer {
@@ -76,30 +72,31 @@ struct Buffer {
 }
 
 impl Writer {
-    /// Starts the thread, whose end is waited for no longer than `end_time_max`.
+    /// Starts the thread that gives each path its lines and its thread; their end is waited for no longer than `end_time_max`.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
     pub(crate) fn start(end_time_max: Duration) -> io::Result<Writer> {
-        let (queue, batches) = sync_channel(QUEUED_BUFFERS_MAX);
+        let (queue, batches) = channel();
         let (tell_ended, ended) = channel();
         let shared = Arc::new(Shared::default());
-        let told = shared.clone();
+        let mut paths = Paths::new(shared.clone(), tell_ended);
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            write_all(&batches, &told);
-            drop(tell_ended);
+            for batch in batches {
+                paths.hand_over(batch);
+            }
         })?;
         Ok(Writer { queue: Some(queue), shared, ended, end_time_max })
     }
 
-    /// Buffers for one more worker, which adds nothing to a queue of more than `bytes_max`; 0 is the default. They must be gone
-    /// before the writer is dropped.
+    /// Buffers for one more worker. Nothing is added to a queue of more than `bytes_max`, which is the same for all; 0 is the
+    /// default. They must be gone before the writer is dropped.
     pub(crate) fn buffers(&self, bytes_max: u64) -> Option<Buffers> {
         let bytes_max = if bytes_max == 0 { QUEUED_BYTES_MAX } else { bytes_max };
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let (sender, shared) = (self.queue.clone()?, self.shared.clone());
-        let queue = Queue { sender, shared, bytes_max, was_full: Cell::new(false) };
+        shared.bytes_max.store(usize::try_from(bytes_max).unwrap_or(usize::MAX), Ordering::Relaxed);
+        let queue = Queue { sender, shared };
         Some(Buffers { queue, files: RefCell::default() })
     }
 }
@@ -136,9 +133,9 @@ impl Buffers {
         dropped + self.queue.shared.lost.swap(0, Ordering::Relaxed)
     }
 
-    /// Whether lines were dropped for want of room in the queue since this was last asked.
+    /// Whether lines of any worker were dropped for want of room in the queue since this was last asked.
     pub(crate) fn was_full(&self) -> bool {
-        self.queue.was_full.take()
+        self.queue.shared.was_full.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -153,30 +150,27 @@ impl Buffer {
     }
 }
 
-impl Queue {
-    /// Hands a batch to the writer, if there is room. A line may be longer than the queue: when nothing waits it is taken.
-    fn takes(&self, batch: Batch) -> bool {
-        let (queued, bytes) = (&self.shared.queued_bytes, batch.bytes.capacity());
-        let before = queued.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = before == 0 || before.saturating_add(bytes) <= self.bytes_max;
-        let taken = has_room && self.sender.try_send(batch).is_ok();
-        if !taken {
-            queued.fetch_sub(bytes, Ordering::Relaxed);
-            self.was_full.set(true);
-        }
-        taken
+impl Batch {
+    /// What it takes while it waits.
+    fn memory(&self) -> usize {
+        self.bytes.capacity() + size_of::<Batch>()
     }
 }
 
-fn write_all(batches: &Receiver<Batch>, shared: &Shared) {
-    let mut logs: HashMap<Arc<str>, Log> = HashMap::new();
-    for batch in batches {
-        if !logs.contains_key(&batch.path) {
-            logs.retain(|_, log| log.used.elapsed() < OPEN_TIME_MAX);
+impl Queue {
+    /// Hands a batch to the writer, if there is room. A line may be longer than the queue: when nothing waits it is taken.
+    fn takes(&self, batch: Batch) -> bool {
+        let (queued, bytes) = (&self.shared.queued_bytes, batch.memory());
+        // Where nothing waits here, nothing waits for any path: it is seen in the order in which it was written.
+        let before = queued.fetch_add(bytes, Ordering::Acquire);
+        let bytes_max = self.shared.bytes_max.load(Ordering::Relaxed);
+        let has_room = before == 0 || before.saturating_add(bytes) <= bytes_max;
+        let taken = has_room && self.sender.send(batch).is_ok();
+        if !taken {
+            queued.fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.was_full.store(true, Ordering::Relaxed);
         }
-        let log = logs.entry(batch.path.clone()).or_insert_with(|| Log::new(batch.path.clone()));
-        shared.lost.fetch_add(log.write(&batch), Ordering::Relaxed);
-        shared.queued_bytes.fetch_sub(batch.bytes.capacity(), Ordering::Relaxed);
+        taken
     }
 }
 
@@ -206,17 +200,18 @@ mod tests {
 
     /// A worker's buffers, of which no more than this is queued; nobody takes them from there.
     fn stuck(bytes_max: usize) -> (Buffers, Receiver<Batch>) {
-        let (sender, never_read) = sync_channel(QUEUED_BUFFERS_MAX);
-        let queue = Queue { sender, shared: Arc::default(), bytes_max, was_full: Cell::new(false) };
+        let (sender, never_read) = channel();
+        let shared = Shared { bytes_max: bytes_max.into(), ..Shared::default() };
+        let queue = Queue { sender, shared: Arc::new(shared) };
         (Buffers { queue, files: RefCell::default() }, never_read)
     }
 
     #[test]
     fn a_writer_that_does_not_keep_up_costs_lines_and_nothing_else() {
-        let (buffers, _never_read) = stuck(usize::MAX);
+        let (buffers, _never_read) = stuck(256 * (BUFFER_BYTES + size_of::<Batch>()));
         let path: Arc<str> = "/dev/null".into();
         let line = vec![b'x'; BUFFER_BYTES];
-        for _ in 0..QUEUED_BUFFERS_MAX {
+        for _ in 0..256 {
             assert_eq!(buffers.line(&path, |out| out.extend_from_slice(&line)), 0);
         }
         assert!(!buffers.was_full());
@@ -228,13 +223,14 @@ mod tests {
 
     #[test]
     fn long_lines_wait_in_no_more_memory_than_they_may() {
-        let (buffers, queue) = stuck(8 * BUFFER_BYTES);
+        let memory = 8 * BUFFER_BYTES + 2 * size_of::<Batch>();
+        let (buffers, queue) = stuck(memory);
         let path: Arc<str> = "/dev/null".into();
         let long = |bytes| buffers.line(&path, |out| out.resize(bytes, b'x'));
         assert_eq!([long(4 * BUFFER_BYTES), long(4 * BUFFER_BYTES), long(BUFFER_BYTES)], [0, 0, 1]);
-        assert_eq!(buffers.queue.shared.queued_bytes.load(Ordering::Relaxed), 8 * BUFFER_BYTES);
+        assert_eq!(buffers.queue.shared.queued_bytes.load(Ordering::Relaxed), memory);
         // One alone may be longer.
-        let taken: usize = queue.try_iter().map(|batch| batch.bytes.capacity()).sum();
+        let taken: usize = queue.try_iter().map(|batch| batch.memory()).sum();
         buffers.queue.shared.queued_bytes.fetch_sub(taken, Ordering::Relaxed);
         assert_eq!([long(16 * BUFFER_BYTES), long(BUFFER_BYTES)], [0, 1]);
     }

@@ -1,4 +1,4 @@
-//! One access log as the writer thread has it: whole lines, or none of a line.
+//! One access log as its thread has it: whole lines, or none of a line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -17,7 +17,7 @@ use crate::time;
 /// How long nothing is written after it could not be.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a reader may take no byte: other logs wait meanwhile.
+/// How long a reader takes no byte before that is told.
 const READER_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Where the lines of one path go.
@@ -29,19 +29,25 @@ pub(super) struct Log {
     cut: Vec<u8>,
     /// When it could not be written, if it could not the last time.
     failed: Option<Instant>,
-    /// When there was something to be written.
-    pub(super) used: Instant,
+    /// Whether it was told that nobody reads, and not yet that somebody does.
+    unread: bool,
+    /// `READER_PATIENCE`.
+    patience: Timespec,
 }
 
 impl Log {
     pub(super) fn new(path: Arc<str>) -> Log {
-        Log { path, file: None, cut: Vec::new(), failed: None, used: time::now() }
+        Log { path, file: None, cut: Vec::new(), failed: None, unread: false, patience: READER_PATIENCE }
+    }
+
+    /// Whether a line was begun whose rest could not be written yet.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.cut.is_empty()
     }
 
     /// Writes lines, for as long as that takes. Returns how many are lost.
     pub(super) fn write(&mut self, batch: &Batch) -> u64 {
-        self.used = time::now();
-        if self.failed.is_some_and(|failed| self.used.saturating_duration_since(failed) < RETRY_INTERVAL) {
+        if self.failed.is_some_and(|failed| time::now().saturating_duration_since(failed) < RETRY_INTERVAL) {
             return batch.lines;
         }
         let (mut lost, mut written) = (0, 0);
@@ -56,6 +62,7 @@ impl Log {
                 if self.failed.replace(time::now()).is_none() {
                     tracing::warn!(path = %self.path, %error, "the access log cannot be written; lines are lost until it can");
                 }
+                self.unread = false;
                 // It may be another one by now, or a new handle may do.
                 self.file.take_if(|file| file.metadata().map_or(true, |of| of.is_file()));
                 lost + self.cut(batch, written)
@@ -74,13 +81,25 @@ impl Log {
             self.cut = Vec::new();
             *lost += 1;
         }
+        let (path, told, mut waited) = (&self.path, &mut self.unread, false);
+        let mut nobody_reads = || {
+            waited = true;
+            if !std::mem::replace(told, true) {
+                tracing::warn!(%path, "nobody reads the access log; its lines wait, and are lost when there is no more room");
+            }
+        };
         if !self.cut.is_empty() {
             let mut finished = 0;
-            let result = write_all(file, &self.cut, &mut finished);
+            let result = write_all(file, &self.cut, &mut finished, &self.patience, &mut nobody_reads);
             self.cut = self.cut.split_off(finished);
             result?;
         }
-        write_all(file, bytes, written)
+        write_all(file, bytes, written, &self.patience, &mut nobody_reads)?;
+        // Who reads little is not told of each time.
+        if !waited && std::mem::take(told) {
+            tracing::info!(%path, "the access log is read again");
+        }
+        Ok(())
     }
 
     /// Nothing was written behind so many bytes. Returns how many lines of the batch are lost.
@@ -98,16 +117,23 @@ impl Log {
     }
 }
 
-/// Writes all, and says how much of it was written also where the rest cannot be. What others have told not to wait is waited for.
-fn write_all(mut file: &File, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+/// Writes all, and says how much of it was written also where the rest cannot be. What others have told not to wait is waited for,
+/// however long nobody reads; that is told each time that they were waited for so long.
+fn write_all(
+    mut file: &File,
+    bytes: &[u8],
+    written: &mut usize,
+    patience: &Timespec,
+    nobody_reads: &mut impl FnMut(),
+) -> io::Result<()> {
     while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {
         match file.write(rest) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => *written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                match poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(&READER_PATIENCE)) {
-                    Ok(0) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads")),
+                match poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(patience)) {
+                    Ok(0) => nobody_reads(),
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -149,19 +175,30 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_slowly_is_waited_for_also_where_writes_do_not_wait() {
-        let (mut reader, writer) = UnixStream::pair().unwrap();
+    fn who_reads_slowly_is_waited_for_however_long_that_takes() {
+        let (mut reader, mut writer) = UnixStream::pair().unwrap();
         writer.set_nonblocking(true).unwrap();
+        // It has no room, so that the log waits at once, and has waited for long at once.
+        let mut before = 0;
+        while let Ok(count) = writer.write(&[b'x'; 4_096]) {
+            before += count;
+        }
+        let patience = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut log = Log { patience, ..log(Some(OwnedFd::from(writer).into())) };
         let lines = b"a line\n".repeat(200_000);
-        let reading = std::thread::spawn(move || {
-            let mut read = Vec::new();
-            reader.read_to_end(&mut read).unwrap();
-            read
-        });
-        let mut log = log(Some(OwnedFd::from(writer).into()));
-        assert_eq!(log.write(&batch(&lines)), 0);
+        let waiting = batch(&lines);
+        let writing = std::thread::spawn(move || (log.write(&waiting), log));
+        let mut read = vec![0; before + lines.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read.split_off(before) == lines);
+        let (lost, mut log) = writing.join().unwrap();
+        assert_eq!((lost, log.unread), (0, true));
+        // That does not wait any more.
+        assert_eq!((log.write(&batch(b"the last\n")), log.unread), (0, false));
         drop(log);
-        assert!(reading.join().unwrap() == lines);
+        read.clear();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"the last\n");
     }
 
     #[test]
