@@ -163,19 +163,7 @@ impl Client {
                 if upgrades && received.head.status != StatusCode::SWITCHING_PROTOCOLS {
                     sending = None;
                 }
-                let rest = sending.map(|mut send| {
-                    let shared = shared.clone();
-                    let rest: Rest = Box::new(move |cx| {
-                        let sent = std::task::ready!(send.poll(&shared.conn, &mut body, cx));
-                        if upgrades {
-                            // Whoever has said all may still listen.
-                            let ended = std::task::ready!(shared.conn.state().poll_shutdown(cx));
-                            return Poll::Ready(sent.and(ended.map_err(|_| SendFailure::Io)));
-                        }
-                        Poll::Ready(sent)
-                    });
-                    rest
-                });
+                let rest = sending.map(|sending| rest(shared.clone(), sending, body, upgrades));
                 Ok(shared.answer(received, rest))
             }
             Err(error) => {
@@ -186,6 +174,19 @@ impl Client {
             }
         }
     }
+}
+
+/// What is left to be sent when the answer has begun.
+fn rest<B: Body>(shared: Rc<Shared>, mut sending: Sending, mut body: Option<B>, upgrades: bool) -> Rest {
+    Box::new(move |cx| {
+        let sent = std::task::ready!(sending.poll(&shared.conn, &mut body, cx));
+        if upgrades {
+            // Whoever has said all may still listen.
+            let ended = std::task::ready!(shared.conn.state().poll_shutdown(cx));
+            return Poll::Ready(sent.and(ended.map_err(|_| SendFailure::Io)));
+        }
+        Poll::Ready(sent)
+    })
 }
 
 /// Reads until there is the head of the answer to a request of this method; 1xx before it are passed over and counted in
