@@ -221,8 +221,9 @@ limits! {
     /// Time between two lines of the process's own log about connections that are closed for one reason, such as a policy
     /// that is not enforced. Those held back are counted and told together; 0 tells each.
     closed_log_interval_ms = 10_000, 0;
-    /// Connections at once to each port of pages: the admin console, health, the agent's and metrics, and a sixth
-    /// of the reserve of open files at most. One more takes the place of the oldest that asks nothing.
+    /// Connections at once to each port of pages: the admin console, health, the agent's and metrics. Where a quarter of the files
+    /// that connections may take are taken, it is a sixth of the reserve of open files. One more takes the place of the oldest
+    /// that asks nothing.
     page_connections_max = 64, 2;
     /// Time that the first request of a connection to such a port may take.
     page_head_time_max_ms = 5_000, 100;

@@ -62,6 +62,12 @@ pub(crate) fn is_of_reserve(file: &impl AsRawFd) -> bool {
     is_of_last(file, 0)
 }
 
+/// Whether what has this file, which asks for a page, has more than a quarter of those that connections may take: pages have files
+/// of the reserve beside.
+pub(crate) fn is_beyond_pages(file: &impl AsRawFd) -> bool {
+    u64::try_from(file.as_raw_fd()).is_ok_and(|number| number >= FILES.pages)
+}
+
 /// The same of a client's connection, which leaves a quarter as many to connections to upstreams, so that clients that ask for
 /// nothing leave some to who does.
 fn leaves_too_few(file: &impl AsRawFd) -> bool {
@@ -75,6 +81,8 @@ fn is_of_last(file: &impl AsRawFd, more: u64) -> bool {
 /// Which files are of the reserve, and how many more clients leave.
 struct Files {
     first: u64,
+    /// Up to which number pages take those that are free.
+    pages: u64,
     more: u64,
 }
 
@@ -83,7 +91,8 @@ struct Files {
 static FILES: LazyLock<Files> = LazyLock::new(|| {
     let own = File::open("/dev/null").map_or(0, |next| u64::try_from(next.as_raw_fd()).unwrap_or(0));
     let reserve = open_files_reserve().min(open_files_max().saturating_sub(own) / 4);
-    Files { first: open_files_max().saturating_sub(reserve), more: reserve / 4 }
+    let first = open_files_max().saturating_sub(reserve);
+    Files { first, pages: own + first.saturating_sub(own) / 4, more: reserve / 4 }
 });
 
 /// Accepts a connection, if it leaves enough files: otherwise there are too many open files.

@@ -345,21 +345,34 @@ async fn pages_are_answered_whatever_connections_carry() {
     .await;
 }
 
-/// The reserve is for times without files: at others whoever watches the process keeps its connections.
+/// The reserve is for times without files: at others whoever watches the process keeps its connections, of which there are not so
+/// many that clients have none.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_have_more_connections_while_there_are_files() {
-    let mesh = Mesh::new();
+    let backend = backend().await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
     let directory = mesh.directory().display().to_string();
-    let arguments = ["--config", &directory, "--namespace", "shop"];
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
     let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &arguments).await;
     let mut watching = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..8 {
         watching.push(Wire::connect(weft.admin()).await);
     }
+    let ask = "GET /ready HTTP/1.1\nHost: a\n\n";
     for _ in 0..2 {
         for wire in &mut watching {
-            wire.request("GET /ready HTTP/1.1\nHost: a\n\n").await;
+            wire.request(ask).await;
             assert_eq!(wire.answer(false).await.status, 200);
         }
     }
+    for _ in 0..CONNECTIONS {
+        let mut wire = Wire::connect(weft.admin()).await;
+        wire.request(ask).await;
+        assert_eq!(wire.answer(false).await.status, 200);
+        watching.push(wire);
+    }
+    let answers: JoinSet<_> = (0..5).map(|_| Request::get("/").send(weft.listener(0))).collect();
+    let answers = tokio::time::timeout(WHILE * 5, answers.join_all()).await.expect("they are served soon");
+    assert!(answers.iter().all(|answer| answer.status == 200));
 }

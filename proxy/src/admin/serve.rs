@@ -28,7 +28,7 @@ use crate::{net, time};
 pub(super) struct Bounds {
     /// Connections at once. One more takes the place of the oldest that asks nothing.
     connections_max: usize,
-    /// Of these, those that have a file of the process's reserve.
+    /// Of these, those whose files count as of the process's reserve.
     reserve_max: usize,
     /// How long the first request may take.
     first_request_time_max: Duration,
@@ -150,8 +150,8 @@ async fn serve(
                 continue;
             }
         };
-        let is_of_reserve = net::is_of_reserve(&stream);
-        let of_reserve = is_of_reserve && places.count(true) >= bounds.reserve_max;
+        let is_beyond = net::is_beyond_pages(&stream);
+        let of_reserve = is_beyond && places.count(true) >= bounds.reserve_max;
         if of_reserve || places.count(false) >= bounds.connections_max {
             reached("page_connections_max");
             if !places.free_one(of_reserve) {
@@ -159,15 +159,17 @@ async fn serve(
                 continue;
             }
         }
-        let place = places.take(is_of_reserve);
+        let place = places.take(is_beyond);
         let (answers, reached, streams) = (answers.clone(), reached.clone(), streams.clone());
         tokio::task::spawn_local(async move {
             if let Some(limit) = answer((stream, peer), &answers, &place, &streams, bounds).await {
                 reached(limit);
             }
         });
-        // What it has asked is read before it may have to leave for the next one.
-        tokio::task::yield_now().await;
+        if places.count(false) >= bounds.reserve_max {
+            // What it has asked is read before it may have to leave for the next one.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -228,7 +230,7 @@ struct Kept {
     sending: Rc<Cell<bool>>,
     /// It is to leave.
     leave: Notify,
-    /// It has a file of the process's reserve.
+    /// It has a file that counts as one of the process's reserve.
     is_of_reserve: bool,
 }
 
