@@ -163,6 +163,8 @@ impl Worker {
             managers: RefCell::default(),
             connections,
         });
+        let asking = handover.clone();
+        worker.engine.other_workers_by(move || asking.ask_for_files());
         let mut acceptors = HashMap::new();
         let mut asked_for_memory = worker.engine.overload.asked();
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -178,6 +180,7 @@ impl Worker {
                     Handed::RoomWanted(limit) => {
                         worker.engine.make_room(limit);
                     }
+                    Handed::FilesWanted => worker.engine.close_idle_upstreams(),
                 },
                 Some(change) = changes.recv() => match change {
                     Change::Open(socket) => {

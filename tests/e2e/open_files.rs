@@ -135,33 +135,45 @@ async fn without_files_the_connections_there_are_are_served() {
     }
 }
 
-/// More requests at once than there are files for connections: those who get none wait for one of the others'.
+/// More requests at once than there are files for connections: those who get none wait for one of the others'. What is idle
+/// afterwards makes room for another client, and for another worker's.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_is_served_with_the_files_there_are() {
-    let backend = backend().await;
-    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let directory = mesh.directory().display().to_string();
-    let arguments =
-        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-    let weft =
-        Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &["--workers", "1"]].concat())
-            .await;
-    let mut http2 = H2::connect(weft.listener(0)).await;
-    let mut requests = Vec::new();
-    for _ in 0..CONNECTIONS {
-        requests.push(waiting(&mut http2, "catalog").await);
-    }
-    eventually("there are no files", || async {
-        weft.metric("weft_limit_reached_total", &[("limit", "open_files_max")]).await
-    })
-    .await;
-    let accepted = backend.accepted();
-    assert!((10..CONNECTIONS as u64).contains(&accepted), "{accepted}");
-    for request in &mut requests {
-        request.sender.send_data("x".into(), true).expect("it fits");
-    }
-    for mut request in requests {
-        assert_eq!(request.answer().await.status, 200);
+async fn a_burst_is_served_with_the_files_there_are_and_keeps_none() {
+    for workers in ["1", "2"] {
+        let backend = backend().await;
+        let mesh =
+            Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+        let directory = mesh.directory().display().to_string();
+        let arguments =
+            ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+        let arguments = [&arguments[..], &["--workers", workers]].concat();
+        let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &arguments).await;
+        let mut http2 = H2::connect(weft.listener(0)).await;
+        // It has asked for nothing, and is with the other worker if there is one.
+        let mut other = Wire::connect(weft.listener(0)).await;
+        let mut requests = Vec::new();
+        for _ in 0..CONNECTIONS {
+            requests.push(waiting(&mut http2, "catalog").await);
+        }
+        eventually("there are no files", || async {
+            weft.metric("weft_limit_reached_total", &[("limit", "open_files_max")]).await
+        })
+        .await;
+        let accepted = backend.accepted();
+        assert!((10..CONNECTIONS as u64).contains(&accepted), "{accepted}");
+        // One stays, so that the client is not the one that makes room.
+        for request in &mut requests[1..] {
+            request.sender.send_data("x".into(), true).expect("it fits");
+        }
+        for request in &mut requests[1..] {
+            assert_eq!(request.answer().await.status, 200);
+        }
+        other.request(GET).await;
+        assert_eq!(other.answer(false).await.status, 200, "{workers}");
+        let new = tokio::time::timeout(WHILE * 5, Request::get("/").send(weft.listener(0))).await;
+        assert_eq!(new.expect("it is served soon").status, 200, "{workers}");
+        requests[0].sender.send_data("x".into(), true).expect("it fits");
+        assert_eq!(requests[0].answer().await.status, 200);
     }
 }
 

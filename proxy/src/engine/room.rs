@@ -11,7 +11,7 @@ use super::Engine;
 use crate::http::codec::guard::{Awaited, Guard, Network};
 use crate::http::codec::{CONNECTION_BYTES_MIN, HEAD_BYTES_TOTAL_MAX};
 use crate::telemetry::metrics::Family;
-use crate::{allocator, time};
+use crate::{allocator, net, time};
 pub(super) use takers::Takers;
 use takers::of_heaviest;
 
@@ -51,9 +51,25 @@ pub(crate) enum Room {
 impl Engine {
     /// Closes connections of clients that have no request: those that ask for nothing, and behind them those that do not go on
     /// with a head or a handshake, of each those first that have been waited for longest. `limit` is what
-    /// was met. Where there are none, whoever would flood us does not have all connections looked at each time.
+    /// was met. Where there are none, whoever would flood us does not have all connections looked at each time. For a file the
+    /// connections to upstreams that nobody uses are closed before.
     pub(crate) fn make_room(&self, limit: &str) -> Room {
+        if limit == net::OPEN_FILES_MAX && self.pools.make_room() {
+            return Room::Made;
+        }
         self.unless_lately(&self.no_room_at, || self.close(limit, CLOSED_MAX, |_| true))
+    }
+
+    /// Closes connections to upstreams that nobody uses, for another worker that wants files.
+    pub(crate) fn close_idle_upstreams(&self) {
+        if self.pools.make_room() {
+            self.limit_reached(net::OPEN_FILES_MAX);
+        }
+    }
+
+    /// How other workers are asked to do so.
+    pub(crate) fn other_workers_by(&self, ask: impl Fn() + 'static) {
+        self.pools.others_by(ask);
     }
 
     /// Counts that there is no room for what a client has begun, and makes some.
@@ -85,7 +101,7 @@ impl Engine {
     /// clients, more of them where there are many; soon those of clients whose requests take most, too. They are closed by their own tasks, and this thread's cache is emptied of
     /// those that were closed the last time.
     pub(crate) fn give_memory_back(&self) {
-        if self.pools.close_idle() {
+        if self.pools.close_idle(usize::MAX) {
             self.limit_reached(MEMORY_BYTES_MAX);
         }
         let share = self.guards.borrow().len() / MEMORY_SHARE;

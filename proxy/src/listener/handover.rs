@@ -15,6 +15,8 @@ pub(crate) enum Handed {
     Connection(Accepted),
     /// This limit of the process was met, and who accepts has nobody who could make room.
     RoomWanted(&'static str),
+    /// Somebody wants to connect to an upstream, and the process may open no more files.
+    FilesWanted,
 }
 
 /// Connections that may be on their way to one worker.
@@ -79,8 +81,17 @@ impl Handover {
 
     /// Asks all other workers to make room, because this limit was met. One whose queue is full is not: what is in it comes first.
     pub(crate) fn ask_for_room(&self, limit: &'static str) {
+        self.ask(|| Handed::RoomWanted(limit));
+    }
+
+    /// The same for a file for a connection to an upstream.
+    pub(crate) fn ask_for_files(&self) {
+        self.ask(|| Handed::FilesWanted);
+    }
+
+    fn ask(&self, asked: impl Fn() -> Handed) {
         for (_, queue) in self.queues.iter().enumerate().filter(|(worker, _)| *worker != self.own) {
-            let _ = queue.try_send(Handed::RoomWanted(limit));
+            let _ = queue.try_send(asked());
         }
     }
 
@@ -105,7 +116,7 @@ impl Handover {
                 accepted.load = self.loads.count(self.own);
                 Some(accepted)
             }
-            Ok(()) | Err(Handed::RoomWanted(_)) => None,
+            Ok(()) | Err(Handed::RoomWanted(_) | Handed::FilesWanted) => None,
         }
     }
 }

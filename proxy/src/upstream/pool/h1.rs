@@ -8,10 +8,14 @@ use super::super::connect::ConnectError;
 use super::super::limits::AttachedRequest;
 use super::Pool;
 use super::line::Counted;
+use super::shortage::Waits;
 use super::trusted::Open;
 use crate::http::codec::h1;
 use crate::time;
 use crate::tls::{Ends, Spoken};
+
+/// Those who wait for one.
+const WAITS: Waits<H1> = Waits { line: |pool| &pool.h1_line, open: Pool::open_h1 };
 
 /// An HTTP/1 connection; whoever holds it is its only user.
 pub(crate) struct H1 {
@@ -144,12 +148,14 @@ impl Pool {
         match opened {
             Ok(connection) => {
                 self.offer_h1(connection);
-                if self.h1_line.borrow().is_short {
-                    // There may be files for more.
-                    self.open_h1();
+                self.opened(WAITS);
+            }
+            Err(error) => {
+                self.limits.connect_failed(&error);
+                if !self.waits_for_files(&error, WAITS) {
+                    self.h1_line.borrow_mut().fail(&error);
                 }
             }
-            Err(error) => self.not_opened_h1(&error),
         }
     }
 

@@ -13,6 +13,7 @@ use super::super::connect::ConnectError;
 use super::super::limits::AttachedRequest;
 use super::line::Counted;
 use super::refusing::REFUSING_CONNECTIONS_MAX;
+use super::shortage::Waits;
 use super::trusted::Open;
 use super::{Pool, Settings};
 use crate::http::codec::h2_client;
@@ -36,6 +37,9 @@ const CONNECTIONS_UNDER_LOAD: usize = 2;
 
 /// How long nothing is tried again after a connection that was opened for the load only could not be.
 const LOAD_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Those who wait for the use of one.
+const WAITS: Waits<H2Guard> = Waits { line: |pool| &pool.h2_line, open: Pool::open_h2 };
 
 /// An HTTP/2 connection, which many requests use at once. Clones are handles of the same connection.
 #[derive(Clone)]
@@ -283,10 +287,11 @@ impl Pool {
             Err(error) => {
                 self.limits.connect_failed(&error);
                 let takes = |connection: &H2| !connection.is_retired() && !connection.is_refusing();
+                let waits = self.waits_for_files(&error, WAITS);
                 if self.h2_open.borrow().iter().any(takes) {
                     // Who waits, if anybody, is served when there is room on those.
                     self.h2_load_retry_at.set(Some(time::now() + LOAD_RETRY_INTERVAL));
-                } else if !self.waits_for_another_h2(&error) {
+                } else if !waits {
                     self.h2_line.borrow_mut().fail(&error);
                 }
             }

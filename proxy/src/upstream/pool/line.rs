@@ -21,9 +21,11 @@ pub(super) struct Line<C> {
     /// Connections that are being opened.
     pub(super) connecting: usize,
     open: Rc<Cell<usize>>,
-    /// Whether those who wait do so because the process may open no more files, and somebody looks after them.
+    /// Whether those who wait may do so because the process may open no more files.
     pub(super) is_short: bool,
-    /// It goes on while somebody does.
+    /// Whether somebody sees to it that one more is tried soon.
+    pub(super) is_watched: bool,
+    /// It goes on while that is so.
     clock: u32,
 }
 
@@ -69,6 +71,7 @@ impl<C> Default for Line<C> {
             connecting: 0,
             open: Rc::default(),
             is_short: false,
+            is_watched: false,
             clock: 0,
         }
     }

@@ -1,26 +1,33 @@
 //! Connections without a request are the first to go when the process may open no more files, or has too much memory: those
-//! of all pools of the worker, whatever their clusters.
+//! of all pools of the worker, whatever their clusters, and for files those of other workers, too.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 
 use socket2::Socket;
 use tokio::net::TcpStream;
 
 use super::super::connect::{ConnectError, connect};
-use super::super::limits::{Limit, OpenConnection};
+use super::super::limits::OpenConnection;
 use super::Pool;
 use crate::net;
 use crate::tls::{Ends, Spoken, Stream};
 
+/// Connections that are closed at once for files.
+pub(super) const CLOSED_MAX: usize = 16;
+
 /// The pools of a worker.
 #[derive(Default)]
-pub(crate) struct Pools(RefCell<Vec<Weak<Pool>>>);
+pub(crate) struct Pools {
+    pools: RefCell<Vec<Weak<Pool>>>,
+    /// Has other workers close some of theirs.
+    others: OnceCell<Box<dyn Fn()>>,
+}
 
 impl Pools {
     /// One more. Those that are gone make room for it.
     pub(super) fn add(&self, pool: &Rc<Pool>) {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
         if pools.len() == pools.capacity() {
             pools.retain(|pool| pool.strong_count() > 0);
         }
@@ -29,22 +36,48 @@ impl Pools {
 
     /// All that are there.
     pub(super) fn all(&self) -> Vec<Rc<Pool>> {
-        self.0.borrow().iter().filter_map(Weak::upgrade).collect()
+        self.pools.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Closes all connections without a request; whether there were any.
-    pub(crate) fn close_idle(&self) -> bool {
-        self.all().iter().fold(false, |closed, pool| pool.close_idle() | closed)
+    /// Closes connections without a request, so many at most; whether there were any.
+    pub(crate) fn close_idle(&self, most: usize) -> bool {
+        let left = self.all().iter().fold(most, |left, pool| left - pool.close_idle(left));
+        left < most
+    }
+
+    /// The same of some, for files.
+    pub(crate) fn make_room(&self) -> bool {
+        self.close_idle(CLOSED_MAX)
+    }
+
+    /// How other workers are asked for the same; it is said once.
+    pub(crate) fn others_by(&self, ask: impl Fn() + 'static) {
+        let _ = self.others.set(Box::new(ask));
+    }
+
+    /// Asks them.
+    pub(super) fn ask_others(&self) {
+        if let Some(ask) = self.others.get() {
+            ask();
+        }
     }
 }
 
 impl Pool {
-    fn close_idle(&self) -> bool {
-        let h1 = self.h1_idle.take();
-        let mut h2 = self.h2_open.borrow_mut();
-        let before = h2.len();
-        h2.retain(|connection| connection.idle_since().is_none());
-        !h1.is_empty() || h2.len() < before
+    /// How many it has closed: those of HTTP/1 first that are idle for longest.
+    fn close_idle(&self, most: usize) -> usize {
+        // They are closed when the list is free again, as that looks at the line.
+        let mut idle = self.h1_idle.borrow_mut();
+        let count = most.min(idle.len());
+        let h1: Vec<_> = idle.drain(..count).collect();
+        drop(idle);
+        let mut left = most - h1.len();
+        self.h2_open.borrow_mut().retain(|connection| {
+            let stays = left == 0 || connection.idle_since().is_none();
+            left -= usize::from(!stays);
+            stays
+        });
+        most - left
     }
 
     /// Connects, and makes the handshake of TLS where that carries the bytes; both together in the time that connecting may
@@ -88,7 +121,7 @@ impl Pool {
         let settings = self.settings.get();
         let made_by = |socket: &Socket| open.is_made_by(socket, self.address);
         match connect(self.address, &settings, made_by).await {
-            Err(ConnectError::Overflow(Limit::OpenFiles)) if self.limits.pools().close_idle() => {
+            Err(error) if error.is_shortage() && self.limits.pools().make_room() => {
                 // An HTTP/2 connection is closed by its own task.
                 tokio::task::yield_now().await;
                 self.limits.reached(net::OPEN_FILES_MAX);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::super::connect::ConnectError;
 use super::super::limits::OpenConnection;
 use super::Pool;
-use crate::tls::{Ends, Spoken, Stream};
+use crate::tls::{Ends, Stream};
 
 /// A connection to an endpoint, counted until it is dropped.
 pub(crate) struct Dialed {
@@ -25,7 +25,7 @@ impl Pool {
     pub(crate) async fn dial(&self) -> Result<Dialed, ConnectError> {
         let open = self.limits.open_counted_connection()?;
         let pending = self.limits.wait()?;
-        let connected = self.connect(Spoken::Bytes, &open).await;
+        let connected = self.connect_alone(&open).await;
         drop(pending);
         match connected {
             Ok((stream, ends)) => {

@@ -13,6 +13,8 @@ const SEEDS: u64 = 300;
 const REQUESTS: u32 = 200;
 /// Time in which they come.
 const LOAD: u32 = 20_000;
+/// When there are no files.
+const SHORTAGE: std::ops::Range<u32> = 8_000..11_000;
 /// How long a request or a connect takes at most; the latter may take a second.
 const LONGEST: u32 = 1_100;
 /// How often workers sweep.
@@ -114,10 +116,18 @@ impl Simulation {
         for at in (SWEEP..LOAD).step_by(SWEEP as usize) {
             self.events.insert((at, 0), Event::Sweeps);
         }
-        while let Some(((at, _), event)) = self.events.pop_first() {
-            tokio::time::advance(Duration::from_millis(u64::from(at - self.now))).await;
-            self.now = at;
-            self.happens(event);
+        loop {
+            match self.events.pop_first() {
+                Some(((at, _), event)) => {
+                    self.goes_on(at).await;
+                    self.happens(event);
+                }
+                // It is for files that they wait.
+                None if !self.waiting.is_empty() && self.now < 2 * LOAD => {
+                    self.goes_on(self.now + SWEEP).await;
+                }
+                None => break,
+            }
             self.settle().await;
             self.check_invariants();
         }
@@ -126,6 +136,11 @@ impl Simulation {
         self.check_rest();
         DIALS.set(None);
         self.ends
+    }
+
+    async fn goes_on(&mut self, at: u32) {
+        tokio::time::advance(Duration::from_millis(u64::from(at - self.now))).await;
+        self.now = at;
     }
 
     fn happens(&mut self, event: Event) {
@@ -140,8 +155,9 @@ impl Simulation {
             Event::Sweeps => self.sweeps(),
             Event::Dialed(ends) => {
                 let dialed = match below(&mut self.random, 10) {
+                    _ if SHORTAGE.contains(&self.now) => Err(ConnectError::Overflow(Limit::OpenFiles)),
                     0 | 1 => Err(ConnectError::Timeout),
-                    2 | 3 => Err(ConnectError::Overflow(Limit::OpenFiles)),
+                    2 => Err(ConnectError::Overflow(Limit::OpenFiles)),
                     _ => Ok(self.connection()),
                 };
                 let _ = ends.send(dialed);
@@ -212,7 +228,9 @@ impl Simulation {
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
-        dials().into_iter().for_each(|ends| self.after(LONGEST, Event::Dialed(ends)));
+        // That there is no file is known at once.
+        let longest = if SHORTAGE.contains(&self.now) { 10 } else { LONGEST };
+        dials().into_iter().for_each(|ends| self.after(longest, Event::Dialed(ends)));
         for (number, connection) in self.called.take() {
             let Some((pool, since, _)) = self.waiting.remove(&number) else {
                 panic!("seed {}: {number} is called after it has left", self.seed);
@@ -228,10 +246,9 @@ impl Simulation {
                 }
                 Err(ConnectError::Overflow(Limit::Requests)) => self.ends.not_attached += 1,
                 Err(ConnectError::Overflow(Limit::OpenFiles)) => {
-                    let has_others = !self.pools[pool].h1_line.borrow().has_no_connection();
                     let waited = Duration::from_millis(u64::from(self.now - since));
                     let is_over = waited >= self.pools[pool].settings.get().connect_timeout;
-                    assert!(!has_others || is_over, "seed {}: {number} waited {waited:?}", self.seed);
+                    assert!(is_over, "seed {}: {number} waited {waited:?}", self.seed);
                     self.ends.without_file += 1;
                 }
                 Err(ConnectError::Overflow(_)) => self.ends.not_pending += 1,
@@ -266,7 +283,8 @@ impl Simulation {
                 "seed {seed} at {now}: open"
             );
             assert!(wait == 0 || idle == 0, "seed {seed} at {now}: somebody waits beside an idle connection");
-            assert!(wait == 0 || !line.has_no_connection(), "seed {seed} at {now}: somebody waits for ever");
+            let is_served = !line.has_no_connection() || line.is_watched;
+            assert!(wait == 0 || is_served, "seed {seed} at {now}: somebody waits for ever");
             let may_open = connections < breakers.max_connections && pools == 1;
             let must_open = may_open && !line.is_short;
             assert!(!must_open || wait <= line.connecting, "seed {seed} at {now}: one more might be opened");

@@ -181,8 +181,13 @@ impl Simulation {
         let (kind, upstream) = (draw(&self.random, 12), self.upstream.clone());
         tokio::task::spawn_local(async move {
             sleep(if kind == 0 { LATEST } else { after }).await;
-            if kind == 1 {
-                let _ = ends.send(Err(ConnectError::Failed("refused".to_owned())));
+            let error = match kind {
+                1 => Some(ConnectError::Failed("refused".to_owned())),
+                2 => Some(ConnectError::Overflow(Limit::OpenFiles)),
+                _ => None,
+            };
+            if let Some(error) = error {
+                let _ = ends.send(Err(error));
                 return;
             }
             let (own, other) = connection();
@@ -217,6 +222,7 @@ impl Simulation {
             let mut guard = match self.granted(pool).await {
                 Ok(guard) => guard,
                 Err(ConnectError::Overflow(Limit::Requests)) => return "not attached",
+                Err(ConnectError::Overflow(Limit::OpenFiles)) => return "without a file",
                 Err(ConnectError::Overflow(_)) => return "not pending",
                 Err(ConnectError::Timeout) => return "not connected in time",
                 Err(_) => return "not connected",
@@ -313,7 +319,7 @@ impl Simulation {
                 let told = connection.client.streams_max().is_none_or(|max| active as usize <= max.max(1));
                 assert!(told, "seed {seed}: {active} streams on a connection");
             }
-            let waits_in_vain = line.len() > 0 && line.has_no_connection();
+            let waits_in_vain = line.len() > 0 && line.has_no_connection() && !line.is_watched;
             assert!(!waits_in_vain, "seed {seed}: somebody waits for ever");
         }
         assert_eq!(connections as usize, open, "seed {seed}: connections");
