@@ -8,7 +8,7 @@ use support::strict::Message;
 use support::{Mesh, Recorder, TestProxy};
 
 use crate::case::End;
-use crate::{http1, streams};
+use crate::{cut, http1, streams};
 
 /// The stream on which it is asked whether the connection still serves.
 const PROBE_STREAM: u32 = 0x1001;
@@ -139,10 +139,13 @@ async fn check(cases: Vec<StreamCase>) {
     let proxy = TestProxy::of(mesh).listen("catalog", 8000).ready().await;
     let mut failures = Vec::new();
     for case in cases {
-        let observed = observe(&case, proxy.listener(0), &recorder, support::PATIENCE / 4).await;
-        let wrong = judge(&case, &observed);
-        if !wrong.is_empty() {
-            failures.push(format!("{} ({}): {}", case.name, case.rule, wrong.join("; ")));
+        for (way, case) in [("whole", Some(case.clone())), ("cut", cut::case(&case))] {
+            let Some(case) = case else { continue };
+            let observed = observe(&case, proxy.listener(0), &recorder, support::PATIENCE / 4).await;
+            let wrong = judge(&case, &observed);
+            if !wrong.is_empty() {
+                failures.push(format!("{}, {way} ({}): {}", case.name, case.rule, wrong.join("; ")));
+            }
         }
     }
     assert!(failures.is_empty(), "{} cases:\n  {}", failures.len(), failures.join("\n  "));

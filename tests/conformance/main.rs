@@ -9,6 +9,7 @@
 
 mod answers;
 mod case;
+mod cut;
 mod envoy;
 mod h2spec;
 mod http1;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use support::frames::{self, END_HEADERS, END_STREAM, data, frame, headers, kind};
 use support::{Mesh, TestProxy};
 
+use crate::cut;
 use crate::script2::{Script, Upstream, good};
 use crate::upstreams::{Seen, ask_http1, ask_http2};
 
@@ -18,6 +19,9 @@ struct Case {
     script: Script,
     seen: Seen,
 }
+
+/// What is refused only where its head is cut.
+const TAKEN_WHOLE: &str = "a request's pseudo-header in an answer";
 
 const PROTOCOL: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
@@ -108,7 +112,11 @@ fn heads() -> Vec<Case> {
         status("a :status behind a field", &[(b"x-a", b"b"), OK]),
         status("an unknown pseudo-header of an answer", &[OK, (b":x", b"y")]),
         // h2 leaves it out without a word.
-        whole("a request's pseudo-header in an answer", "8.3", (200, "ok"), head(&[OK, (b":path", b"/")])),
+        whole(TAKEN_WHOLE, "8.3", (200, "ok"), head(&[OK, (b":path", b"/")])),
+        bad("a request's pseudo-header in an answer's head that is cut", "8.3", |stream| {
+            let whole = head(&[OK, (b":path", b"/")])(stream);
+            cut::first_head(&whole).expect("a head")
+        }),
         status("101 by frames", &[(b":status", b"101")]),
         field("an answer's field in capitals", &[OK, (b"X-A", b"b")]),
         field("an answer's field with a line end", &[OK, (b"x-a", b"b\r\nx-b: c")]),
@@ -206,6 +214,25 @@ fn out_of_place() -> Vec<Case> {
         whole("103 by frames, then an answer", "RFC 9110 15.2", (200, "ok"), |stream| {
             [headers(stream, 0, &[(b":status", b"103")]), good(stream)].concat()
         }),
+        whole("103 that is cut, then an answer, whole and cut", "6.10", (200, "ok"), |stream| {
+            let early = headers(stream, 0, &[(b":status", b"103"), (b"link", b"</a>"), (b"link", b"</b>")]);
+            let early = cut::first_head(&early).expect("a head");
+            let cut = cut::first_head(&good(stream)).expect("a head");
+            [early.clone(), early, if stream % 4 == 1 { cut } else { good(stream) }].concat()
+        }),
+        whole("103 that is cut, then an answer without a body", "6.10", (200, ""), |stream| {
+            let early = cut::first_head(&headers(stream, 0, &[(b":status", b"103")])).expect("a head");
+            [early, headers(stream, END_STREAM, &[OK])].concat()
+        }),
+        whole("a bad 103 that is cut, then an answer", "6.10", (200, "ok"), |stream| {
+            let early = headers(stream, 0, &[(b":status", b"103"), (b"connection", b"close")]);
+            [cut::first_head(&early).expect("a head"), good(stream)].concat()
+        }),
+        bad("103 and a bad answer that is cut", "6.10", |stream| {
+            let early = headers(stream, 0, &[(b":status", b"103"), (b"x-a", b"b")]);
+            let answer = head(&[OK, (b"connection", b"close")])(stream);
+            [early, cut::first_head(&answer).expect("a head")].concat()
+        }),
         bad("103 by frames that ends the stream", "8.1", |stream| {
             headers(stream, END_STREAM, &[(b":status", b"103")])
         }),
@@ -272,6 +299,18 @@ fn floods() -> Vec<Case> {
     ]
 }
 
+/// The same with the first head cut within its last field.
+fn in_two_frames(cases: Vec<Case>) -> impl Iterator<Item = Case> {
+    cases.into_iter().filter(|case| case.name != TAKEN_WHOLE).map(|case| {
+        let Script { answer, closes } = case.script;
+        let answer = move |stream| {
+            let whole = answer(stream);
+            cut::first_head(&whole).unwrap_or(whole)
+        };
+        Case { rule: "6.10", script: Script { answer: Arc::new(answer), closes }, ..case }
+    })
+}
+
 /// The clients beside it are served, also on the connection that is left.
 async fn others_are_served(proxy: SocketAddr) -> Result<(), String> {
     for _ in 0..3 {
@@ -322,11 +361,13 @@ async fn check(cases: Vec<Case>) -> TestProxy {
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_of_answers() {
     check(heads()).await;
+    check(in_two_frames(heads()).collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_answers() {
     check(bodies()).await;
+    check(in_two_frames(bodies()).collect()).await;
 }
 
 /// RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5: the head is the whole answer, and what comes behind it reaches nobody. A client

@@ -79,6 +79,18 @@ fn malformed(stream: u32) -> Vec<u8> {
     frames::headers(stream, END_STREAM, &[&POST[..], &[(b"connection", b"close")]].concat())
 }
 
+/// The same, whose head is cut within a field that is in order.
+fn malformed_in_two_frames(stream: u32) -> Vec<u8> {
+    let fields = [&POST[..], &[(b"connection", b"close"), (b"x-a", b"b")]].concat();
+    let block = frames::block(&fields);
+    let (first, second) = block.split_at(block.len() - 1);
+    [
+        frames::frame(frames::kind::HEADERS, END_STREAM, stream, first),
+        frames::frame(frames::kind::CONTINUATION, frames::END_HEADERS, stream, second),
+    ]
+    .concat()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_resets_in_one_write_disturb_no_other_stream() {
     let mut stage = Stage::new(None).await;
@@ -88,16 +100,18 @@ async fn many_resets_in_one_write_disturb_no_other_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_malformed_streams_disturb_no_other_one() {
-    let mut stage = Stage::new(None).await;
-    stage.send(900, malformed).await;
-    stage.serves().await;
-    let reset = stage.client.streams.values().filter(|stream| stream.reset == Some(1)).count();
-    assert_eq!(reset, 900);
+    for frames in [malformed, malformed_in_two_frames] {
+        let mut stage = Stage::new(None).await;
+        stage.send(900, frames).await;
+        stage.serves().await;
+        let reset = stage.client.streams.values().filter(|stream| stream.reset == Some(1)).count();
+        assert_eq!(reset, 900);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resets_end_the_connection_by_the_name_of_their_limit() {
-    for frames in [begun_and_reset, malformed] {
+    for frames in [begun_and_reset, malformed, malformed_in_two_frames] {
         let mut stage = Stage::new(Some(50)).await;
         stage.send(45, frames).await;
         stage.serves().await;

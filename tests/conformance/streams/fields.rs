@@ -1,7 +1,10 @@
 //! Header fields (RFC 9113 section 8.2).
 
+use support::frames::{self, END_STREAM};
+
 use super::{Field, GET, forwarded, head, malformed, unreadable};
-use crate::http2::StreamCase;
+use crate::cut;
+use crate::http2::{STREAM, StreamCase};
 
 const X: Field<'static> = (b"x-a", b"b");
 
@@ -30,7 +33,7 @@ fn good(name: &'static str, rule: &'static str, fields: &[Field<'_>]) -> StreamC
 }
 
 pub(crate) fn cases() -> Vec<StreamCase> {
-    [names(), values(), connection()].concat()
+    [names(), values(), connection(), in_frames()].concat()
 }
 
 fn names() -> Vec<StreamCase> {
@@ -124,5 +127,35 @@ fn connection() -> Vec<StreamCase> {
         good("an internal field by frames", "Envoy", &[(b"x-envoy-internal", b"true")])
             .hides("x-envoy-internal"),
         good("HTTP2-Settings by frames", "RFC 7540 3.2.1", &[(b"http2-settings", b"AAMAAABk")]),
+    ]
+}
+
+/// Heads in two frames.
+fn in_frames() -> Vec<StreamCase> {
+    let get = frames::block(&GET);
+    let in_two = |fields: &[Field<'_>]| {
+        let block = frames::block(&[&GET[..], fields, &[X]].concat());
+        cut::head(STREAM, END_STREAM, &block, block.len() - 1)
+    };
+    let bad = |name, rule, fields: &[Field<'_>]| malformed(name, rule, in_two(fields));
+    let good = |name, bytes| forwarded(name, "RFC 7541 4.2", bytes, "GET catalog /a");
+    let size = |before: &[u8], size: &[u8], after: &[u8]| {
+        cut::head(STREAM, END_STREAM, &[before, size, after].concat(), before.len())
+    };
+    vec![
+        good("a head that is cut within a field", in_two(&[])).sees("x-a", "b"),
+        bad("two :path in a head that is cut", "8.3", &[(b":path", b"/b")]),
+        bad(":path behind all in a head that is cut", "8.3", &[X, (b":path", b"/b")]),
+        bad("two :authority in a head that is cut", "8.3", &[(b":authority", b"other")]),
+        bad("Connection in a head that is cut", "8.2.2", &[(b"connection", b"close")]),
+        bad("chunked in a head that is cut", "8.2.2", &[(b"transfer-encoding", b"chunked")]),
+        bad("TE: gzip in a head that is cut", "8.2.2", &[(b"te", b"gzip")]),
+        good("a size of HPACK's table before all fields", size(b"", b"\x20", &get)),
+        malformed("a size of HPACK's table behind fields", "RFC 7541 4.2", size(&get, b"\x20", b"")),
+        malformed(
+            "a size of HPACK's table between fields",
+            "RFC 7541 4.2",
+            size(&get, b"\x3f\xe1\x1f", &frames::block(&[X])),
+        ),
     ]
 }

@@ -98,9 +98,9 @@ impl Client {
         // The stream is reset with what is dropped here.
         check(&head.headers, self.known.headers_max())?;
         // Besides these, there is the status.
-        let has_left_out = || self.known.has_left_out(stream.stream_id().as_u32(), head.headers.len() + 1);
-        if stream.is_end_stream() && has_left_out() {
-            return Err(StreamError::Protocol("a request's pseudo-header in an answer".to_owned()));
+        let counted = || (stream.stream_id().as_u32(), head.headers.len() + 1);
+        if self.known.has_left_out_of_head(counted, stream.is_end_stream()) {
+            return Err(StreamError::Protocol("a field out of place in an answer".to_owned()));
         }
         let body = RecvBody::from_h2_upstream(stream, head.status, sender, self.known.clone());
         Ok((head, body))

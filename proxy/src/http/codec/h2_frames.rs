@@ -178,7 +178,7 @@ pub(crate) struct Watch {
     owed: Owed,
     /// The last stream that a client has begun.
     begun: u32,
-    /// Trailers that a client has sent, or heads that end answers of an upstream.
+    /// Trailers that a client has sent, or heads that end answers of an upstream; and heads that came in several frames.
     trailers: Option<Box<Trailers>>,
 }
 
@@ -253,6 +253,7 @@ impl Watch {
                 if frame.kind == HEADERS && goes_on {
                     *begun = frame.stream;
                     owed.begins(frame.stream, is_client && !frame.has(END_STREAM));
+                    see_head(trailers, frame, payload);
                 } else {
                     see_trailers(trailers, frame, payload);
                 }
@@ -341,6 +342,24 @@ impl Watch {
         self.trailers.as_mut()?.take(stream)
     }
 
+    /// Whether the head that h2 hands on now, of this stream and with so many fields, pseudo-headers counted, is known to have had
+    /// another number of them. Those of a client are to be asked for in their order.
+    pub(crate) fn has_left_out(&mut self, head: impl FnOnce() -> (u32, usize)) -> bool {
+        let Some(trailers) = &mut self.trailers else { return false };
+        let (stream, fields) = head();
+        let heads = trailers.heads();
+        let is_client = self.budget.answers.is_none();
+        let sent = if is_client { heads.next(stream) } else { heads.remove(stream) };
+        let has_left_out = sent.is_some_and(|sent| sent != fields);
+        heads.malformed += usize::from(has_left_out);
+        has_left_out
+    }
+
+    /// How many such heads there were.
+    pub(crate) fn malformed_heads(&mut self) -> usize {
+        self.trailers.as_mut().map_or(0, |trailers| trailers.heads().malformed)
+    }
+
     /// Time passed.
     pub(crate) fn passed(&mut self, seconds: u32) {
         self.budget.passed(seconds);
@@ -381,10 +400,22 @@ impl Watch {
     }
 }
 
+/// A head begins, or all of it has come. The latter is of interest where one in several frames came before on its stream, which
+/// then only informed.
+fn see_head(trailers: &mut Option<Box<Trailers>>, frame: Frame, payload: &[u8]) {
+    if !frame.has(END_HEADERS) {
+        let trailers = trailers.get_or_insert_default();
+        trailers.begin(frame.stream, true);
+        trailers.frame(frame.part(), payload);
+    } else if let Some(trailers) = trailers {
+        trailers.heads().remove(frame.stream);
+    }
+}
+
 /// A part of a block of fields has come that belongs to no new stream, unless it goes on with the head of one.
 fn see_trailers(trailers: &mut Option<Box<Trailers>>, frame: Frame, payload: &[u8]) {
     if frame.kind == HEADERS {
-        trailers.get_or_insert_default().begin(frame.stream);
+        trailers.get_or_insert_default().begin(frame.stream, false);
     }
     if let Some(trailers) = trailers
         && trailers.is_open()

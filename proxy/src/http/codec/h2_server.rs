@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fair::FairReader;
 use super::guard::Guard;
+use super::h2_heads::fields_of;
 use super::unread::OfConnection;
 use super::unsent::Unsent;
 use super::{
@@ -81,6 +82,10 @@ where
         .await;
         match accepted {
             Some(Ok((request, mut respond))) => {
+                if guard.has_left_out(|| (respond.stream_id().as_u32(), fields_of(&request))) {
+                    respond.send_reset(Reason::PROTOCOL_ERROR);
+                    continue;
+                }
                 if guard.has_seen_resets() && is_reset(&mut respond) {
                     continue;
                 }

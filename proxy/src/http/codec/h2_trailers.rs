@@ -1,6 +1,6 @@
-//! Counts the fields of the trailers that a peer sends over HTTP/2.
+//! Counts the fields of the trailers that a peer sends over HTTP/2, and of heads that it sends in several frames.
 //!
-//! h2 leaves pseudo-headers out of them without a word, which RFC 9113 section 8.1 calls malformed. What it has left out
+//! h2 leaves pseudo-headers out of trailers without a word, which RFC 9113 section 8.1 calls malformed. What it has left out
 //! shows by the number: how many fields there are can be told without knowing HPACK's tables or its code (RFC 7541 section 6).
 //!
 //! No I/O: payloads of frames go in, however they are cut.
@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use super::h2_frames::FIELD_BYTES;
+use super::h2_heads::{Heads, NO_NUMBER};
 
 /// Trailers that are remembered until their body is read to its end. Of those that are forgotten nobody knows whether they are in
 /// order.
@@ -22,12 +23,14 @@ const SEVEN: u8 = 0x7f;
 /// Bits of a number behind its prefix that are looked at; a longer one is no length of anything that comes here.
 const NUMBER_BITS_MAX: u32 = 28;
 
-/// What is known of the trailers of one connection.
+/// What is known of the trailers of one connection, and of heads that came in several frames.
 #[derive(Debug, Default)]
 pub(super) struct Trailers {
     /// The stream of the block that is being read.
     stream: u32,
     counter: Counter,
+    /// It is the head of a message.
+    is_head: bool,
     /// The block has not ended.
     is_open: bool,
     /// Of its present frame: bytes to come, whether the first of them tells the padding, how many come before the fields, and the
@@ -46,6 +49,7 @@ pub(super) struct Trailers {
     held: usize,
     /// Seconds that have passed.
     second: u32,
+    heads: Heads,
 }
 
 /// Trailers that nobody has read.
@@ -73,10 +77,15 @@ pub(super) struct Part {
 }
 
 impl Trailers {
-    /// Trailers of this stream begin.
-    pub(super) fn begin(&mut self, stream: u32) {
+    /// Trailers of this stream begin, or a head.
+    pub(super) fn begin(&mut self, stream: u32, is_head: bool) {
         (self.stream, self.counter, self.is_open) = (stream, Counter::default(), true);
-        self.bytes = 0;
+        (self.is_head, self.bytes) = (is_head, 0);
+    }
+
+    /// Heads that came in several frames.
+    pub(super) fn heads(&mut self) -> &mut Heads {
+        &mut self.heads
     }
 
     /// About how much memory those take that nobody has read.
@@ -124,13 +133,17 @@ impl Trailers {
         }
         if self.left == 0 && self.is_last {
             self.is_open = false;
+            let fields = self.counter.number();
+            if self.is_head {
+                self.heads.add(self.stream, fields);
+                return;
+            }
             if self.seen.len() == SEEN_MAX
                 && let Some(first) = self.seen.pop_front()
             {
                 self.held -= first.held;
             }
-            let fields = self.counter.fields;
-            let held = self.bytes.saturating_add(fields.saturating_mul(FIELD_BYTES));
+            let held = self.bytes.saturating_add(self.counter.fields.saturating_mul(FIELD_BYTES));
             self.held += held;
             self.seen.push_back(Seen { stream: self.stream, second: self.second, fields, held });
         }
@@ -151,6 +164,8 @@ impl Trailers {
 struct Counter {
     next: Next,
     fields: usize,
+    /// A new size of the table came behind a field (RFC 7541 section 4.2), which h2 takes at the beginning of a frame.
+    has_late_size: bool,
 }
 
 /// What comes next in a block.
@@ -186,6 +201,11 @@ enum Text {
 }
 
 impl Counter {
+    /// How many there were.
+    fn number(&self) -> usize {
+        if self.has_late_size { NO_NUMBER } else { self.fields }
+    }
+
     fn take(&mut self, byte: u8) {
         self.next = match self.next {
             Next::Field => self.begin(byte),
@@ -214,6 +234,7 @@ impl Counter {
             0x20.. => (FIVE, After::Size),
             _ => (FOUR, After::Value),
         };
+        self.has_late_size |= matches!(after, After::Size) && self.fields > 0;
         match (byte & mask, after) {
             (0, After::Value) => Next::Length(Text::Name),
             (prefix, after) if prefix == mask => Next::Number(after),
@@ -246,15 +267,20 @@ impl Counter {
 mod tests {
     use super::*;
 
-    /// However it is cut, this block has so many fields.
+    /// However it is cut, this block has so many fields, as trailers and as a head.
     fn check(block: &[u8], fields: usize) {
+        check_block(block, fields, false);
+        check_block(block, fields, true);
+    }
+
+    fn check_block(block: &[u8], fields: usize, is_head: bool) {
         for cut in 0..=block.len() {
             for (before, after) in [(&b""[..], &b""[..]), (b"\x03", b"\0\0\0"), (b"\x02prior", b"\0\0")] {
                 let mut trailers = Trailers::default();
                 let (first, second) = block.split_at(cut);
                 let first = [before, first, after].concat();
                 let part = |length, is_last| Part { length, is_padded: false, priority: 0, is_last };
-                trailers.begin(1);
+                trailers.begin(1, is_head);
                 let padded = Part {
                     is_padded: !before.is_empty(),
                     priority: before.len().saturating_sub(1),
@@ -267,8 +293,15 @@ mod tests {
                 trailers.frame(part(second.len(), true), second);
                 assert!(!trailers.is_open());
                 assert_eq!(trailers.take(3), None);
+                if is_head {
+                    assert_eq!(trailers.heads().remove(3), None);
+                    assert_eq!(trailers.heads().remove(1), Some(fields), "{block:?} cut at {cut}");
+                    assert_eq!((trailers.held(), trailers.take(1)), (0, None));
+                    continue;
+                }
                 let held = trailers.held();
-                assert!(held >= block.len() + fields * FIELD_BYTES, "{held}");
+                let known = if fields == NO_NUMBER { 0 } else { fields };
+                assert!(held >= block.len() + known * FIELD_BYTES && held < 100_000, "{held}");
                 assert_eq!(trailers.take(1), Some(fields), "{block:?} cut at {cut}");
                 assert_eq!(trailers.held(), 0);
                 assert_eq!(trailers.take(1), None);
@@ -282,6 +315,9 @@ mod tests {
         check(b"\x82\xc0", 2);
         check(b"\xff\x80\x01", 1);
         check(b"\x3f\xe1\x1f\x20", 0);
+        check(b"\x20\x3f\xe1\x1f\x82", 1);
+        check(b"\x82\x20", NO_NUMBER);
+        check(b"\x20\0\x01a\0\x3f\xe1\x1f\x82", NO_NUMBER);
         check(b"\0\x01a\x02bc", 1);
         check(b"\0\x05:path\x02/b\0\x01a\0", 2);
         check(b"\x40\x01a\x00\x10\x01a\x01b", 2);
@@ -294,7 +330,7 @@ mod tests {
     fn few_are_remembered() {
         let mut trailers = Trailers::default();
         for stream in 0..2_000 {
-            trailers.begin(stream);
+            trailers.begin(stream, false);
             trailers.frame(Part { length: 1, is_padded: false, priority: 0, is_last: true }, b"\x82");
         }
         assert_eq!(trailers.seen.len(), SEEN_MAX);

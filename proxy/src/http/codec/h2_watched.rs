@@ -83,6 +83,17 @@ impl Known {
         self.watch.borrow_mut().take_trailer_fields(stream).is_some_and(|sent| sent != fields)
     }
 
+    /// The same of the head of an answer, which may be all of it; otherwise it is known of one that came in several frames.
+    pub(super) fn has_left_out_of_head(&self, head: impl Fn() -> (u32, usize), is_all: bool) -> bool {
+        let has_left_out = self.watch.borrow_mut().has_left_out(&head);
+        if is_all {
+            // It came behind what is known there, which informed.
+            let (stream, fields) = head();
+            return self.has_left_out(stream, fields);
+        }
+        has_left_out
+    }
+
     fn received(&self, bytes: &[u8]) -> io::Result<()> {
         let mut ended = self.ended.borrow_mut();
         let end = |end| {

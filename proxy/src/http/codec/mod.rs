@@ -15,6 +15,7 @@ pub(crate) mod h1;
 mod h2_body;
 pub(crate) mod h2_client;
 pub(crate) mod h2_frames;
+mod h2_heads;
 pub(crate) mod h2_server;
 mod h2_trailers;
 mod h2_watched;

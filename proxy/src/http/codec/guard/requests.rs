@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{BEGUN_TIME_MIN, Guard};
 use crate::http::codec::carried::{HeadBytes, REQUEST_BYTES};
+use crate::http::codec::h2_settings;
 use crate::http::codec::unread::Held;
 
 impl Guard {
@@ -17,6 +18,19 @@ impl Guard {
         let came = self.came.take();
         let head = if bytes == 0 { came } else { HeadBytes::of(bytes) };
         head.of_one_of(self.active.get())
+    }
+
+    /// Whether the head that h2 hands on now, of this stream and with so many fields, is known to have had another number of them:
+    /// it has left out some that make it malformed. A client that does not read that its streams are reset meets the limit that h2
+    /// has for those that it resets itself.
+    pub(in crate::http::codec) fn has_left_out(&self, head: impl FnOnce() -> (u32, usize)) -> bool {
+        let mut frames = self.frames.borrow_mut();
+        let Some(frames) = &mut *frames else { return false };
+        let has_left_out = frames.has_left_out(head);
+        if has_left_out && frames.malformed_heads() > h2_settings::ERROR_RESETS_MAX {
+            self.exceeds("http2_reset_frames_max");
+        }
+        has_left_out
     }
 
     /// A request of it carries so much until [`Guard::lets_go`]; false when the process carries too much.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::http::codec::h2_settings;
 use crate::time;
 
 struct Client {
@@ -256,4 +257,20 @@ fn a_flood_closes_at_once() {
         client.sends(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
     }
     assert_eq!(client.guard.closing.get(), Some(Closing::Limit("http2_control_frames_max")));
+}
+
+#[test]
+fn a_client_that_does_not_read_has_so_many_heads_that_are_cut_and_malformed() {
+    let client = Client::new();
+    client.guard.speaks_http2(0);
+    for count in 0..=h2_settings::ERROR_RESETS_MAX {
+        assert_eq!(client.guard.exceeded(), None, "{count}");
+        let stream = 2 * u32::try_from(count).unwrap() + 1;
+        let frame =
+            |kind, flags, field| [&[0, 0, 1, kind, flags], &stream.to_be_bytes()[..], &[field]].concat();
+        client.sends(&[frame(1, 0, 0x82), frame(9, 4, 0x84)].concat());
+        assert!(client.guard.has_left_out(|| (stream, 1)), "{count}");
+        assert!(!client.guard.has_left_out(|| (stream, 1)), "{count}");
+    }
+    assert_eq!(client.guard.exceeded(), Some("http2_reset_frames_max"));
 }
