@@ -68,17 +68,17 @@ pub(crate) fn is_beyond_pages(file: &impl AsRawFd) -> bool {
     u64::try_from(file.as_raw_fd()).is_ok_and(|number| number >= FILES.pages)
 }
 
-/// The same of a client's connection, which leaves a quarter as many to connections to upstreams, so that clients that ask for
-/// nothing leave some to who does.
+/// The same of a client's connection, which leaves half as many to connections to upstreams, so that clients that ask for nothing
+/// leave some to who does.
 fn leaves_too_few(file: &impl AsRawFd) -> bool {
-    is_of_last(file, FILES.more)
+    is_of_last(file, 2 * FILES.more)
 }
 
 fn is_of_last(file: &impl AsRawFd, more: u64) -> bool {
     u64::try_from(file.as_raw_fd()).is_ok_and(|number| number.saturating_add(more) >= FILES.first)
 }
 
-/// Which files are of the reserve, and how many more clients leave.
+/// Which files are of the reserve, and how many more are left to connections to upstreams that have none, and again to all of them.
 struct Files {
     first: u64,
     /// Up to which number pages take those that are free.
@@ -252,15 +252,16 @@ pub(crate) enum Source {
 }
 
 /// Connects. With a `source`, the kernel chooses its port when it knows the destination, so that ports run out for each
-/// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`). `made_by` gets the socket as soon as it has an
+/// destination by itself and not for all together (`IP_BIND_ADDRESS_NO_PORT`). Where it is to leave files, who else wants to connect
+/// has a quarter as many as the reserve. `made_by` gets the socket as soon as it has an
 /// address, before the connection is there.
 pub(crate) async fn connect(
     address: SocketAddr,
-    source: Option<Source>,
+    (source, leaves_files): (Option<Source>, bool),
     made_by: impl FnOnce(&Socket),
 ) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if is_of_reserve(&socket) {
+    if is_of_last(&socket, if leaves_files { FILES.more } else { 0 }) {
         return Err(Errno::MFILE.into());
     }
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
@@ -301,8 +302,9 @@ mod tests {
     #[tokio::test]
     async fn little_waits_in_the_kernel_for_who_does_not_read() {
         let listener = listen(([127, 0, 0, 1], 0).into(), false).expect("a listener");
-        let connected =
-            connect(listener.local_addr().expect("an address"), None, |_| {}).await.expect("a connection");
+        let connected = connect(listener.local_addr().expect("an address"), (None, false), |_| {})
+            .await
+            .expect("a connection");
         listener.set_nonblocking(false).expect("it blocks");
         let (accepted, _) = listener.accept().expect("a connection");
         for socket in [SockRef::from(&connected), SockRef::from(&accepted)] {

@@ -101,7 +101,7 @@ impl Engine {
     /// clients, more of them where there are many; soon those of clients whose requests take most, too. They are closed by their own tasks, and this thread's cache is emptied of
     /// those that were closed the last time.
     pub(crate) fn give_memory_back(&self) {
-        if self.pools.close_idle(usize::MAX) {
+        if self.pools.close_idle() {
             self.limit_reached(MEMORY_BYTES_MAX);
         }
         let share = self.guards.borrow().len() / MEMORY_SHARE;

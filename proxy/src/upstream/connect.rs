@@ -59,7 +59,11 @@ pub(crate) async fn connect(
     if let Some(dialed) = super::pool::simulation::dial() {
         return in_time(settings, async { dialed.await.expect("the simulation ends it") }).await;
     }
-    let stream = in_time(settings, net::connect(address, settings.source(address), made_by)).await?;
+    let stream = in_time(
+        settings,
+        net::connect(address, (settings.source(address), settings.leaves_files()), made_by),
+    )
+    .await?;
     stream.set_nodelay(true)?;
     if let Some(keepalive) = settings.keepalive
         && let Err(error) = set_keepalive(&stream, keepalive)

@@ -343,6 +343,11 @@ impl Limits {
 }
 
 impl OpenConnection {
+    /// Whether the cluster has others.
+    pub(super) fn has_others(&self) -> bool {
+        self.limits.shared.connections.get() > 1
+    }
+
     /// It is being made by `socket`, to `peer`. Nobody brings back what comes from loopback, as connections to the application
     /// do.
     pub(super) fn is_made_by(&self, socket: &Socket, peer: SocketAddr) {

@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) max_streams: u32,
     /// Keep-alive probes.
     pub(crate) keepalive: Option<config::TcpKeepalive>,
+    /// Whether some open files are left to who has no connection yet.
+    leaves_files: bool,
     /// From where connections are made for one client alone; `None` for one of the following.
     client: Option<Source>,
     /// Our address towards endpoints of IPv4; `None` leaves it to the kernel.
@@ -71,6 +73,7 @@ impl Settings {
             max_duration: cluster.max_connection_duration,
             max_streams: cluster.max_concurrent_streams.unwrap_or(u32::MAX),
             keepalive: cluster.tcp_keepalive.as_deref().copied(),
+            leaves_files: false,
             client: None,
             source_v4: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv4),
             source_v6: cluster.bind_addresses.iter().copied().find(IpAddr::is_ipv6),
@@ -86,6 +89,11 @@ impl Settings {
     pub(crate) fn source(&self, address: SocketAddr) -> Option<Source> {
         let own = if address.is_ipv4() { self.source_v4 } else { self.source_v6 };
         self.client.or(own.map(Source::Own))
+    }
+
+    /// Whether some open files are left to who has no connection yet.
+    pub(super) fn leaves_files(&self) -> bool {
+        self.leaves_files
     }
 
     /// Whether a connection opened then is too old for another request.

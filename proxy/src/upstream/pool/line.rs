@@ -137,6 +137,11 @@ impl<C> Line<C> {
         self.open.get() == 0
     }
 
+    /// Whether more than one connection is open or being opened.
+    pub(super) fn has_several(&self) -> bool {
+        self.open.get() > 1
+    }
+
     /// How many connections are open, with those that take no more requests.
     pub(super) fn established(&self) -> usize {
         self.open.get().saturating_sub(self.connecting)

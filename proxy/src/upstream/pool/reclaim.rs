@@ -3,18 +3,23 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 use tokio::net::TcpStream;
 
 use super::super::connect::{ConnectError, connect};
 use super::super::limits::OpenConnection;
-use super::Pool;
+use super::{Pool, Settings};
 use crate::net;
+use crate::time;
 use crate::tls::{Ends, Spoken, Stream};
 
 /// Connections that are closed at once for files.
-pub(super) const CLOSED_MAX: usize = 16;
+const CLOSED_MAX: usize = 16;
+
+/// For how long those have been without a request, but for one to an endpoint that has none.
+const IDLE_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// The pools of a worker.
 #[derive(Default)]
@@ -39,15 +44,20 @@ impl Pools {
         self.pools.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Closes connections without a request, so many at most; whether there were any.
-    pub(crate) fn close_idle(&self, most: usize) -> bool {
-        let left = self.all().iter().fold(most, |left, pool| left - pool.close_idle(left));
-        left < most
+    /// Closes all connections without a request; whether there were any.
+    pub(crate) fn close_idle(&self) -> bool {
+        self.close(usize::MAX, Duration::ZERO)
     }
 
-    /// The same of some, for files.
+    /// The same of some that nobody has needed lately, for files.
     pub(crate) fn make_room(&self) -> bool {
-        self.close_idle(CLOSED_MAX)
+        self.close(CLOSED_MAX, IDLE_TIME_MIN)
+    }
+
+    fn close(&self, most: usize, idle_time_min: Duration) -> bool {
+        let Some(before) = time::now().checked_sub(idle_time_min) else { return false };
+        let left = self.all().iter().fold(most, |left, pool| left - pool.close_idle(left, before));
+        left < most
     }
 
     /// How other workers are asked for the same; it is said once.
@@ -64,16 +74,16 @@ impl Pools {
 }
 
 impl Pool {
-    /// How many it has closed: those of HTTP/1 first that are idle for longest.
-    fn close_idle(&self, most: usize) -> usize {
+    /// How many it has closed that have had no request since then: those of HTTP/1 first that are idle for longest.
+    fn close_idle(&self, most: usize, before: Instant) -> usize {
         // They are closed when the list is free again, as that looks at the line.
         let mut idle = self.h1_idle.borrow_mut();
-        let count = most.min(idle.len());
+        let count = idle.iter().take(most).take_while(|connection| connection.idle_since() <= before).count();
         let h1: Vec<_> = idle.drain(..count).collect();
         drop(idle);
         let mut left = most - h1.len();
         self.h2_open.borrow_mut().retain(|connection| {
-            let stays = left == 0 || connection.idle_since().is_none();
+            let stays = left == 0 || connection.idle_since().is_none_or(|since| since > before);
             left -= usize::from(!stays);
             stays
         });
@@ -89,14 +99,14 @@ impl Pool {
     ) -> Result<(Stream, Option<Rc<Ends>>), ConnectError> {
         let secured = self.secured.borrow().clone();
         let Some(secured) = secured else {
-            let stream = Stream::from(self.reach(open).await?);
+            let stream = Stream::from(self.reach(spoken, open).await?);
             self.admit(|| stream.presented())?;
             return Ok((stream, None));
         };
         let timeout = self.settings.get().connect_timeout;
         // In a box, so that plain connections cost no more for it.
         let connecting = Box::pin(async {
-            let stream = self.reach(open).await?;
+            let stream = self.reach(spoken, open).await?;
             secured.client.connect(spoken, secured.host.as_ref(), stream).await.map_err(ConnectError::Tls)
         });
         let (stream, ends) =
@@ -116,12 +126,22 @@ impl Pool {
         Some(ConnectError::tls_words(reason))
     }
 
-    /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more.
-    async fn reach(&self, open: &OpenConnection) -> Result<TcpStream, ConnectError> {
+    /// Connects. When the process may open no more files, idle connections are closed, and it is tried once more. Whoever has other
+    /// connections leaves others theirs, and some files to those who have none.
+    async fn reach(&self, spoken: Spoken, open: &OpenConnection) -> Result<TcpStream, ConnectError> {
         let settings = self.settings.get();
+        let has_others = match spoken {
+            Spoken::Http1 => self.h1_line.borrow().has_several(),
+            Spoken::Http2 => self.h2_line.borrow().has_several(),
+            Spoken::Bytes => open.has_others(),
+        };
+        let settings = Settings { leaves_files: has_others, ..settings };
         let made_by = |socket: &Socket| open.is_made_by(socket, self.address);
+        let pools = self.limits.pools();
+        let makes_room =
+            || if has_others { pools.make_room() } else { pools.close(CLOSED_MAX, Duration::ZERO) };
         match connect(self.address, &settings, made_by).await {
-            Err(error) if error.is_shortage() && self.limits.pools().make_room() => {
+            Err(error) if error.is_shortage() && makes_room() => {
                 // An HTTP/2 connection is closed by its own task.
                 tokio::task::yield_now().await;
                 self.limits.reached(net::OPEN_FILES_MAX);
