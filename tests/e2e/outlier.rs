@@ -302,3 +302,37 @@ async fn a_reset_after_a_deadline_that_left_no_time_blames_nobody() {
         assert_eq!(metric(&proxy, "ejections_enforced_total").await, ejections, "{timeout}");
     }
 }
+
+/// Who waited in vain for a connection that others had says nothing about the endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_blamed_for_requests_that_had_no_connection() {
+    let (ends, ended) = tokio::sync::watch::channel(false);
+    let backend = TestBackend::new(move |request: http::Request<_>| {
+        let mut ended = ended.clone();
+        async move {
+            if request.uri().path() == "/long" {
+                let _ = ended.wait_for(|ended| *ended).await;
+            }
+            Response::new(Full::<Bytes>::default())
+        }
+    })
+    .await;
+    let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
+    let routes = "  - {match: [{uri: {exact: /long}}], route: [{destination: {host: catalog}}]}\n  \
+                  - route: [{destination: {host: catalog}}]\n    timeout: 200ms\n    retries: {attempts: 0}\n";
+    mesh.write("routes.yaml", &support::mesh::virtual_service("catalog", routes));
+    let policy = "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}, \
+                  outlierDetection: {consecutive5xxErrors: 2, maxEjectionPercent: 100}}";
+    let mesh = mesh.with("rule.yaml", &destination_rule("catalog", policy));
+    let proxy =
+        TestProxy::of(mesh).set(|settings| settings.workers = 1).listen("catalog", 8000).ready().await;
+    let to = proxy.listener(0);
+    let long = tokio::spawn(async move { Request::get("/long").send(to).await.status });
+    eventually("it has the connection", || async { (backend.accepted() == 1).then_some(()) }).await;
+    for _ in 0..4 {
+        assert_eq!(get(&proxy).await, 504);
+    }
+    ends.send(true).expect("it is waited for");
+    assert_eq!(long.await.expect("it ends"), 200);
+    assert_eq!(get(&proxy).await, 200);
+}

@@ -78,8 +78,8 @@ pub(crate) enum Lease {
 pub(super) enum Failed {
     /// The upstream failed.
     Reset(Reset, Option<String>),
-    /// The route's deadline passed.
-    RouteTimeout,
+    /// The route's deadline passed, and whether the request had a connection by then.
+    RouteTimeout { connected: bool },
 }
 
 impl Lease {
@@ -142,7 +142,8 @@ pub(super) async fn run(
             return Poll::Ready(answer.map_err(|(reset, reason)| Failed::Reset(reset, reason)));
         }
         if poll_passed(route, cx).is_ready() {
-            return Poll::Ready(Err(Failed::RouteTimeout));
+            let connected = to.reached.local_address().is_some();
+            return Poll::Ready(Err(Failed::RouteTimeout { connected }));
         }
         // An attempt's time begins when it has a connection: to get one has a limit of its own.
         if own.is_none() && to.reached.local_address().is_some() {

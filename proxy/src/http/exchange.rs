@@ -439,7 +439,7 @@ impl Forwarding<'_> {
                 retry::after_response(policy, answered.head.status, &answered.head.headers, retries)
             }
             Err(Failed::Reset(reset, _)) => retry::after_reset(policy, *reset, retries),
-            Err(Failed::RouteTimeout) => Verdict::Answer,
+            Err(Failed::RouteTimeout { .. }) => Verdict::Answer,
         };
         if verdict == Verdict::Retry && !self.body.is_replayable() { Verdict::Answer } else { verdict }
     }
@@ -458,7 +458,7 @@ impl Forwarding<'_> {
                 self.body.stop_keeping();
                 Ok(Success { answered, active, deadline })
             }
-            Err(Failed::RouteTimeout) => Err(Refusal::RouteTimeout),
+            Err(Failed::RouteTimeout { .. }) => Err(Refusal::RouteTimeout),
             Err(Failed::Reset(reset, reason)) => {
                 if let (Some(reason), Reset::ConnectFailure | Reset::ConnectionTermination) = (&reason, reset)
                 {

@@ -33,10 +33,14 @@ pub(super) fn attempt(
         }
         // Nor does a request that could not be put to it.
         Err(Failed::Reset(Reset::Overflow(_) | Reset::Unsendable, _)) => {}
-        Err(Failed::RouteTimeout) if timeouts.hurried => {}
+        Err(Failed::RouteTimeout { .. }) if timeouts.hurried => {}
+        // It waited for a connection, which others had, or for a file.
+        Err(Failed::RouteTimeout { connected: false }) => {}
         // So does a server that resets a call whose deadline has passed, as grpc-go does.
         Err(Failed::Reset(Reset::Remote, _)) if timeouts.hurried => {}
-        Err(Failed::RouteTimeout | Failed::Reset(Reset::PerTryTimeout, _)) => monitor.timed_out(),
+        Err(Failed::RouteTimeout { connected: true } | Failed::Reset(Reset::PerTryTimeout, _)) => {
+            monitor.timed_out();
+        }
         Err(Failed::Reset(_, _)) => monitor.failed(),
     }
 }

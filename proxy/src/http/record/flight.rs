@@ -149,7 +149,7 @@ impl Record {
             },
             Err(Failed::Reset(reset, Some(why))) => format!("{}: {why}", reset.name()),
             Err(Failed::Reset(reset, None)) => reset.name().to_owned(),
-            Err(Failed::RouteTimeout) => "response timeout".to_owned(),
+            Err(Failed::RouteTimeout { .. }) => "response timeout".to_owned(),
         };
         self.tries.push(Try {
             endpoint: endpoint.address,
