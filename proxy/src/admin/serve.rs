@@ -321,6 +321,7 @@ mod tests {
             // One has asked once and goes on to be connected.
             let ask = b"GET /help HTTP/1.1\r\nhost: a\r\n\r\n";
             idle[0].write_all(ask).await.unwrap();
+            assert_eq!(idle[0].read_u8().await.unwrap(), b'H');
             for _ in 0..bounds.connections_max {
                 let mut asked = TcpStream::connect(address).await.unwrap();
                 asked.write_all(b"GET /help HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
