@@ -7,6 +7,7 @@
 //! the same kinds (`max_inbound_window_update_frames_per_data_frame_sent` and its like), which have no part for time.
 
 mod budget;
+mod dependency;
 mod owed;
 mod unsent;
 
@@ -14,6 +15,7 @@ use config::Limits;
 
 use super::h2_trailers::{Part, Trailers};
 use budget::{Budget, CONTROL_FRAMES_PER_USEFUL};
+use dependency::Dependency;
 use owed::Owed;
 use unsent::Unsent;
 
@@ -178,6 +180,7 @@ pub(crate) struct Watch {
     owed: Owed,
     /// The last stream that a client has begun.
     begun: u32,
+    dependency: Dependency,
     /// Trailers that a client has sent, or heads that end answers of an upstream; and heads that came in several frames.
     trailers: Option<Box<Trailers>>,
 }
@@ -199,6 +202,7 @@ impl Watch {
             unsent: Unsent::default(),
             owed: Owed::new(limits),
             begun: 0,
+            dependency: Dependency::default(),
             trailers: None,
         }
     }
@@ -233,13 +237,15 @@ impl Watch {
             unsent,
             owed,
             begun,
+            dependency,
             trailers,
             ..
         } = self;
-        let mut verdict = Ok(());
+        let mut is_misread = dependency.goes_on(bytes);
         if let Some(trailers) = trailers {
             trailers.goes_on(bytes);
         }
+        let mut verdict = Ok(());
         received.scan(bytes, |frame, payload| {
             *is_head = matches!(frame.kind, HEADERS | CONTINUATION);
             if *is_head {
@@ -256,6 +262,9 @@ impl Watch {
                     see_head(trailers, frame, payload);
                 } else {
                     see_trailers(trailers, frame, payload);
+                }
+                if frame.kind == HEADERS && frame.has(PRIORITY) {
+                    is_misread |= dependency.begins(frame, payload);
                 }
             }
             if frame.kind == RST_STREAM {
@@ -277,7 +286,8 @@ impl Watch {
                 });
             }
         });
-        verdict
+        is_misread |= trailers.as_ref().is_some_and(|trailers| trailers.is_misread());
+        if is_misread { Err(Flood::Misread) } else { verdict }
     }
 
     /// Bytes went to the peer. An answer's end earns a reset, since the peer may reset what it has not read to its end. A client
@@ -400,15 +410,14 @@ impl Watch {
     }
 }
 
-/// A head begins, or all of it has come. The latter is of interest where one in several frames came before on its stream, which
-/// then only informed.
+/// A head begins, or all of it has come. The latter is of interest where one in several frames came before on its stream.
 fn see_head(trailers: &mut Option<Box<Trailers>>, frame: Frame, payload: &[u8]) {
     if !frame.has(END_HEADERS) {
         let trailers = trailers.get_or_insert_default();
         trailers.begin(frame.stream, true);
         trailers.frame(frame.part(), payload);
     } else if let Some(trailers) = trailers {
-        trailers.heads().remove(frame.stream);
+        trailers.heads().is_followed(frame.stream);
     }
 }
 

@@ -26,15 +26,23 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// The head of this stream has ended, and came in several frames. It counts for one before it, which informed.
+    /// The head of this stream has ended, and came in several frames. Where one came before it that did, nobody knows which of them
+    /// h2 hands on.
     pub(super) fn add(&mut self, stream: u32, fields: usize) {
-        self.remove(stream);
+        let fields = if self.remove(stream).is_some() { NO_NUMBER } else { fields };
         if self.cut.len() == CUT_MAX
             && let Some((first, _)) = self.cut.pop_front()
         {
             self.lost = self.lost.max(first);
         }
         self.cut.push_back((stream, fields));
+    }
+
+    /// Another head of this stream came, whole.
+    pub(super) fn is_followed(&mut self, stream: u32) {
+        if let Some((_, fields)) = self.cut.iter_mut().find(|(of, _)| *of == stream) {
+            *fields = NO_NUMBER;
+        }
     }
 
     /// How many fields the head of this stream had, if it came in several frames; it is forgotten.
@@ -92,13 +100,15 @@ mod tests {
     }
 
     #[test]
-    fn those_of_answers_are_asked_for_in_any_order_and_the_last_counts() {
+    fn those_of_answers_are_asked_for_in_any_order_and_there_is_one() {
         let mut heads = Heads::default();
-        for (stream, fields) in [(1, 2), (3, 5), (1, 7)] {
+        for (stream, fields) in [(1, 2), (3, 5), (1, 7), (7, 3)] {
             heads.add(stream, fields);
         }
-        let asked = [5, 3, 1, 1].map(|stream| heads.remove(stream));
-        assert_eq!(asked, [None, Some(5), Some(7), None]);
+        heads.is_followed(7);
+        heads.is_followed(9);
+        let asked = [5, 3, 1, 1, 7].map(|stream| heads.remove(stream));
+        assert_eq!(asked, [None, Some(5), Some(NO_NUMBER), None, Some(NO_NUMBER)]);
         assert_eq!(heads.cut.capacity(), 0);
     }
 

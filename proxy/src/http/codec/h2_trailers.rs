@@ -83,6 +83,11 @@ impl Trailers {
         (self.is_head, self.bytes) = (is_head, 0);
     }
 
+    /// Whether h2 reads something else than what is counted, if it is not told before: at a field without a name.
+    pub(super) fn is_misread(&self) -> bool {
+        self.counter.has_nameless
+    }
+
     /// Heads that came in several frames.
     pub(super) fn heads(&mut self) -> &mut Heads {
         &mut self.heads
@@ -166,6 +171,8 @@ struct Counter {
     fields: usize,
     /// A new size of the table came behind a field (RFC 7541 section 4.2), which h2 takes at the beginning of a frame.
     has_late_size: bool,
+    /// A field had no name. Where its frame does not end the block h2 goes on in the middle of it.
+    has_nameless: bool,
 }
 
 /// What comes next in a block.
@@ -212,7 +219,11 @@ impl Counter {
             Next::Number(after) if byte & !SEVEN != 0 => Next::Number(after),
             Next::Number(after) => self.then(after),
             Next::Length(text) if byte & SEVEN == SEVEN => Next::MoreLength(text, usize::from(SEVEN), 0),
-            Next::Length(text) => self.bytes(text, usize::from(byte & SEVEN)),
+            Next::Length(text) => {
+                let length = usize::from(byte & SEVEN);
+                self.has_nameless |= matches!(text, Text::Name) && length == 0;
+                self.bytes(text, length)
+            }
             Next::MoreLength(text, length, bits) => {
                 let more = usize::from(byte & SEVEN) << bits.min(NUMBER_BITS_MAX);
                 let length = length.saturating_add(more);

@@ -83,15 +83,11 @@ impl Known {
         self.watch.borrow_mut().take_trailer_fields(stream).is_some_and(|sent| sent != fields)
     }
 
-    /// The same of the head of an answer, which may be all of it; otherwise it is known of one that came in several frames.
+    /// The same of the head of an answer, which may be all of it, or of one that came in several frames before.
     pub(super) fn has_left_out_of_head(&self, head: impl Fn() -> (u32, usize), is_all: bool) -> bool {
         let has_left_out = self.watch.borrow_mut().has_left_out(&head);
-        if is_all {
-            // It came behind what is known there, which informed.
-            let (stream, fields) = head();
-            return self.has_left_out(stream, fields);
-        }
-        has_left_out
+        let (stream, fields) = head();
+        has_left_out || is_all && self.has_left_out(stream, fields)
     }
 
     fn received(&self, bytes: &[u8]) -> io::Result<()> {

@@ -27,6 +27,8 @@ pub(crate) enum Flood {
     Empty,
     /// Heads of answers that nobody asked for.
     Answer,
+    /// What the library would misread.
+    Misread,
 }
 
 impl Flood {
@@ -37,6 +39,7 @@ impl Flood {
             Flood::Reset => "http2_reset_frames_max",
             Flood::Empty => "http2_empty_frames_max",
             Flood::Answer => "http2_answer_heads_max",
+            Flood::Misread => "http2_library",
         }
     }
 }
