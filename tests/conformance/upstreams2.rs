@@ -1,6 +1,8 @@
 //! HTTP/2 upstreams that answer badly: as with HTTP/1, a client gets a clean error or a body that is seen to be cut, and
 //! the clients beside it get their own answers.
 
+mod in_frames;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use support::{Mesh, TestProxy};
 use crate::cut;
 use crate::script2::{Script, Upstream, good};
 use crate::upstreams::{Seen, ask_http1, ask_http2};
+use in_frames::{TAKEN_WHOLE, in_two_frames};
 
 /// An answer of an upstream, and what the client makes of it.
 struct Case {
@@ -19,9 +22,6 @@ struct Case {
     script: Script,
     seen: Seen,
 }
-
-/// What is refused only where its head is cut.
-const TAKEN_WHOLE: &str = "a request's pseudo-header in an answer";
 
 const PROTOCOL: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
@@ -301,24 +301,6 @@ fn floods() -> Vec<Case> {
             headers(1, 0, &[(b":status", b"103")]),
         ),
     ]
-}
-
-/// The same with the first head cut within its last field.
-fn in_two_frames(cases: Vec<Case>) -> impl Iterator<Item = Case> {
-    cases.into_iter().filter(|case| case.name != TAKEN_WHOLE).map(|case| {
-        let Script { answer, closes } = case.script;
-        let answer = move |stream| {
-            let whole = answer(stream);
-            cut::first_head(&whole).unwrap_or(whole)
-        };
-        let seen = match case.name {
-            // The connection ends, or nobody knows which of the heads it is.
-            "an answer's field without a name" => Seen::Whole(503, TERMINATION.to_owned()),
-            "an answer's trailers that do not end it" => Seen::Whole(502, PROTOCOL.to_owned()),
-            _ => case.seen,
-        };
-        Case { rule: "6.10", script: Script { answer: Arc::new(answer), closes }, seen, ..case }
-    })
 }
 
 /// The clients beside it are served, also on the connection that is left.
