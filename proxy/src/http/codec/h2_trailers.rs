@@ -126,8 +126,19 @@ impl Trailers {
         if !self.is_open {
             return;
         }
-        for byte in bytes.iter().take(self.left) {
+        let mut rest = bytes.get(..self.left.min(bytes.len())).unwrap_or_default();
+        while let Some((byte, others)) = rest.split_first() {
+            let of_fields = !self.is_padded && self.before == 0;
+            // Of a text nothing has to be known but its end.
+            let most = if of_fields { self.left.saturating_sub(self.padding) } else { 0 };
+            let text = self.counter.passes_over(most.min(rest.len()));
+            if text > 0 {
+                self.left -= text;
+                rest = rest.get(text..).unwrap_or_default();
+                continue;
+            }
             self.left -= 1;
+            rest = others;
             if self.is_padded {
                 (self.is_padded, self.padding) = (false, usize::from(*byte));
             } else if self.before > 0 {
@@ -148,6 +159,8 @@ impl Trailers {
             {
                 self.held -= first.held;
             }
+            // Behind what ends a stream there is nothing: nobody knows which of both h2 hands on.
+            let fields = if self.take(self.stream).is_some() { NO_NUMBER } else { fields };
             let held = self.bytes.saturating_add(self.counter.fields.saturating_mul(FIELD_BYTES));
             self.held += held;
             self.seen.push_back(Seen { stream: self.stream, second: self.second, fields, held });
@@ -211,6 +224,14 @@ impl Counter {
     /// How many there were.
     fn number(&self) -> usize {
         if self.has_late_size { NO_NUMBER } else { self.fields }
+    }
+
+    /// Passes over what comes of a text, but for its last byte, so many bytes at most. How many.
+    fn passes_over(&mut self, most: usize) -> usize {
+        let Next::Bytes(text, left) = self.next else { return 0 };
+        let count = most.min(left - 1);
+        self.next = Next::Bytes(text, left - count);
+        count
     }
 
     fn take(&mut self, byte: u8) {
@@ -335,6 +356,16 @@ mod tests {
         check(b"\x44\x01a\x7f\x01\x01b\x0f\x31\x81x", 3);
         let long = [&b"\0\x01a\xff\xad\x01"[..], &[0; 300], b"\x82"].concat();
         check(&long, 2);
+    }
+
+    #[test]
+    fn of_two_that_end_a_stream_none_is_known() {
+        let mut trailers = Trailers::default();
+        for _ in 0..2 {
+            trailers.begin(1, false);
+            trailers.frame(Part { length: 1, is_padded: false, priority: 0, is_last: true }, b"\x82");
+        }
+        assert_eq!((trailers.take(1), trailers.take(1), trailers.held()), (Some(NO_NUMBER), None, 0));
     }
 
     #[test]

@@ -180,11 +180,11 @@ fn trailers_that_nobody_has_read_are_measured() {
     watch.received(&frame(HEADERS, END_HEADERS, 10)).unwrap();
     let held = |watch: &Watch| watch.trailers().map_or(0, Trailers::held);
     assert_eq!(held(&watch), 0);
-    for count in 1..=2 {
+    // Of others behind them on the stream nothing is kept.
+    for _ in 0..2 {
         watch.received(&frame(HEADERS, END_HEADERS, 10)).unwrap();
-        assert!(held(&watch) >= count * 10);
+        assert!(held(&watch) >= 10);
     }
-    watch.take_trailer_fields(1);
     watch.take_trailer_fields(1);
     assert_eq!((held(&watch), watch.head_bytes(5_000)), (0, 0));
 }
