@@ -34,6 +34,14 @@ async fn backend() -> ScriptedBackend {
     .await
 }
 
+/// A proxy for `catalog` in this mesh that may have so many files, with these arguments more.
+async fn limited(mesh: &Mesh, more: &[&str]) -> Weft {
+    let directory = mesh.directory().display().to_string();
+    let arguments =
+        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
+    Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], more].concat()).await
+}
+
 /// A service of which all but one request wait for its connection. Those on `/held` are for it.
 async fn held(mesh: Mesh) -> (Mesh, ScriptedBackend) {
     let silent = ScriptedBackend::new(|mut peer| async move { drop(peer.rest().await) }).await;
@@ -81,11 +89,7 @@ async fn without_files_the_connections_there_are_are_served() {
         .endpoint("catalog", "http", "v1", backend.address)
         .with("rule.yaml", &rule);
     let (mesh, _silent) = held(mesh).await;
-    let directory = mesh.directory().display().to_string();
-    let arguments =
-        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-    let limits = ["--limit", "downstream_connections_max=1000", "--workers", "1"];
-    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let weft = limited(&mesh, &["--limit", "downstream_connections_max=1000", "--workers", "1"]).await;
     let to = weft.listener(0);
     let mut http2 = H2::connect(to).await;
     let mut slow = waiting(&mut http2, "catalog").await;
@@ -143,11 +147,7 @@ async fn a_burst_is_served_with_the_files_there_are_and_keeps_none() {
         let backend = backend().await;
         let mesh =
             Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-        let directory = mesh.directory().display().to_string();
-        let arguments =
-            ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-        let arguments = [&arguments[..], &["--workers", workers]].concat();
-        let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &arguments).await;
+        let weft = limited(&mesh, &["--workers", workers]).await;
         let mut http2 = H2::connect(weft.listener(0)).await;
         // It has asked for nothing, and is with the other worker if there is one.
         let mut other = Wire::connect(weft.listener(0)).await;
@@ -223,11 +223,7 @@ async fn idle_connections_to_one_upstream_make_room_for_one_to_another() {
 async fn idle_clients_make_room_for_those_who_wait() {
     let backend = backend().await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let directory = mesh.directory().display().to_string();
-    let arguments =
-        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-    let limits = ["--limit", "downstream_connections_max=1000", "--workers", "1"];
-    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let weft = limited(&mesh, &["--limit", "downstream_connections_max=1000", "--workers", "1"]).await;
     let to = weft.listener(0);
     let mut busy = Wire::connect(to).await;
     busy.request("POST /slow HTTP/1.1\nHost: catalog\nContent-Length: 1\n\n").await;
@@ -259,11 +255,7 @@ async fn idle_clients_of_another_worker_make_room() {
     let backend = backend().await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
     let (mesh, _silent) = held(mesh).await;
-    let directory = mesh.directory().display().to_string();
-    let arguments =
-        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-    let limits = ["--limit", "downstream_connections_max=1000", "--workers", "2"];
-    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let weft = limited(&mesh, &["--limit", "downstream_connections_max=1000", "--workers", "2"]).await;
     let (mut waiting, mut idle) = (Vec::new(), Vec::new());
     for number in 0..20 {
         waiting.push(holding(weft.listener(0)).await);
@@ -282,12 +274,11 @@ async fn idle_clients_of_another_worker_make_room() {
 async fn memory_is_watched_without_files() {
     let backend = backend().await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let directory = mesh.directory().display().to_string();
-    let arguments =
-        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-    let limits =
-        ["--limit", "memory_bytes_max=1", "--limit", "page_head_time_max_ms=60000", "--workers", "1"];
-    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &[&arguments[..], &limits].concat()).await;
+    let weft = limited(
+        &mesh,
+        &["--limit", "memory_bytes_max=1", "--limit", "page_head_time_max_ms=60000", "--workers", "1"],
+    )
+    .await;
     let refuses = |log: &str| log.contains("refusing=true");
     eventually("it refuses work", || async { refuses(&weft.log()).then_some(()) }).await;
 
@@ -363,10 +354,7 @@ async fn pages_are_answered_whatever_connections_carry() {
 async fn pages_have_more_connections_while_there_are_files() {
     let backend = backend().await;
     let mesh = Mesh::new().service("catalog", "http/8000").endpoint("catalog", "http", "v1", backend.address);
-    let directory = mesh.directory().display().to_string();
-    let arguments =
-        ["--config", &directory, "--namespace", "shop", "--listen", "127.0.0.1:0=catalog.shop:8000"];
-    let weft = Weft::run_by(&["prlimit", FILES], &binary::weft(), &arguments).await;
+    let weft = limited(&mesh, &[]).await;
     let mut watching = Vec::new();
     for _ in 0..8 {
         watching.push(Wire::connect(weft.admin()).await);
